@@ -1,0 +1,638 @@
+"""A second engine, slow and obvious, to hold the first one to: explicit shards, one SimPy process a link direction.
+
+Written from DESIGN section 4 alone. It knows the program, and nothing of torussim's collectives, engine or cost.
+Every shard is cut in two halves, and a transfer names the half shards that it carries, so that who owns what can be
+asserted when a transfer leaves, when it arrives and when the collective is over.
+
+Read it in three parts: who sends which block to which neighbour in which step (positions on one line or ring);
+the schedule of a whole collective (chips and chunks); the run (times).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any, NamedTuple
+
+import networkx as nx
+import simpy
+
+from torussim.program import Collective, Compute, Operation, Program
+
+Node = tuple[int, ...]
+Place = tuple[int, int]  # (phase, step)
+RingOrders = Mapping[tuple[str, ...], tuple[tuple[Node, ...], bool]]
+Waiting = Generator[simpy.Event, Any, None]
+HALVES = (0, 1)
+
+
+# Positions 0 .. K-1 of one line or ring
+
+class Move(NamedTuple):
+    """In `step` (s, r) position `at` sends blocks (origin, target, half) to position `at + sign`, as one transfer."""
+
+    step: tuple[int, int]
+    sign: int
+    at: int
+    blocks: tuple[tuple[int, int | None, int], ...]
+
+
+def shards(K: int, s: int, sign: int, at: int, origin: int, halves: tuple[int, ...] = HALVES) -> Move:
+    """Return the move that carries the shard of one origin."""
+    return Move((s, 0), sign, at, tuple((origin % K, None, half) for half in halves))
+
+
+def gather_moves(K: int, ring: bool, mode: str) -> list[Move]:
+    """Return the all-gather: mode is "both", or a kind of loop ("one_way" is also a direction)."""
+    if mode not in ("both", "one_way", "throughput", "latency"):
+        raise ValueError(f"unknown direction or kind of loop {mode!r}")
+    moves = []
+    for s, i in product(range(1, K), range(K)):
+        if not ring:
+            if i < K - 1 and i - s + 1 >= 0:
+                moves.append(shards(K, s, +1, i, i - s + 1))
+            if i > 0 and i + s - 1 <= K - 1:
+                moves.append(shards(K, s, -1, i, i + s - 1))
+        elif mode == "one_way":
+            moves.append(shards(K, s, +1, i, i - s + 1))
+        elif mode == "throughput":
+            moves.append(shards(K, s, +1, i, i - s + 1, (0,)))
+            moves.append(shards(K, s, -1, i, i + s - 1, (1,)))
+        elif mode == "latency" and K % 2 == 0:
+            if s <= K // 2:
+                moves.append(shards(K, s, +1, i, i - s + 1))
+            if 2 <= s <= K // 2:
+                moves.append(shards(K, s, -1, i, i + s - 2))
+        elif s <= K // 2:
+            halved = 2 * s == K
+            moves.append(shards(K, s, +1, i, i - s + 1, (0,) if halved else HALVES))
+            moves.append(shards(K, s, -1, i, i + s - 1, (1,) if halved else HALVES))
+    return moves
+
+
+def reduce_moves(K: int, ring: bool, mode: str) -> list[Move]:
+    """Return the reduce-scatter: the all-gather run backwards; a block is the partial sum for its `origin`."""
+    gather = gather_moves(K, ring, mode)
+    steps = max(move.step[0] for move in gather)
+    return [Move((steps - move.step[0] + 1, 0), -move.sign, (move.at + move.sign) % K, move.blocks) for move in gather]
+
+
+def exchange_moves(K: int, ring: bool, mode: str) -> list[Move]:
+    """Return the all-to-all; on a line every block is a transfer of its own, the farthest target first."""
+    if mode not in ("both", "one_way"):
+        raise ValueError(f"no all-to-all with direction {mode!r}")
+    moves = []
+    for s, i in product(range(1, K), range(K)):
+        if not ring:
+            for t in range(K):
+                r, origin, sign = (K - 1 - t, i - s + 1, +1) if t > i else (t, i + s - 1, -1)
+                if t != i and 0 <= origin <= K - 1:
+                    moves.append(Move((s, r), sign, i, tuple((origin, t, half) for half in HALVES)))
+            continue
+        for sign in (+1,) if mode == "one_way" else (+1, -1):
+            origin = (i - sign * (s - 1)) % K
+            farthest = K - 1 if mode == "one_way" else K // 2
+            blocks = []
+            for distance in range(s, farthest + 1):
+                tie = mode == "both" and 2 * distance == K
+                halves = HALVES if not tie else (0,) if sign > 0 else (1,)
+                blocks += [(origin, (origin + sign * distance) % K, half) for half in halves]
+            if blocks:
+                moves.append(Move((s, 0), sign, i, tuple(blocks)))
+    return moves
+
+
+def permute_moves(K: int, ring: bool, shift: int) -> list[Move]:
+    """Return the moves that bring the message of every position o to (o + shift) mod K."""
+    h = shift % K
+    moves = []
+    for o in range(K):
+        if ring:
+            forward = HALVES if h < K - h else (0,) if h == K - h else ()
+            backward = HALVES if h > K - h else (1,) if h == K - h else ()
+        else:
+            forward, backward = (HALVES, ()) if o + h < K else ((), HALVES)
+        if forward:
+            moves += [shards(K, s, +1, (o + s - 1) % K, o, forward) for s in range(1, h + 1)]
+        if backward:
+            moves += [shards(K, s, -1, (o - s + 1) % K, o, backward) for s in range(1, K - h + 1)]
+    return moves
+
+
+# Chips and chunks: the schedule of a collective
+
+@dataclass(frozen=True)
+class Track:
+    """The lines (or rings) of chips that a phase runs on, and each chip's position in its own."""
+
+    lines: tuple[tuple[Node, ...], ...]
+    ring: bool
+
+    @property
+    def size(self) -> tuple[int, bool]:
+        return len(self.lines[0]), self.ring
+
+    @cached_property
+    def positions(self) -> dict[Node, int]:
+        return {chip: i for line in self.lines for i, chip in enumerate(line)}
+
+
+def placed(chip: Node, graph: nx.DiGraph, axes: tuple[str, ...], coordinates: Node) -> Node:
+    """Return the chip with its coordinates on these axes replaced."""
+    at = dict(zip(axes, coordinates, strict=True))
+    return tuple(at.get(name, x) for name, x in zip(graph.graph["axes"], chip, strict=True))
+
+
+def groups(graph: nx.DiGraph, axes: tuple[str, ...]) -> dict[Node, list[Node]]:
+    """Return for each chip the chips that share its coordinates on the other axes, itself included."""
+    lengths = graph.graph["axes"]
+    return {chip: [placed(chip, graph, axes, at) for at in product(*(range(lengths[a]) for a in axes))]
+            for chip in graph}
+
+
+def axis_track(graph: nx.DiGraph, axis: str) -> Track:
+    lines = tuple(dict.fromkeys(tuple(group) for group in groups(graph, (axis,)).values()))
+    wrapped = all(graph.has_edge(line[-1], line[0]) and graph.has_edge(line[0], line[-1]) for line in lines)
+    return Track(lines, ring=wrapped and len(lines[0]) >= 3)
+
+
+def ring_track(graph: nx.DiGraph, axes: tuple[str, ...], order: tuple[Node, ...], closed: bool) -> Track:
+    lines = tuple(dict.fromkeys(tuple(placed(chip, graph, axes, at) for at in order) for chip in graph))
+    K = math.prod(graph.graph["axes"][axis] for axis in axes)
+    for line in lines:
+        assert len(set(line)) == len(line) == K, f"{line} does not visit every chip once"
+        for u, v in zip(line, line[1:] + line[:1] if closed else line[1:], strict=False):
+            assert graph.has_edge(u, v) and graph.has_edge(v, u), f"ring order: {u} and {v} are not neighbours"
+    return Track(lines, ring=closed and len(order) >= 3)
+
+
+class Phase(NamedTuple):
+    """One phase of a part: `verb` says what happens to the blocks that `moves` name."""
+
+    verb: str  # gather | reduce | exchange | permute | walk (a permute of copies: "nested")
+    track: Track
+    moves: list[Move]
+    shift: int = 0  # permute, walk
+
+
+class Chunk(NamedTuple):
+    """Half a shard: of part `part`, from chip `origin` (None: a sum over chips), for chip `target` (None: for all)."""
+
+    part: int
+    origin: Node | None
+    target: Node | None
+    half: int
+
+
+Held = dict[Chunk, Counter[Node]]  # what a chip holds, and how often each chip contributed to it
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Chunks on one hop. `share` is its bytes / the collective's; `passing`: the receiver only passes them on."""
+
+    phase: int
+    part: int
+    step: tuple[int, int]
+    sign: int
+    sender: Node
+    receiver: Node
+    chunks: frozenset[Chunk]
+    share: float
+    verb: str
+    passing: bool
+    waits: tuple[int, ...]  # transfers to the sender, of the same phase and part, that carry what it passes on
+
+    @property
+    def place(self) -> Place:
+        return self.phase, self.step[0]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All transfers of a collective, on all its groups, and what every chip holds before and after."""
+
+    K: int
+    phases: list[list[Phase]]  # of each part
+    transfers: list[Transfer]
+    before: dict[Node, Held]
+    after: dict[Node, Held]
+
+
+def live_axes(collective: Collective, graph: nx.DiGraph) -> tuple[str, ...]:
+    return tuple(axis for axis in collective.axes if graph.graph["axes"][axis] > 1)
+
+
+def split_weights(collective: Collective, n: int) -> tuple[float, ...]:
+    if collective.split == "equal":
+        return (1 / n,) * n
+    if collective.split == "auto":
+        raise ValueError(f"{collective.name}: split 'auto' must be weights by now")
+    weights = tuple(float(weight) for weight in collective.split)
+    assert len(weights) == n and abs(sum(weights) - 1) < 1e-9, f"{collective.name}: split {weights} over {n} axes"
+    return weights
+
+
+def nested_walk(axes: tuple[str, ...], lengths: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the axis of each phase of "nested": axes[0] is the innermost loop."""
+    if not axes:
+        return ()
+    inner = nested_walk(axes[:-1], lengths)
+    return inner + ((axes[-1], *inner) * (lengths[axes[-1]] - 1))
+
+
+def parts(
+    collective: Collective, graph: nx.DiGraph, mode: str, ring_orders: RingOrders
+) -> list[tuple[float, list[Phase]]]:
+    """Return each part's weight and its phases."""
+    kind, algorithm = collective.kind, collective.algorithm
+    axes = live_axes(collective, graph)
+    assert axes, f"{collective.name}: every axis has length 1"
+    tracks = {axis: axis_track(graph, axis) for axis in axes}
+
+    def shifted(verb: str, axis: str, shift: int) -> Phase:
+        return Phase(verb, tracks[axis], permute_moves(*tracks[axis].size, shift), shift)
+
+    if kind == "permute" and algorithm == "":
+        assert set(collective.shift) <= set(collective.axes), collective
+        shifts = {axis: collective.shift.get(axis, 0) for axis in graph.graph["axes"] if axis in axes}
+        return [(1.0, [shifted("permute", axis, h) for axis, h in shifts.items() if h % tracks[axis].size[0]])]
+    if kind == "all_gather" and algorithm == "nested":
+        return [(1.0, [shifted("walk", axis, 1) for axis in nested_walk(axes, graph.graph["axes"])])]
+    if algorithm in ("", "dimension_wise" if kind == "all_to_all" else "multi_axis"):
+        visits = [(weight, [tracks[axis] for axis in axes[p:] + axes[:p]])
+                  for p, weight in enumerate(split_weights(collective, len(axes)))]
+    elif algorithm == "sequential" or algorithm == "one_ring" and kind != "all_to_all" and len(axes) == 1:
+        visits = [(1.0, [tracks[axis] for axis in axes])]
+    elif algorithm == "one_ring" and kind != "all_to_all":
+        named = collective.axes if collective.axes in ring_orders else axes
+        visits = [(1.0, [ring_track(graph, named, *ring_orders[named])])]
+    else:
+        raise ValueError(f"{collective.name}: the oracle has no {kind} by {algorithm!r}")
+    if kind == "all_to_all":
+        return [(weight, [Phase("exchange", t, exchange_moves(*t.size, mode)) for t in ts]) for weight, ts in visits]
+    found = []
+    for weight, ts in visits:
+        gathers = [Phase("gather", t, gather_moves(*t.size, mode)) for t in ts]
+        reduces = [Phase("reduce", t, reduce_moves(*t.size, mode)) for t in reversed(ts)]
+        phases = {"all_gather": gathers, "reduce_scatter": reduces, "all_reduce": reduces + gathers}
+        found.append((weight, phases[kind]))
+    return found
+
+
+def contract(collective: Collective, graph: nx.DiGraph, used: list[int]) -> tuple[dict[Node, Held], dict[Node, Held]]:
+    """Return what each chip must hold before and after; `used` are the parts that have any data."""
+    before: dict[Node, Held] = {}
+    after: dict[Node, Held] = {}
+    lengths = graph.graph["axes"]
+    for chip, group in groups(graph, live_axes(collective, graph)).items():
+        everyone = list(product(used, group, HALVES))
+        own = list(product(used, HALVES))
+        if collective.kind == "all_gather":
+            before[chip] = {Chunk(p, chip, None, half): Counter([chip]) for p, half in own}
+            after[chip] = {Chunk(p, o, None, half): Counter([o]) for p, o, half in everyone}
+        elif collective.kind in ("reduce_scatter", "all_reduce"):
+            before[chip] = {Chunk(p, None, t, half): Counter([chip]) for p, t, half in everyone}
+            after[chip] = {Chunk(p, None, t, half): Counter(group) for p, t, half in everyone
+                           if t == chip or collective.kind == "all_reduce"}
+        elif collective.kind == "all_to_all":
+            before[chip] = {Chunk(p, chip, t, half): Counter([chip]) for p, t, half in everyone}
+            after[chip] = {Chunk(p, o, chip, half): Counter([o]) for p, o, half in everyone}
+        else:
+            origin = tuple((x - collective.shift.get(a, 0)) % lengths[a] for a, x in zip(lengths, chip, strict=True))
+            before[chip] = {Chunk(p, chip, None, half): Counter([chip]) for p, half in own}
+            after[chip] = {Chunk(p, origin, None, half): Counter([origin]) for p, half in own}
+    return before, after
+
+
+def schedule(collective: Collective, graph: nx.DiGraph, mode: str, ring_orders: RingOrders) -> Schedule:
+    """Return the transfers: the moves of every phase, with the chunks that each sender holds when the phase starts."""
+    weighed = parts(collective, graph, mode, ring_orders)
+    before, after = contract(collective, graph, [p for p, (weight, _) in enumerate(weighed) if weight])
+    K = len(next(iter(groups(graph, live_axes(collective, graph)).values())))
+    transfers: list[Transfer] = []
+    for part, (weight, phases) in enumerate(weighed):
+        size = weight / 2 / (1 if collective.kind == "permute" else K)  # of a chunk, as a share of the bytes
+        holds = {chip: {chunk for chunk in chunks if chunk.part == part} for chip, chunks in before.items()}
+        for f, phase in enumerate(phases if weight else []):
+            hops = []
+            for line, move in product(phase.track.lines, phase.moves):
+                receiver = (move.at + move.sign) % len(line)
+                # A message of the walk ends `shift` positions from its origin.
+                passing = phase.verb == "walk" and receiver != (move.blocks[0][0] + phase.shift) % len(line)
+                chunks = carried(phase, line, move, holds)
+                hops.append((move.step, -move.sign, line[move.at], line[receiver], chunks, passing))
+            hops.sort(key=lambda hop: hop[:4])
+            carriers: dict[tuple[Node, Chunk], list[int]] = defaultdict(list)
+            for j, (*_, receiver_chip, chunks, _) in enumerate(hops, start=len(transfers)):
+                for chunk in chunks:
+                    carriers[receiver_chip, chunk].append(j)
+            for step, minus, sender, receiver_chip, chunks, passing in hops:
+                waits = sorted({j for chunk in chunks for j in carriers[sender, chunk]})
+                transfers.append(Transfer(f, part, step, -minus, sender, receiver_chip, chunks, len(chunks) * size,
+                                          phase.verb, passing, tuple(waits)))
+            holds = {c: held_next(phase, line, i, holds) for line in phase.track.lines for i, c in enumerate(line)}
+    return Schedule(K, [phases for _, phases in weighed], transfers, before, after)
+
+
+def carried(phase: Phase, line: tuple[Node, ...], move: Move, holds: Mapping[Node, set[Chunk]]) -> frozenset[Chunk]:
+    """Return the chunks of a move's blocks; `holds` is what every chip held when the phase started."""
+    position = phase.track.positions
+    chunks = set()
+    for origin, target, half in move.blocks:
+        if phase.verb == "reduce":  # the sender's own partial sums for `origin`
+            chunks |= {c for c in holds[line[move.at]] if c.half == half and c.target and position[c.target] == origin}
+        elif phase.verb == "exchange":
+            chunks |= {c for c in holds[line[origin]] if c.half == half and c.target and position[c.target] == target}
+        else:
+            chunks |= {c for c in holds[line[origin]] if c.half == half}
+    return frozenset(chunks)
+
+
+def held_next(phase: Phase, line: tuple[Node, ...], i: int, holds: Mapping[Node, set[Chunk]]) -> set[Chunk]:
+    """Return what the chip at position i has to send on after a phase that started with `holds`."""
+    everything = set().union(*(holds[chip] for chip in line))
+    if phase.verb == "gather":
+        return everything
+    if phase.verb in ("permute", "walk"):
+        return holds[line[(i - phase.shift) % len(line)]]
+    position = phase.track.positions
+    return {c for c in everything if c.target and position[c.target] == i}
+
+
+# The run
+
+class Step(NamedTuple):
+    """One executed operation: what it waits for (indices; -1 is the chip's start) and what it is looped with."""
+
+    operation: Operation
+    waits: tuple[int, ...]
+    partner: int | None
+
+
+class Sent(NamedTuple):
+    """A transfer as it happened; `number` counts executed operations. Bytes, seconds."""
+
+    number: int
+    name: str
+    phase: int
+    part: int
+    step: tuple[int, int]
+    sender: Node
+    receiver: Node
+    bytes: float
+    start: float
+    end: float
+    arrival: float
+
+
+def executed(program: Program) -> list[Step]:
+    """Return all operations in program order, repetitions included."""
+    steps: list[Step] = []
+    for operations, times in program.sections():
+        for _ in range(times):
+            opening = len(steps) - 1
+            index = {operation.name: opening + 1 + k for k, operation in enumerate(operations)}
+            looped = {index[o.loop.collective]: index[o.name] for o in operations if isinstance(o, Compute) and o.loop}
+            looped |= {compute: collective for collective, compute in looped.items()}
+            for operation in operations:
+                here = len(steps)
+                waits = ((here - 1,) if operation.after is None else
+                         tuple(index[name] for name in operation.after) or (opening,))
+                assert all(k < here for k in waits), f"{operation.name} waits for what comes later"
+                steps.append(Step(operation, waits, looped.get(here)))
+    return steps
+
+
+def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1), pieces: int = 1) -> float:
+    """Return the seconds of one of `pieces` equal shards of the work; `cut` divides m, k, n."""
+    flops = compute.flops / pieces
+    for matmul in compute.matmuls:
+        shape = [math.ceil(size / by / tile) * tile
+                 for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile, strict=True)]
+        flops += 2 * math.prod(shape) * matmul.count
+    return max(flops / float(chip.rate(compute.dtype) * chip.matmul_efficiency),
+               compute.hbm_bytes / pieces / float(chip.hbm_bandwidth * chip.hbm_efficiency))
+
+
+def pieces(plan: Schedule, chip: Node, kind: str, mode: str) -> list[tuple[Place | None, float]]:
+    """Return the pieces of a looped matmul on a chip in order: (phase, step) or None for the own shard; fraction."""
+    scatter = kind == "reduce_scatter"
+    share: dict[Place, float] = defaultdict(float)
+    for t in plan.transfers:
+        if chip == (t.sender if scatter else t.receiver) and not t.passing:
+            share[t.place] += t.share
+    found: list[tuple[Place | None, float]] = [(place, share[place]) for place in sorted(share) if share[place]]
+    assert abs(sum(share.values()) + 1 / plan.K - 1) < 1e-9, f"the pieces on {chip} are not the matmul: {share}"
+    alone = len(plan.phases) == 1 and len(plan.phases[0]) == 1 and plan.phases[0][0].verb != "walk"
+    if mode == "latency" and alone and plan.phases[0][0].track.ring and plan.K % 2 == 0:
+        at = -1 if scatter else 0
+        found[at] = found[at][0], found[at][1] + 1 / plan.K
+        return found
+    return [*found, (None, 1 / plan.K)] if scatter else [(None, 1 / plan.K), *found]
+
+
+class Run:
+    """The events of one run: of every operation k on every chip, and of every transfer j of collective k."""
+
+    def __init__(
+        self, steps: list[Step], graph: nx.DiGraph, chip: Any, start: Mapping[Node, float], orders: RingOrders
+    ) -> None:
+        self.steps, self.graph, self.chip = steps, graph, chip
+        self.env = env = simpy.Environment(initial_time=min([0.0, *start.values()]))
+        self.plans: dict[int, Schedule] = {}
+        self.mode: dict[int, str] = {}
+        known: dict[tuple[int, str], Schedule] = {}
+        for k, (operation, _, partner) in enumerate(steps):
+            if isinstance(operation, Collective):
+                compute = steps[partner].operation if partner is not None else None
+                looped = compute.loop if isinstance(compute, Compute) else None
+                self.mode[k] = mode = looped.kind if looped else operation.direction
+                if (id(operation), mode) not in known:
+                    known[id(operation), mode] = schedule(operation, graph, mode, orders)
+                self.plans[k] = known[id(operation), mode]
+        everywhere = [(k, c) for k in range(len(steps)) for c in graph]
+        self.begun = {at: env.event() for at in everywhere}
+        self.base = {at: env.event() for at in everywhere}  # start + launch
+        self.ended: dict[tuple[int, Node], simpy.Event] = {at: env.event() for at in everywhere}
+        self.ended |= {(-1, c): env.timeout(start[c] - env.now) for c in graph}
+        self.piece_ended: dict[tuple[int, Node, Place | None], simpy.Event] = defaultdict(env.event)
+        self.arrived = {(k, j): env.event() for k, plan in self.plans.items() for j in range(len(plan.transfers))}
+        self.complete: dict[tuple[int, int, int, Node], simpy.Event] = {}  # (k, part, phase, chip)
+        self.state = {k: {c: dict(plan.before[c]) for c in graph} for k, plan in self.plans.items()}
+        self.transit: dict[tuple[int, int, Node], Held] = defaultdict(dict)
+        self.start_at: dict[tuple[int, Node], float] = {}
+        self.end_at: dict[tuple[int, Node], float] = {}
+        self.sent: list[Sent] = []
+
+    def start_processes(self) -> None:
+        queues: dict[tuple[Node, Node], list[tuple[int, int]]] = defaultdict(list)
+        for c in self.graph:
+            self.env.process(self.unit(c))
+        for k, plan in self.plans.items():
+            due: dict[Node, list[int]] = defaultdict(list)
+            stage: dict[tuple[int, int, Node], list[int]] = defaultdict(list)
+            for j, t in enumerate(plan.transfers):
+                queues[t.sender, t.receiver].append((k, j))
+                due[t.receiver].append(j)
+                stage[t.part, t.phase, t.receiver].append(j)
+            for c in self.graph:
+                self.env.process(self.member(k, c, [self.arrived[k, j] for j in due[c]]))
+                for part, phases in enumerate(plan.phases):
+                    self.complete[k, part, -1, c] = self.base[k, c]
+                    for f in range(len(phases)):
+                        self.complete[k, part, f, c] = self.env.process(self.all_of(
+                            [self.complete[k, part, f - 1, c], *(self.arrived[k, j] for j in stage[part, f, c])]))
+        for (u, v), queue in queues.items():
+            order = [(k, t.phase, t.part, t.step, -t.sign) for k, j in queue for t in [self.plans[k].transfers[j]]]
+            assert len(set(order)) == len(order), f"the order of the queue {u} -> {v} is not fixed"
+            self.env.process(self.link(u, v, [entry for _, entry in sorted(zip(order, queue, strict=True))]))
+
+    def all_of(self, events: list[simpy.Event]) -> Waiting:
+        yield from events
+
+    def ready(self, k: int, chip: Node, other_than: int | None) -> list[simpy.Event]:
+        return [self.ended[w, chip] for w in self.steps[k].waits if w != other_than]
+
+    def begin(self, k: int, chip: Node) -> None:
+        self.start_at[k, chip] = self.env.now
+        self.begun[k, chip].succeed()
+
+    def end(self, k: int, chip: Node) -> None:
+        self.end_at[k, chip] = self.env.now
+        self.ended[k, chip].succeed()
+
+    def unit(self, c: Node) -> Waiting:
+        """The compute unit of a chip: one operation after another, in program order."""
+        for k, (operation, waits, partner) in enumerate(self.steps):
+            if not isinstance(operation, Compute):
+                continue
+            yield from self.ready(k, c, other_than=partner)
+            gather = partner is not None and partner < k
+            if partner is None or operation.loop is None:
+                self.begin(k, c)
+                yield self.env.timeout(self.chip.op_overhead + work_time(operation, self.chip))
+                self.end(k, c)
+                continue
+            plan, collective = self.plans[partner], self.steps[partner].operation
+            assert isinstance(collective, Collective), f"{operation.name} is looped with {collective.name}"
+            assert collective.kind == ("all_gather" if gather else "reduce_scatter"), (operation, collective)
+            assert partner in waits if gather else k in self.steps[partner].waits, f"{operation.name} is no neighbour"
+            if gather:
+                yield self.begun[partner, c]
+            self.begin(k, c)
+            yield self.env.timeout(self.chip.op_overhead)
+            whole = plan.K * work_time(operation, self.chip, operation.loop.cut, plan.K)
+            for place, fraction in pieces(plan, c, collective.kind, self.mode[partner]):
+                if gather and place is not None:
+                    yield from [self.arrived[partner, j] for j, t in enumerate(plan.transfers)
+                                if t.receiver == c and t.place == place]
+                yield self.env.timeout((self.chip.loop_step if place is not None else 0.0) + fraction * whole)
+                self.piece_ended[k, c, place].succeed()
+            self.end(k, c)
+
+    def member(self, k: int, c: Node, due: list[simpy.Event]) -> Waiting:
+        """A chip in a collective: its start, its base, its end."""
+        partner = self.steps[k].partner
+        scatter = partner is not None and partner < k
+        yield from self.ready(k, c, other_than=partner)
+        if scatter and partner is not None:
+            yield self.begun[partner, c]
+        self.begin(k, c)
+        yield self.env.timeout(self.chip.launch)
+        self.base[k, c].succeed()
+        yield from due
+        if scatter and partner is not None:
+            yield self.ended[partner, c]
+        self.end(k, c)
+
+    def link(self, u: Node, v: Node, queue: list[tuple[int, int]]) -> Waiting:
+        """One direction of a link: its transfers in order, the next one not before this one has left."""
+        assert self.graph.has_edge(u, v), f"there is no link {u} -> {v}"
+        bandwidth = self.graph.edges[u, v]["bandwidth"] * self.chip.link_efficiency
+        for k, j in queue:
+            collective, t, partner = self.steps[k].operation, self.plans[k].transfers[j], self.steps[k].partner
+            assert isinstance(collective, Collective)
+            yield self.base[k, u]
+            yield self.complete[k, t.part, t.phase - 1, u]
+            yield from [self.arrived[k, i] for i in t.waits]
+            if partner is not None and partner < k:
+                yield self.piece_ended[partner, u, t.place]
+            started, size = self.env.now, t.share * collective.bytes
+            payload = self.take(k, t)
+            yield self.env.timeout(size / bandwidth)
+            self.env.process(self.deliver(k, j, payload, started, self.env.now, size))
+
+    def deliver(self, k: int, j: int, payload: Held, started: float, left: float, size: float) -> Waiting:
+        t = self.plans[k].transfers[j]
+        yield self.env.timeout(self.graph.edges[t.sender, t.receiver]["latency"])
+        self.put(k, t, payload)
+        self.sent.append(Sent(k, self.steps[k].operation.name, t.phase, t.part, t.step, t.sender, t.receiver, size,
+                              started, left, self.env.now))
+        self.arrived[k, j].succeed()
+
+    def take(self, k: int, t: Transfer) -> Held:
+        """Return what leaves: copies in a gather, else the thing itself."""
+        payload = {}
+        for chunk in t.chunks:
+            passed_on = self.transit[k, t.phase, t.sender]
+            owned = passed_on if chunk in passed_on else self.state[k][t.sender]
+            assert chunk in owned, f"{t.sender} sends {chunk} to {t.receiver} at {self.env.now}, and does not have it"
+            if t.verb == "gather":
+                final = self.plans[k].after[t.receiver][chunk]
+                assert owned[chunk] == final, f"{t.sender} sends {chunk}, which lacks {final - owned[chunk]}"
+            payload[chunk] = Counter(owned[chunk])
+            if t.verb not in ("gather", "walk") or owned is passed_on:
+                del owned[chunk]
+        return payload
+
+    def put(self, k: int, t: Transfer, payload: Held) -> None:
+        """Add to the partial sums there in a reduction, else keep what must not be there yet."""
+        held = self.transit[k, t.phase, t.receiver] if t.passing else self.state[k][t.receiver]
+        for chunk, contributions in payload.items():
+            if t.verb == "reduce":
+                assert chunk in held, f"{t.receiver} has sent on {chunk} before {t.sender} had added to it"
+                held[chunk] = held[chunk] + contributions
+            else:
+                assert chunk not in held, f"{t.receiver} got {chunk} twice, from {t.sender} at {self.env.now}"
+                held[chunk] = contributions
+
+    def check(self) -> None:
+        """Assert that everything has ended, and that every collective has done what it promises."""
+        for k, (operation, _, _) in enumerate(self.steps):
+            for c in self.graph:
+                assert (k, c) in self.end_at, f"{operation.name} (executed as number {k}) never ends on {c}"
+                assert k not in self.plans or self.state[k][c] == self.plans[k].after[c], f"{operation.name} on {c}"
+        assert all(event.triggered for event in self.arrived.values()), "a transfer has not arrived"
+        assert not any(self.transit.values()), "a shard was lost on its way"
+
+
+def simulate(
+    program: Program,
+    graph: nx.DiGraph,
+    chip: Any,
+    *,
+    start: Mapping[Node, float] | None = None,
+    ring_orders: RingOrders | None = None,
+) -> dict[str, Any]:
+    """Return the times of every executed operation on every chip, the makespan, bytes of links, and all transfers."""
+    starts = {c: (start or {}).get(c, 0.0) for c in graph}
+    steps = executed(program)
+    run = Run(steps, graph, chip, starts, ring_orders or {})
+    run.start_processes()
+    run.env.run()
+    run.check()
+    link_bytes = {edge: 0.0 for edge in graph.edges}
+    for sent in run.sent:
+        link_bytes[sent.sender, sent.receiver] += sent.bytes
+    return {
+        "ops": [(step.operation.name, {c: run.start_at[k, c] for c in graph}, {c: run.end_at[k, c] for c in graph})
+                for k, step in enumerate(steps)],
+        "makespan": max([*starts.values(), *run.end_at.values()]),
+        "link_bytes": link_bytes,
+        "transfers": sorted(run.sent, key=lambda t: (t.number, t.phase, t.part, t.step, t.sender, t.receiver)),
+    }

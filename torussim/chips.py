@@ -1,0 +1,216 @@
+"""Chips: peak rates, memory, links, the rule for wraparounds, and the calibrated efficiencies and overheads.
+
+A preset is data/chips/<name>.yaml, where every number has its source. A user's chip is a mapping of the same form; with
+`base` it needs only the fields that differ. Knows nothing of topologies, programs and models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, Final
+
+from torussim import files, resolve, sourced, units
+from torussim.errors import NameError_, TorusSimError
+from torussim.sourced import Keys, Mistakes, quote
+
+DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "f32": 4}
+
+# Dtype of the activations -> the dtypes that it can be multiplied as.
+_MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16"), "int4": ("int4", "int8", "bf16")}
+_WRAP_RULES = ("every_axis_multiple_of", "axis_length")
+_TILE_SIDES = ("rows", "contraction", "columns")
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip, in base units. Peaks are what the maker promises; efficiencies, in (0, 1], are what is left of them."""
+
+    name: str
+    flops: Mapping[str, float] = field(hash=False)  # dtype of the activations -> peak FLOP/s; bf16 is always there
+    hbm_bytes: float
+    hbm_bandwidth: float  # bytes/s
+    link_bandwidth: float  # bytes/s, one direction of one link
+    link_latency: float  # s a hop
+    links: int
+    wrap: Mapping[str, int] | str = field(hash=False)  # "always", or one of _WRAP_RULES and its length
+    tile: tuple[int, int, int]  # rows, contraction, columns: a matmul is rounded up to whole tiles
+    matmul_efficiency: float
+    hbm_efficiency: float
+    link_efficiency: float
+    launch: float  # s, of a collective, on each chip, before its first send
+    op_overhead: float  # s, of a compute operation
+    loop_step: float  # s, of each step of a looped einsum
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
+
+    def rate(self, dtype: str) -> float:
+        """Return the peak FLOP/s for activations of a dtype: the best of its own rate and those of wider dtypes.
+
+        int4 runs as int8 or bf16, int8 and fp8 run as bf16, where the chip has no rate of their own. Raise NameError_
+        for a dtype that activations cannot have.
+        """
+        if dtype not in _MULTIPLIED_AS:
+            raise NameError_(resolve.unknown(dtype, _MULTIPLIED_AS, "dtype of activations"))
+        return max(self.flops[wider] for wider in _MULTIPLIED_AS[dtype] if wider in self.flops)
+
+    def wraps(self, shape: tuple[int, ...]) -> tuple[bool, ...]:
+        """Return for each axis of a slice of this shape, in chips, whether it has a wraparound.
+
+        An axis of up to 2 chips never has one: it is one link each way.
+
+        >>> chip("tpu-v4").wraps((4, 4, 8)), chip("tpu-v4").wraps((2, 4, 4)), chip("tpu-v5e").wraps((8, 16))
+        ((True, True, True), (False, False, False), (False, True))
+        """
+        if isinstance(self.wrap, str):
+            allowed = [True] * len(shape)
+        elif "axis_length" in self.wrap:
+            allowed = [length == self.wrap["axis_length"] for length in shape]
+        else:
+            allowed = [all(length % self.wrap["every_axis_multiple_of"] == 0 for length in shape)] * len(shape)
+        return tuple(length > 2 and wraparound for length, wraparound in zip(shape, allowed, strict=True))
+
+
+def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
+    """Return a preset by its name, or the chip of a mapping of fields; `changes` are fields too.
+
+    A mapping has all fields of Chip but `sources` (`name` can be left out), or `base`, a preset, and those that differ
+    from it; the rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
+    source: "measured"}. Raise NameError_ for an unknown preset, and TorusSimError for wrong fields, all in one text.
+
+    >>> chip("tpu-v4", link_bandwidth="50 GB/s").link_bandwidth
+    50000000000.0
+    """
+    result, mistakes = _read(changes, _preset(given)) if isinstance(given, str) else _parse(given, changes)
+    if result is None:
+        raise TorusSimError("chip: " + "; ".join(text for _, text in mistakes))
+    return result
+
+
+def chip_mistakes(given: Any) -> Mistakes:
+    """Return all that is wrong with a mapping that `chip` is to read: the path of keys inside it, and the text."""
+    return _parse(given, {})[1]
+
+
+def describe(chip: Chip) -> dict[str, Any]:
+    """Return a plain mapping, fit for JSON, that `chip` turns back into an equal chip with the same sources."""
+    values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name != "sources"}
+    values["tile"] = dict(zip(_TILE_SIDES, chip.tile, strict=True))
+    values["wrap"] = chip.wrap if isinstance(chip.wrap, str) else dict(chip.wrap)
+    shown = {name: sourced.show(value, chip.sources.get(name)) for name, value in values.items()}
+    rates = {dtype: sourced.show(rate, chip.sources.get(f"flops.{dtype}")) for dtype, rate in chip.flops.items()}
+    return {**shown, "flops": rates}
+
+
+def _preset(name: str) -> Chip:
+    document = files.read(resolve.preset_path("chips", name))
+    result, mistakes = _read({"name": name, **document.value}, None)
+    assert result is not None, f"preset {name}: {mistakes}"
+    return result
+
+
+def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, Mistakes]:
+    """Return the chip of a mapping of fields that can have a base; or None and what is wrong."""
+    if not isinstance(given, Mapping):
+        return None, [((), f"{quote(given)} is neither the name of a chip nor a mapping of its fields")]
+    own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
+    name = changes.get("base", given.get("base"))
+    try:
+        if name is not None and not isinstance(name, str):
+            raise TorusSimError(f"{quote(name)} is not the name of a chip")
+        base = None if name is None else _preset(name)
+    except TorusSimError as error:
+        return None, [(("base",), f"base: {error}"), *sourced.read(_flat(own), _READERS, "a chip").mistakes]
+    return _read(own, base)
+
+
+def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, Mistakes]:
+    """Return the chip of these fields, the others as in `base`; or None and what is wrong."""
+    flat = _flat(given)
+    read = sourced.read(flat, _READERS, "a chip")
+    mistakes = list(read.mistakes)
+    missing = [".".join(path) for path in _NEEDED if path not in flat and path[:1] not in flat]
+    if missing and base is None:
+        text = "missing: give all fields, or those that differ from a base, such as base: tpu-v4"
+        mistakes.append(((), f"{', '.join(missing)} {text}"))
+    if mistakes:
+        return None, mistakes
+
+    changed: dict[str, Any] = {path[0]: value for path, value in read.values.items() if len(path) == 1}
+    flops = {path[1]: value for path, value in read.values.items() if len(path) == 2}
+    sources = {".".join(path): source for path, source in read.sources.items()}
+    if base is None:
+        return Chip(**{"name": "unnamed", **changed, "flops": flops, "sources": sources}), []
+    old_sources = {name: source for name, source in base.sources.items() if tuple(name.split(".")) not in read.values}
+    name = f"{base.name}, changed" if read.values else base.name
+    changed = {"name": name, **changed, "flops": {**base.flops, **flops}, "sources": {**old_sources, **sources}}
+    return replace(base, **changed), []
+
+
+def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
+    """Return the fields by path, `flops` taken apart."""
+    flat: dict[Keys, Any] = {(str(key),): value for key, value in given.items()}
+    rates = flat.get(("flops",))
+    if isinstance(rates, Mapping):
+        del flat["flops",]
+        flat |= {("flops", str(dtype)): rate for dtype, rate in rates.items()}
+    return flat
+
+
+def _read_name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TorusSimError(f"{quote(value)} is not a name")
+    return value
+
+
+def _read_flops(value: Any) -> Any:
+    raise TorusSimError(f"{quote(value)} is not a mapping of dtypes to rates, such as {{bf16: 275 TFLOP/s}}")
+
+
+def _read_count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**6:
+        raise TorusSimError(f"{quote(value)} is not a whole number from 1 to 10**6")
+    return value
+
+
+def _read_share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise TorusSimError(f"{quote(value)} is not a share: must be above 0 and at most 1")
+    return float(value)
+
+
+def _read_wrap(value: Any) -> Mapping[str, int] | str:
+    if value == "always":
+        return "always"
+    if isinstance(value, Mapping) and len(value) == 1 and set(value) <= set(_WRAP_RULES):
+        return {rule: _read_count(length) for rule, length in value.items()}
+    rules = "always, {every_axis_multiple_of: 4} or {axis_length: 16}"
+    raise TorusSimError(f"{quote(value)} is no rule for wraparounds: write {rules}")
+
+
+def _read_tile(value: Any) -> tuple[int, int, int]:
+    if not isinstance(value, Mapping) or set(value) != set(_TILE_SIDES):
+        raise TorusSimError(f"{quote(value)} is not a tile: write {{rows: 8, contraction: 128, columns: 128}}")
+    rows, contraction, columns = (_read_count(value[side]) for side in _TILE_SIDES)
+    return rows, contraction, columns
+
+
+_READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
+    ("name",): _read_name,
+    ("flops",): _read_flops,
+    **{("flops", dtype): partial(units.positive, unit="FLOP/s") for dtype in _MULTIPLIED_AS},
+    ("hbm_bytes",): partial(units.positive, unit="B"),
+    ("hbm_bandwidth",): partial(units.positive, unit="B/s"),
+    ("link_bandwidth",): partial(units.positive, unit="B/s"),
+    ("link_latency",): partial(units.read, unit="s"),
+    ("links",): _read_count,
+    ("wrap",): _read_wrap,
+    ("tile",): _read_tile,
+    ("matmul_efficiency",): _read_share,
+    ("hbm_efficiency",): _read_share,
+    ("link_efficiency",): _read_share,
+    ("launch",): partial(units.read, unit="s"),
+    ("op_overhead",): partial(units.read, unit="s"),
+    ("loop_step",): partial(units.read, unit="s"),
+}
+_NEEDED: Final = [path for path in _READERS if path not in (("name",), ("flops",)) and path[1:] in ((), ("bf16",))]

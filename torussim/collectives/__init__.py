@@ -1,0 +1,1 @@
+"""Collectives: what each promises (contract), the algorithms, and the choice among them (lower)."""

@@ -1,0 +1,148 @@
+"""Collectives over several axes: in parts that visit the axes in turn, one axis after another, or as one ring.
+
+Each function takes the lengths of the group's axes (in order, all above 1), which of them are rings, and bytes counted
+as in program.Collective; it returns the phases in queue order. Knows nothing of bandwidths and times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from torussim.collectives import lines, rings
+from torussim.collectives.contract import Lane, Pattern, Phase
+
+Order = tuple[tuple[int, ...], ...]
+
+
+def pattern(role: str, length: int, ring: bool, way: str = "both") -> Pattern:
+    """Return the pattern of `role` on a ring or line; `way` is a direction or loop kind of rings.gather."""
+    if role == "scatter":
+        return rings.reverse(pattern("gather", length, ring, way))
+    if role == "gather":
+        return rings.gather(length, way) if ring else lines.gather(length)
+    return rings.exchange(length, "one_way" if way == "one_way" else "both") if ring else lines.exchange(length)
+
+
+def rotations(axes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the order of axes of each part of `multi_axis`: part p starts with axes[p]."""
+    return [tuple(axes[p:]) + tuple(axes[:p]) for p in range(len(axes))]
+
+
+def in_parts(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
+             orders: Sequence[tuple[str, ...]], weights: Sequence[float]) -> tuple[Phase, ...]:
+    """Return the phases of a collective of which part p has the share weights[p] and visits orders[p].
+
+    An all-gather's shards grow from axis to axis; a reduce-scatter is the same backwards; an all-reduce is the two in
+    turn; an all-to-all keeps its size and sends by the destination's coordinate on the axis at hand.
+    """
+    phases = []
+    for part, (order, weight) in enumerate(zip(orders, weights)):
+        if weight == 0:
+            continue
+        whole = size * weight
+        index = 0
+        if kind in ("reduce_scatter", "all_reduce"):
+            for i, axis in reversed(list(enumerate(order))):
+                block = whole * prod(lengths[a] for a in order[:i]) / prod(lengths.values())
+                phases.append(Phase(index, part, Lane((axis,)), pattern("scatter", lengths[axis], ring[axis], way), block))
+                index += 1
+        if kind in ("all_gather", "all_reduce"):
+            for i, axis in enumerate(order):
+                block = whole * prod(lengths[a] for a in order[:i]) / prod(lengths.values())
+                phases.append(Phase(index, part, Lane((axis,)), pattern("gather", lengths[axis], ring[axis], way), block))
+                index += 1
+        if kind == "all_to_all":
+            for index, axis in enumerate(order):
+                phases.append(Phase(index, part, Lane((axis,)), pattern("exchange", lengths[axis], ring[axis], way),
+                                    whole / lengths[axis]))
+    return tuple(sorted(phases, key=lambda p: (p.index, p.part)))
+
+
+def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float,
+            shift: Mapping[str, int]) -> tuple[Phase, ...]:
+    """Return the permute by `shift` chips on each axis, one axis after another."""
+    moving = [axis for axis in lengths if shift.get(axis, 0) % lengths[axis]]
+    return tuple(Phase(index, 0, Lane((axis,)), (rings if ring[axis] else lines).permute(lengths[axis], shift[axis]), size)
+                 for index, axis in enumerate(moving))
+
+
+def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) -> tuple[Phase, ...]:
+    """Return the all-gather by permutes in one direction of one axis at a time, the first axis innermost.
+
+    K-1 permutes of D / K; each chip passes on what came last, and has seen every shard at the end (the weights of
+    google-research's wg_xyz).
+    """
+    walk: list[str] = []
+    for axis in lengths:
+        walk = (walk + [axis]) * (lengths[axis] - 1) + walk
+    one = {axis: (rings if ring[axis] else lines).permute(lengths[axis], 1) for axis in lengths}
+    return tuple(Phase(index, 0, Lane((axis,)), one[axis], size / prod(lengths.values()))
+                 for index, axis in enumerate(walk))
+
+
+def one_ring(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str) -> tuple[Phase, ...]:
+    """Return the collective on one ring through all chips of the group (a line, where no ring of neighbours exists)."""
+    order, closed = ring_order(list(lengths.values()), [ring[a] for a in lengths])
+    lane, count = Lane(tuple(lengths), order), len(order)
+    roles = {"all_gather": ["gather"], "reduce_scatter": ["scatter"], "all_reduce": ["scatter", "gather"],
+             "all_to_all": ["exchange"]}[kind]
+    return tuple(Phase(index, 0, lane, pattern(role, count, closed and count > 2, way), size / count)
+                 for index, role in enumerate(roles))
+
+
+def ring_order(lengths: Sequence[int], ring: Sequence[bool]) -> tuple[Order, bool]:
+    """Return an order of all coordinates in which neighbours are linked, and whether the last is linked to the first.
+
+    Axis by axis: two rows of even length close without wraparounds (out along the rows, back along the first column); two
+    odd rings close by going round the shorter one along every chip of the longer, some ways forward and some back; a
+    snake is left where neither helps.
+
+    >>> ring_order([2, 3], [False, False])
+    (((0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0)), True)
+    """
+    order: list[tuple[int, ...]] = [()]
+    closed = False
+    for length, wraps in zip(lengths, ring):
+        axis = [(i,) for i in range(length)]
+        order, closed = _join(order, closed, axis, wraps) if len(order) > 1 else ([a + b for a in order for b in axis], wraps)
+    return tuple(order), closed
+
+
+def _join(a: list[tuple[int, ...]], a_closed: bool, b: list[tuple[int, ...]],
+          b_closed: bool) -> tuple[list[tuple[int, ...]], bool]:
+    """Return a path through a x b, where neighbours in a (or b) are linked, and whether it closes."""
+    if len(b) == 1:
+        return [x + b[0] for x in a], a_closed
+    if len(a) % 2 == 0:
+        return _comb([[x + y for y in b] for x in a]), True
+    if len(b) % 2 == 0:
+        return _comb([[x + y for x in a] for y in b]), True
+    if a_closed and b_closed:
+        wide = len(b) >= len(a)
+        return _rounds([[x + y for x in a] for y in b] if wide else [[x + y for y in b] for x in a]), True
+    return [x + y for i, y in enumerate(b) for x in (a if i % 2 == 0 else a[::-1])], False
+
+
+def _comb(rows: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """Return a closed path through an even number of rows: snake through all but the first column, back along it."""
+    path = rows[0][:1]
+    for i, row in enumerate(rows):
+        path += row[1:] if i % 2 == 0 else row[:0:-1]
+    return path + [row[0] for row in reversed(rows[1:])]
+
+
+def _rounds(rows: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """Return a closed path through an odd number of odd rings, no longer than their number: each ring is gone round once.
+
+    Going round forward starts the next row one place back, going round backward one place on; as many of each as bring
+    the start of the last row's successor to the first place.
+    """
+    width = len(rows[0])
+    forward = (len(rows) + width) // 2
+    path, start = [], 0
+    for i, row in enumerate(rows):
+        sign = 1 if i < forward else -1
+        path += [row[(start + sign * j) % width] for j in range(width)]
+        start -= sign
+    return path

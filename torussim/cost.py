@@ -1,0 +1,144 @@
+"""Time of an operation on one chip, and the closed form of a collective on axes whose links are all alike.
+
+The closed forms are written from the algorithms' steps and bytes, not from their schedules: estimate and engine are two
+implementations of the same thing, and tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from torussim.chips import Chip
+from torussim.program import Compute, Matmul
+
+
+def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
+                 cut: tuple[int, int, int] = (1, 1, 1)) -> float:
+    """Return the time of the matrix unit for matmuls cut into shards of m/cut[0], k/cut[1], n/cut[2], one shard's work.
+
+    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles. `flops` of no shape run at
+    the same rate without padding.
+    """
+    total = flops / prod(cut)
+    for matmul in matmuls:
+        sizes = (ceil(s / c / t) * t for s, c, t in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile))
+        total += 2.0 * prod(sizes) * matmul.count
+    return total / (chip.rate(dtype) * chip.matmul_efficiency)
+
+
+def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
+    """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (DESIGN 4)."""
+    hbm = compute.hbm_bytes / prod(cut) / (chip.hbm_bandwidth * chip.hbm_efficiency)
+    return max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), hbm)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One phase of one part on one axis, as any chip of it sees it (of a line: the chip at its end).
+
+    `sends[d]`: for direction d (0: +, 1: -) the (step, bytes) of each message in order; each waits for the one before.
+    """
+
+    index: int
+    part: int
+    axis: str
+    sends: tuple[tuple[tuple[int, float], ...], ...]
+
+
+def stretches(kind: str, algorithm: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
+              weights: Sequence[float], shift: Mapping[str, int]) -> list[Stretch]:
+    """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis."""
+    names = list(lengths)
+    chips = prod(lengths.values())
+    if kind == "permute":
+        moving = [a for a in names if shift.get(a, 0) % lengths[a]]
+        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], shift[a], size)) for i, a in enumerate(moving)]
+    if algorithm == "nested":
+        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], 1, size / chips))
+                for i, a in enumerate(_odometer(lengths))]
+    found = []
+    for part, weight in enumerate(weights):
+        order = names[part:] + names[:part]
+        if not weight:
+            continue
+        index = 0
+        if kind == "all_to_all":
+            for index, a in enumerate(order):
+                found.append(Stretch(index, part, a, _exchange(lengths[a], ring[a], size * weight / lengths[a], way)))
+            continue
+        blocks, grown = [], size * weight / chips
+        for a in order:
+            blocks.append((a, grown))
+            grown *= lengths[a]
+        if kind in ("reduce_scatter", "all_reduce"):
+            for a, block in reversed(blocks):
+                found.append(Stretch(index, part, a, _ring(lengths[a], ring[a], block, way, backwards=True)))
+                index += 1
+        if kind in ("all_gather", "all_reduce"):
+            for a, block in blocks:
+                found.append(Stretch(index, part, a, _ring(lengths[a], ring[a], block, way, backwards=False)))
+                index += 1
+    return sorted(found, key=lambda s: (s.index, s.part))
+
+
+def _odometer(lengths: Mapping[str, int]) -> list[str]:
+    """Return the axis that moves at each of the K - 1 turns of an odometer whose first axis is the fastest wheel."""
+    walk = []
+    for turn in range(1, prod(lengths.values())):
+        for axis, length in lengths.items():
+            if turn % length:
+                walk.append(axis)
+                break
+            turn //= length
+    return walk
+
+
+def _ring(length: int, ring: bool, block: float, way: str,
+          backwards: bool) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Return the messages of an all-gather, or of a reduce-scatter, along one axis."""
+    last = length - 1
+    if not ring:
+        plus = minus = [(s, block) for s in range(1, length)]
+    elif way == "one_way":
+        plus, minus = [(s, block) for s in range(1, length)], []
+    elif way == "throughput":
+        plus = minus = [(s, block / 2) for s in range(1, length)]
+    elif length % 2:
+        last = length // 2
+        plus = minus = [(s, block) for s in range(1, last + 1)]
+    elif way == "latency":
+        last = length // 2
+        plus, minus = [(s, block) for s in range(1, last + 1)], [(s, block) for s in range(2, last + 1)]
+    else:
+        last = length // 2
+        plus = minus = [(s, block) for s in range(1, last)] + [(last, block / 2)]
+    if backwards:
+        plus, minus = [(last - s + 1, b) for s, b in reversed(minus)], [(last - s + 1, b) for s, b in reversed(plus)]
+    return tuple(plus), tuple(minus)
+
+
+def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Return the messages of an all-to-all along one axis; on a line, what crosses its middle, block after block."""
+    if not ring:
+        crossing = (length // 2) * ((length + 1) // 2)
+        both = tuple((s, block) for s in range(1, crossing + 1))
+        return both, both
+    if way == "one_way":
+        return tuple((s, block * (length - s)) for s in range(1, length)), ()
+    half = length // 2
+    reach = [sum(0.5 if 2 * d == length else 1.0 for d in range(s, half + 1)) for s in range(1, half + 1)]
+    both = tuple((s, block * r) for s, r in enumerate(reach, 1))
+    return both, both
+
+
+def _permute(length: int, ring: bool, shift: int, size: float) -> tuple[tuple[tuple[int, float], ...], ...]:
+    ahead, back = shift % length, -shift % length
+    if not ring:
+        return tuple((s, size) for s in range(1, ahead + 1)), tuple((s, size) for s in range(1, back + 1))
+    if ahead == back:
+        both = tuple((s, size / 2) for s in range(1, ahead + 1))
+        return both, both
+    hops = tuple((s, size) for s in range(1, min(ahead, back) + 1))
+    return (hops, ()) if ahead < back else ((), hops)

@@ -1,0 +1,256 @@
+"""A program's operations made ready for numpy: arrays over all chips, computed once and used in every repetition.
+
+Rows of a link array are (axis, direction); row 2a is the + link of axis a, row 2a + 1 its - link. The queue order of every
+link (program order, phase, part, step, + before -) is the order of `Move`s here, fixed before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from torussim.chips import Chip
+from torussim.collectives.contract import Lane, Phase, Schedule
+from torussim.collectives.lower import lower
+from torussim.cost import compute_seconds
+from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.timeline import Work
+from torussim.topology.grid import Grid
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """One step of a phase on all chips: each sends on its link of each of `rows` (r, chips or a slice of rows).
+
+    `links`: index into the flat link arrays; `seconds`: (r, chips) of transmission; `late`: (r, chips) latency, -inf where
+    nothing is sent; `sends`: None when every chip does; `source`: (r, chips) flat index of who sends to each chip.
+    """
+
+    step: int
+    after: int | None
+    rows: slice  # of the two directions: + is 0, - is 1
+    links: slice | Array
+    seconds: Array
+    late: Array
+    sends: Array | None
+    source: Array
+    bytes: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One phase of one part: its moves in queue order."""
+
+    index: int
+    part: int
+    moves: tuple[Move, ...]
+    keep: Mapping[int, int]  # arrival of a step -> number of the move that reads it last
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A piece of a looped matmul: `key` is the (phase, step) that it waits for or feeds, None for the own shard.
+
+    `seconds`: (chips,), 0 where a chip has no such piece and waits for nothing; `idle`: (chips,) where that is, or None.
+    """
+
+    key: tuple[int, int] | None
+    seconds: Array
+    idle: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """An operation with its arrays. `after`: indices of earlier operations of its list; None: the one before."""
+
+    operation: Operation
+    after: tuple[int, ...] | None
+    work: Work
+    stages: tuple[Stage, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    partner: int | None = None  # index of the other half of a loop
+    link_bytes: Array | None = None
+    link_seconds: Array | None = None
+    overhead: float = 0.0  # fixed cost before the first piece of a looped matmul, seconds
+
+
+@dataclass
+class Planner:
+    """Makes the operations of one program ready; arrays that recur are made once."""
+
+    grid: Grid
+    chip: Chip
+    cache: dict[object, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.count = len(self.grid.chips)
+        coordinates = np.indices(self.grid.shape).reshape(len(self.grid.shape), -1)
+        self.position = dict(zip(self.grid.axes, coordinates))
+        self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
+        self.latency = self.grid.latency.reshape(-1, self.count)
+
+    def section(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
+        """Return the operations of one list, ready to run."""
+        index = {operation.name: i for i, operation in enumerate(operations)}
+        loops = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
+        return tuple(self.ready(o, index, loops.get(o.name), operations) for o in operations)
+
+    def ready(self, operation: Operation, index: Mapping[str, int], looped: Compute | None,
+              operations: tuple[Operation, ...]) -> Ready:
+        after = None if operation.after is None else tuple(index[name] for name in operation.after)
+        zero = np.zeros(self.count)
+        if isinstance(operation, Collective):
+            loop = looped.loop if looped else None
+            schedule = lower(operation, self.grid, way=loop.kind if loop else None)
+            stages, sent, seconds = self.stages(schedule)
+            fixed = zero + (self.chip.launch if schedule.lengths else 0.0)
+            return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent, seconds)
+        if operation.loop is None:
+            busy = zero + compute_seconds(operation, self.chip)
+            return Ready(operation, after, Work(busy, zero + self.chip.op_overhead))
+        partner = index[operation.loop.collective]
+        collective = operations[partner]
+        assert isinstance(collective, Collective)
+        pieces, busy, steps = self.pieces(operation, operation.loop, collective)
+        return Ready(operation, after, Work(busy, self.chip.op_overhead + steps * self.chip.loop_step), (), pieces, partner,
+                     overhead=self.chip.op_overhead)
+
+    def pieces(self, compute: Compute, loop: Loop, collective: Collective) -> tuple[tuple[Piece, ...], Array, Array]:
+        """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""
+        schedule = lower(collective, self.grid, way=loop.kind)
+        gathers = collective.kind == "all_gather"
+        shard = compute_seconds(compute, self.chip, loop.cut)
+        share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
+        for phase in schedule.phases:
+            for hop in phase.pattern.hops:
+                at = self.halves_at(phase, hop.halves, -hop.sign if gathers else 0)
+                if phase.pattern.role == "permute":  # only the last hop of a message brings it
+                    at = self.delivered(phase, hop)
+                key = (phase.index, hop.step)
+                share[key] = share.get(key, 0.0) + at * (phase.block / 2 / collective.bytes * schedule.chips)
+        merged = any(p.pattern.merged for p in schedule.phases) and len(schedule.phases) == 1
+        own = None if merged else Piece(None, np.full(self.count, shard))
+        made, steps = [], np.zeros(self.count)
+        keys = sorted(share)
+        for key in keys:
+            extra = 1.0 if merged and key == (keys[0] if gathers else keys[-1]) else 0.0
+            amount = share[key] + extra + np.zeros(self.count)
+            steps = steps + (amount > 0)
+            idle = amount == 0
+            made.append(Piece(key, amount * shard + ~idle * self.chip.loop_step, idle if idle.any() else None))
+        pieces = tuple(([own] if own and gathers else []) + made + ([own] if own and not gathers else []))
+        return pieces, sum((p.seconds for p in pieces), np.zeros(self.count)) - steps * self.chip.loop_step, steps
+
+    def halves_at(self, phase: Phase, halves: Array, offset: int) -> Array:
+        """Return (chips,) what the position `offset` further along the lane sends."""
+        return halves[(self.positions(phase.lane) + offset) % phase.pattern.length]
+
+    def delivered(self, phase: Phase, hop: Any) -> Array:
+        """Return (chips,) halves that end their way at each chip with this hop of a permute."""
+        length = phase.pattern.length
+        halves = np.zeros(length)
+        for i in range(length):
+            if hop.halves[i]:
+                j = (i + hop.sign) % length
+                halves[j] = sum(1 for (tag, _) in hop.chunks(i) if tag[1] == j)
+        return halves[self.positions(phase.lane)]
+
+    def positions(self, lane: Lane) -> Array:
+        """Return (chips,) the position of each chip on its line of the lane."""
+        if lane.order is None:
+            return self.position[lane.axes[0]]
+        key = ("positions", lane)
+        if key not in self.cache:
+            at = {c: i for i, c in enumerate(lane.order)}
+            coordinates = zip(*(self.position[a] for a in lane.axes))
+            self.cache[key] = np.array([at[tuple(int(v) for v in c)] for c in coordinates])
+        found: Array = self.cache[key]
+        return found
+
+    def neighbours(self, lane: Lane, sign: int, ring: bool) -> tuple[Array, Array]:
+        """Return (chips,) flat link index of each chip's link in direction `sign` of the lane, and the receiving chip."""
+        key = ("neighbours", lane, sign, ring)
+        if key not in self.cache:
+            if lane.order is None:
+                row = 2 * self.grid.axis(lane.axes[0]) + (sign < 0)
+                receiver = self.grid.receiver.reshape(-1, self.count)[row]
+                self.cache[key] = (row * self.count + np.arange(self.count), receiver)
+            else:
+                self.cache[key] = self.ring_links(lane, sign, ring)
+        found: tuple[Array, Array] = self.cache[key]
+        return found
+
+    def ring_links(self, lane: Lane, sign: int, ring: bool) -> tuple[Array, Array]:
+        assert lane.order is not None
+        position, length = self.positions(lane), len(lane.order)
+        receiver, link = np.arange(self.count), np.zeros(self.count, dtype=int)
+        for chip in range(self.count):
+            coordinate = list(self.grid.chips[chip])
+            there = lane.order[(position[chip] + sign) % length]
+            for axis, value in zip(lane.axes, there):
+                coordinate[self.grid.axis(axis)] = value
+            receiver[chip] = self.grid.index(tuple(coordinate))
+            rows = [r for r in range(2 * len(self.grid.axes))
+                    if self.grid.receiver.reshape(-1, self.count)[r, chip] == receiver[chip] and self.rate[r, chip] > 0]
+            over_the_end = not ring and position[chip] == (length - 1 if sign > 0 else 0)
+            link[chip] = self.rate.size if over_the_end else rows[0] * self.count + chip  # the last: nothing is sent on it
+        return link, receiver
+
+    def stages(self, schedule: Schedule) -> tuple[tuple[Stage, ...], Array, Array]:
+        """Return the stages of a schedule, and (axes * 2, chips) bytes and seconds that it puts on each link."""
+        sent, busy = np.zeros((2, self.rate.size + 1))
+        stages = []
+        for phase in schedule.phases:
+            groups: dict[tuple[int, int | None], list[Any]] = {}
+            for hop in phase.pattern.hops:
+                groups.setdefault((hop.step, hop.after), []).append(hop)
+            moves = tuple(self.move(phase, hops) for hops in groups.values())
+            keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
+            stages.append(Stage(phase.index, phase.part, moves, keep))
+            for move in moves:
+                links = np.arange(self.rate.size + 1)[move.links].ravel()
+                sent[links] += move.bytes.ravel()
+                busy[links] += move.seconds.ravel()
+        return tuple(stages), sent[:-1].reshape(self.rate.shape), busy[:-1].reshape(self.rate.shape)
+
+    def move(self, phase: Phase, hops: list[Any]) -> Move:
+        """Return the hops of one step (one direction, or both) as one move."""
+        shape = tuple((hop.sign, hop.halves.tobytes() if hop.halves.strides != (0,) else int(hop.halves[0])) for hop in hops)
+        key = ("move", phase.lane, phase.pattern.ring, phase.block, shape)
+        if key not in self.cache:
+            self.cache[key] = self.arrays(phase, hops)
+        rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
+        return Move(hops[0].step, hops[0].after, rows, *self.cache[key])
+
+    def arrays(self, phase: Phase, hops: list[Any]) -> tuple[Any, ...]:
+        assert [h.sign for h in hops] in ([1, -1], [1], [-1])
+        position = self.positions(phase.lane)
+        halves = np.array([hop.halves[position] for hop in hops], dtype=float)
+        pairs = [self.neighbours(phase.lane, hop.sign, phase.pattern.ring) for hop in hops]
+        link = np.array([p[0] for p in pairs])
+        rate, latency = (np.append(values.ravel(), 0.0)[link] for values in (self.rate, self.latency))
+        sends = halves > 0
+        if (sends & (rate <= 0)).any():
+            raise AssertionError(f"a schedule over {phase.lane.axes} sends where no link is")
+        size = halves * (phase.block / 2)
+        seconds = np.divide(size, rate, out=np.zeros_like(size), where=sends)
+        source = np.zeros_like(link)
+        for row, (_, receiver) in enumerate(pairs):
+            source[row, receiver] = row * self.count + np.arange(self.count)
+        links: slice | Array = link
+        if phase.lane.order is None:
+            first = 2 * self.grid.axis(phase.lane.axes[0]) + (hops[0].sign < 0)
+            links = slice(first * self.count, (first + len(hops)) * self.count)
+        late = np.where(sends, latency, -np.inf)
+        return links, seconds, late, None if sends.all() else sends, source, size
+
+
+def plan(program: Program, grid: Grid, chip: Chip) -> tuple[tuple[Ready, ...], ...]:
+    """Return prologue, block and epilogue, ready to run."""
+    planner = Planner(grid, chip)
+    return tuple(planner.section(operations) for operations, _ in program.sections())

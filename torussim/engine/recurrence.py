@@ -1,0 +1,111 @@
+"""The recurrence of max and + that gives every finish time on private links, for all chips at once.
+
+Links are in-order queues, so a message starts when its sender is ready and its link has finished the message before; times
+follow in queue order, whatever each link's bandwidth. One idea a line; tests/oracle.py is the slow twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torussim.engine.plan import Move, Ready, Stage
+
+Array = np.ndarray[Any, Any]
+Key = tuple[int, int]
+Watch = Callable[[Move, Array, Array], None]  # move, start and end of transmission (directions, chips)
+
+
+@dataclass
+class State:
+    """When things are free: `links` (axes * 2 * chips) and `unit` (chips), seconds; `last`: the chips' clocks."""
+
+    last: Array
+    unit: Array
+    links: Array
+
+    def copy(self, later: float = 0.0) -> State:
+        return State(self.last + later, self.unit + later, self.links + later)
+
+
+def collective(ready: Ready, base: Array, state: State, *, fed: Mapping[Key, Array] | None = None,
+               due: dict[Key, Array] | None = None, watch: Watch | None = None) -> Array:
+    """Run a collective whose chips may send from `base` on; return when each chip has all that is due to it.
+
+    `fed`: when the piece of a looped matmul that feeds a (phase, step) is done; `due`: filled with when the last arrival
+    of a (phase, step) is there; all (chips,) seconds.
+    """
+    done: dict[int, Array] = {}  # by part
+    for stage in ready.stages:
+        start = done.get(stage.part, base)
+        done[stage.part] = phase(stage, start, state.links, fed, due, watch)
+    return np.maximum.reduce([base, *done.values()])
+
+
+def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | None, due: dict[Key, Array] | None,
+          watch: Watch | None) -> Array:
+    """Run one phase of one part; return when it is complete on each chip."""
+    complete = base
+    arrivals: dict[int, Array] = {}  # by step, (2, chips)
+    for number, move in enumerate(stage.moves):
+        begin = base
+        if move.after is not None:
+            begin = np.maximum(base, arrivals[move.after][move.rows])
+            if stage.keep[move.after] == number:
+                del arrivals[move.after]
+        if fed is not None:
+            begin = np.maximum(begin, fed[stage.index, move.step])
+        free = links[move.links] if isinstance(move.links, np.ndarray) else links[move.links].reshape(move.seconds.shape)
+        begin = np.maximum(begin, free)
+        end = begin + move.seconds
+        links[move.links] = (end if move.sends is None else np.where(move.sends, end, free)).reshape(links[move.links].shape)
+        if watch is not None:
+            watch(move, begin, end)
+        came = (end + move.late).take(move.source)
+        for row in came:
+            complete = np.maximum(complete, row)
+        if move.step in stage.keep:
+            if len(came) == 2:
+                arrivals[move.step] = came
+            else:
+                arrivals.setdefault(move.step, np.full((2, came.shape[1]), -np.inf))[move.rows] = came
+        if due is not None:
+            key = (stage.index, move.step)
+            latest = came.max(axis=0)
+            due[key] = np.maximum(due[key], latest) if key in due else latest
+    return complete
+
+
+def gathering_loop(gather: Ready, matmul: Ready, at: Array, matmul_at: Array, state: State,
+                   watch: Watch | None = None) -> tuple[Array, Array, Array]:
+    """Run a matmul looped with the all-gather before it; return the gather's end, the matmul's start and its end."""
+    due: dict[Key, Array] = {}
+    gathered = collective(gather, at + gather.work.fixed, state, due=due, watch=watch)
+    start = np.maximum(matmul_at, state.unit)
+    clock = start + matmul.overhead
+    for piece in matmul.pieces:
+        if piece.key is not None:
+            arrived = due[piece.key] if piece.idle is None else np.where(piece.idle, -np.inf, due[piece.key])
+            clock = np.maximum(clock, arrived)
+        clock = clock + piece.seconds
+    state.unit = clock
+    return gathered, start, clock
+
+
+def scattering_loop(matmul: Ready, scatter: Ready, at: Array, scatter_at: Array, state: State,
+                    watch: Watch | None = None) -> tuple[Array, Array, Array, Array]:
+    """Run a matmul looped with the reduce-scatter after it; return start and end of the matmul, then of the scatter."""
+    start = np.maximum(at, state.unit)
+    clock = start + matmul.overhead
+    fed: dict[Key, Array] = {}
+    for piece in matmul.pieces:
+        clock = clock + piece.seconds
+        if piece.key is not None:
+            fed[piece.key] = clock
+    state.unit = clock
+    scatter_start = np.maximum(start, scatter_at)
+    scattered = collective(scatter, scatter_start + scatter.work.fixed, state, fed=fed, watch=watch)
+    return start, clock, scatter_start, np.maximum(scattered, clock)

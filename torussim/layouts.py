@@ -1,0 +1,259 @@
+"""The paper's layouts, and those that its authors' published code runs, as tables of shardings.
+
+A table gives each tensor its path: as it is stored or made, then every sharding on its way, up to the one it is used in. The
+collectives are not written here: they follow from the steps of the paths (sharding.steps). Keys: residual w_in hidden w_out
+w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm (where the norm's mean square
+is summed), embedding, and loop (the axes whose collectives may be looped with a matmul).
+Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_efficiency (`*_code`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import prod
+
+from torussim.errors import LayoutError
+from torussim.sharding import Sharding
+
+REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
+OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop")
+DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF", "w_out": "FE",
+              "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
+LOGICAL = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Path:
+    """The shardings of a tensor on its way; `algorithm` and the order of `axes` are of the collectives between them."""
+
+    stations: tuple[Sharding, ...]
+    algorithm: str = ""
+    axes: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(given: object) -> Path:
+        """Return the path that a sharding, a list of them, or a mapping {path, algorithm, axes} writes."""
+        if isinstance(given, Path):
+            return given
+        if isinstance(given, str):
+            return Path((Sharding.parse(given),))
+        if isinstance(given, Mapping):
+            inner = Path.of(given["path"])
+            return Path(inner.stations, str(given.get("algorithm", "")), tuple(given.get("axes", ())))
+        assert isinstance(given, Sequence)
+        return Path(tuple(Sharding.parse(str(text)) for text in given))
+
+    @property
+    def stored(self) -> Sharding:
+        return self.stations[0]
+
+    @property
+    def used(self) -> Sharding:
+        return self.stations[-1]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Paths by tensor, and the number of heads if the layout asks for its own padding."""
+
+    name: str
+    paths: Mapping[str, Path]
+    heads: int | None = None
+    loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
+
+    def __getitem__(self, tensor: str) -> Path:
+        return self.paths[tensor]
+
+    def get(self, tensor: str) -> Path | None:
+        return self.paths.get(tensor)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a scenario asks for: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
+
+    `mesh`: logical axis -> physical axes, outermost first. `overlap`: True, False or a kind of loop.
+    """
+
+    ffn: str | Mapping[str, object] = "ws2d"
+    attention: str = "heads"
+    weights: str = "bf16"
+    activations: str = "bf16"
+    kv_cache: str = "bf16"
+    overlap: bool | str = True
+    mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a table may depend on: chips along each logical axis, and the sizes that shards must divide."""
+
+    lengths: Mapping[str, int]
+    batch: int
+    width: int  # d_model
+    heads: int  # after padding
+    kv_heads: int  # likewise
+    attention: str
+    padded: bool = False  # whether the model's heads may be padded further
+
+
+def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the axes with the most chips whose number divides `size`; of equal ones, those that stand later.
+
+    >>> fitting(64, "xyz", {"x": 4, "y": 4, "z": 8})
+    ('y', 'z')
+    """
+    best: tuple[str, ...] = ()
+    for count in range(1, len(axes) + 1):
+        for some in combinations(axes, count):
+            chips = prod(lengths[a] for a in some)
+            if size % chips == 0 and chips >= prod(lengths[a] for a in best):
+                best = some
+    return best
+
+
+def cut(dim: str, axes: Sequence[str]) -> str:
+    return dim + ("_" + "".join(axes) if axes else "")
+
+
+def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
+    """Return the table for weights E_e F_f: activations are gathered and scattered, weights stay (paper, 3.2.1, 3.2.2)."""
+    everywhere = e + f
+    kv = fitting(s.kv_heads, f, s.lengths)
+    width = e + "".join(fitting(s.width // prod(s.lengths[a] for a in e), f, s.lengths))
+    rest = [a for a in f if a not in width]  # a width that does not divide by all chips leaves axes to the batch
+    return {"residual": f"{cut('B', rest)} L {cut('E', width)}",
+            "w_in": f"{cut('E', e)} {cut('F', f)}", "hidden": f"B L {cut('F', everywhere)}", "w_out": f"{cut('F', f)} {cut('E', e)}",
+            "w_q": f"{cut('E', e)} {cut('H', f)}", "w_k": f"{cut('E', e)} {cut('K', kv)}", "w_o": f"{cut('H', f)} {cut('E', e)}",
+            **attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))}
+
+
+def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
+    """Return the table for weights stored E_x F_yz and gathered over some axes just before use (paper, 3.2.3)."""
+    rest = "".join(a for a in "xyz" if a not in gathered)
+    kv = fitting(s.kv_heads, "yz", s.lengths)
+
+    def path(a: str, a_axes: Sequence[str], b: str, b_axes: Sequence[str]) -> list[str]:
+        stored = f"{cut(a, a_axes)} {cut(b, b_axes)}"
+        used = f"{cut(a, [x for x in a_axes if x not in gathered])} {cut(b, [x for x in b_axes if x not in gathered])}"
+        return [stored, used]
+
+    return {"residual": f"{cut('B', gathered)} L {cut('E', rest)}",
+            "w_in": path("E", "x", "F", "yz"), "hidden": f"{cut('B', gathered)} L {cut('F', rest)}",
+            "w_out": path("F", "yz", "E", "x"), "w_q": path("E", "x", "H", "yz"), "w_k": path("E", "x", "K", kv),
+            "w_o": path("H", "yz", "E", "x"), **attention(s, made=f"{cut('B', gathered)} L {cut('H', rest)}")}
+
+
+def attention(s: Sizes, made: str, whole: bool = False) -> dict[str, object]:
+    """Return the paths of q and kv: from `made` to heads or batch over as many chips as divide (paper, 3.3).
+
+    `whole`: K and V are made like Q (multihead) and travel like it.
+    """
+    batch = fitting(s.batch, LOGICAL, s.lengths) if s.attention == "batch" else ()
+    heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
+    kv = fitting(s.kv_heads, heads, s.lengths)
+    q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
+    first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []
+    return {"q": _unlike(q), "kv": _unlike([*first, f"{cut('B', batch)} L {cut('K', kv)}"])}
+
+
+def _unlike(stations: list[str]) -> list[str]:
+    """Return the stations without one that says the same as the one before."""
+    return [s for i, s in enumerate(stations) if not i or Sharding.parse(s) != Sharding.parse(stations[i - 1])]
+
+
+def code_attention(s: Sizes) -> dict[str, object]:
+    """Return the paths of q and kv in the code: batch over z, yz or xyz, the most that the batch allows; x apart."""
+    fit = [axes for axes in ("", "z", "yz", "xyz") if s.batch % prod(s.lengths[a] for a in axes) == 0]
+    batch = max(fit, key=lambda axes: prod(s.lengths[a] for a in axes)) if s.attention == "batch" else ""
+    rest = "".join(a for a in "xyz" if a not in batch)
+    q = ["B L H_xyz"] + (["B_x L H_yz"] if batch == "xyz" else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
+    return {"q": _unlike(q), "kv": f"{cut('B', batch)} L {cut('K', fitting(s.kv_heads, rest, s.lengths))}"}
+
+
+def ws2d_code(s: Sizes) -> dict[str, object]:
+    """Return what the code runs as 2D: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped."""
+    by_batch = s.batch % s.lengths["z"] == 0
+    kv = fitting(s.kv_heads, "yz", s.lengths)
+    home, half = ("B_z L E_xy", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xz")
+    return {"residual": [home, half, "B L E_x"], "norm": half, "out": ["B L E_xy {U_z}", home], "loop": "x",
+            "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
+            "w_o": "H_yz E_x", **code_attention(s)}
+
+
+def ws1d_code(s: Sizes) -> dict[str, object]:
+    """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz."""
+    return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
+            "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K", "w_o": "H_xyz E",
+            "embedding": "V_yz E_x", **code_attention(s)}
+
+
+def wg_xyz_code(s: Sizes) -> dict[str, object]:
+    """Return what the code runs as XYZ weight-gathered: weights by permutes one way along one axis at a time; K, V whole."""
+    w_in = {"path": ["E_x F_yz", "E F"], "algorithm": "nested", "axes": "xzy"}
+    w_out = {"path": ["F_yz E_x", "F E"], "algorithm": "nested", "axes": "zyx"}
+    return {"residual": "B_xyz L E", "w_in": w_in, "hidden": "B_xyz L F", "w_out": w_out,
+            "w_q": {**w_in, "path": ["E_x H_yz", "E H"]}, "w_k": "E K", "w_o": {**w_out, "path": ["H_yz E_x", "H E"]},
+            "q": ["B_xyz L H"], "kv": "B_xyz L K"}
+
+
+LAYOUTS: Mapping[str, Callable[[Sizes], dict[str, object]]] = {
+    "ws1d": lambda s: weight_stationary(s, "", "xyz"),
+    "ws2d": lambda s: weight_stationary(s, "x", "yz"),
+    "wg_x": lambda s: weight_gathered(s, "x"),
+    "wg_xy": lambda s: weight_gathered(s, "xy"),
+    "wg_xyz": lambda s: weight_gathered(s, "xyz"),
+    "ws1d_code": ws1d_code,
+    "ws2d_code": ws2d_code,
+    "wg_xyz_code": wg_xyz_code,
+}
+
+
+def table(layout: Layout, sizes: Sizes) -> Table:
+    """Return the table of a layout for these sizes. Raise LayoutError for a table that is incomplete or contradicts itself."""
+    given = LAYOUTS[layout.ffn](sizes) if isinstance(layout.ffn, str) else dict(layout.ffn)
+    missing = [key for key in REQUIRED if key not in given]
+    if missing:
+        raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each")
+    loop = given.pop("loop", None)
+    paths = {key: Path.of(value) for key, value in given.items()}
+    for key, path in paths.items():
+        for station in path.stations:
+            if "".join(station.names()) != DIMENSIONS[key]:
+                raise LayoutError(f"{key}: {str(station)!r} must have the dimensions {' '.join(DIMENSIONS[key])}")
+            strange = [a for a in station.used if a not in sizes.lengths]
+            if strange:
+                raise LayoutError(f"{key}: {str(station)!r} uses the axis {strange[0]}, but the mesh has "
+                                  f"{', '.join(sizes.lengths)}")
+    paths.setdefault("w_v", paths["w_k"])
+    name = layout.ffn if isinstance(layout.ffn, str) else "own table"
+    chips = prod(sizes.lengths.values())
+    heads = max(sizes.heads, chips) if name == "ws1d_code" and sizes.padded else None  # "1D needs heads == chips"
+    return Table(name, paths, heads, tuple(str(loop)) if loop is not None else None)
+
+
+def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -> dict[str, int]:
+    """Return the chips along each logical axis. Raise LayoutError unless each physical axis is used exactly once."""
+    used = [a for factors in mesh.values() for a in factors]
+    for axis in used:
+        if axis not in physical:
+            raise LayoutError(f"mesh uses the axis {axis!r}, but the network has {', '.join(physical)}")
+        if used.count(axis) > 1:
+            raise LayoutError(f"mesh uses the axis {axis!r} twice: every physical axis is used up exactly once")
+    unused = [a for a in physical if a not in used and physical[a] > 1]
+    if unused:
+        raise LayoutError(f"mesh leaves the axis {unused[0]!r} unused: give it to a logical axis, such as "
+                          f"{{x: [x], y: [y], z: [z, {unused[0]}]}}")
+    return {name: prod(physical[a] for a in factors) for name, factors in mesh.items()}
+
+
+def default_mesh(layout: str | object, physical: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """Return the mesh of a scenario that gives none: the same names; for ws1d_code the longest axis is x."""
+    names = list(physical)
+    mesh: dict[str, tuple[str, ...]] = {a: (a,) if a in names else () for a in LOGICAL}
+    longest = max(names, key=lambda a: physical[a], default="x")
+    if layout == "ws1d_code" and longest in LOGICAL and physical[longest] > physical[names[0]]:
+        mesh["x"], mesh[longest] = (longest,), mesh["x"]
+    return mesh

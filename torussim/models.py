@@ -1,0 +1,298 @@
+"""Transformers: their sizes, as data; knows nothing of chips, shardings and programs.
+
+A preset is data/models/<name>.yaml, where every number has its source. A user's model is a mapping of the same form
+(with `base` it needs only the fields that differ), or a Hugging Face config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from torussim import files, resolve, sourced
+from torussim.errors import ModelError, TorusSimError
+from torussim.sourced import Keys, Mistakes, quote
+
+MAX_SIZE: Final = 10**9  # of any one dimension
+MAX_PARAMETERS: Final = 1e18
+
+# Families of Hugging Face models whose config.json has the same fields and whose blocks are alike; our fields in it.
+_FAMILIES = ("llama", "mistral", "qwen2")
+_CONFIG_KEYS = {
+    "layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "d_ff": "intermediate_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "d_head": "head_dim",
+    "vocabulary": "vocab_size",
+    "tied": "tie_word_embeddings",
+}
+_CONFIG_DEFAULTS = {
+    "num_key_value_heads": "num_attention_heads",
+    "head_dim": "hidden_size / num_attention_heads",
+    "tie_word_embeddings": "no tie_word_embeddings",
+}
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer. Every block has attention and an MLP, one after the other or in parallel."""
+
+    name: str
+    layers: int
+    d_model: int  # E
+    d_ff: int  # F
+    heads: int  # H, of the queries
+    kv_heads: int  # 1: multiquery; heads: multihead
+    d_head: int  # Q
+    vocabulary: int
+    gated: bool  # the MLP has three matrices (SwiGLU), else two
+    parallel: bool  # attention and MLP of a block share their input, and their outputs are added
+    parameters: float  # the nominal count, for MFU
+    tied: bool  # embedding and logits share their matrix
+    padded_heads: Mapping[int, int] = field(default_factory=dict, hash=False)  # up to so many chips -> heads run there
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # field -> text
+
+    @property
+    def counted(self) -> int:
+        """Return the number of parameters in the matrices, heads not padded.
+
+        Embedding and, unless tied, logits: V E each. A layer: W_Q and W_O, E H Q each; W_K and W_V, E Q for each KV
+        head; two or three matrices of the MLP, E F each. Norms, biases, learned positions are left out: below 0.1 %.
+        """
+        attention = 2 * self.d_model * (self.heads + self.kv_heads) * self.d_head
+        mlp = (3 if self.gated else 2) * self.d_model * self.d_ff
+        return self.layers * (attention + mlp) + (1 if self.tied else 2) * self.vocabulary * self.d_model
+
+    def padded(self, chips: int) -> int:
+        """Return the number of query heads as run on so many chips.
+
+        That is the entry of `padded_heads` for the fewest chips, but at least `chips`; beyond the last entry, the last.
+
+        >>> palm = model("palm-540b")
+        >>> palm.heads, palm.padded(16), palm.padded(64), palm.padded(65), palm.padded(256)
+        (48, 64, 64, 128, 128)
+        """
+        if not self.padded_heads:
+            return self.heads
+        reach = min((most for most in self.padded_heads if most >= chips), default=max(self.padded_heads))
+        return self.padded_heads[reach]
+
+    def padded_kv(self, chips: int) -> int:
+        """Return the number of KV heads as run on so many chips: with multihead attention they are padded too."""
+        return self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
+
+
+def model(given: str | Mapping[str, Any], /, beside: Path | None = None, **changes: Any) -> Model:
+    """Return a preset by its name, the model of a config.json by its path, or the model of a mapping of fields.
+
+    A path ends in .json and is relative to the folder `beside`. A mapping has the fields of Model, or `base`, a preset
+    or a path, and the fields that differ from it; `changes` are fields too. Without `parameters` the matrices are
+    counted, unless the base has just as many, whose nominal number then stays; without `padded_heads` there is no
+    padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
+
+    >>> model("palm-540b", layers=8).parameters
+    41032876032.0
+    """
+    if isinstance(given, str):
+        result, mistakes = _read(changes, _named(given, beside))
+    else:
+        result, mistakes = _parse(given, changes, beside)
+    if result is None:
+        raise ModelError("model: " + "; ".join(text for _, text in mistakes))
+    return result
+
+
+def model_mistakes(given: Any, beside: Path | None = None) -> Mistakes:
+    """Return all that is wrong with a mapping that `model` is to read: the path of keys inside it, and the text."""
+    return _parse(given, {}, beside)[1]
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return a plain mapping, fit for JSON, that `model` turns back into an equal model with the same sources."""
+    values = {entry.name: getattr(model, entry.name) for entry in fields(model) if entry.name != "sources"}
+    values["padded_heads"] = {str(chips): heads for chips, heads in model.padded_heads.items()}
+    return {name: sourced.show(value, model.sources.get(name)) for name, value in values.items()}
+
+
+def _named(name: str, beside: Path | None) -> Model:
+    if name.endswith(".json"):
+        return _read_config(name, beside)
+    document = files.read(resolve.preset_path("models", name))
+    result, mistakes = _read({"name": name, **document.value}, None)
+    assert result is not None, f"preset {name}: {mistakes}"
+    return result
+
+
+def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None) -> tuple[Model | None, Mistakes]:
+    """Return the model of a mapping of fields that can have a base; or None and what is wrong."""
+    if not isinstance(given, Mapping):
+        return None, [((), f"{quote(given)} is neither the name of a model, nor a path, nor a mapping of fields")]
+    own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
+    name = changes.get("base", given.get("base"))
+    try:
+        if name is not None and not isinstance(name, str):
+            raise ModelError(f"{quote(name)} is neither the name of a model nor a path")
+        base = None if name is None else _named(name, beside)
+    except TorusSimError as error:
+        return None, [(("base",), f"base: {error}"), *sourced.read(_flat(own), _READERS, "a model").mistakes]
+    return _read(own, base)
+
+
+def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, Mistakes]:
+    """Return the model of these fields, the others as in `base`; or None and what is wrong."""
+    flat = _flat(given)
+    read = sourced.read(flat, _READERS, "a model")
+    mistakes = list(read.mistakes)
+    missing = [path[0] for path in _NEEDED if path not in flat]
+    if missing and base is None:
+        text = "missing: give all fields, or those that differ from a base, such as base: palm-540b"
+        mistakes.append(((), f"{', '.join(missing)} {text}"))
+    if mistakes:
+        return None, mistakes
+
+    changed = {path[0]: value for path, value in read.values.items()}
+    sources = {path[0]: source for path, source in read.sources.items()}
+    if base is None:
+        result = Model(**{"name": "unnamed", "parameters": 0.0, **changed, "sources": sources})
+    else:
+        old_sources = {name: source for name, source in base.sources.items() if name not in changed}
+        name = f"{base.name}, changed" if changed else base.name
+        result = replace(base, **{"name": name, **changed, "sources": {**old_sources, **sources}})
+    if "parameters" not in changed and (base is None or result.counted != base.counted):
+        sources = {**result.sources, "parameters": "counted in the matrices"}
+        result = replace(result, parameters=float(result.counted), sources=sources)
+    mistakes = _unfitting(result)
+    return (None, mistakes) if mistakes else (result, [])
+
+
+def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
+    return {(str(key),): value for key, value in given.items()}
+
+
+def _unfitting(model: Model) -> Mistakes:
+    """Return what is wrong among fields that are right one by one."""
+    if model.heads % model.kv_heads:
+        text = f"kv_heads: {model.heads} heads cannot be shared out evenly among {model.kv_heads} KV heads"
+        return [(("kv_heads",), text)]
+    mistakes: Mistakes = []
+    for chips, heads in model.padded_heads.items():
+        text = f"padded_heads: {heads} heads on up to {chips} chips are"
+        if heads < model.heads:
+            text += f" fewer than the {model.heads} of the model: give {{}} for no padding"
+            mistakes.append((("padded_heads",), text))
+        elif model.kv_heads != model.heads and heads % model.kv_heads:
+            mistakes.append((("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads"))
+    return mistakes
+
+
+def _read_config(name: str, beside: Path | None) -> Model:
+    """Return the model of a Hugging Face config.json, named after its folder, or after the file if it has another name.
+
+    A sliding window of attention is not looked at: attention reads the whole context.
+    """
+    path = (beside or Path()) / name
+    config = _read_json(path)
+    experts = next((key for key in _EXPERTS if config.get(key) is not None), None)
+    if experts is not None:
+        reason = "mixtures of experts cannot be read, only dense models"
+        raise ModelError(f"{path}: {experts} is {quote(config[experts])}: {reason}")
+    if config.get("model_type") not in _FAMILIES:
+        family = quote(config.get("model_type"))
+        raise ModelError(f"{path}: model_type {family} cannot be read: only {', '.join(_FAMILIES)}")
+
+    title = path.resolve().parent.name if path.stem == "config" else path.stem
+    given: dict[str, Any] = {"name": title or "unnamed", "gated": True, "parallel": False}
+    values: dict[str, Any] = {}
+    mistakes = []
+    for field_name, key in _CONFIG_KEYS.items():
+        if config.get(key) is not None:
+            try:
+                values[key] = _READERS[field_name,](config[key])
+            except ModelError as error:
+                mistakes.append(f"{key}: {error}")
+        elif key not in _CONFIG_DEFAULTS:
+            mistakes.append(f"{key} is missing")
+    if not mistakes:
+        width, heads = values["hidden_size"], values["num_attention_heads"]
+        defaults = {"num_key_value_heads": heads, "head_dim": width // heads, "tie_word_embeddings": False}
+        if "head_dim" not in values and width % heads:
+            reason = f"hidden_size {width} is not a multiple of num_attention_heads {heads}"
+            mistakes.append(f"head_dim is missing, and {reason}")
+        for field_name, key in _CONFIG_KEYS.items():
+            source = key if key in values else _CONFIG_DEFAULTS[key]
+            given[field_name] = {"value": values.get(key, defaults.get(key)), "source": f"{name}: {source}"}
+    result, others = (None, []) if mistakes else _read(given, None)
+    if result is None:
+        raise ModelError(f"{path}: " + "; ".join(mistakes + [text for _, text in others]))
+    return result
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, NUL in the name, a number of 5000 digits, 1000 brackets
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is no config.json of a model: it must be an object in braces")
+    return value
+
+
+def _read_name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ModelError(f"{quote(value)} is not a name")
+    return value
+
+
+def _read_whole(value: Any, most: float = MAX_SIZE) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= most or value != int(value):
+        raise ModelError(f"{quote(value)} is not a whole number from 1 to {most:.0e}")
+    return int(value)
+
+
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ModelError(f"{quote(value)} is neither true nor false")
+    return value
+
+
+def _read_parameters(value: Any) -> float:
+    return float(_read_whole(value, MAX_PARAMETERS))
+
+
+def _read_padded_heads(value: Any) -> Mapping[int, int]:
+    if not isinstance(value, Mapping):
+        raise ModelError(f'{quote(value)} is not a mapping of numbers of chips to heads, such as {{"64": 64}}')
+    return {_read_whole(_number(chips)): _read_whole(heads) for chips, heads in value.items()}
+
+
+def _number(key: Any) -> Any:
+    """Return a key of a mapping as the number that it is; YAML and JSON keys are texts."""
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key
+
+
+_READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
+    ("name",): _read_name,
+    ("layers",): _read_whole,
+    ("d_model",): _read_whole,
+    ("d_ff",): _read_whole,
+    ("heads",): _read_whole,
+    ("kv_heads",): _read_whole,
+    ("d_head",): _read_whole,
+    ("vocabulary",): _read_whole,
+    ("gated",): _read_flag,
+    ("parallel",): _read_flag,
+    ("parameters",): _read_parameters,
+    ("tied",): _read_flag,
+    ("padded_heads",): _read_padded_heads,
+}
+_NEEDED: Final = [path for path in _READERS if path[0] not in ("name", "parameters", "padded_heads")]

@@ -1,0 +1,170 @@
+"""What every chip runs: matmuls and collectives, each with what it waits for.
+
+Plain frozen data and its check; knows nothing of models, layouts, links or times. Sizes are per chip; bytes of a
+collective are counted as DESIGN section 4 says: all_gather the gathered output, reduce_scatter the input, all_reduce
+the vector, all_to_all all that one chip holds before it, permute what one chip sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Union
+
+from torussim.errors import ProgramError
+
+Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute"]
+KINDS: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute")
+LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """`count` products (m, k) x (k, n) on one chip: 2 m k n count FLOP."""
+
+    m: float
+    k: float
+    n: float
+    count: float = 1.0
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.m * self.k * self.n * self.count
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How a matmul is looped with one neighbouring collective (looped CollectiveEinsum, paper 3.5).
+
+    `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
+    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    """
+
+    collective: str
+    kind: str
+    cut: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Work of the compute unit of each chip: matmuls, or `flops` of no particular shape, and HBM traffic."""
+
+    name: str
+    matmuls: tuple[Matmul, ...] = ()
+    flops: float = 0.0  # FLOP besides the matmuls'
+    hbm_bytes: float = 0.0  # bytes, one chip
+    dtype: str = "bf16"  # of the activations: sets the FLOP rate
+    after: tuple[str, ...] | None = None  # None: the operation before; (): nothing
+    loop: Loop | None = None  # looped with this collective
+    loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
+
+    @property
+    def total_flops(self) -> float:
+        return self.flops + sum(m.flops for m in self.matmuls)
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective over physical `axes`, on all chips that share the other coordinates."""
+
+    name: str
+    kind: Kind
+    axes: tuple[str, ...]
+    bytes: float  # per chip, counted as the module says
+    algorithm: str = ""  # "" is the default of the kind
+    split: str | tuple[float, ...] = "equal"  # multi_axis, dimension_wise: "equal", "auto" or one weight a part
+    direction: str = "both"  # "both" | "one_way"
+    shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
+    after: tuple[str, ...] | None = None
+
+
+Operation = Union[Compute, Collective]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A prologue, a block that is run `layers` times, an epilogue. Every list may be empty.
+
+    `after` names earlier operations of the same list; None is the operation before, across lists and repetitions too;
+    `()` is the start of the list on that chip (of this repetition of the block).
+    """
+
+    block: tuple[Operation, ...]
+    layers: int = 1
+    prologue: tuple[Operation, ...] = ()
+    epilogue: tuple[Operation, ...] = ()
+
+    def sections(self) -> tuple[tuple[tuple[Operation, ...], int], ...]:
+        """Return the lists in order, each with how often it is run."""
+        return ((self.prologue, 1), (self.block, self.layers), (self.epilogue, 1))
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return every operation once, in program order."""
+        return self.prologue + self.block + self.epilogue
+
+    def replaced(self, change: Mapping[str, Operation]) -> Program:
+        """Return the program with the operations of these names replaced."""
+        swap = {name: tuple(change.get(o.name, o) for o in ops) for name, ops in (
+            ("prologue", self.prologue), ("block", self.block), ("epilogue", self.epilogue))}
+        return replace(self, **swap)  # type: ignore[arg-type]
+
+
+def check_program(program: Program, axes: tuple[str, ...]) -> None:
+    """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes."""
+    for operations, _ in program.sections():
+        for _, reason, _ in mistakes(operations, axes):
+            raise ProgramError(reason)
+
+
+def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[tuple[int, str, str]]:
+    """Return (index of the operation, reason, field) of all that is wrong in one list of operations."""
+    found: list[tuple[int, str, str]] = []
+    place: dict[str, int] = {}
+    for i, operation in enumerate(operations):
+        if operation.name in place:
+            found.append((i, f"two operations are named {operation.name!r}: give each a name of its own", "name"))
+        place.setdefault(operation.name, i)
+    waits = {o.name: _waits(i, operations) for i, o in enumerate(operations)}
+    for i, operation in enumerate(operations):
+        for name in operation.after or ():
+            if name not in place:
+                found.append((i, f"{operation.name!r} waits for {name!r}, but no operation has that name: "
+                                 f"{_names(place)}", "after"))
+            elif place[name] >= i:
+                circle = _circle(operation.name, waits)
+                found.append((i, f"{operation.name!r} waits for {name!r}, which waits for it: {' -> '.join(circle)}" if circle
+                              else f"{operation.name!r} waits for {name!r}, which stands below it: operations run in the order "
+                                   f"of the list, so move {name!r} above", "after"))
+        if isinstance(operation, Collective):
+            for axis in operation.axes:
+                if axis not in axes:
+                    found.append((i, f"{operation.name!r} runs over axis {axis!r}, but the network has "
+                                     f"{', '.join(axes) or 'no axes'}", "axes"))
+                elif operation.axes.count(axis) > 1:
+                    found.append((i, f"{operation.name!r} uses the axis {axis!r} twice", "axes"))
+                    break
+    return found
+
+
+def _waits(i: int, operations: tuple[Operation, ...]) -> tuple[str, ...]:
+    after = operations[i].after
+    return after if after is not None else (operations[i - 1].name,) if i else ()
+
+
+def _circle(name: str, waits: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return names from `name` along what each waits for back to `name`, or nothing."""
+    paths = [[name]]
+    seen = set()
+    while paths:
+        path = paths.pop()
+        for other in waits.get(path[-1], ()):
+            if other == name:
+                return [*path, name]
+            if other not in seen:
+                seen.add(other)
+                paths.append([*path, other])
+    return []
+
+
+def _names(place: Mapping[str, int]) -> str:
+    return "the names are " + ", ".join(list(place)[:12]) if place else "there are none"

@@ -1,0 +1,205 @@
+"""Names that a user gives, and what they stand for: presets of the package, functions of the user's.
+
+A user's module beside the scenario file is loaded anew every time and is not kept in sys.modules, nor is what it
+imports from its own folder: a changed file counts at once, and two scenarios can each have a `mine.py`. So such
+imports must stand at the top of the module; within a function they would come too late.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from torussim.errors import NameError_
+
+MOST_LISTED = 12
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that `name` is most likely a misspelling of, whatever the case; None if none is near.
+
+    >>> nearest("palm-54b", ["palm-540b", "palm-62b"])
+    'palm-540b'
+    """
+    folded: dict[str, str] = {}
+    for candidate in names:
+        folded.setdefault(candidate.casefold(), candidate)
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def unknown(name: str, names: Iterable[str], what: str) -> str:
+    """Return the message that `name` is not a `what`, with the nearest of `names`, or else with all of them.
+
+    >>> unknown("palm-54b", ["palm-540b", "palm-62b"], "model")
+    "'palm-54b' is not a model: did you mean 'palm-540b'?"
+    """
+    names = list(names)
+    article = "an" if what[:1].lower() in "aeiou" else "a"
+    near = nearest(name, names)
+    if near is not None:
+        return f"{name!r} is not {article} {what}: did you mean {near!r}?"
+    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    return f"{name!r} is not {article} {what}: " + (f"one of {listed}" if names else "there is none")
+
+
+def function(name: str, beside: Path | None = None) -> Callable[..., Any]:
+    """Return the function that "module:function" names.
+
+    The module is `module.py` in the folder `beside`, a path that ends in .py (from `beside`, or absolute), or one that
+    can be imported. Raise NameError_ if there is no such module or function, or if the module raises.
+    """
+    where, colon, attribute = name.rpartition(":")
+    if not (colon and where and attribute.isidentifier()):
+        raise NameError_(f'{name!r} is not of the form "module:function", such as "mine:star" or "path/mine.py:star"')
+    folder = Path.cwd() if beside is None else beside
+    if where.endswith(".py"):
+        file = folder / where
+        if not file.is_file():
+            raise NameError_(f"{name!r}: there is no file {file}")
+        module = _load(file, name)
+    elif beside is not None and (beside / f"{where}.py").is_file():
+        module = _load(beside / f"{where}.py", name)
+    else:
+        module = _import(where, name, beside)
+    if not hasattr(module, attribute):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise NameError_(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}")
+    value = getattr(module, attribute)
+    if not callable(value):
+        raise NameError_(f"{name!r} is not a function: it is {value!r:.60}")
+    found: Callable[..., Any] = value
+    return found
+
+
+def arguments(function: Callable[..., Any], keywords: Mapping[str, Any], *, given: int = 0) -> str | None:
+    """Return why `function` cannot be called with `keywords` after `given` positional arguments, or None if it can."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some functions written in C have none
+        return None
+    called = getattr(function, "__name__", "the function")
+    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if given > len(positional) and all(one.kind is not one.VAR_POSITIONAL for one in parameters):
+        return f"{called}() takes {len(positional)} positional arguments, but must take {given}"
+    taken = {one.name for one in positional[:given] if one.kind is one.POSITIONAL_OR_KEYWORD}
+    rest = [one for one in parameters if one not in positional[:given]]
+    named = [one for one in rest if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    names = [one.name for one in named]
+    anything = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    reasons = []
+    for key in keywords:
+        if key in taken:
+            reasons.append(f"{called}() gets its {key!r} from torussim: leave it out")
+        elif key not in names and not anything:
+            reasons.append(unknown(key, names, f"parameter of {called}()"))
+    needed = [one for one in rest if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    missing = [one.name for one in needed if one.kind is one.POSITIONAL_ONLY or one.name not in keywords]
+    if missing:
+        reasons.append(f"{called}() needs {', '.join(map(repr, missing))}")
+    return "; ".join(reasons) or None
+
+
+def preset_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the presets of a kind, "chips" or "models", in alphabetical order."""
+    return tuple(sorted(path.stem for path in _preset_folder(kind).glob("*.yaml")))
+
+
+def preset_path(kind: str, name: str) -> Path:
+    """Return the path of a preset's file; raise NameError_ if there is none of this name."""
+    names = preset_names(kind)
+    if name not in names:
+        raise NameError_(unknown(name, names, kind.removesuffix("s")))
+    return _preset_folder(kind) / f"{name}.yaml"
+
+
+def _preset_folder(kind: str) -> Path:
+    from importlib import resources
+
+    return Path(str(resources.files("torussim").joinpath("data", kind)))
+
+
+class _Fresh(importlib.machinery.SourceFileLoader):
+    """Compiles the source every time: a .pyc file does not notice a change within the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _load(file: Path, name: str) -> ModuleType:
+    """Return the module in a file, run anew; it is in sys.modules only while it runs, which dataclasses need."""
+    module_name = f"_torussim_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file, loader=_Fresh(module_name, str(file)))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with _surroundings(file.parent.resolve()):
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            raise NameError_(_raised(name, error)) from error
+        finally:
+            sys.modules.pop(module_name, None)
+    return module
+
+
+@contextmanager
+def _surroundings(folder: Path) -> Iterator[None]:
+    """Let the modules of a folder be imported, after all others, and forget them at the end."""
+    if str(folder) in sys.path:
+        yield
+        return
+    before = set(sys.modules)
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        local = {key for key in set(sys.modules) - before if "." not in key and _stands_in(sys.modules[key], folder)}
+        for key in [key for key in sys.modules if key.partition(".")[0] in local]:
+            del sys.modules[key]
+
+
+def _stands_in(module: ModuleType, folder: Path) -> bool:
+    paths = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+    return any(Path(path).parent == folder for path in paths if path is not None)
+
+
+def _import(where: str, name: str, beside: Path | None) -> ModuleType:
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise NameError_(f"{name!r}: {where!r} is not the name of a module")
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+            raise NameError_(_raised(name, error)) from error
+        missing = error.name
+    except (Exception, SystemExit) as error:
+        raise NameError_(_raised(name, error)) from error
+    place = "" if beside is None else f"there is no {where}.py in {beside}, and "
+    raise NameError_(f"{name!r}: {place}no module {missing!r} can be imported")
+
+
+def _raised(name: str, error: BaseException) -> str:
+    """Return one line about what a module raised on import, with the deepest line of its own file on the way there."""
+    between = ("<frozen", __file__, str(importlib.__file__))
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(between)]
+    place, message = "", " ".join(str(error).split())[:200]
+    if frames:
+        own = [frame for frame in frames if frame.filename == frames[0].filename]
+        place = f"{own[-1].filename}, line {own[-1].lineno}: "
+    elif isinstance(error, SyntaxError) and error.lineno is not None:
+        place, message = f"{error.filename}, line {error.lineno}: ", error.msg
+    return f"{name!r} cannot be loaded: {place}{type(error).__name__}" + (f": {message}" if message else "")

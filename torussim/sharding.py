@@ -1,0 +1,193 @@
+"""The paper's sharding notation as a value, and the collectives that lead from one sharding to another.
+
+`"B L E_xyz"`: a tensor with dimensions B, L and E, of which E is cut over the axes x, y and z. `"B L F_yz {U_x}"`: partial
+sums over x are still to be added. Letters are dimensions, small letters logical axes; `"BLE_xyz"` reads the same.
+Knows nothing of models, chips or links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from torussim.errors import ShardingError
+
+_TOKEN = re.compile(r"([A-Z])(?:_([a-z]+))?")
+_WHOLE = re.compile(r"\s*((?:[A-Z](?:_[a-z]+)?\s*)+)(?:\{\s*U_([a-z]+)\s*\})?\s*")
+
+
+@dataclass(frozen=True, eq=False)
+class Sharding:
+    """Which axes cut each dimension, and over which axes partial sums are still to be added.
+
+    The order of axes in a subscript is kept for `str`, but not compared.
+
+    >>> Sharding.parse("B L E_xyz") == Sharding.parse("BLE_zyx")
+    True
+    >>> str(Sharding.parse("B L F_yz {U_x}"))
+    'B L F_yz {U_x}'
+    """
+
+    dims: tuple[tuple[str, tuple[str, ...]], ...]
+    partial: tuple[str, ...] = ()
+
+    @staticmethod
+    def parse(text: str) -> Sharding:
+        """Return the sharding that `text` writes; raise ShardingError if it is none or uses an axis twice."""
+        match = _WHOLE.fullmatch(text)
+        if not match:
+            raise ShardingError(f'{text!r} is not a sharding: write dimensions with their axes, such as "B L E_xyz" or '
+                                f'"B L F_yz {{U_x}}"')
+        dims = tuple((name, tuple(axes or "")) for name, axes in _TOKEN.findall(match[1]))
+        sharding = Sharding(dims, tuple(match[2] or ""))
+        for what, names in (("dimension", [name for name, _ in dims]), ("axis", sharding.used)):
+            twice = next((name for name in names if list(names).count(name) > 1), None)
+            if twice:
+                raise ShardingError(f"{text!r} uses the {what} {twice} twice: each {what} can stand once")
+        return sharding
+
+    def __str__(self) -> str:
+        words = [name + ("_" + "".join(axes) if axes else "") for name, axes in self.dims]
+        return " ".join(words + (["{U_" + "".join(self.partial) + "}"] if self.partial else []))
+
+    def __repr__(self) -> str:
+        return f"Sharding.parse({str(self)!r})"
+
+    def _key(self) -> tuple[object, ...]:
+        return tuple((name, frozenset(axes)) for name, axes in self.dims), frozenset(self.partial)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sharding) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Every axis that stands in it, in writing order."""
+        return tuple(axis for _, axes in self.dims for axis in axes) + self.partial
+
+    def axes(self, dim: str) -> tuple[str, ...]:
+        """Return the axes that cut `dim`."""
+        for name, axes in self.dims:
+            if name == dim:
+                return axes
+        raise ShardingError(f"{str(self)!r} has no dimension {dim}")
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.dims)
+
+    def without(self, axes: Iterable[str]) -> Sharding:
+        """Return the same sharding with these axes struck out everywhere."""
+        gone = set(axes)
+        return Sharding(tuple((d, tuple(a for a in cut if a not in gone)) for d, cut in self.dims),
+                        tuple(a for a in self.partial if a not in gone))
+
+    def with_partial(self, axes: Iterable[str]) -> Sharding:
+        return Sharding(self.dims, tuple(axes))
+
+    def local(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, int]:
+        """Return the size of each dimension on one chip; raise ShardingError where it does not divide."""
+        return {dim: divide(sizes[dim], cut, lengths, f"{dim} of {str(self)!r}") for dim, cut in self.dims}
+
+    def elements(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> int:
+        """Return the number of elements on one chip."""
+        return prod(self.local(sizes, lengths).values())
+
+
+def divide(size: int, axes: Iterable[str], lengths: Mapping[str, int], what: str) -> int:
+    """Return size / (number of chips on these axes); raise ShardingError if that is no whole number."""
+    axes = tuple(axes)
+    chips = prod(lengths[a] for a in axes)
+    if size % chips:
+        raise ShardingError(f"{what}: {size} does not divide by {chips} (the chips of {''.join(axes)}): choose a size "
+                            f"that does, or fewer axes")
+    return size // chips
+
+
+@dataclass(frozen=True)
+class Step:
+    """One collective on the way between two shardings; `elements` a chip, counted as in program.Collective.
+
+    `dims`: for each axis the dimension that it cuts: before an all-gather, after a scatter or an all-to-all.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    elements: int
+    dims: tuple[str, ...] = ()
+
+
+def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> list[Step]:
+    """Return the collectives that lead from `source` to `target`, cheapest order first.
+
+    An axis that is new in `target` costs nothing (each chip keeps its slice). Partial sums are scattered onto the
+    dimensions that want their axis, else all-reduced; axes that change dimension are an all-to-all; axes that
+    vanish are an all-gather. Axes of length 1 move nothing. Paper, section 3.1.
+
+    >>> steps(Sharding.parse("B L E_xyz"), Sharding.parse("B L E_x"), dict(B=2, L=1, E=64), dict(x=4, y=4, z=4))
+    [Step(kind='all_gather', axes=('y', 'z'), elements=32, dims=('E', 'E'))]
+    """
+    if source.names() != target.names():
+        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ")
+    single = [a for a in {*source.used, *target.used} if lengths[a] == 1]
+    source, target = source.without(single), target.without(single)
+    wanted = {axis: dim for dim, axes in target.dims for axis in axes}
+    had = {axis: dim for dim, axes in source.dims for axis in axes}
+    new_partial = [a for a in target.partial if a not in source.partial]
+    if new_partial:
+        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: nothing makes partial sums over "
+                            f"{''.join(new_partial)}")
+    scattered = tuple(a for a in source.partial if a in wanted)
+    reduced = tuple(a for a in source.partial if a not in wanted and a not in target.partial)
+    moved = tuple(a for a in had if a in wanted and wanted[a] != had[a])
+    gathered = tuple(a for a in had if a not in wanted)
+    sliced = [a for a in wanted if a not in had and a not in source.partial]
+
+    local = {dim: divide(sizes[dim], axes, lengths, f"{dim} of {str(source)!r}") for dim, axes in source.dims}
+
+    def cut(axes: Iterable[str]) -> None:
+        for axis in axes:
+            dim = wanted[axis]
+            local[dim] = divide(local[dim], (axis,), lengths, f"{dim} of {str(target)!r}")
+
+    def join(axes: Iterable[str]) -> None:
+        for axis in axes:
+            local[had[axis]] *= lengths[axis]
+
+    found = []
+    cut(sliced)
+    if scattered:
+        found.append(Step("reduce_scatter", scattered, prod(local.values()), tuple(wanted[a] for a in scattered)))
+        cut(scattered)
+    if reduced:
+        found.append(Step("all_reduce", reduced, prod(local.values())))
+    if moved:
+        found.append(Step("all_to_all", moved, prod(local.values()), tuple(wanted[a] for a in moved)))
+        cut(moved)
+        join(moved)
+    if gathered:
+        join(gathered)
+        found.append(Step("all_gather", gathered, prod(local.values()), tuple(had[a] for a in gathered)))
+    return found
+
+
+def product(activations: Sharding, weight: Sharding, contracted: str, made: str) -> Sharding:
+    """Return the sharding of activations x weight, which contracts `contracted` and makes dimension `made`.
+
+    Both must cut the contracted dimension over the same axes; those become partial sums. Raise ShardingError else, or
+    if an axis would then stand twice.
+    """
+    ours, theirs = set(activations.axes(contracted)), set(weight.axes(contracted))
+    if ours != theirs:
+        raise ShardingError(f"{str(activations)!r} x {str(weight)!r}: {contracted} is cut over "
+                            f"{''.join(sorted(ours)) or 'nothing'} on one side and {''.join(sorted(theirs)) or 'nothing'} "
+                            f"on the other")
+    dims = tuple((made, weight.axes(made)) if dim == contracted else (dim, axes) for dim, axes in activations.dims)
+    result = Sharding(dims, activations.partial + activations.axes(contracted))
+    twice = [a for a in result.used if result.used.count(a) > 1]
+    if twice:
+        raise ShardingError(f"{str(activations)!r} x {str(weight)!r} uses the axis {twice[0]} twice")
+    return result

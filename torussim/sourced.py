@@ -1,0 +1,61 @@
+"""Fields that stand with their sources: `hbm_bytes: {value: 32 GiB, source: "..."}`, or plainly `hbm_bytes: 32 GiB`.
+
+What chips and models have in common; knows none of their fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torussim.errors import TorusSimError
+from torussim.resolve import unknown
+
+Keys = tuple[str, ...]  # keys from the outermost mapping inwards
+Mistakes = list[tuple[Keys, str]]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What was read, by path; a field without a source is not in `sources`; `mistakes` has what could not be read."""
+
+    values: dict[Keys, Any]
+    sources: dict[Keys, str]
+    mistakes: Mistakes
+
+
+def read(given: Mapping[Keys, Any], readers: Mapping[Keys, Callable[[Any], Any]], what: str) -> Fields:
+    """Return the given fields, each read by its reader, which raises TorusSimError for what it cannot read."""
+    fields = Fields({}, {}, [])
+    names = [".".join(path) for path in readers]
+    for path, field in given.items():
+        name = ".".join(path)
+        if path not in readers:
+            fields.mistakes.append((path, unknown(name, names, f"field of {what}")))
+            continue
+        value, source, place = field, None, path
+        if isinstance(field, Mapping) and "value" in field:
+            value, source, place = field["value"], field.get("source"), (*path, "value")
+            for key in sorted(map(str, field.keys() - {"value", "source"})):
+                fields.mistakes.append(((*path, key), f"{name}: {quote(key)} cannot stand beside value and source"))
+        if isinstance(source, str):
+            fields.sources[path] = source
+        elif source is not None:
+            fields.mistakes.append(((*path, "source"), f"{name}: the source {quote(source)} is not a text"))
+        try:
+            fields.values[path] = readers[path](value)
+        except TorusSimError as error:
+            fields.mistakes.append((place, f"{name}: {error}"))
+    return fields
+
+
+def quote(value: Any) -> str:
+    """Return what was given in single quotes, on one line, shortened when it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def show(value: Any, source: str | None) -> Any:
+    """Return a field that `read` reads back as this value and source."""
+    return value if source is None else {"value": value, "source": source}

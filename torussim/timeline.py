@@ -1,0 +1,93 @@
+"""What happened: start and end of every operation on every chip, and the bytes of every link.
+
+Columns (operations, chips), in seconds from the start of the run; a block that repeats is stored once. Analysis, plots and
+exports read this and nothing else of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from torussim.program import Operation
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One run of a list of operations; `start`, `end`: (operations, chips), seconds."""
+
+    section: str  # "prologue", "block" or "epilogue"
+    operations: tuple[Operation, ...]
+    start: Array
+    end: Array
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an operation costs a chip besides waiting, the same each time it is run; (chips,) seconds.
+
+    `busy`: of the compute unit, without fixed costs; `fixed`: overheads of a matmul, launch of a collective.
+    """
+
+    busy: Array
+    fixed: Array
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message while it occupied a link: the `sign` link of a chip along an axis; seconds, bytes."""
+
+    operation: str
+    chip: int
+    axis: str
+    sign: int
+    start: float
+    end: float
+    bytes: float
+    run: int  # index into Timeline.runs
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The whole of one program's run on one network.
+
+    `runs`: (segment, offset) in order of time; a repeated block is the same segment with another offset. `link_bytes`:
+    (axes, 2, chips), + and - link of each chip, whole run; `link_seconds`: time spent transmitting, likewise.
+    """
+
+    chips: tuple[tuple[int, ...], ...]
+    axes: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    runs: tuple[tuple[int, float], ...]
+    work: dict[str, Work]
+    link_bytes: Array
+    link_seconds: Array
+    begin: Array
+    finish: Array  # (chips,) seconds: everything of the program is done on the chip
+    events: int
+    blocks: int
+    blocks_simulated: int
+    program: Any
+    sent: tuple[Sent, ...] = field(default=())
+
+    @property
+    def makespan(self) -> float:
+        """Seconds from the earliest start to the last end of anything."""
+        return float(self.finish.max() - self.begin.min()) if len(self.finish) else 0.0
+
+    @property
+    def last_chip(self) -> int:
+        """Index of the chip that finishes last (the first of them)."""
+        return int(self.finish.argmax())
+
+    def spans(self, chip: int) -> Iterator[tuple[int, Operation, float, float]]:
+        """Yield (run, operation, start, end) of one chip, in program order, seconds."""
+        for run, (segment, offset) in enumerate(self.runs):
+            s = self.segments[segment]
+            for i, operation in enumerate(s.operations):
+                yield run, operation, float(s.start[i, chip]) + offset, float(s.end[i, chip]) + offset

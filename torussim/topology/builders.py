@@ -1,0 +1,159 @@
+"""Topologies of regular shape, and topologies from the user's own function.
+
+A new topology is a plain function that returns a `networkx.DiGraph`; what that graph must have is in `check`. These are
+built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and an axis of length 1 links to itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from math import inf, prod
+from typing import Any
+
+import networkx as nx  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+
+from torussim.errors import TopologyError
+from torussim.topology.check import MAX_CHIPS, as_float, check_topology, is_int
+from torussim.topology.grid import receivers, wraparounds
+
+
+def torus(
+    shape: Sequence[int],
+    *,
+    wrap: bool | Sequence[bool] | None = None,
+    bandwidth: float | Sequence[float],
+    latency: float | Sequence[float] = 0.0,
+    axes: Sequence[str] | None = None,
+) -> nx.DiGraph:
+    """Return a torus: links between neighbours on each axis, and around the ends of the axes where `wrap` says so.
+
+    `bandwidth` (bytes/s, one direction of a link), `latency` (s) and `wrap` (default: everywhere) are one value, or one
+    an axis. An axis of length 2 has one link each way and no wraparound, an axis of length 1 no link. Chips are in C
+    order. Raise TopologyError if a value makes no sense, before anything is built.
+
+    >>> graph = torus([4, 2], bandwidth=45e9)
+    >>> sorted(graph[0, 0]), graph.graph["axes"]
+    ([(0, 1), (1, 0), (3, 0)], {'x': 4, 'y': 2})
+    """
+    lengths = _lengths(shape)
+    names = _names(axes, len(lengths))
+    goes_round = _one_an_axis("wrap", True if wrap is None else wrap, len(lengths))
+    bandwidths = _one_an_axis("bandwidth", bandwidth, len(lengths))
+    latencies = _one_an_axis("latency", latency, len(lengths))
+    for name, wraps, rate, delay in zip(names, goes_round, bandwidths, latencies, strict=True):
+        if not isinstance(wraps, bool | np.bool_):
+            raise TopologyError(f"wrap {wraps!r} on axis {name} is neither true nor false; give one of them")
+        if not 0 < as_float(rate) < inf:
+            raise TopologyError(f"bandwidth {rate!r} on axis {name} is no finite number above 0; "
+                                "give bytes/s, such as 45e9")
+        if not 0 <= as_float(delay) < inf:
+            raise TopologyError(f"latency {delay!r} on axis {name} is no finite number, 0 or more; "
+                                "give seconds, such as 1e-6")
+
+    chips = list(product(*map(range, lengths)))
+    graph = nx.DiGraph(axes=dict(zip(names, lengths, strict=True)))
+    graph.add_nodes_from(chips)
+    receiver, wraparound = receivers(lengths), wraparounds(lengths)
+    for axis, length in enumerate(lengths):
+        for sign in range(2):
+            exists = ~wraparound[axis, sign] | (length > 2 and bool(goes_round[axis]))
+            sources = [chips[i] for i in np.flatnonzero(exists).tolist()]
+            targets = [chips[i] for i in receiver[axis, sign, exists].tolist()]
+            graph.add_edges_from(zip(sources, targets, strict=True), bandwidth=as_float(bandwidths[axis]),
+                                 latency=as_float(latencies[axis]))
+    return graph
+
+
+def mesh(
+    shape: Sequence[int],
+    *,
+    bandwidth: float | Sequence[float],
+    latency: float | Sequence[float] = 0.0,
+    axes: Sequence[str] | None = None,
+) -> nx.DiGraph:
+    """Return a torus without wraparounds."""
+    return torus(shape, wrap=False, bandwidth=bandwidth, latency=latency, axes=axes)
+
+
+def ring(length: int, *, bandwidth: float, latency: float = 0.0, axes: Sequence[str] | None = None) -> nx.DiGraph:
+    """Return a torus of one axis, x unless `axes` names it; its chips are (0,), (1,), ..."""
+    return torus([length], bandwidth=bandwidth, latency=latency, axes=axes)
+
+
+def axis_names(n: int) -> tuple[str, ...]:
+    """Return the names that n axes have by default.
+
+    >>> axis_names(6)
+    ('x', 'y', 'z', 'w', 'a4', 'a5')
+    """
+    return tuple("xyzw"[axis] if axis < 4 else f"a{axis}" for axis in range(n))
+
+
+def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object]) -> nx.DiGraph:
+    """Return the topology that a user's function makes.
+
+    Raise TopologyError if the function raises, with what it raised and the line of its file, or if what it returns
+    breaks the contract of a topology.
+    """
+    called = getattr(function, "__name__", repr(function))
+    try:
+        graph = function(**keywords)
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise TopologyError(
+            f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}") from error
+    try:
+        check_topology(graph)
+    except TopologyError as error:
+        raise TopologyError(f"{_place(function)}: {called} returned no sound topology: {error}") from None
+    return graph
+
+
+def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:
+    """Return the file and line of the user's own code where an error arose, else where the function is defined."""
+    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)[1:] if error else []  # the first frame is from_function's
+    file = code.co_filename if code else frames[0].filename if frames else None
+    own = [frame for frame in frames if frame.filename == file]
+    if own:
+        return f"{file}:{own[-1].lineno}"
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+
+
+def _lengths(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape as plain ints. Raise TopologyError if it is none, or of more chips than can be built."""
+    try:
+        lengths = () if isinstance(shape, str | Mapping) else tuple(shape)
+    except TypeError:
+        lengths = ()
+    if not lengths or not all(is_int(length) and length >= 1 for length in lengths):
+        raise TopologyError(f"shape {shape!r} is no list of whole numbers above 0; "
+                            "give one length an axis, such as [4, 4, 4]")
+    lengths = tuple(map(int, lengths))
+    if prod(lengths) > MAX_CHIPS:
+        raise TopologyError(f"a shape of {prod(lengths):,} chips, {list(lengths)}; give at most {MAX_CHIPS:,} chips")
+    return lengths
+
+
+def _names(axes: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    if axes is None:
+        return axis_names(n)
+    names = tuple(axes) if isinstance(axes, Sequence) else ()
+    if len(names) != n or not all(isinstance(name, str) and name for name in names) or len(set(names)) != n:
+        raise TopologyError(f"axes {axes!r} do not name the axes of the shape; give {n} different names, such as "
+                            f"{list(axis_names(n))}")
+    return names
+
+
+def _one_an_axis(name: str, value: object, n: int) -> tuple[Any, ...]:
+    """Return one value for each of n axes. Raise TopologyError if a list of another length was given."""
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
+        return (value,) * n
+    if len(value) != n:
+        raise TopologyError(f"{name} {list(value)} has {len(value)} values, but the shape has {n}; "
+                            f"give one value, or {n}")
+    return tuple(value)

@@ -1,0 +1,182 @@
+"""Changes to the links of a topology: which links, and what becomes of them.
+
+A change selects whole links, both directions at once, by what holds for the link: its two chips, its axis, whether it
+is a wraparound, and the coordinates of the chip that it leaves in + direction (on an axis of length n a wraparound
+leaves chip n - 1). `both_ways=False` then keeps one direction of each. Everything is a mask over the columns of
+`read_links`, so a change costs the same however many links it selects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import networkx as nx  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import numpy.typing as npt
+
+from torussim.errors import TopologyError
+from torussim.topology.check import Coordinate, Links, as_float, chip_index, is_int, read_links
+
+Mask = npt.NDArray[np.bool_]  # (links,)
+Column = npt.NDArray[np.bool_] | npt.NDArray[np.intp]  # (links,)
+
+SHOWN = 8  # values that a criterion could have had
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """What to do to which links. All criteria that are given must hold; with none it is every link.
+
+    `str` is the change as a scenario file has it.
+    """
+
+    from_: Sequence[int] | None = None  # with `to`: two neighbours
+    to: Sequence[int] | None = None
+    axis: str | None = None
+    wraparound: bool | None = None
+    at: Mapping[str, int] = field(default_factory=dict)  # coordinates of the chip that the link leaves in + direction
+    both_ways: bool = True  # else only from -> to, or only the + direction
+    bandwidth: float | None = None  # bytes/s, the new one
+    latency: float | None = None  # s, the new one
+    scale: float | None = None  # multiplies the bandwidth as it then is
+
+    def __str__(self) -> str:
+        given = {"from": self.from_, "to": self.to, "axis": self.axis, "wraparound": self.wraparound,
+                 "at": self.at or None, "both_ways": None if self.both_ways else False,
+                 "bandwidth": self.bandwidth, "latency": self.latency, "scale": self.scale}
+        return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in given.items() if value is not None) + "}"
+
+
+def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph:
+    """Return a copy of a topology in which the changes were made, one after another.
+
+    Raise TopologyError, quoting the change, if it selects no link or makes no sense.
+    """
+    links = read_links(graph)
+    bandwidth, latency = links.bandwidth.copy(), links.latency.copy()
+    touched = np.zeros(len(bandwidth), bool)
+    for number, change in enumerate(changes, start=1):
+        try:
+            _check_values(change)
+            selected = _select(links, change)
+            if change.bandwidth is not None:
+                bandwidth[selected] = as_float(change.bandwidth)
+            if change.latency is not None:
+                latency[selected] = as_float(change.latency)
+            if change.scale is not None:
+                bandwidth[selected] = _scaled(bandwidth[selected], as_float(change.scale))
+        except TopologyError as error:
+            raise TopologyError(f"change {number} of links, {change}: {error}") from None
+        touched |= selected
+
+    changed = graph.copy()
+    attributes = dict(changed.adjacency())
+    edges = zip(links.edges(touched), bandwidth[touched].tolist(), latency[touched].tolist(), strict=True)
+    for (u, v), new_bandwidth, new_latency in edges:
+        attributes[u][v].update(bandwidth=new_bandwidth, latency=new_latency)
+    return changed
+
+
+def matches(graph: nx.DiGraph, change: LinkChange) -> list[tuple[Coordinate, Coordinate]]:
+    """Return the edges that a change selects, in the order of the graph's edges.
+
+    Raise TopologyError if it selects none, or names a chip, an axis or a link that is not there.
+    """
+    links = read_links(graph)
+    try:
+        return links.edges(_select(links, change))
+    except TopologyError as error:
+        raise TopologyError(f"{change}: {error}") from None
+
+
+def _check_values(change: LinkChange) -> None:
+    if change.bandwidth is None and change.latency is None and change.scale is None:
+        raise TopologyError("it changes nothing; give bandwidth, latency or scale")
+    if change.bandwidth is not None and change.scale is not None:
+        raise TopologyError("bandwidth and scale are both given; give the bandwidth that results, or scale alone")
+    for name, value in (("bandwidth", change.bandwidth), ("scale", change.scale)):
+        if value is not None and not 0 < as_float(value) < inf:
+            raise TopologyError(f"{name} {value!r} is no finite number above 0; "
+                                f"give {'bytes/s, such as 45e9' if name == 'bandwidth' else 'a factor, such as 0.5'}")
+    if change.latency is not None and not 0 <= as_float(change.latency) < inf:
+        raise TopologyError(f"latency {change.latency!r} is no finite number, 0 or more; give seconds, such as 1e-6")
+
+
+def _scaled(bandwidth: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = bandwidth * scale
+    if not (np.isfinite(scaled) & (scaled > 0)).all():
+        raise TopologyError(f"scale {scale!r} makes a bandwidth 0 or infinite; give a factor such as 0.5")
+    return scaled
+
+
+def _select(links: Links, change: LinkChange) -> Mask:
+    """Return where a change selects an edge, of shape (links,). Raise TopologyError with the bare reason if nowhere."""
+    if not len(links.source):
+        raise TopologyError("the topology has no links")
+    selected = np.ones(len(links.source), bool)
+    if change.from_ is not None or change.to is not None:
+        selected = _between(links, change)
+    for name, column, wanted, show in _criteria(links, change):
+        before = selected
+        selected = before & (column == wanted)
+        if not selected.any():
+            others = [show(value) for value in np.unique(column[before]).tolist()]
+            more = f" or {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+            meaning = " (at is the chip that a link leaves in + direction)" if name.startswith("at ") else ""
+            raise TopologyError(f"no link is left with {name} {show(wanted)}{meaning}; "
+                                f"without that there are links with {name} {' or '.join(others[:SHOWN])}{more}")
+    if not change.both_ways and change.from_ is None:
+        selected = selected & (links.sign == 0)
+    return selected
+
+
+def _between(links: Links, change: LinkChange) -> Mask:
+    """Return where an edge joins the chips from and to. Raise TopologyError if they are no neighbours."""
+    if change.from_ is None or change.to is None:
+        given, other = ("from", "to") if change.to is None else ("to", "from")
+        raise TopologyError(f"{given} is given without {other}; give both, or neither")
+    start, end = chip_index(change.from_, links.axes), chip_index(change.to, links.axes)
+    there: Mask = (links.source == start) & (links.target == end)
+    if not there.any():
+        neighbours = ", ".join(_flow(links.chips[chip]) for chip in links.target[links.source == start])
+        raise TopologyError(f"there is no link from {_flow(change.from_)} to {_flow(change.to)}; "
+                            f"the neighbours of {_flow(change.from_)} are {neighbours or 'none'}")
+    back: Mask = (links.source == end) & (links.target == start)
+    return there | back if change.both_ways else there
+
+
+def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, Callable[[int], str]]]:
+    """Return for each criterion its name, a column (links,), the value wanted there, and how to show a value."""
+    names = list(links.axes)
+    criteria: list[tuple[str, Column, int, Callable[[int], str]]] = []
+    if change.axis is not None:
+        _check_axis(links, change.axis)
+        criteria.append(("axis", links.axis, names.index(change.axis), names.__getitem__))
+    if change.wraparound is not None:
+        criteria.append(("wraparound", links.wraparound, change.wraparound, lambda value: _flow(bool(value))))
+    leaves = np.where(links.sign == 0, links.source, links.target)  # the chip that the link leaves in + direction
+    for axis, coordinate in change.at.items():
+        _check_axis(links, axis)
+        if not is_int(coordinate) or not 0 <= coordinate < links.axes[axis]:
+            raise TopologyError(f"at has {axis}: {coordinate!r}, but axis {axis} goes from 0 to {links.axes[axis] - 1}")
+        criteria.append((f"at {axis}", links.coordinates[names.index(axis), leaves], coordinate, str))
+    return criteria
+
+
+def _check_axis(links: Links, axis: str) -> None:
+    if axis not in links.axes:
+        raise TopologyError(f"there is no axis {axis!r}; the axes are {', '.join(links.axes)}")
+
+
+def _flow(value: object) -> str:
+    """Return a value as YAML has it inside a line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return str(value)

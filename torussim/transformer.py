@@ -1,0 +1,440 @@
+"""Model + layout + workload -> program: the matmuls of a layer, and the collectives that its shardings demand.
+
+Letters are the paper's: B sequences, L new tokens of each in this pass, E width, F hidden width, H columns of Q (heads x d_head),
+K columns of K or V (kv_heads x d_head), V vocabulary. Knows nothing of links and times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import cast
+
+from torussim.chips import DTYPE_BYTES
+from torussim.errors import LayoutError
+from torussim.layouts import Layout, Path, Sizes, Table, default_mesh, lengths_of, table
+from torussim.models import Model
+from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
+from torussim.sharding import Sharding, Step, divide, product, steps
+
+SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
+LOGIT_BYTES = NORM_BYTES = 4  # f32
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked of the model; tokens and sequences. `cache_share` is the share of HBM for longest_context."""
+
+    phase: str  # "prefill", "decode" or "generate"
+    batch: int
+    context: int
+    tokens: int = 1
+    cached: int = 0
+    chunk: int | None = None
+    cache_share: float = 0.30
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`."""
+
+    phase: str  # "prefill" or "decode"
+    batch: int
+    length: int
+    attended: int
+
+
+def passes(workload: Workload) -> list[Forward]:
+    """Return the passes of a workload, in order.
+
+    Prefill attends to what is cached and to its whole chunk (masked products are computed all the same); decode step i
+    reads context + i tokens.
+    """
+    found = []
+    if workload.phase in ("prefill", "generate"):
+        chunk, done = workload.chunk or workload.context, 0
+        while done < workload.context:
+            length = min(chunk, workload.context - done)
+            done += length
+            found.append(Forward("prefill", workload.batch, length, workload.cached + done))
+    if workload.phase in ("decode", "generate"):
+        read = workload.context + (workload.cached if workload.phase == "generate" else 0)
+        found += [Forward("decode", workload.batch, 1, read + i) for i in range(workload.tokens)]
+    return found
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one chip; `longest_context` in tokens: what `cache_share` of HBM holds of each sequence's K and V."""
+
+    weights: float
+    kv_cache: float
+    activations: float
+    capacity: float
+    longest_context: int
+
+    @property
+    def fits(self) -> bool:
+        return self.weights + self.kv_cache + self.activations <= self.capacity
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A tensor at hand: its sharding, the full size of each dimension, and bytes an element."""
+
+    name: str
+    sharding: Sharding
+    sizes: Mapping[str, int]
+    bytes: float
+
+
+@dataclass
+class _Builder:
+    model: Model
+    layout: Layout
+    forward: Forward
+    physical: Mapping[str, int]
+    operations: list[Operation] = field(default_factory=list)
+    peak: float = 0.0  # activations alive at once, bytes a chip
+
+    def __post_init__(self) -> None:
+        self.mesh = dict(self.layout.mesh) or default_mesh(self.layout.ffn, self.physical)
+        self.lengths = lengths_of(self.mesh, self.physical)
+        chips, m = prod(self.physical.values()), self.model
+        sizes = Sizes(self.lengths, self.forward.batch, m.d_model, m.padded(chips), m.padded_kv(chips), self.layout.attention,
+                      bool(m.padded_heads))
+        self.table: Table = table(self.layout, sizes)
+        self.heads = self.table.heads or sizes.heads
+        self.kv_heads = self.heads if m.kv_heads == m.heads else sizes.kv_heads
+        self.dtype = self.layout.activations
+        self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
+        if set(self.table["q"].used.axes("B")) != set(self.table["kv"].used.axes("B")):
+            raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention needs "
+                              f"the same sequences on a chip")
+
+    # -- sizes ----------------------------------------------------------------------------------------------------------
+
+    def tokens(self, **dims: int) -> dict[str, int]:
+        return {"B": self.forward.batch, "L": self.forward.length, **dims}
+
+    @property
+    def embedding(self) -> Sharding:
+        """The sharding of the embedding: as the table says, else the vocabulary cut like F."""
+        given = self.table.get("embedding")
+        stored = self.table["w_in"].stored
+        return given.stored if given else Sharding((("V", stored.axes("F")), ("E", stored.axes("E"))))
+
+    @property
+    def vocabulary(self) -> int:
+        """The vocabulary, padded so that it divides, over every axis that may cut it."""
+        chips = prod(self.lengths.values())
+        return -(-self.model.vocabulary // chips) * chips
+
+    # -- operations -----------------------------------------------------------------------------------------------------
+
+    def name(self, wish: str, axes: Sequence[str] = ()) -> str:
+        taken = {o.name for o in self.operations}
+        for candidate in (wish, f"{wish}_{''.join(axes)}"):
+            if candidate not in taken:
+                return candidate
+        number = 2
+        while f"{wish}_{number}" in taken:
+            number += 1
+        return f"{wish}_{number}"
+
+    def travel(self, verb: str, values: Sequence[_Value], targets: Sequence[Sharding], algorithm: str = "",
+               order: Sequence[str] = (), after: tuple[str, ...] | None = None) -> tuple[list[_Value], list[tuple[str, Step]]]:
+        """Add the collectives that lead values to their targets; those of the same kind and axes go as one."""
+        together: dict[tuple[str, frozenset[str]], tuple[Step, float, list[str]]] = {}
+        for value, target in zip(values, targets):
+            for step in steps(value.sharding, target, value.sizes, self.lengths):
+                key = (step.kind, frozenset(step.axes))
+                first, size, names = together.get(key, (step, 0.0, []))
+                width = max(value.bytes, SUM_BYTES) if step.kind in ("reduce_scatter", "all_reduce") else value.bytes
+                together[key] = (first, size + step.elements * width, [*names, value.name])
+        added = []
+        for (kind, _), (step, size, names) in together.items():
+            axes = tuple(sorted(step.axes, key=list(order or self.mesh).index))
+            verb_ = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}[kind]
+            name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
+            waits, after = after, None
+            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size,
+                                              algorithm if kind == "all_gather" else "", after=waits))
+            added.append((name, step))
+        return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
+
+    def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
+        """Return the physical axes of logical ones, leaving out those of one chip."""
+        return tuple(p for a in logical for p in self.mesh[a] if self.physical[p] > 1)
+
+    def loops(self, step: tuple[str, Step], contracted: str, made: str) -> tuple[Loop, ...]:
+        """Return the ways in which a matmul may be looped with the collective `step` next to it."""
+        overlap = self.layout.overlap
+        if overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
+            return ()
+        if self.table.loop is not None and not set(step[1].axes) <= set(self.table.loop):
+            return ()
+        cuts = {"m": 1, "k": 1, "n": 1}
+        for axis, dim in zip(step[1].axes, step[1].dims):
+            cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
+        kinds = LOOPS if overlap is True else (str(overlap),)
+        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"])) for kind in kinds)
+
+    def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
+               contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
+        """Add one matmul, of one input with weights side by side, or of several inputs each with its weight on top of another.
+
+        `gathers`: all-gathers just before it, with which it may be looped.
+        """
+        stacked = len(inputs) > 1
+        pairs = zip(inputs if stacked else list(inputs) * len(weights), weights, contracted, made)
+        results = [product(v.sharding, w, c, d) for v, w, c, d in pairs]
+        local = inputs[0].sharding.local(inputs[0].sizes, self.lengths)
+        shapes = [w.local(size, self.lengths) for w, size in zip(weights, widths)]
+        rows = local["B"] * local["L"]
+        deep = sum(s[c] for s, c in zip(shapes, contracted)) if stacked else shapes[0][contracted[0]]
+        across = shapes[0][made[0]] if stacked else sum(s[d] for s, d in zip(shapes, made))
+        alive = rows * deep * self.act + rows * across * SUM_BYTES
+        self.peak = max(self.peak, alive)
+        loops = tuple(loop for step in gathers for loop in self.loops(step, contracted[0], made[0]))
+        after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
+        self.operations.append(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
+                                       after, None, loops))
+        return results
+
+    def scatter(self, matmul: str, added: Sequence[tuple[str, Step]], contracted: str, made: str) -> None:
+        """Let a matmul be looped with the first of the collectives that were added after it."""
+        index = next(i for i, o in enumerate(self.operations) if o.name == matmul)
+        found = self.operations[index]
+        assert isinstance(found, Compute)
+        if added and added[0][1].kind == "reduce_scatter" and self.operations[index + 1].name == added[0][0]:
+            self.operations[index] = replace(found, loops=found.loops + self.loops(added[0], contracted, made))
+
+    # -- a layer --------------------------------------------------------------------------------------------------------
+
+    def enter(self, label: str) -> list[tuple[_Value, tuple[str, Step] | None]]:
+        """Bring the residual along its path; return it at every station, with the collective that led there."""
+        path = self.table["residual"].stations
+        norm = self.table.get("norm")
+        value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
+        stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
+        needed = self.input_of(value.sharding, self.table["w_in"].used)
+        for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
+            if norm and stations[-1][0].sharding == norm.stored:
+                self.norm(norm.stored)
+            moved, added = self.travel(label, [stations[-1][0]], [target])
+            stations.append((moved[0], added[-1] if added else None))
+        if norm and stations[-1][0].sharding == norm.stored:
+            self.norm(norm.stored)
+        return stations
+
+    def norm(self, sharding: Sharding) -> None:
+        """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
+        axes = self.axes(sharding.axes("E"))
+        local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
+        if axes:
+            self.operations.append(Collective(self.name("norm"), "all_reduce", axes, local["B"] * local["L"] * NORM_BYTES))
+
+    def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
+        """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""
+        return Sharding((("B", tuple(a for a in residual.axes("B") if a not in weight.used)), ("L", residual.axes("L")),
+                         ("E", weight.axes("E"))))
+
+    def weights(self, tensors: Sequence[str], sizes: Sequence[Mapping[str, int]],
+                arrived: tuple[str, Step] | None) -> tuple[list[Sharding], list[tuple[str, Step]]]:
+        """Gather weights along their paths; return how they are used, and the gathers that their matmul may be looped with.
+
+        Weights wait for no activations: where the matmul's input has just been gathered (`arrived`), both start together.
+        """
+        paths = [self.table[t] for t in tensors]
+        values = [_Value(t, p.stored, s, self.wide) for t, p, s in zip(tensors, paths, sizes)]
+        beside = [arrived] if arrived and self.operations and self.operations[-1].name == arrived[0] else []
+        after = self.waits_of(arrived[0]) if arrived and beside else None
+        gathers: list[tuple[str, Step]] = []
+        for station in range(1, max(len(p.stations) for p in paths)):
+            targets = [p.stations[min(station, len(p.stations) - 1)] for p in paths]
+            values, added = self.travel("", values, targets, paths[0].algorithm, paths[0].axes, None if gathers else after)
+            gathers += added
+        return [p.used for p in paths], beside + gathers[-1:]
+
+    def waits_of(self, name: str) -> tuple[str, ...]:
+        """Return what an operation of this list waits for, by name."""
+        index = next(i for i, o in enumerate(self.operations) if o.name == name)
+        after = self.operations[index].after
+        return after if after is not None else (self.operations[index - 1].name,) if index else ()
+
+    def project(self, stations: list[tuple[_Value, tuple[str, Step] | None]], want: Sequence[str]) -> dict[str, _Value]:
+        """Multiply the residual by W_in, W_q, W_k and W_v (those wanted); those cut alike are one matmul."""
+        m = self.model
+        made = {"hidden": ("w_in", "F", m.d_ff * (2 if m.gated else 1)), "q": ("w_q", "H", self.heads * m.d_head),
+                "k": ("w_k", "K", self.kv_heads * m.d_head), "v": ("w_v", "K", self.kv_heads * m.d_head)}
+        groups: dict[object, list[str]] = {}
+        for tensor in want:
+            weight, dim, _ = made[tensor]
+            path = self.table[weight]
+            key = (path.algorithm, *((frozenset(s.axes("E")), frozenset(s.axes(dim))) for s in path.stations))
+            groups.setdefault(key, []).append(tensor)
+        results: dict[str, _Value] = {}
+        for tensors in groups.values():
+            sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
+            weights = [made[t][0] for t in tensors]
+            value, arrived = self.station_for(stations, self.table[weights[0]].used, tensors)
+            used, gathers = self.weights(weights, sizes, arrived)
+            name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
+            shardings = self.matmul(name, [value], used, sizes, ["E"] * len(tensors), [made[t][1] for t in tensors], gathers)
+            made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
+            targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
+            moved, added = self.travel("", made_values, targets)
+            self.scatter(name, added, "E", made[tensors[0]][1])
+            results.update(zip(tensors, moved))
+        return results
+
+    def station_for(self, stations: list[tuple[_Value, tuple[str, Step] | None]], weight: Sharding,
+                    tensors: Sequence[str]) -> tuple[_Value, tuple[str, Step] | None]:
+        """Return the residual where its E is cut like the weight's; K and V only need the sequences that they keep."""
+        wanted = set(weight.axes("E"))
+        fits = [s for s in stations if set(s[0].sharding.axes("E")) == wanted
+                and not set(s[0].sharding.axes("B")) & set(weight.used)]
+        if not fits:
+            raise LayoutError(f"no station of the residual ({', '.join(str(s[0].sharding) for s in stations)}) has E cut like "
+                              f"{str(weight)!r}")
+        value, arrived = fits[-1]
+        if tensors[0] in ("k", "v"):
+            keep = [a for a in self.table["kv"].stored.axes("B") if a not in value.sharding.used and a not in weight.used]
+            dims = tuple((d, axes + tuple(keep) if d == "B" else axes) for d, axes in value.sharding.dims)
+            value = _Value(value.name, Sharding(dims), value.sizes, value.bytes)
+            arrived = None
+        return value, arrived
+
+    def first_target(self, tensor: str, made: Sharding) -> Sharding:
+        path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
+        if path is None:  # hidden without an entry: partial sums are scattered over what was made
+            return Sharding(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
+        return path.stored
+
+    def attend(self, parts: dict[str, _Value]) -> _Value:
+        """Bring q, k and v to where attention runs, add attention, and bring its output back to q's first station."""
+        q, k, v = parts["q"], parts["k"], parts["v"]
+        for target in self.table["q"].stations[1:]:
+            (q,), _ = self.travel("", [q], [target])
+        for target in self.table["kv"].stations[1:]:
+            (k, v), _ = self.travel("", [k, v], [target, target])
+        heads = divide(self.heads, q.sharding.axes("H"), self.lengths, f"heads of {str(q.sharding)!r}")
+        if not set(k.sharding.axes("K")) <= set(q.sharding.axes("H")):
+            raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H")
+        divide(self.kv_heads, k.sharding.axes("K"), self.lengths, f"KV heads of {str(k.sharding)!r}")
+        local = q.sharding.local(q.sizes, self.lengths)
+        rows, length, d_head, attended = local["B"], local["L"], self.model.d_head, self.forward.attended
+        shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
+        products = (Matmul(length * heads / shared, d_head, attended, rows * shared),
+                    Matmul(length * heads / shared, attended, d_head, rows * shared))
+        cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
+        own = 2 * rows * length * heads * d_head * self.act
+        self.peak = max(self.peak, own)
+        self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype))
+        out = _Value("o", q.sharding, q.sizes, self.act)
+        for target in reversed(self.table["q"].stations[:-1]):
+            (out,), _ = self.travel("", [out], [target])
+        return out
+
+    def leave(self, values: Sequence[_Value], label: str) -> None:
+        """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual."""
+        weights = [{"hidden": "w_out", "o": "w_o"}[v.name] for v in values]
+        dims = [{"hidden": "F", "o": "H"}[v.name] for v in values]
+        sizes = [{dim: v.sizes[dim], "E": self.model.d_model} for v, dim in zip(values, dims)]
+        residual = self.table["residual"].stored
+        rows = self.input_of(residual, self.table["w_in"].used).dims[:2]
+        targets = [Sharding((*rows, (dim, self.table[w].used.axes(dim)))) for w, dim in zip(weights, dims)]
+        moved, added = self.travel("", values, targets)
+        used, gathers = self.weights(weights, sizes, added[-1] if added else None)
+        name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
+        results = self.matmul(name, moved, used, sizes, dims, ["E"] * len(values), gathers)
+        if len(set(results)) > 1:
+            raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: they are added, so both must be alike")
+        value = _Value(label, results[0], self.tokens(E=self.model.d_model), self.act)
+        path = self.table.get("out")
+        all_added: list[tuple[str, Step]] = []
+        for target in [*(path.stations if path else ()), residual]:
+            (value,), done = self.travel(label, [value], [target])
+            all_added += done
+        self.scatter(name, all_added, dims[0], "E")
+
+    def layer(self) -> tuple[Operation, ...]:
+        """Return the operations of one layer."""
+        self.operations = []
+        if self.model.parallel:
+            made = self.project(self.enter("residual"), ("hidden", "q", "k", "v"))
+            out = self.attend(made)
+            self.leave([self.activated(made["hidden"]), out], "residual")
+        else:
+            self.leave([self.attend(self.project(self.enter("attention"), ("q", "k", "v")))], "attention")
+            self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
+        return tuple(self.operations)
+
+    def activated(self, hidden: _Value) -> _Value:
+        return _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
+
+    def embed(self) -> tuple[Operation, ...]:
+        """Return the look-up of the tokens' rows, each chip those of its part of the vocabulary."""
+        self.operations = []
+        shape = self.embedding
+        ids = _Value("embedding", Sharding((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
+                     self.tokens(E=self.model.d_model), self.act)
+        rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
+        self.operations.append(Compute("embed", (), 0.0, rows * (self.wide / prod(self.lengths[a] for a in shape.axes("V")) + SUM_BYTES)))
+        self.travel("embedding", [ids], [self.table["residual"].stored])
+        return tuple(self.operations)
+
+    def unembed(self) -> tuple[Operation, ...]:
+        """Return the logits of each sequence's last position, scattered in f32."""
+        self.operations = []
+        whole, self.forward = self.forward, Forward(self.forward.phase, self.forward.batch, 1, self.forward.attended)
+        stations = self.enter("last")
+        shape = self.embedding
+        residual, arrived = stations[-1][0], stations[-1][1]
+        target = self.input_of(residual.sharding, shape)
+        (value,), added = self.travel("last", [residual], [target])
+        arrived = added[-1] if added else arrived
+        gathers = [arrived] if arrived and self.operations[-1].name == arrived[0] else []
+        sizes = {"E": self.model.d_model, "V": self.vocabulary}
+        weight = Sharding(tuple(reversed(shape.dims)))
+        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers)
+        whole_row = Sharding(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
+        _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])
+        self.scatter("logits", added, "E", "V")
+        self.forward = whole
+        return tuple(self.operations)
+
+
+def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:
+    """Return the program of one pass on a network with these axes (name -> chips).
+
+    Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh.
+    """
+    builder = _Builder(model, layout, forward, axes)
+    return Program(block=builder.layer(), layers=model.layers, prologue=builder.embed(), epilogue=builder.unembed())
+
+
+def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float) -> Memory:
+    """Return what one chip must hold at the end of a workload."""
+    forward = passes(workload)[-1]
+    builder = _Builder(model, layout, forward, axes)
+    m, t, n = model, builder.table, builder.lengths
+    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
+              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
+              "w_v": ("K", builder.kv_heads * m.d_head)}
+    layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
+    table_ = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
+    builder.layer()
+    kv = t["kv"].used
+    rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
+    heads = divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}")
+    a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
+    tokens = workload.cached + workload.context + (workload.tokens if workload.phase != "prefill" else 0)
+    residual = t["residual"].stored.elements({"B": workload.batch, "L": forward.length, "E": m.d_model}, n) * SUM_BYTES
+    return Memory((layer * m.layers + table_) * builder.wide, a_token * tokens, builder.peak + residual, hbm_bytes,
+                  int(workload.cache_share * hbm_bytes / a_token))
+
+
+__all__ = ["Forward", "Kind", "Memory", "Path", "Workload", "build", "memory", "passes"]
