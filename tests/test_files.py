@@ -32,7 +32,7 @@ workload:
   tokens: 64
 """
 
-# What JSON lets stand unescaped, but YAML does not, or (the last three) ruamel takes for ends of lines as YAML 1.1 does.
+# What JSON lets stand, but YAML does not, or (the last three) ruamel takes for ends of lines as YAML 1.1 does.
 NOT_IN_YAML = "[\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff\x85\u2028\u2029]"
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -308,7 +308,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, m
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "read_bytes", forbid)
-    with pytest.raises(ScenarioError, match="s.yaml:1:1: cannot be read: permission denied"):
+    with pytest.raises(ScenarioError, match=r"s\.yaml:1:1: cannot be read: permission denied"):
         files.read("s.yaml")
 
 

@@ -272,3 +272,43 @@ def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operatio
         moved = ops[i]
         return ops[:i] + ops[i + 1:j] + [moved] + ops[j:]
     return ops
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One collective of a program, alone on an idle network: what the paper charges it, and what its own axes allow.
+
+    `links`: how many of a chip's `of` links bring it data at once; on a line those of the chip at its end. `times`: how often
+    it runs.
+    """
+
+    name: str
+    kind: str
+    axes: tuple[str, ...]
+    bytes: float
+    times: int
+    links: int
+    of: int
+    paper_s: float
+    axes_s: float
+
+
+def charges(program: Program, net: Grid, chip: Chip) -> list[Charge]:
+    """Return every collective that moves something, in program order, as the paper charges it and as its axes allow."""
+    found = []
+    for operations, times in with_loops(program, net, chip).sections():
+        loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
+        for o in operations:
+            phases = phases_of(o, net, loops.get(o.name)) if isinstance(o, Collective) else []
+            if not isinstance(o, Collective) or not phases:
+                continue
+            at_once: dict[int, set[tuple[str, int]]] = {}
+            for stretch in phases:
+                line = not all(net.ring[net.axis(a)] for a in stretch.axis.split("+"))
+                for direction, sends in enumerate(stretch.sends[:1] if line else stretch.sends):
+                    if sends:
+                        at_once.setdefault(stretch.index, set()).add((stretch.axis, direction))
+            links = max(len(used) for used in at_once.values())
+            alone = _Clock(net, chip).collective(o, 0.0, loops.get(o.name))
+            found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, links, chip.links, paper_collective(o, chip), alone))
+    return found

@@ -17,7 +17,7 @@ from torussim.errors import ModelError, TorusSimError
 from torussim.sourced import Keys, Mistakes, quote
 
 MAX_SIZE: Final = 10**9  # of any one dimension
-MAX_PARAMETERS: Final = 1e18
+MAX_PARAMETERS: Final = 1e40  # more than such sizes can make
 
 # Families of Hugging Face models whose config.json has the same fields and whose blocks are alike; our fields in it.
 _FAMILIES = ("llama", "mistral", "qwen2")
@@ -178,14 +178,13 @@ def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
 def _unfitting(model: Model) -> Mistakes:
     """Return what is wrong among fields that are right one by one."""
     if model.heads % model.kv_heads:
-        text = f"kv_heads: {model.heads} heads cannot be shared out evenly among {model.kv_heads} KV heads"
-        return [(("kv_heads",), text)]
+        return [(("kv_heads",), f"kv_heads: {model.heads} heads are not a multiple of {model.kv_heads} KV heads")]
     mistakes: Mistakes = []
     for chips, heads in model.padded_heads.items():
         text = f"padded_heads: {heads} heads on up to {chips} chips are"
         if heads < model.heads:
-            text += f" fewer than the {model.heads} of the model: give {{}} for no padding"
-            mistakes.append((("padded_heads",), text))
+            reason = f"fewer than the {model.heads} of the model: give {{}} for no padding"
+            mistakes.append((("padded_heads",), f"{text} {reason}"))
         elif model.kv_heads != model.heads and heads % model.kv_heads:
             mistakes.append((("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads"))
     return mistakes
@@ -200,15 +199,14 @@ def _read_config(name: str, beside: Path | None) -> Model:
     config = _read_json(path)
     experts = next((key for key in _EXPERTS if config.get(key) is not None), None)
     if experts is not None:
-        reason = "mixtures of experts cannot be read, only dense models"
-        raise ModelError(f"{path}: {experts} is {quote(config[experts])}: {reason}")
+        raise ModelError(f"{path}: {experts} is given: mixtures of experts cannot be read, only dense models")
     if config.get("model_type") not in _FAMILIES:
         family = quote(config.get("model_type"))
         raise ModelError(f"{path}: model_type {family} cannot be read: only {', '.join(_FAMILIES)}")
 
     title = path.resolve().parent.name if path.stem == "config" else path.stem
     given: dict[str, Any] = {"name": title or "unnamed", "gated": True, "parallel": False}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {}  # by their names in the file
     mistakes = []
     for field_name, key in _CONFIG_KEYS.items():
         if config.get(key) is not None:
@@ -253,9 +251,11 @@ def _read_name(value: Any) -> str:
     return value
 
 
-def _read_whole(value: Any, most: float = MAX_SIZE) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= most or value != int(value):
-        raise ModelError(f"{quote(value)} is not a whole number from 1 to {most:.0e}")
+def _read_whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"{quote(value)} is not a whole number")
+    if not 1 <= value <= MAX_SIZE or value != int(value):
+        raise ModelError(f"{quote(value)} is not a whole number from 1 to {MAX_SIZE:.0e}")
     return int(value)
 
 
@@ -266,18 +266,19 @@ def _read_flag(value: Any) -> bool:
 
 
 def _read_parameters(value: Any) -> float:
-    return float(_read_whole(value, MAX_PARAMETERS))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_PARAMETERS:
+        raise ModelError(f"{quote(value)} is not a number of parameters: must be from 1 to {MAX_PARAMETERS:.0e}")
+    return float(value)
 
 
 def _read_padded_heads(value: Any) -> Mapping[int, int]:
     if not isinstance(value, Mapping):
         raise ModelError(f'{quote(value)} is not a mapping of numbers of chips to heads, such as {{"64": 64}}')
-    return {_read_whole(_number(chips)): _read_whole(heads) for chips, heads in value.items()}
+    return {_read_whole(_unquoted(chips)): _read_whole(heads) for chips, heads in value.items()}
 
 
-def _number(key: Any) -> Any:
-    """Return a key of a mapping as the number that it is; YAML and JSON keys are texts."""
-    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key
+def _unquoted(key: Any) -> Any:  # keys are texts in YAML and JSON
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 20 else key
 
 
 _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {

@@ -130,7 +130,7 @@ def _preset_folder(kind: str) -> Path:
 
 
 class _Fresh(importlib.machinery.SourceFileLoader):
-    """Compiles the source every time: a .pyc file does not notice a change within the same second."""
+    """Compiles the source every time, and never reads or writes a .pyc file."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -159,13 +159,15 @@ def _surroundings(folder: Path) -> Iterator[None]:
     if str(folder) in sys.path:
         yield
         return
-    before = set(sys.modules)
+    before, no_bytecode = set(sys.modules), sys.dont_write_bytecode
     sys.path.append(str(folder))
+    sys.dont_write_bytecode = True  # a .pyc file would not notice the next change within the same second
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.dont_write_bytecode = no_bytecode
+        sys.path[:] = [path for path in sys.path if path != str(folder)]
         local = {key for key in set(sys.modules) - before if "." not in key and _stands_in(sys.modules[key], folder)}
         for key in [key for key in sys.modules if key.partition(".")[0] in local]:
             del sys.modules[key]

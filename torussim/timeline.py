@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torussim.program import Operation
+if TYPE_CHECKING:
+    from torussim.program import Operation
 
 Array = np.ndarray[Any, Any]
 

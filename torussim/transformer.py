@@ -416,9 +416,10 @@ def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int
     return Program(block=builder.layer(), layers=model.layers, prologue=builder.embed(), epilogue=builder.unembed())
 
 
-def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float) -> Memory:
-    """Return what one chip must hold at the end of a workload."""
-    forward = passes(workload)[-1]
+def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
+           phase: str | None = None) -> Memory:
+    """Return what one chip must hold at the end of a workload, or of one phase of it."""
+    forward = [f for f in passes(workload) if phase in (None, f.phase)][-1]
     builder = _Builder(model, layout, forward, axes)
     m, t, n = model, builder.table, builder.lengths
     widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),

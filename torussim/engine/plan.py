@@ -40,6 +40,7 @@ class Move:
     sends: Array | None
     source: Array
     bytes: Array
+    latest: bool  # whether a chip's last arrival of the phase can be of this move
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,9 @@ class Planner:
             groups: dict[tuple[int, int | None], list[Any]] = {}
             for hop in phase.pattern.hops:
                 groups.setdefault((hop.step, hop.after), []).append(hop)
-            moves = tuple(self.move(phase, hops) for hops in groups.values())
+            final = {hop.sign: hop for hop in phase.pattern.hops}.values()  # on a ring what comes last in a direction is latest
+            moves = tuple(self.move(phase, hops, not phase.pattern.ring or any(h is f for h in hops for f in final))
+                          for hops in groups.values())
             keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
             stages.append(Stage(phase.index, phase.part, moves, keep))
             for move in moves:
@@ -218,14 +221,14 @@ class Planner:
                 busy[links] += move.seconds.ravel()
         return tuple(stages), sent[:-1].reshape(self.rate.shape), busy[:-1].reshape(self.rate.shape)
 
-    def move(self, phase: Phase, hops: list[Any]) -> Move:
+    def move(self, phase: Phase, hops: list[Any], latest: bool) -> Move:
         """Return the hops of one step (one direction, or both) as one move."""
         shape = tuple((hop.sign, hop.halves.tobytes() if hop.halves.strides != (0,) else int(hop.halves[0])) for hop in hops)
         key = ("move", phase.lane, phase.pattern.ring, phase.block, shape)
         if key not in self.cache:
             self.cache[key] = self.arrays(phase, hops)
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
-        return Move(hops[0].step, hops[0].after, rows, *self.cache[key])
+        return Move(hops[0].step, hops[0].after, rows, *self.cache[key], latest)
 
     def arrays(self, phase: Phase, hops: list[Any]) -> tuple[Any, ...]:
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])

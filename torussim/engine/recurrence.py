@@ -51,22 +51,24 @@ def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | No
     complete = base
     arrivals: dict[int, Array] = {}  # by step, (2, chips)
     for number, move in enumerate(stage.moves):
-        begin = base
-        if move.after is not None:
-            begin = np.maximum(base, arrivals[move.after][move.rows])
+        ready = base if fed is None else np.maximum(base, fed[stage.index, move.step])
+        free = links[move.links].reshape(move.seconds.shape)
+        if move.after is None:
+            begin = np.maximum(ready, free)
+        else:
+            begin = np.maximum(ready, arrivals[move.after][move.rows])
+            np.maximum(begin, free, out=begin)
             if stage.keep[move.after] == number:
                 del arrivals[move.after]
-        if fed is not None:
-            begin = np.maximum(begin, fed[stage.index, move.step])
-        free = links[move.links] if isinstance(move.links, np.ndarray) else links[move.links].reshape(move.seconds.shape)
-        begin = np.maximum(begin, free)
         end = begin + move.seconds
-        links[move.links] = (end if move.sends is None else np.where(move.sends, end, free)).reshape(links[move.links].shape)
+        links[move.links] = _flat(end if move.sends is None else np.where(move.sends, end, free), move)
         if watch is not None:
             watch(move, begin, end)
-        came = (end + move.late).take(move.source)
-        for row in came:
-            complete = np.maximum(complete, row)
+        end += move.late
+        came = end.take(move.source, mode="clip")
+        if move.latest:
+            for row in came:
+                complete = np.maximum(complete, row)
         if move.step in stage.keep:
             if len(came) == 2:
                 arrivals[move.step] = came
@@ -77,6 +79,10 @@ def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | No
             latest = came.max(axis=0)
             due[key] = np.maximum(due[key], latest) if key in due else latest
     return complete
+
+
+def _flat(values: Array, move: Move) -> Array:
+    return values.reshape(-1) if isinstance(move.links, slice) else values
 
 
 def gathering_loop(gather: Ready, matmul: Ready, at: Array, matmul_at: Array, state: State,

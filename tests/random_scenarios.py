@@ -1,0 +1,286 @@
+"""Random programs on random networks, and the comparison of engine and oracle on them.
+
+A seed is a scenario, always the same one. Lengths 1 to 8, rings, lines and axes with some wraparounds missing, links that
+all differ or are all alike, skewed starts, every kind of collective by every algorithm that the oracle knows, loops, `after`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from random import Random
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import oracle
+
+from torussim.chips import Chip, chip
+from torussim.collectives.axes import ring_order
+from torussim.collectives.lower import weights
+from torussim.engine import simulate
+from torussim.program import KINDS, LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
+from torussim.timeline import Timeline
+from torussim.topology.builders import torus
+from torussim.topology.grid import Grid, grid
+
+REAL = replace(chip("tpu-v4"), matmul_efficiency=0.7, hbm_efficiency=0.8, link_efficiency=0.9, launch=1.3e-6, op_overhead=0.8e-6,
+               loop_step=0.3e-6)  # a chip where every field counts
+SHAPES = ((1, 3), (2, 2), (2, 3), (3, 2), (4, 2), (2, 5), (3, 4), (4, 4), (5, 3), (6, 2), (2, 7), (8, 2), (3, 6), (1, 4, 2),
+          (2, 2, 2), (2, 3, 2), (3, 3, 2), (2, 1, 5), (3, 2, 4), (3, 3, 3), (4, 2, 2))
+ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
+    "all_gather": ("", "multi_axis", "sequential", "one_ring", "nested"),
+    "reduce_scatter": ("", "multi_axis", "sequential", "one_ring"),
+    "all_reduce": ("", "multi_axis", "sequential", "one_ring"),
+    "all_to_all": ("", "dimension_wise", "sequential"),
+    "permute": ("",),
+}
+SAME = 1e-9  # of the makespan
+STATE = 1e-12  # of a block: DESIGN 4, "Repetition"
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """All that one run needs; `start`: (chips,) seconds."""
+
+    program: Program
+    graph: nx.DiGraph
+    start: tuple[float, ...]
+    chip: Chip = REAL
+    repeat: bool = True
+
+    @property
+    def grid(self) -> Grid:
+        return grid(self.graph)
+
+
+# Drawing one
+
+def scenario(seed: int, *, layers: int | None = None, skewed: bool = True) -> Scenario:
+    """Return the scenario of a seed; with `layers` it has so many; without `skewed` all chips start at 0."""
+    rng = Random(seed)
+    graph = network(rng)
+    net = grid(graph)
+    lists = [operations(rng, net, label, count)
+             for label, count in (("p", rng.choice((0, 0, 1, 2))), ("b", rng.randint(1, 5)), ("e", rng.choice((0, 0, 1, 2))))]
+    times = rng.choice((1, 1, 2, 2, 3, 3, 6))
+    start = tuple(rng.choice((0.0, rng.uniform(0, 2e-4))) for _ in net.chips) if rng.random() < 0.6 else (0.0,) * len(net.chips)
+    return Scenario(Program(lists[1], layers or times, lists[0], lists[2]), graph, start if skewed else (0.0,) * len(net.chips),
+                    repeat=rng.random() < 0.6)
+
+
+def network(rng: Random) -> nx.DiGraph:
+    """Return a torus, mesh or something between; all links differ, or are alike, or only those of an axis are."""
+    shape = (rng.randint(2, 8),) if rng.random() < 0.4 else rng.choice(SHAPES)
+    graph = torus(shape, wrap=[rng.random() < 0.6 for _ in shape], bandwidth=1.0)
+    alike = rng.random()
+    of_axis = [(rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6)))) for _ in shape]
+    for u, v, link in graph.edges(data=True):
+        axis = next(i for i in range(len(shape)) if u[i] != v[i])
+        own = rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6)))
+        link["bandwidth"], link["latency"] = of_axis[0] if alike < 0.15 else of_axis[axis] if alike < 0.35 else own
+    around = [(u, v) for u, v in graph.edges if max(abs(a - b) for a, b in zip(u, v, strict=True)) > 1]
+    if around and rng.random() < 0.1:
+        u, v = rng.choice(around)
+        graph.remove_edges_from([(u, v), (v, u)])
+    return graph
+
+
+def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operation, ...]:
+    """Return a list of `count` operations, a looped pair counting as one, each waiting for some of those before it."""
+    found: list[Operation] = []
+    for i in range(count):
+        kind = rng.choice(("compute", *KINDS, *KINDS[:2]))
+        if kind == "compute":
+            found.append(compute(rng, f"{label}{i}", waits(rng, found)))
+            continue
+        collective = drawn(rng, net, f"{label}{i}", kind, waits(rng, found))
+        if kind not in KINDS[:2] or rng.random() < 0.4:
+            found.append(collective)
+            continue
+        names = (collective.name, f"{label}{i}_work")
+        loop = Loop(collective.name, rng.choice(LOOPS), cut(rng, net, collective))
+        others = tuple(o.name for o in found if rng.random() < 0.15)
+        if kind == "all_gather":
+            after = None if rng.random() < 0.5 else (names[0], *others)
+            found += [collective, replace(compute(rng, names[1], after), loop=loop)]
+        else:
+            after = None if rng.random() < 0.5 else (names[1], *others)
+            found += [replace(compute(rng, names[1], collective.after), loop=loop), replace(collective, after=after)]
+    return tuple(found)
+
+
+def waits(rng: Random, before: list[Operation]) -> tuple[str, ...] | None:
+    return None if rng.random() < 0.6 else tuple(o.name for o in rng.sample(before, rng.randint(0, min(3, len(before)))))
+
+
+def cut(rng: Random, net: Grid, collective: Collective) -> tuple[int, int, int]:
+    """Return how a loop cuts m, k and n: each axis of the collective cuts one of them."""
+    parts = [1, 1, 1]
+    for axis in collective.axes:
+        parts[rng.randrange(3)] *= net.length(axis)
+    return parts[0], parts[1], parts[2]
+
+
+def compute(rng: Random, name: str, after: tuple[str, ...] | None) -> Compute:
+    matmuls = tuple(Matmul(rng.randint(1, 60), rng.randint(1, 3000), rng.randint(1, 3000), rng.choice((1, 1, 3)))
+                    for _ in range(rng.choice((0, 1, 1, 2))))
+    return Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after)
+
+
+def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] | None) -> Collective:
+    """Return a collective over at least one axis above length 1, and perhaps some of length 1."""
+    live = [a for a in net.axes if net.length(a) > 1]
+    axes = [*rng.sample(live, rng.randint(1, len(live))), *(a for a in net.axes if a not in live and rng.random() < 0.5)]
+    rng.shuffle(axes)
+    count = sum(a in live for a in axes)
+    algorithm = rng.choice(("", rng.choice(ALGORITHMS[kind])))
+    split: str | tuple[float, ...] = "equal"
+    if algorithm in ("", "multi_axis", "dimension_wise") and rng.random() < 0.4:
+        shares = [rng.choice((0.0, rng.random(), rng.random())) for _ in range(count)]
+        split = "auto" if rng.random() < 0.3 or not sum(shares) else tuple(s / sum(shares) for s in shares)
+    if algorithm == "one_ring":
+        axes = [a for a in axes if a in live]
+    shift = {a: rng.randint(-9, 9) for a in axes} if kind == "permute" else {}
+    if kind == "permute":
+        axes = [a for a in net.axes if a in axes]
+    return Collective(name, kind, tuple(axes), rng.uniform(1e3, 1e6), algorithm, split, rng.choice(("both", "both", "one_way")),
+                      shift, after)
+
+
+# Holding one to the other
+
+def run(case: Scenario, **choices: Any) -> Timeline:
+    """Return what the engine says."""
+    return simulate(case.program, case.grid, case.chip, start=case.start, **{"repeat": case.repeat, **choices})
+
+
+def expected(case: Scenario) -> dict[str, Any]:
+    """Return what the oracle says; it is told what `split: auto` means, and which rings to take."""
+    net = case.grid
+    change: dict[str, Operation] = {}
+    orders = {}
+    for o in case.program.operations():
+        if isinstance(o, Collective):
+            lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
+            ring = {a: net.ring[net.axis(a)] for a in lengths}
+            if o.split == "auto":
+                change[o.name] = replace(o, split=weights(o, net, lengths, ring))
+            if o.algorithm == "one_ring":
+                orders[o.axes] = ring_order(list(lengths.values()), list(ring.values()))
+    start = dict(zip(net.chips, case.start, strict=True))
+    return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders)
+
+
+@cache
+def expected_of(seed: int) -> dict[str, Any]:
+    return expected(scenario(seed))
+
+
+def difference(case: Scenario, said: Timeline, wanted: dict[str, Any]) -> str:
+    """Return in words the first way in which the engine's timeline is not the oracle's, or nothing.
+
+    Start and end of every operation on every chip, the makespan, bytes edge by edge, and how many blocks were simulated.
+    """
+    net, close = case.grid, SAME * wanted["makespan"]
+    executed = iter(wanted["ops"])
+    for number, (segment, offset) in enumerate(said.runs):
+        part = said.segments[segment]
+        for operation, starts, ends in zip(part.operations, part.start + offset, part.end + offset, strict=True):
+            name, started, ended = next(executed, ("nothing", {}, {}))
+            if operation.name != name:
+                return f"run {number} has {operation.name} where the oracle runs {name}"
+            for what, got, want in (("starts", starts, started), ("ends", ends, ended)):
+                for c, place in enumerate(net.chips):
+                    if not abs(got[c] - want[place]) <= close:
+                        return f"run {number}: {name} {what} on {place} at {got[c]!r} instead of {want[place]!r}: {operation}"
+    if left := list(executed):
+        return f"the engine leaves out {left[0][0]}"
+    if not abs(said.finish.max() - wanted["makespan"]) <= close:
+        return f"the last chip is done at {said.finish.max()!r} instead of {wanted['makespan']!r}"
+    carried = dict.fromkeys(wanted["link_bytes"], 0.0)
+    for axis, sign, c in np.ndindex(said.link_bytes.shape):
+        size = said.link_bytes[axis, sign, c]
+        if net.bandwidth[axis, sign, c]:
+            carried[net.edge(axis, sign, c)] += size
+        elif size:
+            return f"{size} bytes where there is no link: {'+-'[sign]} of {net.chips[c]} on {net.axes[axis]}"
+    for edge, size in wanted["link_bytes"].items():
+        if not abs(carried[edge] - size) <= SAME * max(size, 1.0):
+            return f"the link {edge} carries {carried[edge]!r} bytes instead of {size!r}"
+    blocks = needed(case, wanted) if said.blocks_simulated != case.program.layers or case.repeat else case.program.layers
+    if said.blocks_simulated != blocks:
+        return f"{said.blocks_simulated} of {case.program.layers} blocks were simulated instead of {blocks}"
+    return ""
+
+
+def needed(case: Scenario, wanted: dict[str, Any]) -> int:
+    """Return how many blocks must be simulated until the state of the network is one that was there before.
+
+    From the oracle's times: clocks, the unit and every queue, an idle one as good as one that is free just now.
+    """
+    program, net = case.program, case.grid
+    if not program.block or not case.repeat:
+        return program.layers if program.block else 0
+    kinds = [o for operations, times in program.sections() for _ in range(times) for o in operations]
+    first, size = len(program.prologue), len(program.block)
+    states: list[list[float]] = []
+    before = 0.0  # when the last block began
+    for done in range(program.layers):
+        until = first + done * size  # operations that were executed before this block
+        clock = dict(zip(net.chips, case.start, strict=True)) if not until else wanted["ops"][until - 1][2]
+        free: dict[Any, float] = {}
+        for o, (_, _, ended) in list(zip(kinds, wanted["ops"], strict=True))[:until]:
+            if isinstance(o, Compute):
+                free |= {("unit", c): end for c, end in ended.items()}
+        for sent in wanted["transfers"]:
+            if sent.number < until:
+                link = (sent.sender, sent.receiver)
+                free[link] = max(free.get(link, 0.0), sent.end)
+        zero = min(clock.values())
+        keys = [*(("unit", c) for c in net.chips), *case.graph.edges]
+        owner = {key: key[1] if key[0] == "unit" else key[0] for key in keys}
+        states.append([clock[c] - zero for c in net.chips]
+                      + [max(free.get(key, 0.0), clock[owner[key]]) - zero for key in keys])
+        close, before = STATE * (zero - before), zero
+        if any(max(abs(a - b) for a, b in zip(states[-1], old, strict=True)) <= close for old in states[:-1]):
+            return done
+    return program.layers
+
+
+# Making a failure small
+
+def smaller(case: Scenario) -> Iterator[Scenario]:
+    """Yield scenarios with a little less in them: fewer layers, no skew, one operation less (or a looped pair)."""
+    program = case.program
+    if program.layers > 1:
+        yield replace(case, program=replace(program, layers=program.layers - 1))
+    if any(case.start):
+        yield replace(case, start=(0.0,) * len(case.start))
+    for section in ("prologue", "block", "epilogue"):
+        for gone in getattr(program, section):
+            names = {gone.name}
+            for o in getattr(program, section):
+                if isinstance(o, Compute) and o.loop and {o.name, o.loop.collective} & names:
+                    names |= {o.name, o.loop.collective}
+            left = tuple(replace(o, after=tuple(n for n in o.after if n not in names) if o.after is not None else None)
+                         for o in getattr(program, section) if o.name not in names)
+            yield replace(case, program=replace(program, **{section: left}))
+
+
+def compare(case: Scenario, wanted: dict[str, Any] | None = None) -> str:
+    """Return the first difference between engine and oracle, on the smallest scenario of its kind; or nothing."""
+    found = difference(case, run(case), expected(case) if wanted is None else wanted)
+    if not found:
+        return ""
+    shrunk = True
+    while shrunk:
+        shrunk = False
+        for less in smaller(case):
+            if text := difference(less, run(less), expected(less)):
+                case, found, shrunk = less, text, True
+                break
+    links = {edge: (link["bandwidth"], link["latency"]) for *edge, link in case.graph.edges(data=True)}
+    return f"{found}\n{case.program}\naxes {case.graph.graph['axes']}, starts {case.start}, repeat {case.repeat}\nlinks {links}"

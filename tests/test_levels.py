@@ -1,0 +1,99 @@
+"""The rooms and the arrows between them: a module imports only from modules below it (DESIGN, section 3)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent / "torussim"
+LEVELS = """
+cli
+report plot
+run
+scenario
+schema
+result
+analysis
+engine
+bound
+estimate
+transformer
+collectives.lower
+collectives.axes
+collectives.lines
+collectives.rings
+cost
+layouts
+program
+collectives.contract
+topology
+timeline chips models sharding
+sourced
+resolve files
+units
+errors
+""".split("\n")
+ORDER = [line.split() for line in LEVELS if line]
+INSIDE = {"engine": ["simulate", "recurrence", "plan"], "topology": ["builders", "links", "grid", "check", "slices"]}
+DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot"}, "click": {"cli"}, "pydantic": {"schema"}, "ruamel": {"files"}}
+
+
+def modules():
+    return sorted(str(p.relative_to(ROOT).with_suffix("")).replace("/", ".") for p in ROOT.rglob("*.py"))
+
+
+def level(module):
+    """Return the line of a module in the list; a package's modules stand where the package stands."""
+    for i, names in enumerate(ORDER):
+        if any(module == name or module.startswith(name + ".") for name in names):
+            return i
+    return None
+
+
+def imports(module):
+    """Return what a module imports of torussim and of others, also inside functions; not for type checkers alone."""
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
+    typing_only = {id(n) for branch in ast.walk(tree) if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+                   for n in ast.walk(branch)}
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "torussim" or (ROOT / node.module.removeprefix("torussim.").replace(".", "/")).is_dir():
+                yield from (f"{node.module}.{a.name}" for a in node.names)
+            else:
+                yield node.module
+
+
+def test_every_module_has_a_level():
+    lost = [m for m in modules() if level(m) is None and not m.endswith("__init__")]
+    assert not lost
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_modules_below_it(module):
+    mine = level(module)
+    if mine is None:
+        return
+    for name in imports(module):
+        if not name.startswith("torussim."):
+            continue
+        other = name.removeprefix("torussim.")
+        theirs = level(other)
+        assert theirs is not None, f"{module} imports {other}, which has no level"
+        package = other.split(".")[0]
+        if module == f"{package}.__init__":
+            continue
+        if package in INSIDE and module.split(".")[0] == package and "." in other:
+            order = INSIDE[package]
+            assert order.index(other.split(".")[1]) > order.index(module.split(".")[1]), f"{module} imports {other}, which is above it"
+        elif module != package:
+            assert theirs > mine, f"{module} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_library_has_one_door(library):
+    users = {m for m in modules() if any(n.split(".")[0] == library for n in imports(m))}
+    assert users == DOORS[library]

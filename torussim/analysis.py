@@ -1,0 +1,218 @@
+"""Where the time went: what a chip's compute unit did, what was exposed, and how busy the links were.
+
+Reads a Timeline, and for links the Grid, and nothing else. Runs of one segment are taken together as arrays, so that 118
+equal blocks cost little more than one. Seconds and bytes throughout.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torussim.program import Collective, Compute, Operation
+from torussim.timeline import Array, Timeline
+from torussim.topology.grid import Grid
+
+ALIKE = 1e-9  # of the makespan: times closer than this are the same
+BUSIEST = 10
+
+
+def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None = None) -> dict[str, float]:
+    """Return {compute, exposed_collective, overhead} of one chip, whole run, which add up to `seconds`.
+
+    By default of the chip that finishes last, and `seconds` is the makespan. `compute` is what its compute unit needs,
+    `overhead` the fixed costs of its operations and those launches of collectives that no compute hides,
+    `exposed_collective` the rest.
+    """
+    chip = timeline.last_chip if chip is None else chip
+    seconds = timeline.makespan if seconds is None else seconds
+    compute = overhead = 0.0
+    for segment, times in sorted(Counter(segment for segment, _ in timeline.runs).items()):
+        for operation in timeline.segments[segment].operations:
+            if isinstance(operation, Compute):
+                work = timeline.work[operation.name]
+                compute += times * float(work.busy[chip])
+                overhead += times * float(work.fixed[chip])
+    bare = _unit(timeline, chip).bare_launches
+    overhead += float((bare[:, 1] - bare[:, 0]).sum())
+    return {"compute": compute, "exposed_collective": max(0.0, seconds - (compute + overhead)), "overhead": overhead}
+
+
+def exposed(timeline: Timeline, chip: int) -> float:
+    """Return the seconds, from its begin to its finish, for which a chip's compute unit only waits."""
+    between = (timeline.begin[chip], timeline.finish[chip])
+    return float(usage(timeline, chip, between).exposed[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Usage:
+    """Seconds of a chip's compute unit in each of some intervals; the three add up to the intervals' lengths."""
+
+    compute: Array
+    overhead: Array
+    exposed: Array
+
+    def shares(self) -> dict[str, float]:
+        """Return each as a share of all intervals together; all 0 if they have no length."""
+        sums = {name: float(getattr(self, name).sum()) for name in ("compute", "overhead", "exposed")}
+        total = sum(sums.values())
+        return {name: value / total if total else 0.0 for name, value in sums.items()}
+
+
+def usage(timeline: Timeline, chip: int, edges: Sequence[float] | Array) -> Usage:
+    """Return what a chip's compute unit did between each two of `edges`, rising, in seconds.
+
+    An operation that waits within (a looped matmul) computes, waits and pays its fixed costs evenly all along.
+    """
+    at, unit = np.asarray(edges, dtype=float), _unit(timeline, chip)
+    compute = spread(unit.spans, at, unit.busy)
+    overhead = spread(unit.spans, at, unit.fixed) + spread(unit.bare_launches, at)
+    return Usage(compute, overhead, np.maximum(0.0, np.diff(at) - compute - overhead))
+
+
+def waits(timeline: Timeline, chip: int, since: float, until: float) -> Array:
+    """Return (n, 2) from when to when the compute unit has nothing to do and no launch is paid for, in order."""
+    unit = _unit(timeline, chip)
+    taken = merged(np.concatenate([unit.spans, unit.bare_launches]))
+    return without(np.array([[since, until]]), taken)
+
+
+def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
+    """Return each operation of each segment with (runs, 2) its start and end on a chip whenever it ran."""
+    offsets: dict[int, list[float]] = {}
+    for segment, offset in timeline.runs:
+        offsets.setdefault(segment, []).append(offset)
+    found = []
+    for index, later in offsets.items():
+        segment = timeline.segments[index]
+        for i, operation in enumerate(segment.operations):
+            once = np.array([segment.start[i, chip], segment.end[i, chip]])
+            found.append((operation, once + np.array(later)[:, None]))
+    return found
+
+
+def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> dict[str, Any]:
+    """Return {busiest, mean_busy, per_axis} of the links that exist; `busy` is the share of `makespan` spent sending.
+
+    `busiest`: the ten busiest, {from, to, bytes, busy}; ties in the order of axis, + before -, chip. `per_axis`: for each
+    axis that has links {bytes, mean_busy, max_busy}.
+    """
+    seconds = timeline.makespan if makespan is None else makespan
+    axis, sign, chip = grid.links()
+    sent = timeline.link_bytes[axis, sign, chip]
+    busy = timeline.link_seconds[axis, sign, chip] / seconds if seconds > 0 else np.zeros(len(axis))
+    # Sums of the same numbers in another order are no reason to come first.
+    order = np.argsort(-np.round(busy, 12), kind="stable")[:BUSIEST]
+    ends = [grid.edge(int(axis[i]), int(sign[i]), int(chip[i])) for i in order]
+    return {
+        "busiest": [{"from": list(a), "to": list(b), "bytes": float(sent[i]), "busy": float(busy[i])}
+                    for i, (a, b) in zip(order, ends, strict=True)],
+        "mean_busy": float(busy.mean()) if len(busy) else 0.0,
+        "per_axis": {name: {"bytes": float(sent[axis == a].sum()), "mean_busy": float(busy[axis == a].mean()),
+                            "max_busy": float(busy[axis == a].max())}
+                     for a, name in enumerate(grid.axes) if (axis == a).any()},
+    }
+
+
+def chosen_chips(timeline: Timeline) -> list[int]:
+    """Return the chips that a picture shows: the first to finish, the median and the last; one of those that are alike.
+
+    Where all finish together, those whose operations end earliest and latest on the mean.
+    """
+    if not timeline.chips:
+        return []
+    columns = np.concatenate([np.concatenate([s.start, s.end]) for s in timeline.segments]
+                             or [np.zeros((1, len(timeline.chips)))])
+    near = ALIKE * timeline.makespan
+    last, key = timeline.last_chip, timeline.finish
+    if np.ptp(key) <= near:
+        key = columns.mean(axis=0)
+        last = int(key.argmax())
+    rounded = np.round((key - key.min()) / near) if near else np.zeros(len(key))
+    order = np.argsort(rounded, kind="stable")
+    chosen: list[int] = []
+    for chip in (last, int(order[0]), int(order[len(order) // 2])):
+        if all(np.abs(columns[:, chip] - columns[:, other]).max(initial=0.0) > near for other in chosen):
+            chosen.append(chip)
+    return sorted(chosen, key=lambda chip: (chip == last, rounded[chip], chip))
+
+
+def last_block(timeline: Timeline) -> int:
+    """Return the index into `runs` of the last block that was simulated, else of the first run."""
+    first: dict[int, int] = {}
+    for run, (segment, _) in enumerate(timeline.runs):
+        first.setdefault(segment, run)
+    return max((run for segment, run in first.items() if timeline.segments[segment].section == "block"), default=0)
+
+
+# -- stretches of time: arrays (n, 2) of start and end -------------------------------------------------------------------
+
+
+def merged(spans: Array) -> Array:
+    """Return the union of spans as spans in order that do not touch."""
+    spans = spans[spans[:, 1] > spans[:, 0]]
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    if not len(spans):
+        return spans
+    reach = np.maximum.accumulate(spans[:, 1])
+    opens = np.append(True, spans[1:, 0] > reach[:-1])
+    return np.stack([spans[opens, 0], np.append(reach[:-1][opens[1:]], reach[-1])], axis=1)
+
+
+def without(spans: Array, taken: Array) -> Array:
+    """Return what is left of spans after those in `taken`; each array is in order and free of overlaps."""
+    left = []
+    for start, end in spans:
+        first = np.searchsorted(taken[:, 1], start, side="right")
+        for a, b in taken[first:np.searchsorted(taken[:, 0], end)]:
+            if a > start:
+                left.append((start, a))
+            start = max(start, b)
+        if end > start:
+            left.append((start, end))
+    return np.array(left).reshape(-1, 2)
+
+
+def spread(spans: Array, edges: Array, amounts: Array | None = None) -> Array:
+    """Return how much of `amounts`, each spread evenly over its span, falls between each two edges.
+
+    The spans do not overlap; an amount is its span's length by default. What has no length counts nowhere.
+    """
+    order = np.argsort(spans[:, 0], kind="stable")
+    order = order[spans[order, 1] > spans[order, 0]]
+    if not len(order):
+        return np.zeros(len(edges) - 1)
+    amount = spans[:, 1] - spans[:, 0] if amounts is None else amounts
+    total = np.append(0.0, np.cumsum(amount[order]))
+    knots = np.stack([total[:-1], total[1:]], axis=1)
+    return np.diff(np.interp(edges, np.maximum.accumulate(spans[order].ravel()), knots.ravel()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """All that a compute unit ran: `spans` (n, 2) in order, what they cost (n,), and launches outside of them (m, 2)."""
+
+    spans: Array
+    busy: Array
+    fixed: Array
+    bare_launches: Array
+
+
+def _unit(timeline: Timeline, chip: int) -> _Unit:
+    spans, busy, fixed, launches = [np.empty((0, 2))], [np.empty(0)], [np.empty(0)], [np.empty((0, 2))]
+    for operation, ran in occurrences(timeline, chip):
+        work = timeline.work[operation.name]
+        if isinstance(operation, Collective):
+            launches.append(np.stack([ran[:, 0], ran[:, 0] + work.fixed[chip]], axis=1))
+        else:
+            spans.append(ran)
+            busy.append(np.full(len(ran), work.busy[chip]))
+            fixed.append(np.full(len(ran), work.fixed[chip]))
+    ran = np.concatenate(spans)
+    order = np.argsort(ran[:, 0], kind="stable")
+    bare = without(merged(np.concatenate(launches)), merged(ran))
+    return _Unit(ran[order], np.concatenate(busy)[order], np.concatenate(fixed)[order], bare)

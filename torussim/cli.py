@@ -1,0 +1,284 @@
+"""The command line; the only file that prints. Heavy imports happen inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from torussim.result import Result
+    from torussim.scenario import Scenario
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "-V", "--version", package_name="torussim")
+def cli() -> None:
+    """How long does a step of this transformer take on this interconnect, and what is to blame?"""
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
+@click.option("--no-pictures", is_flag=True, help="Write no pictures.")
+def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool) -> None:
+    """Simulate scenarios; print a report of each, and write out/<name>/."""
+    from torussim import report
+    from torussim.run import run as answer
+
+    scenarios = _load(files, overrides)
+    folders = _folders(scenarios, Path(out))
+    results = []
+    for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
+        with _progress(scenario.name) as progress:
+            result = answer(scenario, progress=progress)
+        results.append(result)
+        _write(folder / "result.json", result.json().encode() + b"\n")
+        if not (as_json or no_pictures):
+            _picture(scenario, result, folder / "timeline.png")
+        if not as_json:
+            click.echo(("\n\n" if number else "") + report.text(result))
+            click.echo(f"\nwritten to {folder}{os.sep}")
+    if as_json:
+        import json
+
+        click.echo(results[0].json() if len(results) == 1 else json.dumps([r.keys for r in results], indent=1, allow_nan=False))
+    if strict and any(r.missed for r in results):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("file", metavar="FILE")
+@click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
+@click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
+def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int) -> None:
+    """Draw the timeline of a scenario."""
+    from torussim.run import run as answer
+
+    path = Path(image or "timeline.png")
+    if path.suffix not in PICTURES:
+        _fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
+    (scenario,) = _load([file], overrides)
+    shown = _chips(chips, scenario) if chips else None
+    _writable(path.parent)
+    with _progress(scenario.name) as progress:
+        result = answer(scenario, progress=progress)
+    _picture(scenario, result, path, shown, blocks)
+    click.echo(f"written to {path}")
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+def check(files: Sequence[str], overrides: Sequence[str]) -> None:
+    """Check scenarios without running them; name every mistake with its line and column."""
+    for scenario in _load(files, overrides):
+        click.echo(f"{scenario.file}: ok ({scenario.name}, {len(scenario.net.chips)} chips)")
+
+
+@cli.command(name="list")
+@click.argument("what", required=False, type=click.Choice(["models", "chips", "topologies", "layouts", "collectives"]))
+def list_(what: str | None) -> None:
+    """List the models, chips, topologies, layouts and collectives that there are."""
+    for title, lines in _lists().items():
+        if what in (None, title):
+            click.echo((f"{title}\n" if what is None else "") + "\n".join(("  " if what is None else "") + line for line in lines()))
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends with status 2 and no traceback."""
+    from torussim.errors import ScenarioError, TorusSimError
+
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except ScenarioError as error:
+        _fail([str(m) for m in error.mistakes])
+    except TorusSimError as error:
+        _fail([str(error)])
+
+
+def _lists() -> dict[str, Callable[[], list[str]]]:
+    from torussim.resolve import preset_names
+
+    def models() -> list[str]:
+        from torussim.models import model
+        made = [model(name) for name in preset_names("models")]
+        return [f"{m.name:16} {m.layers} layers, E {m.d_model}, F {m.d_ff}, {m.heads} heads, {m.kv_heads} KV, "
+                f"{'gated' if m.gated else 'plain'}, {'parallel' if m.parallel else 'serial'}" for m in made]
+
+    def chips() -> list[str]:
+        from torussim.chips import chip
+        from torussim.units import show
+        made = [chip(name) for name in preset_names("chips")]
+        return [f"{c.name:16} {show(c.flops['bf16'], 'FLOP/s')} bf16, HBM {show(c.hbm_bytes, 'B')} at {show(c.hbm_bandwidth, 'B/s')}, "
+                f"{c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
+
+    def topologies() -> list[str]:
+        from torussim.topology.slices import names
+        return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
+                "mesh             a torus without wraparounds", "ring             one axis that closes",
+                "module:function  your own: a function that returns a networkx DiGraph",
+                "slice            " + ", ".join(names())]
+
+    def layouts() -> list[str]:
+        from torussim.layouts import LAYOUTS
+        return list(LAYOUTS)
+
+    def collectives() -> list[str]:
+        from torussim.collectives.lower import ALGORITHMS
+        return [f"{kind:16} {', '.join(names)}" for kind, names in ALGORITHMS.items()]
+
+    return {"models": models, "chips": chips, "topologies": topologies, "layouts": layouts, "collectives": collectives}
+
+
+def _load(files: Sequence[str], overrides: Sequence[str]) -> list[Scenario]:
+    """Return the scenarios of all files; end with all mistakes of all of them."""
+    from torussim.errors import ScenarioError
+    from torussim.scenario import load
+
+    found, wrong = [], []
+    for file in files:
+        try:
+            found.append(load(file, overrides))
+        except ScenarioError as error:
+            wrong += [str(m) for m in error.mistakes]
+    if wrong:
+        _fail(wrong)
+    return found
+
+
+def _folders(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
+    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number."""
+    names: list[str] = []
+    for scenario in scenarios:
+        name, number = scenario.slug, 2
+        while name in names:
+            name, number = f"{scenario.slug}-{number}", number + 1
+        names.append(name)
+    for name in names:
+        _writable(out / name)
+    return [out / name for name in names]
+
+
+def _writable(folder: Path) -> None:
+    """Make a folder, or end with what is in the way."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _fail([f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}; name another folder with -o"])
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    import tempfile
+
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
+    """Draw the timeline of a result's last pass."""
+    import io
+
+    from torussim.plot import chosen_chips, timeline_figure
+    from torussim.run import replay
+
+    chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
+    timeline = replay(scenario, chosen)
+    figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=_subtitle(result))
+    buffer, kind = io.BytesIO(), path.suffix[1:]
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(buffer, format=kind, metadata=undated)
+    _write(path, buffer.getvalue())
+
+
+def _subtitle(result: Result) -> str:
+    """Return what the picture is of, in a line."""
+    from torussim.units import show
+
+    k = result.keys
+    if "step_s" not in k:
+        return f"{k['chips']} chips, done after {show(k['makespan_s'], 's')}"
+    what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "decode step"
+    return f"{k['chips']} chips, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}"
+
+
+def _chips(text: str, scenario: Scenario) -> list[int]:
+    """Return the indices of chips given as "0,0,0 1,0,0"."""
+    from torussim.errors import TorusSimError
+
+    try:
+        return [scenario.net.index(tuple(int(n) for n in word.split(","))) for word in text.split()]
+    except (ValueError, TorusSimError) as error:
+        _fail([f"--chips {text!r}: {error}; write coordinates such as 0,0,0 1,0,0"])
+        raise
+
+
+def _fail(lines: Sequence[str]) -> Any:
+    for line in lines:
+        click.echo(line, err=True)
+    sys.exit(2)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on standard error for runs of over a second, when it is a terminal."""
+    import time
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    began, bar = time.monotonic(), None
+
+    def advance(done: int, of: int) -> None:
+        nonlocal bar
+        if bar is None and time.monotonic() - began > 1 and done < of:
+            bar = click.progressbar(length=of, label=name[:40], file=sys.stderr)
+            bar.__enter__()
+        if bar is not None:
+            bar.update(done - bar.pos)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)

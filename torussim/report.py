@@ -1,0 +1,165 @@
+"""A result in words and tables, for a terminal: how long, where the time goes, and what is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torussim.estimate import Charge
+from torussim.result import Result
+from torussim.units import show
+
+WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is worth a sentence
+KINDS = {"all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce", "all_to_all": "all-to-all",
+         "permute": "permute"}
+
+
+def text(result: Result) -> str:
+    """Return the report of a run: a screen or two of text."""
+    k = result.keys
+    parts = [_head(result)]
+    if "breakdown_s" in k:
+        parts.append(_where(k))
+    parts.append(_others(k))
+    parts.append(_misleads(result))
+    parts.append(_operations(k["operations"], k["chips"]))
+    if "memory" in k:
+        parts.append(_memory(k["memory"]))
+    parts.append(_links(k["links"]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(result: Result) -> str:
+    k = result.keys
+    lines = [result.name, "=" * min(len(result.name), 100)]
+    scenario = k["scenario"]
+    shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
+    model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
+    lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}: {'; '.join(result.notes)}")
+    if "step_s" not in k:
+        lines.append(f"done after {show(k['makespan_s'], 's')}")
+    else:
+        phase = scenario["workload"]["phase"]
+        if "prefill_s" in k:
+            lines.append(f"prefill      {show(k['prefill_s'], 's')}")
+        lines.append(f"{'prefill     ' if phase == 'prefill' else 'decode step '} {show(k['step_s'], 's')}"
+                     + (f"   (all of it: {show(k['latency_s'], 's')})" if k["latency_s"] != k["step_s"] else ""))
+        lines.append(f"throughput   {k['tokens_per_s']:,.0f} tokens/s, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
+                     f"{k['mfu']:.1%}")
+    for e in k.get("expect", ()):
+        verdict = "" if e["ok"] is None else "   within " + f"{e['within']:.0%}" if e["ok"] else "   MISSED: beyond " + f"{e['within']:.0%}"
+        lines.append(f"expected     {e['what']} {_scalar(e['what'], e['value'])}, got {_scalar(e['what'], e['got'])}: "
+                     f"{e['error']:+.1%}{verdict}" + (f"   [{e['source']}]" if e["source"] else ""))
+    return "\n".join(lines)
+
+
+def _where(k: Mapping[str, Any]) -> str:
+    names = {"compute": "computing (and what hides behind it)", "exposed_collective": "waiting for communication",
+             "overhead": "fixed costs (launches, overheads)"}
+    rows = [(names[key], show(value, "s"), f"{value / k['step_s']:.1%}", _bar(value / k["step_s"]))
+            for key, value in k["breakdown_s"].items()]
+    return "Where the time goes (the chip that finishes last)\n" + _table(rows, "lrrl")
+
+
+def _others(k: Mapping[str, Any]) -> str:
+    got = k.get("step_s", k["makespan_s"])
+    guess = k["estimate"]
+    rows = [("simulated", show(got, "s"), ""),
+            ("closed form, axis by axis", show(guess["axes"]["step_s"], "s"), f"{_ratio(guess['axes']['step_s'], got)}"),
+            ("the paper's model", show(guess["paper"]["step_s"], "s"),
+             f"{_ratio(guess['paper']['step_s'], got)}   compute {show(guess['paper']['compute_s'], 's')}, collectives "
+             f"{show(guess['paper']['collective_s'], 's')}"),
+            ("no algorithm can beat", show(guess["bound"]["step_s"], "s"), f"{_ratio(guess['bound']['step_s'], got)}")]
+    return "Beside it\n" + _table(rows, "lrl")
+
+
+def _misleads(result: Result) -> str:
+    """Say where one bandwidth for the whole chip misleads: which collective, how many links it has, by how much."""
+    charged = [c for c in result.charges if c.paper_s > 0 or c.axes_s > 0]
+    if not charged:
+        return ""
+    wrong = sorted((c for c in charged if c.axes_s > WORTH_SAYING * c.paper_s), key=lambda c: -(c.axes_s - c.paper_s) * c.times)
+    title = "Where the paper's uniform bandwidth misleads"
+    if not wrong:
+        return f"{title}\n  nowhere: no collective takes over 5 % longer on its axes than the paper charges"
+    lines = [title]
+    for c in wrong[:3]:
+        lines.append("  " + _sentence(c))
+    if len(wrong) > 3:
+        more = sum((c.axes_s - c.paper_s) * c.times for c in wrong[3:])
+        lines.append(f"  {len(wrong) - 3} more take {show(more, 's')} longer than charged, in all.")
+    paper, axes = (sum(getattr(c, key) * c.times for c in charged) for key in ("paper_s", "axes_s"))
+    lines.append(f"  All collectives, one after the other: {show(axes, 's')} on their axes, {show(paper, 's')} by the paper; "
+                 f"overlap hides part of it.")
+    return "\n".join(lines)
+
+
+def _sentence(c: Charge) -> str:
+    times = f", {c.times} times" if c.times > 1 else ""
+    factor = f"{c.axes_s / c.paper_s:.1f} times as long" if c.paper_s else "longer"
+    return (f"{c.name} ({KINDS[c.kind]} of {show(c.bytes, 'B')} over {_axes(c.axes)}): has {c.links} of the chip's {c.of} links at "
+            f"once; {show(c.axes_s, 's')}, {factor} as the {show(c.paper_s, 's')} that the paper charges{times}."
+            ).replace("longer as the", "longer than the")
+
+
+def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
+    if not found:
+        return ""
+    head = ("operation", "kind", "axes", "bytes", "starts", "takes", "least", "how")
+    rows = [(o["name"], KINDS.get(o["kind"], o["kind"]), _axes(o["axes"]), show(o["bytes"], "B"), show(o["start_s"], "s"),
+             show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"), o["algorithm"]) for o in found]
+    title = "One block, on the chip that finishes last" if chips > 1 else "One block"
+    return f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs)\n" + _table([head, *rows], "lllrrrrl")
+
+
+def _memory(m: Mapping[str, Any]) -> str:
+    used = m["weights"] + m["kv_cache"] + m["activations"]
+    fits = f"fits in {show(m['capacity'], 'B')}" if m["fits"] else f"DOES NOT FIT in {show(m['capacity'], 'B')}: short of " \
+        f"{show(used - m['capacity'], 'B')} a chip; the times above are of a run that could not be"
+    return (f"Memory a chip: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
+            f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n"
+            f"  longest context for its share of the memory: {m['longest_context']:,} tokens")
+
+
+def _links(links: Mapping[str, Any]) -> str:
+    if not links["busiest"]:
+        return ""
+    rows = [(f"axis {axis}", show(use["bytes"], "B"), f"busy {use['mean_busy']:.1%} in the mean", f"{use['max_busy']:.1%} at the most")
+            for axis, use in links["per_axis"].items()]
+    first = links["busiest"][0]
+    return (f"Links: busy {links['mean_busy']:.1%} of the time in the mean; the busiest is {_chip(first['from'])} -> "
+            f"{_chip(first['to'])}, {first['busy']:.1%}\n" + _table(rows, "lrrr"))
+
+
+def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(sides))]
+    return "\n".join("  " + "  ".join(cell.ljust(w) if side == "l" else cell.rjust(w)
+                                      for cell, w, side in zip(row, widths, sides)).rstrip() for row in rows)
+
+
+def _bar(share: float) -> str:
+    return "#" * round(30 * share)
+
+
+def _ratio(value: float, got: float) -> str:
+    return f"{value / got:.1%} of it" if got else ""
+
+
+def _axes(axes: Sequence[str]) -> str:
+    return ("" if all(len(a) == 1 for a in axes) else ",").join(axes) or "-"
+
+
+def _chip(coordinate: Sequence[int]) -> str:
+    return "(" + ", ".join(str(c) for c in coordinate) + ")"
+
+
+def _value(field: Any) -> Any:
+    return field["value"] if isinstance(field, Mapping) and "value" in field else field
+
+
+def _scalar(what: str, value: float | None) -> str:
+    if value is None:
+        return "nothing"
+    if what.endswith("_s") or what == "chip_s_per_token":
+        return show(value, "s") if what != "tokens_per_s" else f"{value:,.0f}"
+    return f"{value:.1%}" if what == "mfu" else f"{value:,.0f}"

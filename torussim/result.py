@@ -1,0 +1,62 @@
+"""The answer of one run, and its keys (DESIGN section 6): it prints itself as a short report, and turns into JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torussim.estimate import Charge
+from torussim.timeline import Timeline
+from torussim.units import show
+
+SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "", "mfu": "",
+           "chip_s_per_token": "s"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """What one scenario gave: `keys` as in DESIGN section 6, in seconds, bytes and FLOP, and what they were made from.
+
+    The keys can be read as attributes: `result.step_s`, `result.memory["fits"]`.
+    """
+
+    name: str
+    keys: Mapping[str, Any]
+    timeline: Timeline  # of the last pass
+    charges: tuple[Charge, ...] = ()  # its collectives, as the paper charges them and as their axes allow
+    notes: tuple[str, ...] = ()
+    summary: str = field(default="")
+
+    def __getattr__(self, key: str) -> Any:
+        keys = self.__dict__.get("keys", {})
+        if key in keys:
+            return keys[key]
+        raise AttributeError(f"a result has no key {key!r}: it has {', '.join(keys)}")
+
+    @property
+    def missed(self) -> bool:
+        """Whether an expected value was missed, or memory does not fit."""
+        late = any(e["ok"] is False for e in self.keys.get("expect", ()))
+        return late or not self.keys.get("memory", {}).get("fits", True)
+
+    def json(self) -> str:
+        """Return all keys as JSON: numbers as they are, no NaN."""
+        return json.dumps(self.keys, indent=1, allow_nan=False)
+
+    def __repr__(self) -> str:
+        k = self.keys
+        lines = [f"{self.name}: {k['chips']} chips"]
+        if "step_s" in k:
+            what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
+            lines.append(f"  {what} takes {show(k['step_s'], 's')}, {k['tokens_per_s']:,.0f} tokens/s, MFU {k['mfu']:.1%}")
+            shares = ", ".join(f"{key.replace('_', ' ')} {value / k['step_s']:.0%}" for key, value in k["breakdown_s"].items())
+            lines.append(f"  of it {shares}")
+            if not k["memory"]["fits"]:
+                lines.append("  DOES NOT FIT in memory")
+        else:
+            lines.append(f"  done after {show(k['makespan_s'], 's')}")
+        for e in k.get("expect", ()):
+            lines.append(f"  {e['what']}: {e['got']:.4g} against {e['value']:.4g} expected, {e['error']:+.1%}")
+        return "\n".join(lines)

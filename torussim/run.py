@@ -1,0 +1,184 @@
+"""Scenario -> Result: the one way from a file to an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torussim.analysis import breakdown, link_use
+from torussim.bound import bound, operation_seconds
+from torussim.collectives.lower import algorithm_of
+from torussim.engine import simulate
+from torussim.estimate import charges, estimate
+from torussim.program import Collective, Program
+from torussim.result import Result
+from torussim.scenario import Scenario, load
+from torussim.timeline import Timeline
+from torussim.transformer import Forward, Memory, build, memory, passes
+
+Progress = Callable[[int, int], None]
+
+
+def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (),
+        progress: Progress | None = None) -> Result:
+    """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
+
+    `overrides`: assignments such as "workload.tokens=1"; `progress(done, all)` counts blocks. Raise ScenarioError with all
+    mistakes of the scenario.
+    """
+    scenario = source if isinstance(source, Scenario) else load(source, overrides)
+    return _bare(scenario, progress) if scenario.program else _model(scenario, progress)
+
+
+def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
+    """Return the timeline of a scenario's last pass, with every message of some chips."""
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    if scenario.program:
+        return simulate(scenario.program, scenario.net, scenario.chip, record=chips)
+    assert scenario.model and scenario.workload
+    forward = passes(scenario.workload)[-1]
+    program = build(scenario.model, scenario.layouts[forward.phase], forward, axes)
+    return simulate(program, scenario.net, scenario.chip, record=chips)
+
+
+@dataclass
+class _Sum:
+    """What is summed up over the passes of one phase."""
+
+    seconds: float = 0.0
+    passes: int = 0
+    breakdown: dict[str, float] = field(default_factory=dict)
+    estimate: dict[str, float] = field(default_factory=dict)
+
+    def add(self, program: Program, timeline: Timeline, scenario: Scenario) -> None:
+        guess = estimate(program, scenario.net, scenario.chip)
+        shares = breakdown(timeline, timeline.last_chip)
+        guesses = {"step_s": guess.paper_s, "compute_s": guess.paper_compute_s, "collective_s": guess.paper_collective_s,
+                   "collective_bytes": guess.collective_bytes, "axes": guess.axes_s,
+                   "bound": bound(program, scenario.net, scenario.chip)}
+        self.seconds += timeline.makespan
+        self.passes += 1
+        for total, new in ((self.breakdown, shares), (self.estimate, guesses)):
+            for key, value in new.items():
+                total[key] = total.get(key, 0.0) + value
+
+    def keys(self, mean: bool) -> dict[str, Any]:
+        """Return breakdown_s and estimate, a pass or in all."""
+        count = self.passes if mean else 1
+        guess = {key: value / count for key, value in self.estimate.items()}
+        axes, least = guess.pop("axes"), guess.pop("bound")
+        return {"breakdown_s": {key: value / count for key, value in self.breakdown.items()},
+                "estimate": {"paper": guess, "axes": {"step_s": axes}, "bound": {"step_s": least}}}
+
+
+def _model(scenario: Scenario, progress: Progress | None) -> Result:
+    began = time.perf_counter()
+    model, workload = scenario.model, scenario.workload
+    assert model is not None and workload is not None
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    todo = passes(workload)
+    sums = {"prefill": _Sum(), "decode": _Sum()}
+    links = np.zeros((2, *scenario.net.bandwidth.shape))
+    events = simulated = 0
+    for number, forward in enumerate(todo):
+        program = build(model, scenario.layouts[forward.phase], forward, axes)
+        step = _step(progress, number, len(todo))
+        timeline = simulate(program, scenario.net, scenario.chip, progress=step)
+        sums[forward.phase].add(program, timeline, scenario)
+        links += (timeline.link_bytes, timeline.link_seconds)
+        events += timeline.events
+        simulated += timeline.blocks_simulated
+    prefill, decode = sums["prefill"], sums["decode"]
+    latency = prefill.seconds + decode.seconds
+    step_s = decode.seconds / decode.passes if decode.passes else prefill.seconds
+    tokens = workload.batch * ((workload.context if workload.phase != "decode" else 0)
+                               + (workload.tokens if workload.phase != "prefill" else 0))
+    chips = len(scenario.net.chips)
+    keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": chips, "step_s": step_s, "latency_s": latency,
+                            "makespan_s": latency}
+    if workload.phase == "generate":
+        keys["prefill_s"] = prefill.seconds
+    held = _memory(scenario, todo)
+    keys |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
+             "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
+             "memory": {"weights": held.weights, "kv_cache": held.kv_cache, "activations": held.activations,
+                        "capacity": held.capacity, "fits": held.fits, "longest_context": held.longest_context}}
+    keys |= (decode if decode.passes else prefill).keys(mean=bool(decode.passes))
+    keys["operations"] = operations(timeline, scenario)
+    keys["links"] = link_use(timeline, scenario.net, link_bytes=links[0], link_seconds=links[1], makespan=latency)
+    keys["expect"] = _expect(scenario, keys)
+    keys["engine"] = {"events": events, "chips_simulated": chips, "blocks_simulated": simulated, "blocks": model.layers * len(todo),
+                      "wall_s": time.perf_counter() - began}
+    return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
+
+
+def _bare(scenario: Scenario, progress: Progress | None) -> Result:
+    began = time.perf_counter()
+    program = scenario.program
+    assert program is not None
+    timeline = simulate(program, scenario.net, scenario.chip, progress=progress)
+    total = _Sum()
+    total.add(program, timeline, scenario)
+    keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
+                            "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
+                            "estimate": total.keys(mean=False)["estimate"]}
+    keys["expect"] = _expect(scenario, keys)
+    keys["engine"] = {"events": timeline.events, "chips_simulated": len(scenario.net.chips), "blocks_simulated": 1, "blocks": 1,
+                      "wall_s": time.perf_counter() - began}
+    return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
+
+
+def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
+    """Return the operations of the last simulated block on the chip that finishes last, from the block's start."""
+    blocks = [s for s in timeline.segments if s.section == "block"]
+    if not blocks:
+        return []
+    chip, block = timeline.last_chip, blocks[-1]
+    begin = min(float(v) for v in block.start[:, chip])
+    loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
+             if getattr(o, "loop", None)}
+    found = []
+    for i, o in enumerate(block.operations):
+        moves = isinstance(o, Collective)
+        found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
+                      "axes": list(o.axes) if isinstance(o, Collective) else [],
+                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes,
+                      "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
+                      "bound_s": operation_seconds(o, scenario.net, scenario.chip),
+                      "algorithm": (algorithm_of(o) + (f", looped {loops[o.name]}" if o.name in loops else ""))  # type: ignore[arg-type]
+                      if moves else "matmul" if getattr(o, "matmuls", ()) else "vector"})
+    return found
+
+
+def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:
+    """Return what a chip must hold; of two layouts the most of each."""
+    assert scenario.model and scenario.workload
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase)
+            for phase, layout in scenario.layouts.items()]
+    return Memory(max(h.weights for h in held), max(h.kv_cache for h in held), max(h.activations for h in held),
+                  held[0].capacity, min(h.longest_context for h in held))
+
+
+def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for e in scenario.expect:
+        got: Any = keys
+        for part in e.what.split("."):
+            got = got.get(part) if isinstance(got, Mapping) else None
+        error = None if got is None else got / e.value - 1
+        within = None if e.within is None or error is None else bool(abs(error) <= e.within)
+        found.append({"what": e.what, "value": e.value, "got": got, "error": error, "within": e.within,
+                      "ok": False if got is None else within, "source": e.source})
+    return found
+
+
+def _step(progress: Progress | None, number: int, count: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, blocks: progress(number * blocks + done, count * blocks)
