@@ -20,7 +20,7 @@ import oracle
 from torussim.chips import Chip, chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.lower import weights
-from torussim.engine import simulate
+from torussim.engine.simulate import simulate
 from torussim.program import KINDS, LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus

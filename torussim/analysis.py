@@ -18,6 +18,7 @@ from torussim.timeline import Array, Timeline
 from torussim.topology.grid import Grid
 
 ALIKE = 1e-9  # of the makespan: times closer than this are the same
+ROUNDING = 1e-12  # of the whole: less than this is no time
 BUSIEST = 10
 
 
@@ -39,7 +40,10 @@ def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None
                 overhead += times * float(work.fixed[chip])
     bare = _unit(timeline, chip).bare_launches
     overhead += float((bare[:, 1] - bare[:, 0]).sum())
-    return {"compute": compute, "exposed_collective": max(0.0, seconds - (compute + overhead)), "overhead": overhead}
+    rest = seconds - (compute + overhead)
+    if rest < ROUNDING * seconds:  # nothing is exposed but the rounding of sums
+        compute, rest = compute + rest, 0.0
+    return {"compute": compute, "exposed_collective": rest, "overhead": overhead}
 
 
 def exposed(timeline: Timeline, chip: int) -> float:
@@ -84,8 +88,8 @@ def waits(timeline: Timeline, chip: int, since: float, until: float) -> Array:
 def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
     """Return each operation of each segment with (runs, 2) its start and end on a chip whenever it ran."""
     offsets: dict[int, list[float]] = {}
-    for segment, offset in timeline.runs:
-        offsets.setdefault(segment, []).append(offset)
+    for index, offset in timeline.runs:
+        offsets.setdefault(index, []).append(offset)
     found = []
     for index, later in offsets.items():
         segment = timeline.segments[index]

@@ -94,7 +94,8 @@ def list_(what: str | None) -> None:
     """List the models, chips, topologies, layouts and collectives that there are."""
     for title, lines in _lists().items():
         if what in (None, title):
-            click.echo((f"{title}\n" if what is None else "") + "\n".join(("  " if what is None else "") + line for line in lines()))
+            indent = "" if what else "  "
+            click.echo("\n".join(([] if what else [title]) + [indent + line for line in lines()]))
 
 
 def main() -> None:
@@ -132,8 +133,8 @@ def _lists() -> dict[str, Callable[[], list[str]]]:
         from torussim.chips import chip
         from torussim.units import show
         made = [chip(name) for name in preset_names("chips")]
-        return [f"{c.name:16} {show(c.flops['bf16'], 'FLOP/s')} bf16, HBM {show(c.hbm_bytes, 'B')} at {show(c.hbm_bandwidth, 'B/s')}, "
-                f"{c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
+        return [f"{c.name:16} {show(c.flops['bf16'], 'FLOP/s')} bf16, HBM {show(c.hbm_bytes, 'B')} at "
+                f"{show(c.hbm_bandwidth, 'B/s')}, {c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
 
     def topologies() -> list[str]:
         from torussim.topology.slices import names
@@ -219,7 +220,8 @@ def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int
     """Draw the timeline of a result's last pass."""
     import io
 
-    from torussim.plot import chosen_chips, timeline_figure
+    from torussim.analysis import chosen_chips
+    from torussim.plot import timeline_figure
     from torussim.run import replay
 
     chosen = list(chips) if chips is not None else chosen_chips(result.timeline)

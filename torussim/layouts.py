@@ -19,8 +19,8 @@ from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop")
-DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF", "w_out": "FE",
-              "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
+DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
+              "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
 
 
@@ -47,10 +47,12 @@ class Path:
 
     @property
     def stored(self) -> Sharding:
+        """The first sharding: as the tensor is stored, or as it should be once it is made."""
         return self.stations[0]
 
     @property
     def used(self) -> Sharding:
+        """The last sharding: as the tensor is used."""
         return self.stations[-1]
 
 
@@ -67,6 +69,7 @@ class Table:
         return self.paths[tensor]
 
     def get(self, tensor: str) -> Path | None:
+        """Return the path of a tensor, if the table has one."""
         return self.paths.get(tensor)
 
 
@@ -115,6 +118,7 @@ def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple
 
 
 def cut(dim: str, axes: Sequence[str]) -> str:
+    """Return a dimension with its axes as the notation has it."""
     return dim + ("_" + "".join(axes) if axes else "")
 
 
@@ -125,8 +129,9 @@ def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
     width = e + "".join(fitting(s.width // prod(s.lengths[a] for a in e), f, s.lengths))
     rest = [a for a in f if a not in width]  # a width that does not divide by all chips leaves axes to the batch
     return {"residual": f"{cut('B', rest)} L {cut('E', width)}",
-            "w_in": f"{cut('E', e)} {cut('F', f)}", "hidden": f"B L {cut('F', everywhere)}", "w_out": f"{cut('F', f)} {cut('E', e)}",
-            "w_q": f"{cut('E', e)} {cut('H', f)}", "w_k": f"{cut('E', e)} {cut('K', kv)}", "w_o": f"{cut('H', f)} {cut('E', e)}",
+            "w_in": f"{cut('E', e)} {cut('F', f)}", "hidden": f"B L {cut('F', everywhere)}",
+            "w_out": f"{cut('F', f)} {cut('E', e)}", "w_q": f"{cut('E', e)} {cut('H', f)}",
+            "w_k": f"{cut('E', e)} {cut('K', kv)}", "w_o": f"{cut('H', f)} {cut('E', e)}",
             **attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito, which all readers can tell apart; a collective has a hatch as well, compute is dark and plain.
 COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#DEDEDE", "#222222", "#666666"
-KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#E69F00"), strict=True))
+KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442"), strict=True))
 KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----"), strict=True))
 
 LEFT, WIDTH, RIGHT = 92, 1044, 64  # pixels; 100 to the inch
@@ -58,16 +58,24 @@ def timeline_figure(timeline: Timeline, *, chips: Sequence[int] | None = None, f
     return canvas.figure(max(y - 8, 60), view, title, subtitle)
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as png, svg or pdf, as the path ends; the same figure gives the same bytes."""
+def encode(figure: Figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a "png", "svg" or "pdf" file, without dates: equal figures give equal bytes."""
+    import io
+
     import matplotlib
 
-    dates: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    suffix = Path(path).suffix.lower()
-    if suffix not in dates:
-        raise TorusSimError(f"{str(path)!r}: a picture ends in .png, .svg or .pdf")
+    dates: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    if kind not in dates:
+        raise TorusSimError(f"no picture can be made as {kind!r}: give png, svg or pdf")
+    buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "torussim"}):
-        figure.savefig(path, metadata=dates[suffix])
+        figure.savefig(buffer, format=kind, metadata=dates[kind])
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as png, svg or pdf, as the path ends."""
+    Path(path).write_bytes(encode(figure, Path(path).suffix.lower().removeprefix(".")))
 
 
 # -- what is shown -------------------------------------------------------------------------------------------------------
@@ -138,9 +146,10 @@ class _Bar:
     own: bool
 
     @property
-    def drawn(self) -> float:
-        """Right end as drawn: nothing is too thin to see."""
-        return max(self.x1, self.x0 + 2)
+    def drawn(self) -> tuple[float, float]:
+        """Left and right end as drawn: nothing is too thin to see."""
+        left = min(self.x0, WIDTH - 2) if self.own else self.x0
+        return left, max(self.x1, left + 2)
 
 
 @dataclass
@@ -162,6 +171,7 @@ class _Panel:
             while 0 <= run < len(self.timeline.runs):
                 reaching = [b for b in self.bars_of(run, False) if b.x1 > 0 and b.x0 < WIDTH and b.x1 > b.x0]
                 self.bars += reaching
+                self.canvas.used |= {"others"} if reaching else set()
                 run = run + step if reaching else -1
         operations = {o.name: o for s, _ in self.timeline.runs[view.runs.start:view.runs.stop]
                       for o in self.timeline.segments[s].operations}
@@ -201,7 +211,8 @@ class _Panel:
 
     def header(self, y: float) -> float:
         canvas, finish = self.canvas, self.timeline.finish
-        coordinates = ", ".join(map(str, self.timeline.chips[self.chip]))
+        place = self.timeline.chips[self.chip]
+        coordinates = (", " if len(place) < 6 else ",").join(map(str, place))
         parts = [(f"chip ({coordinates})", INK, True)]
         if np.ptp(finish) > analysis.ALIKE * self.timeline.makespan:
             if self.chip == self.timeline.last_chip:
@@ -216,8 +227,10 @@ class _Panel:
         parts.append((f"takes {show(self.end - self.begin, 's')}", FAINT, False))
         x = -LEFT + 12.0
         for text, colour, bold in parts:
-            canvas.text(x, y + 10, text, size=10.5, colour=colour, bold=bold)
-            x += canvas.measure(text, 10.5, bold) + 16
+            width = canvas.measure(text, 10.5, bold)
+            if x + width < WIDTH + RIGHT:
+                canvas.text(x, y + 10, text, size=10.5, colour=colour, bold=bold)
+            x += width + 16
         canvas.line(-LEFT + 12, y - 3, WIDTH + RIGHT - 12, y - 3, "#BBBBBB")
         return y + 24
 
@@ -247,7 +260,7 @@ class _Panel:
     def compute_lane(self, y: float) -> float:
         canvas, view = self.canvas, self.view
         bars = [bar for bar in self.bars if not isinstance(bar.operation, Collective)]
-        height = COMPUTE_HEIGHT + (20 if self.columns else 0)
+        height = COMPUTE_HEIGHT * (2 if self.columns else 1)
         y += self.callouts([bar for bar in bars if bar.own and not self.inside(bar)], y, -1)
         canvas.text(-8, y + height / 2, "compute", align="right")
         for run in self.detailed:
@@ -255,8 +268,7 @@ class _Panel:
             for a, b in analysis.waits(self.timeline, self.chip, start, end):
                 x0, x1 = view.x(a), view.x(b)
                 canvas.box(x0, x1, y, y + height, EXPOSED, "////")
-                if len(self.detailed) == 1:
-                    canvas.fit(x0, x1, y + height / 2, [f"exposed {show(b - a, 's')}", show(b - a, "s")], "white", back=EXPOSED)
+                canvas.fit(x0, x1, y + height / 2, [f"exposed {show(b - a, 's')}", show(b - a, "s")], "white", back=EXPOSED)
             canvas.box(view.x(start), view.x(end), y, y + height, FIXED, layer=0)  # what no bar hides is a bare launch
         for bar in bars:
             self.compute_bar(bar, y, height)
@@ -271,22 +283,22 @@ class _Panel:
         """Draw a matmul; where it waits within, it is as low as the share of its time that it works."""
         canvas, work = self.canvas, self.timeline.work[bar.operation.name]
         if not bar.own:
-            canvas.box(bar.x0, bar.drawn, y, y + height, OTHER)
+            canvas.box(*bar.drawn, y, y + height, OTHER)
             return
         fixed = float(work.fixed[self.chip])
         busy = min(1.0, (float(work.busy[self.chip]) + fixed) / bar.seconds) if bar.seconds else 1.0
-        busy = 1.0 if busy > 1 - 1e-6 else busy
+        busy = 1.0 if (1 - busy) * height < 0.5 else busy
         top = y + height * (1 - busy)
         if busy < 1:
-            canvas.box(bar.x0, bar.drawn, y, top, EXPOSED, "////")
+            canvas.box(*bar.drawn, y, top, EXPOSED, "////")
             canvas.used.add("waits within")
-        canvas.box(bar.x0, bar.drawn, top, y + height, COMPUTE, edge=True)
+        canvas.box(*bar.drawn, top, y + height, COMPUTE, line=0.6)
         head = fixed * self.view.scale / busy
         if head >= 0.7:
             canvas.box(bar.x0, bar.x0 + head, top, y + height, FIXED)
         middle = (top + y + height) / 2 if busy * height >= 15 else y + height / 2
         canvas.fit(bar.x0 + (head if head >= 0.7 else 0), bar.x1, middle, _names(bar), "white",
-                   back="" if busy * height >= 15 else INK)
+                   back="" if busy * height >= 15 else COMPUTE)
 
     def collective_lane(self, y: float) -> float:
         canvas = self.canvas
@@ -294,15 +306,16 @@ class _Panel:
         if not bars and not self.columns:
             return y
         rows, concurrent = self.sublanes(bars)
-        height = COLLECTIVE_HEIGHT - 4 if concurrent else COLLECTIVE_HEIGHT
+        height = COLLECTIVE_HEIGHT * 2 if self.columns else COLLECTIVE_HEIGHT - 4 if concurrent else COLLECTIVE_HEIGHT
         canvas.text(-8, y + height * max(rows.values(), default=0) / 2 + height / 2, "collectives", align="right")
         loose = []
         for bar in bars:
             top = y + rows[bar] * height
             assert isinstance(bar.operation, Collective)
-            canvas.collective(bar.x0, bar.drawn, top, top + height - (2 if concurrent else 0), bar.operation.kind, bar.own)
+            canvas.collective(*bar.drawn, top, top + height - (2 if concurrent else 0), bar.operation.kind, bar.own)
             middle = top + height / 2 - (1 if concurrent else 0)
-            if bar.own and not canvas.fit(bar.x0, bar.x1, middle, _names(bar), INK, halo=True):
+            if bar.own and not canvas.fit(bar.x0, bar.x1, middle, _names(bar), INK,
+                                              back=_tint(KIND_COLOURS[bar.operation.kind], 0.3)):
                 if concurrent:
                     self.beside(bar, middle)
                 else:
@@ -317,7 +330,7 @@ class _Panel:
         canvas = self.canvas
         for bar in self.bars:
             if isinstance(bar.operation, Collective) and axis in bar.operation.axes and bar.own:
-                canvas.box(bar.x0, bar.drawn, y, y + 2 * HALF, _tint(KIND_COLOURS[bar.operation.kind], 0.22), layer=0)
+                canvas.box(*bar.drawn, y, y + 2 * HALF, _tint(KIND_COLOURS[bar.operation.kind], 0.22), layer=0)
         for sign, top in ((1, y), (-1, y + HALF)):
             canvas.text(-8, top + HALF / 2, f"{axis} {'+' if sign > 0 else '−'}", size=SMALL, align="right")
             canvas.line(0, top + HALF, WIDTH, top + HALF, "#BBBBBB" if sign < 0 else "#DDDDDD", layer=1)
@@ -328,15 +341,12 @@ class _Panel:
                 for run in self.detailed:
                     self.messages(operation, spans[run], top)
             if self.columns:
-                parts = []
-                for kind in KINDS:
-                    spans_ = [spans[run] for o, spans in sends if o.kind == kind for run in self.columns]
-                    parts.append((analysis.spread(np.concatenate([np.empty((0, 2)), *spans_]), self.edges), KIND_COLOURS[kind], "", ""))
-                self.stack(top + 1, HALF - 2, parts)
-            used = analysis.merged(np.concatenate([np.empty((0, 2)), *(s for _, spans in sends for s in spans.values())]))
+                all_sent = analysis.merged(_joined(spans[run] for _, spans in sends for run in self.columns))
+                self.stack(top, HALF, [(analysis.spread(all_sent, self.edges), FAINT, "", "")])
+            used = analysis.merged(_joined(s for _, spans in sends for s in spans.values()))
             share = float((used[:, 1] - used[:, 0]).sum()) / (self.end - self.begin) if self.end > self.begin else 0.0
             canvas.text(WIDTH + 8, top + HALF / 2, _percent(share), size=SMALL, colour=FAINT)
-        canvas.used.add("links")
+        canvas.used |= {"links", "messages"} if self.recorded else {"links"}
         return y + 2 * HALF + 5
 
     def sends(self, axis: str, sign: int) -> list[tuple[Collective, dict[int, Array]]]:
@@ -363,7 +373,8 @@ class _Panel:
             if cluster and (wide or x0 - cluster[-1][1] > near):
                 a, b = cluster[0][0], cluster[-1][1]
                 share = sum(end - start for start, end in cluster) / (b - a) if b > a else 1.0
-                self.canvas.box(a, max(b, a + 1), y + 1 + (HALF - 2) * (1 - share), y + HALF - 1, colour, layer=2)
+                self.canvas.used |= {"clusters"} if share < 0.9 else set()
+                self.canvas.box(a, max(b, a + 1.5), y + 1 + (HALF - 2) * (1 - share), y + HALF - 1, colour, layer=2)
                 cluster = []
             if wide:
                 self.canvas.box(x0, x1 - 0.8, y + 1, y + HALF - 1, colour, layer=2)
@@ -372,11 +383,9 @@ class _Panel:
 
     def open_share(self, kinds: Iterable[str]) -> Array:
         """Return for each column the seconds in which a collective of these kinds is under way."""
-        spans = [np.empty((0, 2))]
-        for operation, ran in analysis.occurrences(self.timeline, self.chip):
-            if isinstance(operation, Collective) and operation.kind in kinds:
-                spans.append(ran)
-        return analysis.spread(analysis.merged(np.concatenate(spans)), self.edges)
+        spans = _joined(ran for operation, ran in analysis.occurrences(self.timeline, self.chip)
+                        if isinstance(operation, Collective) and operation.kind in kinds)
+        return analysis.spread(analysis.merged(spans), self.edges)
 
     def stack(self, y: float, height: float, parts: Sequence[tuple[Array, str, str, str]]) -> None:
         """Draw seconds of each column as shares of it, one part upon the other; equal columns run into one."""
@@ -391,13 +400,15 @@ class _Panel:
                 x0, x1 = self.view.x(self.edges[i]), self.view.x(self.edges[until])
                 top, bottom = tops[row, i], bottoms[row, i]
                 if bottom - top > 0.05:
-                    self.canvas.box(x0, x1, top, bottom, colour, hatch)
+                    self.canvas.box(x0, x1, min(top, bottom - 1), bottom, colour, hatch)
             mean = float(shares[row] @ widths) / float(widths.sum()) if widths.sum() else 0.0
             middle, high = (tops[row].mean() + bottoms[row].mean()) / 2, (bottoms[row] - tops[row]).min()
             if name and high >= 12:
-                dark = colour == COMPUTE or colour == EXPOSED
+                dark = colour in (COMPUTE, FIXED, EXPOSED)
                 self.canvas.fit(self.view.x(self.edges[0]), self.view.x(self.edges[-1]), middle, [f"{name} {_percent(mean)}"],
-                                "white" if dark else INK, back=colour if hatch else "")
+                                "white" if dark else INK, back=colour if dark else _tint(colour, 0.3))
+            if name in KINDS and shares[row].any():
+                self.canvas.used.add(name)
 
     # -- labels
 
@@ -406,7 +417,7 @@ class _Panel:
 
     def sublanes(self, bars: Sequence[_Bar]) -> tuple[dict[_Bar, int], bool]:
         """Return the row of each bar, and whether any overlap; if so each has room for its name beside it."""
-        order = sorted(bars, key=lambda b: (b.x0, b.x1))
+        order = sorted(bars, key=lambda b: b.x0)
         reach, concurrent = -np.inf, False
         for bar in order:
             concurrent |= bar.x0 < reach - 0.5
@@ -414,9 +425,10 @@ class _Panel:
         rows: dict[_Bar, int] = {}
         ends: list[float] = []
         for bar in order:
-            name = 0.0 if not concurrent or self.inside(bar) or not bar.own else self.canvas.measure(bar.operation.name, NORMAL) + 8
-            left = min(bar.x0, WIDTH - name) if name and bar.drawn + name > WIDTH + RIGHT else bar.x0
-            right = bar.drawn + (name if left == bar.x0 else 0)
+            named = concurrent and bar.own and not self.inside(bar)
+            name = self.canvas.measure(bar.operation.name, NORMAL) + 8 if named else 0.0
+            left, right = bar.drawn
+            left, right = (left, right + name) if right + name <= WIDTH + RIGHT else (left - name, right)
             row = next((r for r, end in enumerate(ends) if left >= end - 0.5), len(ends)) if concurrent else 0
             ends[row:row + 1] = [right]
             rows[bar] = row
@@ -424,12 +436,13 @@ class _Panel:
 
     def beside(self, bar: _Bar, y: float) -> None:
         name = bar.operation.name
-        fits = bar.drawn + self.canvas.measure(name, NORMAL) + 8 <= WIDTH + RIGHT
-        self.canvas.text(bar.drawn + 3 if fits else bar.x0 - 3, y, name, align="left" if fits else "right")
+        left, right = bar.drawn
+        fits = right + self.canvas.measure(name, NORMAL) + 8 <= WIDTH + RIGHT
+        self.canvas.text(right + 3 if fits else left - 3, y, name, align="left" if fits else "right")
 
     def callouts(self, bars: Sequence[_Bar], y: float, sign: int) -> float:
         """Write the names of bars above (sign -1) or below the lane with a line to each; return the height taken."""
-        items = [((max(bar.x0, 0.0) + min(bar.drawn, WIDTH)) / 2, bar.operation.name) for bar in bars]
+        items = [((max(bar.drawn[0], 0.0) + min(bar.drawn[1], WIDTH)) / 2, bar.operation.name) for bar in bars]
         places = _flags([(x, self.canvas.measure(name, NORMAL)) for x, name in items])
         self.canvas.unnamed += [name for (_, name), place in zip(items, places, strict=True) if place is None]
         height = ROW * max((place[0] + 1 for place in places if place), default=0) + (4 if any(places) else 0)
@@ -449,12 +462,16 @@ def _names(bar: _Bar) -> list[str]:
     return [f"{bar.operation.name}  {show(bar.seconds, 's')}", bar.operation.name]
 
 
+def _joined(spans: Iterable[Array]) -> Array:
+    return np.concatenate([np.empty((0, 2)), *spans])
+
+
 def _visible(x0: float, x1: float) -> float:
     return min(x1, WIDTH) - max(x0, 0.0)
 
 
 def _percent(share: float) -> str:
-    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    return "<1 %" if 1e-9 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _tint(colour: str, strength: float) -> str:
@@ -466,27 +483,52 @@ def _tint(colour: str, strength: float) -> str:
 def _flags(items: Sequence[tuple[float, float]]) -> list[tuple[int, int] | None]:
     """Return (row, side) of the label of each (x, width): right (1) or left (-1) of a line from x to its row.
 
-    No label meets another or the line of another; None where that would take more than MAX_ROWS.
+    No label meets another or the line of another; None where that would take more than MAX_ROWS. Of some ways to place
+    them the one that leaves out fewest, then needs fewest rows.
     """
+    rows = range(MAX_ROWS)
+    near = [(row, side) for row in rows for side in (1, -1)]
+    sided = {side: [(row, s) for s in (side, -side) for row in rows] for side in (1, -1)}
+    order = sorted(range(len(items)), key=lambda i: items[i][0])
+    ways = [(order, [near] * len(items)), (order[::-1], [near] * len(items))]
+    # Flags to the right that rise to the left, and from some item on flags to the left that rise to the right.
+    ways += [(order[:split][::-1] + order[split:], [sided[1]] * split + [sided[-1]] * (len(items) - split))
+             for split in range(len(items), -1, -1)[:40]]
+    tried: list[list[tuple[int, int] | None]] = []
+    for number, (taken, wishes) in enumerate(ways):
+        if number < 3 or None in min(tried, key=_cost):
+            tried.append(_placed(items, taken, wishes))
+    return min(tried, key=_cost)
+
+
+def _cost(places: Sequence[tuple[int, int] | None]) -> tuple[int, int, int]:
+    rows = [place[0] for place in places if place]
+    return len(places) - len(rows), max(rows, default=0), sum(rows)
+
+
+def _placed(items: Sequence[tuple[float, float]], order: Sequence[int],
+            wishes: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int] | None]:
+    """Return the first of its wishes that is free for each item, taken in this order."""
     boxes: list[tuple[float, float, int]] = []
     lines: list[tuple[float, int]] = []
-    found: dict[int, tuple[int, int] | None] = {}
+    found: list[tuple[int, int] | None] = [None] * len(items)
 
-    def free(x: float, box: tuple[float, float], row: int) -> bool:
-        return (-LEFT / 2 <= box[0] and box[1] <= WIDTH + RIGHT
-                and not any(row == r and box[0] < b + 8 and a - 8 < box[1] for a, b, r in boxes)
+    def free(x: float, left: float, right: float, row: int) -> bool:
+        return (left >= -LEFT / 2 and right <= WIDTH + RIGHT
+                and not any(row == r and left < b + 8 and a - 8 < right for a, b, r in boxes)
                 and not any(row > r and a - 2 < x < b + 2 for a, b, r in boxes)
-                and not any(r >= row and box[0] - 2 < other < box[1] + 2 for other, r in lines))
+                and not any(r >= row and left - 2 < other < right + 2 for other, r in lines))
 
-    for i in sorted(range(len(items)), key=lambda i: -items[i][0]):  # from the right: the flags rise to the left
+    for i, wished in zip(order, wishes, strict=True):
         x, width = items[i]
         sides = {1: (x + 3, x + 3 + width), -1: (x - 3 - width, x - 3)}
-        found[i] = next(((row, side) for row in range(MAX_ROWS) for side, box in sides.items() if free(x, box, row)), None)
-        if found[i] is not None:
-            row, side = found[i]  # type: ignore[misc]
-            boxes.append((*sides[side], row))
-            lines.append((x, row))
-    return [found[i] for i in range(len(items))]
+        for row, side in wished:
+            if free(x, *sides[side], row):
+                found[i] = (row, side)
+                boxes.append((*sides[side], row))
+                lines.append((x, row))
+                break
+    return found
 
 
 # -- the canvas ----------------------------------------------------------------------------------------------------------
@@ -496,23 +538,23 @@ def _flags(items: Sequence[tuple[float, float]]) -> list[tuple[int, int] | None]
 class _Canvas:
     """What is to be drawn, in pixels, y downwards; `used`: what the legend has to explain."""
 
-    boxes: dict[tuple[int, str, str, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    boxes: dict[tuple[int, str, str, float], list[tuple[float, float, float, float]]] = field(default_factory=dict)
     lines: dict[tuple[int, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
     texts: list[dict[str, Any]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     widths: dict[tuple[str, float, bool], float] = field(default_factory=dict)
 
-    def box(self, x0: float, x1: float, y0: float, y1: float, colour: str, hatch: str = "", *, ink: str = "white",
-            edge: bool = False, layer: int = 1) -> None:
+    def box(self, x0: float, x1: float, y0: float, y1: float, colour: str, hatch: str = "", *, line: float = 0.0,
+            layer: int = 1) -> None:
         x0, x1 = max(x0, 0.0), min(x1, WIDTH)
         if x1 > x0:
-            self.boxes.setdefault((layer, colour, hatch, "white" if edge else ink), []).append((x0, x1, y0, y1))
+            self.boxes.setdefault((layer, colour, hatch, line), []).append((x0, x1, y0, y1))
 
     def collective(self, x0: float, x1: float, y0: float, y1: float, kind: Any, own: bool) -> None:
         if own:
             self.used.add(kind)
-        self.box(x0, x1, y0, y1, KIND_COLOURS[kind] if own else OTHER, KIND_HATCHES[kind], ink="white")
+        self.box(x0, x1, y0, y1, KIND_COLOURS[kind] if own else OTHER, KIND_HATCHES[kind], line=0.6)
 
     def line(self, x0: float, y0: float, x1: float, y1: float, colour: str, *, layer: int = 3) -> None:
         self.lines.setdefault((layer, colour), []).append((x0, y0, x1, y1))
@@ -522,24 +564,25 @@ class _Canvas:
         self.texts.append({"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "ha": align, "back": back,
                            "fontweight": "bold" if bold else "normal"})
 
-    def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "", halo: bool = False) -> bool:
+    def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "") -> bool:
         """Write the first of `choices` that fits between x0 and x1; return whether one did."""
         x0, x1 = max(x0, 0.0), min(x1, WIDTH)
         for text in choices:
             if self.measure(text, NORMAL) + 6 <= x1 - x0:
-                self.text((x0 + x1) / 2, y, text, colour=colour, align="center", back="halo" if halo else back)
+                self.text((x0 + x1) / 2, y, text, colour=colour, align="center", back=back)
                 return True
         return False
 
     def measure(self, text: str, size: float, bold: bool = False) -> float:
         """Return the width of a text in pixels."""
+        from matplotlib.backends.backend_agg import RendererAgg
         from matplotlib.font_manager import FontProperties
-        from matplotlib.textpath import text_to_path
 
         key = (text, size, bold)
         if key not in self.widths:
             font = FontProperties(size=size, weight="bold" if bold else "normal")
-            self.widths[key] = text_to_path.get_text_width_height_descent(text, font, False)[0] / 0.72
+            renderer: Any = RendererAgg(8, 8, 100)  # type: ignore[no-untyped-call, unused-ignore]
+            self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
         return self.widths[key]
 
     def legend(self) -> tuple[list[tuple[float, int, str, str, str]], int]:
@@ -559,8 +602,12 @@ class _Canvas:
     def notes(self) -> list[str]:
         found = []
         if "links" in self.used:
-            found.append("Link lanes: + link above, − link below, at the right how long each sends; light: a collective is under way "
-                         "on the axis, dark: the chip sends.")
+            sent = "; dark: the chip sends, at the right the share of the time" if "messages" in self.used else ""
+            found.append(f"Link lanes: + link above, − link below; light: a collective is under way on the axis{sent}.")
+        if "clusters" in self.used:
+            found.append("Messages too short to be told apart are drawn as one, as low as their share of the time.")
+        if "others" in self.used:
+            found.append("Grey: blocks before and after those shown.")
         if "waits within" in self.used:
             found.append("A matmul that waits within its loop is as low as the share of its time that it computes.")
         if self.unnamed:
@@ -584,15 +631,16 @@ class _Canvas:
         legend, rows = self.legend()
         notes = self.notes()
         above, y = 20.0 * rows + 22, 10.0
-        for text, size, bold, colour, room in ((title, 13.5, True, INK, 26), (subtitle, 10.5, False, FAINT, 20)):
-            above += room if text else 0
-        for text, size, bold, colour, room in ((title, 13.5, True, INK, 26), (subtitle, 10.5, False, FAINT, 20)):
-            if text:
-                self.text(-LEFT + 12, y + room / 2 - above, text, size=size, bold=bold, colour=colour)
-                y += room
+        above += (26 if title else 0) + (20 if subtitle else 0)
+        if title:
+            self.text(-LEFT + 12, y + 13 - above, title, size=13.5, bold=True)
+            y += 26
+        if subtitle:
+            self.text(-LEFT + 12, y + 10 - above, subtitle, size=10.5, colour=FAINT)
+            y += 20
         for x, row, name, colour, hatch in legend:
             top = y + 4 + 20 * row - above
-            self.boxes.setdefault((1, colour, hatch, "white"), []).append((x, x + 26, top, top + 13))
+            self.boxes.setdefault((1, colour, hatch, 0.0), []).append((x, x + 26, top, top + 13))
             self.text(x + 32, top + 6.5, name)
         for i, note in enumerate(notes):
             self.text(-LEFT + 12, height + 56 + 15 * i, note, size=SMALL, colour=FAINT)
@@ -600,7 +648,8 @@ class _Canvas:
 
         total_width, total_height = LEFT + WIDTH + RIGHT, above + height + below
         figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
-        self.time_axis(figure.add_axes((LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)), view)
+        place = (LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)
+        self.time_axis(figure.add_axes(place), view)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above))
         axes.set_axis_off()
         self.paint(axes)
@@ -619,20 +668,17 @@ class _Canvas:
 
     def paint(self, axes: Any) -> None:
         from matplotlib.collections import LineCollection, PolyCollection
-        from matplotlib.patheffects import withStroke
 
-        for (layer, colour, hatch, edge), boxes in self.boxes.items():
+        for (layer, colour, hatch, line), boxes in self.boxes.items():
             corners = [((a, c), (b, c), (b, d), (a, d)) for a, b, c, d in boxes]
-            axes.add_collection(PolyCollection(corners, facecolor=colour, edgecolor=edge, linewidth=0.6 if edge == "white" and not hatch
-                                               and layer == 1 else 0, hatch=hatch, zorder=layer), autolim=False)
+            axes.add_collection(PolyCollection(corners, facecolor=colour, edgecolor="white", linewidth=line, hatch=hatch,
+                                               zorder=layer), autolim=False)
         for (layer, colour), lines in self.lines.items():
             ends = [((a, b), (c, d)) for a, b, c, d in lines]
             axes.add_collection(LineCollection(ends, colors=colour, linewidths=0.7, zorder=layer), autolim=False)
         for given in self.texts:
             text = dict(given)
             back = text.pop("back")
-            if back == "halo":
-                text["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
-            elif back:
+            if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
             axes.text(va="center_baseline", zorder=5, parse_math=False, **text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Union
+from typing import Literal
 
 from torussim.errors import ProgramError
 
@@ -29,6 +29,7 @@ class Matmul:
 
     @property
     def flops(self) -> float:
+        """FLOP of all the products."""
         return 2.0 * self.m * self.k * self.n * self.count
 
 
@@ -60,6 +61,7 @@ class Compute:
 
     @property
     def total_flops(self) -> float:
+        """FLOP of the whole operation, one chip."""
         return self.flops + sum(m.flops for m in self.matmuls)
 
 
@@ -78,7 +80,7 @@ class Collective:
     after: tuple[str, ...] | None = None
 
 
-Operation = Union[Compute, Collective]
+Operation = Compute | Collective
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _head(result: Result) -> str:
         lines.append(f"throughput   {k['tokens_per_s']:,.0f} tokens/s, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
                      f"{k['mfu']:.1%}")
     for e in k.get("expect", ()):
-        verdict = "" if e["ok"] is None else "   within " + f"{e['within']:.0%}" if e["ok"] else "   MISSED: beyond " + f"{e['within']:.0%}"
+        verdict = "" if e["ok"] is None else f"   within {e['within']:.0%}" if e["ok"] else f"   MISSED: beyond {e['within']:.0%}"
         lines.append(f"expected     {e['what']} {_scalar(e['what'], e['value'])}, got {_scalar(e['what'], e['got'])}: "
                      f"{e['error']:+.1%}{verdict}" + (f"   [{e['source']}]" if e["source"] else ""))
     return "\n".join(lines)
@@ -96,10 +96,9 @@ def _misleads(result: Result) -> str:
 
 def _sentence(c: Charge) -> str:
     times = f", {c.times} times" if c.times > 1 else ""
-    factor = f"{c.axes_s / c.paper_s:.1f} times as long" if c.paper_s else "longer"
-    return (f"{c.name} ({KINDS[c.kind]} of {show(c.bytes, 'B')} over {_axes(c.axes)}): has {c.links} of the chip's {c.of} links at "
-            f"once; {show(c.axes_s, 's')}, {factor} as the {show(c.paper_s, 's')} that the paper charges{times}."
-            ).replace("longer as the", "longer than the")
+    factor = f"{c.axes_s / c.paper_s:.1f} times as long as" if c.paper_s else "longer than"
+    return (f"{c.name} ({KINDS[c.kind]} of {show(c.bytes, 'B')} over {_axes(c.axes)}): has {c.links} of the chip's {c.of} links "
+            f"at once; {show(c.axes_s, 's')}, {factor} the {show(c.paper_s, 's')} that the paper charges{times}.")
 
 
 def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
@@ -109,13 +108,16 @@ def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
     rows = [(o["name"], KINDS.get(o["kind"], o["kind"]), _axes(o["axes"]), show(o["bytes"], "B"), show(o["start_s"], "s"),
              show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"), o["algorithm"]) for o in found]
     title = "One block, on the chip that finishes last" if chips > 1 else "One block"
-    return f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs)\n" + _table([head, *rows], "lllrrrrl")
+    return (f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs)\n"
+            + _table([head, *rows], "lllrrrrl"))
 
 
 def _memory(m: Mapping[str, Any]) -> str:
     used = m["weights"] + m["kv_cache"] + m["activations"]
-    fits = f"fits in {show(m['capacity'], 'B')}" if m["fits"] else f"DOES NOT FIT in {show(m['capacity'], 'B')}: short of " \
-        f"{show(used - m['capacity'], 'B')} a chip; the times above are of a run that could not be"
+    capacity = show(m["capacity"], "B")
+    short = show(max(used - m["capacity"], 0.0), "B")
+    fits = f"fits in {capacity}" if m["fits"] else \
+        f"DOES NOT FIT in {capacity}: short of {short} a chip; the times above are of a run that could not be"
     return (f"Memory a chip: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
             f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n"
             f"  longest context for its share of the memory: {m['longest_context']:,} tokens")
@@ -124,7 +126,8 @@ def _memory(m: Mapping[str, Any]) -> str:
 def _links(links: Mapping[str, Any]) -> str:
     if not links["busiest"]:
         return ""
-    rows = [(f"axis {axis}", show(use["bytes"], "B"), f"busy {use['mean_busy']:.1%} in the mean", f"{use['max_busy']:.1%} at the most")
+    rows = [(f"axis {axis}", show(use["bytes"], "B"), f"busy {use['mean_busy']:.1%} in the mean",
+             f"{use['max_busy']:.1%} at the most")
             for axis, use in links["per_axis"].items()]
     first = links["busiest"][0]
     return (f"Links: busy {links['mean_busy']:.1%} of the time in the mean; the busiest is {_chip(first['from'])} -> "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from torussim.analysis import breakdown, link_use
 from torussim.bound import bound, operation_seconds
 from torussim.collectives.lower import algorithm_of
-from torussim.engine import simulate
+from torussim.engine.simulate import simulate
 from torussim.estimate import charges, estimate
 from torussim.program import Collective, Program
 from torussim.result import Result
@@ -110,10 +110,10 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
                         "capacity": held.capacity, "fits": held.fits, "longest_context": held.longest_context}}
     keys |= (decode if decode.passes else prefill).keys(mean=bool(decode.passes))
     keys["operations"] = operations(timeline, scenario)
-    keys["links"] = link_use(timeline, scenario.net, link_bytes=links[0], link_seconds=links[1], makespan=latency)
+    keys["links"] = link_use(replace(timeline, link_bytes=links[0], link_seconds=links[1]), scenario.net, latency)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": events, "chips_simulated": chips, "blocks_simulated": simulated, "blocks": model.layers * len(todo),
-                      "wall_s": time.perf_counter() - began}
+    keys["engine"] = {"events": events, "chips_simulated": chips, "blocks_simulated": simulated,
+                      "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 

@@ -77,6 +77,7 @@ class Sharding:
         raise ShardingError(f"{str(self)!r} has no dimension {dim}")
 
     def names(self) -> tuple[str, ...]:
+        """Return the dimensions, in writing order."""
         return tuple(name for name, _ in self.dims)
 
     def without(self, axes: Iterable[str]) -> Sharding:
@@ -84,9 +85,6 @@ class Sharding:
         gone = set(axes)
         return Sharding(tuple((d, tuple(a for a in cut if a not in gone)) for d, cut in self.dims),
                         tuple(a for a in self.partial if a not in gone))
-
-    def with_partial(self, axes: Iterable[str]) -> Sharding:
-        return Sharding(self.dims, tuple(axes))
 
     def local(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, int]:
         """Return the size of each dimension on one chip; raise ShardingError where it does not divide."""

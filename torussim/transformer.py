@@ -76,6 +76,7 @@ class Memory:
 
     @property
     def fits(self) -> bool:
+        """Whether all of it fits in HBM."""
         return self.weights + self.kv_cache + self.activations <= self.capacity
 
 
@@ -110,8 +111,8 @@ class _Builder:
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if set(self.table["q"].used.axes("B")) != set(self.table["kv"].used.axes("B")):
-            raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention needs "
-                              f"the same sequences on a chip")
+            raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention "
+                              f"needs the same sequences on a chip")
 
     # -- sizes ----------------------------------------------------------------------------------------------------------
 
@@ -351,7 +352,7 @@ class _Builder:
         name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
         results = self.matmul(name, moved, used, sizes, dims, ["E"] * len(values), gathers)
         if len(set(results)) > 1:
-            raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: they are added, so both must be alike")
+            raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: both must be alike, to be added")
         value = _Value(label, results[0], self.tokens(E=self.model.d_model), self.act)
         path = self.table.get("out")
         all_added: list[tuple[str, Step]] = []
@@ -382,7 +383,8 @@ class _Builder:
         ids = _Value("embedding", Sharding((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
                      self.tokens(E=self.model.d_model), self.act)
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
-        self.operations.append(Compute("embed", (), 0.0, rows * (self.wide / prod(self.lengths[a] for a in shape.axes("V")) + SUM_BYTES)))
+        share = prod(self.lengths[a] for a in shape.axes("V"))  # of the rows a chip reads one in so many, and writes all
+        self.operations.append(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
         return tuple(self.operations)
 
@@ -430,7 +432,10 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     builder.layer()
     kv = t["kv"].used
     rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
-    heads = divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}")
+    mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
+    read = -(-mine * builder.kv_heads // builder.heads)
+    # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
+    heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
     a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.cached + workload.context + (workload.tokens if workload.phase != "prefill" else 0)
     residual = t["residual"].stored.elements({"B": workload.batch, "L": forward.length, "E": m.d_model}, n) * SUM_BYTES

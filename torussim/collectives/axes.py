@@ -75,7 +75,7 @@ def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) ->
     """
     walk: list[str] = []
     for axis in lengths:
-        walk = (walk + [axis]) * (lengths[axis] - 1) + walk
+        walk = [*walk, axis] * (lengths[axis] - 1) + walk
     one = {axis: (rings if ring[axis] else lines).permute(lengths[axis], 1) for axis in lengths}
     return tuple(Phase(index, 0, Lane((axis,)), one[axis], size / prod(lengths.values()))
                  for index, axis in enumerate(walk))
@@ -104,7 +104,7 @@ def ring_order(lengths: Sequence[int], ring: Sequence[bool]) -> tuple[Order, boo
     order: list[tuple[int, ...]] = [()]
     closed = False
     for length, wraps in zip(lengths, ring):
-        axis = [(i,) for i in range(length)]
+        axis: list[tuple[int, ...]] = [(i,) for i in range(length)]
         order, closed = _join(order, closed, axis, wraps) if len(order) > 1 else ([a + b for a in order for b in axis], wraps)
     return tuple(order), closed
 

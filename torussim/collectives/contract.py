@@ -60,6 +60,7 @@ class Lane:
     order: tuple[tuple[int, ...], ...] | None = None
 
     def position(self, coordinate: dict[str, int]) -> int:
+        """Return where a chip stands on its line of the lane."""
         if self.order is None:
             return coordinate[self.axes[0]]
         return self.order.index(tuple(coordinate[a] for a in self.axes))
@@ -89,24 +90,23 @@ class Schedule:
 
     @property
     def chips(self) -> int:
+        """The number of chips of a group."""
         return int(np.prod(list(self.lengths.values()), dtype=int))
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One message between neighbours, spelled out: `chunks` are (block, half) of the lane."""
+    """One message between neighbours, spelled out: chips are coordinates in the order of Schedule.lengths."""
 
     sender: tuple[int, ...]
     receiver: tuple[int, ...]
-    phase: Phase
-    hop: Hop
-    position: int
+    position: int  # of the sender on the lane
 
 
 def transfers(schedule: Schedule, phase: Phase, hop: Hop) -> Iterator[Transfer]:
-    """Yield the messages of one hop on every line of the phase's lane; chips are coordinates in `lengths` order."""
+    """Yield the messages of one hop on every line of the phase's lane."""
     length, names = phase.pattern.length, list(schedule.lengths)
-    for chip in product(*(range(n) for n in schedule.lengths.values())):
+    for chip in chips_of(schedule):
         here = dict(zip(names, chip))
         i = phase.lane.position(here)
         if not hop.halves[i]:
@@ -115,139 +115,146 @@ def transfers(schedule: Schedule, phase: Phase, hop: Hop) -> Iterator[Transfer]:
         if not phase.pattern.ring and abs(j - i) != 1:
             raise ContractError(f"{schedule.kind}: chip {chip} sends over the end of a line")
         there = phase.lane.order[j] if phase.lane.order else (j,)
-        here.update(zip(phase.lane.axes, there))
-        yield Transfer(chip, tuple(here.values()), phase, hop, i)
+        yield Transfer(chip, tuple({**here, **dict(zip(phase.lane.axes, there))}.values()), i)
+
+
+def chips_of(schedule: Schedule) -> list[tuple[int, ...]]:
+    """Return the coordinates of the chips of one group."""
+    return list(product(*(range(n) for n in schedule.lengths.values())))
 
 
 class _Part:
-    """What the chips hold of one part: counts of contributions, (chips, blocks, 2 halves, contributors)."""
+    """What the chips hold of one part of the data, as one phase after another is played back.
+
+    `held` counts contributions: (chips, blocks, 2 halves, contributors). A block is a shard, or (origin, destination) as
+    origin * chips + destination in an all-to-all.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.names = list(schedule.lengths)
-        self.chips = list(product(*(range(n) for n in schedule.lengths.values())))
-        self.visited: set[str] = set()
+        self.schedule, self.chips = schedule, chips_of(schedule)
+        self.index = {chip: c for c, chip in enumerate(self.chips)}
         n = len(self.chips)
-        self.baton = {chip: {chip} for chip in self.chips}
-        blocks = n * n if schedule.kind == "all_to_all" else n
-        self.held = np.zeros((n, blocks, 2, n), dtype=np.int64)
+        self.held = np.zeros((n, n * n if schedule.kind == "all_to_all" else n, 2, n), dtype=np.int64)
         for c in range(n):
-            if schedule.kind in ("all_gather", "permute"):
-                self.held[c, c, :, c] = 1
-            elif schedule.kind == "all_to_all":
-                self.held[c, c * n:(c + 1) * n, :, c] = 1  # block (origin, destination) is origin * n + destination
-            else:
-                self.held[c, :, :, c] = 1
-
-    def blocks(self, chip: tuple[int, ...], phase: Phase, tag: tuple[int, ...]) -> list[int]:
-        """Return the indices of the group's blocks that a lane's block stands for, as seen from `chip`."""
-        lane, n = phase.lane, len(self.chips)
-        here = dict(zip(self.names, chip))
-
-        def at(c: tuple[int, ...]) -> int:
-            return lane.position(dict(zip(self.names, c)))
-
-        def same(c: tuple[int, ...], axes: set[str]) -> bool:
-            return all(dict(zip(self.names, c))[a] == here[a] for a in axes)
-
-        others = set(self.names) - set(lane.axes)
-        if phase.pattern.role == "gather":
-            return [b for b, c in enumerate(self.chips) if at(c) == tag[0] and same(c, others - self.visited)]
-        if phase.pattern.role == "scatter":
-            return [b for b, c in enumerate(self.chips) if at(c) == tag[0] and same(c, others & self.visited)]
-        origins = [c for c in self.chips if at(c) == tag[0] and same(c, others)]
-        if phase.pattern.role == "permute":
-            return [self.chips.index(b) for c in origins for b in self.baton[c]]
-        start = self.start[self.chips.index(origins[0])].any(axis=(1, 2))
-        return [b for b in np.flatnonzero(start) if at(self.chips[b % n]) == tag[1]]
+            mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
+            self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
+        self.visited: set[str] = set()
+        self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # what came with the last permute: (block, half)
 
     def run(self, phases: list[Phase]) -> None:
-        """Play the phases of this part back, in order."""
+        """Play phases back, in order."""
+        names = list(self.schedule.lengths)
         for phase in phases:
-            self.start = self.held.copy()
-            waiting: list[tuple[int, int, int, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
-            for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
-                ripe = [w for w in waiting if w[0] == hop.sign and hop.after is not None and w[1] <= hop.after]
-                waiting = [w for w in waiting if not any(w is r for r in ripe)]
-                for w in ripe:
-                    self._arrive(phase, w)
-                for transfer in transfers(self.schedule, phase, hop):
-                    waiting.append(self._send(transfer))
-            for w in waiting:
-                self._arrive(phase, w)
+            self.at = np.array([phase.lane.position(dict(zip(names, chip))) for chip in self.chips])
             if phase.pattern.role == "permute":
-                self._pass_on(phase)
+                self.permute(phase)
+            else:
+                self.pass_on(phase)
             self.visited |= set(phase.lane.axes)
 
-    def _send(self, t: Transfer) -> tuple[int, int, int, Any, Any]:
-        sender, receiver = self.chips.index(t.sender), self.chips.index(t.receiver)
-        chunks = t.hop.chunks(t.position)
-        if len(chunks) != t.hop.halves[t.position]:
-            raise ContractError(f"{self.schedule.kind}: chip {t.sender} sends {t.hop.halves[t.position]} half blocks in "
-                                f"step {t.hop.step} but names {len(chunks)}")
-        what = np.array([(b, half) for tag, half in chunks for b in self.blocks(t.sender, t.phase, tag)])
+    def pass_on(self, phase: Phase) -> None:
+        """Play one phase back in which blocks are copied (gather), added up (scatter) or moved (exchange)."""
+        start = self.held.any(axis=(2, 3))
+        waiting: list[tuple[Hop, int, Any, Any]] = []
+        for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
+            here = [w for w in waiting if w[0].sign == hop.sign and hop.after is not None and w[0].step <= hop.after]
+            waiting = [w for w in waiting if not any(w is ripe for ripe in here)]
+            for message in here:
+                self.arrive(phase, *message)
+            sent = transfers(self.schedule, phase, hop)
+            waiting += [(hop, *self.send(phase, hop, transfer, start)) for transfer in sent]
+        for message in waiting:
+            self.arrive(phase, *message)
+
+    def send(self, phase: Phase, hop: Hop, transfer: Transfer, start: Any) -> tuple[int, Any, Any]:
+        """Take what a transfer carries from its sender; return the receiver, the (block, half) rows and their counts."""
+        sender, chunks = self.index[transfer.sender], hop.chunks(transfer.position)
+        what = np.array([(block, half) for tag, half in chunks for block in self.blocks(sender, phase, tag, start)])
         counts = self.held[sender, what[:, 0], what[:, 1]].copy()
-        if not counts.any(axis=1).all():
-            raise ContractError(f"{self.schedule.kind}: chip {t.sender} sends in phase {t.phase.index}, step {t.hop.step} "
-                                f"what it does not have")
-        if t.phase.pattern.role != "gather":
+        if len(chunks) != hop.halves[transfer.position] or not counts.any(axis=1).all():
+            raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in phase {phase.index}, step {hop.step} "
+                                f"what it does not have, or not as much as it says")
+        if phase.pattern.role != "gather":
             self.held[sender, what[:, 0], what[:, 1]] = 0
-        return t.hop.sign, t.hop.step, receiver, what, counts
+        return self.index[transfer.receiver], what, counts
 
-    def _arrive(self, phase: Phase, message: tuple[int, int, int, Any, Any]) -> None:
-        _, step, receiver, what, counts = message
-        for (block, half), count in zip(what, counts):
-            if phase.pattern.role == "gather" and self.held[receiver, block, half].any():
-                raise ContractError(f"{self.schedule.kind}: chip {self.chips[receiver]} gets block {block} twice "
-                                    f"(phase {phase.index}, step {step})")
-            self.held[receiver, block, half] += count
+    def arrive(self, phase: Phase, hop: Hop, receiver: int, what: Any, counts: Any) -> None:
+        """Give what a transfer carries to its receiver."""
+        had = self.held[receiver, what[:, 0], what[:, 1]]
+        if phase.pattern.role == "gather" and had.any():
+            raise ContractError(f"{self.schedule.kind}: chip {self.chips[receiver]} gets block {what[had.any(axis=1)][0][0]} "
+                                f"twice (phase {phase.index}, step {hop.step})")
+        self.held[receiver, what[:, 0], what[:, 1]] += counts
 
-    def _pass_on(self, phase: Phase) -> None:
-        """After a permute each chip holds what came; in a gather (`nested`) it also keeps what it had."""
-        n = len(self.chips)
-        came = {c: {self.chips[b] for b in range(n) if self.held[i, b].any()} for i, c in enumerate(self.chips)}
-        self.baton = came
-        if self.schedule.kind == "all_gather":
-            twice = (self.held > 0) & (self.start > 0)
-            if twice.any():
-                chip, block = (int(v) for v in np.argwhere(twice)[0][:2])
-                raise ContractError(f"all_gather: chip {self.chips[chip]} gets block {block} twice (phase {phase.index})")
-            own = self.kept if hasattr(self, "kept") else self.start
-            self.kept = own + self.held
-            if (self.kept > 1).any():
-                raise ContractError(f"all_gather: a chip gets a block twice (phase {phase.index})")
+    def blocks(self, sender: int, phase: Phase, tag: tuple[int, ...], start: Any) -> list[int]:
+        """Return the group's blocks that a block of the lane stands for, as seen from its sender.
 
-    def gathered(self) -> Any:
-        return self.kept if hasattr(self, "kept") else self.held
+        In a gather those of the position `tag` that the line had gathered over earlier axes; in a scatter those that later
+        axes will tell apart; in an exchange what the origin held at the start for the destination's position.
+        """
+        names = list(self.schedule.lengths)
+        others = [a for a in names if a not in phase.lane.axes]
+        if phase.pattern.role == "exchange":
+            (origin,) = np.flatnonzero((self.at == tag[0]) & self.same(sender, others))
+            mine: list[int] = [int(b) for b in np.flatnonzero(start[origin]) if self.at[b % len(self.chips)] == tag[1]]
+            return mine
+        fixed = [a for a in others if (a in self.visited) == (phase.pattern.role == "scatter")]
+        return [int(b) for b in np.flatnonzero((self.at == tag[0]) & self.same(sender, fixed))]
+
+    def same(self, chip: int, axes: list[str]) -> Any:
+        """Return which chips have the coordinates of `chip` on these axes."""
+        columns = [list(self.schedule.lengths).index(a) for a in axes]
+        coordinates = np.array(self.chips)[:, columns]
+        return (coordinates == coordinates[chip]).all(axis=1)
+
+    def permute(self, phase: Phase) -> None:
+        """Play one permute back: whatever came last moves on, hop by hop; in an all-gather each chip keeps a copy."""
+        place = {(c, half): c for c in range(len(self.chips)) for half in (0, 1)}  # (origin, half) -> chip
+        others = [a for a in self.schedule.lengths if a not in phase.lane.axes]
+        for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
+            for transfer in transfers(self.schedule, phase, hop):
+                for (origin, _), half in hop.chunks(transfer.position):
+                    line = self.same(self.index[transfer.sender], others)
+                    message = int(np.flatnonzero(line & (self.at == origin))[0])
+                    if place[message, half] != self.index[transfer.sender]:
+                        raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} passes on in step {hop.step} "
+                                            f"what it does not have")
+                    place[message, half] = self.index[transfer.receiver]
+        came: list[set[tuple[int, int]]] = [set() for _ in self.chips]
+        before = self.held.copy()
+        if self.schedule.kind == "permute":
+            self.held[:] = 0
+        for (start, half), chip in place.items():
+            for block, part in self.last[start]:
+                if part == half:
+                    came[chip].add((block, half))
+                    self.held[chip, block, half] += before[start, block, half]
+        self.last = came
 
 
 def check(schedule: Schedule) -> None:
     """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once."""
-    chips = list(product(*(range(n) for n in schedule.lengths.values())))
-    n = len(chips)
+    chips, every = chips_of(schedule), np.arange(schedule.chips)
     for part in sorted({p.part for p in schedule.phases}):
         state = _Part(schedule)
         phases = sorted((p for p in schedule.phases if p.part == part), key=lambda p: p.index)
-        if schedule.kind == "all_reduce":
-            half = [p for p in phases if p.pattern.role == "scatter"]
-            state.run(half)
-            for c in range(n):
-                state.held[c, np.arange(n) != c] = 0
+        scatters = [p for p in phases if p.pattern.role == "scatter"] if schedule.kind == "all_reduce" else []
+        state.run(scatters)
+        if scatters:  # what a chip has not brought to an end is no more
+            state.held[every[:, None] != every] = 0
             state.visited = set()
-            state.run(phases[len(half):])
-        else:
-            state.run(phases)
-        got, want = state.gathered(), np.zeros_like(state.held)
+        state.run(phases[len(scatters):])
+        got, want = state.held, np.zeros_like(state.held)
         for c, chip in enumerate(chips):
             if schedule.kind == "all_gather":
-                want[c, np.arange(n), :, np.arange(n)] = 1
+                want[c, every, :, every] = 1
             elif schedule.kind == "reduce_scatter":
                 want[c, c] = 1
-                got[c, np.arange(n) != c] = 0
+                got[c, every != c] = 0
             elif schedule.kind == "all_reduce":
                 want[c] = 1
             elif schedule.kind == "all_to_all":
-                want[c, np.arange(n) * n + c, :, np.arange(n)] = 1
+                want[c, every * len(chips) + c, :, every] = 1
             else:
                 shift = zip(chip, schedule.lengths, schedule.lengths.values())
                 origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))
@@ -255,6 +262,6 @@ def check(schedule: Schedule) -> None:
         wrong = np.argwhere(got != want)
         if wrong.size:
             c, block, half, source = (int(v) for v in wrong[0])
-            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of "
-                                f"chip {chips[source]} to block {block} (half {half}, part {part}) counted "
+            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of chip "
+                                f"{chips[source]} to block {block} (half {half}, part {part}) counted "
                                 f"{got[c, block, half, source]} times instead of {want[c, block, half, source]}")

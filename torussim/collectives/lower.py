@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from torussim.collectives import axes as over
-from torussim.collectives.contract import Schedule, check
+from torussim.collectives.contract import Phase, Schedule, check
 from torussim.errors import ProgramError
 from torussim.program import Collective
 from torussim.resolve import function, unknown
@@ -43,7 +43,7 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     name, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
     if not lengths:
-        phases: tuple[over.Phase, ...] = ()
+        phases: tuple[Phase, ...] = ()
     elif kind == "permute":
         phases = over.permute(lengths, ring, size, collective.shift)
     elif ":" in name:
@@ -108,4 +108,4 @@ def balanced(kind: str, lengths: Mapping[str, int], rate: Mapping[str, float]) -
     return tuple(w / sum(best[1]) for w in best[1])
 
 
-Algorithm = Callable[[Collective, dict[str, int], dict[str, bool]], "tuple[over.Phase, ...]"]
+Algorithm = Callable[[Collective, dict[str, int], dict[str, bool]], "tuple[Phase, ...]"]

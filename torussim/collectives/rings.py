@@ -6,7 +6,7 @@ gather or scatter (K blocks), D / K of an exchange, D of a permute. Ties at half
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -62,7 +62,7 @@ def reverse(pattern: Pattern) -> Pattern:
 def exchange(length: int, way: str = "both") -> Pattern:
     """Return the all-to-all on a ring: in step s each chip sends, in one message, all that must go s hops or further.
 
-    K // 2 steps; both directions carry D K / 8 on an even ring, D (K - 1/K) / 8 on an odd one; "one_way": K - 1 steps, D (K-1) / 2.
+    K // 2 steps; a link carries D K / 8 on an even ring, D (K - 1/K) / 8 on an odd one; "one_way": K - 1 steps, D (K-1) / 2.
     """
     hops = []
     far = length - 1 if way == "one_way" else length // 2
@@ -102,7 +102,7 @@ def _backwards(chunks: Callable[[int], list[Chunk]], sign: int, length: int, i: 
     return chunks((i - sign) % length)
 
 
-def _many(length: int, sign: int, step: int, reach: list[tuple[int, tuple[int, ...]]], i: int) -> list[Chunk]:
+def _many(length: int, sign: int, step: int, reach: Sequence[tuple[int, tuple[int, ...]]], i: int) -> list[Chunk]:
     origin = (i - sign * (step - 1)) % length
     return [((origin, (origin + sign * d) % length), half) for d, halves in reach for half in halves]
 

@@ -1,5 +1,1 @@
-"""The engine: `simulate` a program on a network; the only place that imports simpy."""
-
-from torussim.engine.simulate import simulate
-
-__all__ = ["simulate"]
+"""The engine: `simulate.simulate` runs a program on a network; the only place that imports simpy."""

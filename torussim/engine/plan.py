@@ -91,7 +91,7 @@ class Planner:
     def __post_init__(self) -> None:
         self.count = len(self.grid.chips)
         coordinates = np.indices(self.grid.shape).reshape(len(self.grid.shape), -1)
-        self.position = dict(zip(self.grid.axes, coordinates))
+        self.position: dict[str, Array] = dict(zip(self.grid.axes, coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
 
@@ -103,6 +103,7 @@ class Planner:
 
     def ready(self, operation: Operation, index: Mapping[str, int], looped: Compute | None,
               operations: tuple[Operation, ...]) -> Ready:
+        """Return one operation, ready to run; `looped`: the matmul that a collective is looped with."""
         after = None if operation.after is None else tuple(index[name] for name in operation.after)
         zero = np.zeros(self.count)
         if isinstance(operation, Collective):
@@ -149,7 +150,8 @@ class Planner:
 
     def halves_at(self, phase: Phase, halves: Array, offset: int) -> Array:
         """Return (chips,) what the position `offset` further along the lane sends."""
-        return halves[(self.positions(phase.lane) + offset) % phase.pattern.length]
+        sent: Array = halves[(self.positions(phase.lane) + offset) % phase.pattern.length]
+        return sent
 
     def delivered(self, phase: Phase, hop: Any) -> Array:
         """Return (chips,) halves that end their way at each chip with this hop of a permute."""
@@ -187,6 +189,7 @@ class Planner:
         return found
 
     def ring_links(self, lane: Lane, sign: int, ring: bool) -> tuple[Array, Array]:
+        """Return the same for a lane over several axes, chip by chip."""
         assert lane.order is not None
         position, length = self.positions(lane), len(lane.order)
         receiver, link = np.arange(self.count), np.zeros(self.count, dtype=int)
@@ -228,9 +231,11 @@ class Planner:
         if key not in self.cache:
             self.cache[key] = self.arrays(phase, hops)
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
-        return Move(hops[0].step, hops[0].after, rows, *self.cache[key], latest)
+        links, seconds, late, sends, source, size = self.cache[key]
+        return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, source, size, latest)
 
     def arrays(self, phase: Phase, hops: list[Any]) -> tuple[Any, ...]:
+        """Return the arrays of a move: links, seconds, late, sends, source and bytes."""
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])
         position = self.positions(phase.lane)
         halves = np.array([hop.halves[position] for hop in hops], dtype=float)

@@ -28,6 +28,7 @@ class State:
     links: Array
 
     def copy(self, later: float = 0.0) -> State:
+        """Return the same state, some time later."""
         return State(self.last + later, self.unit + later, self.links + later)
 
 
@@ -42,7 +43,8 @@ def collective(ready: Ready, base: Array, state: State, *, fed: Mapping[Key, Arr
     for stage in ready.stages:
         start = done.get(stage.part, base)
         done[stage.part] = phase(stage, start, state.links, fed, due, watch)
-    return np.maximum.reduce([base, *done.values()])
+    latest: Array = np.maximum.reduce([base, *done.values()])
+    return latest
 
 
 def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | None, due: dict[Key, Array] | None,
@@ -60,12 +62,15 @@ def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | No
             np.maximum(begin, free, out=begin)
             if stage.keep[move.after] == number:
                 del arrivals[move.after]
-        end = begin + move.seconds
-        links[move.links] = _flat(end if move.sends is None else np.where(move.sends, end, free), move)
+        if move.sends is None and isinstance(move.links, slice):
+            end = np.add(begin, move.seconds, out=free)  # a view: the links are free again at the end
+        else:
+            end = begin + move.seconds
+            sent = end if move.sends is None else np.where(move.sends, end, free)
+            links[move.links] = sent.reshape(-1) if isinstance(move.links, slice) else sent
         if watch is not None:
             watch(move, begin, end)
-        end += move.late
-        came = end.take(move.source, mode="clip")
+        came = np.add(end, move.late, out=begin).take(move.source, mode="clip")
         if move.latest:
             for row in came:
                 complete = np.maximum(complete, row)
@@ -79,10 +84,6 @@ def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | No
             latest = came.max(axis=0)
             due[key] = np.maximum(due[key], latest) if key in due else latest
     return complete
-
-
-def _flat(values: Array, move: Move) -> Array:
-    return values.reshape(-1) if isinstance(move.links, slice) else values
 
 
 def gathering_loop(gather: Ready, matmul: Ready, at: Array, matmul_at: Array, state: State,

@@ -52,7 +52,8 @@ class _Run:
         self.record = np.array(record, dtype=int)
         count = len(net.chips)
         self.begin = np.zeros(count) if start is None else np.array(start, dtype=float)
-        self.state = State(self.begin.copy(), self.begin.copy(), np.full(2 * len(net.axes) * count + 1, self.begin.min(initial=0)))
+        links = np.full(2 * len(net.axes) * count + 1, self.begin.min(initial=0))  # one more, that nothing is sent on
+        self.state = State(self.begin.copy(), self.begin.copy(), links)
         self.ready = plan(program, net, chip)
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
@@ -86,7 +87,8 @@ class _Run:
 
     def blocks(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Run the block `layers` times, or until the state at its end was there before: then the rest is known."""
-        layers, seen, first = self.program.layers, [], len(self.segments)
+        layers, first = self.program.layers, len(self.segments)
+        seen: list[State] = []
         if not self.ready[1]:
             return
         for done in range(layers + 1):

@@ -1,0 +1,98 @@
+"""The command line: what it prints, what it writes, and with which status it ends."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from torussim.cli import cli
+
+SCENARIO = """\
+name: A small one
+model: {base: palm-8b, layers: 3}
+chip: tpu-v4
+topology: {shape: [2, 2, 2], wrap: false}
+layout: {ffn: ws2d, attention: batch}
+workload: {phase: decode, batch: 8, context: 64, tokens: 2}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def invoke(*arguments, code=0):
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], standalone_mode=False, catch_exceptions=False)
+    assert (result.return_value or result.exit_code) in (code, None)
+    return result
+
+
+def test_run_prints_a_report_and_writes_a_result_and_a_picture(file, tmp_path):
+    out = tmp_path / "out"
+    said = invoke("run", file, "-o", out).stdout
+    assert "decode step" in said and "Where the paper's uniform bandwidth misleads" in said and "Memory a chip" in said
+    assert sorted(p.name for p in (out / "a-small-one").iterdir()) == ["result.json", "timeline.png"]
+    assert json.loads((out / "a-small-one" / "result.json").read_text())["chips"] == 8
+
+
+def test_json_is_the_result_alone_and_no_picture_is_drawn(file, tmp_path):
+    said = invoke("run", file, "-o", tmp_path / "out", "--json").stdout
+    assert json.loads(said)["chips"] == 8
+    assert [p.name for p in (tmp_path / "out" / "a-small-one").iterdir()] == ["result.json"]
+
+
+def test_no_pictures_means_none(file, tmp_path):
+    invoke("run", file, "-o", tmp_path / "out", "--no-pictures")
+    assert [p.name for p in (tmp_path / "out" / "a-small-one").iterdir()] == ["result.json"]
+
+
+def test_a_second_run_replaces_its_own_files(file, tmp_path):
+    for tokens in (1, 2):
+        invoke("run", file, "-o", tmp_path / "out", "--no-pictures", "--set", f"workload.tokens={tokens}")
+    written = json.loads((tmp_path / "out" / "a-small-one" / "result.json").read_text())
+    assert written["scenario"]["workload"]["tokens"] == 2
+
+
+def test_two_scenarios_of_one_name_do_not_write_over_each_other(file, tmp_path):
+    invoke("run", file, file, "-o", tmp_path / "out", "--no-pictures")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-small-one", "a-small-one-2"]
+
+
+def test_strict_ends_with_1_when_an_expectation_is_missed(file, tmp_path):
+    file.write_text(SCENARIO + "expect: {step_s: {value: 1 s, within: 0.1}}\n")
+    command = [sys.executable, "-m", "torussim", "run", str(file), "-o", str(tmp_path / "out"), "--no-pictures"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    done = subprocess.run([*command, "--strict"], capture_output=True, text=True)
+    assert done.returncode == 1 and "MISSED" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_plot_draws_what_its_name_says(file, tmp_path, kind):
+    image = tmp_path / f"picture.{kind}"
+    invoke("plot", file, "-o", image, "--chips", "0,0,0 1,1,1")
+    assert image.read_bytes()[:5] in {"png": [b"\x89PNG\r"], "svg": [b"<?xml"], "pdf": [b"%PDF-"]}[kind]
+
+
+def test_check_runs_nothing_and_writes_nothing(file, tmp_path):
+    said = invoke("check", file).stdout
+    assert "ok" in said and "8 chips" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize("what, has", [("models", "palm-540b"), ("chips", "tpu-v5e"), ("topologies", "v5e-16"), ("layouts", "wg_xyz"),
+                                       ("collectives", "all_gather")])
+def test_list_names_what_there_is(what, has):
+    assert has in invoke("list", what).stdout
+    assert has in invoke("list").stdout
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    code = "import sys; from torussim.cli import cli; cli(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for heavy in ("numpy", "networkx", "simpy", "matplotlib", "pydantic", "ruamel"):
+        assert f"'{heavy}'" not in said

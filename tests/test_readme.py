@@ -1,0 +1,66 @@
+"""What README shows runs: its Python example, its scenario, its commands, its messages."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from torussim.cli import cli
+from torussim.errors import ScenarioError
+from torussim.scenario import load
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_the_python_example_runs_and_has_twelve_lines(monkeypatch, capsys):
+    (code,) = blocks("python")
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "a decode step takes" in capsys.readouterr().out
+    assert len([line for line in code.splitlines() if line.strip()]) == 12
+
+
+def test_the_scenario_shown_is_the_one_that_ships():
+    import ruamel.yaml
+
+    (shown,) = blocks("yaml")
+    read = ruamel.yaml.YAML(typ="safe", pure=True).load
+    assert read(shown) == read((ROOT / "scenarios" / "palm-540b-decode-slow-link.yaml").read_text())
+
+
+def test_the_first_two_shell_lines_set_up_and_run():
+    first, second = "".join(blocks("sh")).splitlines()[:2]
+    assert "pip install" in first and re.search(r"torussim run (scenarios/\S+)", first)
+    assert (ROOT / re.search(r"torussim run (scenarios/\S+)", first)[1]).exists()
+    assert "pip install" in second and second.endswith("-m pytest")
+
+
+def test_every_command_of_the_table_is_there():
+    for command in re.findall(r"^\| `torussim (\w+)", README, re.M):
+        assert CliRunner().invoke(cli, [command, "--help"]).exit_code == 0
+
+
+def test_the_mistakes_shown_are_what_is_said(tmp_path):
+    (shown,) = [b for b in blocks("") if b.startswith("broken.yaml")]
+    file = tmp_path / "broken.yaml"
+    file.write_text("model: palm-54b\nchip: tpu-v4\ntopology:\n  bandwidth: fast\n  shape: [4, 4, 4]\n"
+                    "workload: {phase: decode, batch: 512, context: 2048}\n")
+    with pytest.raises(ScenarioError) as error:
+        load(file)
+    assert [str(m).replace(str(file), "broken.yaml") for m in error.value.mistakes] == shown.strip().splitlines()
+
+
+def test_every_dependency_has_its_reason():
+    import configparser
+
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for line in setup["options"]["install_requires"].split():
+        name = re.split(r"[><=]", line)[0]
+        assert re.search(rf"^\| {re.escape(name)} ", README, re.M), f"README does not say why {name} is needed"

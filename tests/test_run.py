@@ -1,0 +1,169 @@
+"""Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what DESIGN says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import torussim
+from torussim.chips import chip
+from torussim.engine.simulate import simulate
+from torussim.run import replay, run
+from torussim.scenario import load
+from torussim.transformer import build, passes
+
+SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("*.yaml"))
+KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory", "breakdown_s",
+        "operations", "estimate", "links", "expect", "engine"}
+BARE_KEYS = {"scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
+SMALL = {"chip": "tpu-v4", "topology": {"shape": [2, 2, 2], "wrap": False}, "layout": {"ffn": "ws2d", "attention": "batch"},
+         "model": {"base": "palm-8b", "layers": 3}}
+
+
+def timeless(keys):
+    """Return the keys without the times of the wall clock."""
+    return {**keys, "engine": {**keys["engine"], "wall_s": 0}}
+
+
+@pytest.fixture(scope="module", params=SCENARIOS, ids=[p.stem for p in SCENARIOS])
+def answered(request):
+    few = [] if "bare" in request.param.stem or "prefill" in request.param.stem else ["workload.tokens=2"]
+    return request.param, few, run(request.param, overrides=few)
+
+
+def test_every_scenario_answers_with_all_keys(answered):
+    _, _, result = answered
+    assert set(result.keys) == (BARE_KEYS if "program" in result.scenario else KEYS)
+    assert json.loads(result.json()) == json.loads(json.dumps(result.keys))
+
+
+def test_the_record_gives_the_same_result_again(answered):
+    _, _, result = answered
+    again = run(json.loads(result.json())["scenario"])
+    assert timeless(again.keys) == timeless(result.keys)
+
+
+def test_two_runs_are_equal_to_the_last_bit(answered):
+    file, few, result = answered
+    assert timeless(run(file, overrides=few).keys) == timeless(result.keys)
+
+
+def test_nothing_beats_the_bound(answered):
+    _, _, result = answered
+    assert result.estimate["bound"]["step_s"] <= result.keys.get("step_s", result.makespan_s) * (1 + 1e-12)
+
+
+def test_the_breakdown_adds_up_to_the_step(answered):
+    _, _, result = answered
+    if "breakdown_s" in result.keys:
+        assert sum(result.breakdown_s.values()) == pytest.approx(result.step_s, rel=1e-9)
+        assert min(result.breakdown_s.values()) >= 0
+
+
+def test_links_carry_what_the_operations_send(answered):
+    _, _, result = answered
+    assert all(0 <= link["busy"] <= 1 + 1e-12 for link in result.links["busiest"])
+    assert [b["busy"] for b in result.links["busiest"]] == sorted((b["busy"] for b in result.links["busiest"]), reverse=True)
+    assert len(result.links["busiest"]) == 10
+
+
+def test_a_result_prints_itself(answered):
+    _, _, result = answered
+    assert repr(result).startswith(result.name)
+    with pytest.raises(AttributeError, match="has no key 'speed'"):
+        result.speed  # noqa: B018
+
+
+def test_tokens_are_counted_by_phase():
+    prefill = run({**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}})
+    decode = run({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64, "tokens": 5}})
+    both = run({**SMALL, "workload": {"phase": "generate", "batch": 8, "context": 64, "tokens": 5}})
+    assert prefill.tokens_per_s == pytest.approx(8 * 64 / prefill.latency_s)
+    assert decode.tokens_per_s == pytest.approx(8 * 5 / decode.latency_s)
+    assert both.latency_s == pytest.approx(prefill.latency_s + decode.latency_s, rel=1e-12)
+    assert both.prefill_s == pytest.approx(prefill.step_s, rel=1e-12)
+    assert both.step_s == pytest.approx(decode.step_s, rel=1e-12)
+    assert decode.step_s == pytest.approx(decode.latency_s / 5, rel=1e-12)
+    assert both.tokens_per_s == pytest.approx(8 * (64 + 5) / both.latency_s)
+
+
+def test_mfu_is_the_papers():
+    result = run({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64, "tokens": 5}})
+    model = load({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64, "tokens": 5}}).model
+    assert result.mfu == pytest.approx(2 * model.parameters * 8 * 5 / (8 * chip("tpu-v4").flops["bf16"] * result.latency_s))
+
+
+def test_each_decode_step_reads_its_own_context():
+    one = {**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 4096, "tokens": 1}}
+    steps = [run({**one, "workload": {**one["workload"], "context": c}}).latency_s for c in (4096, 4097, 4098)]
+    together = run({**one, "workload": {**one["workload"], "tokens": 3}})
+    assert together.latency_s == pytest.approx(sum(steps), rel=1e-12)
+    assert steps[0] < steps[2]
+
+
+def test_prefill_in_chunks_attends_to_what_came_before():
+    whole = {**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}}
+    forwards = passes(load({**whole, "workload": {**whole["workload"], "chunk": 24, "cached": 10}}).workload)
+    assert [(f.length, f.attended) for f in forwards] == [(24, 34), (24, 58), (16, 74)]
+    chunked = run({**whole, "workload": {**whole["workload"], "chunk": 24}})
+    assert chunked.step_s > run(whole).step_s
+
+
+def test_memory_that_does_not_fit_is_marked_and_the_run_goes_on():
+    result = run({"chip": "tpu-v4", "topology": {"shape": [2, 2, 2]}, "model": "palm-540b", "layout": {"ffn": "ws2d"},
+                  "workload": {"phase": "decode", "batch": 1, "context": 16}})
+    assert not result.memory["fits"] and result.missed and result.step_s > 0
+    assert "DOES NOT FIT" in repr(result)
+
+
+def test_a_missed_expectation_is_told_and_a_met_one_too():
+    base = {**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64}}
+    step = run(base).step_s
+    met, missed = (run({**base, "expect": {"step_s": {"value": value, "within": 0.01}}}) for value in (step * 1.005, step * 1.05))
+    assert met.expect[0]["ok"] and not met.missed
+    assert missed.expect[0]["ok"] is False and missed.missed
+    assert missed.expect[0]["error"] == pytest.approx(1 / 1.05 - 1)
+
+
+def test_a_slower_link_in_the_file_makes_the_step_longer():
+    file = next(p for p in SCENARIOS if p.stem == "palm-540b-decode-slow-link")
+    steps = [run(file, overrides=["workload.tokens=1", f"topology.links.0.scale={scale}"]).step_s for scale in (1, 0.5, 0.25, 0.125)]
+    assert steps == sorted(steps) and steps[-1] > 1.5 * steps[0]
+
+
+def test_a_replay_has_the_messages_of_the_chosen_chips_and_the_same_times():
+    scenario = load({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64}})
+    timeline = replay(scenario, [0, 3])
+    assert {s.chip for s in timeline.sent} == {0, 3}
+    assert timeline.makespan == run(scenario).latency_s
+    for chosen in (0, 3):
+        sent = sum(s.bytes for s in timeline.sent if s.chip == chosen)
+        blocks = len([s for s, _ in timeline.runs if timeline.segments[s].section == "block"])
+        assert sent > 0 and blocks == 3
+
+
+def test_quantised_activations_shrink_matmuls_where_the_chip_has_the_rate():
+    base = {"model": "llama-3-8b", "topology": {"shape": [4, 4]}, "workload": {"phase": "prefill", "batch": 1, "context": 4096}}
+    v5e, v4 = ({**base, "chip": name, "topology": {"shape": shape}} for name, shape in (("tpu-v5e", [4, 4]), ("tpu-v4", [4, 4, 1])))
+    for given, faster in ((v5e, True), (v4, False)):
+        bf16, int8 = (run({**given, "layout": {"ffn": "ws2d", "activations": dtype, "overlap": False}}) for dtype in ("bf16", "int8"))
+        assert (int8.breakdown_s["compute"] < 0.6 * bf16.breakdown_s["compute"]) is faster
+
+
+def test_the_verbs_work_on_plain_objects():
+    scenario = load({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64}})
+    axes = scenario.topology.graph["axes"]
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], axes)
+    timeline = simulate(program, scenario.topology, scenario.chip)
+    assert timeline.makespan == run(scenario).latency_s
+    assert torussim.estimate(program, scenario.topology, scenario.chip).axes_s > 0
+    assert np.isfinite(timeline.finish).all()
+
+
+@pytest.mark.parametrize("first", ["import torussim.run, torussim.estimate, torussim.bound", "from torussim.run import replay", "pass"])
+def test_a_verb_is_the_function_whatever_was_imported_before(first):
+    code = f"{first}\nimport torussim\nfor name in torussim.__all__: [callable(getattr(torussim, name)) or 1 / 0 for _ in 'ab']"
+    subprocess.run([sys.executable, "-c", code], check=True)

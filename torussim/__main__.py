@@ -1,0 +1,5 @@
+"""`python -m torussim`."""
+
+from torussim.cli import main
+
+main()
