@@ -35,7 +35,8 @@ def case(name: str) -> dict[str, float]:
     """Simulate one step several times in this process; return CPU seconds, events and peak memory."""
     from torussim.engine.simulate import simulate
     from torussim.scenario import load
-    from torussim.transformer import build, passes
+    from torussim.transformer import build
+    from torussim.workload import passes
 
     file, repeat, _ = CASES[name]
     scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])

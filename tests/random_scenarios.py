@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
 from random import Random
 from typing import Any
 
@@ -282,5 +281,5 @@ def compare(case: Scenario, wanted: dict[str, Any] | None = None) -> str:
             if text := difference(less, run(less), expected(less)):
                 case, found, shrunk = less, text, True
                 break
-    links = {edge: (link["bandwidth"], link["latency"]) for *edge, link in case.graph.edges(data=True)}
+    links = {edge: (link["bandwidth"], link["latency"]) for edge, link in case.graph.edges.items()}
     return f"{found}\n{case.program}\naxes {case.graph.graph['axes']}, starts {case.start}, repeat {case.repeat}\nlinks {links}"

@@ -13,7 +13,8 @@ from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.run import replay, run
 from torussim.scenario import load
-from torussim.transformer import build, passes
+from torussim.transformer import build
+from torussim.workload import passes
 
 SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("*.yaml"))
 KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory", "breakdown_s",

@@ -144,8 +144,11 @@ def _lists() -> dict[str, Callable[[], list[str]]]:
                 "slice            " + ", ".join(names())]
 
     def layouts() -> list[str]:
-        from torussim.layouts import LAYOUTS
-        return list(LAYOUTS)
+        from torussim.layouts import LAYOUTS, Layout, Sizes, table
+        size = Sizes({"x": 4, "y": 4, "z": 4}, 512, 8192, 64, 1, "batch")
+        made = {name: table(Layout(name), size) for name in LAYOUTS}
+        return [f"{name:16} residual {t['residual'].stored!s:12}  W_in {' -> '.join(str(s) for s in t['w_in'].stations)}"
+                for name, t in made.items()]
 
     def collectives() -> list[str]:
         from torussim.collectives.lower import ALGORITHMS

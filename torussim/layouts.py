@@ -148,15 +148,17 @@ def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
     return {"residual": f"{cut('B', gathered)} L {cut('E', rest)}",
             "w_in": path("E", "x", "F", "yz"), "hidden": f"{cut('B', gathered)} L {cut('F', rest)}",
             "w_out": path("F", "yz", "E", "x"), "w_q": path("E", "x", "H", "yz"), "w_k": path("E", "x", "K", kv),
-            "w_o": path("H", "yz", "E", "x"), **attention(s, made=f"{cut('B', gathered)} L {cut('H', rest)}")}
+            "w_o": path("H", "yz", "E", "x"),
+            **attention(s, made=f"{cut('B', gathered)} L {cut('H', rest)}", batched=gathered)}
 
 
-def attention(s: Sizes, made: str, whole: bool = False) -> dict[str, object]:
+def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> dict[str, object]:
     """Return the paths of q and kv: from `made` to heads or batch over as many chips as divide (paper, 3.3).
 
-    `whole`: K and V are made like Q (multihead) and travel like it.
+    `batched`: axes that cut the batch already; `whole`: K and V are made like Q (multihead) and travel like it.
     """
-    batch = fitting(s.batch, LOGICAL, s.lengths) if s.attention == "batch" else ()
+    more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
+    batch = (*batched, *more) if s.attention == "batch" else ()
     heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
     kv = fitting(s.kv_heads, heads, s.lengths)
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]

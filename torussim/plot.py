@@ -1,28 +1,30 @@
 """Timelines as matplotlib figures: what each chip computes, sends and waits for.
 
-Draws from a Timeline alone; never shows and never saves by itself. Everything is laid out in pixels of a picture 1200 wide,
-so that text can be measured before it is placed and no two texts meet; only then is it drawn, x in the unit of the time axis.
+Draws from a Timeline alone, and shows nothing; only `save` writes. Everything is laid out in pixels of a picture 1200 wide,
+where text can be measured before it is placed, so that no two texts meet; then it is drawn, with the time axis behind it.
 An area is a length of time: what is lower than its lane takes that share of the time. matplotlib is imported when it is
-needed, and never pyplot.
+needed, and never pyplot, which takes half a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from torussim import analysis
 from torussim.errors import TorusSimError
 from torussim.program import KINDS, Collective, Operation
-from torussim.timeline import Array, Timeline
+from torussim.timeline import Array, Sent, Timeline
 from torussim.units import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 # Colours of Okabe and Ito, which all readers can tell apart; a collective has a hatch as well, compute is dark and plain.
 COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#DEDEDE", "#222222", "#666666"
@@ -32,6 +34,8 @@ KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----"), str
 LEFT, WIDTH, RIGHT = 92, 1044, 64  # pixels; 100 to the inch
 ROW, COMPUTE_HEIGHT, COLLECTIVE_HEIGHT, HALF = 16, 36, 24, 13
 MAX_ROWS = 12  # of labels beside a lane
+CLOSE = 4  # pixels
+MAX_CHIPS = 100  # more are higher than a picture can be
 SMALL, NORMAL = 8.5, 9.5  # points
 
 
@@ -48,6 +52,8 @@ def timeline_figure(timeline: Timeline, *, chips: Sequence[int] | None = None, f
     for what, index, count in [("chip", c, len(timeline.chips)) for c in chips] + [("run", first, max(1, len(timeline.runs)))]:
         if not 0 <= index < count:
             raise TorusSimError(f"there is no {what} {index}: give one from 0 to {count - 1}")
+    if len(chips) > MAX_CHIPS:
+        raise TorusSimError(f"{len(chips)} chips are too many for one picture: give at most {MAX_CHIPS}")
     view = _view(timeline, chips, range(first, min(first + max(runs, 1), len(timeline.runs))))
     canvas = _Canvas()
     y = 0.0
@@ -104,15 +110,21 @@ class _View:
         s = self.timeline.segments[segment]
         return float(s.start[:, chip].min(initial=np.inf)) + offset, float(s.end[:, chip].max(initial=-np.inf)) + offset
 
-    def narrow(self, run: int) -> bool:
-        """Return whether a block is too narrow to show its operations."""
-        segment = self.timeline.segments[self.timeline.runs[run][0]]
-        wide = [(end - start) * self.scale for (_, r), (start, end) in self.extents.items() if r == run]
-        return len(self.runs) > 1 and segment.section == "block" and max(wide) < min(400, 14 * len(segment.operations))
+    def section(self, run: int) -> str:
+        return self.timeline.segments[self.timeline.runs[run][0]].section
+
+    def columns(self) -> list[int]:
+        """Return the blocks among the runs, if there are some and they are too narrow to show their operations."""
+        blocks = {run: len(self.timeline.segments[self.timeline.runs[run][0]].operations)
+                  for run in self.runs if self.section(run) == "block"}
+        wide = [end - start for (_, run), (start, end) in self.extents.items() if run in blocks]
+        if len(blocks) < 2 or np.mean(wide) * self.scale >= min(400, 14 * max(blocks.values())):
+            return []
+        return list(blocks)
 
     def what(self) -> str:
         """Return what is shown, in words."""
-        sections = [self.timeline.segments[segment].section for segment, _ in self.timeline.runs]
+        sections = [self.section(run) for run in range(len(self.timeline.runs))]
         blocks = sections.count("block")
         if len(self.runs) == len(sections):
             return "the run"
@@ -164,12 +176,12 @@ class _Panel:
         view, self.timeline = self.view, self.view.timeline
         self.begin = view.extents[self.chip, view.runs.start][0]
         self.end = max(view.extents[self.chip, run][1] for run in view.runs)
-        self.columns = [run for run in view.runs if view.narrow(run)]
-        self.detailed = [run for run in view.runs if run not in set(self.columns)]
+        self.columns = view.columns()
+        self.detailed = [run for run in view.runs if not self.columns or view.section(run) != "block"]
         self.bars = [bar for run in self.detailed for bar in self.bars_of(run, True)]
         for step, run in ((-1, view.runs.start - 1), (1, view.runs.stop)):  # what reaches in from before and after
             while 0 <= run < len(self.timeline.runs):
-                reaching = [b for b in self.bars_of(run, False) if b.x1 > 0 and b.x0 < WIDTH and b.x1 > b.x0]
+                reaching = [b for b in self.bars_of(run, False) if b.x1 > 0.5 and b.x0 < WIDTH - 0.5 and b.x1 > b.x0]
                 self.bars += reaching
                 self.canvas.used |= {"others"} if reaching else set()
                 run = run + step if reaching else -1
@@ -177,7 +189,10 @@ class _Panel:
                       for o in self.timeline.segments[s].operations}
         self.collectives = [o for o in operations.values() if isinstance(o, Collective)]
         self.computes = len(self.collectives) < len(operations)
-        self.recorded = any(sent.chip == self.chip for sent in self.timeline.sent)
+        self.sent: dict[tuple[str, int], list[Sent]] = {}
+        for sent in self.timeline.sent:
+            if sent.chip == self.chip:
+                self.sent.setdefault((sent.axis, sent.sign), []).append(sent)
         self.edges = self.column_edges()
 
     def bars_of(self, run: int, own: bool) -> list[_Bar]:
@@ -238,7 +253,7 @@ class _Panel:
         """Draw brackets over the runs, if there are more than one."""
         if len(self.view.runs) < 2:
             return y
-        sections = [self.timeline.segments[s].section for s, _ in self.timeline.runs]
+        sections = [self.view.section(run) for run in range(self.view.runs.stop)]
         groups = [[run] for run in self.detailed] + ([self.columns] if self.columns else [])
         for group in groups:
             x0 = self.view.x(self.view.extents[self.chip, group[0]][0])
@@ -270,12 +285,17 @@ class _Panel:
                 canvas.box(x0, x1, y, y + height, EXPOSED, "////")
                 canvas.fit(x0, x1, y + height / 2, [f"exposed {show(b - a, 's')}", show(b - a, "s")], "white", back=EXPOSED)
             canvas.box(view.x(start), view.x(end), y, y + height, FIXED, layer=0)  # what no bar hides is a bare launch
+        crowded = [group for group in _crowds([bar for bar in bars if bar.own], lambda bar: (bar.x0 + bar.x1) / 2)
+                   if len(group) > 3 and group[-1].x1 - group[0].x0 > CLOSE]
         for bar in bars:
-            self.compute_bar(bar, y, height)
-        if self.columns:
-            shares = analysis.usage(self.timeline, self.chip, self.edges)
-            self.stack(y, height, [(shares.compute, COMPUTE, "", "compute"), (shares.overhead, FIXED, "", "overhead"),
-                                   (shares.exposed, EXPOSED, "////", "exposed")])
+            if not any(bar in group for group in crowded):
+                self.compute_bar(bar, y, height)
+        stacks = [np.array([min(bar.x0 for bar in group), max(bar.x1 for bar in group)]) / view.scale + view.since
+                  for group in crowded] + ([self.edges] if self.columns else [])
+        for edges in stacks:
+            shares = analysis.usage(self.timeline, self.chip, edges)
+            self.stack(y, height, edges, [(shares.compute, COMPUTE, "", "compute"), (shares.overhead, FIXED, "", "overhead"),
+                                          (shares.exposed, EXPOSED, "////", "exposed")])
         canvas.used |= {"compute", "fixed", "exposed"}
         return y + height + 5
 
@@ -322,7 +342,8 @@ class _Panel:
                     loose.append(bar)
         bottom = y + height * (max(rows.values(), default=0) + 1)
         if self.columns:
-            self.stack(y, bottom - y, [(self.open_share([kind]), KIND_COLOURS[kind], KIND_HATCHES[kind], kind) for kind in KINDS])
+            self.stack(y, bottom - y, self.edges, [
+                (self.open_share([kind]), KIND_COLOURS[kind], KIND_HATCHES[kind], kind) for kind in KINDS])
         return bottom + self.callouts(loose, bottom, 1) + 5
 
     def link_lane(self, axis: str, y: float) -> float:
@@ -334,7 +355,7 @@ class _Panel:
         for sign, top in ((1, y), (-1, y + HALF)):
             canvas.text(-8, top + HALF / 2, f"{axis} {'+' if sign > 0 else '−'}", size=SMALL, align="right")
             canvas.line(0, top + HALF, WIDTH, top + HALF, "#BBBBBB" if sign < 0 else "#DDDDDD", layer=1)
-            if not self.recorded:
+            if not self.sent:
                 continue
             sends = self.sends(axis, sign)
             for operation, spans in sends:
@@ -342,21 +363,20 @@ class _Panel:
                     self.messages(operation, spans[run], top)
             if self.columns:
                 all_sent = analysis.merged(_joined(spans[run] for _, spans in sends for run in self.columns))
-                self.stack(top, HALF, [(analysis.spread(all_sent, self.edges), FAINT, "", "")])
+                self.stack(top, HALF, self.edges, [(analysis.spread(all_sent, self.edges), FAINT, "", "")])
             used = analysis.merged(_joined(s for _, spans in sends for s in spans.values()))
             share = float((used[:, 1] - used[:, 0]).sum()) / (self.end - self.begin) if self.end > self.begin else 0.0
             canvas.text(WIDTH + 8, top + HALF / 2, _percent(share), size=SMALL, colour=FAINT)
-        canvas.used |= {"links", "messages"} if self.recorded else {"links"}
+        canvas.used |= {"links", "messages"} if self.sent else {"links"}
         return y + 2 * HALF + 5
 
     def sends(self, axis: str, sign: int) -> list[tuple[Collective, dict[int, Array]]]:
         """Return for each collective {run: (messages, 2) from when to when the chip sends on one of its links}."""
         runs = self.timeline.runs
         by_segment: dict[tuple[int, str], list[tuple[float, float]]] = {}
-        for sent in self.timeline.sent:
-            if (sent.chip, sent.axis, sent.sign) == (self.chip, axis, sign):
-                segment, offset = runs[sent.run]
-                by_segment.setdefault((segment, sent.operation), []).append((sent.start - offset, sent.end - offset))
+        for sent in self.sent.get((axis, sign), ()):
+            segment, offset = runs[sent.run]
+            by_segment.setdefault((segment, sent.operation), []).append((sent.start - offset, sent.end - offset))
         found = []
         for operation in self.collectives:
             once = {segment: np.array(spans) for (segment, name), spans in by_segment.items() if name == operation.name}
@@ -369,12 +389,12 @@ class _Panel:
         spans = np.array([(self.view.x(a), self.view.x(b)) for a, b in spans[np.argsort(spans[:, 0], kind="stable")]])
         cluster: list[tuple[float, float]] = []
         for x0, x1 in [*spans, (np.inf, np.inf)]:
-            wide = x1 - x0 > 4
+            wide = x1 - x0 > CLOSE
             if cluster and (wide or x0 - cluster[-1][1] > near):
                 a, b = cluster[0][0], cluster[-1][1]
                 share = sum(end - start for start, end in cluster) / (b - a) if b > a else 1.0
                 self.canvas.used |= {"clusters"} if share < 0.9 else set()
-                self.canvas.box(a, max(b, a + 1.5), y + 1 + (HALF - 2) * (1 - share), y + HALF - 1, colour, layer=2)
+                self.canvas.box(a, max(b, a + 1.5), y + HALF - 1 - max(2.0, (HALF - 2) * share), y + HALF - 1, colour, layer=2)
                 cluster = []
             if wide:
                 self.canvas.box(x0, x1 - 0.8, y + 1, y + HALF - 1, colour, layer=2)
@@ -387,17 +407,23 @@ class _Panel:
                         if isinstance(operation, Collective) and operation.kind in kinds)
         return analysis.spread(analysis.merged(spans), self.edges)
 
-    def stack(self, y: float, height: float, parts: Sequence[tuple[Array, str, str, str]]) -> None:
-        """Draw seconds of each column as shares of it, one part upon the other; equal columns run into one."""
-        widths = np.diff(self.edges)
+    def stack(self, y: float, height: float, edges: Array, parts: Sequence[tuple[Array, str, str, str]]) -> None:
+        """Draw seconds of each column as shares of it, one part upon the other; (seconds, colour, hatch, name) of each part.
+
+        Columns that look alike are drawn as one.
+        """
+        widths = np.diff(edges)
         seconds = np.stack([part[0] for part in parts])
         shares = seconds / np.maximum(np.maximum(widths, seconds.sum(axis=0)), 1e-300)
         tops = y + height * (1 - np.cumsum(shares, axis=0))
         bottoms = tops + height * shares
-        changes = np.flatnonzero(np.append(True, np.abs(np.diff(tops, axis=1)).max(axis=0) > 0.05))
+        changes = [0]
+        for i in range(1, len(widths)):
+            if np.abs(tops[:, i] - tops[:, changes[-1]]).max() > 0.3:
+                changes.append(i)
         for row, (_, colour, hatch, name) in enumerate(parts):
             for i, until in zip(changes, [*changes[1:], len(widths)], strict=True):
-                x0, x1 = self.view.x(self.edges[i]), self.view.x(self.edges[until])
+                x0, x1 = self.view.x(edges[i]), self.view.x(edges[until])
                 top, bottom = tops[row, i], bottoms[row, i]
                 if bottom - top > 0.05:
                     self.canvas.box(x0, x1, min(top, bottom - 1), bottom, colour, hatch)
@@ -405,7 +431,7 @@ class _Panel:
             middle, high = (tops[row].mean() + bottoms[row].mean()) / 2, (bottoms[row] - tops[row]).min()
             if name and high >= 12:
                 dark = colour in (COMPUTE, FIXED, EXPOSED)
-                self.canvas.fit(self.view.x(self.edges[0]), self.view.x(self.edges[-1]), middle, [f"{name} {_percent(mean)}"],
+                self.canvas.fit(self.view.x(edges[0]), self.view.x(edges[-1]), middle, [f"{name} {_percent(mean)}"],
                                 "white" if dark else INK, back=colour if dark else _tint(colour, 0.3))
             if name in KINDS and shares[row].any():
                 self.canvas.used.add(name)
@@ -442,7 +468,7 @@ class _Panel:
 
     def callouts(self, bars: Sequence[_Bar], y: float, sign: int) -> float:
         """Write the names of bars above (sign -1) or below the lane with a line to each; return the height taken."""
-        items = [((max(bar.drawn[0], 0.0) + min(bar.drawn[1], WIDTH)) / 2, bar.operation.name) for bar in bars]
+        items = _gathered([((max(bar.drawn[0], 0.0) + min(bar.drawn[1], WIDTH)) / 2, bar.operation.name) for bar in bars])
         places = _flags([(x, self.canvas.measure(name, NORMAL)) for x, name in items])
         self.canvas.unnamed += [name for (_, name), place in zip(items, places, strict=True) if place is None]
         height = ROW * max((place[0] + 1 for place in places if place), default=0) + (4 if any(places) else 0)
@@ -478,6 +504,26 @@ def _tint(colour: str, strength: float) -> str:
     """Return a colour mixed with white."""
     parts = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(255 - strength * (255 - part)):02X}" for part in parts)
+
+
+def _crowds(items: Iterable[T], x: Callable[[T], float]) -> list[list[T]]:
+    """Return the items in the order of their places, those together that lie closer than can be told apart."""
+    groups: list[list[T]] = []
+    for item in sorted(items, key=x):
+        if groups and x(item) - x(groups[-1][-1]) < CLOSE:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
+
+
+def _gathered(items: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Return (x, name) with one name in place of each crowd of more than three."""
+    found = []
+    for group in _crowds(items, lambda item: item[0]):
+        names = f"{group[0][1]} to {group[-1][1]}, {len(group)} operations"
+        found += group if len(group) <= 3 else [(group[len(group) // 2][0], names)]
+    return found
 
 
 def _flags(items: Sequence[tuple[float, float]]) -> list[tuple[int, int] | None]:
@@ -549,6 +595,7 @@ class _Canvas:
             layer: int = 1) -> None:
         x0, x1 = max(x0, 0.0), min(x1, WIDTH)
         if x1 > x0:
+            line = line if x1 - x0 > CLOSE else 0.0  # a white edge would leave nothing of a thin bar
             self.boxes.setdefault((layer, colour, hatch, line), []).append((x0, x1, y0, y1))
 
     def collective(self, x0: float, x1: float, y0: float, y1: float, kind: Any, own: bool) -> None:
@@ -607,18 +654,19 @@ class _Canvas:
         if "clusters" in self.used:
             found.append("Messages too short to be told apart are drawn as one, as low as their share of the time.")
         if "others" in self.used:
-            found.append("Grey: blocks before and after those shown.")
+            found.append("Grey: what runs before and after.")
         if "waits within" in self.used:
             found.append("A matmul that waits within its loop is as low as the share of its time that it computes.")
         if self.unnamed:
             found.append("Too close together to be named: " + ", ".join(dict.fromkeys(self.unnamed)) + ".")
-        return [line for note in found for line in self.wrapped(note)]
+        return [line for note in found for line in self.wrapped(note, SMALL)]
 
-    def wrapped(self, text: str) -> list[str]:
-        lines = [""]
-        for word in text.split(" "):
+    def wrapped(self, text: str, size: float, bold: bool = False) -> list[str]:
+        """Return the lines of a text that is as wide as the picture; none if it is empty."""
+        lines = [""] if text else []
+        for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
-            if self.measure(longer, SMALL) <= LEFT + WIDTH + RIGHT - 24:
+            if self.measure(longer, size, bold) <= LEFT + WIDTH + RIGHT - 24 or not lines[-1]:
                 lines[-1] = longer
             else:
                 lines.append(word)
@@ -630,13 +678,13 @@ class _Canvas:
 
         legend, rows = self.legend()
         notes = self.notes()
-        above, y = 20.0 * rows + 22, 10.0
-        above += (26 if title else 0) + (20 if subtitle else 0)
-        if title:
-            self.text(-LEFT + 12, y + 13 - above, title, size=13.5, bold=True)
+        titles, subtitles = self.wrapped(title, 13.5, True), self.wrapped(subtitle, 10.5)
+        above, y = 20.0 * rows + 22 + 26 * len(titles) + 20 * len(subtitles), 10.0
+        for line in titles:
+            self.text(-LEFT + 12, y + 13 - above, line, size=13.5, bold=True)
             y += 26
-        if subtitle:
-            self.text(-LEFT + 12, y + 10 - above, subtitle, size=10.5, colour=FAINT)
+        for line in subtitles:
+            self.text(-LEFT + 12, y + 10 - above, line, size=10.5, colour=FAINT)
             y += 20
         for x, row, name, colour, hatch in legend:
             top = y + 4 + 20 * row - above

@@ -15,11 +15,13 @@ from torussim.bound import bound, operation_seconds
 from torussim.collectives.lower import algorithm_of
 from torussim.engine.simulate import simulate
 from torussim.estimate import charges, estimate
+from torussim.memory import Memory, memory
 from torussim.program import Collective, Program
 from torussim.result import Result
 from torussim.scenario import Scenario, load
 from torussim.timeline import Timeline
-from torussim.transformer import Forward, Memory, build, memory, passes
+from torussim.transformer import build
+from torussim.workload import Forward, passes
 
 Progress = Callable[[int, int], None]
 

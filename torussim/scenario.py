@@ -20,7 +20,8 @@ from torussim.models import Model
 from torussim.program import Collective, Compute, Operation, Program, mistakes as program_mistakes
 from torussim.sourced import quote
 from torussim.topology.grid import Grid, grid
-from torussim.transformer import Forward, Workload, build, passes
+from torussim.transformer import build
+from torussim.workload import Forward, Workload, passes
 
 if TYPE_CHECKING:
     import networkx as nx

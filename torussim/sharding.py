@@ -95,13 +95,13 @@ class Sharding:
         return prod(self.local(sizes, lengths).values())
 
 
-def divide(size: int, axes: Iterable[str], lengths: Mapping[str, int], what: str) -> int:
-    """Return size / (number of chips on these axes); raise ShardingError if that is no whole number."""
+def divide(size: int, axes: Iterable[str], lengths: Mapping[str, int], what: str,
+           do: str = "choose a size that does, or fewer axes") -> int:
+    """Return size / (number of chips on these axes); raise ShardingError, saying what to do, if that is no whole number."""
     axes = tuple(axes)
     chips = prod(lengths[a] for a in axes)
     if size % chips:
-        raise ShardingError(f"{what}: {size} does not divide by {chips} (the chips of {''.join(axes)}): choose a size "
-                            f"that does, or fewer axes")
+        raise ShardingError(f"{what}: {size} does not divide by {chips} (the chips of {''.join(axes)}): {do}")
     return size // chips
 
 
@@ -156,7 +156,8 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
             local[had[axis]] *= lengths[axis]
 
     found = []
-    cut(sliced)
+    late = [a for a in sliced if local[wanted[a]] % lengths[a]]  # divides only once something is gathered
+    cut(a for a in sliced if a not in late)
     if scattered:
         found.append(Step("reduce_scatter", scattered, prod(local.values()), tuple(wanted[a] for a in scattered)))
         cut(scattered)
@@ -169,6 +170,7 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
     if gathered:
         join(gathered)
         found.append(Step("all_gather", gathered, prod(local.values()), tuple(had[a] for a in gathered)))
+    cut(late)
     return found
 
 

@@ -13,71 +13,14 @@ from typing import cast
 
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError
-from torussim.layouts import Layout, Path, Sizes, Table, default_mesh, lengths_of, table
+from torussim.layouts import Layout, Sizes, Table, default_mesh, lengths_of, table
 from torussim.models import Model
 from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.sharding import Sharding, Step, divide, product, steps
+from torussim.workload import Forward
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 LOGIT_BYTES = NORM_BYTES = 4  # f32
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is asked of the model; tokens and sequences. `cache_share` is the share of HBM for longest_context."""
-
-    phase: str  # "prefill", "decode" or "generate"
-    batch: int
-    context: int
-    tokens: int = 1
-    cached: int = 0
-    chunk: int | None = None
-    cache_share: float = 0.30
-
-
-@dataclass(frozen=True)
-class Forward:
-    """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`."""
-
-    phase: str  # "prefill" or "decode"
-    batch: int
-    length: int
-    attended: int
-
-
-def passes(workload: Workload) -> list[Forward]:
-    """Return the passes of a workload, in order.
-
-    Prefill attends to what is cached and to its whole chunk (masked products are computed all the same); decode step i
-    reads context + i tokens.
-    """
-    found = []
-    if workload.phase in ("prefill", "generate"):
-        chunk, done = workload.chunk or workload.context, 0
-        while done < workload.context:
-            length = min(chunk, workload.context - done)
-            done += length
-            found.append(Forward("prefill", workload.batch, length, workload.cached + done))
-    if workload.phase in ("decode", "generate"):
-        read = workload.context + (workload.cached if workload.phase == "generate" else 0)
-        found += [Forward("decode", workload.batch, 1, read + i) for i in range(workload.tokens)]
-    return found
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one chip; `longest_context` in tokens: what `cache_share` of HBM holds of each sequence's K and V."""
-
-    weights: float
-    kv_cache: float
-    activations: float
-    capacity: float
-    longest_context: int
-
-    @property
-    def fits(self) -> bool:
-        """Whether all of it fits in HBM."""
-        return self.weights + self.kv_cache + self.activations <= self.capacity
 
 
 @dataclass(frozen=True)
@@ -91,7 +34,9 @@ class _Value:
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Builds the operations of one pass; `peak` is then the most that any of them reads and writes of activations."""
+
     model: Model
     layout: Layout
     forward: Forward
@@ -117,6 +62,7 @@ class _Builder:
     # -- sizes ----------------------------------------------------------------------------------------------------------
 
     def tokens(self, **dims: int) -> dict[str, int]:
+        """Return the sizes of a tensor with B, L and these dimensions."""
         return {"B": self.forward.batch, "L": self.forward.length, **dims}
 
     @property
@@ -135,6 +81,7 @@ class _Builder:
     # -- operations -----------------------------------------------------------------------------------------------------
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
+        """Return a name that no operation of this list has yet."""
         taken = {o.name for o in self.operations}
         for candidate in (wish, f"{wish}_{''.join(axes)}"):
             if candidate not in taken:
@@ -287,7 +234,8 @@ class _Builder:
             made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
             targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
             moved, added = self.travel("", made_values, targets)
-            self.scatter(name, added, "E", made[tensors[0]][1])
+            if tensors[0] not in ("k", "v") or self.table.loop is None:  # the code loops the big matmuls only
+                self.scatter(name, added, "E", made[tensors[0]][1])
             results.update(zip(tensors, moved))
         return results
 
@@ -302,13 +250,18 @@ class _Builder:
                               f"{str(weight)!r}")
         value, arrived = fits[-1]
         if tensors[0] in ("k", "v"):
-            keep = [a for a in self.table["kv"].stored.axes("B") if a not in value.sharding.used and a not in weight.used]
+            rows, keep = value.sharding.local(value.sizes, self.lengths)["B"], []
+            for axis in self.table["kv"].stored.axes("B"):
+                if axis not in value.sharding.used and axis not in weight.used and rows % self.lengths[axis] == 0:
+                    keep.append(axis)
+                    rows //= self.lengths[axis]
             dims = tuple((d, axes + tuple(keep) if d == "B" else axes) for d, axes in value.sharding.dims)
             value = _Value(value.name, Sharding(dims), value.sizes, value.bytes)
             arrived = None
         return value, arrived
 
     def first_target(self, tensor: str, made: Sharding) -> Sharding:
+        """Return the sharding that a projection's result should be brought to at once."""
         path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
         if path is None:  # hidden without an entry: partial sums are scattered over what was made
             return Sharding(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
@@ -321,7 +274,8 @@ class _Builder:
             (q,), _ = self.travel("", [q], [target])
         for target in self.table["kv"].stations[1:]:
             (k, v), _ = self.travel("", [k, v], [target, target])
-        heads = divide(self.heads, q.sharding.axes("H"), self.lengths, f"heads of {str(q.sharding)!r}")
+        heads = divide(self.heads, q.sharding.axes("H"), self.lengths, f"heads of {str(q.sharding)!r}",
+                       "give the model padded_heads for so many chips, or choose attention: batch")
         if not set(k.sharding.axes("K")) <= set(q.sharding.axes("H")):
             raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H")
         divide(self.kv_heads, k.sharding.axes("K"), self.lengths, f"KV heads of {str(k.sharding)!r}")
@@ -374,6 +328,7 @@ class _Builder:
         return tuple(self.operations)
 
     def activated(self, hidden: _Value) -> _Value:
+        """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
         return _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
 
     def embed(self) -> tuple[Operation, ...]:
@@ -414,33 +369,5 @@ def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int
 
     Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh.
     """
-    builder = _Builder(model, layout, forward, axes)
+    builder = Builder(model, layout, forward, axes)
     return Program(block=builder.layer(), layers=model.layers, prologue=builder.embed(), epilogue=builder.unembed())
-
-
-def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
-           phase: str | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it."""
-    forward = [f for f in passes(workload) if phase in (None, f.phase)][-1]
-    builder = _Builder(model, layout, forward, axes)
-    m, t, n = model, builder.table, builder.lengths
-    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
-              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
-              "w_v": ("K", builder.kv_heads * m.d_head)}
-    layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
-    table_ = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    builder.layer()
-    kv = t["kv"].used
-    rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
-    mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
-    heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
-    a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
-    tokens = workload.cached + workload.context + (workload.tokens if workload.phase != "prefill" else 0)
-    residual = t["residual"].stored.elements({"B": workload.batch, "L": forward.length, "E": m.d_model}, n) * SUM_BYTES
-    return Memory((layer * m.layers + table_) * builder.wide, a_token * tokens, builder.peak + residual, hbm_bytes,
-                  int(workload.cache_share * hbm_bytes / a_token))
-
-
-__all__ = ["Forward", "Kind", "Memory", "Path", "Workload", "build", "memory", "passes"]

@@ -1,0 +1,54 @@
+"""What one chip must hold, and how long the sequences can get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torussim.chips import DTYPE_BYTES
+from torussim.layouts import Layout
+from torussim.models import Model
+from torussim.sharding import divide
+from torussim.transformer import SUM_BYTES, Builder
+from torussim.workload import Workload, passes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one chip; `longest_context` in tokens: what `cache_share` of HBM holds of each sequence's K and V."""
+
+    weights: float
+    kv_cache: float
+    activations: float
+    capacity: float
+    longest_context: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether all of it fits in HBM."""
+        return self.weights + self.kv_cache + self.activations <= self.capacity
+
+
+def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
+           phase: str | None = None) -> Memory:
+    """Return what one chip must hold at the end of a workload, or of one phase of it."""
+    forward = [f for f in passes(workload) if phase in (None, f.phase)][-1]
+    builder = Builder(model, layout, forward, axes)
+    m, t, n = model, builder.table, builder.lengths
+    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
+              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
+              "w_v": ("K", builder.kv_heads * m.d_head)}
+    layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
+    table_ = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
+    builder.layer()
+    kv = t["kv"].used
+    rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
+    mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
+    read = -(-mine * builder.kv_heads // builder.heads)
+    # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
+    heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
+    a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
+    tokens = workload.cached + workload.context + (workload.tokens if workload.phase != "prefill" else 0)
+    residual = t["residual"].stored.elements({"B": workload.batch, "L": forward.length, "E": m.d_model}, n) * SUM_BYTES
+    return Memory((layer * m.layers + table_) * builder.wide, a_token * tokens, builder.peak + residual, hbm_bytes,
+                  int(workload.cache_share * hbm_bytes / a_token))
