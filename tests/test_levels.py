@@ -35,8 +35,8 @@ units
 errors
 """.split("\n")
 ORDER = [line.split() for line in LEVELS if line]
-INSIDE = {"engine": ["simulate", "recurrence", "plan"], "topology": ["builders", "links", "grid", "check", "slices"]}
-DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot"}, "click": {"cli"}, "pydantic": {"schema"}, "ruamel": {"files"}}
+INSIDE = {"plot": ["timeline", "panel", "canvas", "view", "labels"], "engine": ["simulate", "recurrence", "plan"], "topology": ["builders", "links", "grid", "check", "slices"]}
+DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "pydantic": {"schema"}, "ruamel": {"files"}}
 
 
 def modules():

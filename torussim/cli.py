@@ -221,19 +221,14 @@ def _umask() -> int:
 
 def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
     """Draw the timeline of a result's last pass."""
-    import io
-
     from torussim.analysis import chosen_chips
-    from torussim.plot import timeline_figure
+    from torussim.plot import encode, timeline_figure
     from torussim.run import replay
 
     chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
     timeline = replay(scenario, chosen)
     figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=_subtitle(result))
-    buffer, kind = io.BytesIO(), path.suffix[1:]
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    figure.savefig(buffer, format=kind, metadata=undated)
-    _write(path, buffer.getvalue())
+    _write(path, encode(figure, path.suffix[1:]))
 
 
 def _subtitle(result: Result) -> str:

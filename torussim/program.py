@@ -113,6 +113,10 @@ class Program:
 
 def check_program(program: Program, axes: tuple[str, ...]) -> None:
     """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes."""
+    names = [o.name for o in program.operations()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists")
     for operations, _ in program.sections():
         for _, reason, _ in mistakes(operations, axes):
             raise ProgramError(reason)

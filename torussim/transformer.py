@@ -170,19 +170,19 @@ class Builder:
         needed = self.input_of(value.sharding, self.table["w_in"].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
             if norm and stations[-1][0].sharding == norm.stored:
-                self.norm(norm.stored)
+                self.norm(label, norm.stored)
             moved, added = self.travel(label, [stations[-1][0]], [target])
             stations.append((moved[0], added[-1] if added else None))
         if norm and stations[-1][0].sharding == norm.stored:
-            self.norm(norm.stored)
+            self.norm(label, norm.stored)
         return stations
 
-    def norm(self, sharding: Sharding) -> None:
+    def norm(self, label: str, sharding: Sharding) -> None:
         """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
         axes = self.axes(sharding.axes("E"))
         local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
         if axes:
-            self.operations.append(Collective(self.name("norm"), "all_reduce", axes, local["B"] * local["L"] * NORM_BYTES))
+            self.operations.append(Collective(f"norm_{label}", "all_reduce", axes, local["B"] * local["L"] * NORM_BYTES))
 
     def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
         """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""

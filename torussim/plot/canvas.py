@@ -1,0 +1,206 @@
+"""What is to be drawn, in pixels, and the figure made of it: the door to matplotlib.
+
+matplotlib is imported when it is needed, and never pyplot, which takes half a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torussim.errors import TorusSimError
+from torussim.plot.labels import CLOSE, LEFT, RIGHT, WIDTH, short
+from torussim.plot.view import View
+from torussim.program import KINDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+# Colours of Okabe and Ito, which all readers can tell apart; a collective has a hatch as well, compute is dark and plain.
+COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#DEDEDE", "#222222", "#666666"
+KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442"), strict=True))
+KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----"), strict=True))
+
+SMALL, NORMAL = 8.5, 9.5  # points
+
+
+@dataclass
+class Canvas:
+    """What is to be drawn, in pixels, y downwards; `used`: what the legend has to explain."""
+
+    boxes: dict[tuple[int, str, str, float], list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    lines: dict[tuple[int, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    widths: dict[tuple[str, float, bool], float] = field(default_factory=dict)
+
+    def box(self, x0: float, x1: float, y0: float, y1: float, colour: str, hatch: str = "", *, line: float = 0.0,
+            layer: int = 1) -> None:
+        """Add a rectangle, cut to the picture's width."""
+        x0, x1 = max(x0, 0.0), min(x1, WIDTH)
+        if x1 > x0:
+            line = line if x1 - x0 > CLOSE else 0.0  # a white edge would leave nothing of a thin bar
+            self.boxes.setdefault((layer, colour, hatch, line), []).append((x0, x1, y0, y1))
+
+    def collective(self, x0: float, x1: float, y0: float, y1: float, kind: Any, own: bool) -> None:
+        """Add a collective's bar, in its kind's colour and hatch."""
+        if own:
+            self.used.add(kind)
+        self.box(x0, x1, y0, y1, KIND_COLOURS[kind] if own else OTHER, KIND_HATCHES[kind], line=0.6)
+
+    def line(self, x0: float, y0: float, x1: float, y1: float, colour: str, *, layer: int = 3) -> None:
+        """Add a thin line."""
+        self.lines.setdefault((layer, colour), []).append((x0, y0, x1, y1))
+
+    def text(self, x: float, y: float, text: str, *, size: float = NORMAL, colour: str = INK, bold: bool = False,
+             align: str = "left", back: str = "") -> None:
+        """Add a text; `back`: the colour of a box behind it."""
+        self.texts.append({"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "ha": align, "back": back,
+                           "fontweight": "bold" if bold else "normal"})
+
+    def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "") -> bool:
+        """Write the first of `choices` that fits between x0 and x1; return whether one did."""
+        x0, x1 = max(x0, 0.0), min(x1, WIDTH)
+        for text in choices:
+            if self.measure(text, NORMAL) + 6 <= x1 - x0:
+                self.text((x0 + x1) / 2, y, text, colour=colour, align="center", back=back)
+                return True
+        return False
+
+    def measure(self, text: str, size: float, bold: bool = False) -> float:
+        """Return the width of a text in pixels."""
+        from matplotlib.backends.backend_agg import RendererAgg
+        from matplotlib.font_manager import FontProperties
+
+        key = (text, size, bold)
+        if key not in self.widths:
+            font = FontProperties(size=size, weight="bold" if bold else "normal")
+            renderer: Any = RendererAgg(8, 8, 100)  # type: ignore[no-untyped-call, unused-ignore]
+            self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
+        return self.widths[key]
+
+    def legend(self) -> tuple[list[tuple[float, int, str, str, str]], int]:
+        """Return (x, row, name, colour, hatch) of what the legend explains, and the number of its rows."""
+        items = [("compute", COMPUTE, ""), ("overhead", FIXED, ""), ("exposed: compute waits for communication", EXPOSED, "////")]
+        items = items if "compute" in self.used else []
+        items += [(kind, KIND_COLOURS[kind], KIND_HATCHES[kind]) for kind in KINDS if kind in self.used]
+        placed, x, row = [], -LEFT + 12.0, 0
+        for name, colour, hatch in items:
+            width = self.measure(name, NORMAL) + 52
+            if x + width > WIDTH + RIGHT:
+                x, row = -LEFT + 12.0, row + 1
+            placed.append((x, row, name, colour, hatch))
+            x += width
+        return placed, row + 1 if placed else 0
+
+    def notes(self) -> list[str]:
+        """Return the notes at the foot, a line each: what of the picture's language was used."""
+        found = []
+        if "links" in self.used:
+            sent = "; dark: the chip sends, at the right the share of the time" if "messages" in self.used else ""
+            found.append(f"Link lanes: + link above, − link below; light: a collective is under way on the axis{sent}.")
+        if "clusters" in self.used:
+            found.append("Messages too short to be told apart are drawn as one, as low as their share of the time.")
+        if "others" in self.used:
+            found.append("Grey: what runs before and after.")
+        if "waits within" in self.used:
+            found.append("A matmul that waits within its loop is as low as the share of its time that it computes.")
+        if self.unnamed:
+            found.append("Too close together to be named: " + ", ".join(dict.fromkeys(self.unnamed)) + ".")
+        return [line for note in found for line in self.wrapped(note, SMALL)]
+
+    def wrapped(self, text: str, size: float, bold: bool = False) -> list[str]:
+        """Return the lines of a text that is as wide as the picture; none if it is empty."""
+        lines = [""] if text else []
+        for word in (short(word, 64) for word in text.split()):
+            longer = f"{lines[-1]} {word}".strip()
+            if self.measure(longer, size, bold) <= LEFT + WIDTH + RIGHT - 24 or not lines[-1]:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        return lines
+
+    def figure(self, height: float, view: View, title: str, subtitle: str) -> Figure:
+        """Return the figure: title and legend, panels of this height, the time axis and the notes."""
+        from matplotlib.figure import Figure
+
+        legend, rows = self.legend()
+        notes = self.notes()
+        titles, subtitles = self.wrapped(title, 13.5, True), self.wrapped(subtitle, 10.5)
+        above, y = 20.0 * rows + 22 + 26 * len(titles) + 20 * len(subtitles), 10.0
+        for line in titles:
+            self.text(-LEFT + 12, y + 13 - above, line, size=13.5, bold=True)
+            y += 26
+        for line in subtitles:
+            self.text(-LEFT + 12, y + 10 - above, line, size=10.5, colour=FAINT)
+            y += 20
+        for x, row, name, colour, hatch in legend:
+            top = y + 4 + 20 * row - above
+            self.boxes.setdefault((1, colour, hatch, 0.0), []).append((x, x + 26, top, top + 13))
+            self.text(x + 32, top + 6.5, name)
+        for i, note in enumerate(notes):
+            self.text(-LEFT + 12, height + 56 + 15 * i, note, size=SMALL, colour=FAINT)
+        below = 50.0 + (15 * len(notes) + 6 if notes else 0)
+
+        total_width, total_height = LEFT + WIDTH + RIGHT, above + height + below
+        figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
+        place = (LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)
+        self.time_axis(figure.add_axes(place), view)
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above))
+        axes.set_axis_off()
+        self.paint(axes)
+        return figure
+
+    def time_axis(self, axes: Any, view: View) -> None:
+        """Draw the axis in the largest unit that the window reaches."""
+        length = view.until - view.since
+        unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if length >= u), (1e-9, "ns"))
+        axes.set(xlim=(0, length / unit), yticks=[])
+        axes.set_xlabel(f"time from the start of {view.what()} ({name})", fontsize=NORMAL, color=INK)
+        axes.tick_params(labelsize=NORMAL, color=FAINT, labelcolor=INK)
+        axes.grid(axis="x", color="#EEEEEE", linewidth=1)
+        axes.set_axisbelow(True)
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        axes.spines["bottom"].set_color(FAINT)
+
+    def paint(self, axes: Any) -> None:
+        """Draw everything that was added, a collection for each look."""
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        for (layer, colour, hatch, line), boxes in self.boxes.items():
+            corners = [((a, c), (b, c), (b, d), (a, d)) for a, b, c, d in boxes]
+            axes.add_collection(PolyCollection(corners, facecolor=colour, edgecolor="white", linewidth=line, hatch=hatch,
+                                               zorder=layer), autolim=False)
+        for (layer, colour), lines in self.lines.items():
+            ends = [((a, b), (c, d)) for a, b, c, d in lines]
+            axes.add_collection(LineCollection(ends, colors=colour, linewidths=0.7, zorder=layer), autolim=False)
+        for given in self.texts:
+            text = dict(given)
+            back = text.pop("back")
+            if back:
+                text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
+            axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+
+
+def encode(figure: Figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a "png", "svg" or "pdf" file, without dates: equal figures give equal bytes."""
+    import io
+
+    import matplotlib
+
+    dates: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    if kind not in dates:
+        raise TorusSimError(f"no picture can be made as {kind!r}: give png, svg or pdf")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "torussim"}):
+        figure.savefig(buffer, format=kind, metadata=dates[kind])
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as png, svg or pdf, as the path ends."""
+    Path(path).write_bytes(encode(figure, Path(path).suffix.lower().removeprefix(".")))

@@ -1,0 +1,73 @@
+"""What a picture shows: which runs of a timeline, and the window of time that all its panels share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from torussim.plot.labels import WIDTH
+from torussim.timeline import Timeline
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What all panels share: the window in seconds, and pixels a second."""
+
+    timeline: Timeline
+    runs: range
+    extents: dict[tuple[int, int], tuple[float, float]]  # (chip, run): when it begins and ends there
+    since: float
+    until: float
+    lengths: tuple[int, ...]  # of the axes
+
+    @property
+    def scale(self) -> float:
+        """Pixels a second."""
+        return WIDTH / (self.until - self.since)
+
+    def x(self, seconds: float) -> float:
+        """Return the pixel of a time."""
+        return (seconds - self.since) * self.scale
+
+    def extent(self, chip: int, run: int) -> tuple[float, float]:
+        """Return when a chip begins and ends one run."""
+        segment, offset = self.timeline.runs[run]
+        s = self.timeline.segments[segment]
+        return float(s.start[:, chip].min(initial=np.inf)) + offset, float(s.end[:, chip].max(initial=-np.inf)) + offset
+
+    def section(self, run: int) -> str:
+        """Return the section that a run is of."""
+        return self.timeline.segments[self.timeline.runs[run][0]].section
+
+    def columns(self) -> list[int]:
+        """Return the blocks among the runs, if there are some and they are too narrow to show their operations."""
+        blocks = {run: len(self.timeline.segments[self.timeline.runs[run][0]].operations)
+                  for run in self.runs if self.section(run) == "block"}
+        wide = [end - start for (_, run), (start, end) in self.extents.items() if run in blocks]
+        if len(blocks) < 2 or np.mean(wide) * self.scale >= min(400, 14 * max(blocks.values())):
+            return []
+        return list(blocks)
+
+    def what(self) -> str:
+        """Return what is shown, in words."""
+        sections = [self.section(run) for run in range(len(self.timeline.runs))]
+        blocks = sections.count("block")
+        if len(self.runs) == len(sections):
+            return "the run"
+        if len(self.runs) > 1:
+            return "what is shown"
+        run = self.runs.start
+        return f"block {sections[:run].count('block') + 1} of {blocks}" if sections[run] == "block" else f"the {sections[run]}"
+
+
+def window(timeline: Timeline, chips: Sequence[int], runs: range) -> View:
+    """Return the view of some chips over some runs."""
+    lengths = tuple((np.array(timeline.chips).max(axis=0) + 1).tolist()) if timeline.chips else ()
+    empty = View(timeline, runs, {}, 0.0, 1.0, lengths)
+    shown = range(runs.start, runs.start) if not chips else runs
+    extents = {(chip, run): empty.extent(chip, run) for chip in chips for run in shown}
+    since = min((start for start, _ in extents.values()), default=0.0)
+    until = max((end for _, end in extents.values()), default=0.0)
+    return View(timeline, shown, extents, since, until if until > since else since + 1e-9, lengths)
