@@ -65,6 +65,7 @@ class _Clock:
     chip: Chip
     fastest: bool = False
     last: float = 0.0
+    latest: float = 0.0  # when all of the lists so far is done
     unit: float = 0.0
     links: dict[tuple[str, int], float] = field(default_factory=dict)
     rates: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class _Clock:
             else:
                 ends[o.name] = self.unit = max(at, self.unit) + self.chip.op_overhead + compute_seconds(o, self.chip)
             self.last = ends[o.name]
+        self.latest = max([self.latest, *ends.values()])
 
     def collective(self, o: Collective, at: float, loop: Loop | None = None,
                    fed: Mapping[tuple[int, int], float] | None = None,
@@ -102,7 +104,7 @@ class _Clock:
         """Return when a collective that starts at `at` is done."""
         phases = phases_of(o, self.net, loop)
         done = dict[int, float]()
-        base = at + (self.chip.launch if phases else 0.0)
+        base = at + (self.chip.launch if any(self.net.length(a) > 1 for a in o.axes) else 0.0)
         for stretch in phases:
             begin = done.get(stretch.part, base)
             end = begin
@@ -170,6 +172,13 @@ def phases_of(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
     return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
 
 
+def goes_round(axis: str, net: Grid) -> bool:
+    """Return whether an axis, or the one ring through several (joined by +), closes."""
+    names = axis.split("+")
+    order, closed = ring_order([net.length(a) for a in names], [net.ring[net.axis(a)] for a in names])
+    return closed and len(order) > 2
+
+
 def pieces_of(o: Collective, matmul: Compute, loop: Loop, net: Grid,
               chip: Chip) -> list[tuple[tuple[int, int] | None, float]]:
     """Return the pieces of a looped matmul on a ring's chip, or a line's end: ((phase, step) or None, seconds)."""
@@ -178,15 +187,14 @@ def pieces_of(o: Collective, matmul: Compute, loop: Loop, net: Grid,
     share: dict[tuple[int, int], float] = {}
     phases = phases_of(o, net, loop)
     for stretch in phases:
-        on_line = any(not net.ring[net.axis(a)] for a in stretch.axis.split("+"))
-        for sends in stretch.sends[:1] if on_line else stretch.sends:
+        for sends in stretch.sends if goes_round(stretch.axis, net) else stretch.sends[:1]:
             for step, size in sends:
                 key = (stretch.index, step)
                 share[key] = share.get(key, 0.0) + size / o.bytes * chips
     keys = sorted(share)
     own: list[tuple[tuple[int, int] | None, float]] = [(None, shard)]
     merged = (loop.kind == "latency" and len(phases) == 1 and len(keys) * 2 == chips
-              and all(net.ring[net.axis(a)] for a in o.axes if net.length(a) > 1))
+              and all(goes_round(stretch.axis, net) for stretch in phases))
     if merged:
         share[keys[0] if gathers else keys[-1]] += 1.0
         own = []
@@ -209,11 +217,12 @@ def axes_seconds(program: Program, net: Grid, chip: Chip, *, fastest: bool = Fal
                 abs(a - b) <= 1e-13 * durations[-1] for a, b in zip(states[-1], states[-2])):
             later = durations[-1] * (program.layers - done - 1)
             clock.last += later
+            clock.latest += later
             clock.unit += later
             clock.links = {k: v + later for k, v in clock.links.items()}
             break
     clock.section(program.epilogue)
-    return clock.last
+    return clock.latest
 
 
 def with_loops(program: Program, net: Grid, chip: Chip) -> Program:
@@ -304,8 +313,7 @@ def charges(program: Program, net: Grid, chip: Chip) -> list[Charge]:
                 continue
             at_once: dict[int, set[tuple[str, int]]] = {}
             for stretch in phases:
-                line = not all(net.ring[net.axis(a)] for a in stretch.axis.split("+"))
-                for direction, sends in enumerate(stretch.sends[:1] if line else stretch.sends):
+                for direction, sends in enumerate(stretch.sends if goes_round(stretch.axis, net) else stretch.sends[:1]):
                     if sends:
                         at_once.setdefault(stretch.index, set()).add((stretch.axis, direction))
             links = max(len(used) for used in at_once.values())

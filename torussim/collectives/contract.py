@@ -139,6 +139,7 @@ class _Part:
             mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
             self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
         self.visited: set[str] = set()
+        self.sizes: list[float] = []  # bytes of half a block of the group, by each message
         self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # what came with the last permute: (block, half)
 
     def run(self, phases: list[Phase]) -> None:
@@ -176,6 +177,7 @@ class _Part:
                                 f"what it does not have, or not as much as it says")
         if phase.pattern.role != "gather":
             self.held[sender, what[:, 0], what[:, 1]] = 0
+        self.sizes.append(len(chunks) * phase.block / 2 / len(what))
         return self.index[transfer.receiver], what, counts
 
     def arrive(self, phase: Phase, hop: Hop, receiver: int, what: Any, counts: Any) -> None:
@@ -184,7 +186,7 @@ class _Part:
         if phase.pattern.role == "gather" and had.any():
             raise ContractError(f"{self.schedule.kind}: chip {self.chips[receiver]} gets block {what[had.any(axis=1)][0][0]} "
                                 f"twice (phase {phase.index}, step {hop.step})")
-        self.held[receiver, what[:, 0], what[:, 1]] += counts
+        np.add.at(self.held, (receiver, what[:, 0], what[:, 1]), counts)  # += would count a row that stands twice once
 
     def blocks(self, sender: int, phase: Phase, tag: tuple[int, ...], start: Any) -> list[int]:
         """Return the group's blocks that a block of the lane stands for, as seen from its sender.
@@ -210,16 +212,20 @@ class _Part:
     def permute(self, phase: Phase) -> None:
         """Play one permute back: whatever came last moves on, hop by hop; in an all-gather each chip keeps a copy."""
         place = {(c, half): c for c in range(len(self.chips)) for half in (0, 1)}  # (origin, half) -> chip
+        brought: dict[tuple[int, int], Hop] = {}  # by which hop it came there
         others = [a for a in self.schedule.lengths if a not in phase.lane.axes]
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             for transfer in transfers(self.schedule, phase, hop):
                 for (origin, _), half in hop.chunks(transfer.position):
                     line = self.same(self.index[transfer.sender], others)
                     message = int(np.flatnonzero(line & (self.at == origin))[0])
-                    if place[message, half] != self.index[transfer.sender]:
+                    came_with = brought.get((message, half))
+                    early = came_with is not None and (came_with.sign, came_with.step) != (hop.sign, hop.after)
+                    if place[message, half] != self.index[transfer.sender] or early:
                         raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} passes on in step {hop.step} "
                                             f"what it does not have")
-                    place[message, half] = self.index[transfer.receiver]
+                    place[message, half], brought[message, half] = self.index[transfer.receiver], hop
+                    self.sizes.append(phase.block / 2)
         came: list[set[tuple[int, int]]] = [set() for _ in self.chips]
         before = self.held.copy()
         if self.schedule.kind == "permute":
@@ -234,7 +240,7 @@ class _Part:
 
 def check(schedule: Schedule) -> None:
     """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once."""
-    chips, every = chips_of(schedule), np.arange(schedule.chips)
+    chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
     for part in sorted({p.part for p in schedule.phases}):
         state = _Part(schedule)
         phases = sorted((p for p in schedule.phases if p.part == part), key=lambda p: p.index)
@@ -244,6 +250,11 @@ def check(schedule: Schedule) -> None:
             state.held[every[:, None] != every] = 0
             state.visited = set()
         state.run(phases[len(scatters):])
+        sizes = np.array(state.sizes)
+        if sizes.size and np.ptp(sizes) > 1e-9 * sizes.max():
+            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): half a block is {sizes.min():g} bytes in one message of "
+                                f"part {part} and {sizes.max():g} in another: set Phase.block to what a block of its lane holds")
+        total += 2 * sizes.max(initial=0.0) * (1 if schedule.kind == "permute" else len(chips))
         got, want = state.held, np.zeros_like(state.held)
         for c, chip in enumerate(chips):
             if schedule.kind == "all_gather":
@@ -265,3 +276,7 @@ def check(schedule: Schedule) -> None:
             raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of chip "
                                 f"{chips[source]} to block {block} (half {half}, part {part}) counted "
                                 f"{got[c, block, half, source]} times instead of {want[c, block, half, source]}")
+    still = schedule.kind == "permute" and not any(schedule.shift.get(a, 0) % n for a, n in schedule.lengths.items())
+    if len(chips) > 1 and not still and abs(total - schedule.bytes) > 1e-9 * schedule.bytes:
+        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): the parts hold {total:g} bytes in all instead of "
+                            f"{schedule.bytes:g}: set Phase.block to what a block of its lane holds")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from torussim.collectives import axes as over
 from torussim.collectives.contract import Phase, Schedule, check
@@ -13,6 +17,8 @@ from torussim.resolve import function, unknown
 
 if TYPE_CHECKING:
     from torussim.topology.grid import Grid
+
+Array = np.ndarray[Any, Any]
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "all_gather": ("multi_axis", "sequential", "one_ring", "nested"),
@@ -28,7 +34,7 @@ def algorithm_of(collective: Collective) -> str:
     names = ALGORITHMS[collective.kind]
     name = collective.algorithm or names[0]
     if name not in names and ":" not in name:
-        raise ProgramError(unknown(name, names, f"n algorithm of {collective.kind}"))
+        raise ProgramError(unknown(name, names, f"algorithm of {collective.kind}"))
     return name
 
 
@@ -78,34 +84,58 @@ def weights(collective: Collective, grid: Grid, lengths: Mapping[str, int], ring
 
 
 def balanced(kind: str, lengths: Mapping[str, int], rate: Mapping[str, float]) -> tuple[float, ...]:
-    """Return the shares that make the busiest axis least busy: a small linear programme, solved at its vertices.
+    """Return the shares with which the last part is done soonest, without latency; equal ones where none are better.
 
-    Seconds of axis a when part p has everything: what the part moves on a, over the axis' rate (bytes/s).
+    The time is the longest chain of phases that wait for one another, on their part or their axis: the largest of sums that
+    are linear in the shares. So it is a linear programme; its rows are added as they are found to be the longest.
     """
-    from itertools import combinations
-
-    import numpy as np
-
     names, count = list(lengths), len(lengths)
-    load = np.zeros((count, count))
-    for p, order in enumerate(over.rotations(names)):
-        for i, axis in enumerate(order):
-            grown = 1.0 if kind == "all_to_all" else float(np.prod([1.0 / lengths[a] for a in order[i + 1:]]))
-            moved = lengths[axis] / 4 if kind == "all_to_all" else (lengths[axis] - 1) / lengths[axis]
-            load[names.index(axis), p] = grown * moved / rate[axis]
-    scale = load.max()
-    # unknowns: shares w and the time t; load w - t <= 0, -w <= 0, sum w = 1: a vertex has `count` of the 2 count tight
-    rows = np.block([[load / scale, -np.ones((count, 1))], [-np.eye(count), np.zeros((count, 1))]])
-    best: tuple[float, tuple[float, ...]] | None = None
-    for tight in combinations(range(2 * count), count):
+    visits = [_visits(kind, order, lengths, rate) for order in over.rotations(names)]
+    equal = np.full(count, 1.0 / count)
+    chains = [_longest(visits, equal)]
+    shares, bound = equal, 0.0
+    while chains[-1] @ shares > bound * (1 + 1e-9):
+        shares, bound = _least(np.array(chains))
+        chains.append(_longest(visits, shares))
+    if chains[0] @ equal <= bound * (1 + 1e-9):
+        shares = equal
+    return tuple(float(share) for share in shares / shares.sum())
+
+
+def _visits(kind: str, order: Sequence[str], lengths: Mapping[str, int], rate: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the axes that a part visits, each with the seconds that all of the data would take there, a byte."""
+    if kind == "all_to_all":
+        return [(axis, lengths[axis] / 4 / rate[axis]) for axis in order]
+    gather = [(axis, (lengths[axis] - 1) * prod(lengths[a] for a in order[:i]) / prod(lengths.values()) / rate[axis])
+              for i, axis in enumerate(order)]
+    return {"all_gather": gather, "reduce_scatter": gather[::-1]}.get(kind, gather[::-1] + gather)
+
+
+def _longest(visits: Sequence[Sequence[tuple[str, float]]], shares: Array) -> Array:
+    """Return the longest chain of phases for these shares, as the seconds of each part's whole data in it."""
+    nothing = np.zeros(len(shares))
+    parts = [nothing] * len(shares)
+    axes: dict[str, Array] = {}
+    for turn in zip(*visits):
+        for part, (axis, seconds) in enumerate(turn):
+            if shares[part] > 0:
+                longest = max(parts[part], axes.get(axis, nothing), key=lambda chain: float(chain @ shares))
+                parts[part] = axes[axis] = longest + seconds * (np.arange(len(shares)) == part)
+    return max(parts, key=lambda chain: float(chain @ shares))
+
+
+def _least(chains: Array) -> tuple[Array, float]:
+    """Return the shares whose longest chain is shortest, and its seconds: the best vertex."""
+    count = chains.shape[1]
+    rows = np.block([[chains / chains.max(), -np.ones((len(chains), 1))], [-np.eye(count), np.zeros((count, 1))]])
+    best = (np.full(count, 1.0 / count), np.inf)
+    for tight in combinations(range(len(rows)), count):
         system = np.vstack([rows[list(tight)], np.append(np.ones(count), 0.0)])
-        if abs(np.linalg.det(system)) < 1e-12:
-            continue
-        vertex = np.linalg.solve(system, np.append(np.zeros(count), 1.0))
-        if (rows @ vertex <= 1e-9).all() and (best is None or vertex[-1] < best[0] - 1e-12):
-            best = (vertex[-1], tuple(float(max(w, 0.0)) for w in vertex[:-1]))
-    assert best is not None
-    return tuple(w / sum(best[1]) for w in best[1])
+        if abs(np.linalg.det(system)) > 1e-12:
+            vertex = np.linalg.solve(system, np.append(np.zeros(count), 1.0))
+            if (rows @ vertex <= 1e-9).all() and vertex[-1] < best[1] - 1e-12:
+                best = (vertex[:-1].clip(0.0), float(vertex[-1]))
+    return best[0], best[1] * float(chains.max())
 
 
 Algorithm = Callable[[Collective, dict[str, int], dict[str, bool]], "tuple[Phase, ...]"]

@@ -16,6 +16,7 @@ from torussim.chips import Chip
 from torussim.collectives.contract import Lane, Phase, Schedule
 from torussim.collectives.lower import lower
 from torussim.cost import compute_seconds
+from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation, Program
 from torussim.timeline import Work
 from torussim.topology.grid import Grid
@@ -202,6 +203,9 @@ class Planner:
             rows = [r for r in range(2 * len(self.grid.axes))
                     if self.grid.receiver.reshape(-1, self.count)[r, chip] == receiver[chip] and self.rate[r, chip] > 0]
             over_the_end = not ring and position[chip] == (length - 1 if sign > 0 else 0)
+            if not rows and not over_the_end:
+                raise ProgramError(f"a ring over {', '.join(lane.axes)} goes from chip {self.grid.chips[chip]} to "
+                                   f"{tuple(coordinate)}, but no link does: let every chip be followed by a neighbour")
             link[chip] = self.rate.size if over_the_end else rows[0] * self.count + chip  # the last: nothing is sent on it
         return link, receiver
 
@@ -213,9 +217,9 @@ class Planner:
             groups: dict[tuple[int, int | None], list[Any]] = {}
             for hop in phase.pattern.hops:
                 groups.setdefault((hop.step, hop.after), []).append(hop)
-            final = {hop.sign: hop for hop in phase.pattern.hops}.values()  # on a ring what comes last in a direction is latest
-            moves = tuple(self.move(phase, hops, not phase.pattern.ring or any(h is f for h in hops for f in final))
-                          for hops in groups.values())
+            final = {hop.sign: hop for hop in phase.pattern.hops}.values()  # what comes last in a direction is latest ...
+            every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
+            moves = tuple(self.move(phase, hops, every or any(h is f for h in hops for f in final)) for hops in groups.values())
             keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
             stages.append(Stage(phase.index, phase.part, moves, keep))
             for move in moves:
