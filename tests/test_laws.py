@@ -85,8 +85,6 @@ def test_a_collective_on_rings_takes_what_the_closed_form_says(shape: tuple[int,
     net = network(shape, wrap=True, unlike=unlike)
     alike = not unlike or len(shape) == 1
     for program in collectives(net, () if alike else ("one_ring",)):
-        if "one_ring" in str(program) and "loop=Loop" in str(program) and 2 in shape:
-            continue  # see test_a_loop_on_one_ring_through_lines_takes_what_the_closed_form_says
         assert abs(apart(program, net)) < 1e-9, program
 
 
@@ -97,8 +95,6 @@ def test_a_collective_on_lines_of_any_lengths_at_zero_latency_takes_what_the_clo
     """But for `nested`, where chips inside a line pass messages on while those at its end wait for theirs."""
     net = network(shape, wrap=False, unlike=unlike, latency=False)
     for program in collectives(net, ("nested",)):
-        if "one_ring" in str(program) and "loop=Loop" in str(program) and len(shape) > 1:
-            continue
         assert abs(apart(program, net)) < 1e-9, program
 
 
@@ -110,7 +106,7 @@ def test_a_collective_on_lines_of_equal_lengths_takes_what_the_closed_form_says(
     """
     net = network(shape, wrap=False)
     for program in collectives(net, ("nested",) if shape[0] <= 3 else ("nested", "all_to_all")):
-        if "one_ring" in str(program) and len(shape) > 1 and ("loop=Loop" in str(program) or "all_to_all" in str(program)):
+        if "one_ring" in str(program) and "all_to_all" in str(program) and len(shape) > 1:
             continue
         assert abs(apart(program, net)) < 1e-9, program
 
@@ -123,24 +119,11 @@ def test_one_axis_after_another_on_lines_of_any_lengths_takes_what_the_closed_fo
         assert abs(apart(program, net)) < 1e-9, program
 
 
-@pytest.mark.xfail(strict=True, reason="estimate.pieces_of takes a ring through lines for a line")
-@pytest.mark.parametrize("shape", [(2, 2), (2, 3), (2, 4)], ids=str)
-@pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter"])
-@pytest.mark.parametrize("loop", LOOPS[1:])
-def test_a_loop_on_one_ring_through_lines_takes_what_the_closed_form_says(shape: tuple[int, ...], kind: Any, loop: str) -> None:
-    net = network(shape, wrap=False)
-    for work in (1e6, 2e9, 1e12):
-        program = looped(Collective("c", kind, net.axes, 123456.0, "one_ring"), net, loop, work)
-        assert abs(apart(program, net)) < 1e-9
-
-
-@pytest.mark.xfail(strict=True, reason="estimate charges no launch to a permute that stays where it is; the engine does")
 def test_a_permute_that_moves_nothing_takes_its_launch() -> None:
     net = network((4,), wrap=True)
     assert abs(apart(Program((Collective("c", "permute", net.axes, 1e5, shift={"x": 4}),)), net)) < 1e-9
 
 
-@pytest.mark.xfail(strict=True, reason="estimate ends with the last operation of the list, not with the last to be done")
 def test_a_program_ends_when_all_of_it_is_done() -> None:
     net = network((4,), wrap=True)
     long, short = Collective("long", "all_gather", net.axes, 1e6), Compute("short", flops=1.0, after=())
@@ -151,7 +134,7 @@ def test_a_program_ends_when_all_of_it_is_done() -> None:
 def drawn(seed: int, *, wrap: bool | None, unlike: bool) -> tuple[Program, nx.DiGraph]:
     """Return a random program and network: rings and axes of up to 2 chips with `wrap`, lines without, either with None.
 
-    What stands last in a list waits for all of it; see `ended`. With `unlike` all links differ.
+    With `unlike` all links differ.
     """
     rng = Random(seed)
     count = rng.choice((1, 1, 2, 2, 3))
@@ -163,28 +146,21 @@ def drawn(seed: int, *, wrap: bool | None, unlike: bool) -> tuple[Program, nx.Di
     for link in graph.edges.values() if unlike else ():
         link["bandwidth"], link["latency"] = rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6)))
     net = grid(graph)
-    before, block, after = (ended(operations(rng, net, label, rng.randint(least, most)), net)
+    before, block, after = (foreseeable(operations(rng, net, label, rng.randint(least, most)), net)
                             for label, least, most in (("p", 0, 2), ("b", 1, 5), ("e", 0, 2)))
     return Program(block, rng.choice((1, 2, 3, 30)), before, after), graph
 
 
-def ended(listed: tuple[Operation, ...], net: Grid) -> tuple[Operation, ...]:
-    """Return operations of which the last one waits for all others, and none of which the closed form leaves out.
+def foreseeable(listed: tuple[Operation, ...], net: Grid) -> tuple[Operation, ...]:
+    """Return operations without what the closed form leaves out.
 
-    That is a ring through several axes (whose links others may use), and a matmul looped with a nested gather on a line
-    (whose pieces come in another order on each chip).
+    That is a ring through several axes, whose links others may use at the same time, and a matmul looped with a nested
+    gather on a line, whose pieces come in another order on each chip.
     """
     loops = {o.loop.collective for o in listed if isinstance(o, Compute) and o.loop}
-    changed = list(listed)
-    for i, o in enumerate(listed):
-        if isinstance(o, Collective):
-            line = any(not net.ring[net.axis(a)] and net.length(a) > 2 for a in o.axes)
-            if o.algorithm == "one_ring" or (o.algorithm == "nested" and o.name in loops and line):
-                changed[i] = replace(o, algorithm="")
-            if o.kind == "permute":  # see test_a_permute_that_moves_nothing_takes_its_launch
-                changed[i] = replace(o, shift=dict.fromkeys(o.axes, 1))
-    changed[-1:] = [replace(o, after=tuple(other.name for other in changed[:-1])) for o in changed[-1:]]
-    return tuple(changed)
+    line = {a for a in net.axes if not net.ring[net.axis(a)] and net.length(a) > 2}
+    return tuple(replace(o, algorithm="") if isinstance(o, Collective) and (
+        o.algorithm == "one_ring" or (o.algorithm == "nested" and o.name in loops and line & set(o.axes))) else o for o in listed)
 
 
 @pytest.mark.parametrize("seed", range(150))

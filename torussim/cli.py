@@ -44,7 +44,9 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
             result = answer(scenario, progress=progress)
         results.append(result)
         _write(folder / "result.json", result.json().encode() + b"\n")
-        if not (as_json or no_pictures):
+        if as_json or no_pictures:
+            (folder / "timeline.png").unlink(missing_ok=True)  # that of an earlier run would belie the result beside it
+        else:
             _picture(scenario, result, folder / "timeline.png")
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
@@ -72,7 +74,7 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
         _fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
     (scenario,) = _load([file], overrides)
     shown = _chips(chips, scenario) if chips else None
-    _writable(path.parent)
+    _writable(path.parent, path.name)
     with _progress(scenario.name) as progress:
         result = answer(scenario, progress=progress)
     _picture(scenario, result, path, shown, blocks)
@@ -182,12 +184,12 @@ def _folders(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
             name, number = f"{scenario.slug}-{number}", number + 1
         names.append(name)
     for name in names:
-        _writable(out / name)
+        _writable(out / name, "result.json", "timeline.png")
     return [out / name for name in names]
 
 
-def _writable(folder: Path) -> None:
-    """Make a folder, or end with what is in the way."""
+def _writable(folder: Path, *names: str) -> None:
+    """Make a folder in which files of these names can be written, or end with what is in the way."""
     import tempfile
 
     try:
@@ -196,6 +198,9 @@ def _writable(folder: Path) -> None:
             pass
     except OSError as error:
         _fail([f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}; name another folder with -o"])
+    for name in names:
+        if (folder / name).is_dir():
+            _fail([f"{folder / name}: cannot be written: it is a folder; name another place with -o"])
 
 
 def _write(path: Path, data: bytes) -> None:

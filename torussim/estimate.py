@@ -1,7 +1,8 @@
 """Closed forms of a program's time: the paper's, with one bandwidth for the whole chip, and ours, axis by axis.
 
 `axes` is what the engine does when nothing differs from chip to chip: exact on rings, and on lines where the chip at the end
-is the last one everywhere. It also chooses which collective each matmul is looped with.
+is the last one everywhere. Elsewhere on lines it is an estimate: as if every chip were at the end of its line (`nested` up to
+2.3 times the simulation). It also chooses which collective each matmul is looped with.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
-from torussim.collectives.lower import algorithm_of, weights
+from torussim.collectives.contract import Phase
+from torussim.collectives.lower import algorithm_of, lower, weights
 from torussim.cost import Stretch, compute_seconds, stretches
 from torussim.program import Collective, Compute, Loop, Operation, Program
 from torussim.topology.grid import Grid, grid
@@ -164,12 +166,21 @@ def phases_of(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
     if not lengths:
         return []
     name, way = algorithm_of(o), loop.kind if loop else o.direction
+    if ":" in name:
+        return [_stretch(phase) for phase in lower(o, net, way=way).phases]
     shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
     if name == "one_ring":
         order, closed = ring_order(list(lengths.values()), list(ring.values()))
         joined = "+".join(lengths)
         lengths, ring, name, shares = {joined: len(order)}, {joined: closed and len(order) > 2}, "multi_axis", (1.0,)
     return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
+
+
+def _stretch(phase: Phase) -> Stretch:
+    """Return a phase of a user's own algorithm as the busiest position of its lane sees it."""
+    sends = tuple(tuple((hop.step, float(hop.halves.max()) * phase.block / 2) for hop in phase.pattern.hops if hop.sign == sign)
+                  for sign in (+1, -1))
+    return Stretch(phase.index, phase.part, "+".join(phase.lane.axes), sends)
 
 
 def goes_round(axis: str, net: Grid) -> bool:

@@ -8,6 +8,7 @@ doubled key, a key that is no text, a tag, an alias inside itself) stand in `Doc
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,10 +83,21 @@ def read(path: Path | str) -> Document:
         line = error.object.count(b"\n", 0, error.start) + 1
         reason = f"not UTF-8, byte 0x{error.object[error.start]:02x} in line {line}"
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        reason = (getattr(error, "strerror", None) or str(error)).lower() + _instead(Path(path), error)
     else:
         return parse(text, str(path))
     _fail(f"cannot be read: {reason}", Mark(str(path), 1, 1))
+
+
+def _instead(path: Path, error: Exception) -> str:
+    """Return what to name in place of a file that cannot be read, where that can be guessed."""
+    if isinstance(error, IsADirectoryError):
+        return ": name a file in it"
+    if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
+        return ""
+    files = [one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml", ".json")]
+    near = difflib.get_close_matches(path.name, sorted(files), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def parse(text: str, file: str) -> Document:

@@ -160,6 +160,8 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
     more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
     batch = (*batched, *more) if s.attention == "batch" else ()
     heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
+    if s.attention == "heads":  # axes that cut the batch already and take no heads go on cutting it
+        batch = tuple(a for a in batched if a not in heads)
     kv = fitting(s.kv_heads, heads, s.lengths)
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
     first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []

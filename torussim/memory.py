@@ -31,16 +31,20 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it."""
-    forward = [f for f in passes(workload) if phase in (None, f.phase)][-1]
-    builder = Builder(model, layout, forward, axes)
+    """Return what one chip must hold at the end of a workload, or of one phase of it.
+
+    Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
+    takes piece by piece.
+    """
+    todo = [f for f in passes(workload) if phase in (None, f.phase)]
+    builders = [Builder(model, layout, f, axes) for f in {max(todo, key=lambda f: f.length), todo[-1]}]
+    builder = builders[0]
     m, t, n = model, builder.table, builder.lengths
     widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
               "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
               "w_v": ("K", builder.kv_heads * m.d_head)}
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
-    table_ = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    builder.layer()
+    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
     rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
     mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
@@ -48,7 +52,16 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
     heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
     a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
-    tokens = workload.cached + workload.context + (workload.tokens if workload.phase != "prefill" else 0)
-    residual = t["residual"].stored.elements({"B": workload.batch, "L": forward.length, "E": m.d_model}, n) * SUM_BYTES
-    return Memory((layer * m.layers + table_) * builder.wide, a_token * tokens, builder.peak + residual, hbm_bytes,
+    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
+        + (workload.tokens if workload.phase != "prefill" else 0)
+    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(_activations(b) for b in builders), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
+
+
+def _activations(builder: Builder) -> float:
+    """Return the bytes of the residual and of the largest operation of a pass."""
+    builder.embed()
+    builder.layer()
+    builder.unembed()
+    residual = builder.table["residual"].stored
+    return residual.elements(builder.tokens(E=builder.model.d_model), builder.lengths) * SUM_BYTES + builder.peak

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torussim.estimate import Charge
-from torussim.result import Result
+from torussim.result import SCALARS, Result
 from torussim.units import show
 
 WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is worth a sentence
@@ -35,7 +35,8 @@ def _head(result: Result) -> str:
     scenario = k["scenario"]
     shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
     model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
-    lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}: {'; '.join(result.notes)}")
+    notes = f": {'; '.join(result.notes)}" if result.notes else ""
+    lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}{notes}")
     if "step_s" not in k:
         lines.append(f"done after {show(k['makespan_s'], 's')}")
     else:
@@ -163,6 +164,7 @@ def _value(field: Any) -> Any:
 def _scalar(what: str, value: float | None) -> str:
     if value is None:
         return "nothing"
-    if what.endswith("_s") or what == "chip_s_per_token":
-        return show(value, "s") if what != "tokens_per_s" else f"{value:,.0f}"
-    return f"{value:.1%}" if what == "mfu" else f"{value:,.0f}"
+    if what == "mfu":
+        return f"{value:.1%}"
+    unit = SCALARS.get(what, "B" if what != "memory.longest_context" else "")
+    return show(value, unit) if unit else f"{value:,.0f}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from torussim.errors import NameError_
+from torussim.errors import NameError_, TorusSimError
 
 MOST_LISTED = 12
 
@@ -82,32 +82,63 @@ def function(name: str, beside: Path | None = None) -> Callable[..., Any]:
     return found
 
 
+def full_name(name: str, beside: Path) -> str:
+    """Return the name of a function that `function` finds, with the path of its file where that stands in `beside`."""
+    where, _, attribute = name.rpartition(":")
+    file = beside / (where if where.endswith(".py") else f"{where}.py")
+    return f"{file}:{attribute}" if file.is_file() else name
+
+
+def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
+    """Return what a user's function returns; raise TorusSimError, with the line of its file, if it raises."""
+    try:
+        return function(*given, **keywords)
+    except (Exception, SystemExit) as error:
+        raise TorusSimError(raised(function, error)) from error
+
+
+def raised(function: Callable[..., Any], error: BaseException) -> str:
+    """Return in a line what a user's function raised, and where in its file; or what came of what it returned."""
+    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    called, message = getattr(function, "__name__", "it"), " ".join(str(error).split())[:200]
+    what = f"{own[-1].filename}:{own[-1].lineno}: {called} raised" if own else f"what {called} returned is of no use:"
+    return f"{what} {type(error).__name__}" + (f": {message}" if message else "")
+
+
 def arguments(function: Callable[..., Any], keywords: Mapping[str, Any], *, given: int = 0) -> str | None:
     """Return why `function` cannot be called with `keywords` after `given` positional arguments, or None if it can."""
+    return "; ".join(reason for _, reason in argument_mistakes(function, keywords, given=given)) or None
+
+
+def argument_mistakes(function: Callable[..., Any], keywords: Mapping[str, Any], *,
+                      given: int = 0) -> list[tuple[str | None, str]]:
+    """Return all that is wrong with a call of `function`: the key, or None, and the reason."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some functions written in C have none
-        return None
+        return []
     called = getattr(function, "__name__", "the function")
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     if given > len(positional) and all(one.kind is not one.VAR_POSITIONAL for one in parameters):
-        return f"{called}() takes {len(positional)} positional arguments, but must take {given}"
+        return [(None, f"{called}() takes {len(positional)} positional arguments, but must take {given}")]
     taken = {one.name for one in positional[:given] if one.kind is one.POSITIONAL_OR_KEYWORD}
     rest = [one for one in parameters if one not in positional[:given]]
     named = [one for one in rest if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     names = [one.name for one in named]
     anything = any(one.kind is one.VAR_KEYWORD for one in parameters)
-    reasons = []
+    reasons: list[tuple[str | None, str]] = []
     for key in keywords:
         if key in taken:
-            reasons.append(f"{called}() gets its {key!r} from torussim: leave it out")
+            reasons.append((key, f"{called}() gets its {key!r} from torussim: leave it out"))
         elif key not in names and not anything:
-            reasons.append(unknown(key, names, f"parameter of {called}()"))
+            reasons.append((key, unknown(key, names, f"parameter of {called}()")))
     needed = [one for one in rest if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     missing = [one.name for one in needed if one.kind is one.POSITIONAL_ONLY or one.name not in keywords]
     if missing:
-        reasons.append(f"{called}() needs {', '.join(map(repr, missing))}")
-    return "; ".join(reasons) or None
+        reasons.append((None, f"{called}() needs {', '.join(map(repr, missing))}"))
+    return reasons
 
 
 def preset_names(kind: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torussim.estimate import Charge
@@ -27,7 +27,6 @@ class Result:
     timeline: Timeline  # of the last pass
     charges: tuple[Charge, ...] = ()  # its collectives, as the paper charges them and as their axes allow
     notes: tuple[str, ...] = ()
-    summary: str = field(default="")
 
     def __getattr__(self, key: str) -> Any:
         keys = self.__dict__.get("keys", {})

@@ -43,6 +43,7 @@ class Builder:
     physical: Mapping[str, int]
     operations: list[Operation] = field(default_factory=list)
     peak: float = 0.0  # activations alive at once, bytes a chip
+    gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
 
     def __post_init__(self) -> None:
         self.mesh = dict(self.layout.mesh) or default_mesh(self.layout.ffn, self.physical)
@@ -144,7 +145,8 @@ class Builder:
         deep = sum(s[c] for s, c in zip(shapes, contracted)) if stacked else shapes[0][contracted[0]]
         across = shapes[0][made[0]] if stacked else sum(s[d] for s, d in zip(shapes, made))
         alive = rows * deep * self.act + rows * across * SUM_BYTES
-        self.peak = max(self.peak, alive)
+        held = deep * across * self.wide if self.gathered and not self.layout.overlap else 0.0
+        self.peak = max(self.peak, alive + held)
         loops = tuple(loop for step in gathers for loop in self.loops(step, contracted[0], made[0]))
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
         self.operations.append(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
@@ -193,7 +195,8 @@ class Builder:
                 arrived: tuple[str, Step] | None) -> tuple[list[Sharding], list[tuple[str, Step]]]:
         """Gather weights along their paths; return how they are used, and the gathers that their matmul may be looped with.
 
-        Weights wait for no activations: where the matmul's input has just been gathered (`arrived`), both start together.
+        Where the matmul's input has just been gathered (`arrived`), the first gather of weights starts together with it; else it
+        waits for the operation before, as everything does.
         """
         paths = [self.table[t] for t in tensors]
         values = [_Value(t, p.stored, s, self.wide) for t, p, s in zip(tensors, paths, sizes)]
@@ -204,6 +207,7 @@ class Builder:
             targets = [p.stations[min(station, len(p.stations) - 1)] for p in paths]
             values, added = self.travel("", values, targets, paths[0].algorithm, paths[0].axes, None if gathers else after)
             gathers += added
+        self.gathered = bool(gathers)
         return [p.used for p in paths], beside + gathers[-1:]
 
     def waits_of(self, name: str) -> tuple[str, ...]:
@@ -338,6 +342,7 @@ class Builder:
         ids = _Value("embedding", Sharding((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
                      self.tokens(E=self.model.d_model), self.act)
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
+        self.peak = max(self.peak, rows * SUM_BYTES)
         share = prod(self.lengths[a] for a in shape.axes("V"))  # of the rows a chip reads one in so many, and writes all
         self.operations.append(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
@@ -355,7 +360,7 @@ class Builder:
         arrived = added[-1] if added else arrived
         gathers = [arrived] if arrived and self.operations[-1].name == arrived[0] else []
         sizes = {"E": self.model.d_model, "V": self.vocabulary}
-        weight = Sharding(tuple(reversed(shape.dims)))
+        weight, self.gathered = Sharding(tuple(reversed(shape.dims))), False
         (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers)
         whole_row = Sharding(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
         _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])

@@ -252,8 +252,8 @@ def check(schedule: Schedule) -> None:
         state.run(phases[len(scatters):])
         sizes = np.array(state.sizes)
         if sizes.size and np.ptp(sizes) > 1e-9 * sizes.max():
-            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): half a block is {sizes.min():g} bytes in one message of "
-                                f"part {part} and {sizes.max():g} in another: set Phase.block to what a block of its lane holds")
+            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): half a block is {sizes.min():g} bytes in one message "
+                                f"of part {part}, {sizes.max():g} in another: set Phase.block to what a block of its lane holds")
         total += 2 * sizes.max(initial=0.0) * (1 if schedule.kind == "permute" else len(chips))
         got, want = state.held, np.zeros_like(state.held)
         for c, chip in enumerate(chips):

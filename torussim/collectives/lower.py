@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -136,6 +136,3 @@ def _least(chains: Array) -> tuple[Array, float]:
             if (rows @ vertex <= 1e-9).all() and vertex[-1] < best[1] - 1e-12:
                 best = (vertex[:-1].clip(0.0), float(vertex[-1]))
     return best[0], best[1] * float(chains.max())
-
-
-Algorithm = Callable[[Collective, dict[str, int], dict[str, bool]], "tuple[Phase, ...]"]

@@ -1,0 +1,31 @@
+"""Networks that are wrong, for the scenarios in this folder."""
+
+import networkx as nx
+
+NUMBER = 7
+
+
+def raises(length):
+    """Raise, as a function may."""
+    graph = nx.DiGraph(axes={"x": length})
+    raise ValueError(f"a length of {len(graph.graph['axes']) * length} is too short")
+
+
+def returns_nothing():
+    """Forget the return."""
+
+
+def one_way_only():
+    """Return a link with a bandwidth that makes no sense, and no link back."""
+    graph = nx.DiGraph(axes={"x": 2})
+    graph.add_edge((0,), (1,), bandwidth=-1, latency=0.0)
+    return graph
+
+
+def gap():
+    """Return a line of three chips of which two are not joined."""
+    graph = nx.DiGraph(axes={"x": 3})
+    graph.add_node((2,))
+    for one, other in (((0,), (1,)), ((1,), (0,))):
+        graph.add_edge(one, other, bandwidth=1e9, latency=0.0)
+    return graph

@@ -1,0 +1,297 @@
+"""The layouts of a scenario: the paper's by name, the file's own tables of shardings, or those that a user's function makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from torussim import resolve
+from torussim.collectives.lower import ALGORITHMS
+from torussim.errors import TorusSimError
+from torussim.layouts import DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
+from torussim.memory import memory
+from torussim.models import Model
+from torussim.scenario import forms, values
+from torussim.scenario.forms import Section
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
+from torussim.sharding import Sharding
+from torussim.transformer import build
+from torussim.workload import Workload, passes
+
+LETTERS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
+           "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}
+PHASES = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A layout as the file asks for it; `ffn` is the record of its ffn. A user's function is called when the sizes are known."""
+
+    path: Keys
+    layout: Layout
+    ffn: Any
+    function: Callable[..., Any] | None = None
+    keywords: Mapping[str, Any] | None = None
+
+
+def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str],
+                 axes: Mapping[str, int] | None) -> dict[str, Asked]:
+    """Return the sound layouts by phase; `phase` is the workload's, if known, and `phases` are those that it runs."""
+    path: Keys = ("layout",)
+    if not (isinstance(given, Mapping) and given.keys() & set(PHASES)):
+        asked = _read_layout(notes, given, path, axes)
+        return dict.fromkeys(phases, asked) if asked else {}
+    for key in given:
+        if key not in PHASES:
+            text = f"{quote(key)} cannot stand beside a layout for each phase: put it into them" if key in forms.LAYOUT \
+                else resolve.unknown(key, PHASES, "phase with a layout")
+            notes.wrong((*path, key), text, at_key=True)
+    both = {p: _read_layout(notes, given[p], (*path, p), axes) for p in PHASES if p in given}
+    if phase not in (None, "generate"):
+        notes.wrong((*path, next(iter(both))),
+                    f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
+                    "right under layout", at_key=True)
+    elif len(both) == 1 and not forms.meant(given, PHASES):
+        notes.wrong((*path, "lacking"), f"layout lacks {listed([p for p in PHASES if p not in both])}: give one for each phase")
+    return {p: asked for p, asked in both.items() if asked and p in phases}
+
+
+def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None) -> Asked | None:
+    name = given.get("ffn") if isinstance(given, Mapping) else None
+    own = isinstance(name, str) and ":" in name
+    section = notes.section(forms.LAYOUT, given, path, "layout", others=own)
+    before = len(notes.mistakes)
+    mesh = section["mesh"]
+    if mesh is not None:
+        _check_mesh(notes, mesh, (*path, "mesh"), axes, section["ffn"])
+        mesh = {a: tuple(mesh.get(a, ())) for a in dict.fromkeys((*LOGICAL, *mesh))}
+    elif section.sound("mesh") and axes is not None:
+        try:
+            lengths_of(default_mesh(name, axes), axes)
+        except TorusSimError as error:
+            notes.wrong((*path, "mesh"), str(error))
+    function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh) if mesh is not None else LOGICAL)
+    if len(notes.mistakes) > before or not section.sound("ffn", "mesh", "attention"):
+        return None
+    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
+    return Asked(path, Layout(ffn=ffn, mesh=mesh or {}, **choices), section["ffn"], function, section.others)
+
+
+def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]) -> tuple[Callable[..., Any] | None, Any]:
+    """Return the user's function, if it is one, and the layout's name or table."""
+    ffn = section["ffn"]
+    if isinstance(ffn, Mapping):
+        try:
+            return None, read_table(ffn, logical)
+        except Misread as error:
+            notes.add(list(error.found), path, "ffn: ")
+    elif not isinstance(ffn, str):
+        if section.sound("ffn"):
+            notes.wrong(path, f"ffn: {quote(ffn)} is neither the name of a layout nor a table of shardings")
+    elif ":" in ffn:
+        try:
+            function = resolve.function(ffn, notes.beside)
+        except TorusSimError as error:
+            notes.wrong(path, f"ffn: {error}")
+            return None, ffn
+        for key, reason in resolve.argument_mistakes(function, section.others or {}, given=1):
+            notes.wrong((*path[:-1], key or "ffn"), f"{ffn}: {reason}", at_key=key is not None)
+        return function, ffn
+    elif ffn not in LAYOUTS:
+        notes.wrong(path, "ffn: " + resolve.unknown(ffn, LAYOUTS, "layout"))
+    return None, ffn
+
+
+def _check_mesh(notes: Notes, mesh: Mapping[str, Sequence[str]], path: Keys, axes: Mapping[str, int] | None, ffn: Any) -> None:
+    """Note what is wrong with a mesh: every physical axis is used up exactly once."""
+    seen: set[str] = set()
+    before = len(notes.mistakes)
+    for name, factors in mesh.items():
+        if not (len(name) == 1 and name.isascii() and name.islower()):
+            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis: use small letters, such as x, y, z",
+                        at_key=True)
+        elif isinstance(ffn, str) and ffn in LAYOUTS and name not in LOGICAL:
+            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis of {ffn}, which has x, y, z", at_key=True)
+        for i, factor in enumerate(factors):
+            place = (*path, name, i)
+            place = place if place in notes.document.marks else place[:-1]
+            if "/" in factor:
+                notes.wrong(place, f"mesh: {quote(factor)}: parts of an axis are not there yet: give whole axes")
+            elif axes is not None and factor not in axes:
+                notes.wrong(place, "mesh: " + resolve.unknown(factor, axes, "axis of the topology"))
+            elif factor in seen:
+                notes.wrong(place, f"mesh: the axis {quote(factor)} is used twice: use every axis of the topology exactly once")
+            seen.add(factor)
+    unused = [a for a, length in (axes or {}).items() if length > 1 and a not in seen]
+    if len(unused) > len(notes.mistakes) - before:  # else what is wrong above may well stand where these should
+        notes.wrong(path, f"mesh leaves {listed(unused)} unused: use every axis of the topology exactly once", at_key=True)
+
+
+# -- tables of shardings ------------------------------------------------------------------------------------------------
+
+
+def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, Any]:
+    """Return a table of shardings, each read; raise Misread with all that is wrong with it."""
+    table: dict[str, Any] = {}
+    found: list[Found] = []
+    for key, value in given.items():
+        if key not in forms.TENSORS:
+            found.append(Found((key,), resolve.unknown(str(key), forms.TENSORS, "tensor of a layout"), at_key=True))
+            continue
+        if value is None:
+            found.append(Found((key,), f"{key}: {values.EMPTY}", at_key=True))
+            continue
+        try:
+            table[key] = _loop(value, logical) if key == "loop" else _path(value, DIMENSIONS[key], logical)
+        except Misread as error:
+            found += [one.within((key,), f"{key}: ") for one in error.found]
+    lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
+    if lost:
+        found.append(Found((), f"the table lacks {listed(lost)}: give a sharding for each", at_key=True))
+    if found:
+        raise Misread(*found)
+    return table
+
+
+def _loop(value: Any, logical: Sequence[str]) -> str:
+    """Return the axes whose collectives may be looped."""
+    axes = values.axes(value)
+    for axis in axes:
+        _known_axis(axis, logical)
+    return "".join(axes)
+
+
+def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
+    """Return the way of a tensor: a sharding, a list of them, or {path, algorithm, axes}."""
+    if not isinstance(value, Mapping):
+        return Path(_stations(value, dimensions, logical))
+    section, found = forms.read(forms.PATH, value, "a path")
+    stations: tuple[Sharding, ...] = ()
+    if section.sound("path"):
+        try:
+            stations = _stations(section["path"], dimensions, logical)
+        except Misread as error:
+            found += [one.within(("path",)) for one in error.found]
+    algorithm, axes = section["algorithm"], tuple(section["axes"])
+    if algorithm and algorithm not in ALGORITHMS["all_gather"]:
+        found.append(Found(("algorithm",), resolve.unknown(algorithm, ALGORITHMS["all_gather"], "algorithm of all_gather")))
+    used = {axis for station in stations for axis in station.used}
+    if axes and stations and (set(axes) != used or len(used) < len(axes)):
+        wanted = "".join(sorted(used)) or "none: leave axes out"
+        found.append(Found(("axes",), f"axes: {quote(value['axes'])} is not an order of the path's axes, which are {wanted}"))
+    if found:
+        raise Misread(*found)
+    return Path(stations, algorithm, axes)
+
+
+def _stations(value: Any, dimensions: str, logical: Sequence[str]) -> tuple[Sharding, ...]:
+    """Return a sharding, or a list of them, as a tuple."""
+    def one(part: Any) -> Sharding:
+        return _station(part, dimensions, logical)
+    every = values.each(one, '["B L E_xyz", "B L E_x"]', least=1)
+    return tuple(every(value)) if isinstance(value, list) else (one(value),)
+
+
+def _station(value: Any, dimensions: str, logical: Sequence[str]) -> Sharding:
+    """Return a sharding; raise Misread unless it has the dimensions of its tensor and axes of the mesh."""
+    if not isinstance(value, str):
+        refuse(f'{quote(value)} is not a sharding: write dimensions with their axes, such as "B L E_xyz"')
+    try:
+        sharding = Sharding.parse(value)
+    except TorusSimError as error:
+        refuse(str(error))
+    if "".join(sharding.names()) != dimensions:
+        refuse(f"{quote(value)} must have the dimensions {' '.join(dimensions)}")
+    for axis in sharding.used:
+        _known_axis(axis, logical)
+    return sharding
+
+
+def _known_axis(axis: str, logical: Sequence[str]) -> None:
+    if axis not in logical:
+        refuse(f"{quote(axis)} is not a logical axis: the mesh has {', '.join(logical)}")
+
+
+# -- against model, workload and network --------------------------------------------------------------------------------
+
+
+def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
+        hbm_bytes: float) -> dict[str, Asked]:
+    """Return the layouts with their tables made; note where one does not fit the model, the batch or the network."""
+    forwards = {(f.phase, f.length): f for f in passes(workload)}
+    made: dict[Keys, Asked] = {}
+    found: dict[str, Asked] = {}
+    for forward in forwards.values():
+        asked = layouts[forward.phase]
+        try:
+            made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
+            found[forward.phase] = made[asked.path]
+            build(model, made[asked.path].layout, forward, axes)
+            memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase)
+        except Misread as error:
+            notes.add(list(error.found), (*asked.path, "ffn"))
+        except TorusSimError as error:
+            _unfitting(notes, made.get(asked.path, asked), str(error))
+    return found
+
+
+def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, int]) -> Asked:
+    """Return the layout with the table that its function makes, if it has one."""
+    if asked.function is None:
+        return asked
+    mesh = dict(asked.layout.mesh) or default_mesh(asked.ffn, axes)
+    lengths, chips = lengths_of(mesh, axes), prod(axes.values())
+    sizes = Sizes(lengths, workload.batch, model.d_model, model.padded(chips), model.padded_kv(chips), asked.layout.attention,
+                  bool(model.padded_heads))
+    try:
+        given = resolve.call(asked.function, sizes, **deepcopy(dict(asked.keywords or {})))
+        if not isinstance(given, Mapping):
+            refuse(f"it returned {quote(given)}, not a mapping of tensors to shardings")
+        table = read_table(given, tuple(lengths))
+    except TorusSimError as error:
+        raise Misread(Found((), f"{asked.ffn}: {error}")) from None
+    except Misread as error:
+        text = "; ".join(one.text for one in error.found)
+        raise Misread(Found((), f"{asked.ffn} returned no sound table of shardings: {text}")) from None
+    return replace(asked, layout=replace(asked.layout, ffn=table), ffn={key: describe_path(path) for key, path in table.items()})
+
+
+def _unfitting(notes: Notes, asked: Asked, reason: str) -> None:
+    """Note that a layout does not fit, at the tensor that the reason quotes, at the batch, or at the layout's name."""
+    path: Keys = (*asked.path, "ffn")
+    stations = {f"'{station}'": key for key, way in (asked.layout.ffn.items() if isinstance(asked.layout.ffn, Mapping) else ())
+                if isinstance(way, Path) for station in way.stations}
+    quoted = [stations[text] for text in re.findall(r"'[^']+'", reason) if text in stations]
+    if reason.startswith("B of "):
+        path = ("workload", "batch")
+    elif quoted and asked.function is None:
+        path = (*path, quoted[0])
+    letter = re.match(r"([BLEFHKV]) of '", reason)
+    if letter:
+        reason = f"{letter[1]} ({LETTERS[letter[1]]}){reason[1:]}"
+    name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
+    notes.wrong(path, f"the {name} does not fit: {reason}")
+
+
+def describe_layout(asked: Asked) -> dict[str, Any]:
+    """Return the record of a layout, fit for JSON."""
+    layout = asked.layout
+    shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
+             "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    return shown | ({"mesh": {a: list(f) for a, f in layout.mesh.items()}} if layout.mesh else {})
+
+
+def describe_path(path: Path | str) -> Any:
+    """Return what `read_table` reads as this path."""
+    if isinstance(path, str):
+        return path
+    stations = [str(station) for station in path.stations]
+    extra = {"algorithm": path.algorithm} if path.algorithm else {}
+    return {"path": stations, **extra, "axes": list(path.axes)} if path.axes or extra else stations
+
+

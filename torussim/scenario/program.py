@@ -1,0 +1,141 @@
+"""A program that the file writes itself, in place of model, layout and workload: operations on physical axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torussim import resolve
+from torussim.collectives.lower import ALGORITHMS, lower
+from torussim.errors import TorusSimError
+from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
+from torussim.scenario import forms
+from torussim.scenario.forms import Section
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import Keys, quote
+from torussim.topology.grid import Grid
+
+EXAMPLE = "[{name: gather, collective: all_gather, axes: yz, bytes: 64 MB}]"
+OF_COMPUTE, OF_COLLECTIVE = (frozenset(one) - frozenset(other) for one, other in
+                             ((forms.COMPUTE, forms.COLLECTIVE), (forms.COLLECTIVE, forms.COMPUTE)))
+
+
+def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: Grid | None) -> Program | None:
+    """Return the program, if all of it is sound."""
+    path: Keys = ("program",)
+    if not isinstance(given, list) or not given:
+        notes.wrong(path, f"program: {quote(given)} is not a list of operations: write one such as {EXAMPLE}")
+        return None
+    before = len(notes.mistakes)
+    read = [_read_operation(notes, item, (*path, i), axes, net) for i, item in enumerate(given)]
+    if any(operation is None for operation in read):
+        return None
+    operations = tuple(operation for operation in read if operation is not None)
+    names = tuple(axes) if axes is not None else tuple(a for o in operations if isinstance(o, Collective) for a in o.axes)
+    for i, reason, key in mistakes(operations, names):
+        notes.wrong(_place((*path, i), key, given[i], reason), reason)
+    return Program(operations) if len(notes.mistakes) == before else None
+
+
+def _place(path: Keys, key: str, item: Mapping[str, Any], reason: str) -> Keys:
+    """Return where a mistake between operations stands: at the element that it quotes."""
+    if key == "axes" and "shift" in item:
+        axis = next((axis for axis in item["shift"] if f"axis {axis!r}" in reason), None)
+        return (*path, "shift", *([axis] if axis else []))
+    if key == "after":
+        index = next((i for i, name in enumerate(item["after"]) if f"waits for {name!r}" in reason), None)
+        return (*path, "after", *([index] if index is not None else []))
+    return (*path, key)
+
+
+def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int] | None, net: Grid | None) -> Operation | None:
+    """Return an operation; one that is wrong but has a name becomes a stand-in, so that others can wait for it."""
+    given = set(item) if isinstance(item, Mapping) else set()
+    meant = given | forms.meant(given, [*forms.COMPUTE, *forms.COLLECTIVE])
+    collective = "collective" in meant or (bool(meant & OF_COLLECTIVE) and not meant & OF_COMPUTE)
+    form, what = (forms.COLLECTIVE, "a collective") if collective else (forms.COMPUTE, "a computation")
+    before = len(notes.mistakes)
+    section = notes.section(form, item, path, what)
+    if not section.sound("name"):
+        return None
+    after = None if section["after"] is None else tuple(section["after"])
+    made: Operation = Compute(section["name"], after=after)
+    if not collective:
+        return Compute(section["name"], (), section["flops"], section["hbm_bytes"], section["dtype"], after)
+    if section.sound("collective"):
+        made = _collective(notes, section, item, path, axes, after)
+        if len(notes.mistakes) == before and ":" in made.algorithm:
+            _try(notes, made, item["algorithm"], path, net)
+    return made
+
+
+def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: Keys, axes: Mapping[str, int] | None,
+                after: tuple[str, ...] | None) -> Collective:
+    kind, name, shift = section["collective"], section["name"], section["shift"]
+    over = tuple(section["axes"])
+    if kind == "permute":
+        if not shift and section.sound("shift"):
+            notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}")
+        if over and section.sound("axes", "shift") and set(over) != set(shift):
+            notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True)
+        over = tuple(sorted(shift, key=list(axes or shift).index if axes is None or set(shift) <= set(axes) else str))
+    else:
+        if "shift" in section.given:
+            notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True)
+        if not over and section.sound("axes"):
+            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz")
+    algorithm = section["algorithm"]
+    if algorithm:
+        algorithm = _algorithm(notes, kind, algorithm, path)
+    used = [a for a in over if axes is None or axes.get(a, 2) > 1]
+    if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
+        notes.wrong((*path, "split"),
+                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis")
+    return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
+                      dict(shift), after)
+
+
+def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
+    """Return the name of an algorithm, a user's function with the path of its file."""
+    if ":" not in name:
+        if name not in ALGORITHMS[kind]:
+            notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"))
+        return name
+    try:
+        resolve.function(name, notes.beside)
+    except TorusSimError as error:
+        notes.wrong((*path, "algorithm"), f"algorithm: {error}")
+        return name
+    return resolve.full_name(name, notes.beside)
+
+
+def _try(notes: Notes, collective: Collective, name: str, path: Keys, net: Grid | None) -> None:
+    """Note what is wrong with the schedule that a user's algorithm makes, where the network and the axes are sound."""
+    if net is None or not set(collective.axes) <= set(net.axes) or len(set(collective.axes)) < len(collective.axes):
+        return
+    try:
+        lower(collective, net)
+    except TorusSimError as error:
+        reason = str(error)
+    except (Exception, SystemExit) as error:
+        reason = resolve.raised(resolve.function(collective.algorithm), error)
+    else:
+        return
+    notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}")
+
+
+def describe_program(program: Program) -> list[dict[str, Any]]:
+    """Return the record of a program, fit for JSON."""
+    return [_described(operation) for operation in program.block]
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    after = {} if operation.after is None else {"after": list(operation.after)}
+    if isinstance(operation, Compute):
+        return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,
+                "dtype": operation.dtype} | after
+    where = {"shift": dict(operation.shift)} if operation.shift else {"axes": list(operation.axes)}
+    algorithm = {"algorithm": operation.algorithm} if operation.algorithm else {}
+    split = list(operation.split) if isinstance(operation.split, tuple) else operation.split
+    return {"name": operation.name, "collective": operation.kind, "bytes": operation.bytes, **algorithm, "split": split,
+            "direction": operation.direction} | where | after

@@ -1,0 +1,236 @@
+"""A scenario file made into objects, and the record of what was run.
+
+Syntax first; then keys and types of every section; then every check of meaning whose inputs are sound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torussim import chips, files, models, resolve
+from torussim.chips import Chip
+from torussim.errors import Mark, Mistake, ScenarioError, TorusSimError
+from torussim.layouts import Layout
+from torussim.models import Model
+from torussim.program import Program
+from torussim.scenario import forms, values
+from torussim.scenario.layout import Asked, describe_layout, fit, read_layouts
+from torussim.scenario.network import Network, Slice, own_kind, read_network, read_slice
+from torussim.scenario.notes import Notes
+from torussim.scenario.program import describe_program, read_program
+from torussim.scenario.values import quote
+from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
+from torussim.topology.grid import Grid
+from torussim.workload import Workload
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+MAX_LAYERS = 10_000  # each is a moment of every pass, also where blocks repeat
+MAX_DIGITS = 1000  # of a whole number
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question, ready to be answered. Either model, workload and layouts are given, or program."""
+
+    name: str
+    file: str
+    chip: Chip
+    topology: nx.DiGraph
+    net: Grid
+    model: Model | None
+    layouts: Mapping[str, Layout]  # by phase: "prefill", "decode"
+    workload: Workload | None
+    program: Program | None
+    expect: tuple[Expected, ...]
+    resolved: Mapping[str, Any]  # running it again gives the same result
+    notes: tuple[str, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder: letters, digits and hyphens; the file's stem where nothing is left of it."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80].strip("-")
+        return words or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.file).stem).strip("-") or "scenario"
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Scenario:
+    """Return the scenario in a file, or in a mapping of the same form. Raise ScenarioError with all mistakes."""
+    document = files.from_value(_plain(source)) if isinstance(source, Mapping) else files.read(source)
+    wrong: list[Mistake] = []
+    for assignment in overrides:
+        try:
+            document = files.override(document, assignment)
+        except ScenarioError as error:
+            wrong += error.mistakes
+    if wrong:
+        raise ScenarioError([*document.mistakes, *wrong])
+    beside = Path.cwd() if isinstance(source, Mapping) else Path(source).resolve().parent
+    return _read(Notes(document, beside, list(document.mistakes)))
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return plain dicts, lists and scalars, as a file gives them, from data of Python or numpy."""
+    def fail(text: str) -> ScenarioError:
+        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1))])
+    if depth > files.MAX_DEPTH:
+        raise fail(f"nested deeper than {files.MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise fail(f"{str(key)[:60]!r} is no key: a key must be a text")
+        return {key: _plain(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, depth + 1) for part in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist(), depth)
+    if not (value is None or isinstance(value, str | bool | int | float)):
+        raise fail(f"{str(value)[:60]!r} is a {type(value).__name__}: give texts, numbers, true, false, lists and mappings")
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        raise fail(f"a number of more than {MAX_DIGITS} digits: too many")
+    return value
+
+
+def _read(notes: Notes) -> Scenario:
+    """Return the scenario of a document; raise ScenarioError with all that is noted."""
+    top = notes.document.value
+    if not isinstance(top, dict):
+        notes.wrong((), f"{quote(top)} is not a scenario: write keys such as model, chip, topology, layout, workload")
+        raise notes.error()
+    given = _sections(notes, top)
+    bare = "program" in top
+    name = _name(notes, given)
+    slice_ = read_slice(notes, given.get("topology"))
+    chip = _chip(notes, given, slice_, top)
+    model = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside),
+                       lambda g: models.model_mistakes(g, notes.beside)) if "model" in given else None
+    network = Network()
+    if "topology" in given:
+        network = read_network(notes, given["topology"], chip, _preset(given.get("chip")), slice_)
+    phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
+    asked: dict[str, Asked] = {}
+    if not bare and ("layout" in given or "layout" not in top):
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes)
+    program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
+    expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
+    if model and model.layers > MAX_LAYERS:
+        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}")
+    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
+        asked = fit(notes, model, workload, asked, network.axes, chip.hbm_bytes if chip else 1.0)
+    if notes.mistakes:
+        raise notes.error()
+    assert chip is not None and network.net is not None and network.graph is not None
+    layouts = {phase: one.layout for phase, one in asked.items()}
+    return Scenario(name, notes.document.file, chip, network.graph, network.net, model, layouts, workload, program, expect,
+                    _record(name, chip, network, model, workload, asked, program, expect), network.notes + network.net.notes)
+
+
+def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections that have a value; note unknown, missing and empty ones, and those that a program has no use for."""
+    needed = ["program" if "program" in top else "model", "topology"] + ([] if "program" in top else ["workload"])
+    bare = {"model", "layout", "workload"} if "program" in top else set()
+    found: dict[str, Any] = {}
+    for key, value in top.items():
+        if key not in forms.TOP:
+            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True)
+        elif key in bare:
+            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True)
+        elif value is None:
+            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True)
+        else:
+            found[key] = value
+    missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
+    if missing:
+        instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
+        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}")
+    return found
+
+
+def _name(notes: Notes, given: Mapping[str, Any]) -> str:
+    """Return the name of the scenario, or else that of its file."""
+    if "name" not in given:
+        return Path(notes.document.file).stem if notes.document.file != "<dict>" else "scenario"
+    try:
+        return values.text(given["name"])
+    except values.Misread as error:
+        notes.add(list(error.found), ("name",), "name: ")
+        return ""
+
+
+# -- chip and model -----------------------------------------------------------------------------------------------------
+
+
+def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
+    """Return the chip that the file gives, or else that of its slice."""
+    if "chip" in given:
+        found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
+        return found
+    topology = given.get("topology")
+    if slice_ is not None:
+        return chips.chip(slice_.chip)
+    sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
+    if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
+        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}")
+    return None
+
+
+def _preset(given: Any) -> str | None:
+    """Return the preset that a chip is, or is based on."""
+    name = given.get("base") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
+
+
+def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any], judge: Callable[[Any], Any]) -> Any:
+    """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
+    if isinstance(given, str):
+        try:
+            return make(given)
+        except TorusSimError as error:
+            notes.wrong((what,), str(error))
+            return None
+    if not isinstance(given, Mapping):
+        notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
+        return None
+    found = judge(given)
+    for path, text in found:
+        empty = bool(path) and _at(given, path) is None
+        text = f"{'.'.join(path)}: {values.EMPTY}" if empty else text
+        unknown = "is not a field" in text or "cannot stand beside" in text
+        notes.wrong((what, *path), f"{what}: {text}", at_key=empty or unknown or not path)
+    return None if found else make(given)
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path, or True if there is none."""
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return True
+        value = value[key]
+    return value
+
+
+def _layers(top: Mapping[str, Any]) -> values.Keys:
+    return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
+
+
+# -- the record ---------------------------------------------------------------------------------------------------------
+
+
+def _record(name: str, chip: Chip, network: Network, model: Model | None, workload: Workload | None, asked: Mapping[str, Asked],
+            program: Program | None, expect: Sequence[Expected]) -> dict[str, Any]:
+    """Return the scenario in full, as a mapping that `load` makes the same scenario of."""
+    record: dict[str, Any] = {"name": name}
+    if model and workload:
+        shown = {phase: describe_layout(one) for phase, one in asked.items()}
+        layout = shown if len({one.path for one in asked.values()}) > 1 else next(iter(shown.values()))
+        record |= {"model": models.describe(model), "workload": describe_workload(workload), "layout": layout}
+    if program:
+        record["program"] = describe_program(program)
+    record |= {"chip": chips.describe(chip), "topology": network.record}
+    return record | ({"expect": {one.what: describe_expected(one) for one in expect}} if expect else {})

@@ -1,0 +1,239 @@
+"""How each value of a scenario file is read, and how what was given is quoted.
+
+A reader returns what a value means, or raises Misread with all that is wrong in it, each with its way inside the value. Knows no
+key and no section.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, NoReturn
+
+from torussim import units
+from torussim.errors import TorusSimError
+from torussim.program import LOOPS
+from torussim.resolve import nearest, unknown
+
+Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
+Reader = Callable[[Any], Any]
+
+EMPTY = "no value is given: write one, or leave the key out"  # of a key with nothing behind it
+SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: what is computed from them stays far from the ends of the floats
+_NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"  # as in YAML 1.2
+
+
+@dataclass(frozen=True)
+class Found:
+    """One mistake: where in the value, what is wrong, and whether the place is that of the key."""
+
+    path: Keys
+    text: str
+    at_key: bool = False
+
+    def within(self, path: Keys, prefix: str = "") -> Found:
+        """Return the mistake as seen from further outside."""
+        return Found((*path, *self.path), prefix + self.text, self.at_key)
+
+
+class Misread(Exception):
+    """What is wrong with one value."""
+
+    def __init__(self, *found: Found) -> None:
+        super().__init__("; ".join(f.text for f in found))
+        self.found = found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in quotes: 'a', 'b' and 'c'."""
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+
+
+def quote(value: Any) -> str:
+    """Return what was given as YAML writes it, in single quotes, on one line, shortened when it is long."""
+    text = _flow(value)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _flow(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, float) and not isfinite(value):
+        return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}[str(value)]
+    return str(value)
+
+
+def refuse(text: str) -> NoReturn:
+    """Raise Misread for the value as a whole."""
+    raise Misread(Found((), text))
+
+
+def quantity(unit: str, *, zero: bool = False) -> Reader:
+    """Return a reader of quantities, with or without a unit, above 0 unless `zero`."""
+    def reader(value: Any) -> float:
+        if isinstance(value, bool | list | Mapping):
+            value = quote(value)[1:-1]
+        try:
+            number = units.read(value, unit) if zero else units.positive(value, unit)
+        except TorusSimError as error:
+            refuse(str(error))
+        if not (SMALLEST <= number <= LARGEST or number == 0):
+            refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}")
+        return number
+    return reader
+
+
+def whole(low: int, high: int | None = None) -> Reader:
+    """Return a reader of whole numbers in a range; 512.0 is one."""
+    wanted = f"a whole number from {low:,} to {high:,}" if high is not None else f"a whole number, {low} or more"
+
+    def reader(value: Any) -> int:
+        _not_quoted(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value != int(value):
+            refuse(f"{quote(value)} is not {wanted}")
+        if value < low or (high is not None and value > high):
+            refuse(f"{quote(value)} is not {wanted}")
+        return int(value)
+    return reader
+
+
+def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
+    """Return a reader of numbers above 0, or of 0 too, up to `most`; "10 %" is 0.1."""
+    wanted = ("a number, 0 or more" if zero else "a number above 0") + (f", at most {most:g}" if most < LARGEST else "")
+
+    def reader(value: Any) -> float:
+        percent = re.fullmatch(rf"\s*({_NUMBER})\s*%\s*", value) if isinstance(value, str) else None
+        got = float(percent[1]) / 100 if percent else value
+        _not_quoted(got)
+        if isinstance(got, bool) or not isinstance(got, int | float) or not 0 <= got <= most or (got == 0 and not zero):
+            refuse(f"{quote(value)} is not {wanted}")
+        if 0 < got < SMALLEST:
+            refuse(f"{quote(value)} is out of reach: must be {SMALLEST:g} or more")
+        return float(got)
+    return reader
+
+
+def _not_quoted(value: Any) -> None:
+    """Raise Misread for a text that is a number but for its quotes."""
+    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
+        refuse(f"{quote(value)} is a text, not a number: leave the quotes out")
+
+
+def text(value: Any) -> str:
+    """Read a text that can be printed on a line."""
+    if not isinstance(value, str):
+        refuse(f"{quote(value)} is not a text: put it in quotes")
+    if not value.strip() or not value.isprintable():
+        refuse(f"{quote(value)} is not a text of one line that can be printed: write letters")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        refuse(f"{quote(value)} is not true or false")
+    return value
+
+
+def one_of(what: str, *names: str) -> Reader:
+    """Return a reader of one of some names; `what` is what they name."""
+    def reader(value: Any) -> str:
+        if not isinstance(value, str):
+            refuse(f"{quote(value)} is not a {what}: one of {', '.join(names)}")
+        if value not in names:
+            refuse(unknown(value, names, what))
+        return value
+    return reader
+
+
+def each(reader: Reader, example: str, *, least: int = 0, most: int | None = None) -> Reader:
+    """Return a reader of lists, every element by `reader`; `example` is a list that would do."""
+    def read_all(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            refuse(f"{quote(value)} is not a list: write one such as {example}")
+        if len(value) < least:
+            refuse(f"the list is empty: write one such as {example}")
+        if most is not None and len(value) > most:
+            refuse(f"the list has {len(value)} elements: at most {most} can be")
+        return list(_parts(enumerate(value), reader))
+    return read_all
+
+
+def by_name(reader: Reader, example: str) -> Reader:
+    """Return a reader of mappings, every value by `reader`; `example` is a mapping that would do."""
+    def read_all(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            refuse(f"{quote(value)} is not a mapping: write one such as {example}")
+        return dict(zip(value, _parts(value.items(), reader)))
+    return read_all
+
+
+def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
+    """Return what `reader` makes of each part; raise Misread with all that is wrong with any."""
+    found, made = [], []
+    for key, part in items:
+        try:
+            if part is None:
+                refuse("no value is given")
+            made.append(reader(part))
+        except Misread as error:
+            found += [f.within((key,)) for f in error.found]
+    if found:
+        raise Misread(*found)
+    return made
+
+
+def one_or_each(reader: Reader, example: str) -> Reader:
+    """Return a reader of one value for all axes, or a list of one an axis."""
+    every = each(reader, example, least=1)
+    return lambda value: every(value) if isinstance(value, list) else reader(value)
+
+
+def axes(value: Any) -> list[str]:
+    """Read axes: letters, or a list where names are longer."""
+    if isinstance(value, str) and (value.isalpha() or not value):
+        return list(value)
+    if isinstance(value, list) and all(isinstance(v, str) and v for v in value):
+        return list(value)
+    refuse(f"{quote(value)} is not a list of axes: write letters, such as yz, or a list, such as [y, z]")
+
+
+def overlap(value: Any) -> bool | str:
+    """Read whether matmuls are looped with collectives, or the kind of loop."""
+    if isinstance(value, bool) or value in LOOPS:
+        return value  # type: ignore[no-any-return]
+    refuse(f"{quote(value)} is not true, false or a kind of loop: one of {', '.join(LOOPS)}")
+
+
+def split(value: Any) -> str | tuple[float, ...]:
+    """Read the shares of a collective's parts."""
+    if value in ("equal", "auto"):
+        return str(value)
+    if not isinstance(value, list):
+        refuse(f"{quote(value)} is not equal, auto, or a list of weights, one an axis")
+    weights = each(number(zero=True), "[2, 1]", least=1)(value)
+    if not sum(weights):
+        refuse(f"{quote(value)} has no weight above 0")
+    return tuple(weights)
+
+
+def topology_kind(value: Any) -> str:
+    """Read a kind of network, or the name of a user's function."""
+    kinds = ("torus", "mesh", "ring")
+    if isinstance(value, str) and (value in kinds or ":" in value):
+        return value
+    if not isinstance(value, str):
+        refuse(f"{quote(value)} is not a kind of topology: one of {', '.join(kinds)}, or \"module:function\"")
+    refuse(unknown(value, kinds, "kind of topology") + ("" if nearest(value, kinds) else ', or "module:function"'))
+
+
+def anything(value: Any) -> Any:
+    """Read what is looked at elsewhere."""
+    return value

@@ -1,0 +1,117 @@
+"""What a scenario asks of its model, and what it expects of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torussim import resolve
+from torussim.scenario import forms, values
+from torussim.scenario.forms import MAX_PASSES
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import Misread, quote
+from torussim.workload import Workload
+
+PATH = ("workload",)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A measurement that a result is held against: `within` is the allowed |got / value - 1|."""
+
+    what: str
+    value: float
+    within: float | None
+    source: str
+
+
+def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
+    """Return the phase, if it is sound, and the workload, if all that the passes need is."""
+    section = notes.section(forms.WORKLOAD, given, PATH, "workload")
+    phase = section["phase"] if section.sound("phase") else None
+    if "tokens" in section.given and phase == "prefill":
+        notes.wrong((*PATH, "tokens"), "tokens: a prefill makes no tokens: leave it out, or write phase: generate", at_key=True)
+    if "chunk" in section.given and phase == "decode":
+        notes.wrong((*PATH, "chunk"), "chunk: a decode has no prompt to cut: leave it out, or write phase: prefill", at_key=True)
+    if section["cached"] and phase == "decode":
+        notes.wrong((*PATH, "cached"),
+                    f"cached: a decode starts with its context in the cache: add the {quote(section['cached'])} to context, and "
+                    "leave it out", at_key=True)
+    if not section.sound("phase", "batch", "context", "chunk"):
+        return phase, None
+    chunk = section["chunk"]
+    if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
+        chunk = None
+    return phase, Workload(**{**section.values, "chunk": chunk})
+
+
+def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
+    """Return whether a context can be cut so, and note it if not."""
+    count = -(-context // chunk)
+    if chunk > context:
+        notes.wrong((*PATH, "chunk"),
+                    f"chunk: '{chunk}' is more than the context of {context}: give at most {context}, or leave it out")
+    elif count > MAX_PASSES:
+        notes.wrong((*PATH, "chunk"),
+                    f"chunk: '{chunk}' cuts a context of {context:,} into {count:,} passes: at most {MAX_PASSES:,} can be run: "
+                    f"give {-(-context // MAX_PASSES):,} or more")
+    return chunk <= context and count <= MAX_PASSES
+
+
+def phases_of(phase: str | None) -> tuple[str, ...]:
+    """Return the phases that are run."""
+    return {None: (), "generate": ("prefill", "decode")}.get(phase, (str(phase),))
+
+
+def describe_workload(workload: Workload) -> dict[str, Any]:
+    """Return the record of a workload, without what its phase has no use for."""
+    useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
+    return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+
+
+def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
+    """Return the values that the result is held against."""
+    if not isinstance(given, Mapping):
+        example = "{step_s: {value: 93.8 ms, within: 0.10}}"
+        notes.wrong(("expect",), f"expect: {quote(given)} is not a mapping: write one such as {example}")
+        return ()
+    made = [_read_expected(notes, what, value) for what, value in given.items() if _is_produced(notes, what, phase, bare)]
+    return tuple(one for one in made if one is not None)
+
+
+def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool:
+    """Return whether the result will have this key, and note it if not."""
+    reason = None
+    if what not in forms.RESULTS:
+        reason = resolve.unknown(what, forms.RESULTS, "result that can be expected")
+    elif bare and what != "makespan_s":
+        reason = f"{quote(what)} is no result of a program without a model: expect makespan_s"
+    elif what == "prefill_s" and phase not in (None, "generate"):
+        better = "expect step_s" if phase == "prefill" else "leave it out"
+        reason = f"'prefill_s' is a result of phase: generate, not of {phase}: {better}"
+    if reason:
+        notes.wrong(("expect", what), f"expect: {reason}", at_key=True)
+    return reason is None
+
+
+def _read_expected(notes: Notes, what: str, given: Any) -> Expected | None:
+    """Return one expected value: {value, within, source}, or the value alone."""
+    path, unit = ("expect", what), forms.RESULTS[what]
+    reader = values.quantity(unit) if unit else values.number()
+    if isinstance(given, Mapping):
+        section = notes.section({**forms.EXPECT, "value": forms.Key(reader, needed=True)}, given, path, what)
+        return Expected(what, section["value"], section["within"], section["source"]) if section.sound() else None
+    try:
+        if given is None:
+            values.refuse(values.EMPTY)
+        return Expected(what, reader(given), None, "")
+    except Misread as error:
+        notes.add(list(error.found), path, f"{what}: ")
+        return None
+
+
+def describe_expected(expected: Expected) -> dict[str, Any]:
+    """Return the record of an expected value."""
+    source = {"source": expected.source} if expected.source else {}
+    return {"value": expected.value, **source} | ({} if expected.within is None else {"within": expected.within})
