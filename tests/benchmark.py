@@ -24,8 +24,8 @@ CASES = {
     "4096 chips, all links different, without": ("palm-540b-decode-uneven-pod", False, 1066),
 }
 COMMANDS = {
-    "torussim run --no-pictures, 64 chips, one token": ["run", str(SCENARIOS / "palm-540b-decode-high-throughput.yaml"), "--no-pictures",
-                                                        "--set", "workload.tokens=1", "-o", os.devnull + "-out"],
+    "torussim run --no-pictures, 64 chips, one token": [
+        "run", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml", "--no-pictures", "--set", "workload.tokens=1", "-o", "OUT"],
     "torussim --help": ["--help"],
 }
 RUNS = 5
@@ -55,9 +55,10 @@ def case(name: str) -> dict[str, float]:
 
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
     """Run the command line; return CPU seconds and wall seconds of the whole process."""
-    arguments = [folder if a.endswith("-out") else a for a in arguments]
+    arguments = [folder if a == "OUT" else a for a in arguments]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", "from torussim.cli import main; main()", *arguments], check=True, stdout=subprocess.DEVNULL)
+    program = [sys.executable, "-c", "from torussim.cli import main; main()"]
+    subprocess.run([*program, *arguments], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - began
 

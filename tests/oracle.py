@@ -266,7 +266,7 @@ def parts(
     if algorithm in ("", "dimension_wise" if kind == "all_to_all" else "multi_axis"):
         visits = [(weight, [tracks[axis] for axis in axes[p:] + axes[:p]])
                   for p, weight in enumerate(split_weights(collective, len(axes)))]
-    elif algorithm == "sequential" or algorithm == "one_ring" and kind != "all_to_all" and len(axes) == 1:
+    elif algorithm == "sequential" or (algorithm == "one_ring" and kind != "all_to_all" and len(axes) == 1):
         visits = [(1.0, [tracks[axis] for axis in axes])]
     elif algorithm == "one_ring" and kind != "all_to_all":
         named = collective.axes if collective.axes in ring_orders else axes
@@ -626,7 +626,7 @@ def simulate(
     run.start_processes()
     run.env.run()
     run.check()
-    link_bytes = {edge: 0.0 for edge in graph.edges}
+    link_bytes = dict.fromkeys(graph.edges, 0.0)
     for sent in run.sent:
         link_bytes[sent.sender, sent.receiver] += sent.bytes
     return {

@@ -48,7 +48,7 @@ def test_idle_axes_count():
 
 def test_one_slow_chip_sets_the_bound():
     graph = torus((4, 4), bandwidth=1.0)
-    for source, target, link in graph.edges(data=True):
+    for _, target, link in graph.edges(data=True):
         if target == (1, 1):
             link["bandwidth"] = 0.25
     one = Collective("c", "all_gather", ("x", "y"), 16.0)

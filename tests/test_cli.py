@@ -84,8 +84,8 @@ def test_check_runs_nothing_and_writes_nothing(file, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["small.yaml"]
 
 
-@pytest.mark.parametrize("what, has", [("models", "palm-540b"), ("chips", "tpu-v5e"), ("topologies", "v5e-16"), ("layouts", "wg_xyz"),
-                                       ("collectives", "all_gather")])
+@pytest.mark.parametrize("what, has", [("models", "palm-540b"), ("chips", "tpu-v5e"), ("topologies", "v5e-16"),
+                                       ("layouts", "wg_xyz"), ("collectives", "all_gather")])
 def test_list_names_what_there_is(what, has):
     assert has in invoke("list", what).stdout
     assert has in invoke("list").stdout

@@ -32,8 +32,8 @@ sourced
 resolve files
 units
 errors
-""".split("\n")
-ORDER = [line.split() for line in LEVELS if line]
+"""
+ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
@@ -93,7 +93,8 @@ def test_a_module_imports_only_from_modules_below_it(module):
             continue
         if package in INSIDE and module.split(".")[0] == package and "." in other:
             order = INSIDE[package]
-            assert order.index(other.split(".")[1]) > order.index(module.split(".")[1]), f"{module} imports {other}, which is above it"
+            below = order.index(other.split(".")[1]) > order.index(module.split(".")[1])
+            assert below, f"{module} imports {other}, which is above it"
         elif module != package:
             assert theirs > mine, f"{module} imports {other}, which is not below it"
 

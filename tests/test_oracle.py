@@ -354,7 +354,7 @@ def test_gather_loop_where_the_network_dominates_ends_a_piece_after_the_gather(k
     last = {"one_way": 1, "throughput": 1, "latency": 2}[kind]
     assert run["ops"][0][2] == {c: near(gathered) for c in graph}
     assert run["ops"][1][2] == {c: near(gathered + 2 + last * 1.2 / K) for c in graph}
-    assert run["ops"][1][1] == {c: 0 for c in graph}
+    assert run["ops"][1][1] == dict.fromkeys(graph, 0)
 
 
 @pytest.mark.parametrize("K", [3, 4, 5])
@@ -414,7 +414,7 @@ def test_lost_shard_is_noticed(monkeypatch):
 
 
 def test_shard_that_comes_twice_is_noticed(monkeypatch):
-    with pytest.raises(AssertionError, match="got .* twice"):
+    with pytest.raises(AssertionError, match=r"got .* twice"):
         broken(monkeypatch, lambda moves: [*moves, moves[-1]._replace(step=(3, 0))])
 
 

@@ -184,7 +184,8 @@ class Builder:
         axes = self.axes(sharding.axes("E"))
         local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
         if axes:
-            self.operations.append(Collective(f"norm_{label}", "all_reduce", axes, local["B"] * local["L"] * NORM_BYTES))
+            size = local["B"] * local["L"] * NORM_BYTES
+            self.operations.append(Collective(self.name(f"norm_{label}"), "all_reduce", axes, size))
 
     def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
         """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""

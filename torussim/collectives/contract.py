@@ -21,6 +21,8 @@ from torussim.errors import ContractError
 # (origin, destination) in an exchange or a permute, as positions on the lane; halves are 0 and 1.
 Chunk = tuple[tuple[int, ...], int]
 
+MOST = 2e9  # bytes that a check may take
+
 
 @dataclass(frozen=True, eq=False)
 class Hop:
@@ -216,7 +218,11 @@ class _Part:
         others = [a for a in self.schedule.lengths if a not in phase.lane.axes]
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             for transfer in transfers(self.schedule, phase, hop):
-                for (origin, _), half in hop.chunks(transfer.position):
+                chunks = hop.chunks(transfer.position)
+                if len(chunks) != hop.halves[transfer.position]:
+                    raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in step {hop.step} not as much as it "
+                                        f"says")
+                for (origin, _), half in chunks:
                     line = self.same(self.index[transfer.sender], others)
                     message = int(np.flatnonzero(line & (self.at == origin))[0])
                     came_with = brought.get((message, half))
@@ -239,7 +245,14 @@ class _Part:
 
 
 def check(schedule: Schedule) -> None:
-    """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once."""
+    """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once.
+
+    Counting takes 16 bytes x chips^3 (an all-to-all: chips^4): a group that would need over MOST bytes is refused.
+    """
+    size = 16 * schedule.chips ** (4 if schedule.kind == "all_to_all" else 3)
+    if size > MOST:
+        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be checked: "
+                            f"try the algorithm on a smaller one")
     chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
     for part in sorted({p.part for p in schedule.phases}):
         state = _Part(schedule)
