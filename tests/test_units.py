@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -170,7 +171,7 @@ def test_a_value_is_shown_with_the_prefix_that_fits(value: float, unit: str, tex
 @given(st.floats(1e-9, 1e3, exclude_max=True), st.integers(1, 17))
 def test_the_number_of_a_shown_time_is_at_least_1_and_below_1000(value: float, digits: int) -> None:
     number, unit = show(value, "s", digits).split()
-    assert 1 <= float(number) < 1000 or (unit == "s" and value > 999)
+    assert 1 <= Decimal(number) < 1000 or (unit == "s" and value > 999)
     assert "e" not in number
 
 

@@ -269,10 +269,12 @@ def _choose(operations: tuple[Operation, ...], net: Grid, chip: Chip) -> tuple[O
                     seconds = _pair(matmul, collective, loop, net, chip)
                     if seconds < best * (1 - 1e-12):
                         best, chosen = seconds, loop
+        ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
+        if chosen and abs([o.name for o in ops].index(chosen.collective) - ops.index(matmul)) > 1:
+            chosen = None  # something between them waits for it
         ops[ops.index(matmul)] = replace(matmul, loop=chosen, loops=())
         if chosen:
             taken.add(chosen.collective)
-            ops = _beside(ops, chosen.collective, matmul.name)
     return tuple(ops)
 
 
@@ -288,7 +290,7 @@ def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operatio
     """Return the list with an all-gather moved to just before its matmul, where nothing between waits for it."""
     names = [o.name for o in ops]
     i, j = names.index(collective), names.index(matmul)
-    if i < j - 1:
+    if i < j - 1 and not any(collective in (o.after or ()) for o in ops[i + 1:j]):
         moved = ops[i]
         return ops[:i] + ops[i + 1:j] + [moved] + ops[j:]
     return ops

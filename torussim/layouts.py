@@ -173,12 +173,15 @@ def _unlike(stations: list[str]) -> list[str]:
     return [s for i, s in enumerate(stations) if not i or Sharding.parse(s) != Sharding.parse(stations[i - 1])]
 
 
-def code_attention(s: Sizes) -> dict[str, object]:
-    """Return the paths of q and kv in the code: batch over z, yz or xyz, the most that the batch allows; x apart."""
+def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
+    """Return the paths of q and kv in the code: batch over z, yz or xyz, the most that the batch allows.
+
+    `x_apart`: the 1D layer exchanges over x first, then over yz; the 2D layer over all at once.
+    """
     fit = [axes for axes in ("", "z", "yz", "xyz") if s.batch % prod(s.lengths[a] for a in axes) == 0]
     batch = max(fit, key=lambda axes: prod(s.lengths[a] for a in axes)) if s.attention == "batch" else ""
     rest = "".join(a for a in "xyz" if a not in batch)
-    q = ["B L H_xyz"] + (["B_x L H_yz"] if batch == "xyz" else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
+    q = ["B L H_xyz"] + (["B_x L H_yz"] if batch == "xyz" and x_apart else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
     return {"q": _unlike(q), "kv": f"{cut('B', batch)} L {cut('K', fitting(s.kv_heads, rest, s.lengths))}"}
 
 
@@ -196,7 +199,7 @@ def ws1d_code(s: Sizes) -> dict[str, object]:
     """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz."""
     return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
             "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K", "w_o": "H_xyz E",
-            "embedding": "V_yz E_x", **code_attention(s)}
+            "embedding": "V_yz E_x", **code_attention(s, x_apart=True)}
 
 
 def wg_xyz_code(s: Sizes) -> dict[str, object]:
@@ -254,7 +257,7 @@ def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -
     unused = [a for a in physical if a not in used and physical[a] > 1]
     if unused:
         raise LayoutError(f"mesh leaves the axis {unused[0]!r} unused: give it to a logical axis, such as "
-                          f"{{x: [x], y: [y], z: [z, {unused[0]}]}}")
+                          f"z: [{', '.join([*mesh.get('z', ()), unused[0]])}]")
     return {name: prod(physical[a] for a in factors) for name, factors in mesh.items()}
 
 

@@ -141,6 +141,13 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[t
                 found.append((i, f"{operation.name!r} waits for {name!r}, which waits for it: {' -> '.join(circle)}" if circle
                               else f"{operation.name!r} waits for {name!r}, which stands below it: operations run in the order "
                                    f"of the list, so move {name!r} above", "after"))
+        if isinstance(operation, Compute) and operation.loop:
+            near = [o.name for o, kind in ((operations[i - 1] if i else None, "all_gather"),
+                                           (operations[i + 1] if i + 1 < len(operations) else None, "reduce_scatter"))
+                    if isinstance(o, Collective) and o.kind == kind]
+            if operation.loop.collective not in near:
+                found.append((i, f"{operation.name!r} is looped with {operation.loop.collective!r}, which is neither the "
+                                 f"all-gather just before it nor the reduce-scatter just after: put them side by side", "loop"))
         if isinstance(operation, Collective):
             for axis in operation.axes:
                 if axis not in axes:

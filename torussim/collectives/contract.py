@@ -220,8 +220,8 @@ class _Part:
             for transfer in transfers(self.schedule, phase, hop):
                 chunks = hop.chunks(transfer.position)
                 if len(chunks) != hop.halves[transfer.position]:
-                    raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in step {hop.step} not as much as it "
-                                        f"says")
+                    raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in step {hop.step} not as much "
+                                        f"as it says")
                 for (origin, _), half in chunks:
                     line = self.same(self.index[transfer.sender], others)
                     message = int(np.flatnonzero(line & (self.at == origin))[0])
@@ -251,8 +251,8 @@ def check(schedule: Schedule) -> None:
     """
     size = 16 * schedule.chips ** (4 if schedule.kind == "all_to_all" else 3)
     if size > MOST:
-        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be checked: "
-                            f"try the algorithm on a smaller one")
+        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be "
+                            f"checked: try the algorithm on a smaller one")
     chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
     for part in sorted({p.part for p in schedule.phases}):
         state = _Part(schedule)
