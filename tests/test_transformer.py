@@ -172,7 +172,7 @@ def test_ws1d_of_the_code() -> None:
     over_batch = layer(PALM, Layout("ws1d_code", "batch"), DECODE)
     assert in_order(collectives(over_batch)) == [
         ("all_reduce", "x"), ("all_gather", "x"), ("reduce_scatter", "x"),  # K and V over the batch
-        ("all_to_all", "x"), ("all_to_all", "yz"), ("all_to_all", "yz"), ("all_to_all", "x"),  # the 1D layer moves x apart from yz
+        ("all_to_all", "x"), ("all_to_all", "yz"), ("all_to_all", "yz"), ("all_to_all", "x"),  # x apart from yz
         ("reduce_scatter", "x"), ("all_reduce", "yz")]
 
 
