@@ -96,3 +96,19 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("numpy", "networkx", "simpy", "matplotlib", "ruamel"):
         assert f"'{heavy}'" not in said
+
+
+def test_a_run_without_pictures_leaves_no_older_picture_beside_the_new_result(file, tmp_path):
+    invoke("run", file, "-o", tmp_path / "out")
+    invoke("run", file, "-o", tmp_path / "out", "--no-pictures")
+    assert [p.name for p in (tmp_path / "out" / "a-small-one").iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("command, taken", [("run", "out/a-small-one/result.json"), ("plot", "picture.png")])
+def test_a_folder_where_a_file_should_go_is_told_before_the_run(file, tmp_path, command, taken):
+    (tmp_path / taken).mkdir(parents=True)
+    target = tmp_path / ("out" if command == "run" else taken)
+    words = [sys.executable, "-m", "torussim", command, str(file), "-o", str(target)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and "it is a folder; name another place with -o" in done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr

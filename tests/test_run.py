@@ -170,3 +170,24 @@ def test_the_verbs_work_on_plain_objects():
 def test_a_verb_is_the_function_whatever_was_imported_before(first):
     code = f"{first}\nimport torussim\nfor name in torussim.__all__: [callable(getattr(torussim, name)) or 1 / 0 for _ in 'ab']"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_memory_is_that_of_the_largest_pass_not_of_the_last_chunk():
+    whole = {**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}}
+    chunked = run({**whole, "workload": {**whole["workload"], "chunk": 63}})
+    assert 0.9 * run(whole).memory["activations"] < chunked.memory["activations"] <= run(whole).memory["activations"]
+
+
+def test_gathered_weights_are_held_whole_where_no_loop_takes_them_piece_by_piece():
+    base = {**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}}
+    looped, whole = (run({**base, "layout": {"ffn": "wg_xyz", "attention": "batch", "overlap": o}}) for o in (True, False))
+    assert whole.memory["activations"] - looped.memory["activations"] > 4096 * 2 * 16384 * 2 / 2
+
+
+def test_attention_over_heads_does_not_compute_what_the_batch_divides_already_twice():
+    base = {**SMALL, "model": {"base": "palm-62b", "layers": 1}, "topology": {"shape": [4, 4, 4]},
+            "workload": {"phase": "prefill", "batch": 64, "context": 64}}
+    scenario = load({**base, "layout": {"ffn": "wg_xy", "attention": "heads"}})
+    program = build(scenario.model, scenario.layouts["prefill"], passes(scenario.workload)[0], scenario.topology.graph["axes"])
+    attention = next(o for o in program.block if o.name == "attention")
+    assert attention.total_flops * 64 == 2 * 2 * 64 * 32 * 64 * 64 * 256
