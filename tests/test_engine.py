@@ -51,7 +51,6 @@ def test_the_scenarios_have_everything_in_them() -> None:
     assert {n for net in nets for n in net.shape} == set(range(1, 9))
     assert {len(net.shape) for net in nets} == {1, 2, 3}
     assert {ring for net in nets for ring, n in zip(net.ring, net.shape, strict=True) if n > 2} == {True, False}
-    assert any(net.notes for net in nets), "an axis with some wraparounds missing"
     assert {(o.kind, o.algorithm) for o in collectives} == {(kind, name) for kind in KINDS for name in ALGORITHMS[kind]}
     assert {o.split if isinstance(o.split, str) else "weights" for o in collectives} == {"equal", "auto", "weights"}
     assert any(isinstance(o.split, tuple) and 0.0 in o.split for o in collectives)

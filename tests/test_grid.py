@@ -38,7 +38,7 @@ def test_every_link_of_the_grid_is_an_edge_of_the_graph_and_the_other_way_round(
     graph, _ = drawn
     result = grid(graph)
     edges = []
-    for axis, sign, chip in zip(*(column.tolist() for column in result.links()), strict=True):
+    for axis, sign, chip in np.argwhere(result.slot >= 0).tolist():
         edges.append(result.edge(axis, sign, chip))
         assert result.chips[result.receiver[axis, sign, chip]] == edges[-1][1]
         assert graph.edges[edges[-1]] == {
@@ -99,31 +99,43 @@ def without(graph: nx.DiGraph, *links: Any) -> nx.DiGraph:
     return graph
 
 
-def test_an_axis_that_is_partly_wrapped_is_a_line_and_a_note_says_so() -> None:
-    graph = without(torus([3, 4], bandwidth=5.0, latency=1.0), ((2, 1), (0, 1)))
-    result = grid(graph)
-    assert result.ring == (False, True)
-    assert result.notes == (
-        "axis x is taken as a line, without wraparounds: of its 8 2 are missing, such as (2, 1) -> (0, 1)",)
-    line = grid(torus([3, 4], wrap=[False, True], bandwidth=5.0, latency=1.0))
-    assert (result.bandwidth == line.bandwidth).all()
-    assert (result.latency == line.latency).all()
+def test_an_axis_that_is_partly_wrapped_is_a_ring_with_gaps() -> None:
+    result = grid(without(torus([3, 4], bandwidth=5.0, latency=1.0), ((2, 1), (0, 1))))
+    assert result.ring == (True, True)
+    assert [result.edge(*hop) for hop in np.argwhere(result.gap).tolist()] == [((2, 1), (0, 1)), ((0, 1), (2, 1))]
+    assert result.bandwidth[0, 0, result.index((2, 1))] == 0.0
 
 
 def test_an_axis_without_any_wraparound_needs_no_note() -> None:
     assert grid(mesh([3, 4], bandwidth=5.0)).notes == ()
 
 
-def test_a_missing_link_inside_an_axis_is_refused() -> None:
-    graph = without(torus([3, 4], bandwidth=5.0), ((1, 1), (1, 2)))
-    with pytest.raises(TopologyError, match=r"axis y has no link \(1, 1\) -> \(1, 2\) \(2 such in all\): "
-                                            "a missing link inside an axis needs detours, which are not there yet"):
-        grid(graph)
+def test_a_missing_link_inside_an_axis_is_a_gap() -> None:
+    result = grid(without(torus([3, 4], bandwidth=5.0), ((1, 1), (1, 2))))
+    assert {result.edge(*hop) for hop in np.argwhere(result.gap).tolist()} == {((1, 1), (1, 2)), ((1, 2), (1, 1))}
+    assert not grid(torus([3, 2, 1], wrap=[True, False, False], bandwidth=5.0)).gap.any()
 
 
-def test_a_missing_link_on_an_axis_of_length_two_is_refused() -> None:
-    with pytest.raises(TopologyError, match=r"axis x has no link \(0, 0\) -> \(1, 0\)"):
-        grid(without(torus([2, 3], bandwidth=5.0), ((0, 0), (1, 0))))
+def test_a_twisted_axis_is_a_line_and_a_note_says_so() -> None:
+    result = grid(torus([4, 4, 8], bandwidth=5.0, twist=True))
+    assert result.ring == (False, False, True) and not result.gap.any()
+    assert result.notes[0] == "axis x is twisted (z + 4): rings along it run as lines"
+    links = result.links
+    edge = next(i for i in range(len(links.source)) if links.edge(i) == ((3, 1, 2), (0, 1, 6)))
+    assert (links.axis[edge], links.sign[edge], links.wraparound[edge]) == (0, 0, True)
+    assert (links.axis >= 0).all() and (links.slot >= 0).all()
+
+
+def test_parts_of_an_axis_are_axes_of_their_own() -> None:
+    result = grid(torus([8, 3], bandwidth=5.0), parts={"x": [2, 4]})
+    assert result.axes == ("x/4*2", "x/2", "y") and result.shape == (4, 2, 3)
+    assert result.ring == (True, False, True) and result.stride == (2, 1, 1)
+    assert result.edge(0, 0, result.index((7, 1))) == ((7, 1), (1, 1))
+    assert result.edge(1, 0, result.index((6, 1))) == ((6, 1), (7, 1))
+    assert (result.slot[0] < 0).all() and result.gap[0].all() and not result.gap[1:].any()
+    assert (result.slot[1] >= 0).sum() == 8 * 3
+    with pytest.raises(TopologyError, match="axis x of 8 chips cannot be cut into parts of 3, 2: their product must be 8"):
+        grid(torus([8, 3], bandwidth=5.0), parts={"x": [3, 2]})
 
 
 def test_a_graph_that_breaks_the_contract_is_refused() -> None:

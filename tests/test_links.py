@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from torussim.errors import TopologyError
 from torussim.topology.builders import mesh, torus
-from torussim.topology.links import LinkChange, change_links, matches
+from torussim.topology.check import read_links
+from torussim.topology.links import LinkChange, change_later, change_links, matches
 
 RATE = 64.0
 quick = settings(deadline=None, max_examples=100)
@@ -202,7 +203,7 @@ def test_a_topology_of_one_chip_has_no_links_to_change() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (LinkChange(), "^change 3 of links, {}: it changes nothing; give bandwidth, latency or scale"),
+    (LinkChange(), "^change 3 of links, {}: it changes nothing; give bandwidth, latency, scale or failed: true"),
     (LinkChange(axis="w", scale=2), "^change 3 of links, {axis: w, scale: 2}: there is no axis 'w'"),
     (LinkChange(bandwidth=1, scale=1), "bandwidth and scale are both given; give the bandwidth that results"),
     (LinkChange(bandwidth=0), "bandwidth 0 is no finite number above 0; give bytes/s, such as 45e9"),
@@ -224,3 +225,36 @@ def test_a_change_that_makes_no_sense_is_refused_by_its_number(change: LinkChang
 def test_changes_are_refused_on_a_graph_that_breaks_the_contract() -> None:
     with pytest.raises(TopologyError, match="is missing"):
         change_links(nx.DiGraph(), [])
+
+
+def test_a_failed_link_is_gone_and_remembered() -> None:
+    graph = torus([3, 3], bandwidth=RATE)
+    dead = change_links(graph, [LinkChange(axis="x", at={"x": 0, "y": 1}, failed=True)])
+    assert set(graph.edges) - set(dead.edges) == {((0, 1), (1, 1)), ((1, 1), (0, 1))} == set(dead.graph["failed"])
+    one = change_links(graph, [LinkChange(from_=[0, 1], to=[1, 1], both_ways=False, failed=True)])
+    assert set(graph.edges) - set(one.edges) == {((0, 1), (1, 1))}
+
+
+def test_changes_after_a_failure_select_what_is_left() -> None:
+    graph = torus([3, 3], bandwidth=RATE)
+    dead = LinkChange(axis="x", at={"y": 1}, failed=True)
+    slower = change_links(graph, [dead, LinkChange(axis="x", scale=0.5)])
+    assert {d["bandwidth"] for u, v, d in slower.edges(data=True) if u[0] != v[0]} == {RATE / 2}
+    with pytest.raises(TopologyError, match=r"change 2 of links, .*: every link that it selects has failed before"):
+        change_links(graph, [dead, LinkChange(axis="x", at={"y": 1}, scale=0.5)])
+    with pytest.raises(TopologyError, match="failed: true leaves no link whose bandwidth or latency could change"):
+        change_links(graph, [LinkChange(axis="x", scale=0.5, failed=True)])
+
+
+def test_later_changes_scale_the_bandwidth_as_it_then_is() -> None:
+    graph = torus([3], bandwidth=RATE)
+    half = LinkChange(from_=[0], to=[1], both_ways=False, scale=0.5)
+    later = change_later(graph, [(2e-3, half), (1e-3, half)])
+    assert later.graph["events"] == ((1e-3, {((0,), (1,)): RATE / 2}), (2e-3, {((0,), (1,)): RATE / 4}))
+    assert [(e.time, e.bandwidth.tolist()) for e in read_links(later).events] == [(1e-3, [RATE / 2]), (2e-3, [RATE / 4])]
+    for wrong, message in ((LinkChange(latency=1.0), "can change its bandwidth alone"),
+                           (LinkChange(failed=True), "bandwidth alone"), (LinkChange(axis="q", scale=0.5), "there is no axis 'q'")):
+        with pytest.raises(TopologyError, match=f"event 1, .*{message}"):
+            change_later(graph, [(1e-3, wrong)])
+    with pytest.raises(TopologyError, match=r"event 1, .*the time -1.0 is not one of the run"):
+        change_later(graph, [(-1.0, half)])

@@ -106,20 +106,26 @@ def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> d
     axis that has links {bytes, mean_busy, max_busy}.
     """
     seconds = timeline.makespan if makespan is None else makespan
-    axis, sign, chip = grid.links()
-    sent = timeline.link_bytes[axis, sign, chip]
-    busy = timeline.link_seconds[axis, sign, chip] / seconds if seconds > 0 else np.zeros(len(axis))
+    links = grid.links
+    ordered = np.lexsort((links.source, links.sign, links.axis))
+    axis, sent = links.axis[ordered], timeline.link_bytes[ordered]
+    busy = timeline.link_seconds[ordered] / seconds if seconds > 0 else np.zeros(len(axis))
     # Sums of the same numbers in another order are no reason to come first.
     order = np.argsort(-np.round(busy, 12), kind="stable")[:BUSIEST]
-    ends = [grid.edge(int(axis[i]), int(sign[i]), int(chip[i])) for i in order]
+    ends = [links.edge(int(ordered[i])) for i in order]
     return {
-        "busiest": [{"from": list(a), "to": list(b), "bytes": float(sent[i]), "busy": float(busy[i])}
+        "busiest": [{"from": _named(a), "to": _named(b), "bytes": float(sent[i]), "busy": float(busy[i])}
                     for i, (a, b) in zip(order, ends, strict=True)],
         "mean_busy": float(busy.mean()) if len(busy) else 0.0,
         "per_axis": {name: {"bytes": float(sent[axis == a].sum()), "mean_busy": float(busy[axis == a].mean()),
                             "max_busy": float(busy[axis == a].max())}
-                     for a, name in enumerate(grid.axes) if (axis == a).any()},
+                     for a, name in [*enumerate(links.axes), (-1, "none")] if (axis == a).any()},
     }
+
+
+def _named(node: Any) -> Any:
+    """Return a chip as a list of coordinates, a switch as a text."""
+    return list(node) if isinstance(node, tuple) else str(node)
 
 
 def chosen_chips(timeline: Timeline) -> list[int]:

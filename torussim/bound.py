@@ -46,9 +46,8 @@ def traffic(collective: Collective, net: Grid) -> tuple[float, float, float]:
 
 def capacity(net: Grid) -> tuple[Array, Array]:
     """Return the bandwidth into and out of each chip, (chips,) bytes/s."""
-    out = net.bandwidth.sum(axis=(0, 1))
-    into = np.zeros_like(out)
-    np.add.at(into, net.receiver.ravel(), net.bandwidth.ravel())
+    links, chips = net.links, len(net.chips)
+    out, into = (np.bincount(ends, links.bandwidth, minlength=chips)[:chips] for ends in (links.source, links.target))
     return into, out
 
 

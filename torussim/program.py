@@ -78,6 +78,7 @@ class Collective:
     direction: str = "both"  # "both" | "one_way"
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
     after: tuple[str, ...] | None = None
+    detour: bool | None = None  # rings with a dead link: go round it (True), run as lines (False), or as is faster by estimate
 
 
 Operation = Compute | Collective

@@ -85,7 +85,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     todo = passes(workload)
     sums = {"prefill": _Sum(), "decode": _Sum()}
-    links = np.zeros((2, *scenario.net.bandwidth.shape))
+    links = np.zeros((2, len(scenario.net.links.source)))
     events = simulated = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)

@@ -58,7 +58,7 @@ class Timeline:
     """The whole of one program's run on one network.
 
     `runs`: (segment, offset) in order of time; a repeated block is the same segment with another offset. `link_bytes`:
-    (axes, 2, chips), + and - link of each chip, whole run; `link_seconds`: time spent transmitting, likewise.
+    (links,) in the order of the topology's edges, whole run; `link_seconds`: time spent transmitting, likewise.
     """
 
     chips: tuple[tuple[int, ...], ...]

@@ -91,8 +91,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         self.count = len(self.grid.chips)
-        coordinates = np.indices(self.grid.shape).reshape(len(self.grid.shape), -1)
-        self.position: dict[str, Array] = dict(zip(self.grid.axes, coordinates))
+        self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
 
@@ -226,7 +225,7 @@ class Planner:
                 links = np.arange(self.rate.size + 1)[move.links].ravel()
                 sent[links] += move.bytes.ravel()
                 busy[links] += move.seconds.ravel()
-        return tuple(stages), sent[:-1].reshape(self.rate.shape), busy[:-1].reshape(self.rate.shape)
+        return tuple(stages), sent[:-1], busy[:-1]
 
     def move(self, phase: Phase, hops: list[Any], latest: bool) -> Move:
         """Return the hops of one step (one direction, or both) as one move."""

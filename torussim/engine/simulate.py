@@ -66,18 +66,23 @@ class _Run:
         env.process(self.cohort(env))
         env.run()
         sections = zip(self.ready, self.program.sections())
-        shape = (len(self.net.axes), 2, len(self.net.chips))
-        sent, seconds = np.zeros(shape), np.zeros(shape)
+        sent, seconds = np.zeros((2, self.net.slot.size))
         for ready, (_, times) in sections:
             for operation in ready:
                 if operation.link_bytes is not None and operation.link_seconds is not None:
-                    sent += times * operation.link_bytes.reshape(shape)
-                    seconds += times * operation.link_seconds.reshape(shape)
+                    sent += times * operation.link_bytes
+                    seconds += times * operation.link_seconds
+        sent, seconds = self.by_link(sent), self.by_link(seconds)
         ends = [self.segments[s].end.max(axis=0) + offset for s, offset in self.runs if self.segments[s].operations]
         work = {r.operation.name: r.work for ready in self.ready for r in ready}
         return Timeline(self.net.chips, self.net.axes, tuple(self.segments), tuple(self.runs), work, sent, seconds,
                         self.begin, np.maximum.reduce([self.begin, *ends]), self.events, self.program.layers,
                         self.simulated, self.program, tuple(self.sent))
+
+    def by_link(self, hops: Array) -> Array:
+        """Return what (axes * 2 * chips) hops carry as columns of links."""
+        slot = self.net.slot.ravel()
+        return np.bincount(slot[slot >= 0], hops[slot >= 0], minlength=len(self.net.links.source)).astype(float)
 
     def cohort(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Step all chips through prologue, blocks and epilogue; one event an operation."""

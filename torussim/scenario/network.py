@@ -17,9 +17,10 @@ from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Keys, quote
 from torussim.topology.builders import axis_names, from_function, torus
-from torussim.topology.check import MAX_CHIPS, is_chip_of
+from torussim.topology.check import MAX_CHIPS
 from torussim.topology.grid import Grid, grid
 from torussim.topology.links import LinkChange, change_links
+from torussim.topology.shape import is_chip_of
 from torussim.topology.slices import slice_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 
 from torussim.errors import TopologyError
-from torussim.topology.check import MAX_CHIPS, as_float, check_topology, is_int
-from torussim.topology.grid import receivers, wraparounds
+from torussim.topology.check import MAX_CHIPS, as_float, check_topology
+from torussim.topology.shape import Twist, is_int, receivers, wraparounds
 
 
 def torus(
@@ -28,12 +28,14 @@ def torus(
     bandwidth: float | Sequence[float],
     latency: float | Sequence[float] = 0.0,
     axes: Sequence[str] | None = None,
+    twist: Twist | bool | None = None,
 ) -> nx.DiGraph:
     """Return a torus: links between neighbours on each axis, and around the ends of the axes where `wrap` says so.
 
     `bandwidth` (bytes/s, one direction of a link), `latency` (s) and `wrap` (default: everywhere) are one value, or one
     an axis. An axis of length 2 has one link each way and no wraparound, an axis of length 1 no link. Chips are in C
-    order. Raise TopologyError if a value makes no sense, before anything is built.
+    order. `twist`: going round an axis in + direction adds to other coordinates, {"x": {"z": 4}}; True is that of
+    `standard_twist`. Raise TopologyError if a value makes no sense, before anything is built.
 
     >>> graph = torus([4, 2], bandwidth=45e9)
     >>> sorted(graph[0, 0]), graph.graph["axes"]
@@ -54,13 +56,18 @@ def torus(
             raise TopologyError(f"latency {delay!r} on axis {name} is no finite number, 0 or more; "
                                 "give seconds, such as 1e-6")
 
+    twist = standard_twist(lengths, names) if twist is True else twist or {}
+    _check_twist(twist, dict(zip(names, lengths)), goes_round)
     chips = list(product(*map(range, lengths)))
     graph = nx.DiGraph(axes=dict(zip(names, lengths, strict=True)))
+    if twist:
+        graph.graph["twist"] = {axis: dict(shifts) for axis, shifts in twist.items()}
     graph.add_nodes_from(chips)
-    receiver, wraparound = receivers(lengths), wraparounds(lengths)
+    receiver, wraparound = receivers(graph.graph["axes"], twist), wraparounds(lengths)
     for axis, length in enumerate(lengths):
+        twisted = any(shift % lengths[names.index(other)] for other, shift in twist.get(names[axis], {}).items())
         for sign in range(2):
-            exists = ~wraparound[axis, sign] | (length > 2 and bool(goes_round[axis]))
+            exists = ~wraparound[axis, sign] | ((length > 2 or twisted) and bool(goes_round[axis]))
             sources = [chips[i] for i in np.flatnonzero(exists).tolist()]
             targets = [chips[i] for i in receiver[axis, sign, exists].tolist()]
             graph.add_edges_from(zip(sources, targets, strict=True), bandwidth=as_float(bandwidths[axis]),
@@ -84,6 +91,25 @@ def ring(length: int, *, bandwidth: float, latency: float = 0.0, axes: Sequence[
     return torus([length], bandwidth=bandwidth, latency=latency, axes=axes)
 
 
+def standard_twist(lengths: Sequence[int], names: Sequence[str] | None = None) -> dict[str, dict[str, int]]:
+    """Return the twist of the TPU v4 slices n x n x 2n and n x 2n x 2n, in whatever order of the axes.
+
+    On n x n x 2n both short axes lead to half of the long one, on n x 2n x 2n the short axis to half of both long ones
+    (Jouppi et al. 2023, 2.8, says which shapes; these shifts balance the loads). Raise TopologyError for other shapes.
+
+    >>> standard_twist([4, 4, 8]), standard_twist([4, 8, 8])
+    ({'x': {'z': 4}, 'y': {'z': 4}}, {'x': {'y': 4, 'z': 4}})
+    """
+    names = axis_names(len(lengths)) if names is None else names
+    short = min(lengths)
+    shorts = [name for name, length in zip(names, lengths) if length == short]
+    longs = [name for name, length in zip(names, lengths) if length == 2 * short]
+    if len(lengths) != 3 or len(shorts) + len(longs) != 3 or not longs or len(shorts) == 3:
+        raise TopologyError(f"a slice of shape {list(lengths)} has no twist of its own: only n x n x 2n and n x 2n x 2n have; "
+                            "give the shifts, such as {x: {z: 4}}")
+    return {name: dict.fromkeys(longs, short) for name in shorts}
+
+
 def axis_names(n: int) -> tuple[str, ...]:
     """Return the names that n axes have by default.
 
@@ -91,6 +117,20 @@ def axis_names(n: int) -> tuple[str, ...]:
     ('x', 'y', 'z', 'w', 'a4', 'a5')
     """
     return tuple("xyzw"[axis] if axis < 4 else f"a{axis}" for axis in range(n))
+
+
+def _check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool]) -> None:
+    """Raise TopologyError for a twist of axes that are not there, or that have no wraparound to be twisted."""
+    for axis, shifts in twist.items():
+        for name in (axis, *shifts):
+            if name not in axes:
+                raise TopologyError(f"twist names the axis {name!r}; the axes are {', '.join(axes)}")
+        if axis in shifts:
+            raise TopologyError(f"twist shifts axis {axis} itself when going round it: shift other axes")
+        if any(not is_int(shift) for shift in shifts.values()):
+            raise TopologyError(f"twist of axis {axis} is {dict(shifts)!r}; give whole numbers of chips")
+        if axes[axis] < 2 or not goes_round[list(axes).index(axis)]:
+            raise TopologyError(f"axis {axis} has no wraparound that could be twisted; leave its twist out")
 
 
 def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object]) -> nx.DiGraph:

@@ -1,33 +1,49 @@
 """The contract of a topology, and its links as columns.
 
 A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; `graph.graph["axes"]` maps the name of
-each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Each edge is
-one direction of one link: `bandwidth` in bytes/s and `latency` in s. `read_links` is the only way from a graph to
-numbers, and it checks the whole contract, so that nothing ever computes with a graph that breaks it.
+each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
+switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
+`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4), and `graph.graph["events"]`,
+such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth. `read_links` is the only way from a
+graph to numbers, and it checks the whole contract, so that nothing ever computes with a graph that breaks it.
 
-Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes. On an axis of length 2 the
-one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
+Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
+length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
 from math import inf, nan, prod
-from numbers import Integral, Real
-from typing import Any, TypeGuard
+from numbers import Real
+from typing import Any
 
 import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
+from torussim.topology.shape import Indices, coordinates, is_int, receivers, wraparounds
 
 MAX_CHIPS = 1_000_000  # 2 GB and half a minute as a graph; a mistyped shape must not fill the memory
 WITNESSES = 3  # named for each thing that is wrong
 
 Coordinate = tuple[int, ...]
+Node = Any  # a Coordinate, or what a switch is called
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """From `time` on (s), these links (indices) have this bandwidth, bytes/s."""
+
+    time: float
+    links: Indices
+    bandwidth: Floats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,20 +51,40 @@ class Links:
     """Every edge of a topology, as columns of shape (links,) in the order of the graph's edges."""
 
     axes: dict[str, int]
+    twist: dict[str, dict[str, int]]
     chips: tuple[Coordinate, ...]  # in C order
-    coordinates: npt.NDArray[np.intp]  # (axes, chips)
-    source: npt.NDArray[np.intp]  # index of a chip
-    target: npt.NDArray[np.intp]
-    axis: npt.NDArray[np.intp]
-    sign: npt.NDArray[np.intp]  # 0: the + direction, 1: the - direction
-    wraparound: npt.NDArray[np.bool_]
-    bandwidth: npt.NDArray[np.float64]
-    latency: npt.NDArray[np.float64]
+    nodes: tuple[Node, ...]  # the chips, then the switches
+    coordinates: Indices  # (axes, chips)
+    source: Indices  # index of a node
+    target: Indices
+    axis: Indices  # -1: it joins no neighbours on an axis
+    sign: Indices  # 0: the + direction, 1: the - direction
+    wraparound: Bools
+    bandwidth: Floats
+    latency: Floats
+    events: tuple[Event, ...] = ()
+    failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
 
-    def edges(self, which: npt.NDArray[np.bool_]) -> list[tuple[Coordinate, Coordinate]]:
+    def edge(self, link: int) -> tuple[Node, Node]:
+        """Return a link as an edge of the graph."""
+        return self.nodes[self.source[link]], self.nodes[self.target[link]]
+
+    def edges(self, which: Bools) -> list[tuple[Node, Node]]:
         """Return the edges of the graph where `which`, of shape (links,), is true."""
-        ends = zip(self.source[which].tolist(), self.target[which].tolist(), strict=True)
-        return [(self.chips[source], self.chips[target]) for source, target in ends]
+        return [self.edge(link) for link in np.flatnonzero(which).tolist()]
+
+    @cached_property
+    def slot(self) -> Indices:
+        """The link that leaves each chip along each axis in + and - direction, -1 where none does, (axes, 2, chips)."""
+        slot = np.full((len(self.axes), 2, len(self.chips)), -1, np.intp)
+        along = self.axis >= 0
+        slot[self.axis[along], self.sign[along], self.source[along]] = np.flatnonzero(along)
+        return slot
+
+    @cached_property
+    def ring(self) -> tuple[bool, ...]:
+        """Whether an axis goes round: any of its wraparounds is there (others may have failed)."""
+        return tuple(bool((self.wraparound & (self.axis == axis)).any()) for axis in range(len(self.axes)))
 
 
 def check_topology(graph: nx.DiGraph) -> None:
@@ -62,11 +98,11 @@ def read_links(graph: nx.DiGraph) -> Links:
         raise TopologyError(f"a topology is a networkx.DiGraph with one edge for each direction of a link, "
                             f"not a {type(graph).__name__}")
     axes, wrong = _read_axes(graph)
-    receivers = dict(graph.adjacency())
-    nodes = list(receivers)
+    adjacent = dict(graph.adjacency())
+    nodes = list(adjacent)
     wrong += [] if nodes else ["the graph has no chips: add the coordinates of each chip as a node"]
-    attributes = [attributes for of_node in receivers.values() for attributes in of_node.values()]
-    start, end = _ends(receivers)
+    attributes = [attributes for of_node in adjacent.values() for attributes in of_node.values()]
+    start, end = _ends(adjacent)
 
     def name(edge: int) -> str:
         return f"{nodes[start[edge]]!r} -> {nodes[end[edge]]!r}"
@@ -76,49 +112,24 @@ def read_links(graph: nx.DiGraph) -> Links:
                          "above 0 and finite, such as 45e9 bytes/s")
     wrong += _bad_values("latency", ~((latency >= 0) & (latency < inf)), attributes, name,
                          "0 or more and finite, such as 1e-6 s")
-    loop = start == end
-    alone = ~np.isin(start * len(nodes) + end, end * len(nodes) + start)
-    wrong += _found("link", "from a chip to itself", np.flatnonzero(loop).tolist(), name, "leave it out")
-    wrong += _found("link", "without an opposite", np.flatnonzero(alone).tolist(), name, "add the edge the other way")
+    wrong += _found("link", "from a chip to itself", np.flatnonzero(start == end).tolist(), name, "leave it out")
 
     if axes is None:
         raise TopologyError("; ".join(wrong))
     chips = tuple(product(*map(range, axes.values())))
     number = {chip: i for i, chip in enumerate(chips)}
-    wrong += _bad_chips(graph, axes, number)
-    chip_of = np.array([number.get(node, -1) for node in nodes], np.intp)  # -1: no chip, so it is wrong
-    at = coordinates(tuple(axes.values()))
-    source, target = chip_of[start], chip_of[end]
-    axis, sign, wraparound, neighbours = _directions(tuple(axes.values()), at, source, target)
-    far = ~neighbours & ~loop & (source >= 0) & (target >= 0)
-    wrong += _found("link", "between chips that are not neighbours on one axis", np.flatnonzero(far).tolist(), name,
-                    "such links need routing, which is not there yet: leave it out")
+    twist, of_twist = _read_twist(graph, axes)
+    events, of_events = _read_events(graph)
+    wrong += _bad_chips(graph, axes, number) + of_twist + of_events
     if wrong:
         raise TopologyError("; ".join(wrong))
-    return Links(axes, chips, at, source, target, axis, sign, wraparound, bandwidth, latency)
-
-
-def coordinates(shape: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Return the coordinates of all chips in C order, of shape (axes, chips)."""
-    lengths = np.array(shape, np.intp)[:, None]
-    strides = np.array([prod(shape[axis + 1:]) for axis in range(len(shape))], np.intp)[:, None]
-    return np.asarray(np.arange(prod(shape)) // strides % lengths)
-
-
-def is_chip_of(chip: Sequence[object], shape: Sequence[int]) -> bool:
-    """Return whether there is a chip of these coordinates."""
-    return len(chip) == len(shape) and all(is_int(c) and 0 <= c < length for c, length in zip(chip, shape, strict=True))
-
-
-def chip_index(chip: Sequence[int], axes: Mapping[str, int]) -> int:
-    """Return the place of a chip in C order. Raise TopologyError if it is outside."""
-    if not is_chip_of(chip, tuple(axes.values())):
-        ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
-        raise TopologyError(f"there is no chip [{', '.join(map(str, chip))}]; give one coordinate an axis: {ranges}")
-    index = 0
-    for c, length in zip(chip, axes.values(), strict=True):
-        index = index * length + int(c)
-    return index
+    switches = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
+    number.update((node, len(chips) + i) for i, node in enumerate(switches))
+    place = np.array([number[node] for node in nodes], np.intp)
+    source, target = place[start], place[end]
+    axis, sign, wraparound = _directions(axes, twist, source, target)
+    return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
+                 wraparound, bandwidth, latency, events, tuple(graph.graph.get("failed", ())))
 
 
 def as_float(value: object) -> float:
@@ -131,11 +142,6 @@ def as_float(value: object) -> float:
         return float(value)
     except OverflowError:
         return inf
-
-
-def is_int(value: object) -> TypeGuard[int]:
-    """Return whether it is an integer, of numpy or not; True and False are none."""
-    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
 def _read_axes(graph: nx.DiGraph) -> tuple[dict[str, int] | None, list[str]]:
@@ -155,48 +161,90 @@ def _read_axes(graph: nx.DiGraph) -> tuple[dict[str, int] | None, list[str]]:
     return {str(name): int(length) for name, length in axes.items()}, []
 
 
-def _ends(receivers: dict[Any, Any]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return where each edge starts and ends, as places of nodes in the order of `receivers`."""
-    place = {node: i for i, node in enumerate(receivers)}
-    degrees = [len(of_node) for of_node in receivers.values()]
-    ends = map(place.__getitem__, chain.from_iterable(receivers.values()))
-    return np.repeat(np.arange(len(receivers)), degrees), np.fromiter(ends, np.intp, sum(degrees))
+def _ends(adjacent: dict[Any, Any]) -> tuple[Indices, Indices]:
+    """Return where each edge starts and ends, as places of nodes in the order of `adjacent`."""
+    place = {node: i for i, node in enumerate(adjacent)}
+    degrees = [len(of_node) for of_node in adjacent.values()]
+    ends = map(place.__getitem__, chain.from_iterable(adjacent.values()))
+    return np.repeat(np.arange(len(adjacent)), degrees), np.fromiter(ends, np.intp, sum(degrees))
 
 
-def _column(attributes: list[dict[str, Any]], key: str) -> npt.NDArray[np.float64]:
+def _column(attributes: list[dict[str, Any]], key: str) -> Floats:
     """Return one attribute of all edges as floats; nan where it is missing or no number."""
     values = [of_edge.get(key) for of_edge in attributes]
     return np.array(values if set(map(type, values)) == {float} else [as_float(value) for value in values], float)
 
 
-def _directions(
-    shape: tuple[int, ...], at: npt.NDArray[np.intp], source: npt.NDArray[np.intp], target: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return the axis, the sign, whether it is a wraparound, and whether it joins neighbours, for each link."""
-    difference = at[:, target] - at[:, source]  # (axes, links)
-    axis = (difference != 0).argmax(axis=0)
-    step = difference[axis, np.arange(len(axis))]
-    length = np.array(shape, np.intp)[axis]
-    wraparound = (abs(step) == length - 1) & (length > 2)
-    neighbours = ((difference != 0).sum(axis=0) == 1) & ((abs(step) == 1) | wraparound)
-    sign = np.where(wraparound, step > 0, step < 0).astype(np.intp)
-    return axis, sign, wraparound, neighbours
+def _read_twist(graph: nx.DiGraph, axes: Mapping[str, int]) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Return the twists that change anything, and what is wrong with them."""
+    given = graph.graph.get("twist") or {}
+    remedy = 'give shifts of other axes, such as {"x": {"z": 4}}, or leave it out'
+    if not isinstance(given, Mapping) or not all(isinstance(shifts, Mapping) for shifts in given.values()):
+        return {}, [f'graph.graph["twist"] is {given!r}, which is no mapping of axes to shifts: {remedy}']
+    for axis, shifts in given.items():
+        for other, shift in shifts.items():
+            if axis not in axes or other not in axes or axis == other or not is_int(shift):
+                return {}, [f'graph.graph["twist"] is {given!r}, but the axes are {", ".join(axes)}: {remedy}']
+        if axes[axis] < 2:
+            return {}, [f'graph.graph["twist"] is {given!r}, but axis {axis} has one chip: {remedy}']
+    moved = {axis: {other: int(shift) % axes[other] for other, shift in shifts.items() if shift % axes[other]}
+             for axis, shifts in given.items()}
+    return {axis: shifts for axis, shifts in moved.items() if shifts}, []
+
+
+def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:
+    """Return the changes of bandwidth in mid-run, in order of time, and what is wrong with them."""
+    given = graph.graph.get("events") or ()
+    place = {edge: i for i, edge in enumerate(graph.edges)} if given else {}
+    remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9})'
+    made: list[Event] = []
+    for i, event in enumerate(given if isinstance(given, Iterable) else [given]):
+        if not (isinstance(event, Sequence) and len(event) == 2 and isinstance(event[1], Mapping)):
+            return (), [f'graph.graph["events"] has {event!r}: {remedy}']
+        time, changes = as_float(event[0]), event[1]
+        lost = [edge for edge in changes if edge not in place]
+        bad = [edge for edge, rate in changes.items() if not 0 < as_float(rate) < inf]
+        if not 0 <= time < inf:
+            return (), [f"event {i + 1} is at {event[0]!r}, which is no time of the run: give seconds, 0 or more"]
+        if lost or bad:
+            what, edge = ("is on a link that is not there", lost[0]) if lost else ("gives no bandwidth above 0", bad[0])
+            return (), [f"event {i + 1}, at {time:g} s, {what}: {edge!r}: {remedy}"]
+        links = np.array([place[edge] for edge in changes], np.intp)
+        made.append(Event(time, links, np.array([as_float(rate) for rate in changes.values()])))
+    return tuple(sorted(made, key=lambda event: event.time)), []
+
+
+def _directions(axes: Mapping[str, int], twist: Mapping[str, Mapping[str, int]], source: Indices,
+                target: Indices) -> tuple[Indices, Indices, Bools]:
+    """Return the axis (-1: none), the sign, and whether it is a wraparound, of each link."""
+    shape = tuple(axes.values())
+    inside = (source < prod(shape)) & (target < prod(shape))
+    leads, goes_round = receivers(axes, twist), wraparounds(shape)
+    axis, sign = np.full(len(source), -1, np.intp), np.zeros(len(source), np.intp)
+    wraparound = np.zeros(len(source), bool)
+    for wraps in (False, True):  # where a twisted wraparound leads to a neighbour, it is that neighbour's link
+        for a, (name, length) in enumerate(axes.items()):
+            for direction in range(2):
+                if wraps and length == 2 and name not in twist:
+                    continue
+                from_ = np.where(inside, source, 0)
+                here = inside & (axis < 0) & (leads[a, direction, from_] == target) & (goes_round[a, direction, from_] == wraps)
+                axis[here], sign[here], wraparound[here] = a, direction, wraps
+    return axis, sign, wraparound
 
 
 def _bad_chips(graph: nx.DiGraph, axes: dict[str, int], number: dict[Coordinate, int]) -> list[str]:
-    """Return what is wrong with the nodes: switches, nodes that are no coordinates, and chips that are missing."""
-    switches = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
+    """Return what is wrong with the nodes: chips that are no coordinates, or that are missing."""
     strange = [node for node, is_chip in graph.nodes(data="chip", default=True)
                if is_chip and not (node in number and all(map(is_int, node)))]  # (0.0,) and (False,) equal (0,)
-    missing = [chip for chip in number if chip not in graph] if len(graph) else []
+    missing = [chip for chip in number if not graph.nodes.get(chip, {}).get("chip", chip in graph)] if len(graph) else []
     ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
-    return (_found("switch node", "(chip=False)", switches, repr, "switches are not there yet: leave it out")
-            + _found("node", "outside the axes", strange, repr, f"name it by a tuple of ints: {ranges}")
+    return (_found("node", "outside the axes", strange, repr, f"name it by a tuple of ints: {ranges}; a switch has chip=False")
             + _found("chip", "missing", missing, repr, 'add it, or correct graph.graph["axes"]'))
 
 
 def _bad_values(
-    key: str, bad: npt.NDArray[np.bool_], attributes: list[dict[str, Any]], name: Callable[[int], str], remedy: str
+    key: str, bad: Bools, attributes: list[dict[str, Any]], name: Callable[[int], str], remedy: str
 ) -> list[str]:
     """Return what is wrong with one attribute of the edges, `bad` being true where something is."""
     edges = np.flatnonzero(bad).tolist()

@@ -1,23 +1,26 @@
-"""The links of a torus or mesh as arrays, for whatever computes with all chips at once.
+"""A topology as axes: where each chip's + and - hop along each axis leads, and over which link, for all chips at once.
 
-Index 0 of the second dimension is the + link that leaves a chip along an axis, index 1 its - link. An axis is a ring or
-a line as a whole: where some wraparounds of an axis are missing the others are left out, and `notes` says so.
+Collectives know only this. Index 0 of the second dimension is the + hop of a chip along an axis, index 1 its - hop. A hop has
+a link of its own, or (`gap`) there is none: it failed, or the axis is a part of a physical one and its neighbours are
+several hops apart; then it has to be routed. An axis is a ring if it goes round anywhere, else a line; an axis whose
+wraparounds are twisted is a line here, as going round it ends in another row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
-import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.check import Coordinate, Links, chip_index, coordinates, read_links
+from torussim.topology.check import Bools, Coordinate, Floats, Links, read_links
+from torussim.topology.shape import Indices, chip_index, coordinates, receivers, wraparounds
 
-Indices = npt.NDArray[np.intp]
+Routing = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,21 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Axes, and the + and - link of each chip along each. Arrays are of shape (axes, 2, chips) and not writable."""
+    """Axes, and the + and - hop of each chip along each. Arrays are of shape (axes, 2, chips) and not writable."""
 
+    links: Links
     axes: tuple[str, ...]
     shape: tuple[int, ...]
     ring: tuple[bool, ...]  # else a line; an axis of length 1 or 2 is one
-    bandwidth: npt.NDArray[np.float64]  # bytes/s; 0 where there is no link
-    latency: npt.NDArray[np.float64]  # s; 0 where there is no link
-    receiver: Indices  # chip that the link leads to, going round; also where there is no link
-    chips: tuple[Coordinate, ...]  # in C order
+    stride: tuple[int, ...]  # physical chips between neighbours of an axis
+    slot: Indices  # index of the link that a hop takes; -1: there is none
+    bandwidth: Floats  # of that link, bytes/s; 0 where there is none
+    latency: Floats  # s; 0 where there is none
+    receiver: Indices  # chip that the hop leads to, going round; also where there is none
+    chips: tuple[Coordinate, ...]  # physical, in C order
+    coordinates: Indices  # (axes, chips) along the axes of this grid
+    routing: Routing = "dimension_order"
+    graph: Any = None  # for a user's routing
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -48,7 +57,7 @@ class Grid:
         axes = ", ".join(f"{name}: {kind} of {length}"
                          for name, kind, length in zip(self.axes, kinds, self.shape, strict=True))
         notes = "".join(f"; {note}" for note in self.notes)
-        return f"<Grid {axes}; {len(self.chips)} chips, {np.count_nonzero(self.bandwidth)} links{notes}>"
+        return f"<Grid {axes}; {len(self.chips)} chips, {len(self.links.source)} links{notes}>"
 
     def axis(self, name: str) -> int:
         """Return the index of an axis. Raise TopologyError if no axis has that name."""
@@ -71,79 +80,103 @@ class Grid:
 
     def index(self, coordinate: Sequence[int]) -> int:
         """Return the index of a chip. Raise TopologyError if it is outside."""
-        return chip_index(coordinate, dict(zip(self.axes, self.shape, strict=True)))
+        return chip_index(coordinate, self.links.axes)
 
-    def links(self) -> tuple[Indices, Indices, Indices]:
-        """Return the axis, the sign index and the chip index of each link that exists, sorted so."""
-        axis, sign, chip = np.nonzero(self.bandwidth)
-        return axis, sign, chip
+    @property
+    def gap(self) -> Bools:
+        """Where an axis needs a hop that has no link of its own, (axes, 2, chips)."""
+        inner = ~wraparounds_of(self.coordinates, self.shape)
+        goes_round = np.array(self.ring)[:, None, None]
+        return np.asarray((self.slot < 0) & (inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
 
     def edge(self, axis: int, sign: int, chip: int) -> tuple[Coordinate, Coordinate]:
-        """Return a link as an edge of the topology. Raise TopologyError if there is none."""
-        if not self.bandwidth[axis, sign, chip]:
+        """Return the two ends of a hop. Raise TopologyError if the axis has none there."""
+        if self.slot[axis, sign, chip] < 0 and not self.gap[axis, sign, chip]:
             raise TopologyError(f"chip {self.chips[chip]} has no {'+-'[sign]} link on axis {self.axes[axis]}")
         return self.chips[chip], self.chips[self.receiver[axis, sign, chip]]
 
 
-def grid(topology: nx.DiGraph) -> Grid:
+def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = None) -> Grid:
     """Return a topology as a grid.
 
-    Raise TopologyError if it breaks the contract of a topology, or if a link inside an axis is missing.
+    `parts`: into which lengths to cut an axis, from neighbours outwards; part_names names them. Raise TopologyError if the
+    topology breaks its contract, or a part does not divide.
     """
     links = read_links(topology)
-    shape = tuple(links.axes.values())
-    bandwidth = np.zeros((len(shape), 2, len(links.chips)))
-    latency = np.zeros_like(bandwidth)
-    bandwidth[links.axis, links.sign, links.source] = links.bandwidth
-    latency[links.axis, links.sign, links.source] = links.latency
-    receiver = receivers(shape)
-    wraparound = wraparounds(shape)
-
-    lengths = np.array(shape)[:, None, None]
-    missing = (bandwidth == 0) & (lengths > 1)  # so far with the ends of axes of length 2
-    _refuse_gaps(links, missing & ~wraparound, receiver)
-    ring, notes = [], []
-    for axis, name in enumerate(links.axes):
-        gaps = missing[axis] & wraparound[axis]  # (2, chips)
-        ring.append(shape[axis] > 2 and not gaps.any())
-        if shape[axis] > 2 and 0 < gaps.sum() < wraparound[axis].sum():
-            sign, chip = np.argwhere(gaps)[0]
-            notes.append(f"axis {name} is taken as a line, without wraparounds: of its {wraparound[axis].sum()} "
-                         f"{gaps.sum()} are missing, such as {links.chips[chip]} -> "
-                         f"{links.chips[receiver[axis, sign, chip]]}")
-            bandwidth[axis][wraparound[axis]] = 0.0
-            latency[axis][wraparound[axis]] = 0.0
-    for array in (bandwidth, latency, receiver):
+    cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
+    names, shape, ring, stride, slots, lead, at = [], [], [], [], [], [], []
+    own = coordinates(tuple(links.axes.values()))
+    plain = receivers(links.axes)
+    ends = wraparounds(tuple(links.axes.values()))
+    for axis, (name, length) in enumerate(links.axes.items()):
+        if prod(cut[name]) != length or min(cut[name]) < 1:
+            raise TopologyError(f"axis {name} of {length} chips cannot be cut into parts of {', '.join(map(str, cut[name]))}: "
+                                f"their product must be {length}")
+        apart = 1
+        made: list[tuple[Any, ...]] = []
+        for part, label in zip(cut[name], part_names(name, cut[name])):
+            whole = part == length
+            outermost = apart * part == length
+            position = own[axis] // apart % part
+            leads = plain[axis] if whole else _leads(own, axis, apart, part, links.axes)
+            # A wraparound of a part is one of the whole axis only where the part is the axis.
+            slot = np.where(ends[axis] if whole and (name in links.twist or length == 2) else False, -1, links.slot[axis])
+            slot = slot if whole else np.where(_wraps(position, part) | (apart > 1), -1, links.slot[axis])
+            made.append((label, part, links.ring[axis] and outermost and part > 2 and name not in links.twist, apart,
+                         slot, leads, position))
+            apart *= part
+        for label, part, goes_round, apart, slot, leads, position in reversed(made):  # outermost first, as in C order
+            names.append(label)
+            shape.append(part)
+            ring.append(goes_round)
+            stride.append(apart)
+            slots.append(slot)
+            lead.append(leads)
+            at.append(position)
+    slot, receiver = np.array(slots), np.array(lead)
+    there = slot >= 0
+    bandwidth, latency = (np.where(there, column[slot], 0.0) if len(column) else np.zeros(slot.shape)
+                          for column in (links.bandwidth, links.latency))
+    for array in (bandwidth, latency, receiver, slot):
         array.flags.writeable = False
-    return Grid(tuple(links.axes), shape, tuple(ring), bandwidth, latency, receiver, links.chips, tuple(notes))
+    routing = topology.graph.get("routing") or default_routing(links)
+    notes = tuple(f"axis {name} is twisted ({', '.join(f'{other} + {shift}' for other, shift in shifts.items())}): rings along "
+                  "it run as lines" for name, shifts in links.twist.items())
+    return Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
+                np.array(at), routing, topology, notes)
 
 
-def receivers(shape: Sequence[int]) -> Indices:
-    """Return the chip after and before each chip on each axis, going round, of shape (axes, 2, chips)."""
-    at = coordinates(shape)
-    number = np.arange(at.shape[1])
-    lengths = np.array(shape)[:, None]
-    strides = np.array([prod(shape[axis + 1:]) for axis in range(len(shape))])[:, None]
-    after = number + strides * ((at + 1) % lengths - at)
-    before = number + strides * ((at - 1) % lengths - at)
-    return np.stack([after, before], axis=1)
+def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the parts of an axis, from neighbours outwards: x/2, then x/2*2 (every second chip), ...
 
-
-def wraparounds(shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Return where a link would go round the end of its axis, of shape (axes, 2, chips).
-
-    True also for axes of length 1 and 2, which have no such links.
+    >>> part_names("x", [2, 4]), part_names("x", [8])
+    (('x/2', 'x/4*2'), ('x',))
     """
-    at = coordinates(shape)
-    last = np.array(shape)[:, None] - 1
-    return np.stack([at == last, at == 0], axis=1)
+    if len(lengths) == 1:
+        return (axis,)
+    strides = [prod(lengths[:i]) for i in range(len(lengths))]
+    return tuple(f"{axis}/{n}" + (f"*{s}" if s > 1 else "") for n, s in zip(lengths, strides))
 
 
-def _refuse_gaps(links: Links, gaps: npt.NDArray[np.bool_], receiver: Indices) -> None:
-    """Raise TopologyError if any of the links (axes, 2, chips) inside an axis is missing."""
-    if gaps.any():
-        axis, sign, chip = np.argwhere(gaps)[0]
-        raise TopologyError(
-            f"axis {list(links.axes)[axis]} has no link {links.chips[chip]} -> "
-            f"{links.chips[receiver[axis, sign, chip]]} ({gaps.sum()} such in all): "
-            "a missing link inside an axis needs detours, which are not there yet; add it")
+def default_routing(links: Links) -> str:
+    """Return the routing of a topology that names none: minimal on twisted tori, shortest where links leave the axes."""
+    if links.twist:
+        return "minimal"
+    return "shortest" if (links.axis < 0).any() or len(links.nodes) > len(links.chips) else "dimension_order"
+
+
+def wraparounds_of(position: Indices, shape: Sequence[int]) -> Bools:
+    """Return where a hop goes round the end of its axis, (axes, 2, chips), for coordinates (axes, chips)."""
+    return np.stack([_wraps(position[a], n) for a, n in enumerate(shape)])
+
+
+def _wraps(position: Indices, length: int) -> Bools:
+    return np.stack([position == length - 1, position == 0])
+
+
+def _leads(own: Indices, axis: int, apart: int, part: int, axes: Mapping[str, int]) -> Indices:
+    """Return (2, chips) the chips to which the hops along a part of an axis lead."""
+    place = own[axis] // apart % part
+    stride = prod(list(axes.values())[axis + 1:])
+    number = np.arange(own.shape[1])
+    return np.stack([number + stride * apart * ((place + step) % part - place) for step in (1, -1)])

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.check import Coordinate, Links, as_float, chip_index, is_int, read_links
+from torussim.topology.check import Coordinate, Links, as_float, read_links
+from torussim.topology.shape import chip_index, is_int
 
 Mask = npt.NDArray[np.bool_]  # (links,)
 Column = npt.NDArray[np.bool_] | npt.NDArray[np.intp]  # (links,)
@@ -41,11 +42,13 @@ class LinkChange:
     bandwidth: float | None = None  # bytes/s, the new one
     latency: float | None = None  # s, the new one
     scale: float | None = None  # multiplies the bandwidth as it then is
+    failed: bool = False  # the link is no more
 
     def __str__(self) -> str:
         given = {"from": self.from_, "to": self.to, "axis": self.axis, "wraparound": self.wraparound,
                  "at": self.at or None, "both_ways": None if self.both_ways else False,
-                 "bandwidth": self.bandwidth, "latency": self.latency, "scale": self.scale}
+                 "bandwidth": self.bandwidth, "latency": self.latency, "scale": self.scale,
+                 "failed": self.failed or None}
         return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in given.items() if value is not None) + "}"
 
 
@@ -56,11 +59,14 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
     """
     links = read_links(graph)
     bandwidth, latency = links.bandwidth.copy(), links.latency.copy()
-    touched = np.zeros(len(bandwidth), bool)
+    touched, failed = np.zeros((2, len(bandwidth)), bool)
     for number, change in enumerate(changes, start=1):
         try:
             _check_values(change)
-            selected = _select(links, change)
+            selected = _select(links, change) & ~failed
+            if not selected.any():
+                raise TopologyError("every link that it selects has failed before: move it up, or leave it out")
+            failed |= selected & change.failed
             if change.bandwidth is not None:
                 bandwidth[selected] = as_float(change.bandwidth)
             if change.latency is not None:
@@ -76,6 +82,36 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
     edges = zip(links.edges(touched), bandwidth[touched].tolist(), latency[touched].tolist(), strict=True)
     for (u, v), new_bandwidth, new_latency in edges:
         attributes[u][v].update(bandwidth=new_bandwidth, latency=new_latency)
+    if failed.any():
+        dead = links.edges(failed)
+        changed.remove_edges_from(dead)
+        changed.graph["failed"] = (*links.failed, *dead)
+    return changed
+
+
+def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]]) -> nx.DiGraph:
+    """Return a copy of a topology whose links change in mid-run: (seconds from the start, bandwidth or scale of links).
+
+    `scale` multiplies the bandwidth as it is just before. Raise TopologyError, quoting the change, as change_links does.
+    """
+    links = read_links(graph)
+    bandwidth = links.bandwidth.copy()
+    events = []
+    for number, (time, change) in enumerate(sorted(changes, key=lambda one: one[0]), start=1):
+        try:
+            _check_values(change)
+            if change.latency is not None or change.failed or (change.bandwidth is None and change.scale is None):
+                raise TopologyError("in mid-run a link can change its bandwidth alone; give bandwidth above 0, or scale")
+            if not 0 <= as_float(time) < inf:
+                raise TopologyError(f"the time {time!r} is not one of the run; give seconds, 0 or more")
+            selected = _select(links, change)
+            bandwidth[selected] = (_scaled(bandwidth[selected], as_float(change.scale)) if change.scale is not None
+                                   else as_float(change.bandwidth))
+        except TopologyError as error:
+            raise TopologyError(f"event {number}, {change}: {error}") from None
+        events.append((float(time), dict(zip(links.edges(selected), bandwidth[selected].tolist(), strict=True))))
+    changed = graph.copy()
+    changed.graph["events"] = (*graph.graph.get("events", ()), *events)
     return changed
 
 
@@ -92,8 +128,10 @@ def matches(graph: nx.DiGraph, change: LinkChange) -> list[tuple[Coordinate, Coo
 
 
 def _check_values(change: LinkChange) -> None:
-    if change.bandwidth is None and change.latency is None and change.scale is None:
-        raise TopologyError("it changes nothing; give bandwidth, latency or scale")
+    if change.bandwidth is None and change.latency is None and change.scale is None and not change.failed:
+        raise TopologyError("it changes nothing; give bandwidth, latency, scale or failed: true")
+    if change.failed and not (change.bandwidth is None and change.latency is None and change.scale is None):
+        raise TopologyError("failed: true leaves no link whose bandwidth or latency could change; give one or the other")
     if change.bandwidth is not None and change.scale is not None:
         raise TopologyError("bandwidth and scale are both given; give the bandwidth that results, or scale alone")
     for name, value in (("bandwidth", change.bandwidth), ("scale", change.scale)):
@@ -141,7 +179,7 @@ def _between(links: Links, change: LinkChange) -> Mask:
     start, end = chip_index(change.from_, links.axes), chip_index(change.to, links.axes)
     there: Mask = (links.source == start) & (links.target == end)
     if not there.any():
-        neighbours = ", ".join(_flow(links.chips[chip]) for chip in links.target[links.source == start])
+        neighbours = ", ".join(_flow(links.nodes[chip]) for chip in links.target[links.source == start])
         raise TopologyError(f"there is no link from {_flow(change.from_)} to {_flow(change.to)}; "
                             f"the neighbours of {_flow(change.from_)} are {neighbours or 'none'}")
     back: Mask = (links.source == end) & (links.target == start)
@@ -154,15 +192,17 @@ def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, 
     criteria: list[tuple[str, Column, int, Callable[[int], str]]] = []
     if change.axis is not None:
         _check_axis(links, change.axis)
-        criteria.append(("axis", links.axis, names.index(change.axis), names.__getitem__))
+        criteria.append(("axis", links.axis, names.index(change.axis), (*names, "none").__getitem__))
     if change.wraparound is not None:
         criteria.append(("wraparound", links.wraparound, change.wraparound, lambda value: _flow(bool(value))))
     leaves = np.where(links.sign == 0, links.source, links.target)  # the chip that the link leaves in + direction
+    leaves = np.where(links.axis >= 0, leaves, 0)  # other links can end at a switch
     for axis, coordinate in change.at.items():
         _check_axis(links, axis)
         if not is_int(coordinate) or not 0 <= coordinate < links.axes[axis]:
             raise TopologyError(f"at has {axis}: {coordinate!r}, but axis {axis} goes from 0 to {links.axes[axis] - 1}")
-        criteria.append((f"at {axis}", links.coordinates[names.index(axis), leaves], coordinate, str))
+        where = np.where(links.axis >= 0, links.coordinates[names.index(axis), leaves], -1)  # -1: not along an axis
+        criteria.append((f"at {axis}", where, coordinate, str))
     return criteria
 
 
