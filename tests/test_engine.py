@@ -108,8 +108,8 @@ def half_shard_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """What should be halved between two directions goes whole in both."""
     arrays = Planner.arrays
 
-    def broken(self: Planner, phase: Any, hops: list[Any]) -> Any:
-        return arrays(self, phase, [replace(hop, halves=hop.halves + hop.halves % 2) for hop in hops])
+    def broken(self: Planner, phase: Any, course: Any, hops: list[Any]) -> Any:
+        return arrays(self, phase, course, [replace(hop, halves=hop.halves + hop.halves % 2) for hop in hops])
     monkeypatch.setattr(Planner, "arrays", broken)
 
 
@@ -117,8 +117,8 @@ def queue_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of a collective queue on a link one after the other, not phase by phase."""
     stages = Planner.stages
 
-    def broken(self: Planner, schedule: Any) -> Any:
-        made, *others = stages(self, schedule)
+    def broken(self: Planner, *given: Any) -> Any:
+        made, *others = stages(self, *given)
         return tuple(sorted(made, key=lambda stage: (stage.part, stage.index))), *others
     monkeypatch.setattr(Planner, "stages", broken)
 
@@ -127,8 +127,8 @@ def transfer_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the last step of every phase one chip's message does not leave; its bytes are still counted."""
     stages = Planner.stages
 
-    def broken(self: Planner, schedule: Any) -> Any:
-        made, *others = stages(self, schedule)
+    def broken(self: Planner, *given: Any) -> Any:
+        made, *others = stages(self, *given)
         return tuple(replace(stage, moves=(*stage.moves[:-1], without_last(stage.moves[-1]))) for stage in made), *others
 
     def without_last(move: Any) -> Any:
@@ -182,9 +182,9 @@ def bytes_on_the_opposite_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """All times are right, but what + links carry is told of - links."""
     stages = Planner.stages
 
-    def broken(self: Planner, schedule: Any) -> Any:
-        made, sent, busy = stages(self, schedule)
-        return made, sent.reshape(-1, 2, self.count)[:, ::-1].reshape(sent.shape), busy
+    def broken(self: Planner, *given: Any) -> Any:
+        made, sent, busy = stages(self, *given)
+        return made, sent.reshape(-1, 2, self.count)[:, ::-1].ravel(), busy
     monkeypatch.setattr(Planner, "stages", broken)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.collectives.contract import Lane, Phase, Schedule
+from torussim.collectives import lines, rings
+from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import lower
 from torussim.cost import compute_seconds
 from torussim.errors import ProgramError
@@ -45,11 +46,26 @@ class Move:
 
 
 @dataclass(frozen=True, eq=False)
+class Course:
+    """A pattern on some lines of a phase's lane: (chips,) the position of each chip, and where it runs (None: everywhere)."""
+
+    pattern: Pattern
+    position: Array
+    where: Array | None = None
+
+    def here(self, values: Array) -> Array:
+        """Return values (K,) by position as values by chip, 0 on chips of other courses."""
+        found: Array = values[self.position]
+        return found if self.where is None else np.where(self.where, found, 0)
+
+
+@dataclass(frozen=True, eq=False)
 class Stage:
-    """One phase of one part: its moves in queue order."""
+    """One phase of one part, or the lines of it that run the same pattern: its moves in queue order."""
 
     index: int
     part: int
+    lane: Lane
     moves: tuple[Move, ...]
     keep: Mapping[int, int]  # arrival of a step -> number of the move that reads it last
 
@@ -94,6 +110,7 @@ class Planner:
         self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
+        self.gap = self.grid.gap.reshape(-1, self.count)
 
     def section(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
         """Return the operations of one list, ready to run."""
@@ -109,7 +126,7 @@ class Planner:
         if isinstance(operation, Collective):
             loop = looped.loop if looped else None
             schedule = lower(operation, self.grid, way=loop.kind if loop else None)
-            stages, sent, seconds = self.stages(schedule)
+            stages, sent, seconds = self.stages(schedule, operation.detour is not False)
             fixed = zero + (self.chip.launch if schedule.lengths else 0.0)
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent, seconds)
         if operation.loop is None:
@@ -128,40 +145,70 @@ class Planner:
         gathers = collective.kind == "all_gather"
         shard = compute_seconds(compute, self.chip, loop.cut)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
+        merged = np.zeros(self.count, bool)  # where the own shard is worked on with another
         for phase in schedule.phases:
-            for hop in phase.pattern.hops:
-                at = self.halves_at(phase, hop.halves, -hop.sign if gathers else 0)
-                if phase.pattern.role == "permute":  # only the last hop of a message brings it
-                    at = self.delivered(phase, hop)
-                key = (phase.index, hop.step)
-                share[key] = share.get(key, 0.0) + at * (phase.block / 2 / collective.bytes * schedule.chips)
-        merged = any(p.pattern.merged for p in schedule.phases) and len(schedule.phases) == 1
-        own = None if merged else Piece(None, np.full(self.count, shard))
+            for course in self.courses(phase, collective.detour is not False):
+                steps_of: list[int] = []
+                for hop in course.pattern.hops:
+                    at = course.here(np.roll(hop.halves, hop.sign) if gathers else hop.halves)
+                    if course.pattern.role == "permute":  # only the last hop of a message brings it
+                        at = course.here(delivered(hop, course.pattern.length))
+                    key = (phase.index, hop.step)
+                    share[key] = share.get(key, 0.0) + at * (phase.block / 2 / collective.bytes * schedule.chips)
+                    steps_of.append(hop.step)
+                if course.pattern.merged and len(schedule.phases) == 1:
+                    here = np.ones(self.count, bool) if course.where is None else course.where
+                    share[phase.index, min(steps_of) if gathers else max(steps_of)] += here
+                    merged |= here
+        own = None if merged.all() else Piece(None, np.where(merged, 0.0, shard))
         made, steps = [], np.zeros(self.count)
-        keys = sorted(share)
-        for key in keys:
-            extra = 1.0 if merged and key == (keys[0] if gathers else keys[-1]) else 0.0
-            amount = share[key] + extra + np.zeros(self.count)
+        for key in sorted(share):
+            amount = share[key] + np.zeros(self.count)
             steps = steps + (amount > 0)
             idle = amount == 0
             made.append(Piece(key, amount * shard + ~idle * self.chip.loop_step, idle if idle.any() else None))
         pieces = tuple(([own] if own and gathers else []) + made + ([own] if own and not gathers else []))
         return pieces, sum((p.seconds for p in pieces), np.zeros(self.count)) - steps * self.chip.loop_step, steps
 
-    def halves_at(self, phase: Phase, halves: Array, offset: int) -> Array:
-        """Return (chips,) what the position `offset` further along the lane sends."""
-        sent: Array = halves[(self.positions(phase.lane) + offset) % phase.pattern.length]
-        return sent
+    def courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
+        """Return the pattern of a phase, or two: where rings are broken and take no detours they run as lines.
 
-    def delivered(self, phase: Phase, hop: Any) -> Array:
-        """Return (chips,) halves that end their way at each chip with this hop of a permute."""
-        length = phase.pattern.length
-        halves = np.zeros(length)
-        for i in range(length):
-            if hop.halves[i]:
-                j = (i + hop.sign) % length
-                halves[j] = sum(1 for (tag, _) in hop.chunks(i) if tag[1] == j)
-        return halves[self.positions(phase.lane)]
+        Such a line begins behind the first gap of its ring.
+        """
+        position, pattern = self.positions(phase.lane), phase.pattern
+        if detour or phase.lane.order is not None or pattern.role == "permute" or not pattern.ring:
+            return (Course(pattern, position),)
+        axis = self.grid.axis(phase.lane.axes[0])
+        begin = self.first_gap(axis)
+        broken = begin >= 0
+        if not broken.any():
+            return (Course(pattern, position),)
+        line = {"gather": lines.gather, "exchange": lines.exchange,
+                "scatter": lambda length: rings.reverse(lines.gather(length))}[pattern.role](pattern.length)
+        along = Course(line, np.where(broken, (position - begin) % pattern.length, 0), broken)
+        return (along,) if broken.all() else (Course(pattern, position, ~broken), along)
+
+    def first_gap(self, axis: int) -> Array:
+        """Return (chips,) the position behind the first gap of each chip's ring along an axis, -1 where it has none."""
+        length, gap = self.grid.shape[axis], self.grid.gap[axis]
+        lane = self.lanes((self.grid.axes[axis],))
+        behind = np.full(self.count, length)
+        for i in range(length - 1, -1, -1):  # between i and i + 1, in either direction
+            here = gap[0] & (self.grid.coordinates[axis] == i) | gap[1] & (self.grid.coordinates[axis] == (i + 1) % length)
+            behind[np.isin(lane, lane[here])] = i
+        return np.where(behind < length, (behind + 1) % length, -1)
+
+    def lanes(self, axes: tuple[str, ...]) -> Array:
+        """Return (chips,) a number for the group over `axes` that each chip is in."""
+        key = ("lanes", axes)
+        if key not in self.cache:
+            label = np.arange(self.count)
+            for _ in range(sum(self.grid.length(a) for a in axes)):
+                for a in axes:
+                    label = np.minimum(label, label[self.grid.receiver[self.grid.axis(a), 0]])
+            self.cache[key] = label
+        found: Array = self.cache[key]
+        return found
 
     def positions(self, lane: Lane) -> Array:
         """Return (chips,) the position of each chip on its line of the lane."""
@@ -189,67 +236,68 @@ class Planner:
         return found
 
     def ring_links(self, lane: Lane, sign: int, ring: bool) -> tuple[Array, Array]:
-        """Return the same for a lane over several axes, chip by chip."""
+        """Return the same for a lane over several axes."""
         assert lane.order is not None
         position, length = self.positions(lane), len(lane.order)
-        receiver, link = np.arange(self.count), np.zeros(self.count, dtype=int)
-        for chip in range(self.count):
-            coordinate = list(self.grid.chips[chip])
-            there = lane.order[(position[chip] + sign) % length]
-            for axis, value in zip(lane.axes, there):
-                coordinate[self.grid.axis(axis)] = value
-            receiver[chip] = self.grid.index(tuple(coordinate))
-            rows = [r for r in range(2 * len(self.grid.axes))
-                    if self.grid.receiver.reshape(-1, self.count)[r, chip] == receiver[chip] and self.rate[r, chip] > 0]
-            over_the_end = not ring and position[chip] == (length - 1 if sign > 0 else 0)
-            if not rows and not over_the_end:
-                raise ProgramError(f"a ring over {', '.join(lane.axes)} goes from chip {self.grid.chips[chip]} to "
-                                   f"{tuple(coordinate)}, but no link does: let every chip be followed by a neighbour")
-            link[chip] = self.rate.size if over_the_end else rows[0] * self.count + chip  # the last: nothing is sent on it
+        place, lanes = (position + sign) % length, self.lanes(lane.axes)
+        at = {key: chip for chip, key in enumerate(zip(lanes.tolist(), position.tolist()))}
+        receiver = np.array([at[key] for key in zip(lanes.tolist(), place.tolist())])
+        link = np.full(self.count, -1)
+        for there in (self.gap, self.rate > 0):  # a link of its own is better than a detour
+            for row in reversed([2 * self.grid.axis(a) + d for a in lane.axes for d in (0, 1)]):
+                leads = (self.grid.receiver.reshape(-1, self.count)[row] == receiver) & there[row]
+                link[leads] = row * self.count + np.flatnonzero(leads)
+        if not ring:
+            link[place == (0 if sign > 0 else length - 1)] = self.rate.size  # over the end: nothing is sent on it
+        for chip in np.flatnonzero(link < 0):
+            raise ProgramError(f"a ring over {', '.join(lane.axes)} goes from chip {self.grid.chips[chip]} to "
+                               f"{self.grid.chips[receiver[chip]]}, but no link does: let every chip be followed by a neighbour")
         return link, receiver
 
-    def stages(self, schedule: Schedule) -> tuple[tuple[Stage, ...], Array, Array]:
-        """Return the stages of a schedule, and (axes * 2, chips) bytes and seconds that it puts on each link."""
+    def stages(self, schedule: Schedule, detour: bool) -> tuple[tuple[Stage, ...], Array, Array]:
+        """Return the stages of a schedule, and (axes * 2 * chips) bytes and seconds that it puts on each hop."""
         sent, busy = np.zeros((2, self.rate.size + 1))
         stages = []
         for phase in schedule.phases:
-            groups: dict[tuple[int, int | None], list[Any]] = {}
-            for hop in phase.pattern.hops:
-                groups.setdefault((hop.step, hop.after), []).append(hop)
-            final = {hop.sign: hop for hop in phase.pattern.hops}.values()  # what comes last in a direction is latest ...
-            every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
-            moves = tuple(self.move(phase, hops, every or any(h is f for h in hops for f in final)) for hops in groups.values())
-            keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
-            stages.append(Stage(phase.index, phase.part, moves, keep))
-            for move in moves:
-                links = np.arange(self.rate.size + 1)[move.links].ravel()
-                sent[links] += move.bytes.ravel()
-                busy[links] += move.seconds.ravel()
+            for course in self.courses(phase, detour):
+                groups: dict[tuple[int, int | None], list[Any]] = {}
+                for hop in course.pattern.hops:
+                    groups.setdefault((hop.step, hop.after), []).append(hop)
+                final = {hop.sign: hop for hop in course.pattern.hops}.values()  # what comes last in a direction is latest ...
+                every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
+                moves = tuple(self.move(phase, course, hops, every or any(h is f for h in hops for f in final))
+                              for hops in groups.values())
+                keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
+                stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep))
+                for move in moves:
+                    links = np.arange(self.rate.size + 1)[move.links].ravel()
+                    sent[links] += move.bytes.ravel()
+                    busy[links] += move.seconds.ravel()
         return tuple(stages), sent[:-1], busy[:-1]
 
-    def move(self, phase: Phase, hops: list[Any], latest: bool) -> Move:
+    def move(self, phase: Phase, course: Course, hops: list[Any], latest: bool) -> Move:
         """Return the hops of one step (one direction, or both) as one move."""
         shape = tuple((hop.sign, hop.halves.tobytes() if hop.halves.strides != (0,) else int(hop.halves[0])) for hop in hops)
-        key = ("move", phase.lane, phase.pattern.ring, phase.block, shape)
+        where = None if course.where is None else course.where.tobytes()
+        key = ("move", phase.lane, course.pattern.ring, where, phase.block, shape)
         if key not in self.cache:
-            self.cache[key] = self.arrays(phase, hops)
+            self.cache[key] = self.arrays(phase, course, hops)
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
         links, seconds, late, sends, source, size = self.cache[key]
         return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, source, size, latest)
 
-    def arrays(self, phase: Phase, hops: list[Any]) -> tuple[Any, ...]:
+    def arrays(self, phase: Phase, course: Course, hops: list[Any]) -> tuple[Any, ...]:
         """Return the arrays of a move: links, seconds, late, sends, source and bytes."""
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])
-        position = self.positions(phase.lane)
-        halves = np.array([hop.halves[position] for hop in hops], dtype=float)
+        halves = np.array([course.here(hop.halves) for hop in hops], dtype=float)
         pairs = [self.neighbours(phase.lane, hop.sign, phase.pattern.ring) for hop in hops]
         link = np.array([p[0] for p in pairs])
         rate, latency = (np.append(values.ravel(), 0.0)[link] for values in (self.rate, self.latency))
         sends = halves > 0
-        if (sends & (rate <= 0)).any():
+        if (sends & (rate <= 0) & ~np.append(self.gap.ravel(), False)[link]).any():
             raise AssertionError(f"a schedule over {phase.lane.axes} sends where no link is")
         size = halves * (phase.block / 2)
-        seconds = np.divide(size, rate, out=np.zeros_like(size), where=sends)
+        seconds = np.divide(size, rate, out=np.zeros_like(size), where=sends & (rate > 0))
         source = np.zeros_like(link)
         for row, (_, receiver) in enumerate(pairs):
             source[row, receiver] = row * self.count + np.arange(self.count)
@@ -259,6 +307,16 @@ class Planner:
             links = slice(first * self.count, (first + len(hops)) * self.count)
         late = np.where(sends, latency, -np.inf)
         return links, seconds, late, None if sends.all() else sends, source, size
+
+
+def delivered(hop: Hop, length: int) -> Array:
+    """Return (length,) halves that end their way at each position with this hop of a permute."""
+    halves = np.zeros(length)
+    for i in range(length):
+        if hop.halves[i]:
+            j = (i + hop.sign) % length
+            halves[j] = sum(1 for (tag, _) in hop.chunks(i) if tag[1] == j)
+    return halves
 
 
 def plan(program: Program, grid: Grid, chip: Chip) -> tuple[tuple[Ready, ...], ...]:
