@@ -37,8 +37,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
-    "engine": ["simulate", "recurrence", "plan"],
-    "topology": ["builders", "links", "grid", "check", "shape", "slices"],
+    "engine": ["simulate", "shared", "recurrence", "routed", "plan", "fluid", "crowd", "few", "refine", "fair"],
+    "topology": ["builders", "links", "fold", "grid", "routing", "check", "shape", "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}}
 

@@ -1,0 +1,216 @@
+"""Flows by the handful, in plain Python: for some dozens of flows numpy's calls would cost more than the sums.
+
+A change reaches only flows that are connected with it through shared links, and of those only the ones at or above a
+bound that is known beforehand: below it, all rates rise as before and the same links fill up. With more flows ended than
+that, the bound is the slowest of those that ended; with new flows or bandwidths, the lowest level that their links can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import inf, ulp
+from typing import Any
+
+import numpy as np
+
+from torussim.engine.fair import TIE, Rows, fill
+from torussim.topology.routes import Routes
+
+Array = np.ndarray[Any, Any]
+TOGETHER = 1e-12  # of the time since the earliest began: flows that end so close to one another end at once
+SURE = 1 - 1e-9  # times a bound: rates below that are below it, however both were rounded
+ENTRIES = 150  # with more links to look at than that, numpy is faster
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """A flow under way: `left` bytes at the time `since`, bytes/s from then on, and the time of its end."""
+
+    id: int
+    path: int
+    links: list[int]
+    shares: list[float]
+    left: float
+    began: float
+    since: float
+    rate: float = 0.0
+    end: float = inf
+
+
+@dataclass
+class Few:
+    """Flows that are under way on the links of `routes`."""
+
+    routes: Routes
+    bandwidth: Array
+    efficiency: float
+    solves: int = 0
+    flows: dict[int, Flow] = field(default_factory=dict)
+    on: dict[int, dict[Flow, float]] = field(default_factory=dict)  # link -> its flows, with the share that each puts there
+    ends: list[tuple[float, int]] = field(default_factory=list)  # a heap; a flow whose end has moved has old entries, too
+    new: list[Flow] = field(default_factory=list)
+    freed: set[int] = field(default_factory=set)  # links that a flow has left, or that have a new bandwidth
+    bound: float = inf  # rates below it do not change
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    def start(self, ids: Iterable[int], paths: Iterable[int], sizes: Iterable[float], now: float) -> None:
+        """Start flows, all with links and a size above 0; rates are given when somebody asks for what they change."""
+        for i, path, size in zip(ids, paths, sizes):
+            self.new.append(self.add(Flow(i, path, *self.entries(path), size, now, now)))
+
+    def add(self, flow: Flow) -> Flow:
+        """Put a flow on its links."""
+        self.flows[flow.id] = flow
+        for link, share in zip(flow.links, flow.shares):
+            self.on.setdefault(link, {})[flow] = share
+        return flow
+
+    def entries(self, path: int) -> tuple[list[int], list[float]]:
+        """Return the links of a path and their shares."""
+        entry = slice(self.routes.first[path], self.routes.first[path + 1])
+        return self.routes.link[entry].tolist(), self.routes.share[entry].tolist()
+
+    def next(self, now: float) -> float:
+        """Return when the next flow ends, inf if none is under way."""
+        self.settle(now)
+        while self.ends:
+            end, i = self.ends[0]
+            if i in self.flows and self.flows[i].end == end:
+                return end
+            heappop(self.ends)
+        return inf
+
+    def end(self, now: float) -> list[int]:
+        """Take away the flows that end next; return their ids."""
+        first = self.next(now)
+        earliest, ended = inf, []
+        while self.ends:
+            end, i = self.ends[0]
+            if i in self.flows and self.flows[i].end == end:
+                flow = self.flows[i]
+                if end > first + TOGETHER * (first - min(earliest, flow.began)) + 4 * ulp(first):
+                    break
+                earliest = min(earliest, flow.began)
+                ended.append(i)
+                self.remove(flow)
+            heappop(self.ends)
+        return sorted(ended)
+
+    def remove(self, flow: Flow) -> None:
+        """Take a flow off its links."""
+        del self.flows[flow.id]
+        for link in flow.links:
+            flows = self.on[link]
+            del flows[flow]
+            if flows:
+                self.freed.add(link)
+                self.bound = min(self.bound, flow.rate)
+                if len(flows) == 1 and self.efficiency < 1:
+                    self.bound = min(self.bound, *(g.rate for g in flows))
+            else:
+                del self.on[link]
+                self.freed.discard(link)
+
+    def change(self, links: Iterable[int]) -> None:
+        """Take note that the bandwidth of links has changed."""
+        for link in links:
+            if link in self.on:
+                self.freed.add(link)
+                self.bound = min(self.bound, max(f.rate for f in self.on[link]), self.lowest(link))
+
+    def lowest(self, link: int) -> float:
+        """Return the lowest level that a link can have with its flows."""
+        return self.efficiency * float(self.bandwidth[link]) / sum(self.on[link].values())
+
+    def settle(self, now: float) -> None:
+        """Give every flow its rate after what has changed at this time."""
+        if not self.new and not self.freed:
+            return
+        seeds = []
+        for flow in self.new:
+            if all(len(self.on[link]) == 1 for link in flow.links):
+                self.move(flow, min(self.bandwidth.item(n) / s for n, s in zip(flow.links, flow.shares)), now)
+            else:
+                self.bound = min(self.bound, *(self.lowest(link) for link in flow.links))
+                seeds.append(flow)
+        least = self.bound * SURE
+        seeds += [flow for link in self.freed for flow in self.on[link] if flow.rate >= least]
+        self.new, self.freed, self.bound = [], set(), inf
+        if seeds:
+            self.solve(seeds, least, now)
+        if len(self.ends) > 4 * len(self.flows) + 64:
+            self.ends = [(flow.end, i) for i, flow in self.flows.items()]
+            heapify(self.ends)
+
+    def solve(self, seeds: list[Flow], least: float, now: float) -> None:
+        """Give new rates to the flows that are connected with the seeds, but for those slower than `least`."""
+        found = dict.fromkeys(seeds)
+        rest = list(found)
+        links: dict[int, float] = {}  # what each passes to the flows found
+        entries = 0
+        while rest:
+            flow = rest.pop()
+            entries += len(flow.links)
+            for link in flow.links:
+                if link in links:
+                    continue
+                here = self.on[link]
+                passed = self.bandwidth.item(link) * (1.0 if len(here) == 1 else self.efficiency)
+                for other, share in here.items():
+                    if other in found:
+                        continue
+                    if 0 < other.rate < least:
+                        passed -= share * other.rate
+                    else:
+                        found[other] = None
+                        rest.append(other)
+                links[link] = passed
+        self.solves += 1
+        flows = sorted(found, key=lambda flow: flow.id)
+        rates = levels(flows, links) if entries <= ENTRIES else by_arrays(flows, links)
+        for flow, rate in zip(flows, rates):
+            self.move(flow, rate, now)
+
+    def move(self, flow: Flow, rate: float, now: float) -> None:
+        """Give a flow a new rate, unless it has arrived anyway."""
+        if rate == flow.rate or flow.end <= now:
+            return
+        flow.left = max(0.0, flow.left - flow.rate * (now - flow.since))
+        flow.since, flow.rate = now, rate
+        flow.end = now + flow.left / rate
+        heappush(self.ends, (flow.end, flow.id))
+
+
+def levels(flows: list[Flow], left: dict[int, float]) -> list[float]:
+    """Return max-min fair rates of flows on links with `left` bytes/s; changes `left`."""
+    rate: dict[Flow, float] = {}
+    users: dict[int, dict[Flow, float]] = {link: {} for link in left}  # that are not frozen
+    for flow in flows:
+        for link, share in zip(flow.links, flow.shares):
+            users[link][flow] = share
+    while users:
+        level = {link: left[link] / sum(here.values()) for link, here in users.items()}
+        lowest = min(level.values())
+        for link, height in level.items():
+            if height <= lowest * (1 + TIE):
+                for flow in list(users[link]):
+                    rate[flow] = lowest
+                    for n, share in zip(flow.links, flow.shares):
+                        left[n] -= share * lowest
+                        del users[n][flow]
+        users = {link: here for link, here in users.items() if here}
+    return [rate[flow] for flow in flows]
+
+
+def by_arrays(flows: list[Flow], left: dict[int, float]) -> list[float]:
+    """Return the same, computed by numpy."""
+    number = {link: i for i, link in enumerate(left)}
+    first = np.cumsum([0, *(len(flow.links) for flow in flows)])
+    link = np.array([number[n] for flow in flows for n in flow.links], dtype=np.intp)
+    share = np.array([s for flow in flows for s in flow.shares])
+    found: list[float] = fill(Rows(first, link, share), np.array(list(left.values()))).tolist()
+    return found
