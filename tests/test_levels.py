@@ -38,7 +38,7 @@ INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
     "engine": ["simulate", "recurrence", "plan"],
-    "topology": ["builders", "links", "grid", "check", "slices"],
+    "topology": ["builders", "links", "routing", "minimal", "dimension", "shortest", "routes", "grid", "check", "slices"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}}
 
