@@ -37,8 +37,9 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "recurrence", "routed", "plan", "fluid", "crowd", "few", "refine", "fair"],
-    "topology": ["builders", "links", "fold", "grid", "routing", "check", "shape", "slices", "routes"],
+    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fluid", "crowd", "few", "refine", "fair"],
+    "topology": ["builders", "links", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
+                 "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}}
 

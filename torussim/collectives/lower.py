@@ -24,9 +24,10 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "all_gather": ("multi_axis", "sequential", "one_ring", "nested"),
     "reduce_scatter": ("multi_axis", "sequential", "one_ring"),
     "all_reduce": ("multi_axis", "sequential", "one_ring"),
-    "all_to_all": ("dimension_wise", "sequential", "one_ring"),
+    "all_to_all": ("dimension_wise", "sequential", "one_ring", "direct", "shifts"),
     "permute": ("dimension_order",),
 }
+DIRECT = ("direct", "shifts")  # every chip to every other, routed: all at once, or one message after another
 
 
 def algorithm_of(collective: Collective) -> str:
@@ -42,13 +43,14 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     """Return the schedule of a collective on the axes of `grid`.
 
     `way`: a loop kind in place of the collective's own direction. A "module:function" is called with the collective,
-    the lengths of its axes and which of them are rings, returns phases, and is checked by the contract.
+    the lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has
+    no phases: its messages are routed.
     """
     lengths = {a: grid.length(a) for a in collective.axes if grid.length(a) > 1}
     ring = {a: grid.ring[grid.axis(a)] for a in lengths}
     name, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
-    if not lengths:
+    if not lengths or name in DIRECT:
         phases: tuple[Phase, ...] = ()
     elif kind == "permute":
         phases = over.permute(lengths, ring, size, collective.shift)

@@ -15,7 +15,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives import lines, rings
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
-from torussim.collectives.lower import lower
+from torussim.collectives.lower import DIRECT, algorithm_of, lower
 from torussim.cost import compute_seconds
 from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation, Program
@@ -95,6 +95,7 @@ class Ready:
     link_bytes: Array | None = None
     link_seconds: Array | None = None
     overhead: float = 0.0  # fixed cost before the first piece of a looped matmul, seconds
+    direct: str = ""  # "direct" or "shifts": an all-to-all whose messages are routed
 
 
 @dataclass
@@ -125,6 +126,9 @@ class Planner:
         zero = np.zeros(self.count)
         if isinstance(operation, Collective):
             loop = looped.loop if looped else None
+            alone = all(self.grid.length(a) == 1 for a in operation.axes)
+            if algorithm_of(operation) in DIRECT and not alone:
+                return Ready(operation, after, Work(zero, zero + self.chip.launch), direct=algorithm_of(operation))
             schedule = lower(operation, self.grid, way=loop.kind if loop else None)
             stages, sent, seconds = self.stages(schedule, operation.detour is not False)
             fixed = zero + (self.chip.launch if schedule.lengths else 0.0)

@@ -9,7 +9,7 @@ wraparounds are twisted is a line here, as going round it ends in another row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -35,7 +35,10 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Axes, and the + and - hop of each chip along each. Arrays are of shape (axes, 2, chips) and not writable."""
+    """Axes, and the + and - hop of each chip along each. Arrays are of shape (axes, 2, chips) and not writable.
+
+    Where like chips are folded, `chips` are those that stand for all; `links` are always all.
+    """
 
     links: Links
     axes: tuple[str, ...]
@@ -46,8 +49,12 @@ class Grid:
     bandwidth: Floats  # of that link, bytes/s; 0 where there is none
     latency: Floats  # s; 0 where there is none
     receiver: Indices  # chip that the hop leads to, going round; also where there is none
-    chips: tuple[Coordinate, ...]  # physical, in C order
+    chips: tuple[Coordinate, ...]  # physical coordinates, in C order
     coordinates: Indices  # (axes, chips) along the axes of this grid
+    target: Indices  # physical index of the chip that the hop leads to, (axes, 2, chips)
+    own: Indices  # physical index of each chip of the grid; fewer than all where like ones are folded
+    orbit: Indices  # (physical chips,) which chip of the grid stands for each
+    stands: Indices  # (links,) which link stands for each
     routing: Routing = "dimension_order"
     graph: Any = None  # for a user's routing
     notes: tuple[str, ...] = ()
@@ -142,8 +149,23 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     routing = topology.graph.get("routing") or default_routing(links)
     notes = tuple(f"axis {name} is twisted ({', '.join(f'{other} + {shift}' for other, shift in shifts.items())}): rings along "
                   "it run as lines" for name, shifts in links.twist.items())
+    every = np.arange(len(links.chips))
     return Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
-                np.array(at), routing, topology, notes)
+                np.array(at), receiver, every, every, np.arange(len(links.source)), routing, topology, notes)
+
+
+def folded(net: Grid, orbit: Indices) -> Grid:
+    """Return the grid with one chip for each orbit, the first of it; `orbit`: (chips,) numbers from 0 on.
+
+    The chips of an orbit must have the same future: that is for the caller to know.
+    """
+    own = np.unique(orbit, return_index=True)[1]
+    slot = net.links.slot
+    stands = net.stands.copy()
+    stands[slot[slot >= 0]] = slot[:, :, own[orbit]][slot >= 0]
+    arrays = {name: np.asarray(getattr(net, name)[:, :, own]) for name in ("slot", "bandwidth", "latency", "target")}
+    return replace(net, **arrays, receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
+                   coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands)
 
 
 def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:

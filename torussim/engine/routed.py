@@ -1,0 +1,188 @@
+"""What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
+
+A link is shared if a routed message can use it. A lane (the chips along an axis) with a shared link runs transfer by
+transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network are the hops of the grid, in the
+order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from torussim.engine.plan import Planner, Ready, Stage
+from torussim.program import Collective
+from torussim.topology.grid import Grid, Routing
+from torussim.topology.routes import Routes
+from torussim.topology.routing import routes
+from torussim.topology.shape import strides
+from torussim.topology.shortest import joined
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One neighbour transfer of a fluid lane, waiting in the queue of its hop."""
+
+    hop: int
+    chip: int
+    receiver: int
+    stage: int
+    step: int
+    row: int  # 0: +, 1: -
+    after: int | None  # the step whose arrival, in the same direction, it passes on
+    bytes: float
+
+
+@dataclass(frozen=True, eq=False)
+class Direct:
+    """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
+
+    first: int
+    receiver: Array  # (messages, chips)
+    bytes: float  # of each message
+    shifts: bool  # one after another, else all at once
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The paths of a program's flows, and of each operation, by name, what is in the fluid network."""
+
+    paths: Routes
+    fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
+    alone: Array  # (hops,) whether a hop has a link that nobody else uses
+    transfers: Mapping[str, tuple[Transfer, ...]]  # in queue order
+    due: Mapping[str, tuple[Array, ...]]  # for each stage, (chips,) arrivals in fluid lanes
+    direct: Mapping[str, Direct]
+
+
+def displacements(lengths: Sequence[int]) -> Array:
+    """Return all displacements within a group but none at all, in C order, (messages, axes).
+
+    >>> displacements([2, 2]).tolist()
+    [[0, 1], [1, 0], [1, 1]]
+    """
+    return np.array(list(product(*map(range, lengths)))[1:], dtype=int).reshape(-1, len(lengths))
+
+
+def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
+    """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
+    shape = tuple(grid.links.axes.values())
+    stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
+    to = np.broadcast_to(grid.own, (len(moves), len(grid.own))).copy()
+    for column, axis in enumerate(axes):
+        i = grid.axis(axis)
+        at, step = grid.coordinates[i], grid.stride[i] * stride[axis.partition("/")[0]]
+        to += step * ((at + moves[:, column][:, None]) % grid.shape[i] - at)
+    return to
+
+
+def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
+    """Return what of a program is in the fluid network, None if all of it is on private links."""
+    grid, count = planner.grid, planner.count
+    every = [ready for section in sections for ready in section]
+    used = np.zeros(planner.rate.size + 1, bool)
+    for stage in (stage for ready in every for stage in ready.stages):
+        for _, hops, sends, _ in _moves(planner, stage):
+            used[hops[sends]] = True
+    gaps = np.flatnonzero(used[:-1] & planner.gap.ravel())
+    if not len(gaps) and not any(ready.direct for ready in every):
+        return None
+    tables, first, direct = [_hop_paths(grid, gaps)], planner.rate.size, dict[str, Direct]()
+    for ready in (ready for ready in every if ready.direct):
+        assert isinstance(ready.operation, Collective)
+        axes = [a for a in ready.operation.axes if grid.length(a) > 1]
+        moves = displacements([grid.length(a) for a in axes])
+        to = targets(grid, axes, moves)
+        tables.append(route(grid, grid.routing, np.tile(grid.own, len(moves)), to.ravel()))
+        direct[ready.operation.name] = Direct(first, grid.orbit[to], ready.operation.bytes / (len(moves) + 1),
+                                              ready.direct == "shifts")
+        first += len(tables[-1])
+    paths = joined(tables)
+    of_path = np.repeat(np.arange(len(paths)), np.diff(paths.first))
+    routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
+    routed[paths.link[np.isin(of_path, gaps) | (of_path >= planner.rate.size)]] = True
+    met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
+    fluid = _fluid_lanes(planner, every, met)
+    transfers = {ready.operation.name: _transfers(planner, ready, fluid) for ready in every}
+    due = {ready.operation.name: tuple(
+        np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=count)
+        for k in range(len(ready.stages))) for ready in every}
+    return Shared(paths, fluid, ~met, transfers, due, direct)
+
+
+def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
+    """Return routes between physical chips, over the links that stand for the links."""
+    found = routes(grid.links, routing, source, target, graph=grid.graph)
+    return replace(found, link=grid.stands[found.link])
+
+
+def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
+    """Return (chips,) whether the lane of a chip in a stage is fluid."""
+    return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))
+
+
+def _moves(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
+    """Return (move, (r, chips) hops, whether a chip sends, who receives) of a stage, in queue order."""
+    found = []
+    for move in stage.moves:
+        hops = np.arange(planner.rate.size + 1)[move.links].reshape(move.seconds.shape)
+        receiver = np.zeros_like(hops)
+        for row, source in enumerate(move.source):
+            receiver[row, source - row * planner.count] = np.arange(planner.count)
+        found.append((move, hops, move.bytes > 0, receiver))
+    return found
+
+
+def _fluid_lanes(planner: Planner, every: Sequence[Ready], hop_shared: Array) -> Array:
+    """Return (axes, chips) the fluid lanes: those with a shared hop, and whole groups of a ring over several axes that meet one."""
+    grid = planner.grid
+    shared_here = hop_shared.reshape(len(grid.axes), 2, planner.count).any(axis=1)
+    fluid = np.array([np.isin(planner.lanes((a,)), planner.lanes((a,))[shared_here[i]]) for i, a in enumerate(grid.axes)])
+    rings = {stage.lane.axes for ready in every for stage in ready.stages if len(stage.lane.axes) > 1}
+    before = -1
+    while before != fluid.sum():
+        before = fluid.sum()
+        for axes in rings:
+            rows, group = [grid.axis(a) for a in axes], planner.lanes(axes)
+            fluid[rows] |= np.isin(group, group[fluid[rows].any(axis=0)])
+    return fluid
+
+
+def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, ...]:
+    """Return the transfers of an operation in fluid lanes, in queue order."""
+    found = []
+    for k, stage in enumerate(ready.stages):
+        here = fluid_chips(planner, stage, fluid)
+        for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
+            first_row = move.rows.start
+            for row, chip in np.argwhere(sends & here).tolist():
+                found.append(Transfer(int(hops[row, chip]), chip, int(receiver[row, chip]), k, move.step, first_row + row,
+                                      move.after, float(move.bytes[row, chip])))
+    return tuple(found)
+
+
+def _hop_paths(grid: Grid, gaps: Array) -> Routes:
+    """Return a path for every hop: its link, or the routes that stand for it.
+
+    A dead link is gone round in equal shares over all shortest detours; where neighbours are several hops apart, their
+    messages are routed as the topology says.
+    """
+    slot = grid.slot.ravel()
+    tables = [Routes(np.concatenate([[0], np.cumsum(slot >= 0)]), slot[slot >= 0], np.ones(np.count_nonzero(slot >= 0)),
+                     grid.latency.ravel())]
+    chips = len(grid.own)
+    source, target = grid.own[gaps % chips], grid.target.ravel()[gaps]
+    near = np.array(grid.stride)[gaps // (2 * chips)] == 1
+    order = np.arange(len(slot))
+    for which, routing in ((gaps[near], "shortest"), (gaps[~near], grid.routing)):
+        if len(which):
+            here = np.isin(gaps, which)
+            order[which] = sum(map(len, tables)) + np.arange(len(which))
+            tables.append(route(grid, routing, source[here], target[here]))
+    return joined(tables).take(order)

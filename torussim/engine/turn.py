@@ -1,0 +1,117 @@
+"""One run of a list of operations on chips that are not all equally far: what is known of each operation on each chip.
+
+Times are known as soon as they follow from what is known, also if they lie ahead of the fluid network's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from torussim.engine.plan import Ready
+from torussim.engine.recurrence import Key
+from torussim.engine.routed import Shared
+from torussim.program import Compute
+from torussim.timeline import Segment
+
+Array = np.ndarray[Any, Any]
+END, START, ORDER = "end", "start", "order"  # what an operation tells one that waits for it
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Who waits for whom in one list, by index; the same each time it is run.
+
+    `tells`: for each operation those that wait for it, and what they take from it (ORDER: only that it is known); `count`: how
+    many each waits for; `entering`: those that wait for the list's start, which counts as one; `first`, `last`: the first and
+    last that use the compute unit.
+    """
+
+    tells: tuple[tuple[tuple[int, str], ...], ...]
+    count: tuple[int, ...]
+    entering: tuple[int, ...]
+    first: int | None
+    last: int | None
+
+    @staticmethod
+    def of(ready: Sequence[Ready]) -> Waits:
+        """Return who waits for whom."""
+        tells: list[list[tuple[int, str]]] = [[] for _ in ready]
+        count, entering, unit = [0] * len(ready), list[int](), list[int]()
+        for i, r in enumerate(ready):
+            partner = r.partner if r.partner is not None and r.partner < i else None
+            after = r.after if r.after is not None else (i - 1,) if i else ()
+            told = dict.fromkeys(sorted(set(after) - {partner}), END)
+            if partner is not None:
+                told[partner] = START
+            if not told:
+                entering.append(i)
+                count[i] += 1
+            if isinstance(r.operation, Compute):
+                if unit and unit[-1] not in told:
+                    told[unit[-1]] = ORDER
+                unit.append(i)
+            for j, what in told.items():
+                tells[j].append((i, what))
+                count[i] += 1
+        return Waits(tuple(map(tuple, tells)), tuple(count), tuple(entering), unit[0] if unit else None, unit[-1] if unit else None)
+
+
+@dataclass(eq=False)
+class Turn:
+    """One run of a list; arrays are (chips,), or (operations, chips), seconds, nan where not known yet."""
+
+    number: int  # among all turns that are simulated
+    run: int  # index into the timeline's runs
+    ready: tuple[Ready, ...]
+    waits: Waits
+    segment: Segment
+    at: Array  # the latest of what each operation has been told
+    missing: Array  # (operations, chips) how many have not told yet
+    known: Array  # (operations, chips) bool: ended
+    base: list[list[Array]]  # by operation and stage: when a chip may send
+    arrived: list[list[Array]]  # by operation and stage: the latest arrival in fluid lanes
+    due: list[list[Array]]  # arrivals that are still missing there
+    parts: list[Array]  # by operation: parts that are not complete
+    latest: list[Array]  # by operation: the latest part that is
+    done: list[list[Array]]  # by operation and stage: bool, private lanes that have run
+    order: list[list[dict[int, int]]]  # by operation and stage: axis -> its place among the stages of that axis
+    fed: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped reduce-scatters: when a piece is ready
+    pieces: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped all-gathers: when a shard is there
+    came: dict[tuple[int, int, int, int, int], float] = field(default_factory=dict)  # operation, stage, step, row, chip
+    sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
+    got: dict[int, Array] = field(default_factory=dict)  # and when the one due in that shift has arrived
+    more: list[tuple[int, Turn, int]] = field(default_factory=list)  # who of later turns waits: (operation, turn, i)
+
+    @staticmethod
+    def new(number: int, run: int, section: str, ready: tuple[Ready, ...], waits: Waits, shared: Shared, chips: int) -> Turn:
+        """Return a turn of which nothing is known."""
+        n = len(ready)
+        names = [r.operation.name for r in ready]
+        nan = np.full((2, n, chips), np.nan)
+        stages = [1 if r.direct else len(r.stages) for r in ready]
+        due = [[np.full(chips, len(shared.direct[name].receiver))] if r.direct else [d.copy() for d in shared.due[name]]
+               for name, r in zip(names, ready)]
+        parts = [np.full(chips, 1 if r.direct else len({s.part for s in r.stages})) for r in ready]
+        return Turn(number, run, ready, waits, Segment(section, tuple(r.operation for r in ready), nan[0], nan[1]),
+                    np.full((n, chips), -np.inf), np.repeat(np.array(waits.count)[:, None], chips, axis=1),
+                    np.zeros((n, chips), bool), [[np.full(chips, np.nan) for _ in range(k)] for k in stages],
+                    [[np.full(chips, -np.inf) for _ in range(k)] for k in stages], due, parts,
+                    [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
+                    [[{} for _ in range(k)] for k in stages])
+
+    def state(self) -> tuple[list[Array], list[Array]]:
+        """Return all that is known, as times and as counts."""
+        nested = [array for of in (self.base, self.arrived) for stages in of for array in stages]
+        times = [self.segment.start, self.segment.end, self.at, *nested, *self.latest]
+        for of in (self.fed, self.pieces):
+            times += [array for i in sorted(of) for _, array in sorted(of[i].items())]
+        times += [self.sent[i] for i in sorted(self.sent)] + [self.got[i] for i in sorted(self.got)]
+        times.append(np.array([time for _, time in sorted(self.came.items())]))
+        counts = [self.missing, self.known, *self.parts]
+        counts += [array for of in (self.due, self.done) for stages in of for array in stages]
+        counts.append(np.array(sorted(self.came)))
+        return times, counts

@@ -1,0 +1,191 @@
+"""All minimal paths of a torus or mesh, twisted or not, with the loads of the axes in balance.
+
+From a chip to another lead one or more displacement vectors: which of the repeating images of the target to walk to. A
+message is split among the shortest of them, and within one it takes every order of the steps equally often: a link that
+leaves the point u of the box 0..d along axis a carries
+
+    prod C(d_b, u_b) / C(D, U) x (d_a - u_a) / (D - U),   D = sum of d, U = sum of u
+
+of it, as steps in random order are drawn without replacement. Everything depends on the displacement alone, so that
+links are worked out once for each displacement and moved to each source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import comb
+
+import numpy as np
+
+from torussim.topology.check import Links
+from torussim.topology.dimension import Lattice, Steps, lattice
+from torussim.topology.routes import Array
+from torussim.topology.shortest import spread
+
+ENTRIES = 1 << 20  # that are moved at a time, which bounds the memory
+ROUNDS = 1000  # of balancing, where equal shares do not balance
+
+
+def minimal(links: Links, source: Array, target: Array) -> Steps:
+    """Return routes over all minimal paths, those of an all-to-all in balance over the axes as far as they can be.
+
+    Raise TopologyError if a twist makes routes differ from chip to chip.
+    """
+    grid = lattice(links)
+    gap = grid.canonical(links.coordinates[:, target] - links.coordinates[:, source])
+    span = np.where(grid.closed, grid.shape, 2 * grid.shape - 1)  # displacements on a line have a sign
+    least = np.where(grid.closed, 0, 1 - grid.shape)[:, None]
+    code = np.ravel_multi_index(tuple(gap - least), tuple(span))
+    codes, kind = np.unique(code, return_inverse=True)
+    fan = _fan(grid, np.array(np.unravel_index(codes, tuple(span))) + least)
+
+    chips = len(links.chips)
+    count = np.diff(fan.first)[kind]
+    first = np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
+    slot, share, level = np.empty(first[-1], np.intp), np.empty(first[-1]), np.empty(first[-1], np.int32)
+    begin = 0
+    while begin < len(source):
+        end = max(begin + 1, int(np.searchsorted(first, first[begin] + ENTRIES, side="right")) - 1)
+        entry, path = spread(fan.first, kind[begin:end])
+        point = grid.canonical(links.coordinates[:, source[begin:end]][:, path] + fan.point[:, entry])
+        axis, sign = fan.axis[entry], fan.sign[entry]
+        sign = np.where(grid.shape[axis] == 2, point[axis, np.arange(len(entry))], sign)  # the one link from 1 is a - link
+        here = slice(first[begin], first[end])
+        slot[here] = (axis * 2 + sign) * chips + grid.number(point)
+        share[here], level[here] = fan.share[entry], fan.level[entry]
+        begin = end
+    return Steps(first, slot, share, level)
+
+
+def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:
+    """Return all shortest vectors to chips that are `gap`, (axes, gaps), away.
+
+    The number of the gap that each is for, (vectors,), in order, and the vectors, (axes, vectors). On an axis of length 2
+    there is one way only, called +.
+    """
+    twisted = np.flatnonzero(grid.twisted)
+    far = 1
+    while True:  # walking round twisted axes ever more often, until a longer walk cannot be shorter
+        turns = [np.array(turn, np.intp) for turn in product(range(-far, far + 1), repeat=len(twisted))]
+        images = [_nearest(grid, gap, twisted, turn) for turn in turns]
+        length = np.array([abs(image).sum(axis=0) for image in images])  # (turns, gaps)
+        if not len(twisted) or length.min(axis=0).max() <= far * grid.shape[twisted].min():
+            break
+        far = -(-int(length.min(axis=0).max()) // int(grid.shape[twisted].min()))
+    best = length == length.min(axis=0)
+    halved = grid.closed & ~grid.twisted & (grid.shape > 2)
+    number, vectors = [], []
+    for image, there in zip(images, best, strict=True):
+        half = halved[:, None] & (2 * image == grid.shape[:, None])
+        for flip in product((False, True), repeat=len(grid.shape)):
+            flipped = np.array(flip)[:, None]
+            mine = np.flatnonzero(there & (half | ~flipped).all(axis=0))
+            number.append(mine)
+            vectors.append(np.where(flipped, -image[:, mine], image[:, mine]))
+    order = np.argsort(np.concatenate(number), kind="stable")
+    return np.concatenate(number)[order], np.concatenate(vectors, axis=1)[:, order]
+
+
+def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
+    """Return the share of each of the displacements, (vectors,), among those of its number.
+
+    Equal, unless other shares make the busiest axis of an all-to-all less busy. Then a hop on a busy axis has a price, and
+    a vector is taken exp(-price) as often: prices rise with the load until nothing changes (the best seen is kept).
+    """
+    price = np.zeros(len(grid.shape))
+    twisted = grid.twisted.any()  # otherwise tied vectors differ only in signs
+    if twisted:
+        of, ways = displacements(grid, np.indices(tuple(np.where(grid.closed, grid.shape, 1))).reshape(len(grid.shape), -1))
+        links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # that leave a chip
+        cost = abs(ways) / links[:, None]
+        now, best, least = price.copy(), price, np.inf
+        for _ in range(ROUNDS):
+            load = cost @ _split(of, now @ abs(ways))
+            if load.max() < least * (1 - 1e-9):
+                best, least = now.copy(), load.max()
+            uneven = load / load[load > 0].mean() - (load > 0)
+            if abs(uneven).max() < 1e-12:
+                break
+            now += uneven
+        price = best
+    return _split(number, price @ abs(vectors))
+
+
+def _split(number: Array, price: Array) -> Array:
+    """Return exp(-price), scaled so that the shares of each number add up to 1."""
+    least = np.full(number.max(initial=0) + 1, np.inf)
+    np.minimum.at(least, number, price)
+    weight = np.exp(least[number] - price)
+    return np.asarray(weight / np.bincount(number, weight)[number])
+
+
+@dataclass(frozen=True, eq=False)
+class _Fan:
+    """The links that each displacement uses: number r has the entries first[r]:first[r + 1], sorted by level."""
+
+    first: Array
+    point: Array  # (axes, entries) where the link leaves, from the source
+    axis: Array
+    sign: Array
+    share: Array
+    level: Array
+
+
+def _nearest(grid: Lattice, gap: Array, twisted: Array, turns: Array) -> Array:
+    """Return the nearest image of each gap, (axes, gaps), that is so many turns round the twisted axes away."""
+    image = gap - (turns[:, None] * grid.shift[twisted]).sum(axis=0)[:, None]
+    image[twisted] += (turns * grid.shape[twisted])[:, None]
+    for axis in np.flatnonzero(grid.closed & ~grid.twisted):
+        length = grid.shape[axis]
+        image[axis] %= length
+        image[axis] -= length * ((2 * image[axis] > length) & (length > 2))
+    return np.asarray(image)
+
+
+def _fan(grid: Lattice, gap: Array) -> _Fan:
+    """Return the links of all minimal paths to chips that are `gap`, (axes, gaps), away; each link once."""
+    number, vectors = displacements(grid, gap)
+    weight = shares(grid, number, vectors)
+    size, box_of = np.unique(abs(vectors), axis=1, return_inverse=True)
+    boxes = [_box(tuple(sides)) for sides in size.T.tolist()]
+    first_of = np.concatenate([[0], np.cumsum([len(box[1]) for box in boxes])]).astype(np.intp)
+    inside, axis, part = (np.concatenate([box[i] for box in boxes], axis=-1) for i in range(3))
+
+    entry, vector = spread(first_of, box_of.reshape(-1))
+    axis, level = axis[entry], inside[:, entry].sum(axis=0)
+    sign = (vectors[axis, vector] < 0).astype(np.intp)
+    point = grid.canonical(inside[:, entry] * np.sign(vectors)[:, vector])
+    span = np.where(grid.closed, grid.shape, 2 * grid.shape - 1)
+    least = np.where(grid.closed, 0, 1 - grid.shape)[:, None]
+    digits = (number[vector], level, axis, sign, *(point - least))
+    sizes = (gap.shape[1], int(level.max(initial=0)) + 1, len(span), 2, *span)
+    key = np.ravel_multi_index(digits, sizes)
+    order = np.argsort(key)
+    fresh = np.diff(key[order], prepend=-1) > 0
+    once = order[fresh]
+    share = np.bincount(np.cumsum(fresh) - 1, (part[entry] * weight[vector])[order], len(once))
+    first = np.searchsorted(number[vector[once]], np.arange(gap.shape[1] + 1))
+    return _Fan(first, point[:, once], axis[once], sign[once], share, level[once])
+
+
+def _box(sides: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Return the links of a box: the points where they leave, (axes, links), their axes, and their shares.
+
+    The fractions are of whole numbers, rounded once, so that shares which are equal are equal to the last bit.
+    """
+    whole = sum(sides)
+    exact = float if comb(whole, whole // 2) * whole < 2**53 else object
+    at = np.indices([side + 1 for side in sides]).reshape(len(sides), -1)
+    gone = at.sum(axis=0)
+    ways = np.ones(len(gone), exact)
+    for side, steps in zip(sides, at, strict=True):
+        ways = ways * np.array([comb(side, i) for i in range(side + 1)], exact)[steps]
+    outcomes = np.array([comb(whole, i) * (whole - i) for i in range(whole + 1)], exact)[gone]
+    points, axes, parts = [], [], []
+    for axis, side in enumerate(sides):
+        leaves = at[axis] < side
+        points.append(at[:, leaves])
+        axes.append(np.full(leaves.sum(), axis))
+        parts.append((ways[leaves] * (side - at[axis, leaves]).astype(exact) / outcomes[leaves]).astype(float))
+    return np.concatenate(points, axis=1), np.concatenate(axes), np.concatenate(parts)

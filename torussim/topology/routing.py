@@ -1,0 +1,155 @@
+"""Which links a message takes from chip to chip: a routing is a name, or a function of the user's.
+
+`dimension_order` and `minimal` are routes of the healthy torus or mesh; the traffic of a dead link goes in equal shares
+over all shortest detours on what is left. `shortest` knows any network as it is. Deadlock is no subject here: nothing
+waits for a buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from itertools import pairwise
+from typing import Any
+
+import networkx as nx  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+
+from torussim import resolve
+from torussim.errors import TopologyError
+from torussim.topology.check import Links
+from torussim.topology.dimension import Steps, dimension_order, longest, neighbours
+from torussim.topology.minimal import minimal
+from torussim.topology.routes import Array, Routes
+from torussim.topology.shortest import joined, shortest, spread
+
+ON_GRIDS = {"dimension_order": dimension_order, "minimal": minimal}
+NAMES = (*ON_GRIDS, "shortest")
+
+
+def routes(links: Links, routing: str | Callable[..., Any], source: Array, target: Array, *,
+           graph: nx.DiGraph | None = None) -> Routes:
+    """Return the routes from chips to chips, given by number, (paths,); a chip reaches itself over no link.
+
+    `routing` is one of NAMES, or a function that is called with `graph` and the coordinates of two chips and returns a path,
+    the list of nodes from the one to the other, or a list of such paths, which have equal shares. Raise TopologyError if
+    the routing does not fit the network, if nothing connects two of the chips, or if a function's path is none.
+    """
+    if callable(routing):
+        return _of_function(links, routing, source, target, graph)
+    if routing == "shortest":
+        return shortest(links, source, target)
+    if routing not in ON_GRIDS:
+        raise TopologyError(resolve.unknown(routing, NAMES, "routing"))
+    other = np.flatnonzero(links.axis < 0)
+    if other.size:
+        ends = f"{links.nodes[links.source[other[0]]]!r} -> {links.nodes[links.target[other[0]]]!r}"
+        raise TopologyError(f"routing {routing} is for tori and meshes, and {ends} joins no neighbours on an axis; use shortest")
+    return _surviving(links, ON_GRIDS[routing](links, source, target), target)
+
+
+def detours(links: Links, slots: Array) -> Routes:
+    """Return the routes that stand in for dead links: all shortest ones between the ends of each slot, in equal shares.
+
+    A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
+    """
+    return shortest(links, slots % len(links.chips), neighbours(links)[slots])
+
+
+def detour(links: Links, chip: int, axis: int, sign: int) -> Routes:
+    """Return the routes, as one path, that stand in for the dead link of a chip along an axis; sign is 0 for +, 1 for -."""
+    return detours(links, np.array([(axis * 2 + sign) * len(links.chips) + chip]))
+
+
+def _surviving(links: Links, steps: Steps, target: Array) -> Routes:
+    """Return routes over slots as routes over links, with detours around those that are dead."""
+    link_of = links.slot.reshape(-1)
+    latency = np.zeros(len(link_of))
+    latency[link_of >= 0] = links.latency[link_of[link_of >= 0]]
+    link = link_of[steps.slot]
+    gone = link < 0
+    if not gone.any():
+        return Routes(steps.first, link, steps.share, longest(links, steps, latency, target))
+    dead, which = np.unique(steps.slot[gone], return_inverse=True)
+    around = detours(links, dead)
+    latency[dead] = around.latency
+    found = Routes(steps.first, link, steps.share, longest(links, steps, latency, target))
+
+    path = np.repeat(np.arange(len(found)), np.diff(steps.first))
+    meets = np.zeros(len(found), bool)
+    meets[path[gone]] = True
+    alive = meets[path] & ~gone
+    entry, place = spread(around.first, which)
+    changed, whole = np.flatnonzero(meets), np.flatnonzero(~meets)
+    number = np.cumsum(meets) - 1
+    owner = np.concatenate([number[path[alive]], number[path[gone][place]]])
+    carried = np.concatenate([steps.share[alive], steps.share[gone][place] * around.share[entry]])
+    added = _added_up(owner, np.concatenate([link[alive], around.link[entry]]), carried, found.latency[changed])
+    back = np.empty(len(found), np.intp)
+    back[np.concatenate([whole, changed])] = np.arange(len(found))
+    return joined([found.take(whole), added]).take(back)
+
+
+def _of_function(links: Links, function: Callable[..., Any], source: Array, target: Array,
+                 graph: nx.DiGraph | None) -> Routes:
+    """Return the routes that a user's function gives."""
+    node = {name: i for i, name in enumerate(links.nodes)}
+    link_of = {ends: i for i, ends in enumerate(zip(links.source.tolist(), links.target.tolist(), strict=True))}
+    owner: list[int] = []
+    used: list[int] = []
+    shares: list[float] = []
+    latency = np.zeros(len(source))
+    for path, (begin, end) in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
+        if begin == end:
+            continue
+        here, there = links.chips[begin], links.chips[end]
+        ways = _ways(resolve.call(function, graph, here, there), node)
+        called = f"{getattr(function, '__name__', 'the routing')} from {here} to {there}"
+        if not ways:
+            raise TopologyError(f"{called} returned no path; return the list of nodes from the one to the other")
+        for way in ways:
+            over = _over(way, node, link_of, begin, end, called)
+            owner += [path] * len(over)
+            used += over
+            shares += [1.0 / len(ways)] * len(over)
+            latency[path] = max(latency[path], sum(links.latency[over].tolist()))
+    return _added_up(np.array(owner, np.intp), np.array(used, np.intp), np.array(shares), latency)
+
+
+def _ways(returned: Any, node: dict[Hashable, int]) -> list[list[Any]]:
+    """Return the paths that a function returned: one, or a list of them, which are lists that begin with a node."""
+    found = list(returned) if isinstance(returned, list | tuple) else [returned]
+    several = all(isinstance(one, list | tuple) and len(one) > 0 and _is_node(one[0], node) and not _is_node(one, node)
+                  for one in found)
+    return [list(one) for one in found] if several else [found]
+
+
+def _is_node(name: Any, node: dict[Hashable, int]) -> bool:
+    try:
+        return name in node
+    except TypeError:  # a list
+        return False
+
+
+def _over(way: list[Any], node: dict[Hashable, int], link_of: dict[tuple[int, int], int], begin: int, end: int,
+          called: str) -> list[int]:
+    """Return the links of a path of nodes. Raise TopologyError if it is no path from the one chip to the other."""
+    for name in way:
+        if not _is_node(name, node):
+            raise TopologyError(f"{called} returned a path through {name!r}, which is no node of the network")
+    numbers = [node[name] for name in way]
+    if numbers[0] != begin:
+        raise TopologyError(f"{called} returned a path that begins at {way[0]!r}")
+    if numbers[-1] != end:
+        raise TopologyError(f"{called} returned a path that ends at {way[-1]!r}, and does not arrive")
+    for i, ends in enumerate(pairwise(numbers)):
+        if ends not in link_of:
+            raise TopologyError(f"{called} returned a path with {way[i]!r} -> {way[i + 1]!r}, and there is no such link")
+    return [link_of[ends] for ends in pairwise(numbers)]
+
+
+def _added_up(path: Array, link: Array, share: Array, latency: Array) -> Routes:
+    """Return entries as routes, each link once in a path."""
+    paths, most = len(latency), int(link.max(initial=0)) + 1
+    once, place = np.unique(path * most + link, return_inverse=True)
+    first = np.searchsorted(once, np.arange(paths + 1) * most)
+    return Routes(first, once % most, np.bincount(place, share, len(once)), latency)

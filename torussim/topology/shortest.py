@@ -1,0 +1,177 @@
+"""All shortest paths, in hops, on any network: a message is split equally over all paths from its chip to the other.
+
+The share of a link from u to v is (paths to u) / (paths to v) of what passes v, so that one search from each source
+serves all its targets, and what follows is work for the links that carry something, no more. Chips and switches may be
+passed through alike. Knows nothing of axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from torussim.errors import TopologyError
+from torussim.topology.check import Links
+from torussim.topology.routes import Array, Routes
+
+CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
+
+
+def shortest(links: Links, source: Array, target: Array) -> Routes:
+    """Return the routes from chips to chips, of shape (paths,), split equally over all shortest paths.
+
+    Raise TopologyError if a chip cannot reach another, with the parts that the network is cut in.
+    """
+    nodes = len(links.nodes)
+    order = np.argsort(source, kind="stable")
+    sources = np.unique(source)
+    found = []
+    for some in _batches(sources, CELLS // nodes):
+        searched = _search(links, some)
+        mine = order[np.searchsorted(source[order], some[0]):np.searchsorted(source[order], some[-1], side="right")]
+        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
+            found.append(_walk_back(links, searched, source[paths], target[paths]))
+    if (order[1:] > order[:-1]).all():
+        return joined(found)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return joined(found).take(back)
+
+
+def connected(links: Links) -> None:
+    """Raise TopologyError, naming the parts, unless every chip can reach every other."""
+    start = np.zeros(1, np.intp)
+    reached = _search(links, start).distance[0] >= 0
+    if not reached[:len(links.chips)].all():
+        raise cut(links, reached)
+    cannot = _search(links, start, backwards=True).distance[0] < 0
+    if cannot[:len(links.chips)].any():
+        raise cut(links, cannot)
+
+
+def cut(links: Links, inside: Array) -> TopologyError:
+    """Return the error that the chips `inside`, (nodes,), cannot reach the other chips."""
+    chips = inside[:len(links.chips)]
+    here, there = np.flatnonzero(chips), np.flatnonzero(~chips)
+    return TopologyError(f"the network is cut in two: {_some(links, here, ' chip')} cannot reach {_some(links, there, '')}; "
+                         "leave a link between them")
+
+
+def joined(parts: Sequence[Routes]) -> Routes:
+    """Return the paths of several routes one after another."""
+    none = Routes(np.zeros(1, np.intp), np.zeros(0, np.intp), np.zeros(0), np.zeros(0))
+    parts = [none, *parts]
+    counts = np.concatenate([np.diff(part.first) for part in parts])
+    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+    return Routes(first, np.concatenate([part.link for part in parts]), np.concatenate([part.share for part in parts]),
+                  np.concatenate([part.latency for part in parts]))
+
+
+def spread(first: Array, rows: Array) -> tuple[Array, Array]:
+    """Return all entries of some rows of a table whose row r has the entries first[r]:first[r + 1].
+
+    Also, for each of these entries, the place in `rows` that it is there for.
+    """
+    count = first[rows + 1] - first[rows]
+    place = np.repeat(np.arange(len(rows)), count)
+    begin = np.cumsum(count) - count
+    return np.arange(len(place)) + (first[rows] - begin)[place], place
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Shortest paths from some sources. Cell (i, n), number i x nodes + n, is node n as seen from source i.
+
+    The links by which shortest paths enter cell c are entries first[c]:first[c + 1]; `part` of all that pass or end at the
+    cell come by that link.
+    """
+
+    sources: Array  # sorted
+    distance: Array  # (sources, nodes) hops; -1: out of reach
+    first: Array
+    link: Array
+    part: Array
+
+
+def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search:
+    """Return all shortest paths from the sources; `backwards`: to them."""
+    nodes = len(links.nodes)
+    begin, end = (links.target, links.source) if backwards else (links.source, links.target)
+    leaving = np.argsort(begin, kind="stable")
+    first_leaving = np.searchsorted(begin[leaving], np.arange(nodes + 1))
+
+    distance = np.full(len(sources) * nodes, -1)
+    ways = np.zeros(len(distance))  # paths to a cell, over a power of two for each source and distance: only ratios count
+    mark = np.empty(len(distance), np.intp)
+    frontier = np.arange(len(sources)) * nodes + sources
+    distance[frontier], ways[frontier] = 0, 1.0
+    cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    while len(frontier):
+        hop, place = spread(first_leaving, frontier % nodes)
+        link, origin = leaving[hop], frontier[place]
+        cell = origin // nodes * nodes + end[link]
+        fresh = distance[cell] < 0
+        link, origin, cell = link[fresh], origin[fresh], cell[fresh]
+        np.add.at(ways, cell, ways[origin])
+        cells.append(cell)
+        used.append(link)
+        parts.append(ways[origin] / ways[cell])
+        distance[cell] = distance[origin] + 1
+        frontier = _once(cell, mark)
+        most = np.zeros(len(sources))
+        np.maximum.at(most, frontier // nodes, ways[frontier])
+        ways[frontier] = np.ldexp(ways[frontier], -np.frexp(most)[1][frontier // nodes])
+    entering = np.concatenate(cells)
+    order = np.argsort(entering, kind="stable")
+    first = np.searchsorted(entering[order], np.arange(len(distance) + 1))
+    return _Search(sources, distance.reshape(-1, nodes), first, np.concatenate(used)[order], np.concatenate(parts)[order])
+
+
+def _walk_back(links: Links, searched: _Search, source: Array, target: Array) -> Routes:
+    """Return the routes of some paths, from their targets back to their sources, all one hop at a time."""
+    nodes, paths = len(links.nodes), len(source)
+    row = np.searchsorted(searched.sources, source)
+    lost = np.flatnonzero(searched.distance[row, target] < 0)
+    if lost.size:
+        raise cut(links, searched.distance[row[lost[0]]] >= 0)
+    passing = np.zeros(paths * nodes)  # share of the path's message that passes a node
+    longest = np.zeros(paths * nodes)  # latency from a node to the target
+    mark = np.empty(paths * nodes, np.intp)
+    frontier = np.arange(paths) * nodes + target
+    passing[frontier] = 1.0
+    of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    while len(frontier):
+        path, node = np.divmod(frontier, nodes)
+        entry, place = spread(searched.first, row[path] * nodes + node)
+        link, share = searched.link[entry], searched.part[entry] * passing[frontier][place]
+        before = path[place] * nodes + links.source[link]
+        np.add.at(passing, before, share)
+        np.maximum.at(longest, before, longest[frontier][place] + links.latency[link])
+        of_path.append(path[place])
+        used.append(link)
+        shares.append(share)
+        frontier = _once(before, mark)
+    owner = np.concatenate(of_path)
+    order = np.argsort(owner.astype(np.uint16), kind="stable")  # 16 bits: numpy sorts them by radix
+    first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=paths))]).astype(np.intp)
+    latency = longest[np.arange(paths) * nodes + source]
+    return Routes(first, np.concatenate(used)[order], np.concatenate(shares)[order], latency)
+
+
+def _once(cells: Array, mark: Array) -> Array:
+    """Return each cell once, in order; `mark` is room for a number in each cell."""
+    number = np.arange(len(cells))
+    mark[cells] = number
+    return np.asarray(cells[mark[cells] == number])
+
+
+def _batches(items: Array, size: int) -> list[Array]:
+    size = max(size, 1)
+    return [items[i:i + size] for i in range(0, len(items), size)]
+
+
+def _some(links: Links, chips: Array, noun: str) -> str:
+    more = len(chips) - 1
+    return f"{links.chips[chips[0]]}" + (f" and {more:,} more{noun}{'s' if noun and more > 1 else ''}" if more else "")
