@@ -17,7 +17,7 @@ from torussim.resolve import preset_names, preset_path
 
 PRESETS = preset_names("chips")
 SCALARS = ("hbm_bytes", "hbm_bandwidth", "link_bandwidth", "link_latency", "links", "wrap", "tile", "matmul_efficiency")
-FACTORS = ("hbm_efficiency", "link_efficiency", "launch", "op_overhead", "loop_step")
+FACTORS = ("hbm_efficiency", "link_efficiency", "shared_efficiency", "launch", "op_overhead", "loop_step")
 DTYPES = st.sampled_from(["bf16", "fp8", "int8", "int4"])
 
 
@@ -63,6 +63,7 @@ def test_describe_and_chip_are_inverses(name: str) -> None:
             "wrap": st.sampled_from(["always", {"axis_length": 3}, {"every_axis_multiple_of": 2}]),
             "tile": st.fixed_dictionaries({side: st.integers(1, 512) for side in ("rows", "contraction", "columns")}),
             "link_efficiency": st.floats(0, 1, exclude_min=True),
+            "shared_efficiency": st.floats(0, 1, exclude_min=True),
             "name": st.text(min_size=1),
         },
     )

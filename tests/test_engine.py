@@ -14,7 +14,7 @@ from random_scenarios import ALGORITHMS, Scenario, compare, difference, expected
 from torussim.chips import chip
 from torussim.engine import recurrence
 from torussim.engine.plan import Planner
-from torussim.engine.simulate import _Run, simulate
+from torussim.engine.simulate import _Cohort, simulate
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
@@ -146,7 +146,7 @@ def clamp_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     the prologue used, or one that is free before its chip's clock, lies farther back in every block, so that a state is never
     found again, and all blocks are simulated. `difference` therefore counts blocks too, by the oracle's own times.
     """
-    def broken(self: _Run, seen: list[Any]) -> int:
+    def broken(self: _Cohort, seen: list[Any]) -> int:
         now = self.state.copy()
         seen.append(now)
         begin = now.last.min()
@@ -156,7 +156,7 @@ def clamp_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
                    for a, b in ((now.last, old.last), (now.unit, old.unit), (now.links[:-1], old.links[:-1]))):
                 return period
         return 0
-    monkeypatch.setattr(_Run, "seen_before", broken)
+    monkeypatch.setattr(_Cohort, "seen_before", broken)
 
 
 def wrong_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +183,8 @@ def bytes_on_the_opposite_link(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = Planner.stages
 
     def broken(self: Planner, *given: Any) -> Any:
-        made, sent, busy = stages(self, *given)
-        return made, sent.reshape(-1, 2, self.count)[:, ::-1].ravel(), busy
+        made, sent = stages(self, *given)
+        return made, sent.reshape(-1, 2, self.count)[:, ::-1].ravel()
     monkeypatch.setattr(Planner, "stages", broken)
 
 

@@ -39,6 +39,7 @@ class Chip:
     matmul_efficiency: float
     hbm_efficiency: float
     link_efficiency: float
+    shared_efficiency: float  # of a link while several routed messages share it
     launch: float  # s, of a collective, on each chip, before its first send
     op_overhead: float  # s, of a compute operation
     loop_step: float  # s, of each step of a looped einsum
@@ -209,6 +210,7 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("matmul_efficiency",): _read_share,
     ("hbm_efficiency",): _read_share,
     ("link_efficiency",): _read_share,
+    ("shared_efficiency",): _read_share,
     ("launch",): partial(units.read, unit="s"),
     ("op_overhead",): partial(units.read, unit="s"),
     ("loop_step",): partial(units.read, unit="s"),

@@ -236,6 +236,11 @@ def axes_seconds(program: Program, net: Grid, chip: Chip, *, fastest: bool = Fal
     return clock.latest
 
 
+def chosen(program: Program, net: Grid, chip: Chip) -> Program:
+    """Return the program with everything chosen that is chosen by estimate: how broken rings run, and the loops."""
+    return with_loops(program, net, chip)
+
+
 def with_loops(program: Program, net: Grid, chip: Chip) -> Program:
     """Return the program with each matmul that may be looped looped in the fastest way, by estimate.
 

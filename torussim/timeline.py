@@ -75,6 +75,7 @@ class Timeline:
     blocks_simulated: int
     program: Any
     sent: tuple[Sent, ...] = field(default=())
+    chips_simulated: int = 0  # the others are like one of them
 
     @property
     def makespan(self) -> float:

@@ -102,6 +102,14 @@ class Fluid:
         flows = self._flows()
         return flows.id, flows.rate
 
+    def under_way(self) -> tuple[Array, Array]:
+        """Return the paths of the flows under way, sorted, and the bytes that each has still to send; (flows,)."""
+        self._pool.next(self.now)
+        flows = self._flows()
+        order = np.lexsort((flows.left, flows.path))
+        left = flows.left - flows.rate * (self.now - flows.since)
+        return flows.path[order], left[order]
+
     def _go(self, time: float) -> None:
         """Go on to a time, with what has changed until now settled."""
         assert time >= self.now, "time goes on"

@@ -18,7 +18,7 @@ from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import DIRECT, algorithm_of, lower
 from torussim.cost import compute_seconds
 from torussim.errors import ProgramError
-from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.program import Collective, Compute, Loop, Operation
 from torussim.timeline import Work
 from torussim.topology.grid import Grid
 
@@ -92,8 +92,7 @@ class Ready:
     stages: tuple[Stage, ...] = ()
     pieces: tuple[Piece, ...] = ()
     partner: int | None = None  # index of the other half of a loop
-    link_bytes: Array | None = None
-    link_seconds: Array | None = None
+    sent: Array | None = None  # (hops,) bytes
     overhead: float = 0.0  # fixed cost before the first piece of a looped matmul, seconds
     direct: str = ""  # "direct" or "shifts": an all-to-all whose messages are routed
 
@@ -130,9 +129,9 @@ class Planner:
             if algorithm_of(operation) in DIRECT and not alone:
                 return Ready(operation, after, Work(zero, zero + self.chip.launch), direct=algorithm_of(operation))
             schedule = lower(operation, self.grid, way=loop.kind if loop else None)
-            stages, sent, seconds = self.stages(schedule, operation.detour is not False)
+            stages, sent = self.stages(schedule, operation.detour is not False)
             fixed = zero + (self.chip.launch if schedule.lengths else 0.0)
-            return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent, seconds)
+            return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:
             busy = zero + compute_seconds(operation, self.chip)
             return Ready(operation, after, Work(busy, zero + self.chip.op_overhead))
@@ -258,9 +257,9 @@ class Planner:
                                f"{self.grid.chips[receiver[chip]]}, but no link does: let every chip be followed by a neighbour")
         return link, receiver
 
-    def stages(self, schedule: Schedule, detour: bool) -> tuple[tuple[Stage, ...], Array, Array]:
-        """Return the stages of a schedule, and (axes * 2 * chips) bytes and seconds that it puts on each hop."""
-        sent, busy = np.zeros((2, self.rate.size + 1))
+    def stages(self, schedule: Schedule, detour: bool) -> tuple[tuple[Stage, ...], Array]:
+        """Return the stages of a schedule, and (axes * 2 * chips) bytes that it puts on each hop."""
+        sent = np.zeros(self.rate.size + 1)
         stages = []
         for phase in schedule.phases:
             for course in self.courses(phase, detour):
@@ -276,8 +275,7 @@ class Planner:
                 for move in moves:
                     links = np.arange(self.rate.size + 1)[move.links].ravel()
                     sent[links] += move.bytes.ravel()
-                    busy[links] += move.seconds.ravel()
-        return tuple(stages), sent[:-1], busy[:-1]
+        return tuple(stages), sent[:-1]
 
     def move(self, phase: Phase, course: Course, hops: list[Any], latest: bool) -> Move:
         """Return the hops of one step (one direction, or both) as one move."""
@@ -321,9 +319,3 @@ def delivered(hop: Hop, length: int) -> Array:
             j = (i + hop.sign) % length
             halves[j] = sum(1 for (tag, _) in hop.chunks(i) if tag[1] == j)
     return halves
-
-
-def plan(program: Program, grid: Grid, chip: Chip) -> tuple[tuple[Ready, ...], ...]:
-    """Return prologue, block and epilogue, ready to run."""
-    planner = Planner(grid, chip)
-    return tuple(planner.section(operations) for operations, _ in program.sections())

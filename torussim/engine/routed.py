@@ -122,6 +122,24 @@ def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
     return replace(found, link=grid.stands[found.link])
 
 
+def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
+    """Return (links,) the bytes that one run of an operation puts on the links that stand for all."""
+    total = np.zeros(len(planner.grid.links.source))
+    if through is None:
+        if ready.sent is not None:
+            slot = planner.grid.slot.ravel()
+            total += np.bincount(slot[slot >= 0], ready.sent[slot >= 0], len(total))
+        return total
+    sent = np.zeros(len(through.paths))
+    if ready.sent is not None:
+        sent[:len(ready.sent)] = ready.sent
+    if ready.direct:
+        direct = through.direct[ready.operation.name]
+        sent[direct.first:direct.first + direct.receiver.size] = direct.bytes
+    per_entry = np.repeat(sent, np.diff(through.paths.first)) * through.paths.share
+    return total + np.bincount(through.paths.link, per_entry, len(total))
+
+
 def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
     """Return (chips,) whether the lane of a chip in a stage is fluid."""
     return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))

@@ -8,7 +8,6 @@ nothing more follows from what is known. So no flow starts in its past, and ever
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from torussim.engine.fluid import Fluid
 from torussim.engine.plan import Planner, Ready
 from torussim.engine.routed import Shared, Transfer, fluid_chips
 from torussim.engine.turn import END, START, Turn, Waits
-from torussim.program import Collective, Compute, Program
+from torussim.program import Compute, Program
+from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 REMEMBERED = 8  # states kept to find a repetition
@@ -79,6 +79,16 @@ class SharedRun:
         self.lane_order: list[list[tuple[Turn, int, int]]] = [[] for _ in planner.grid.axes]
         self.lane_done = np.zeros((len(planner.grid.axes), self.count), int)
         self.seen: list[tuple[int, float, list[Array], list[Array]]] = []
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What every list has done, each run of it."""
+        return [turn.segment for turn in self.turns]
+
+    @property
+    def events(self) -> int:
+        """Starts and ends of flows, those at one instant counted once, and changes of bandwidth."""
+        return self.steps
 
     # -- the clock ------------------------------------------------------------------------------------------------------
 
@@ -146,7 +156,9 @@ class SharedRun:
     # -- what follows from what is known --------------------------------------------------------------------------------
 
     def add(self, number: int, i: int, k: int, what: int, chips: Array, times: Array) -> None:
-        """Put something on the agenda: operation i of a turn, stage k."""
+        """Put something on the agenda: operation i of a turn, stage k. A stage may be looked at again without news."""
+        if not len(chips) and what != BASE:
+            return
         key = (number, i, k, what) if what != ENTER else (number, 1 << 30, k, what)  # entered when all else is done
         if key not in self.work:
             self.work[key] = []
@@ -455,12 +467,12 @@ class SharedRun:
         now = self.fluid.now
         clocks += [np.maximum(self.free[:-1], now), np.maximum(self.unit, now), times[np.argsort(chips)], np.array([now])]
         clocks += [np.repeat(time, sum(len(paths) for paths, _, _ in self.starts[time])) for time in sorted(self.times)]
-        under_way = self.fluid.under_way()
-        counts += [np.sort(chips), under_way[0], np.array([len(queue) for queue in self.queue]),
+        paths, left = self.fluid.under_way()
+        counts += [np.sort(chips), paths, np.array([len(queue) for queue in self.queue]),
                    np.array([len(order) for order in self.lane_order])[:, None] - self.lane_done,
                    *(np.concatenate([paths for paths, _, _ in self.starts[time]]) for time in sorted(self.times))]
         relative = [np.where(np.isfinite(c), c - begin, np.where(np.isnan(c), 1e300, -1e300)) for c in clocks]
-        return [*relative, under_way[1] / self.rate.max(initial=1.0)], counts
+        return [*relative, left / self.rate.max(initial=1.0)], counts
 
     def skip(self, number: int, block: int, blocks: int, begin: float, chips: Array, times: Array) -> None:
         """Before a block begins anywhere: if the state was there before, leave out the blocks that will be like those since."""

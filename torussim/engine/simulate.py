@@ -1,6 +1,7 @@
 """Run a program on a network with SimPy, and find out when the blocks repeat.
 
 On private links one cohort holds all chips: one SimPy process steps it from operation to operation, its clock a vector.
+Where links are shared every chip has its own clock, and SimPy steps the fluid network (`shared`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import simpy
 
 from torussim.chips import Chip
 from torussim.engine import recurrence
-from torussim.engine.plan import Move, Ready, plan
+from torussim.engine.fold import orbits
+from torussim.engine.plan import Move, Planner, Ready
 from torussim.engine.recurrence import State
-from torussim.estimate import with_loops
+from torussim.engine.routed import Shared, link_bytes, shared
+from torussim.engine.shared import SharedRun
+from torussim.estimate import chosen
 from torussim.program import Collective, Program, check_program
-from torussim.timeline import Segment, Sent, Timeline
-from torussim.topology.grid import Grid, grid
+from torussim.timeline import Segment, Sent, Timeline, Work
+from torussim.topology.grid import Grid, folded, grid
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -29,60 +33,98 @@ SAME = 1e-12  # of a block: states closer than this are the same
 
 
 def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start: Sequence[float] | None = None,
-             repeat: bool = True, record: Sequence[int] = (),
+             repeat: bool = True, fold: bool = True, record: Sequence[int] = (),
              progress: Callable[[int, int], None] | None = None) -> Timeline:
     """Return the timeline of one run of `program` on every chip of `topology`.
 
     `start`: (chips,) seconds at which each chip begins, 0 by default; `repeat=False` runs every repetition of the block
-    instead of recognising that a state came back; `record`: indices of chips of which every message is kept;
-    `progress(done, blocks)` is called after each block. Raise ProgramError or TopologyError if they do not fit.
+    instead of recognising that a state came back; `fold=False` simulates every chip, also those that nothing tells apart;
+    `record`: indices of chips of which every message is kept; `progress(done, blocks)` is called after each block. Raise
+    ProgramError or TopologyError if they do not fit.
     """
-    net = topology if isinstance(topology, Grid) else grid(topology)
-    check_program(program, net.axes)
-    program = with_loops(program, net, chip)
-    return _Run(program, net, chip, start, repeat, record, progress).timeline()
+    whole = topology if isinstance(topology, Grid) else grid(topology)
+    check_program(program, whole.axes)
+    program = chosen(program, whole, chip)
+    begin = np.zeros(len(whole.chips)) if start is None else np.array(start, dtype=float)
+    net = folded(whole, orbits(program, whole, begin)) if fold else whole
+    planner = Planner(net, chip)
+    sections = tuple(planner.section(operations) for operations, _ in program.sections())
+    through = shared(planner, sections)
+    kept = _Kept(whole, net, record)
+    env = simpy.Environment()
+    run: _Cohort | SharedRun
+    if through is None:
+        run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
+        env.process(run.cohort(env))
+    else:
+        run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat,
+                        sending=kept.note if len(record) else None, progress=progress)
+        env.process(run.network(env))
+    env.run()
+    return _timeline(program, sections, whole, net, planner, through, run, begin, tuple(kept.sent))
 
 
-class _Run:
-    """One run; the cohort is the generator `cohort`."""
+def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Grid, net: Grid, planner: Planner,
+              through: Shared | None, run: _Cohort | SharedRun, begin: Array, sent: tuple[Sent, ...]) -> Timeline:
+    """Return what a run has found, for all chips and links."""
+    carried = np.zeros(len(net.links.source))
+    for ready, (_, times) in zip(sections, program.sections()):
+        for operation in ready:
+            carried += times * link_bytes(operation, planner, through)
+    carried = carried[net.stands]
+    segments = tuple(s if net is whole else Segment(s.section, s.operations, s.start[:, net.orbit], s.end[:, net.orbit])
+                     for s in run.segments)
+    ends = [segments[s].end.max(axis=0) + offset for s, offset in run.runs if segments[s].operations]
+    finish = np.maximum.reduce([begin, *ends])
+    work = {r.operation.name: Work(*(np.broadcast_to(part, len(net.own))[net.orbit] for part in (r.work.busy, r.work.fixed)))
+            for ready in sections for r in ready}
+    rate = whole.links.bandwidth * planner.chip.link_efficiency
+    if whole.links.events:
+        rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
+    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, carried, carried / rate, begin, finish, run.events,
+                    program.layers, run.simulated, program, sent, len(net.own))
 
-    def __init__(self, program: Program, net: Grid, chip: Chip, start: Sequence[float] | None, repeat: bool,
-                 record: Sequence[int], progress: Callable[[int, int], None] | None) -> None:
-        self.program, self.net, self.repeat, self.progress = program, net, repeat, progress
-        self.record = np.array(record, dtype=int)
-        count = len(net.chips)
-        self.begin = np.zeros(count) if start is None else np.array(start, dtype=float)
-        links = np.full(2 * len(net.axes) * count + 1, self.begin.min(initial=0))  # one more, that nothing is sent on
-        self.state = State(self.begin.copy(), self.begin.copy(), links)
-        self.ready = plan(program, net, chip)
+
+def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
+    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run."""
+    since, now, total = begin, net.links.bandwidth.copy(), np.zeros(len(net.links.bandwidth))
+    for event in net.links.events:
+        until = min(max(event.time, begin), end)
+        total += now * (until - since)
+        since = until
+        now[event.links] = event.bandwidth
+    return np.asarray((total + now * (end - since)) / (end - begin)) if end > begin else now
+
+
+class _Kept:
+    """The messages of the chips to record, told of by the hops of the chips that stand for them."""
+
+    def __init__(self, whole: Grid, net: Grid, record: Sequence[int]) -> None:
+        self.net, self.sent = net, list[Sent]()
+        self.chips: dict[int, list[int]] = {}
+        for chip in record:
+            self.chips.setdefault(int(net.orbit[chip]), []).append(int(chip))
+
+    def note(self, name: str, hop: int, chip: int, begin: float, end: float, size: float, run: int) -> None:
+        """Keep a message of a chip of the grid, if it is one that is asked for."""
+        axis, sign = divmod(hop // len(self.net.own), 2)
+        for shown in self.chips.get(chip, ()):
+            self.sent.append(Sent(name, shown, self.net.axes[axis], -1 if sign else 1, begin, end, size, run))
+
+
+class _Cohort:
+    """A run on private links: the generator `cohort` steps all chips at once."""
+
+    def __init__(self, program: Program, sections: Sequence[tuple[Ready, ...]], planner: Planner, begin: Array, repeat: bool,
+                 kept: _Kept, progress: Callable[[int, int], None] | None) -> None:
+        self.program, self.ready, self.repeat, self.kept, self.progress = program, sections, repeat, kept, progress
+        self.begin = begin
+        links = np.full(planner.rate.size + 1, begin.min(initial=0))  # one more, that nothing is sent on
+        self.state = State(begin.copy(), begin.copy(), links)
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
-        self.sent: list[Sent] = []
         self.events = 0
         self.simulated = 0
-
-    def timeline(self) -> Timeline:
-        env = simpy.Environment()
-        env.process(self.cohort(env))
-        env.run()
-        sections = zip(self.ready, self.program.sections())
-        sent, seconds = np.zeros((2, self.net.slot.size))
-        for ready, (_, times) in sections:
-            for operation in ready:
-                if operation.link_bytes is not None and operation.link_seconds is not None:
-                    sent += times * operation.link_bytes
-                    seconds += times * operation.link_seconds
-        sent, seconds = self.by_link(sent), self.by_link(seconds)
-        ends = [self.segments[s].end.max(axis=0) + offset for s, offset in self.runs if self.segments[s].operations]
-        work = {r.operation.name: r.work for ready in self.ready for r in ready}
-        return Timeline(self.net.chips, self.net.axes, tuple(self.segments), tuple(self.runs), work, sent, seconds,
-                        self.begin, np.maximum.reduce([self.begin, *ends]), self.events, self.program.layers,
-                        self.simulated, self.program, tuple(self.sent))
-
-    def by_link(self, hops: Array) -> Array:
-        """Return what (axes * 2 * chips) hops carry as columns of links."""
-        slot = self.net.slot.ravel()
-        return np.bincount(slot[slot >= 0], hops[slot >= 0], minlength=len(self.net.links.source)).astype(float)
 
     def cohort(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Step all chips through prologue, blocks and epilogue; one event an operation."""
@@ -187,18 +229,16 @@ class _Run:
 
     def watch(self, r: Ready) -> recurrence.Watch | None:
         """Return what notes each message of the chips to record, or nothing if there are none."""
-        if not len(self.record):
+        if not self.kept.chips:
             return None
-        run, count = len(self.runs) - 1, len(self.begin)
-        rows = np.arange(2 * len(self.net.axes) * count + 1)
+        run, rows = len(self.runs) - 1, np.arange(len(self.state.links))
 
         def note(move: Move, begin: Array, ends: Array) -> None:
             links = rows[move.links].reshape(move.seconds.shape)
             shown = np.broadcast_to(begin, ends.shape)
             for row in range(len(ends)):
-                for chip in self.record:
+                for chip in self.kept.chips:
                     if move.bytes[row, chip]:
-                        axis, sign = divmod(int(links[row, chip]) // count, 2)
-                        self.sent.append(Sent(r.operation.name, int(chip), self.net.axes[axis], -1 if sign else 1,
-                                              float(shown[row, chip]), float(ends[row, chip]), float(move.bytes[row, chip]), run))
+                        self.kept.note(r.operation.name, int(links[row, chip]), chip, float(shown[row, chip]),
+                                       float(ends[row, chip]), float(move.bytes[row, chip]), run)
         return note
