@@ -83,6 +83,7 @@ def pool(request, monkeypatch):
     """Keep all flows in plain Python, or all in arrays."""
     monkeypatch.setattr("torussim.engine.fluid.FEW", 10**9 if request.param == "few" else 0)
     monkeypatch.setattr(crowd, "FOLDS", 2)
+    monkeypatch.setattr(crowd, "SOLVES", 0)
     return request.param
 
 

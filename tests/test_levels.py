@@ -37,10 +37,11 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
-    "engine": ["simulate", "recurrence", "plan", "fluid", "crowd", "few", "refine", "fair"],
+    "engine": ["simulate", "recurrence", "plan", "fluid", "crowd", "compiled", "few", "refine", "fair"],
     "topology": ["builders", "links", "grid", "check", "slices", "routes"],
 }
-DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}}
+DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"},
+         "numba": {"engine.compiled"}}
 
 
 def modules():
