@@ -183,10 +183,11 @@ class Crowd:
         self.solves += 1
         capacity = passes(self.bandwidth[self.link], self.count, self.efficiency)
         rate = self.solver.fill(self.rows, capacity, np.where(self.alive, flows.rate, 0.0), which)
-        moved = which & (rate != flows.rate) & (flows.end > now)  # not one that has arrived anyway
+        moved = which & (rate != flows.rate)
         sent = flows.rate[moved] * (now - flows.since[moved])
         flows.left[moved] = np.maximum(flows.left[moved] - sent, 0.0)
         flows.since[moved], flows.rate[moved] = now, rate[moved]
+        moved &= flows.end > now  # it makes no difference any more to one that ends now
         flows.end[moved] = now + flows.left[moved] / rate[moved]
 
     def fold(self, sizes: Array) -> None:
