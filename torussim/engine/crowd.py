@@ -2,7 +2,7 @@
 
 A row is a flow or, once folded, a class of flows that cannot be told apart. Flows of one size that start together end
 fastest first, and the end of the fastest changes no other rate; so such a batch needs a single solve, and folding, which
-costs about as much as one, waits until there is a second.
+costs about as much as some, waits until there have been some.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from torussim.engine.fair import Array, Rows, fill, passes
+from torussim.engine.compiled import Solver
+from torussim.engine.fair import Array, Rows, passes
 from torussim.engine.few import SURE, TOGETHER
 from torussim.engine.refine import fold_rows, refine
 from torussim.topology.routes import Routes
 
 FOLDS = 500  # flows that folding is worth
+SOLVES = 4  # of a whole batch, before it is folded: that costs about as much
 
 
 @dataclass(eq=False)
@@ -49,10 +51,12 @@ def starting(ids: Array, paths: Array, sizes: Array, now: float) -> Flows:
 class Crowd:
     """Flows that are under way on the links of `routes`."""
 
-    def __init__(self, routes: Routes, bandwidth: Array, efficiency: float, flows: Flows, *, fold: bool) -> None:
-        self.routes, self.bandwidth, self.efficiency = routes, bandwidth, efficiency
+    def __init__(self, routes: Routes, bandwidth: Array, efficiency: float, flows: Flows, solver: Solver, *,
+                 fold: bool) -> None:
+        self.routes, self.bandwidth, self.efficiency, self.solver = routes, bandwidth, efficiency, solver
         self.solves = 0
         self.place(flows)
+        self.fold_at = solver.work + SOLVES * len(self.rows.link)
         # sizes, as long as the flows are a batch that started at once and may be folded
         self.sizes = flows.left.copy() if fold and len(flows.id) >= FOLDS and not flows.rate.any() else None
 
@@ -161,7 +165,7 @@ class Crowd:
             return
         which = self.within()
         if which.any():
-            if self.sizes is not None and self.solves:
+            if self.sizes is not None and self.solver.work >= self.fold_at:
                 self.fold(self.sizes)
                 which = self.within()
             self.solve(which, now)
@@ -175,16 +179,15 @@ class Crowd:
 
     def solve(self, which: Array, now: float) -> None:
         """Give new rates to some rows; the others keep theirs."""
-        flows, alive = self.flows, self.alive
+        flows = self.flows
         self.solves += 1
-        rows = self.rows.keep(alive)
         capacity = passes(self.bandwidth[self.link], self.count, self.efficiency)
-        rate = flows.rate.copy()
-        rate[alive] = fill(rows, capacity, np.where(which, 0.0, flows.rate)[alive])
-        moved = which & (rate != flows.rate) & (flows.end > now)  # not one that has arrived anyway
+        rate = self.solver.fill(self.rows, capacity, np.where(self.alive, flows.rate, 0.0), which)
+        moved = which & (rate != flows.rate)
         sent = flows.rate[moved] * (now - flows.since[moved])
         flows.left[moved] = np.maximum(flows.left[moved] - sent, 0.0)
         flows.since[moved], flows.rate[moved] = now, rate[moved]
+        moved &= flows.end > now  # it makes no difference any more to one that ends now
         flows.end[moved] = now + flows.left[moved] / rate[moved]
 
     def fold(self, sizes: Array) -> None:

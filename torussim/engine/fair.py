@@ -5,7 +5,7 @@ while others freeze, so a link with no lower level among the links of its flows 
 the network stands: a round freezes all such links, and takes as many rounds as such links wait for one another.
 
 To be exact to rounding, the weights are summed afresh each round, the traffic of what froze is subtracted once a round, and
-what is left of a link is computed afresh, exactly, where it is small against the link.
+what is left of a link is computed afresh, exactly, where it has become small.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
 TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
-SMALL = 1 / 32  # of a link: less than that left is computed afresh
+SMALL = 1 / 32  # of what was left: less than that is computed afresh
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +61,23 @@ class Rows:
         return count.astype(np.int64)
 
 
-def fill(rows: Rows, capacity: Array, given: Array | None = None) -> Array:
+def fill(rows: Rows, capacity: Array, given: Array | None = None, free: Array | None = None) -> Array:
     """Return (rows,) max-min fair rates on links that pass `capacity` (links,) in all.
 
-    `given`: (rows,) rates that are known already to be so, 0 for the others.
+    `free`: (rows,) whose rates are wanted, by default all; `given`: (rows,) the rates of the others, 0 for a row that is not
+    under way.
     """
     links = len(capacity)
     rate = np.zeros(len(rows)) if given is None else given.copy()
-    at = np.flatnonzero(rate == 0)
-    rest = rows.keep(rate == 0)  # not frozen; the rows `at` of all
-    left = capacity.copy()
-    if len(rest) < len(rows):
-        done = rows.keep(rate > 0)
-        left -= done.load(rate[rate > 0], links)
-        refresh(left, capacity, rows, rate, done, rest)
+    rest, at = rows, np.arange(len(rows))  # not frozen; the rows `at` of all
+    left, sure = capacity.copy(), capacity.copy()
+    if free is not None:
+        rate[free] = 0.0
+        held = rate > 0
+        rest, at = rows.keep(free), np.flatnonzero(free)
+        if held.any():
+            left -= rows.keep(held).load(rate[held], links)
+            refresh(left, sure, capacity, rows, rate, rest)
     while len(rest):
         weight = np.bincount(rest.link, rest.share, links)
         level = np.divide(left, weight, out=np.full(links, np.inf), where=weight > 0)
@@ -85,33 +88,29 @@ def fill(rows: Rows, capacity: Array, given: Array | None = None) -> Array:
         freeze = np.zeros(len(rest), dtype=bool)
         freeze[rest.row[~waits[rest.link]]] = True
         rate[at[freeze]] = lowest[freeze]
-        done = rest.keep(freeze)
-        left -= done.load(lowest[freeze], links)
+        left -= rest.keep(freeze).load(lowest[freeze], links)
         rest, at = rest.keep(~freeze), at[~freeze]
-        if len(rest):
-            refresh(left, capacity, rows, rate, done, rest)
+        refresh(left, sure, capacity, rows, rate, rest)
     return rate
 
 
-def refresh(left: Array, capacity: Array, rows: Rows, rate: Array, done: Rows, rest: Rows) -> None:
-    """Compute afresh what is left of the links that just lost much, where subtracting has cancelled most digits."""
-    small = left < SMALL * capacity
+def refresh(left: Array, sure: Array, capacity: Array, rows: Rows, rate: Array, rest: Rows) -> None:
+    """Compute afresh what is left of links where subtracting has cancelled digits since they were `sure` (links,)."""
+    small = left < SMALL * sure
     if not small.any():
         return
-    touched, wanted = np.zeros((2, len(left)), dtype=bool)
-    touched[done.link] = True
+    wanted = np.zeros(len(left), dtype=bool)
     wanted[rest.link] = True
-    small &= touched & wanted
+    small &= wanted
     if not small.any():
         return
     entry = np.flatnonzero(small[rows.link])
     link = rows.link[entry]
-    load = -(rows.share[entry] * rate[rows.row[entry]])  # of flows not frozen yet: 0
+    load = -(rows.share[entry] * rate[rows.row[entry]])  # 0 of those that are not frozen yet
     order = np.argsort(link, kind="stable")
-    bounds = np.flatnonzero(np.diff(link[order], prepend=-1, append=-1))
-    for begin, end in pairwise(bounds):
+    for begin, end in pairwise(np.flatnonzero(np.diff(link[order], prepend=-1, append=-1))):
         one = link[order[begin]]
-        left[one] = fsum([capacity[one], *load[order[begin:end]].tolist()])
+        left[one] = sure[one] = fsum([capacity[one], *load[order[begin:end]].tolist()])
 
 
 def passes(bandwidth: Array, count: Array, efficiency: float) -> Array:

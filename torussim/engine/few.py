@@ -176,13 +176,14 @@ class Few:
             self.move(flow, rate, now)
 
     def move(self, flow: Flow, rate: float, now: float) -> None:
-        """Give a flow a new rate, unless it has arrived anyway."""
-        if rate == flow.rate or flow.end <= now:
+        """Give a flow a new rate; it makes no difference any more to one that ends now."""
+        if rate == flow.rate:
             return
         flow.left = max(0.0, flow.left - flow.rate * (now - flow.since))
         flow.since, flow.rate = now, rate
-        flow.end = now + flow.left / rate
-        heappush(self.ends, (flow.end, flow.id))
+        if flow.end > now:
+            flow.end = now + flow.left / rate
+            heappush(self.ends, (flow.end, flow.id))
 
 
 def levels(flows: list[Flow], left: dict[int, float]) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from torussim.engine.compiled import Solver
 from torussim.engine.crowd import Crowd, Flows, starting
 from torussim.engine.fair import Array
 from torussim.engine.few import Few, Flow
@@ -31,6 +32,7 @@ class Fluid:
         self._solves = 0  # of pools that are no more
         self._sizes = np.zeros(len(routes))  # bytes started on each path
         self._at_once: list[int] = []  # started now, and ending now: nothing to send, or nowhere
+        self._solver = Solver()
         self._pool: Few | Crowd = Few(routes, self.bandwidth, efficiency)
 
     def __repr__(self) -> str:
@@ -129,7 +131,7 @@ class Fluid:
                 flows = starting(ids, paths, sizes, self.now)
                 if len(self._pool):
                     flows = self._settled().plus(flows)
-                self._become(Crowd(self.routes, self.bandwidth, self.efficiency, flows, fold=self.fold))
+                self._become(Crowd(self.routes, self.bandwidth, self.efficiency, flows, self._solver, fold=self.fold))
         else:
             self._pool.start(starting(ids, paths, sizes, self.now))
         self.most = max(self.most, total)
