@@ -78,6 +78,7 @@ class Collective:
     direction: str = "both"  # "both" | "one_way"
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
     after: tuple[str, ...] | None = None
+    detour: bool | None = None  # over a broken ring: detours (True) or a line (False); None: not yet chosen
 
 
 Operation = Compute | Collective
