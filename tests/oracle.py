@@ -1,29 +1,31 @@
-"""A second engine, slow and obvious, to hold the first one to: explicit shards, one SimPy process a link direction.
+"""A second engine, slow and obvious, to hold the first one to: explicit shards, one SimPy process a queue of transfers.
 
 Written from DESIGN section 4 alone. It knows the program, and nothing of torussim's collectives, engine or cost.
 Every shard is cut in two halves, and a transfer names the half shards that it carries, so that who owns what can be
 asserted when a transfer leaves, when it arrives and when the collective is over.
 
 Read it in three parts: who sends which block to which neighbour in which step (positions on one line or ring);
-the schedule of a whole collective (chips and chunks); the run (times).
+the schedule of a whole collective (chips and chunks); the run (times). What is next to what, and by which links, is in
+oracle_grid; how fast the bytes go, in oracle_fluid.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
 import networkx as nx
 import simpy
+from oracle_fluid import Fluid, Router, latency_of, loads_of
+from oracle_grid import Grid, Lane, Node, Parts
 
 from torussim.program import Collective, Compute, Operation, Program
 
-Node = tuple[int, ...]
 Place = tuple[int, int]  # (phase, step)
 RingOrders = Mapping[tuple[str, ...], tuple[tuple[Node, ...], bool]]
 Waiting = Generator[simpy.Event, Any, None]
@@ -125,58 +127,27 @@ def permute_moves(K: int, ring: bool, shift: int) -> list[Move]:
 
 # Chips and chunks: the schedule of a collective
 
-@dataclass(frozen=True)
-class Track:
-    """The lines (or rings) of chips that a phase runs on, and each chip's position in its own."""
-
-    lines: tuple[tuple[Node, ...], ...]
-    ring: bool
-
-    @property
-    def size(self) -> tuple[int, bool]:
-        return len(self.lines[0]), self.ring
-
-    @cached_property
-    def positions(self) -> dict[Node, int]:
-        return {chip: i for line in self.lines for i, chip in enumerate(line)}
-
-
-def placed(chip: Node, graph: nx.DiGraph, axes: tuple[str, ...], coordinates: Node) -> Node:
-    """Return the chip with its coordinates on these axes replaced."""
-    at = dict(zip(axes, coordinates, strict=True))
-    return tuple(at.get(name, x) for name, x in zip(graph.graph["axes"], chip, strict=True))
-
-
-def groups(graph: nx.DiGraph, axes: tuple[str, ...]) -> dict[Node, list[Node]]:
-    """Return for each chip the chips that share its coordinates on the other axes, itself included."""
-    lengths = graph.graph["axes"]
-    return {chip: [placed(chip, graph, axes, at) for at in product(*(range(lengths[a]) for a in axes))]
-            for chip in graph}
-
-
-def axis_track(graph: nx.DiGraph, axis: str) -> Track:
-    lines = tuple(dict.fromkeys(tuple(group) for group in groups(graph, (axis,)).values()))
-    wrapped = all(graph.has_edge(line[-1], line[0]) and graph.has_edge(line[0], line[-1]) for line in lines)
-    return Track(lines, ring=wrapped and len(lines[0]) >= 3)
-
-
-def ring_track(graph: nx.DiGraph, axes: tuple[str, ...], order: tuple[Node, ...], closed: bool) -> Track:
-    lines = tuple(dict.fromkeys(tuple(placed(chip, graph, axes, at) for at in order) for chip in graph))
-    K = math.prod(graph.graph["axes"][axis] for axis in axes)
+def ring_lanes(grid: Grid, axes: tuple[str, ...], order: tuple[Node, ...], closed: bool) -> tuple[Lane, ...]:
+    lines = tuple(dict.fromkeys(tuple(grid.placed(chip, axes, at) for at in order) for chip in grid.graph))
+    K = math.prod(grid.axes[axis].length for axis in axes)
     for line in lines:
         assert len(set(line)) == len(line) == K, f"{line} does not visit every chip once"
         for u, v in zip(line, line[1:] + line[:1] if closed else line[1:], strict=False):
-            assert graph.has_edge(u, v) and graph.has_edge(v, u), f"ring order: {u} and {v} are not neighbours"
-    return Track(lines, ring=closed and len(order) >= 3)
+            assert grid.neighbours(u, v, axes), f"ring order: {u} and {v} are not neighbours"
+    return tuple(Lane(line, ring=closed and len(order) >= 3) for line in lines)
 
 
 class Phase(NamedTuple):
     """One phase of a part: `verb` says what happens to the blocks that `moves` name."""
 
     verb: str  # gather | reduce | exchange | permute | walk (a permute of copies: "nested")
-    track: Track
-    moves: list[Move]
+    axes: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+    moves: Callable[[int, bool], list[Move]]  # of a lane of so many chips, a ring or not
     shift: int = 0  # permute, walk
+
+    def lane(self, chip: Node) -> Lane:
+        return next(lane for lane in self.lanes if chip in lane.chips)
 
 
 class Chunk(NamedTuple):
@@ -188,6 +159,7 @@ class Chunk(NamedTuple):
     half: int
 
 
+Track = tuple[tuple[str, ...], tuple[Lane, ...]]  # axes, and the lanes along them
 Held = dict[Chunk, Counter[Node]]  # what a chip holds, and how often each chip contributed to it
 
 
@@ -205,7 +177,9 @@ class Transfer:
     share: float
     verb: str
     passing: bool
-    waits: tuple[int, ...]  # transfers to the sender, of the same phase and part, that carry what it passes on
+    waits: tuple[int, ...]  # transfers to the sender, of the same phase and part, that must have arrived
+    queued: bool = True
+    after: int | None = None  # this transfer of the same sender must have left
 
     @property
     def place(self) -> Place:
@@ -223,8 +197,8 @@ class Schedule:
     after: dict[Node, Held]
 
 
-def live_axes(collective: Collective, graph: nx.DiGraph) -> tuple[str, ...]:
-    return tuple(axis for axis in collective.axes if graph.graph["axes"][axis] > 1)
+def live_axes(collective: Collective, grid: Grid) -> tuple[str, ...]:
+    return tuple(axis for axis in collective.axes if grid.axes[axis].length > 1)
 
 
 def split_weights(collective: Collective, n: int) -> tuple[float, ...]:
@@ -245,51 +219,54 @@ def nested_walk(axes: tuple[str, ...], lengths: Mapping[str, int]) -> tuple[str,
     return inner + ((axes[-1], *inner) * (lengths[axes[-1]] - 1))
 
 
-def parts(
-    collective: Collective, graph: nx.DiGraph, mode: str, ring_orders: RingOrders
-) -> list[tuple[float, list[Phase]]]:
+def parts(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders) -> list[tuple[float, list[Phase]]]:
     """Return each part's weight and its phases."""
     kind, algorithm = collective.kind, collective.algorithm
-    axes = live_axes(collective, graph)
-    assert axes, f"{collective.name}: every axis has length 1"
-    tracks = {axis: axis_track(graph, axis) for axis in axes}
+    axes = live_axes(collective, grid)
+    lengths = {axis: grid.axes[axis].length for axis in axes}
 
     def shifted(verb: str, axis: str, shift: int) -> Phase:
-        return Phase(verb, tracks[axis], permute_moves(*tracks[axis].size, shift), shift)
+        return Phase(verb, (axis,), grid.lanes(axis, detour=True), partial(permute_moves, shift=shift), shift)
 
+    def along(axis: str) -> Track:
+        return (axis,), grid.lanes(axis, getattr(collective, "detour", True))
+
+    if not axes:
+        return []
     if kind == "permute" and algorithm == "":
         assert set(collective.shift) <= set(collective.axes), collective
-        shifts = {axis: collective.shift.get(axis, 0) for axis in graph.graph["axes"] if axis in axes}
-        return [(1.0, [shifted("permute", axis, h) for axis, h in shifts.items() if h % tracks[axis].size[0]])]
+        shifts = {axis: collective.shift.get(axis, 0) for axis in grid.axes if axis in axes}
+        return [(1.0, [shifted("permute", axis, h) for axis, h in shifts.items() if h % lengths[axis]])]
     if kind == "all_gather" and algorithm == "nested":
-        return [(1.0, [shifted("walk", axis, 1) for axis in nested_walk(axes, graph.graph["axes"])])]
+        return [(1.0, [shifted("walk", axis, 1) for axis in nested_walk(axes, lengths)])]
     if algorithm in ("", "dimension_wise" if kind == "all_to_all" else "multi_axis"):
-        visits = [(weight, [tracks[axis] for axis in axes[p:] + axes[:p]])
+        visits = [(weight, [along(axis) for axis in axes[p:] + axes[:p]])
                   for p, weight in enumerate(split_weights(collective, len(axes)))]
     elif algorithm == "sequential" or (algorithm == "one_ring" and kind != "all_to_all" and len(axes) == 1):
-        visits = [(1.0, [tracks[axis] for axis in axes])]
+        visits = [(1.0, [along(axis) for axis in axes])]
     elif algorithm == "one_ring" and kind != "all_to_all":
         named = collective.axes if collective.axes in ring_orders else axes
-        visits = [(1.0, [ring_track(graph, named, *ring_orders[named])])]
+        visits = [(1.0, [(named, ring_lanes(grid, named, *ring_orders[named]))])]
     else:
         raise ValueError(f"{collective.name}: the oracle has no {kind} by {algorithm!r}")
     if kind == "all_to_all":
-        return [(weight, [Phase("exchange", t, exchange_moves(*t.size, mode)) for t in ts]) for weight, ts in visits]
+        return [(weight, [Phase("exchange", *track, partial(exchange_moves, mode=mode)) for track in visit])
+                for weight, visit in visits]
     found = []
-    for weight, ts in visits:
-        gathers = [Phase("gather", t, gather_moves(*t.size, mode)) for t in ts]
-        reduces = [Phase("reduce", t, reduce_moves(*t.size, mode)) for t in reversed(ts)]
+    for weight, visit in visits:
+        gathers = [Phase("gather", *track, partial(gather_moves, mode=mode)) for track in visit]
+        reduces = [Phase("reduce", *track, partial(reduce_moves, mode=mode)) for track in reversed(visit)]
         phases = {"all_gather": gathers, "reduce_scatter": reduces, "all_reduce": reduces + gathers}
         found.append((weight, phases[kind]))
     return found
 
 
-def contract(collective: Collective, graph: nx.DiGraph, used: list[int]) -> tuple[dict[Node, Held], dict[Node, Held]]:
+def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[Node, Held], dict[Node, Held]]:
     """Return what each chip must hold before and after; `used` are the parts that have any data."""
     before: dict[Node, Held] = {}
     after: dict[Node, Held] = {}
-    lengths = graph.graph["axes"]
-    for chip, group in groups(graph, live_axes(collective, graph)).items():
+    for chip in grid.graph:
+        group = grid.group(chip, live_axes(collective, grid))
         everyone = list(product(used, group, HALVES))
         own = list(product(used, HALVES))
         if collective.kind == "all_gather":
@@ -303,28 +280,34 @@ def contract(collective: Collective, graph: nx.DiGraph, used: list[int]) -> tupl
             before[chip] = {Chunk(p, chip, t, half): Counter([chip]) for p, t, half in everyone}
             after[chip] = {Chunk(p, o, chip, half): Counter([o]) for p, o, half in everyone}
         else:
-            origin = tuple((x - collective.shift.get(a, 0)) % lengths[a] for a, x in zip(lengths, chip, strict=True))
+            origin = [(grid.position(chip, a) - collective.shift.get(a, 0)) % grid.axes[a].length for a in collective.axes]
+            sender = grid.placed(chip, collective.axes, origin)
             before[chip] = {Chunk(p, chip, None, half): Counter([chip]) for p, half in own}
-            after[chip] = {Chunk(p, origin, None, half): Counter([origin]) for p, half in own}
+            after[chip] = {Chunk(p, sender, None, half): Counter([sender]) for p, half in own}
     return before, after
 
 
-def schedule(collective: Collective, graph: nx.DiGraph, mode: str, ring_orders: RingOrders) -> Schedule:
+def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders) -> Schedule:
     """Return the transfers: the moves of every phase, with the chunks that each sender holds when the phase starts."""
-    weighed = parts(collective, graph, mode, ring_orders)
-    before, after = contract(collective, graph, [p for p, (weight, _) in enumerate(weighed) if weight])
-    K = len(next(iter(groups(graph, live_axes(collective, graph)).values())))
+    K = math.prod(grid.axes[axis].length for axis in collective.axes)
+    if collective.kind == "all_to_all" and collective.algorithm in ("direct", "shifts"):
+        before, after = contract(collective, grid, [0])
+        return Schedule(K, [[]], messages(collective, grid, K), before, after)
+    weighed = parts(collective, grid, mode, ring_orders)
+    before, after = contract(collective, grid, [p for p, (weight, _) in enumerate(weighed) if weight])
     transfers: list[Transfer] = []
     for part, (weight, phases) in enumerate(weighed):
         size = weight / 2 / (1 if collective.kind == "permute" else K)  # of a chunk, as a share of the bytes
         holds = {chip: {chunk for chunk in chunks if chunk.part == part} for chip, chunks in before.items()}
         for f, phase in enumerate(phases if weight else []):
             hops = []
-            for line, move in product(phase.track.lines, phase.moves):
+            where = {lane.chips: grid.where(lane.chips, phase.axes) for lane in phase.lanes}
+            moves = [(lane.chips, move) for lane in phase.lanes for move in phase.moves(len(lane.chips), lane.ring)]
+            for line, move in moves:
                 receiver = (move.at + move.sign) % len(line)
                 # A message of the walk ends `shift` positions from its origin.
                 passing = phase.verb == "walk" and receiver != (move.blocks[0][0] + phase.shift) % len(line)
-                chunks = carried(phase, line, move, holds)
+                chunks = carried(phase, line, where[line], move, holds)
                 hops.append((move.step, -move.sign, line[move.at], line[receiver], chunks, passing))
             hops.sort(key=lambda hop: hop[:4])
             carriers: dict[tuple[Node, Chunk], list[int]] = defaultdict(list)
@@ -335,13 +318,36 @@ def schedule(collective: Collective, graph: nx.DiGraph, mode: str, ring_orders: 
                 waits = sorted({j for chunk in chunks for j in carriers[sender, chunk]})
                 transfers.append(Transfer(f, part, step, -minus, sender, receiver_chip, chunks, len(chunks) * size,
                                           phase.verb, passing, tuple(waits)))
-            holds = {c: held_next(phase, line, i, holds) for line in phase.track.lines for i, c in enumerate(line)}
+            holds = {chip: held_next(phase, line, where[line], i, holds) for line in where for i, chip in enumerate(line)}
     return Schedule(K, [phases for _, phases in weighed], transfers, before, after)
 
 
-def carried(phase: Phase, line: tuple[Node, ...], move: Move, holds: Mapping[Node, set[Chunk]]) -> frozenset[Chunk]:
+def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
+    """Return the messages of an all-to-all from every chip to every other: by displacement, the last axis fastest."""
+    lengths = [grid.axes[axis].length for axis in collective.axes]
+    found: list[Transfer] = []
+    own: dict[Node, int] = {}  # the last message of a chip
+    due: dict[Node, int] = {}  # the last message to a chip
+    for s, displacement in enumerate(at for at in product(*map(range, lengths)) if any(at)):
+        this: list[Transfer] = []
+        for chip in grid.graph:
+            to = [(grid.position(chip, axis) + d) % length
+                  for axis, d, length in zip(collective.axes, displacement, lengths, strict=True)]
+            target = grid.placed(chip, collective.axes, to)
+            chunks = frozenset(Chunk(0, chip, target, half) for half in HALVES)
+            first = s == 0 or collective.algorithm == "direct"
+            this.append(Transfer(0, 0, (s + 1, 0), 1, chip, target, chunks, 1 / K, "exchange", False,
+                                 () if first else (due[chip],), queued=False, after=None if first else own[chip]))
+        own = {t.sender: j for j, t in enumerate(this, start=len(found))}
+        due = {t.receiver: j for j, t in enumerate(this, start=len(found))}
+        found += this
+    return found
+
+
+def carried(
+    phase: Phase, line: tuple[Node, ...], position: Mapping[Node, int], move: Move, holds: Mapping[Node, set[Chunk]]
+) -> frozenset[Chunk]:
     """Return the chunks of a move's blocks; `holds` is what every chip held when the phase started."""
-    position = phase.track.positions
     chunks = set()
     for origin, target, half in move.blocks:
         if phase.verb == "reduce":  # the sender's own partial sums for `origin`
@@ -353,14 +359,15 @@ def carried(phase: Phase, line: tuple[Node, ...], move: Move, holds: Mapping[Nod
     return frozenset(chunks)
 
 
-def held_next(phase: Phase, line: tuple[Node, ...], i: int, holds: Mapping[Node, set[Chunk]]) -> set[Chunk]:
+def held_next(
+    phase: Phase, line: tuple[Node, ...], position: Mapping[Node, int], i: int, holds: Mapping[Node, set[Chunk]]
+) -> set[Chunk]:
     """Return what the chip at position i has to send on after a phase that started with `holds`."""
     everything = set().union(*(holds[chip] for chip in line))
     if phase.verb == "gather":
         return everything
     if phase.verb in ("permute", "walk"):
         return holds[line[(i - phase.shift) % len(line)]]
-    position = phase.track.positions
     return {c for c in everything if c.target and position[c.target] == i}
 
 
@@ -429,7 +436,7 @@ def pieces(plan: Schedule, chip: Node, kind: str, mode: str) -> list[tuple[Place
     found: list[tuple[Place | None, float]] = [(place, share[place]) for place in sorted(share) if share[place]]
     assert abs(sum(share.values()) + 1 / plan.K - 1) < 1e-9, f"the pieces on {chip} are not the matmul: {share}"
     alone = len(plan.phases) == 1 and len(plan.phases[0]) == 1 and plan.phases[0][0].verb != "walk"
-    if mode == "latency" and alone and plan.phases[0][0].track.ring and plan.K % 2 == 0:
+    if mode == "latency" and alone and plan.phases[0][0].lane(chip).ring and plan.K % 2 == 0:
         at = -1 if scatter else 0
         found[at] = found[at][0], found[at][1] + 1 / plan.K
         return found
@@ -440,10 +447,12 @@ class Run:
     """The events of one run: of every operation k on every chip, and of every transfer j of collective k."""
 
     def __init__(
-        self, steps: list[Step], graph: nx.DiGraph, chip: Any, start: Mapping[Node, float], orders: RingOrders
+        self, steps: list[Step], grid: Grid, chip: Any, start: Mapping[Node, float], orders: RingOrders
     ) -> None:
-        self.steps, self.graph, self.chip = steps, graph, chip
+        self.steps, self.grid, self.graph, self.chip = steps, grid, grid.graph, chip
+        graph = grid.graph
         self.env = env = simpy.Environment(initial_time=min([0.0, *start.values()]))
+        self.fluid = Fluid(env, graph, chip)
         self.plans: dict[int, Schedule] = {}
         self.mode: dict[int, str] = {}
         known: dict[tuple[int, str], Schedule] = {}
@@ -453,7 +462,7 @@ class Run:
                 looped = compute.loop if isinstance(compute, Compute) else None
                 self.mode[k] = mode = looped.kind if looped else operation.direction
                 if (id(operation), mode) not in known:
-                    known[id(operation), mode] = schedule(operation, graph, mode, orders)
+                    known[id(operation), mode] = schedule(operation, grid, mode, orders)
                 self.plans[k] = known[id(operation), mode]
         everywhere = [(k, c) for k in range(len(steps)) for c in graph]
         self.begun = {at: env.event() for at in everywhere}
@@ -461,7 +470,9 @@ class Run:
         self.ended: dict[tuple[int, Node], simpy.Event] = {at: env.event() for at in everywhere}
         self.ended |= {(-1, c): env.timeout(start[c] - env.now) for c in graph}
         self.piece_ended: dict[tuple[int, Node, Place | None], simpy.Event] = defaultdict(env.event)
-        self.arrived = {(k, j): env.event() for k, plan in self.plans.items() for j in range(len(plan.transfers))}
+        transfers = [(k, j) for k, plan in self.plans.items() for j in range(len(plan.transfers))]
+        self.left = {at: env.event() for at in transfers}
+        self.arrived = {at: env.event() for at in transfers}
         self.complete: dict[tuple[int, int, int, Node], simpy.Event] = {}  # (k, part, phase, chip)
         self.state = {k: {c: dict(plan.before[c]) for c in graph} for k, plan in self.plans.items()}
         self.transit: dict[tuple[int, int, Node], Held] = defaultdict(dict)
@@ -477,7 +488,10 @@ class Run:
             due: dict[Node, list[int]] = defaultdict(list)
             stage: dict[tuple[int, int, Node], list[int]] = defaultdict(list)
             for j, t in enumerate(plan.transfers):
-                queues[t.sender, t.receiver].append((k, j))
+                if t.queued:  # of a chip, an axis and a direction: one queue for each of its neighbours
+                    queues[t.sender, t.receiver].append((k, j))
+                else:
+                    self.env.process(self.transfer(k, j))
                 due[t.receiver].append(j)
                 stage[t.part, t.phase, t.receiver].append(j)
             for c in self.graph:
@@ -490,7 +504,7 @@ class Run:
         for (u, v), queue in queues.items():
             order = [(k, t.phase, t.part, t.step, -t.sign) for k, j in queue for t in [self.plans[k].transfers[j]]]
             assert len(set(order)) == len(order), f"the order of the queue {u} -> {v} is not fixed"
-            self.env.process(self.link(u, v, [entry for _, entry in sorted(zip(order, queue, strict=True))]))
+            self.env.process(self.queue([entry for _, entry in sorted(zip(order, queue, strict=True))]))
 
     def all_of(self, events: list[simpy.Event]) -> Waiting:
         yield from events
@@ -543,33 +557,41 @@ class Run:
         if scatter and partner is not None:
             yield self.begun[partner, c]
         self.begin(k, c)
-        yield self.env.timeout(self.chip.launch)
+        if k in self.plans and self.plans[k].K > 1:
+            yield self.env.timeout(self.chip.launch)
         self.base[k, c].succeed()
         yield from due
         if scatter and partner is not None:
             yield self.ended[partner, c]
         self.end(k, c)
 
-    def link(self, u: Node, v: Node, queue: list[tuple[int, int]]) -> Waiting:
-        """One direction of a link: its transfers in order, the next one not before this one has left."""
-        assert self.graph.has_edge(u, v), f"there is no link {u} -> {v}"
-        bandwidth = self.graph.edges[u, v]["bandwidth"] * self.chip.link_efficiency
-        for k, j in queue:
-            collective, t, partner = self.steps[k].operation, self.plans[k].transfers[j], self.steps[k].partner
-            assert isinstance(collective, Collective)
-            yield self.base[k, u]
-            yield self.complete[k, t.part, t.phase - 1, u]
-            yield from [self.arrived[k, i] for i in t.waits]
-            if partner is not None and partner < k:
-                yield self.piece_ended[partner, u, t.place]
-            started, size = self.env.now, t.share * collective.bytes
-            payload = self.take(k, t)
-            yield self.env.timeout(size / bandwidth)
-            self.env.process(self.deliver(k, j, payload, started, self.env.now, size))
+    def queue(self, entries: list[tuple[int, int]]) -> Waiting:
+        """Neighbour transfers in order, the next one not before this one has left."""
+        for k, j in entries:
+            yield from self.transfer(k, j)
 
-    def deliver(self, k: int, j: int, payload: Held, started: float, left: float, size: float) -> Waiting:
-        t = self.plans[k].transfers[j]
-        yield self.env.timeout(self.graph.edges[t.sender, t.receiver]["latency"])
+    def transfer(self, k: int, j: int) -> Waiting:
+        """One transfer until it has left: all that it waits for, then all its bytes."""
+        collective, t, partner = self.steps[k].operation, self.plans[k].transfers[j], self.steps[k].partner
+        assert isinstance(collective, Collective)
+        yield self.base[k, t.sender]
+        if t.queued:
+            yield self.complete[k, t.part, t.phase - 1, t.sender]
+        yield from [self.arrived[k, i] for i in t.waits]
+        if t.after is not None:
+            yield self.left[k, t.after]
+        if partner is not None and partner < k:
+            yield self.piece_ended[partner, t.sender, t.place]
+        started, size = self.env.now, t.share * collective.bytes
+        payload = self.take(k, t)
+        routes = self.grid.hop(t.sender, t.receiver) if t.queued else self.grid.message(t.sender, t.receiver)
+        yield self.fluid.send(size, loads_of(routes))
+        self.left[k, j].succeed()
+        self.env.process(self.deliver(k, j, payload, started, size, latency_of(routes, self.graph)))
+
+    def deliver(self, k: int, j: int, payload: Held, started: float, size: float, latency: float) -> Waiting:
+        t, left = self.plans[k].transfers[j], self.env.now
+        yield self.env.timeout(latency)
         self.put(k, t, payload)
         self.sent.append(Sent(k, self.steps[k].operation.name, t.phase, t.part, t.step, t.sender, t.receiver, size,
                               started, left, self.env.now))
@@ -618,21 +640,27 @@ def simulate(
     *,
     start: Mapping[Node, float] | None = None,
     ring_orders: RingOrders | None = None,
+    ring: tuple[bool, ...] | None = None,
+    parts: Parts | None = None,
+    route: Router | None = None,
 ) -> dict[str, Any]:
-    """Return the times of every executed operation on every chip, the makespan, bytes of links, and all transfers."""
+    """Return the times of every executed operation on every chip, the makespan, bytes of links, and all transfers.
+
+    `ring`: which axes are rings, by default those with a wraparound; `parts`: of a physical axis, innermost first (name,
+    length, stride); `route`: from source and target to (share, chips) of each route, by default dimension order. `pieces`
+    of the result: of every link, (from, to, bytes/s) of every flow on it.
+    """
     starts = {c: (start or {}).get(c, 0.0) for c in graph}
     steps = executed(program)
-    run = Run(steps, graph, chip, starts, ring_orders or {})
+    run = Run(steps, Grid(graph, ring, parts, route), chip, starts, ring_orders or {})
     run.start_processes()
     run.env.run()
     run.check()
-    link_bytes = dict.fromkeys(graph.edges, 0.0)
-    for sent in run.sent:
-        link_bytes[sent.sender, sent.receiver] += sent.bytes
     return {
         "ops": [(step.operation.name, {c: run.start_at[k, c] for c in graph}, {c: run.end_at[k, c] for c in graph})
                 for k, step in enumerate(steps)],
         "makespan": max([*starts.values(), *run.end_at.values()]),
-        "link_bytes": link_bytes,
+        "link_bytes": run.fluid.carried,
+        "pieces": run.fluid.pieces,
         "transfers": sorted(run.sent, key=lambda t: (t.number, t.phase, t.part, t.step, t.sender, t.receiver)),
     }

@@ -152,7 +152,7 @@ def run(case: Scenario, **choices: Any) -> Timeline:
 
 
 def expected(case: Scenario) -> dict[str, Any]:
-    """Return what the oracle says; it is told what `split: auto` means, and which rings to take."""
+    """Return what the oracle says; it is told what `split: auto` means, which axes are rings, and which rings to take."""
     net = case.grid
     change: dict[str, Operation] = {}
     orders = {}
@@ -165,7 +165,8 @@ def expected(case: Scenario) -> dict[str, Any]:
             if o.algorithm == "one_ring":
                 orders[o.axes] = ring_order(list(lengths.values()), list(ring.values()))
     start = dict(zip(net.chips, case.start, strict=True))
-    return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders)
+    return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders,
+                           ring=net.ring)
 
 
 @cache

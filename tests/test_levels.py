@@ -37,7 +37,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["timeline", "panel", "canvas", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few", "refine", "fair"],
+    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few", "refine",
+               "fair"],
     "topology": ["builders", "links", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
                  "routes"],
 }

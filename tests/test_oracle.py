@@ -259,10 +259,19 @@ def test_links_have_their_own_bandwidth():
     assert ends == {(i,): near(D / W * (4 if i == 2 else 1)) for i in range(5)}
 
 
-def test_missing_wraparound_makes_every_line_of_the_axis_a_line():
+def test_axis_that_is_declared_no_ring_is_lines():
     graph = torus(4, 2)
     graph.remove_edge((3, 1), (0, 1))
-    assert makespan(one("all_gather"), graph) == near(3 / 4 * D / W)
+    for network in (graph, torus(4, 2)):
+        assert makespan(one("all_gather"), network, ring=(False, False)) == near(3 / 4 * D / W)
+
+
+def test_missing_wraparound_without_detour_makes_its_own_lane_a_line():
+    graph = torus(4, 2)
+    graph.remove_edge((3, 1), (0, 1))
+    ends = oracle.simulate(one("all_gather", detour=False), graph, IDEAL)["ops"][0][2]
+    assert [ends[x, 0] for x in range(4)] == [near(3 / 8 * D / W)] * 4
+    assert max(ends.values()) == near(3 / 4 * D / W)
 
 
 def test_launch_comes_before_the_first_send_and_efficiency_slows_links():
