@@ -68,6 +68,7 @@ class Stage:
     lane: Lane
     moves: tuple[Move, ...]
     keep: Mapping[int, int]  # arrival of a step -> number of the move that reads it last
+    single: bool  # a permute: a chip gets something from one other, not from all
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +183,8 @@ class Planner:
         if detour or phase.lane.order is not None or pattern.role == "permute" or not pattern.ring:
             return (Course(pattern, position),)
         axis = self.grid.axis(phase.lane.axes[0])
+        if self.grid.stride[axis] > 1:  # every hop is routed anyway
+            return (Course(pattern, position),)
         begin = self.first_gap(axis)
         broken = begin >= 0
         if not broken.any():
@@ -271,7 +274,7 @@ class Planner:
                 moves = tuple(self.move(phase, course, hops, every or any(h is f for h in hops for f in final))
                               for hops in groups.values())
                 keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
-                stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep))
+                stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, course.pattern.role == "permute"))
                 for move in moves:
                     links = np.arange(self.rate.size + 1)[move.links].ravel()
                     sent[links] += move.bytes.ravel()

@@ -1,6 +1,6 @@
 """What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
 
-A link is shared if a routed message can use it. A lane (the chips along an axis) with a shared link runs transfer by
+A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis) with a shared link runs transfer by
 transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network are the hops of the grid, in the
 order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls follow.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         for _, hops, sends, _ in _moves(planner, stage):
             used[hops[sends]] = True
     gaps = np.flatnonzero(used[:-1] & planner.gap.ravel())
-    if not len(gaps) and not any(ready.direct for ready in every):
+    if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
         return None
     tables, first, direct = [_hop_paths(grid, gaps)], planner.rate.size, dict[str, Direct]()
     for ready in (ready for ready in every if ready.direct):
@@ -107,8 +107,10 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     of_path = np.repeat(np.arange(len(paths)), np.diff(paths.first))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
     routed[paths.link[np.isin(of_path, gaps) | (of_path >= planner.rate.size)]] = True
+    for event in grid.links.events:  # what is under way then goes on at another speed
+        routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
-    fluid = _fluid_lanes(planner, every, met)
+    fluid = _fluid_lanes(planner, sections, met)
     transfers = {ready.operation.name: _transfers(planner, ready, fluid) for ready in every}
     due = {ready.operation.name: tuple(
         np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=count)
@@ -157,32 +159,53 @@ def _moves(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Arra
     return found
 
 
-def _fluid_lanes(planner: Planner, every: Sequence[Ready], hop_shared: Array) -> Array:
-    """Return (axes, chips) the fluid lanes: those with a shared hop, and whole groups of a ring over several axes that meet one."""
+def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: Array) -> Array:
+    """Return (axes, chips) the lanes that run transfer by transfer: those with a shared hop, and others for order's sake.
+
+    A private lane waits until every chip is there. That is no loss where nothing ends on any chip before all have begun; but
+    a permute can end before, and so can an operation that does not wait for the one before it on the axis.
+    """
     grid = planner.grid
-    shared_here = hop_shared.reshape(len(grid.axes), 2, planner.count).any(axis=1)
-    fluid = np.array([np.isin(planner.lanes((a,)), planner.lanes((a,))[shared_here[i]]) for i, a in enumerate(grid.axes)])
-    rings = {stage.lane.axes for ready in every for stage in ready.stages if len(stage.lane.axes) > 1}
+    here = met.reshape(len(grid.axes), 2, planner.count).any(axis=1)
+    fluid = np.array([np.isin(planner.lanes((a,)), planner.lanes((a,))[here[i]]) for i, a in enumerate(grid.axes)])
+    stages = [stage for section in sections for ready in section for stage in ready.stages]
+    for i, axis in enumerate(grid.axes):
+        single = any(stage.single and axis in stage.lane.axes for stage in stages)
+        fluid[i] |= single or not all(_in_turn(section, axis) for section in sections)
     before = -1
-    while before != fluid.sum():
+    while before != fluid.sum():  # a ring over several axes is fluid as a whole
         before = fluid.sum()
-        for axes in rings:
+        for axes in {stage.lane.axes for stage in stages if len(stage.lane.axes) > 1}:
             rows, group = [grid.axis(a) for a in axes], planner.lanes(axes)
             fluid[rows] |= np.isin(group, group[fluid[rows].any(axis=0)])
     return fluid
 
 
+def _in_turn(section: Sequence[Ready], axis: str) -> bool:
+    """Return whether in a list each operation that uses an axis waits for the one before that does, and the last for all."""
+    waits: list[set[int]] = []
+    for i, ready in enumerate(section):
+        after = ready.after if ready.after is not None else (i - 1,) if i else ()
+        direct = {*after, *([ready.partner] if ready.partner is not None and ready.partner < i else [])}
+        waits.append(direct.union(*(waits[j] for j in direct)))
+    users = [i for i, ready in enumerate(section) if any(axis in stage.lane.axes for stage in ready.stages)]
+    last = len(section) - 1
+    return all(a in waits[b] for a, b in pairwise(users)) and (not users or users[-1] == last or users[-1] in waits[last])
+
+
 def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, ...]:
     """Return the transfers of an operation in fluid lanes, in queue order."""
     found = []
+    arrives = set[tuple[int, int, int, int]]()  # stage, step, row, chip: a chip that gets nothing has nothing to wait for
     for k, stage in enumerate(ready.stages):
         here = fluid_chips(planner, stage, fluid)
         for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
             first_row = move.rows.start
             for row, chip in np.argwhere(sends & here).tolist():
+                arrives.add((k, move.step, first_row + row, int(receiver[row, chip])))
                 found.append(Transfer(int(hops[row, chip]), chip, int(receiver[row, chip]), k, move.step, first_row + row,
                                       move.after, float(move.bytes[row, chip])))
-    return tuple(found)
+    return tuple(t if (t.stage, t.after, t.row, t.chip) in arrives else replace(t, after=None) for t in found)
 
 
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:

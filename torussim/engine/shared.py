@@ -293,7 +293,7 @@ class SharedRun:
             flowing = chips[fluid]
             axes = [self.planner.grid.axis(a) for a in stage.lane.axes]
             self.pokes += [(2 * a + d) * self.count + c for c in flowing.tolist() for a in axes for d in (0, 1)]
-            if not fluid.all():
+            if not len(chips) or not fluid.all():
                 self.run_lanes(turn, i, k)
         over = flowing[turn.due[i][k][flowing] == 0]
         if len(over):

@@ -1,0 +1,126 @@
+"""Random programs whose messages share links: dead links and detours, routed all-to-alls, twists, parts of axes, events.
+
+As random_scenarios, on smaller networks, held to the same oracle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+from random import Random
+from typing import Any
+
+import networkx as nx
+import oracle
+import random_scenarios as plain
+
+from torussim.chips import Chip
+from torussim.engine.simulate import simulate
+from torussim.program import Collective, Operation, Program
+from torussim.timeline import Timeline
+from torussim.topology.builders import torus
+from torussim.topology.grid import Grid, grid, part_names
+
+SHAPES = ((3,), (4,), (5,), (6,), (2, 3), (3, 3), (4, 2), (4, 3), (4, 4), (2, 2, 2), (3, 2, 2), (2, 4, 2), (3, 3, 2))
+KEEP = 12  # of the links of a network at least
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario(plain.Scenario):
+    """All that one run needs."""
+
+    parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Grid:
+        return grid(self.graph, parts=self.parts)
+
+
+def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None) -> Scenario:
+    """Return the scenario of a seed. `alike`: all links alike, all chips starting at 0 (or not); by default as it falls."""
+    rng = Random(seed)
+    graph, parts = network(rng, alike)
+    net = grid(graph, parts=parts)
+    lists = [operations(rng, net, label, count)
+             for label, count in (("p", rng.choice((0, 0, 1))), ("b", rng.randint(1, 4)), ("e", rng.choice((0, 0, 1))))]
+    uneven = not alike if alike is not None else rng.random() < 0.5
+    start = tuple(rng.choice((0.0, rng.uniform(0, 2e-4))) if uneven else 0.0 for _ in net.chips)
+    chip: Chip = replace(plain.REAL, shared_efficiency=rng.choice((1.0, 1.0, 0.9, 0.6)))
+    return Scenario(Program(lists[1], layers or rng.choice((1, 1, 2, 3)), lists[0], lists[2]), graph, start, chip,
+                    rng.random() < 0.6, parts)
+
+
+def network(rng: Random, alike: bool | None) -> tuple[nx.DiGraph, dict[str, tuple[int, ...]]]:
+    """Return a torus or mesh with dead links, a twist, events, and how its axes are cut."""
+    shape = rng.choice(SHAPES)
+    twist = {}
+    if len(shape) > 1 and rng.random() < 0.15:
+        twist = {"x": {"y": rng.randint(1, shape[1] - 1)}}
+    wrap = [rng.random() < 0.7 or (twist and a == 0) for a in range(len(shape))]
+    graph = torus(shape, wrap=[bool(w) for w in wrap], bandwidth=1.0, twist=twist)
+    same = rng.random() < 0.3 if alike is None else alike
+    for link in graph.edges.values():
+        link["bandwidth"], link["latency"] = (4e9, 1e-6) if same else (rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6))))
+    if twist or rng.random() < 0.15:
+        graph.graph["routing"] = "shortest"
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
+        fewer = graph.copy()
+        u, v = rng.choice(list(graph.edges))
+        fewer.remove_edges_from([(u, v)] if rng.random() < 0.3 else [(u, v), (v, u)])
+        if nx.is_strongly_connected(fewer):
+            graph = fewer
+    if rng.random() < 0.2:
+        edges = list(graph.edges)
+        graph.graph["events"] = tuple(sorted(
+            (rng.uniform(0, 2e-3), {edge: rng.uniform(1e9, 9e9) for edge in rng.sample(edges, rng.randint(1, min(4, len(edges))))})
+            for _ in range(rng.randint(1, 3))))
+    parts = {}
+    for name, length in zip("xyz", shape, strict=False):
+        if length in (4, 6) and not twist and rng.random() < 0.3:
+            parts[name] = rng.choice([(2, length // 2), (length // 2, 2)])
+    return graph, parts
+
+
+def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operation, ...]:
+    """Return a list of operations; all-to-alls are often routed, and every collective knows what to do with broken rings."""
+    found = plain.operations(rng, net, label, count)
+    looped = {o.loop.collective for o in found if getattr(o, "loop", None)}
+    made: list[Operation] = []
+    for o in found:
+        if isinstance(o, Collective):
+            o = replace(o, detour=rng.random() < 0.6)
+            if o.kind == "permute":  # axis by axis, parts from neighbours outwards
+                o = replace(o, axes=tuple(sorted(o.axes, key=lambda a: (a[0], net.stride[net.axis(a)]))))
+            if o.algorithm == "one_ring" and any(net.stride[net.axis(a)] > 1 or net.gap[net.axis(a)].any() for a in o.axes):
+                o = replace(o, algorithm="", split="equal")
+            if o.kind == "all_to_all" and o.name not in looped and rng.random() < 0.7:
+                o = replace(o, algorithm=rng.choice(("direct", "direct", "shifts")), split="equal", direction="both")
+        made.append(o)
+    return tuple(made)
+
+
+def run(case: Scenario, **choices: Any) -> Timeline:
+    """Return what the engine says."""
+    return simulate(case.program, case.grid, case.chip, start=case.start, **{"repeat": case.repeat, **choices})
+
+
+def expected(case: Scenario) -> dict[str, Any]:
+    """Return what the oracle says."""
+    net = case.grid
+    change, orders = plain.told(case.program, net)
+    parts = {}
+    for name, lengths in case.parts.items():
+        parts[name] = [(label, length, prod(lengths[:i])) for i, (label, length) in enumerate(zip(part_names(name, lengths), lengths))]
+    route = None
+    if case.graph.graph.get("routing") == "shortest":
+        def route(a: Any, b: Any) -> Any:
+            paths = list(nx.all_shortest_paths(case.graph, a, b))
+            return [(1 / len(paths), path) for path in paths]
+    start = dict(zip(net.chips, case.start, strict=True))
+    return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders,
+                           ring=net.links.ring, parts=parts, route=route)
+
+
+def compare(case: Scenario) -> str:
+    """Return the first difference between engine and oracle, or nothing."""
+    return plain.difference(case, run(case), expected(case), blocks=False)
