@@ -57,7 +57,7 @@ class Lattice:
 
     def number(self, points: Array) -> Array:
         """Return the numbers of chips, (points,), at canonical points."""
-        number = points[0]
+        number = points[0].astype(np.intp)
         for axis in range(1, len(self.shape)):
             number = number * self.shape[axis] + points[axis]
         return np.asarray(number)
@@ -118,7 +118,7 @@ def dimension_order(links: Links, source: Array, target: Array) -> Steps:
     corner = source + np.cumsum((end - start) * strides[:, None], axis=0) - (end - start) * strides[:, None]
 
     legs = hops.transpose(1, 0, 2).reshape(-1).astype(np.int32)  # (paths x axes x 2,)
-    first = np.concatenate([[0], np.cumsum(legs.reshape(paths, -1).sum(axis=1))]).astype(np.intp)
+    first = np.concatenate([[0], np.cumsum(legs.reshape(paths, 2 * axes).sum(axis=1))]).astype(np.intp)
     leg = np.repeat(np.arange(len(legs), dtype=np.int32), legs)
     step = np.arange(len(leg), dtype=np.int32) - (np.cumsum(legs) - legs).astype(np.int32)[leg]
     axis, sign = leg // 2 % axes, leg % 2
