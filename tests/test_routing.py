@@ -181,7 +181,7 @@ def test_no_other_shares_of_tied_displacements_have_a_lower_maximum(shape, twist
             weight = np.zeros(len(shape))
             weight[list(busy)] = 1 / n
             bounds.append(sum((ways * each @ weight).min() for ways in tied))
-    assert per_link.max() == pytest.approx(max(bounds), rel=1e-6)
+    assert per_link.max() == pytest.approx(max(bounds), rel=2e-4)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.booleans(), st.integers(0, 2**32 - 1))
@@ -234,9 +234,10 @@ def test_detours_of_several_links_are_those_of_each():
         assert row == next(rows(detour(links, chip, direction // 2, direction % 2)))
 
 
-def test_neighbours_of_a_twisted_torus_are_those_of_its_links():
-    links = grid((4, 4, 8), twist=TWISTED[4, 4, 8])
-    assert (neighbours(links)[np.flatnonzero(links.slot.ravel() >= 0)] == links.target[links.slot.ravel()]).all()
+@pytest.mark.parametrize(("shape", "twist"), [((4, 4, 8), TWISTED[4, 4, 8]), ((3, 4, 5), {"x": {"y": 1}, "y": {"z": 3}})])
+def test_neighbours_of_a_twisted_torus_are_those_of_its_links(shape, twist):
+    links = grid(shape, twist=twist)
+    assert (neighbours(links) == links.target[links.slot.ravel()]).all()
 
 
 def test_paths_may_come_in_any_order_and_more_than_once():

@@ -24,7 +24,7 @@ from torussim.topology.routes import Array
 from torussim.topology.shortest import spread
 
 ENTRIES = 1 << 20  # that are moved at a time, which bounds the memory
-ROUNDS = 200  # of balancing, where equal shares do not balance
+ROUNDS = 300  # of balancing, where equal shares do not balance
 
 
 def minimal(links: Links, source: Array, target: Array) -> Steps:
@@ -91,29 +91,37 @@ def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
     """Return the share of each of the displacements, (vectors,), among those of its number.
 
     Equal, unless other shares make the busiest axis of an all-to-all less busy. Then a hop on a busy axis has a price, and
-    a vector is taken exp(-price) as often: prices rise with the load until nothing changes (the best seen is kept).
+    a vector is taken exp(-price) as often. Any prices bound the least maximum from below, by what all messages pay if each
+    takes its cheapest way; a price rises while the load of its axis is above the best bound, and falls below it.
     """
     price = np.zeros(len(grid.shape))
-    twisted = grid.twisted.any()  # otherwise tied vectors differ only in signs
-    if twisted:
+    if grid.twisted.any():  # otherwise tied vectors differ only in signs
         of, ways = displacements(grid, np.indices(tuple(np.where(grid.closed, grid.shape, 1))).reshape(len(grid.shape), -1))
         links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # that leave a chip
         cost = abs(ways) / links[:, None]
-        now, best, least = price.copy(), price, np.inf
-        step, last = np.ones(len(price)), np.zeros(len(price))
+        bound = max(_cheapest(of, of_axis) for of_axis in cost)
+        now, least, step, last = price, np.inf, np.ones(len(price)), np.zeros(len(price))
         for _ in range(ROUNDS):
-            load = cost @ _split(of, now @ abs(ways))
+            load = cost @ _split(of, now @ cost)
             if load.max() < least * (1 - 1e-9):
-                best, least = now.copy(), load.max()
-            uneven = load / load[load > 0].mean() - (load > 0)
-            if abs(uneven).max() < 1e-12:
+                price, least = now, load.max()
+            if now.any():
+                bound = max(bound, _cheapest(of, now / now.sum() @ cost))
+            if least <= bound * (1 + 1e-9):
                 break
+            uneven = load / bound - 1
             turned = np.sign(uneven) * last  # a step grows while it leads the same way, and shrinks where it led too far
-            step *= np.where(turned > 0, 1.2, np.where(turned < 0, 0.5, 1.0))
-            last = np.sign(uneven)
-            now += step * last
-        price = best
+            step, last = step * np.where(turned > 0, 1.2, np.where(turned < 0, 0.5, 1.0)), np.sign(uneven)
+            now = np.maximum(now + step * uneven, 0)
+        price = price / links
     return _split(number, price @ abs(vectors))
+
+
+def _cheapest(number: Array, price: Array) -> float:
+    """Return the sum over all numbers of the lowest of its prices."""
+    least = np.full(number.max(initial=0) + 1, np.inf)
+    np.minimum.at(least, number, price)
+    return float(least.sum())
 
 
 def _split(number: Array, price: Array) -> Array:
