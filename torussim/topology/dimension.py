@@ -57,7 +57,7 @@ class Lattice:
 
     def number(self, points: Array) -> Array:
         """Return the numbers of chips, (points,), at canonical points."""
-        number = points[0]
+        number = points[0].astype(np.intp)
         for axis in range(1, len(self.shape)):
             number = number * self.shape[axis] + points[axis]
         return np.asarray(number)
@@ -71,12 +71,8 @@ def lattice(links: Links) -> Lattice:
     names = list(links.axes)
     shape = np.array(list(links.axes.values()))
     closed = np.array(links.ring) | (shape <= 2)
-    shift = np.zeros((len(shape), len(shape)), np.intp)
-    for name, shifts in links.twist.items():
-        for other, by in shifts.items():
-            shift[names.index(name), names.index(other)] = by % links.axes[other]
-    found = Lattice(shape, closed, shift)
-    for axis, other in np.argwhere(shift):
+    found = Lattice(shape, closed, shifts(links))
+    for axis, other in np.argwhere(found.shift):
         if found.twisted[other] or not closed[other]:
             why = "is twisted itself" if found.twisted[other] else "has no wraparounds"
             raise TopologyError(f"axis {names[axis]} shifts {names[other]}, which {why}, so minimal routes differ from chip "
@@ -84,15 +80,26 @@ def lattice(links: Links) -> Lattice:
     return found
 
 
+def shifts(links: Links) -> Array:
+    """Return by how much going round an axis in + direction moves a chip along another, of shape (axes, axes)."""
+    names = list(links.axes)
+    found = np.zeros((len(names), len(names)), np.intp)
+    for name, by in links.twist.items():
+        for other, steps in by.items():
+            found[names.index(name), names.index(other)] = steps % links.axes[other]
+    return found
+
+
 def neighbours(links: Links) -> Array:
     """Return the chip that each slot of the healthy network leads to, of shape (slots,)."""
-    grid = lattice(links)
+    shape = tuple(links.axes.values())
     found = []
-    for axis in range(len(grid.shape)):
+    for axis, shift in enumerate(shifts(links)):
         for step in (1, -1):
             point = links.coordinates.copy()
             point[axis] += step
-            found.append(grid.number(grid.canonical(point) % grid.shape[:, None]))  # the end of a line leads nowhere
+            point += point[axis] // shape[axis] * shift[:, None]
+            found.append(np.ravel_multi_index(tuple(point), shape, mode="wrap"))  # the end of a line leads nowhere
     return np.concatenate(found)
 
 
@@ -101,7 +108,7 @@ def dimension_order(links: Links, source: Array, target: Array) -> Steps:
 
     Raise TopologyError on a twisted torus.
     """
-    if any(by % links.axes[other] for shifts in links.twist.values() for other, by in shifts.items()):
+    if shifts(links).any():
         raise TopologyError("routing dimension_order is for tori without a twist, as it knows no short way through one; "
                             "use minimal")
     shape = np.array(list(links.axes.values()))
@@ -118,7 +125,7 @@ def dimension_order(links: Links, source: Array, target: Array) -> Steps:
     corner = source + np.cumsum((end - start) * strides[:, None], axis=0) - (end - start) * strides[:, None]
 
     legs = hops.transpose(1, 0, 2).reshape(-1).astype(np.int32)  # (paths x axes x 2,)
-    first = np.concatenate([[0], np.cumsum(legs.reshape(paths, -1).sum(axis=1))]).astype(np.intp)
+    first = np.concatenate([[0], np.cumsum(legs.reshape(paths, 2 * axes).sum(axis=1))]).astype(np.intp)
     leg = np.repeat(np.arange(len(legs), dtype=np.int32), legs)
     step = np.arange(len(leg), dtype=np.int32) - (np.cumsum(legs) - legs).astype(np.int32)[leg]
     axis, sign = leg // 2 % axes, leg % 2

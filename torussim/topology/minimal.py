@@ -24,7 +24,7 @@ from torussim.topology.routes import Array
 from torussim.topology.shortest import spread
 
 ENTRIES = 1 << 20  # that are moved at a time, which bounds the memory
-ROUNDS = 1000  # of balancing, where equal shares do not balance
+ROUNDS = 300  # of balancing, where equal shares do not balance
 
 
 def minimal(links: Links, source: Array, target: Array) -> Steps:
@@ -91,25 +91,37 @@ def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
     """Return the share of each of the displacements, (vectors,), among those of its number.
 
     Equal, unless other shares make the busiest axis of an all-to-all less busy. Then a hop on a busy axis has a price, and
-    a vector is taken exp(-price) as often: prices rise with the load until nothing changes (the best seen is kept).
+    a vector is taken exp(-price) as often. Any prices bound the least maximum from below, by what all messages pay if each
+    takes its cheapest way; a price rises while the load of its axis is above the best bound, and falls below it.
     """
     price = np.zeros(len(grid.shape))
-    twisted = grid.twisted.any()  # otherwise tied vectors differ only in signs
-    if twisted:
+    if grid.twisted.any():  # otherwise tied vectors differ only in signs
         of, ways = displacements(grid, np.indices(tuple(np.where(grid.closed, grid.shape, 1))).reshape(len(grid.shape), -1))
         links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # that leave a chip
         cost = abs(ways) / links[:, None]
-        now, best, least = price.copy(), price, np.inf
+        bound = max(_cheapest(of, of_axis) for of_axis in cost)
+        now, least, step, last = price, np.inf, np.ones(len(price)), np.zeros(len(price))
         for _ in range(ROUNDS):
-            load = cost @ _split(of, now @ abs(ways))
+            load = cost @ _split(of, now @ cost)
             if load.max() < least * (1 - 1e-9):
-                best, least = now.copy(), load.max()
-            uneven = load / load[load > 0].mean() - (load > 0)
-            if abs(uneven).max() < 1e-12:
+                price, least = now, load.max()
+            if now.any():
+                bound = max(bound, _cheapest(of, now / now.sum() @ cost))
+            if least <= bound * (1 + 1e-9):
                 break
-            now += uneven
-        price = best
+            uneven = load / bound - 1
+            turned = np.sign(uneven) * last  # a step grows while it leads the same way, and shrinks where it led too far
+            step, last = step * np.where(turned > 0, 1.2, np.where(turned < 0, 0.5, 1.0)), np.sign(uneven)
+            now = np.maximum(now + step * uneven, 0)
+        price = price / links
     return _split(number, price @ abs(vectors))
+
+
+def _cheapest(number: Array, price: Array) -> float:
+    """Return the sum over all numbers of the lowest of its prices."""
+    least = np.full(number.max(initial=0) + 1, np.inf)
+    np.minimum.at(least, number, price)
+    return float(least.sum())
 
 
 def _split(number: Array, price: Array) -> Array:
@@ -150,42 +162,45 @@ def _fan(grid: Lattice, gap: Array) -> _Fan:
     size, box_of = np.unique(abs(vectors), axis=1, return_inverse=True)
     boxes = [_box(tuple(sides)) for sides in size.T.tolist()]
     first_of = np.concatenate([[0], np.cumsum([len(box[1]) for box in boxes])]).astype(np.intp)
-    inside, axis, part = (np.concatenate([box[i] for box in boxes], axis=-1) for i in range(3))
+    inside, axis, part, deep = (np.concatenate([box[i] for box in boxes], axis=-1) for i in range(4))
 
     entry, vector = spread(first_of, box_of.reshape(-1))
-    axis, level = axis[entry], inside[:, entry].sum(axis=0)
-    sign = (vectors[axis, vector] < 0).astype(np.intp)
-    point = grid.canonical(inside[:, entry] * np.sign(vectors)[:, vector])
+    axis, level = axis[entry], deep[entry]
+    sign = (vectors[axis, vector] < 0).astype(np.int32)
+    point = grid.canonical(inside[:, entry] * np.sign(vectors).astype(np.int32)[:, vector])
     span = np.where(grid.closed, grid.shape, 2 * grid.shape - 1)
     least = np.where(grid.closed, 0, 1 - grid.shape)[:, None]
     digits = (number[vector], level, axis, sign, *(point - least))
     sizes = (gap.shape[1], int(level.max(initial=0)) + 1, len(span), 2, *span)
     key = np.ravel_multi_index(digits, sizes)
     order = np.argsort(key)
-    fresh = np.diff(key[order], prepend=-1) > 0
+    key = key[order]
+    fresh = np.ones(len(key), bool)
+    fresh[1:] = key[1:] > key[:-1]
     once = order[fresh]
     share = np.bincount(np.cumsum(fresh) - 1, (part[entry] * weight[vector])[order], len(once))
     first = np.searchsorted(number[vector[once]], np.arange(gap.shape[1] + 1))
     return _Fan(first, point[:, once], axis[once], sign[once], share, level[once])
 
 
-def _box(sides: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Return the links of a box: the points where they leave, (axes, links), their axes, and their shares.
+def _box(sides: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+    """Return the links of a box: the points where they leave, (axes, links), their axes, shares, and levels.
 
     The fractions are of whole numbers, rounded once, so that shares which are equal are equal to the last bit.
     """
     whole = sum(sides)
     exact = float if comb(whole, whole // 2) * whole < 2**53 else object
-    at = np.indices([side + 1 for side in sides]).reshape(len(sides), -1)
-    gone = at.sum(axis=0)
+    at = np.indices([side + 1 for side in sides], np.int32).reshape(len(sides), -1)
+    gone = at.sum(axis=0, dtype=np.int32)
     ways = np.ones(len(gone), exact)
     for side, steps in zip(sides, at, strict=True):
         ways = ways * np.array([comb(side, i) for i in range(side + 1)], exact)[steps]
     outcomes = np.array([comb(whole, i) * (whole - i) for i in range(whole + 1)], exact)[gone]
-    points, axes, parts = [], [], []
+    points, axes, parts, levels = [], [], [], []
     for axis, side in enumerate(sides):
         leaves = at[axis] < side
         points.append(at[:, leaves])
-        axes.append(np.full(leaves.sum(), axis))
+        axes.append(np.full(len(points[-1][0]), axis, np.int32))
+        levels.append(gone[leaves])
         parts.append((ways[leaves] * (side - at[axis, leaves]).astype(exact) / outcomes[leaves]).astype(float))
-    return np.concatenate(points, axis=1), np.concatenate(axes), np.concatenate(parts)
+    return np.concatenate(points, axis=1), np.concatenate(axes), np.concatenate(parts), np.concatenate(levels)

@@ -44,6 +44,8 @@ def routes(links: Links, routing: str | Callable[..., Any], source: Array, targe
     if other.size:
         ends = f"{links.nodes[links.source[other[0]]]!r} -> {links.nodes[links.target[other[0]]]!r}"
         raise TopologyError(f"routing {routing} is for tori and meshes, and {ends} joins no neighbours on an axis; use shortest")
+    if not len(source):
+        return joined([])
     return _surviving(links, ON_GRIDS[routing](links, source, target), target)
 
 
