@@ -170,10 +170,13 @@ class Canvas:
         return figure
 
     def page(self, width: float, height: float) -> Figure:
-        """Return the figure of what was added between (0, 0), the upper left corner, and (width, height)."""
+        """Return the figure of what was added between (0, 0), the upper left corner, and (width, height).
+
+        It has one and a half dots a pixel, for what is small.
+        """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+        figure = Figure(figsize=(width / 100, height / 100), dpi=150, facecolor="white")
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
         return figure
 

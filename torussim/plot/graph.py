@@ -24,13 +24,13 @@ class Circle:
 
     @property
     def pitch(self) -> float:
-        """Pixels from a node on the outer circle to the next."""
-        return 2 * pi * self.radius / max(self.links.chips, 3)
+        """What gives links their thickness, as the pixels from a chip to the next do in a slice."""
+        return min(32.0, 4 * pi * self.radius / max(self.links.chips, 3))
 
     @property
     def half(self) -> float:
         """Half a node's side."""
-        return float(np.clip(0.2 * self.pitch, 1.5, 9))
+        return float(np.clip(0.4 * pi * self.radius / max(self.links.chips, 3), 1.5, 9))
 
     @cached_property
     def angles(self) -> Array:

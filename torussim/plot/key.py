@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,9 +28,9 @@ def top_share(links: LinkPicture) -> float:
 
 def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float) -> float:
     """Draw the scale and explain the marks that are used, in rows up to `right`; return where they end."""
-    wide, steps, top = 220.0, 44, top_share(links)
+    wide, steps, top = 260.0, 52, top_share(links)
     edges = np.linspace(x, x + wide, steps + 1)
-    bars = np.array([[(a, y + 2), (b + 0.3, y + 2), (b + 0.3, y + 14), (a, y + 14)] for a, b in zip(edges, edges[1:], strict=False)])
+    bars = np.array([[(a, y + 2), (b + 0.3, y + 2), (b + 0.3, y + 14), (a, y + 14)] for a, b in pairwise(edges)])
     canvas.shape(bars, shades((np.arange(steps) + 0.5) / steps), name="scale")
     for tick in range(5):
         at, align = x + wide * tick / 4, ("left", "center", "center", "center", "right")[tick]

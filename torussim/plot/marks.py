@@ -12,7 +12,7 @@ from torussim.plot.canvas import FAINT, INK, Canvas
 from torussim.timeline import Array
 
 DEAD = "#C00000"
-RADIUS = 7.5  # of a number's disc
+RADIUS = 8.0  # of a number's disc
 NUMBER = 7.5  # points
 
 
@@ -58,11 +58,16 @@ def arrows(start: Array, end: Array, pen: Pen) -> Array:
 
 def slow(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
     """Cut the shafts of links, so that they look dashed."""
-    neck = np.maximum(frame(start, end)[2] - pen.head, 0)
-    for share in (0.2, 0.5, 0.8):
-        a, b = neck * (share - 0.07), neck * (share + 0.07)
-        low, high = pen.gap - 0.5, pen.gap + pen.shaft + 0.5
-        canvas.shape(polygons(start, end, [(a, low), (b, low), (b, high), (a, high)]), "white", name="slow", layer=3)
+    length = frame(start, end)[2]
+    neck = np.maximum(length - pen.head, 0.35 * length)
+    wide = np.clip(0.08 * neck, 0.7, 1.2)  # half of a cut
+    low, high = pen.gap - 0.5, pen.gap + pen.shaft + 0.5
+    for i in range(3):
+        some = neck >= (0, 8, 12)[i]  # a short arrow is cut once or twice
+        count = 1 + (neck >= 8) + (neck >= 12)
+        middle = (neck * (i + 1) / (count + 1))[some]
+        a, b = middle - wide[some], middle + wide[some]
+        canvas.shape(polygons(start[some], end[some], [(a, low), (b, low), (b, high), (a, high)]), "white", name="slow", layer=3)
 
 
 def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
@@ -78,9 +83,10 @@ def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
     for colour, extra, layer in (("white", 1.2, 3), (DEAD, 0.0, 4)):
         wide = arm * 0.3 + extra
         # A cross is one polygon of twelve corners: four arms, aslant.
-        around = [(wide, wide), (arm + extra, wide), (arm + extra, -wide), (wide, -wide), (wide, -arm - extra), (-wide, -arm - extra),
-                  (-wide, -wide), (-arm - extra, -wide), (-arm - extra, wide), (-wide, wide), (-wide, arm + extra), (wide, arm + extra)]
-        turned = np.array(around) @ np.array([[cos(pi / 4), sin(pi / 4)], [-sin(pi / 4), cos(pi / 4)]])
+        tip, quarter = arm + extra, np.array([[0, -1], [1, 0]])
+        one = np.array([(wide, wide), (tip, wide), (tip, -wide)])
+        around = np.concatenate([one @ np.linalg.matrix_power(quarter, turns) for turns in range(4)])
+        turned = around @ np.array([[cos(pi / 4), sin(pi / 4)], [-sin(pi / 4), cos(pi / 4)]])
         canvas.shape(middle[:, None] + turned, colour, name="dead" if colour == DEAD else "dead, back", layer=layer)
 
 
@@ -128,8 +134,12 @@ class Numbers:
         anchor = start + way * length / 2 + right * (pen.gap + pen.shaft / 2)
         out = pen.gap + pen.shaft + pen.barb + RADIUS
         near = [start + way * length * u + right * v for v in (out, out + 4) for u in (0.5, 0.35, 0.65, 0.2, 0.8, 1.0)]
+        if length < 16 and np.abs(way).min() > 0.1:  # an arrow aslant: the other links of its chip are beside it
+            near.insert(0, start + way * (length + RADIUS + 2))
         far = [anchor + d * np.array([cos(a), sin(a)]) for d in range(20, 200, 6) for a in np.arange(16) * pi / 8]
-        x, y = next((p for crowded in (False, True) for p in [*near, *far] if self.free(*p, crowded)), near[0])
+        # Where chips lie close, on one of them and beside the link is better than far away.
+        tries = [(False, near), (False, far[:16]), (True, near), (True, far)]
+        x, y = next((p for crowded, places in tries for p in places if self.free(p[0], p[1], crowded)), near[0])
         if np.hypot(x - anchor[0], y - anchor[1]) > RADIUS + 12:
             self.canvas.line(float(anchor[0]), float(anchor[1]), float(x), float(y), INK, layer=4)
         self.placed.append((float(x), float(y)))

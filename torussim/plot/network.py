@@ -33,6 +33,7 @@ class LinkPicture:
     busiest: Sequence[int] = ()  # links to be numbered from 1, at most ten
     users: Sequence[str] = ()  # who uses each of the busiest
     names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
+    switches: int = 0  # where there are no axes: how many of the nodes, the last ones
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -49,7 +50,7 @@ class LinkPicture:
     @cached_property
     def chips(self) -> int:
         """How many chips there are."""
-        return prod(self.lengths) if self.axes else self.nodes
+        return prod(self.lengths) if self.axes else self.nodes - self.switches
 
     @cached_property
     def at(self) -> Array:
@@ -78,16 +79,16 @@ class LinkPicture:
     @cached_property
     def is_grid(self) -> bool:
         """Whether most links are between neighbours, so that slices show them."""
-        return bool(self.axes) and self.nodes == self.chips and 2 * np.count_nonzero(self.axis < 0) <= len(self.axis)
+        return bool(self.axes) and self.nodes == self.chips and 2 * int(np.count_nonzero(self.axis < 0)) <= len(self.axis)
 
     @cached_property
     def ends(self) -> Ends:
         """The links that are there, then the dead ones."""
         dead = np.array(self.dead, np.intp).reshape(-1, 3).T
         sign, wraparound = self.directions(*dead)
-        return Ends(np.concatenate([self.source, dead[0]]).astype(np.intp), np.concatenate([self.target, dead[1]]).astype(np.intp),
-                    np.concatenate([self.axis, dead[2]]).astype(np.intp), np.concatenate([self.sign, sign]).astype(np.intp),
-                    np.concatenate([self.wraparound, wraparound]).astype(bool))
+        pairs = [(self.source, dead[0]), (self.target, dead[1]), (self.axis, dead[2]), (self.sign, sign)]
+        sources, targets, axes, signs = (np.concatenate(pair).astype(np.intp) for pair in pairs)
+        return Ends(sources, targets, axes, signs, np.concatenate([self.wraparound, wraparound]).astype(bool))
 
     def directions(self, source: Array, target: Array, axis: Array) -> tuple[Array, Array]:
         """Return sign and wraparound of links whose ends and axis are given."""
@@ -123,3 +124,11 @@ def shift(links: LinkPicture, link: int) -> list[str]:
         if by and axis != ends.axis[link]:
             said.append(f"{name}+{by}" if 2 * by <= length else f"{name}−{length - by}")
     return said
+
+
+def twisted(links: LinkPicture, which: Array) -> list[int]:
+    """Return those of some links that change other coordinates than that of their axis."""
+    at, ends = links.at, links.ends
+    step = at[:, ends.source[which]] != at[:, ends.target[which]]
+    step[ends.axis[which], np.arange(len(which))] = False
+    return [int(link) for link in which[step.any(axis=0)]]

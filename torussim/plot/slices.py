@@ -16,8 +16,8 @@ import numpy as np
 from torussim.plot.network import LinkPicture
 from torussim.timeline import Array
 
-LONGEST = 32  # chips of an axis in one panel
-STUB = 17  # pixels, a wraparound's arrow
+LONGEST, SHORTER, MANY = 32, 20, 1024  # chips of an axis in one panel; the shorter in networks of more chips than that
+STUB = 21  # pixels, a wraparound's arrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Cut:
     def parts(self, panel: int) -> tuple[dict[int, int], list[int]]:
         """Return a panel's coordinate on each deep axis, and where it starts on each flat one."""
         at = [int(i) for i in np.unravel_index(panel, self.grid)]
-        tiles = [at[-1], at[-2]][:len(self.flat)]
+        tiles = [at[-1], self.grid[-2] - 1 - at[-2]][:len(self.flat)]
         return (dict(zip(self.deep, at[:len(self.deep)], strict=True)),
                 [tile * size for tile, size in zip(tiles, self.sizes, strict=True)])
 
@@ -66,7 +66,8 @@ def cut(links: LinkPicture) -> Cut:
     live = [axis for axis, length in enumerate(lengths) if length > 1]
     flat, deep = tuple(live[:2]), tuple(live[2:])
     # Pieces of a slice are as equal as can be: 36 chips are 18 and 18.
-    tiles = [ceil(lengths[axis] / LONGEST) for axis in flat]
+    longest = SHORTER if len(live) > 1 and links.chips > MANY else LONGEST
+    tiles = [ceil(lengths[axis] / longest) for axis in flat]
     sizes = tuple(ceil(lengths[axis] / count) for axis, count in zip(flat, tiles, strict=True))
     tiles = [ceil(lengths[axis] / size) for axis, size in zip(flat, sizes, strict=True)]
     across, down = [*tiles, 1, 1][:2]
@@ -75,11 +76,11 @@ def cut(links: LinkPicture) -> Cut:
     for axis in deep:
         panel = panel * lengths[axis] + links.at[axis]
     at = [links.at[axis] // size for axis, size in zip(flat, sizes, strict=True)]
-    panel = panel * down + (at[1] if len(at) > 1 else 0)
+    panel = panel * down + (down - 1 - at[1] if len(at) > 1 else 0)
     panel = panel * across + (at[0] if at else 0)
 
     total, area = prod(grid), prod(sizes)
-    most = 16 if area <= 16 else 8 if area <= 256 else 4
+    most = 16 if area <= 16 else 8
     odd = np.concatenate([links.slow, np.ones(len(links.dead), bool)])
     counts = np.bincount(panel[links.ends.source[odd]], minlength=total)
     shown = np.arange(total)
@@ -112,6 +113,11 @@ class Place:
     cut: Cut
     pitch: float
     origins: Array
+
+    @property
+    def links(self) -> LinkPicture:
+        """What is drawn."""
+        return self.cut.links
 
     @property
     def half(self) -> float:
