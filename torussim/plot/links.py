@@ -14,6 +14,7 @@ from torussim.plot import marks
 from torussim.plot.canvas import FAINT, INK, SMALL, Canvas, shades
 from torussim.plot.graph import Circle, drawn
 from torussim.plot.key import Table, legend, top_share
+from torussim.plot.labels import short
 from torussim.plot.marks import Numbers, Pen
 from torussim.plot.network import LinkPicture, shift, twisted
 from torussim.plot.sheet import EDGE, PAGE, around, arranged, origins, panels
@@ -44,10 +45,11 @@ def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> 
         radius = 300.0
         picture = Circle(links, (EDGE + 80 + radius, y + 40 + radius), radius)
         which, visible = drawn(links), np.arange(links.nodes)
-        width, height, beside, notes = 2 * radius + 160, 2 * radius + 80, True, circle_notes(links, which)
+        width, height, notes = 2 * radius + 160, 2 * radius + 80, circle_notes(links, which)
+        beside = EDGE + width + 30 + table.width <= PAGE - EDGE
     pen = draw(canvas, picture, which, visible)
-    if isinstance(picture, Circle):
-        node_names(canvas, picture)
+    if isinstance(picture, Circle) and not node_names(canvas, picture):
+        notes.append("Names without room are left out.")
     numbers(canvas, picture, pen, picture.centres[visible])
 
     if beside:
@@ -119,12 +121,12 @@ def circle_notes(links: LinkPicture, which: Array) -> list[str]:
     return [f"{left_out} links that are less busy are not drawn."] if left_out else []
 
 
-def node_names(canvas: Canvas, circle: Circle) -> None:
-    """Write the names of nodes outside of their circle, those that have room."""
-    taken = marks.boxes(canvas)
+def node_names(canvas: Canvas, circle: Circle) -> bool:
+    """Write the names of nodes outside of their circle, those that have room; return whether all have."""
+    taken, count = marks.boxes(canvas), len(canvas.texts) + circle.links.nodes
     for node in range(circle.links.nodes):
         x, y = circle.centres[node]
-        text, angle = circle.links.name(node), float(circle.angles[node])
+        text, angle = fitted(canvas, circle.links.name(node), 76.0), float(circle.angles[node])
         wide = canvas.measure(text, SMALL)
         across, down = float(np.sin(angle)), -float(np.cos(angle))
         out = circle.half + 6
@@ -134,3 +136,9 @@ def node_names(canvas: Canvas, circle: Circle) -> None:
         if not meets:
             canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back="white" if node >= circle.links.chips else "")
             taken = np.concatenate([taken, [box]])
+    return len(canvas.texts) == count
+
+
+def fitted(canvas: Canvas, text: str, width: float) -> str:
+    """Return a text without as much of its middle as must go for it to be no wider than this."""
+    return next((cut for most in range(len(text), 3, -1) if canvas.measure(cut := short(text, most), SMALL) <= width), text[:3])

@@ -74,9 +74,9 @@ def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
     """Draw a cross near the start of each dead link, and dots where it would be."""
     length = frame(start, end)[2]
     low, high = pen.gap, pen.gap + max(1.4, pen.shaft / 2)
-    for share in (0.05, 0.35, 0.65, 0.95):
-        a, b = np.maximum(share * length - 1, 0), np.minimum(share * length + 1, length)
-        canvas.shape(polygons(start, end, [(a, low), (b, low), (b, high), (a, high)]), DEAD, name="dead lines", layer=3)
+    for at in np.arange(2.0, length.max(initial=0.0), 6.0).tolist():
+        some, corners = length > at, [(at - 1, low), (at + 1, low), (at + 1, high), (at - 1, high)]
+        canvas.shape(polygons(start[some], end[some], corners), DEAD, name="dead lines", layer=3)
     way, right, _ = frame(start, end)
     arm = float(np.clip(1.3 * pen.shaft, 3, 4.6))
     middle = start + way * np.minimum(0.33 * length, 8)[:, None] + right * (pen.gap + pen.shaft * 0.7)

@@ -85,7 +85,7 @@ def cut(links: LinkPicture) -> Cut:
     counts = np.bincount(panel[links.ends.source[odd]], minlength=total)
     shown = np.arange(total)
     if total > most:
-        busiest = np.unique(panel[links.source[np.array(links.busiest, np.intp)]])
+        busiest = np.unique(panel[links.ends.source[np.array(links.busiest, np.intp)]])
         order = [p for p in np.argsort(-counts, kind="stable") if counts[p] and p not in busiest]
         shown = np.array(sorted([*busiest, *order[:max(0, most - len(busiest))]]), np.intp)
         shown = shown if len(shown) else np.arange(most)
