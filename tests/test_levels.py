@@ -35,7 +35,7 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "plot": ["timeline", "panel", "canvas", "view", "labels"],
+    "plot": ["links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few", "refine",
                "fair"],

@@ -5,15 +5,18 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from torussim.errors import TorusSimError
 from torussim.plot.labels import CLOSE, LEFT, RIGHT, WIDTH, short
 from torussim.plot.view import View
 from torussim.program import KINDS
+from torussim.timeline import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +36,7 @@ class Canvas:
 
     boxes: dict[tuple[int, str, str, float], list[tuple[float, float, float, float]]] = field(default_factory=dict)
     lines: dict[tuple[int, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    shapes: dict[tuple[int, str], list[tuple[Array, Any]]] = field(default_factory=dict)
     texts: list[dict[str, Any]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
@@ -55,6 +59,14 @@ class Canvas:
     def line(self, x0: float, y0: float, x1: float, y1: float, colour: str, *, layer: int = 3) -> None:
         """Add a thin line."""
         self.lines.setdefault((layer, colour), []).append((x0, y0, x1, y1))
+
+    def shape(self, corners: Array, colour: Any, *, name: str, layer: int = 2) -> None:
+        """Add polygons of the same number of corners, (polygons, corners, 2); `colour`: one, or (polygons, 4).
+
+        `name` says what they are; the figure keeps it as the group's id.
+        """
+        if len(corners):
+            self.shapes.setdefault((layer, name), []).append((corners, colour))
 
     def text(self, x: float, y: float, text: str, *, size: float = NORMAL, colour: str = INK, bold: bool = False,
              align: str = "left", back: str = "") -> None:
@@ -113,16 +125,26 @@ class Canvas:
             found.append("Too close together to be named: " + ", ".join(dict.fromkeys(self.unnamed)) + ".")
         return [line for note in found for line in self.wrapped(note, SMALL)]
 
-    def wrapped(self, text: str, size: float, bold: bool = False) -> list[str]:
-        """Return the lines of a text that is as wide as the picture; none if it is empty."""
+    def wrapped(self, text: str, size: float, bold: bool = False, width: float = LEFT + WIDTH + RIGHT - 24) -> list[str]:
+        """Return the lines of a text that is as wide as the picture, or as `width`; none if it is empty."""
         lines = [""] if text else []
         for word in (short(word, 64) for word in text.split()):
             longer = f"{lines[-1]} {word}".strip()
-            if self.measure(longer, size, bold) <= LEFT + WIDTH + RIGHT - 24 or not lines[-1]:
+            if self.measure(longer, size, bold) <= width or not lines[-1]:
                 lines[-1] = longer
             else:
                 lines.append(word)
         return lines
+
+    def heading(self, x: float, y: float, title: str, subtitle: str) -> float:
+        """Write title and subtitle from (x, y) downwards; return where they end."""
+        for line in self.wrapped(title, 13.5, True):
+            self.text(x, y + 13, line, size=13.5, bold=True)
+            y += 26
+        for line in self.wrapped(subtitle, 10.5):
+            self.text(x, y + 10, line, size=10.5, colour=FAINT)
+            y += 20
+        return y
 
     def figure(self, height: float, view: View, title: str, subtitle: str) -> Figure:
         """Return the figure: title and legend, panels of this height, the time axis and the notes."""
@@ -130,16 +152,10 @@ class Canvas:
 
         legend, rows = self.legend()
         notes = self.notes()
-        titles, subtitles = self.wrapped(title, 13.5, True), self.wrapped(subtitle, 10.5)
-        above, y = 20.0 * rows + 22 + 26 * len(titles) + 20 * len(subtitles), 10.0
-        for line in titles:
-            self.text(-LEFT + 12, y + 13 - above, line, size=13.5, bold=True)
-            y += 26
-        for line in subtitles:
-            self.text(-LEFT + 12, y + 10 - above, line, size=10.5, colour=FAINT)
-            y += 20
+        above = 20.0 * rows + 22 + 26 * len(self.wrapped(title, 13.5, True)) + 20 * len(self.wrapped(subtitle, 10.5))
+        y = self.heading(-LEFT + 12, 10.0 - above, title, subtitle)
         for x, row, name, colour, hatch in legend:
-            top = y + 4 + 20 * row - above
+            top = y + 4 + 20 * row
             self.boxes.setdefault((1, colour, hatch, 0.0), []).append((x, x + 26, top, top + 13))
             self.text(x + 32, top + 6.5, name)
         for i, note in enumerate(notes):
@@ -150,9 +166,18 @@ class Canvas:
         figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
         place = (LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)
         self.time_axis(figure.add_axes(place), view)
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above))
-        axes.set_axis_off()
-        self.paint(axes)
+        self.paint(figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above)))
+        return figure
+
+    def page(self, width: float, height: float) -> Figure:
+        """Return the figure of what was added between (0, 0), the upper left corner, and (width, height).
+
+        It has one and a half dots a pixel, for what is small.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(width / 100, height / 100), dpi=150, facecolor="white")
+        self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
         return figure
 
     def time_axis(self, axes: Any, view: View) -> None:
@@ -171,10 +196,15 @@ class Canvas:
         """Draw everything that was added, a collection for each look."""
         from matplotlib.collections import LineCollection, PolyCollection
 
+        axes.set_axis_off()
         for (layer, colour, hatch, line), boxes in self.boxes.items():
             corners = [((a, c), (b, c), (b, d), (a, d)) for a, b, c, d in boxes]
             axes.add_collection(PolyCollection(corners, facecolor=colour, edgecolor="white", linewidth=line, hatch=hatch,
                                                zorder=layer), autolim=False)
+        for (layer, name), shapes in self.shapes.items():
+            polygons = [corners for several, _ in shapes for corners in several]
+            axes.add_collection(PolyCollection(polygons, facecolors=rgba(shapes), linewidth=0, zorder=layer, gid=name),
+                                autolim=False)
         for (layer, colour), lines in self.lines.items():
             ends = [((a, b), (c, d)) for a, b, c, d in lines]
             axes.add_collection(LineCollection(ends, colors=colour, linewidths=0.7, zorder=layer), autolim=False)
@@ -184,6 +214,23 @@ class Canvas:
             if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
             axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+
+
+def rgba(shapes: Iterable[tuple[Array, Any]]) -> Array:
+    """Return the colour of each polygon, (polygons, 4)."""
+    from matplotlib.colors import to_rgba_array
+
+    return np.concatenate([np.broadcast_to(to_rgba_array(colour), (len(corners), 4)) for corners, colour in shapes])
+
+
+def shades(shares: Array) -> Array:
+    """Return the colours of shares from 0, light, to 1, dark; (shares, 4).
+
+    The scale is even to the eye, and its lightness alone tells its order, so it reads without colour as well.
+    """
+    import matplotlib
+
+    return np.asarray(matplotlib.colormaps["viridis_r"](np.clip(shares, 0.0, 1.0)))
 
 
 def encode(figure: Figure, kind: str) -> bytes:

@@ -1,0 +1,359 @@
+"""Pictures of networks: each link is drawn once and where it belongs, what is odd is marked, and no text meets another."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, pairwise
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.text import Text
+
+from torussim.plot import LinkPicture, encode, links_figure
+from torussim.plot.network import shift
+from torussim.plot.slices import Place, cut
+
+Z4 = {0: {2: 4}, 1: {2: 4}}  # 4 x 4 x 8: going round x, or y, shifts z by 4
+
+
+def network(shape, *, wrap=True, twist=None, names="xyzwabcd", slow=(), dead=(), busiest=10, seed=1):
+    """Return a torus or a mesh with made-up use; `slow` and `dead`: pairs of chips, both directions."""
+    twist = twist or {}
+    rows = []
+    for chip in np.ndindex(*shape):
+        for axis, length in enumerate(shape):
+            for sign, step in ((0, 1), (1, -1)):
+                to = list(chip)
+                to[axis] += step
+                out = not 0 <= to[axis] < length
+                if length == 1 or (out and (not wrap or (length == 2 and axis not in twist))):
+                    continue
+                if out:
+                    for other, by in twist.get(axis, {}).items():
+                        to[other] = (to[other] + step * by) % shape[other]
+                to[axis] %= length
+                rows.append((np.ravel_multi_index(chip, shape), np.ravel_multi_index(to, shape), axis, sign, out))
+    source, target, axis, sign, out = np.array(rows, np.intp).reshape(-1, 5).T
+    pairs = [{tuple(int(np.ravel_multi_index(chip, shape)) for chip in ends) for a, b in given for ends in ((a, b), (b, a))}
+             for given in (slow, dead)]
+    halved, gone = (np.array([ends in found for ends in zip(source.tolist(), target.tolist(), strict=True)], bool)
+                    for found in pairs)
+    assert all(found.sum() == len(given) for found, given in zip((halved, gone), pairs, strict=True)), "each names a link"
+    busy = np.random.default_rng(seed).random(len(source))
+    bandwidth = np.where(halved, 22.5e9, 45e9)
+    lost = [(int(s), int(t), int(a)) for s, t, a in zip(source[gone], target[gone], axis[gone], strict=True)]
+    kept = ~gone
+    columns = [column[kept] for column in (source, target, axis, sign, out.astype(bool), bandwidth, busy, busy * bandwidth)]
+    order = np.argsort(-columns[6], kind="stable")[:busiest].tolist()
+    users = [f"operation_{i} (all_gather, x); another with a name (all_to_all, {names[:3]}), routed, " * (1 + i % 3)
+             for i in range(len(order))]
+    return LinkPicture(dict(zip(names, shape, strict=False)), *columns, dead=lost, busiest=order, users=users)
+
+
+def graph(chips, switches, seed=0):
+    """Return a network without axes: chips in a ring with chords, or each at one of several switches, all of them joined."""
+    rng = np.random.default_rng(seed)
+    pairs = {(c, (c + 1) % chips) for c in range(chips)} | {(c, (c + 5) % chips) for c in range(0, chips, 3)}
+    if switches:
+        pairs = {(c, chips + c * switches // chips) for c in range(chips)} | set(combinations(range(chips, chips + switches), 2))
+    ends = np.array(sorted(pairs | {(b, a) for a, b in pairs}), np.intp)
+    none, busy = np.zeros(len(ends), np.intp), rng.random(len(ends))
+    return LinkPicture({}, ends[:, 0], ends[:, 1], none - 1, none, none > 0, np.full(len(ends), 25e9), busy, busy * 1e9,
+                       dead=[(0, 2, -1)], busiest=np.argsort(-busy)[:10].tolist(), switches=switches)
+
+
+def strangers():
+    """Return a 4 x 4 x 4 torus with two links between chips that are no neighbours, within a slice and across."""
+    plain = network((4, 4, 4))
+    more = {"source": [0, 2], "target": [36, 63], "axis": [-1, -1], "sign": [0, 0], "wraparound": [False, False],
+            "bandwidth": [45e9, 45e9], "busy": [0.5, 0.99], "bytes": [1e6, 2e6]}
+    return replace(plain, **{name: np.concatenate([getattr(plain, name), values]) for name, values in more.items()})
+
+
+SLICED = {
+    "4x4x4": lambda: network((4, 4, 4), slow=[((1, 2, 1), (2, 2, 1)), ((0, 0, 3), (0, 0, 0))],
+                             dead=[((2, 1, 2), (3, 1, 2)), ((3, 3, 0), (0, 3, 0)), ((1, 1, 0), (1, 1, 1))]),
+    "2x2x2": lambda: network((2, 2, 2), dead=[((0, 0, 0), (0, 0, 1))]),
+    "8x8": lambda: network((8, 8), slow=[((0, 3), (0, 4))]),
+    "ring of 16": lambda: network((16,), dead=[((4,), (5,)), ((15,), (0,))]),
+    "4x4x8": lambda: network((4, 4, 8)),
+    "4x4x8 twisted": lambda: network((4, 4, 8), twist=Z4, slow=[((3, 0, 1), (0, 0, 5))], dead=[((3, 1, 2), (0, 1, 6))]),
+    "4x8x8 twisted": lambda: network((4, 8, 8), twist={0: {1: 4, 2: 4}}),
+    "mesh 3x2": lambda: network((3, 2), wrap=False, slow=[((1, 1), (2, 1))], busiest=3),
+    "mesh 5x3": lambda: network((5, 3), wrap=False),
+    "8x8x8": lambda: network((8, 8, 8), slow=[((7, 2, 1), (0, 2, 1))], dead=[((2, 6, 3), (2, 7, 3))]),
+    "16x16x16": lambda: network((16, 16, 16), slow=[((3, 3, 3), (4, 3, 3))], dead=[((5, 5, 5), (5, 5, 6))]),
+    "4x4x4x4": lambda: network((4, 4, 4, 4)),
+    "2 to the 7": lambda: network((2,) * 7),
+    "1x4x4": lambda: network((1, 4, 4)),
+    "64x64": lambda: network((64, 64)),
+    "ring of 300": lambda: network((300,)),
+    "long names": lambda: network((2, 3, 2), names=["column", "the rows of it", "depth", "more"]),
+    "all alike": lambda: replace(network((4, 4, 4)), busy=np.full(384, 0.06), busiest=range(10)),
+    "16x16x16 alike": lambda: replace(network((16, 16, 16)), busy=np.full(24576, 0.9), busiest=range(10)),
+    "nothing busy": lambda: replace(network((12, 12, 9)), busy=np.zeros(7776), busiest=(), users=()),
+    "one chip": lambda: network((1, 1)),
+    "two chips": lambda: network((2,)),
+}
+ROUND = {"16 chips": lambda: graph(16, 0), "64 chips, 8 switches": lambda: graph(64, 8), "150 chips": lambda: graph(150, 0),
+         "named": lambda: replace(graph(30, 4), names=[f"a chip whose name never ends {i}" for i in range(34)])}
+CASES = {**SLICED, **ROUND, "strangers": strangers}
+
+
+@cache
+def drawn(name):
+    links = CASES[name]()
+    return links, links_figure(links, title=f"Links of {name}", subtitle="what $is$ known of it " * (1 + 9 * (name == "8x8")))
+
+
+def written(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def polygons(figure, what):
+    """Return the corners of all polygons of a group, each (corners, 2), and their colours."""
+    groups = [group for group in figure.findobj(PolyCollection) if group.get_gid() == what]
+    return ([path.vertices[:-1] for group in groups for path in group.get_paths()],
+            np.concatenate([np.empty((0, 4)), *(group.get_facecolor() for group in groups)]))
+
+
+def shown(links, figure):
+    """Return the chips that are shown, in their order, by the titles of the panels."""
+    names, ranges = list(links.axes), []
+    for text in written(figure):
+        parts = [re.fullmatch(r"(\S+)(?: = (\d+)| (\d+) to (\d+))", part) for part in text.split(", ")]
+        if all(parts) and all(part[1] in names for part in parts):
+            ranges.append({names.index(p[1]): (int(p[2] or p[3]), int(p[2] or p[4])) for p in parts})
+    if not ranges:
+        return list(range(links.chips))
+    return [chip for chip in range(links.chips)
+            if any(all(a <= links.at[axis, chip] <= b for axis, (a, b) in found.items()) for found in ranges)]
+
+
+def centres(links, figure):
+    """Return {chip: (x, y)} of the squares."""
+    squares, _ = polygons(figure, "chips")
+    chips = shown(links, figure)
+    assert len(squares) == len(chips)
+    return {chip: square.mean(axis=0) for chip, square in zip(chips, squares, strict=True)}
+
+
+def angle(links, axis, sign):
+    """Return the direction that a link has to have, y downwards: x to the right, y up, the others aslant."""
+    live = [a for a, length in enumerate(links.lengths) if length > 1]
+    place = live.index(axis)
+    if place < 2:
+        return [0.0, -90.0][place] + 180 * sign
+    deep = len(live) - 2
+    first = (deep + 1) // 2
+    place -= 2
+    rows, turn = (first, 0) if place < first else (deep - first, 90)
+    return -(turn + 90 * (place % first + 1) / (rows + 1)) + 180 * sign
+
+
+@cache
+def matches(name):
+    """Return {link: its arrow}: the one arrow that starts at the chip that the link leaves, and goes its way."""
+    links, figure = drawn(name)
+    at = centres(links, figure)
+    arrows, colours = polygons(figure, "links")
+    tails = np.array([arrow[0] for arrow in arrows]).reshape(-1, 2)
+    ways = np.array([np.degrees(np.arctan2(*(arrow[1] - arrow[0])[::-1])) for arrow in arrows])
+    half = np.ptp(polygons(figure, "chips")[0][0][:, 0]) / 2
+    chips, places, leaves = list(at), np.array(list(at.values())), {chip: [] for chip in at}
+    for arrow, tail in enumerate(tails):
+        far = np.abs(places - tail).max(axis=1)
+        assert far.min() < half + 2, "each starts at a chip"
+        leaves[chips[far.argmin()]].append(arrow)
+    found = {}
+    for link in range(len(links.source)):
+        chip, axis = int(links.source[link]), int(links.axis[link])
+        if chip in at and axis >= 0:
+            wish = angle(links, axis, links.sign[link])
+            which = [arrow for arrow in leaves[chip] if abs((ways[arrow] - wish + 180) % 360 - 180) < 1]
+            assert len(which) == 1, (links.name(chip), axis, links.sign[link])
+            found[link] = (arrows[which[0]], colours[which[0]])
+    return found
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_every_link_of_a_shown_slice_is_drawn_exactly_once(name):
+    links, figure = drawn(name)
+    found = matches(name)
+    chips = set(shown(links, figure))
+    assert sorted(found) == [i for i, chip in enumerate(links.source) if int(chip) in chips]
+    assert len({arrow.round(6).tobytes() for arrow, _ in found.values()}) == len(found) == len(polygons(figure, "links")[0])
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_an_arrow_ends_at_its_chip_or_out_of_the_panel(name):
+    links, figure = drawn(name)
+    at = centres(links, figure)
+    flat = [axis for axis, length in enumerate(links.lengths) if length > 1][:2]
+    pitch = min((float(np.hypot(*(at[t] - at[s]))) for s, t, a, w in
+                 zip(links.source.tolist(), links.target.tolist(), links.axis.tolist(), links.wraparound, strict=True)
+                 if s in at and t in at and a in flat and not w), default=0.0)
+    for link, (arrow, _) in matches(name).items():
+        source, target = int(links.source[link]), int(links.target[link])
+        near = [float(np.hypot(*(arrow[1] - at[chip]))) for chip in (source, target) if chip in at]
+        inside = (links.axis[link] in flat and not links.wraparound[link] and target in at
+                  and np.hypot(*(at[target] - at[source])) < pitch + 0.1)
+        assert near[-1] < near[0] - 1 if inside else near[0] < 40, "short where it leaves"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_one_of_the_busiest_is_shown_numbered_beside_its_link_and_in_the_table(name):
+    links, figure = drawn(name)
+    texts = [text for text in figure.findobj(Text) if text.get_color() == "white"]
+    if links.is_grid:
+        assert {int(links.source[i]) for i in links.busiest} <= set(shown(links, figure))
+        arrows = {link: arrow for link, (arrow, _) in matches(name).items()}
+    for rank, link in enumerate(links.busiest, start=1):
+        places = sorted(text.get_position() for text in texts if text.get_text() == str(rank))
+        assert len(places) == 2 + (rank == 1), "in the picture, in the table; 1 is in the legend too"
+        if links.is_grid and link in arrows:
+            assert min(np.hypot(*(np.array(place) - arrows[link].mean(axis=0))) for place in places) < 60
+        row = f"{links.name(int(links.source[link]))} → {links.name(int(links.target[link]))}"
+        assert len(row) > 50 or row in written(figure)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_dead_and_the_slow_are_marked_and_nothing_else(name):
+    links, figure = drawn(name)
+    crosses, _ = polygons(figure, "dead")
+    chips = shown(links, figure) if links.is_grid else range(links.nodes)
+    dead = [source for source, _, _ in links.dead if source in chips]
+    assert len(crosses) == len(dead) + bool(links.dead), "one more in the legend"
+    assert len(dead) == len(links.dead), "all are shown"
+    cuts = [corners.mean(axis=0) for corners in polygons(figure, "slow")[0]]
+    assert bool(cuts) == bool(links.slow.any())
+    assert links.slow.sum() == np.count_nonzero(links.bandwidth < 45e9) if links.is_grid else not links.slow.any()
+    if links.is_grid:
+        at = centres(links, figure)
+        for source in dead:
+            assert min(np.hypot(*(cross.mean(axis=0) - at[source])) for cross in crosses) < 25
+        marked = set()
+        for link, (arrow, _) in matches(name).items() if cuts else ():
+            (x0, y0), (x1, y1) = arrow.min(axis=0), arrow.max(axis=0)
+            if any(x0 <= x <= x1 and y0 <= y <= y1 for x, y in cuts):
+                marked.add(link)
+        assert marked >= set(np.flatnonzero(links.slow).tolist())
+        assert len(marked) <= 2 * links.slow.sum(), "the box of an arrow aslant can hold another's cut"
+
+
+@pytest.mark.parametrize("name", ["4x4x4", "8x8", "mesh 5x3"])
+def test_what_is_busier_is_darker(name):
+    links, found = drawn(name)[0], matches(name)
+    order = sorted(found, key=lambda link: links.busy[link])
+    light = [found[link][1][:3] @ (0.2126, 0.7152, 0.0722) for link in order]
+    assert all(a >= b - 0.005 for a, b in pairwise(light)) and light[0] > light[-1] + 0.3
+
+
+@pytest.mark.parametrize("busy, most", [(0.06, "10 %"), (0.013, "2 %"), (0.35, "40 %"), (0.97, "100 %"), (0.0, "100 %")])
+def test_the_scale_ends_above_the_busiest(busy, most):
+    links = replace(network((3, 2), wrap=False, busiest=0), busy=np.full(14, busy))
+    ticks = [text for text in written(links_figure(links)) if re.fullmatch(r"[\d.]+ %", text)]
+    assert ticks[0] == "0 %" and ticks[-1] == most and len(ticks) == 5
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_text_meets_another_and_all_are_inside_the_picture(name):
+    figure = drawn(name)[1]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
+    for text, box in boxes:
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height, text  # noqa: SIM300
+    edges = np.array([(box.x0, box.x1, box.y0, box.y1) for _, box in boxes])
+    across = np.minimum(edges[:, None, 1], edges[None, :, 1]) - np.maximum(edges[:, None, 0], edges[None, :, 0])
+    down = np.minimum(edges[:, None, 3], edges[None, :, 3]) - np.maximum(edges[:, None, 2], edges[None, :, 2])
+    meets = np.argwhere(np.triu((across > 0) & (down > 2.25), 1))  # a box has room for accents above
+    assert not len(meets), [(boxes[a][0], boxes[b][0]) for a, b in meets]
+
+
+@pytest.mark.parametrize("name", ["4x4x4", "64 chips, 8 switches"])
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_same_links_give_the_same_bytes(name, kind):
+    links = drawn(name)[0]
+    assert encode(links_figure(links, title="a"), kind) == encode(links_figure(CASES[name](), title="a"), kind)
+
+
+def test_a_twisted_wraparound_says_where_it_leads():
+    figure = drawn("4x4x8 twisted")[1]
+    assert written(figure).count("z+4") == 8 * 16, "16 out of each of the 8 slices, dead or not"
+    assert any("A wraparound marked z+4" in text for text in written(figure))
+    turned = network((4, 4, 8), twist={2: {0: 1}})
+    assert "Going round z shifts x+1." in written(links_figure(turned))
+    back = next(i for i in range(len(turned.source)) if turned.wraparound[i] and turned.axis[i] == 2 and turned.sign[i])
+    assert shift(turned, back) == ["x−1"]
+
+
+def test_what_is_left_out_is_said():
+    assert not re.search("(slices|pieces) are shown", " ".join(written(drawn("8x8x8")[1])))
+    links, figure = drawn("16x16x16")
+    titles = {text for text in written(figure) if text.startswith("z = ")}
+    wanted = {int(links.at[2, links.source[i]]) for i in links.busiest} | {3, 5, 6}
+    assert titles == {f"z = {z}" for z in wanted}
+    assert any(text.startswith(f"{len(wanted)} of 16 slices are shown") for text in written(figure))
+    many = network((4, 4, 40), slow=[((0, 0, z), (1, 0, z)) for z in range(40)])
+    hidden = [re.search(r"16 of 40 slices are shown.*; (\d+) more have slow", text) for text in written(links_figure(many))]
+    assert [int(found[1]) for found in hidden if found] == [24]
+    assert any("the first" in text for text in written(drawn("nothing busy")[1]))
+    crowded = graph(64, 70)
+    figure = links_figure(crowded)
+    assert len(polygons(figure, "links")[0]) == 4000
+    assert f"{len(crowded.source) - 4000} links that are less busy are not drawn." in written(figure)
+    assert "Names without room are left out." in written(figure)
+
+
+def test_links_between_strangers_are_drawn_too():
+    links, figure = drawn("strangers")
+    assert len(polygons(figure, "links")[0]) == len(links.source)
+    assert any(text.startswith("2 links are not between neighbours") for text in written(figure))
+    at = centres(links, figure)
+    tips = [arrow[1] for arrow in polygons(figure, "links")[0]]
+    # 0 and 36 are (0, 0, 0) and (2, 1, 0), in one slice: two to the right, one up.
+    assert any(np.hypot(*(tip - at[36])) < 15 and abs(np.degrees(np.arctan2(*(at[36] - tip)[::-1])) + 26.6) < 8 for tip in tips)
+
+
+@pytest.mark.parametrize("name", ROUND)
+def test_in_a_circle_every_link_goes_from_node_to_node(name):
+    links, figure = drawn(name)
+    squares, discs = polygons(figure, "chips")[0], polygons(figure, "switches")[0]
+    at = np.array([corners.mean(axis=0) for corners in [*squares, *discs]])
+    assert len(squares) == links.chips and len(discs) == links.switches
+    ends = sorted(tuple(int(np.hypot(*(at - corner).T).argmin()) for corner in arrow[:2])
+                  for arrow in polygons(figure, "links")[0])
+    assert ends == sorted(zip(links.source.tolist(), links.target.tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(0, 9))
+def test_lines_of_any_network_differ_and_the_busiest_are_shown(shape, wrap, seed):
+    links = network(tuple(shape), wrap=wrap, seed=seed)
+    pieces = cut(links)
+    assert sorted(set(pieces.panel.tolist())) == list(range(prod(pieces.grid)))
+    assert all(pieces.slot[links.source[link]] >= 0 for link in links.busiest)
+    place = Place(pieces, 30.0, 1000.0 * np.stack([np.arange(len(pieces.shown)), np.zeros(len(pieces.shown))], axis=1))
+    visible = np.flatnonzero(pieces.slot >= 0)
+    assert len(np.unique(place.centres[visible].round(6), axis=0)) == len(visible)
+    which = np.flatnonzero(pieces.slot[links.ends.source] >= 0)
+    start, end, _ = place.lines(which)
+    assert len(np.unique(np.concatenate([start, end], axis=1).round(6), axis=0)) == len(which)
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 3), st.data())
+def test_a_dead_link_has_the_direction_that_it_had_alive(shape, by, data):
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    other = data.draw(st.integers(0, len(shape) - 1))
+    twisted = {axis: {other: by}} if axis != other and shape[axis] > 2 and by % shape[other] else {}
+    links = network(tuple(shape), twist=twisted)
+    sign, wraparound = links.directions(links.source, links.target, links.axis)
+    np.testing.assert_array_equal(sign, links.sign)
+    np.testing.assert_array_equal(wraparound, links.wraparound)

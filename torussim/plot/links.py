@@ -1,0 +1,144 @@
+"""A network as a picture: each direction of each link in the colour of its use, so that a person can find the one to blame.
+
+A torus or a mesh is drawn in slices, any other network as a circle. Coordinates are pixels of a page 1200 wide, y downwards.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torussim.plot import marks
+from torussim.plot.canvas import FAINT, INK, SMALL, Canvas, shades
+from torussim.plot.graph import Circle, drawn
+from torussim.plot.key import Table, legend, top_share
+from torussim.plot.labels import short
+from torussim.plot.marks import Numbers, Pen
+from torussim.plot.network import LinkPicture, shift, twisted
+from torussim.plot.sheet import EDGE, PAGE, around, arranged, origins, panels
+from torussim.plot.slices import Cut, Place, cut
+from torussim.timeline import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> Figure:
+    """Return a picture of a network's links: how busy each is, which are slow or dead, and the busiest in a table."""
+    canvas = Canvas()
+    y = canvas.heading(EDGE, 10.0, title, subtitle)
+    y = legend(canvas, links, EDGE, y + 8, PAGE - EDGE)
+    table = Table(canvas, links)
+    picture: Place | Circle
+    if links.is_grid:
+        pieces = cut(links)
+        margins = around(canvas, pieces)
+        sheet = arranged(pieces, margins, table)
+        picture = Place(pieces, sheet.pitch, origins(pieces, margins, sheet, y))
+        which = np.flatnonzero(pieces.slot[links.ends.source] >= 0)
+        visible = np.flatnonzero(pieces.slot >= 0)
+        panels(canvas, picture, margins)
+        width, height, beside, notes = sheet.width, sheet.height, sheet.beside, cut_notes(pieces)
+    else:
+        radius = 300.0
+        picture = Circle(links, (EDGE + 80 + radius, y + 40 + radius), radius)
+        which, visible = drawn(links), np.arange(links.nodes)
+        width, height, notes = 2 * radius + 160, 2 * radius + 80, circle_notes(links, which)
+        beside = EDGE + width + 30 + table.width <= PAGE - EDGE
+    pen = draw(canvas, picture, which, visible)
+    if isinstance(picture, Circle) and not node_names(canvas, picture):
+        notes.append("Names without room are left out.")
+    numbers(canvas, picture, pen, picture.centres[visible])
+
+    if beside:
+        bottom = max(y + height, table.draw(EDGE + width + 30, y + 10, PAGE - EDGE))
+    else:
+        bottom = table.draw(EDGE, y + height + 10, PAGE - EDGE)
+    for note in (line for said in notes for line in canvas.wrapped(said, SMALL)):
+        canvas.text(EDGE, bottom + 14, note, size=SMALL, colour=FAINT)
+        bottom += 15
+    return canvas.page(PAGE, ceil(bottom + 16))
+
+
+def draw(canvas: Canvas, picture: Place | Circle, which: Array, visible: Array) -> Pen:
+    """Draw the nodes and links with the marks of the slow and the dead; return how thick links are."""
+    links, pen = picture.links, Pen.of(picture.pitch)
+    chips = visible[visible < links.chips]
+    marks.chips(canvas, picture.centres[chips], picture.half)
+    switches = visible[visible >= links.chips]
+    canvas.shape(marks.discs(picture.centres[switches], picture.half * 1.2), INK, name="switches")
+    live = which[which < len(links.source)]
+    live = live[np.argsort(links.busy[live], kind="stable")]  # the busy above the idle
+    start, end, _ = picture.lines(live)
+    canvas.shape(marks.arrows(start, end, pen), shades(links.busy[live] / top_share(links)), name="links")
+    dull = links.slow[live]
+    marks.slow(canvas, start[dull], end[dull], pen)
+    start, end, _ = picture.lines(which[which >= len(links.source)])
+    marks.dead(canvas, start, end, pen)
+    return pen
+
+
+def numbers(canvas: Canvas, picture: Place | Circle, pen: Pen, chips: Array) -> None:
+    """Number the busiest links, short ones first: they have fewest places for it."""
+    start, end, _ = picture.lines(np.array(picture.links.busiest, np.intp))
+    places = Numbers(canvas, chips, picture.half, marks.boxes(canvas))
+    for i in np.argsort(np.hypot(*(end - start).T).round(3), kind="stable").tolist():
+        places.add(i + 1, start[i], end[i], pen)
+
+
+def cut_notes(pieces: Cut) -> list[str]:
+    """Return what has to be said about slices."""
+    links, total, said = pieces.links, int(np.prod(pieces.grid)), []
+    if len(pieces.shown) < total:
+        whole = total == int(np.prod([links.lengths[axis] for axis in pieces.deep]))
+        odd = bool(links.busiest or links.dead) or links.slow.any()
+        why = "those with the busiest, the slow and the dead links" if odd else "the first"
+        some = f"{len(pieces.shown)} of {total} {'slices' if whole else 'pieces'} are shown: {why}"
+        said.append(f"{some}; {pieces.hidden} more have slow or dead links." if pieces.hidden else f"{some}.")
+    names = list(links.axes)
+    out = np.flatnonzero((pieces.slot[links.ends.source] >= 0) & links.ends.wraparound & np.isin(links.ends.axis, pieces.flat))
+    if example := [line for link in twisted(links, out)[:1] for line in shift(links, link)]:
+        said.append(f"A wraparound marked {example[0]} leads to the other end of its axis, and there {example[0]}.")
+    if pieces.grid[-1] * pieces.grid[-2] > 1:
+        said.append("Where a slice is cut, an arrow out of the border leads to the piece beside it.")
+    for axis in pieces.deep:
+        out = np.flatnonzero(links.ends.wraparound & (links.ends.axis == axis) & (links.ends.sign == 0))
+        shifts = sorted({" ".join(shift(links, link)) for link in twisted(links, out)})
+        if shifts:
+            said.append(f"Going round {names[axis]} shifts {', or '.join(shifts[:4])}{' ...' if len(shifts) > 4 else ''}.")
+    strangers = np.count_nonzero(links.ends.axis < 0)
+    if strangers:
+        said.append(f"{strangers} links are not between neighbours: straight lines within a panel, short arrows to the lower "
+                    "right where they leave it.")
+    return said
+
+
+def circle_notes(links: LinkPicture, which: Array) -> list[str]:
+    """Return what has to be said about a circle."""
+    left_out = len(links.ends.source) - len(which)
+    return [f"{left_out} links that are less busy are not drawn."] if left_out else []
+
+
+def node_names(canvas: Canvas, circle: Circle) -> bool:
+    """Write the names of nodes outside of their circle, those that have room; return whether all have."""
+    taken, count = marks.boxes(canvas), len(canvas.texts) + circle.links.nodes
+    for node in range(circle.links.nodes):
+        x, y = circle.centres[node]
+        text, angle = fitted(canvas, circle.links.name(node), 76.0), float(circle.angles[node])
+        wide = canvas.measure(text, SMALL)
+        across, down = float(np.sin(angle)), -float(np.cos(angle))
+        out = circle.half + 6
+        x, y = float(x + across * (out + wide / 2)), float(y + down * (out + 5))
+        box = (x - wide / 2 - 3, y - 6.5, x + wide / 2 + 3, y + 6.5)
+        meets = ((taken[:, 0] < box[2]) & (taken[:, 2] > box[0]) & (taken[:, 1] < box[3]) & (taken[:, 3] > box[1])).any()
+        if not meets:
+            canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back="white" if node >= circle.links.chips else "")
+            taken = np.concatenate([taken, [box]])
+    return len(canvas.texts) == count
+
+
+def fitted(canvas: Canvas, text: str, width: float) -> str:
+    """Return a text without as much of its middle as must go for it to be no wider than this."""
+    return next((cut for most in range(len(text), 3, -1) if canvas.measure(cut := short(text, most), SMALL) <= width), text[:3])

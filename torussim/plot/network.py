@@ -1,0 +1,134 @@
+"""What a picture of a network shows: its links as plain columns, and what is odd about them. Knows nothing of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from torussim.timeline import Array
+from torussim.topology.check import coordinates
+
+
+@dataclass(frozen=True, eq=False)
+class LinkPicture:
+    """The links of a network as columns `(links,)`, one entry for each direction of each link.
+
+    `source` and `target` count chips in C order of the axes; what comes after the last chip is a switch.
+    """
+
+    axes: Mapping[str, int]  # name -> length; none: every node counts as a chip
+    source: Array
+    target: Array
+    axis: Array  # -1: not between neighbours
+    sign: Array  # 0: +, 1: -
+    wraparound: Array
+    bandwidth: Array  # bytes/s
+    busy: Array  # share of the time
+    bytes: Array
+    dead: Sequence[tuple[int, int, int]] = ()  # (source, target, axis) of links that are not there
+    busiest: Sequence[int] = ()  # links to be numbered from 1, at most ten
+    users: Sequence[str] = ()  # who uses each of the busiest
+    names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
+    switches: int = 0  # where there are no axes: how many of the nodes, the last ones
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """The axes' lengths."""
+        return tuple(self.axes.values())
+
+    @cached_property
+    def nodes(self) -> int:
+        """How many chips and switches there are."""
+        ends = [np.asarray(self.source).max(initial=-1), np.asarray(self.target).max(initial=-1)]
+        ends += [max(link[:2]) for link in self.dead]
+        return max(prod(self.lengths) if self.axes else 1, len(self.names), int(max(ends)) + 1)
+
+    @cached_property
+    def chips(self) -> int:
+        """How many chips there are."""
+        return prod(self.lengths) if self.axes else self.nodes - self.switches
+
+    @cached_property
+    def at(self) -> Array:
+        """The coordinates of the chips, (axes, chips)."""
+        return coordinates(self.lengths) if self.axes else np.arange(self.chips)[None]
+
+    def name(self, node: int) -> str:
+        """Return what a chip or a switch is called."""
+        if node < len(self.names):
+            return self.names[node]
+        if node >= self.chips:
+            return f"switch {node - self.chips}"
+        return f"({', '.join(map(str, self.at[:, node]))})" if self.axes else str(node)
+
+    @cached_property
+    def slow(self) -> Array:
+        """Whether a link's bandwidth is below the commonest of its axis; the larger where two are as common."""
+        found = np.zeros(len(self.source), bool)
+        for axis in np.unique(self.axis):
+            mine = self.axis == axis
+            values, counts = np.unique(self.bandwidth[mine], return_counts=True)
+            commonest = values[counts == counts.max()].max() if mine.any() else 0.0
+            found |= mine & (self.bandwidth < commonest * (1 - 1e-9))
+        return found
+
+    @cached_property
+    def is_grid(self) -> bool:
+        """Whether most links are between neighbours, so that slices show them."""
+        return bool(self.axes) and self.nodes == self.chips and 2 * int(np.count_nonzero(self.axis < 0)) <= len(self.axis)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The links that are there, then the dead ones."""
+        dead = np.array(self.dead, np.intp).reshape(-1, 3).T
+        sign, wraparound = self.directions(*dead)
+        pairs = [(self.source, dead[0]), (self.target, dead[1]), (self.axis, dead[2]), (self.sign, sign)]
+        sources, targets, axes, signs = (np.concatenate(pair).astype(np.intp) for pair in pairs)
+        return Ends(sources, targets, axes, signs, np.concatenate([self.wraparound, wraparound]).astype(bool))
+
+    def directions(self, source: Array, target: Array, axis: Array) -> tuple[Array, Array]:
+        """Return sign and wraparound of links whose ends and axis are given."""
+        if not self.axes or not len(source):
+            return np.zeros(len(source), np.intp), np.zeros(len(source), bool)
+        links, safe = np.arange(len(source)), np.minimum([source, target], self.chips - 1)
+        step = self.at[:, safe[1]] - self.at[:, safe[0]]
+        along = step[axis, links]
+        others = np.abs(step).sum(axis=0) - np.abs(along)
+        wraparound = (axis >= 0) & ((np.abs(along) != 1) | (others > 0))
+        # From a border the step towards the inside is a wraparound's in the other direction.
+        from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
+        return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Where links begin and end; columns `(links,)`."""
+
+    source: Array
+    target: Array
+    axis: Array
+    sign: Array
+    wraparound: Array
+
+
+def shift(links: LinkPicture, link: int) -> list[str]:
+    """Return how a wraparound changes the coordinates of the other axes: ["z+4"]; nothing where it is not twisted."""
+    ends, said = links.ends, []
+    step = links.at[:, ends.target[link]] - links.at[:, ends.source[link]]
+    for axis, (name, length) in enumerate(links.axes.items()):
+        by = int(step[axis]) % length
+        if by and axis != ends.axis[link]:
+            said.append(f"{name}+{by}" if 2 * by <= length else f"{name}−{length - by}")
+    return said
+
+
+def twisted(links: LinkPicture, which: Array) -> list[int]:
+    """Return those of some links that change other coordinates than that of their axis."""
+    at, ends = links.at, links.ends
+    step = at[:, ends.source[which]] != at[:, ends.target[which]]
+    step[ends.axis[which], np.arange(len(which))] = False
+    return [int(link) for link in which[step.any(axis=0)]]
