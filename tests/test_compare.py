@@ -199,6 +199,12 @@ def test_quantities_have_units():
     assert shown("topology.latency", {0: [1e-6, 0.0]}) == {0: "[1 us, 0 s]"}
 
 
+def test_wraparounds_are_short_where_they_are_alike():
+    key, even, uneven = "topology.wrap", [False, False, False], [True, True, False]
+    assert shown(key, {0: even, 1: uneven}) == {0: "all false", 1: "[true, true, false]"}
+    assert shown(key, {0: even, 1: even[:2]}) == {0: "[false, false, false]", 1: "[false, false]"}
+
+
 def test_what_goes_with_a_name_is_one_line_and_a_field_changed_under_one_name_is_not():
     palm, llama = (load(SCENARIOS / f"{name}.yaml").resolved for name in ("palm-540b-decode-64-chips", "llama-3-70b-v5e-16"))
     kept, left = main_ones(differences([palm, llama]), [0, 1])

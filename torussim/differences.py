@@ -157,6 +157,8 @@ def _text(key: str, value: Any, digits: int) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list):
         parts = [_text(key, part, digits) for part in value]
+        if len(value) > 1 and all(part is value[0] for part in value) and isinstance(value[0], bool):
+            return f"all {parts[0]}"
         return "x".join(parts) if key == "topology.shape" else f"[{', '.join(parts)}]"
     if isinstance(value, Mapping):
         return "{}"
