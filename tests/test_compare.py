@@ -123,7 +123,7 @@ def assignment(key, value):
     return f"{key}={json.dumps(value)}"
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_what_differs_is_exactly_what_was_set_apart(tmp_path_factory, data):
     file = write(tmp_path_factory.getbasetemp(), "base")
@@ -137,7 +137,7 @@ def test_what_differs_is_exactly_what_was_set_apart(tmp_path_factory, data):
     assert set(found) == {key for key in keys if len({one[key] for one in sets}) > 1}
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.data())
 def test_with_the_values_of_another_a_scenario_is_that_other(tmp_path_factory, data):
     file = write(tmp_path_factory.getbasetemp(), "base")
@@ -155,6 +155,11 @@ def test_names_expectations_and_sources_are_no_difference(tmp_path):
     assert other.chip.name == "tpu-v4, changed"
     assert one.resolved != other.resolved
     assert not differences([one.resolved, other.resolved])
+
+
+def test_a_users_own_argument_named_value_is_no_source():
+    records = [{"topology": {"kind": "pods:uneven", "mean": mean}} for mean in ({"value": 3}, 3)]
+    assert differences(records) == {"topology.mean.value": {0: 3}, "topology.mean": {1: 3}}
 
 
 def test_a_key_that_one_lacks_differs_and_is_a_dash(tmp_path):
