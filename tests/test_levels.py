@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-report plot
+compare report plot
+differences
 run
 scenario
 result
@@ -30,7 +31,7 @@ topology
 timeline chips models sharding workload
 sourced
 resolve files
-units
+units tables
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torussim.scenario import Scenario
 
 PICTURES = (".png", ".svg", ".pdf")
+BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespan_s")  # compare.BY, heavy to import
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,6 +56,32 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         import json
 
         click.echo(results[0].json() if len(results) == 1 else json.dumps([r.keys for r in results], indent=1, allow_nan=False))
+    if strict and any(r.missed for r in results):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value in all files.")
+@click.option("--by", type=click.Choice(BY), default="step_s", help="What decides which is best; default: step_s.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results, best first, as a JSON list.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
+def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bool, strict: bool) -> None:
+    """Simulate scenarios and put them side by side, best first, with what differs; writes nothing."""
+    import shutil
+
+    from torussim import compare as side_by_side
+    from torussim.run import run as answer
+
+    scenarios = _load(files, overrides)
+    side_by_side.check_by(by, all(s.program is not None for s in scenarios))
+    results = []
+    for scenario in scenarios:
+        with _progress(scenario.name) as progress:
+            results.append(answer(scenario, progress=progress))
+    found = side_by_side.compare(results, files, by=by)
+    width = shutil.get_terminal_size((side_by_side.WIDTH, 0)).columns if sys.stdout.isatty() else side_by_side.WIDTH
+    click.echo(found.json() if as_json else found.text(width))
     if strict and any(r.missed for r in results):
         sys.exit(1)
 
@@ -171,7 +198,7 @@ def _load(files: Sequence[str], overrides: Sequence[str]) -> list[Scenario]:
         except ScenarioError as error:
             wrong += [str(m) for m in error.mistakes]
     if wrong:
-        _fail(wrong)
+        _fail(list(dict.fromkeys(wrong)))  # a file can be given twice
     return found
 
 
