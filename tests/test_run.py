@@ -1,6 +1,7 @@
 """Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what DESIGN says."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torussim
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
+from torussim.report import text
 from torussim.run import replay, run
 from torussim.scenario import load
 from torussim.transformer import build
@@ -55,6 +57,45 @@ def test_two_runs_are_equal_to_the_last_bit(answered):
 def test_nothing_beats_the_bound(answered):
     _, _, result = answered
     assert result.estimate["bound"]["step_s"] <= result.keys.get("step_s", result.makespan_s) * (1 + 1e-12)
+
+
+def test_every_collective_and_the_step_say_how_near_to_the_limit_they_are(answered):
+    """A share of at most 1, none where nothing moves; the step's is its bound over its time."""
+    _, _, result = answered
+    least, step = result.estimate["bound"], result.keys.get("step_s", result.makespan_s)
+    assert least["of_limit"] == pytest.approx(least["step_s"] / step, rel=1e-12)
+    collectives = [o for o in result.operations if o["kind"] != "compute"]
+    assert collectives and all(0 < o["of_limit"] <= 1 + 1e-9 for o in collectives)
+    assert all(o["of_limit"] is None for o in result.operations if o["kind"] == "compute")
+
+
+def test_the_limit_of_a_collective_is_over_the_time_of_all_chips_not_of_a_late_one():
+    """The chip that ends last comes late to some, and finds there what is due to it: it alone takes less than the least."""
+    file = next(p for p in SCENARIOS if p.stem == "palm-540b-decode-slow-link")
+    late = [o for o in run(file, overrides=["workload.tokens=1"]).operations
+            if o["kind"] != "compute" and o["end_s"] - o["start_s"] < o["bound_s"]]
+    assert late and all(o["of_limit"] < 1 for o in late)
+
+
+def test_the_report_says_how_near_to_the_limit_the_step_and_each_collective_are(answered):
+    _, _, result = answered
+    lines = text(result).splitlines()
+    (beaten,) = [line for line in lines if "no algorithm can beat" in line]
+    share = float(re.search(r"simulated is at ([\d.]+)% of the limit", beaten)[1]) / 100
+    assert share == pytest.approx(result.estimate["bound"]["of_limit"], abs=0.005)
+    (head,) = [i for i, line in enumerate(lines) if re.search(r"least +of limit +how", line)]
+    end = lines[head].index("of limit") + len("of limit")
+    for o, line in zip(result.operations, lines[head + 1:], strict=False):
+        cell = line[:end].split()[-1]
+        assert cell.endswith("%") is (o["kind"] != "compute") and line.split()[0] == o["name"]
+        assert o["kind"] == "compute" or float(cell[:-1]) / 100 == pytest.approx(o["of_limit"], abs=0.005)
+
+
+def test_a_collective_that_moves_nothing_has_no_limit():
+    alone = {"chip": "ideal", "topology": {"shape": [4, 1]}}
+    result = run({**alone, "program": [{"name": "c", "collective": "all_gather", "axes": "y", "bytes": "1 MB"},
+                                       {"name": "d", "collective": "all_gather", "axes": "x", "bytes": "1 MB"}]})
+    assert [o["of_limit"] for o in result.operations] == [None, pytest.approx(1)]
 
 
 def test_the_breakdown_adds_up_to_the_step(answered):

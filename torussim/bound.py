@@ -1,11 +1,16 @@
-"""The least time that any algorithm could need on this network: what must go into and out of each chip.
+"""The least time that any algorithm could need on this network: what must go into and out of sets of chips.
 
-Every link of a chip counts, also those of axes that the collective does not run on, and all groups run at once. No latency, no
-overhead, efficiencies 1.
+Whatever the algorithm, the bytes that must leave a set take at least bytes / (bandwidth of all links out of it), so every
+set gives a bound. The sets tried are the single chips, and all chips whose coordinate on one axis lies in a run of
+neighbouring positions, going round: halves of an axis, slabs, and what is left beside them. And what must cross links in
+all: between chips, and between the positions of an axis (as if all chips of a position were one). Every link counts, also
+those of axes that the collective does not run on, and all groups run at once. No latency, no overhead, efficiencies 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +19,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.estimate import paper_compute
 from torussim.program import Collective, Compute, Operation, Program
+from torussim.topology.check import coordinates
 from torussim.topology.grid import Grid, grid
 
 if TYPE_CHECKING:
@@ -21,55 +27,183 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+BLOCKS = 64  # runs of a longer axis begin and end at every so many-th of it: n blocks are n (n-1) runs
 
-def traffic(collective: Collective, net: Grid) -> tuple[float, float, float]:
-    """Return the bytes that must enter a chip, leave a chip, and cross links in all a chip of its group, at the least.
 
-    An all-gather brings each chip (K-1)/K D and takes out each shard once; a reduce-scatter is the reverse; an all-reduce moves
-    D both ways and 2 (K-1)/K D in all (DESIGN section 4).
+@dataclass(frozen=True)
+class Part:
+    """Where an axis of collectives lies: position p on a physical axis has the coordinate p // stride % length."""
+
+    axis: int
+    length: int
+    stride: int = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Limits:
+    """What a network lets through, bytes/s: into and out of its tightest chip, through all links, out of every run.
+
+    A run is of blocks, neighbouring positions of one axis. The complement of a run is a run too, so what comes into one is
+    what goes out of another. The last of `across` is all that leads from one block to another.
     """
-    chips, size = prod(net.length(a) for a in collective.axes), collective.bytes
-    most = size * (chips - 1) / chips
-    if chips == 1:
-        return 0.0, 0.0, 0.0
-    if collective.kind == "all_gather":
-        return most, size / chips, most
-    if collective.kind == "reduce_scatter":
-        return size / chips, most, most
-    if collective.kind == "all_reduce":
-        return size, size, 2 * most
-    if collective.kind == "permute" and not any(collective.shift.get(a, 0) % net.length(a) for a in collective.axes):
-        return 0.0, 0.0, 0.0
-    moved = most if collective.kind == "all_to_all" else size
-    return moved, moved, moved
+
+    shape: tuple[int, ...]
+    parts: Mapping[str, Part]
+    into: float
+    out: float
+    total: float
+    inside: tuple[Array, ...]  # of each axis: (runs, blocks), 1 where a block is in the run, else 0
+    across: tuple[Array, ...]  # of each axis: (runs + 1,) bytes/s
 
 
-def capacity(net: Grid) -> tuple[Array, Array]:
-    """Return the bandwidth into and out of each chip, (chips,) bytes/s."""
-    links, chips = net.links, len(net.chips)
-    out, into = (np.bincount(ends, links.bandwidth, minlength=chips)[:chips] for ends in (links.source, links.target))
-    return into, out
+def limits(topology: nx.DiGraph | Grid) -> Limits:
+    """Return what a topology lets through."""
+    net = topology if isinstance(topology, Grid) else grid(topology)
+    links = net.links
+    names = list(links.axes)
+    parts = {name: Part(names.index(name.partition("/")[0]), length, stride)
+             for name, length, stride in zip(net.axes, net.shape, net.stride, strict=True)}
+    bandwidth = links.bandwidth.copy()
+    for event in links.events:  # the most that a link ever has
+        bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
+    return limits_of(tuple(links.axes.values()), parts, links.source, links.target, bandwidth)
 
 
-def operation_seconds(operation: Operation, net: Grid, chip: Chip) -> float:
+def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, target: Array, bandwidth: Array) -> Limits:
+    """Return what links let through, given as columns (links,): indices of chips in C order, above those of switches.
+
+    Where there are switches no cuts are tried: a set of chips does not say on which side of its cut a switch is.
+    """
+    chips = prod(shape)
+    out = np.bincount(source, bandwidth, chips)[:chips]
+    into = np.bincount(target, bandwidth, chips)[:chips]
+    total = min(out.sum(), into.sum())
+    inside: tuple[Array, ...] = ()
+    across: tuple[Array, ...] = ()
+    if max(source.max(initial=0), target.max(initial=0)) < chips:
+        at = coordinates(shape)
+        inside = tuple(_runs(min(length, BLOCKS)) for length in shape)
+        across = tuple(_crossing(runs, _blocks(at[axis, source], shape[axis]), _blocks(at[axis, target], shape[axis]), bandwidth)
+                       for axis, runs in enumerate(inside))
+    return Limits(shape, parts, float(into.min()), float(out.min()), float(total), inside, across)
+
+
+def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
+    """Return the bound of a whole program, seconds: its compute on one unit, or all its traffic, whichever is longer.
+
+    What all operations together must bring through one chip or one cut takes its time, however they overlap.
+    """
+    most = topology if isinstance(topology, Limits) else limits(topology)
+    listed = [(o, times) for operations, times in program.sections() for o in operations]
+    compute = sum(times * paper_compute(o, chip) for o, times in listed if isinstance(o, Compute))
+    return max(compute, _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))
+
+
+def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
     """Return the bound of one operation on an idle network, seconds."""
     if isinstance(operation, Compute):
         return paper_compute(operation, chip)
-    return _seconds(np.array([traffic(operation, net)]), *capacity(net))
+    return _seconds([(operation, 1)], topology if isinstance(topology, Limits) else limits(topology))
 
 
-def bound(program: Program, topology: nx.DiGraph | Grid, chip: Chip) -> float:
-    """Return the bound of a whole program, seconds: its compute on one unit, or all its traffic, whichever is longer."""
-    net = topology if isinstance(topology, Grid) else grid(topology)
-    compute = sum(times * paper_compute(o, chip) for operations, times in program.sections() for o in operations
-                  if isinstance(o, Compute))
-    moved = [np.multiply(times, traffic(o, net)) for operations, times in program.sections() for o in operations
-             if isinstance(o, Collective)]
-    return max(compute, _seconds(np.array(moved).reshape(-1, 3), *capacity(net)))
+def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
+    """Return the bytes that must enter a chip, leave a chip, and cross links in all a chip of its group, at the least.
+
+    An all-gather brings each chip (K-1)/K D and takes out each shard once; a reduce-scatter is the reverse; an all-reduce moves
+    D both ways and 2 (K-1)/K D in all: of each sum K-1 chips have sent their part before one has it, and then K-1 must be told.
+    """
+    chips, size = _group(collective, most), collective.bytes
+    share = size * (chips - 1) / chips
+    if chips == 1:
+        return 0.0, 0.0, 0.0
+    if collective.kind == "all_gather":
+        return share, size / chips, share
+    if collective.kind == "reduce_scatter":
+        return size / chips, share, share
+    if collective.kind == "all_reduce":
+        return size, size, 2 * share
+    if collective.kind == "permute" and not any(collective.shift.get(a, 0) % most.parts[a].length for a in collective.axes):
+        return 0.0, 0.0, 0.0
+    moved = share if collective.kind == "all_to_all" else size
+    return moved, moved, moved
 
 
-def _seconds(moved: Array, into: Array, out: Array) -> float:
-    enter, leave, cross = moved.sum(axis=0)
-    if not cross and not enter and not leave:
+def crossing(collective: Collective, axis: int, most: Limits) -> Array:
+    """Return the bytes that must leave each run of an axis, and go between its blocks in all, for all groups, (runs + 1,).
+
+    Of a group of K chips m are inside; when that is none or all of them nothing has to leave. Else at the least:
+    all_gather: the m shards of those inside, D/K each, once for all outside (further copies can be made there);
+    reduce_scatter: for each of the K-m outside one partial sum of D/K, all inside added up before it leaves;
+    all_reduce: one partial sum of D, without which no chip outside has the result;
+    all_to_all: a message of D/K from each inside to each outside, m (K-m) of them; permute: D for each target outside.
+    In all it is what leaves the single blocks; but in an all_reduce over c blocks 2 (c-1) D (see `traffic`).
+    """
+    inside, length, size = most.inside[axis], most.shape[axis], collective.bytes
+    place = np.arange(length)
+    own = [(name, part) for name in collective.axes if (part := most.parts[name]).axis == axis and part.length > 1]
+    if not own:  # each group is inside as a whole, or outside
+        return np.zeros(len(inside) + 1)
+    at = {name: place // part.stride % part.length for name, part in own}
+    if collective.kind == "permute":
+        shift = {name: (at[name] + collective.shift.get(name, 0)) % part.length for name, part in own}
+        target = place + sum(((shift[name] - at[name]) * part.stride for name, part in own), np.zeros_like(place))
+        weight = np.full(length, size * prod(most.shape) / length)
+        return _crossing(inside, _blocks(place, length), _blocks(target, length), weight)
+    # positions of one group have all but the collective's own coordinates in common
+    first = place - sum((at[name] * part.stride for name, part in own), np.zeros_like(place))
+    group = np.unique(first, return_inverse=True)[1]  # (positions,)
+    groups, blocks = int(group.max()) + 1, inside.shape[1]
+    count = np.bincount(group * blocks + _blocks(place, length), minlength=groups * blocks).reshape(groups, blocks)
+    chips = _group(collective, most)
+    here = chips * groups // length  # members of a group at each of its positions
+    alike = prod(most.shape) // (chips * groups)  # groups on the same positions of this axis
+    size *= alike
+    leaves = size * _leaves(collective.kind, here * (inside @ count.T), chips).sum(axis=1)
+    if collective.kind == "all_reduce":
+        in_all = 2 * size * ((count > 0).sum(axis=1) - 1).sum()
+    else:
+        in_all = size * _leaves(collective.kind, here * count, chips).sum()
+    return np.append(leaves, in_all)
+
+
+def _leaves(kind: str, m: Array, chips: int) -> Array:
+    """Return the share of D that must leave a set with m of a group's chips."""
+    share = {"all_gather": m / chips, "reduce_scatter": (chips - m) / chips, "all_reduce": np.ones(m.shape),
+             "all_to_all": m * (chips - m) / chips}[kind]
+    return np.where((m > 0) & (m < chips), share, 0.0)
+
+
+def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
+    """Return the longest time that a chip, a run or all links need for collectives and how often each is run."""
+    if not collectives:
         return 0.0
-    return float(max(enter / into.min(), leave / out.min(), cross * len(out) / out.sum()))
+    enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in collectives], axis=0)
+    moved = [np.array([cross * prod(most.shape), enter, leave])]
+    rate = [np.array([most.total, most.into, most.out]), *most.across]
+    for axis, across in enumerate(most.across):
+        moved.append(sum((times * crossing(o, axis, most) for o, times in collectives), np.zeros_like(across)))
+    bytes_, rates = np.concatenate(moved), np.concatenate(rate)
+    with np.errstate(divide="ignore"):  # where nothing leads it takes for ever
+        return float((bytes_[bytes_ > 0] / rates[bytes_ > 0]).max(initial=0.0))
+
+
+def _group(collective: Collective, most: Limits) -> int:
+    return prod(most.parts[name].length for name in collective.axes)
+
+
+def _runs(blocks: int) -> Array:
+    """Return all runs of 1 to blocks - 1 neighbouring blocks, going round, (runs, blocks) of 0 and 1."""
+    start, length, block = np.ogrid[:blocks, 1:blocks, :blocks]
+    return np.asarray((block - start) % blocks < length, float).reshape(-1, blocks)
+
+
+def _blocks(positions: Array, length: int) -> Array:
+    """Return the block of each position of an axis."""
+    return positions * min(length, BLOCKS) // length
+
+
+def _crossing(inside: Array, source: Array, target: Array, weight: Array) -> Array:
+    """Return the weight of pairs of blocks that lead from inside each run to outside, and of all pairs, (runs + 1,)."""
+    blocks = inside.shape[1]
+    between = np.bincount(source * blocks + target, weight, blocks * blocks).reshape(blocks, blocks)
+    return np.append(((inside @ between) * (1 - inside)).sum(axis=1), between[~np.eye(blocks, dtype=bool)].sum())

@@ -7,6 +7,7 @@ from typing import Any
 
 from torussim.estimate import Charge
 from torussim.result import SCALARS, Result
+from torussim.tables import table
 from torussim.units import show
 
 WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is worth a sentence
@@ -59,7 +60,7 @@ def _where(k: Mapping[str, Any]) -> str:
              "overhead": "fixed costs (launches, overheads)"}
     rows = [(names[key], show(value, "s"), f"{value / k['step_s']:.1%}", _bar(value / k["step_s"]))
             for key, value in k["breakdown_s"].items()]
-    return "Where the time goes (the chip that finishes last)\n" + _table(rows, "lrrl")
+    return "Where the time goes (the chip that finishes last)\n" + table(rows, "lrrl")
 
 
 def _others(k: Mapping[str, Any]) -> str:
@@ -70,8 +71,8 @@ def _others(k: Mapping[str, Any]) -> str:
             ("the paper's model", show(guess["paper"]["step_s"], "s"),
              f"{_ratio(guess['paper']['step_s'], got)}   compute {show(guess['paper']['compute_s'], 's')}, collectives "
              f"{show(guess['paper']['collective_s'], 's')}"),
-            ("no algorithm can beat", show(guess["bound"]["step_s"], "s"), f"{_ratio(guess['bound']['step_s'], got)}")]
-    return "Beside it\n" + _table(rows, "lrl")
+            ("no algorithm can beat", show(guess["bound"]["step_s"], "s"), _near(guess["bound"]["of_limit"]))]
+    return "Beside it\n" + table(rows, "lrl")
 
 
 def _misleads(result: Result) -> str:
@@ -105,12 +106,15 @@ def _sentence(c: Charge) -> str:
 def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
     if not found:
         return ""
-    head = ("operation", "kind", "axes", "bytes", "starts", "takes", "least", "how")
+    head = ("operation", "kind", "axes", "bytes", "starts", "takes", "least", "of limit", "how")
     rows = [(o["name"], KINDS.get(o["kind"], o["kind"]), _axes(o["axes"]), show(o["bytes"], "B"), show(o["start_s"], "s"),
-             show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"), o["algorithm"]) for o in found]
+             show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"),
+             _percent(o["of_limit"]), o["algorithm"]) for o in found]
     title = "One block, on the chip that finishes last" if chips > 1 else "One block"
-    return (f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs)\n"
-            + _table([head, *rows], "lllrrrrl"))
+    waits = ", in a loop with waits for the matmul" if any(", looped" in o["algorithm"] for o in found) else ""
+    return (f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs\n"
+            f"from the first chip's start to the last one's end; of limit: its share of that time{waits})\n"
+            + table([head, *rows], "lllrrrrrl"))
 
 
 def _memory(m: Mapping[str, Any]) -> str:
@@ -132,13 +136,7 @@ def _links(links: Mapping[str, Any]) -> str:
             for axis, use in links["per_axis"].items()]
     first = links["busiest"][0]
     return (f"Links: busy {links['mean_busy']:.1%} of the time in the mean; the busiest is {_chip(first['from'])} -> "
-            f"{_chip(first['to'])}, {first['busy']:.1%}\n" + _table(rows, "lrrr"))
-
-
-def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(sides))]
-    return "\n".join("  " + "  ".join(cell.ljust(w) if side == "l" else cell.rjust(w)
-                                      for cell, w, side in zip(row, widths, sides)).rstrip() for row in rows)
+            f"{_chip(first['to'])}, {first['busy']:.1%}\n" + table(rows, "lrrr"))
 
 
 def _bar(share: float) -> str:
@@ -147,6 +145,14 @@ def _bar(share: float) -> str:
 
 def _ratio(value: float, got: float) -> str:
     return f"{value / got:.1%} of it" if got else ""
+
+
+def _near(share: float | None) -> str:
+    return f"simulated is at {_percent(share)} of the limit" if share is not None else ""
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
 def _axes(axes: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import breakdown, link_use
-from torussim.bound import bound, operation_seconds
+from torussim.bound import bound, limits, operation_seconds
 from torussim.collectives.lower import algorithm_of
 from torussim.engine.simulate import simulate
 from torussim.estimate import charges, estimate
@@ -75,7 +75,8 @@ class _Sum:
         guess = {key: value / count for key, value in self.estimate.items()}
         axes, least = guess.pop("axes"), guess.pop("bound")
         return {"breakdown_s": {key: value / count for key, value in self.breakdown.items()},
-                "estimate": {"paper": guess, "axes": {"step_s": axes}, "bound": {"step_s": least}}}
+                "estimate": {"paper": guess, "axes": {"step_s": axes},
+                             "bound": {"step_s": least, "of_limit": _share(least, self.seconds / count)}}}
 
 
 def _model(scenario: Scenario, progress: Progress | None) -> Result:
@@ -136,7 +137,11 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
 
 
 def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
-    """Return the operations of the last simulated block on the chip that finishes last, from the block's start."""
+    """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
+
+    `of_limit`, of collectives: the bound over the time from the first chip's start to the last one's end. On one chip alone
+    it can take less than the bound: what is due to a chip that comes late may be there already.
+    """
     blocks = [s for s in timeline.segments if s.section == "block"]
     if not blocks:
         return []
@@ -144,14 +149,16 @@ def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
     begin = min(float(v) for v in block.start[:, chip])
     loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
              if getattr(o, "loop", None)}
+    most = limits(scenario.net)
     found = []
     for i, o in enumerate(block.operations):
         moves = isinstance(o, Collective)
+        least, span = operation_seconds(o, most, scenario.chip), float(block.end[i].max() - block.start[i].min())
         found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
                       "axes": list(o.axes) if isinstance(o, Collective) else [],
                       "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes,
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
-                      "bound_s": operation_seconds(o, scenario.net, scenario.chip),
+                      "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
                       "algorithm": (algorithm_of(o) + (f", looped {loops[o.name]}" if o.name in loops else ""))  # type: ignore[arg-type]
                       if moves else "matmul" if getattr(o, "matmuls", ()) else "vector"})
     return found
@@ -178,6 +185,10 @@ def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]
         found.append({"what": e.what, "value": e.value, "got": got, "error": error, "within": e.within,
                       "ok": False if got is None else within, "source": e.source})
     return found
+
+
+def _share(least: float, got: float) -> float | None:
+    return least / got if got else None
 
 
 def _step(progress: Progress | None, number: int, count: int) -> Progress | None:
