@@ -17,6 +17,8 @@ analysis
 engine
 bound
 estimate
+choice
+clock
 memory
 transformer
 collectives.lower
@@ -40,7 +42,7 @@ INSIDE = {
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few", "refine",
                "fair"],
-    "topology": ["builders", "links", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
+    "topology": ["builders", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
                  "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"},

@@ -1,8 +1,9 @@
 """What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
 
-A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis) with a shared link runs transfer by
-transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network are the hops of the grid, in the
-order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls follow.
+A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis)
+with a shared link runs transfer by transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network
+are the hops of the grid, in the order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls
+follow.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: A
     a permute can end before, and so can an operation that does not wait for the one before it on the axis.
     """
     grid = planner.grid
-    here = met.reshape(len(grid.axes), 2, planner.count).any(axis=1)
+    here: Array = np.asarray(met.reshape(len(grid.axes), 2, planner.count).any(axis=1))
     fluid = np.array([np.isin(planner.lanes((a,)), planner.lanes((a,))[here[i]]) for i, a in enumerate(grid.axes)])
     stages = [stage for section in sections for ready in section for stage in ready.stages]
     for i, axis in enumerate(grid.axes):

@@ -202,12 +202,15 @@ class SharedRun:
     def create(self, number: int, begin: float, chips: Array, times: Array) -> None:
         """Make the next turn, or leave it if the program is over."""
         place, done = number + self.skipped, 0
-        for name, ready, often, waits in self.sections:
-            if place < done + often:
+        section = None
+        for section in self.sections:
+            if place < done + section[2]:
                 break
-            done += often
+            done += section[2]
         else:
             return
+        assert section is not None
+        name, ready, often, waits = section
         if name == "block":
             block = place - done
             if self.progress:

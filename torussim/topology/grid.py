@@ -163,9 +163,18 @@ def folded(net: Grid, orbit: Indices) -> Grid:
     slot = net.links.slot
     stands = net.stands.copy()
     stands[slot[slot >= 0]] = slot[:, :, own[orbit]][slot >= 0]
-    arrays = {name: np.asarray(getattr(net, name)[:, :, own]) for name in ("slot", "bandwidth", "latency", "target")}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(net, name)[:, :, own])
+                              for name in ("slot", "bandwidth", "latency", "target")}
     return replace(net, **arrays, receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
                    coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands)
+
+
+def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
+    """Return the grid with other bandwidths of its links, (links,) bytes/s; changes in mid-run that made them slower are left out."""
+    events = tuple(replace(event, bandwidth=np.maximum(event.bandwidth, bandwidth[event.links])) for event in net.links.events)
+    links = replace(net.links, bandwidth=bandwidth, events=events)
+    of_hops = np.where(net.slot >= 0, bandwidth[net.slot], 0.0) if len(bandwidth) else net.bandwidth
+    return replace(net, links=links, bandwidth=of_hops)
 
 
 def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
