@@ -91,7 +91,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     todo = passes(workload)
     sums = {"prefill": _Sum(), "decode": _Sum()}
     links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = 0
+    events = simulated = flows = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
@@ -99,6 +99,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
         sums[forward.phase].add(program, timeline, scenario)
         links += (timeline.link_bytes, timeline.link_seconds)
         events += timeline.events
+        flows += timeline.flows
         simulated += timeline.blocks_simulated
     prefill, decode = sums["prefill"], sums["decode"]
     latency = prefill.seconds + decode.seconds
@@ -121,7 +122,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["links"] = link_use(whole, scenario.net, latency)
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": events, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
+    keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
                       "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
@@ -138,7 +139,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
                             "estimate": total.keys(mean=False)["estimate"]}
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": timeline.events, "chips_simulated": timeline.chips_simulated, "blocks_simulated": 1, "blocks": 1,
+    keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": 1, "blocks": 1,
                       "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 

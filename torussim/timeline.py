@@ -77,6 +77,8 @@ class Timeline:
     sent: tuple[Sent, ...] = field(default=())
     carried: Mapping[str, Array] = field(default_factory=dict)  # by operation: (links,) bytes, whole run
     chips_simulated: int = 0  # the others are like one of them
+    flows: int = 0  # messages that went through the fluid network
+    solves: int = 0  # how often their rates were found anew
 
     @property
     def makespan(self) -> float:

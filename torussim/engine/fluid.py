@@ -39,6 +39,11 @@ class Fluid:
         return f"<Fluid at {self.now:g} s: {len(self._pool)} flows, at most {self.most}, {self.solves} solves>"
 
     @property
+    def flows(self) -> int:
+        """Return how many flows have been started."""
+        return self._ids
+
+    @property
     def solves(self) -> int:
         """Return how many systems of rates have been solved."""
         return self._solves + self._pool.solves

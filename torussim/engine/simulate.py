@@ -81,7 +81,7 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     if whole.links.events:
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
     return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, total / rate, begin, finish, run.events,
-                    program.layers, run.simulated, program, sent, carried, len(net.own))
+                    program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves)
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
@@ -122,7 +122,7 @@ class _Cohort:
         self.state = State(begin.copy(), begin.copy(), links)
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
-        self.events = 0
+        self.events = self.flows = self.solves = 0
         self.simulated = 0
 
     def cohort(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:

@@ -50,8 +50,8 @@ class LinkPicture:
             along: Array = np.argwhere(directions[:, :, source] == target) if source < len(links.chips) else np.empty((0, 2), int)
             dead.append((source, target, int(along[0][0]) if len(along) else -1))
         names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
-        return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, busy,
-                           timeline.link_bytes, dead, shown, [_users(timeline, link) for link in shown], names)
+        return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
+                           busy, timeline.link_bytes, dead, shown, [_users(timeline, link) for link in shown], names)
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

@@ -170,7 +170,7 @@ def folded(net: Grid, orbit: Indices) -> Grid:
 
 
 def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
-    """Return the grid with other bandwidths of its links, (links,) bytes/s; changes in mid-run that made them slower are left out."""
+    """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower."""
     events = tuple(replace(event, bandwidth=np.maximum(event.bandwidth, bandwidth[event.links])) for event in net.links.events)
     links = replace(net.links, bandwidth=bandwidth, events=events)
     of_hops = np.where(net.slot >= 0, bandwidth[net.slot], 0.0) if len(bandwidth) else net.bandwidth
