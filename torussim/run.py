@@ -122,8 +122,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["links"] = link_use(whole, scenario.net, latency)
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
-                      "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+    keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
+                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -139,8 +139,8 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
                             "estimate": total.keys(mean=False)["estimate"]}
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": 1, "blocks": 1,
-                      "wall_s": time.perf_counter() - began}
+    keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
+                      "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -185,16 +185,16 @@ def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
                       "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes,
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
-                      "algorithm": (algorithm_of(o) + _of_broken(o, scenario) + (f", looped {loops[o.name]}" if o.name in loops else ""))  # type: ignore[arg-type]
-                      if moves else "matmul" if getattr(o, "matmuls", ()) else "vector"})
+                      "algorithm": _how(o, scenario, loops.get(o.name))})
     return found
 
 
-def _of_broken(o: Operation, scenario: Scenario) -> str:
-    """Return in words what a collective does with rings that lack a link, if it meets some."""
-    if not isinstance(o, Collective) or not broken(o, scenario.net):
-        return ""
-    return ", broken rings as lines" if o.detour is False else ", broken rings by detours"
+def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
+    """Return in words how an operation runs: the algorithm, its loop, and what becomes of rings that lack a link."""
+    if not isinstance(o, Collective):
+        return "matmul" if o.matmuls else "vector"
+    rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
+    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
 def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:
