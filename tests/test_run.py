@@ -239,10 +239,12 @@ def test_without_the_slow_link_the_step_is_that_of_the_healthy_torus():
                {"name": "work", "flops": 1e9, "hbm_bytes": 1e6}]
     links = [{"from": [0, 0], "to": [1, 0], "scale": 0.1}]
     torus = {"kind": "torus", "shape": [4, 4]}
-    got, whole = (run({"chip": "tpu-v4", "topology": network, "program": program}) for network in ({**torus, "links": links}, torus))
+    both = ({**torus, "links": links}, torus)
+    got, whole = (run({"chip": "tpu-v4", "topology": network, "program": program}) for network in both)
     busiest = got.links["busiest"][0]
     assert {tuple(busiest["from"]), tuple(busiest["to"])} == {(0, 0), (1, 0)}
     assert sum(busiest["users"].values()) == pytest.approx(1.0)
     assert got.links["without_busiest"]["links"] == 2
-    assert got.links["without_busiest"]["step_s"] == pytest.approx(whole.makespan_s, rel=1e-9) < got.makespan_s
+    assert got.links["without_busiest"]["step_s"] == pytest.approx(whole.makespan_s, rel=1e-9)
+    assert whole.makespan_s < 0.5 * got.makespan_s
     assert "were the 2 links that are as busy no limit" in text(got)
