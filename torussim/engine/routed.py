@@ -120,9 +120,20 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
 
 
 def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
-    """Return routes between physical chips, over the links that stand for the links."""
+    """Return routes between physical chips, over the links that stand for the links.
+
+    A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
+    many of them.
+    """
     found = routes(grid.links, routing, source, target, graph=grid.graph)
-    return replace(found, link=grid.stands[found.link])
+    if len(grid.own) == len(grid.orbit):
+        return found
+    most = len(grid.links.source) + 1
+    path = np.repeat(np.arange(len(found)), np.diff(found.first))
+    once, place = np.unique(path * most + grid.stands[found.link], return_inverse=True)
+    place = place.reshape(-1)
+    return Routes(np.searchsorted(once, np.arange(len(found) + 1) * most), once % most, np.bincount(place, found.share, len(once)),
+                  found.latency, np.bincount(place, minlength=len(once)))
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
