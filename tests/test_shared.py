@@ -1,0 +1,283 @@
+"""Runs whose messages share links: held to the oracle, to the recurrence on private links, to themselves, and broken on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+import random_scenarios as plain
+from random_shared import Scenario, compare, expected, run, scenario
+
+from torussim.chips import chip
+from torussim.engine import routed, shared, simulate
+from torussim.engine.plan import Planner, Ready
+from torussim.engine.routed import Shared
+from torussim.engine.shared import SharedRun
+from torussim.program import KINDS, LOOPS, Collective, Compute, Program
+from torussim.timeline import Timeline
+
+SEEDS = range(60)
+BROKEN = (6, 9, 16, 17, 25, 26, 37, 38, 39, 48, 256, 312)  # that between them have what a broken engine gets wrong
+PRIVATE = range(40)  # of random_scenarios
+SECTIONS = Sequence[tuple[Ready, ...]]
+
+
+@cache
+def expected_of(seed: int) -> dict[str, Any]:
+    return expected(scenario(seed))
+
+
+def differs(seed: int, case: Scenario) -> str:
+    return plain.difference(case, run(case), expected_of(seed), blocks=False)
+
+
+def flat(timeline: Timeline, times: str) -> np.ndarray[Any, Any]:
+    """Return the starts or ends of all runs one under the other, (executed operations, chips)."""
+    found = [getattr(timeline.segments[segment], times) + offset for segment, offset in timeline.runs]
+    return np.concatenate([*found, np.zeros((0, len(timeline.chips)))])
+
+
+def assert_the_same(said: Timeline, wanted: Timeline, *, scale: float = 1.0, later: float = 0.0) -> None:
+    """Every time is the wanted one times `scale`, and `later`."""
+    close = 1e-9 * wanted.makespan * scale
+    for times in ("start", "end"):
+        assert np.abs(flat(said, times) - scale * flat(wanted, times) - later).max(initial=0.0) <= close
+    assert said.finish == pytest.approx(scale * wanted.finish + later, rel=0, abs=close)
+
+
+# Engine and oracle
+
+
+@pytest.mark.parametrize("seed", sorted({*SEEDS, *BROKEN}))
+def test_engine_and_oracle_agree_on_every_time_and_byte(seed: int) -> None:
+    case = scenario(seed)
+    assert not (differs(seed, case) if seed in BROKEN else compare(case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SEEDS.stop, SEEDS.stop + 600))
+def test_engine_and_oracle_agree_on_hundreds_more(seed: int) -> None:
+    assert not compare(scenario(seed))
+
+
+def test_the_scenarios_have_everything_in_them() -> None:
+    cases = [scenario(seed) for seed in SEEDS]
+    nets = [case.grid for case in cases]
+    operations = [o for case in cases for o in case.program.operations()]
+    collectives = [o for o in operations if isinstance(o, Collective)]
+    broken = [(net, o) for net, case in zip(nets, cases, strict=True) for o in case.program.operations()
+              if isinstance(o, Collective) and any(net.ring[net.axis(a)] and net.gap[net.axis(a)].any() for a in o.axes)]
+    dead = [net.gap & (np.array(net.stride) == 1)[:, None, None] for net in nets]
+    behind = [np.take_along_axis(gap[:, 1], net.receiver[:, 0], axis=1) for gap, net in zip(dead, nets, strict=True)]
+    both = [gap[:, 0] & back for gap, back in zip(dead, behind, strict=True)]
+    one = [gap[:, 0] ^ back for gap, back in zip(dead, behind, strict=True)]
+    assert any(found.any() for found in both) and any(found.any() for found in one), "links dead both ways, and one way"
+    assert any(net.links.twist for net in nets) and {net.routing for net in nets} == {"dimension_order", "shortest"}
+    assert any(max(net.stride) > 1 for net in nets) and any(case.graph.graph.get("events") for case in cases)
+    assert {o.kind for o in collectives} == set(KINDS) and {"direct", "shifts"} < {o.algorithm for o in collectives}
+    assert {o.detour for _, o in broken} == {True, False}, "broken rings that detour, and that run as lines"
+    assert {o.loop.kind for o in operations if isinstance(o, Compute) and o.loop} == set(LOOPS)
+    assert any(case.chip.shared_efficiency < 1 for case in cases) and any(case.chip.shared_efficiency == 1 for case in cases)
+    assert {case.program.layers for case in cases} == {1, 2, 3}
+    assert {(any(case.start), case.repeat) for case in cases} == {(a, b) for a in (True, False) for b in (True, False)}
+
+
+# Transfer by transfer, and the recurrence
+
+
+def on_private_links(planner: Planner, sections: SECTIONS, *, fluid: bool, alone: bool) -> Shared:
+    """Return what `routed.shared` returns, for a program that shares nothing.
+
+    `fluid`: all lanes run transfer by transfer, else only those that must for order's sake; `alone`: each hop sends on its
+    own, else every transfer is a flow.
+    """
+    lanes = routed._fluid_lanes(planner, sections, np.full(planner.rate.size, fluid))
+    assert not fluid or lanes.all()
+    every = [ready for section in sections for ready in section]
+    transfers = {ready.operation.name: routed._transfers(planner, ready, lanes) for ready in every}
+    due = {ready.operation.name: tuple(
+        np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=planner.count)
+        for k in range(len(ready.stages))) for ready in every}
+    paths = routed._hop_paths(planner.grid, np.array([], dtype=int))
+    return Shared(paths, lanes, np.full(planner.rate.size, alone), transfers, due, {})
+
+
+@pytest.mark.parametrize("fluid, alone", [(False, True), (True, True), (True, False)],
+                         ids=["lane by lane", "transfer by transfer", "all through the network"])
+@pytest.mark.parametrize("seed", PRIVATE)
+def test_on_private_links_every_way_gives_the_times_of_the_cohort(seed: int, fluid: bool, alone: bool,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    case = plain.scenario(seed)
+    wanted = plain.run(case)
+    monkeypatch.setattr(simulate, "shared", lambda *given: on_private_links(*given, fluid=fluid, alone=alone))
+    assert_the_same(said := plain.run(case), wanted)
+    assert said.link_bytes == pytest.approx(wanted.link_bytes, rel=1e-9)
+
+
+# Breaking the engine
+
+
+def changed(monkeypatch: pytest.MonkeyPatch, change: Callable[[Shared], Shared]) -> None:
+    """Let the engine have something else in its network."""
+    made = simulate.shared
+
+    def broken(*given: Any) -> Shared | None:
+        return change(found) if (found := made(*given)) else None
+    monkeypatch.setattr(simulate, "shared", broken)
+
+
+def latency_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent through the network is there at once."""
+    changed(monkeypatch, lambda found: replace(found, paths=replace(found.paths, latency=0 * found.paths.latency)))
+
+
+def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue is not held up by a transfer that is not ready, if another is."""
+    poke = SharedRun.poke
+
+    def broken(self: SharedRun, hop: int) -> None:
+        queue = self.queue[hop]
+        for turn, i, transfer in [] if hop in self.going else list(queue):
+            came = (i, transfer.stage, transfer.after, transfer.row, transfer.chip)
+            if not np.isnan(turn.base[i][transfer.stage][transfer.chip]) and (transfer.after is None or came in turn.came):
+                queue.remove((turn, i, transfer))
+                queue.appendleft((turn, i, transfer))
+                break
+        poke(self, hop)
+    monkeypatch.setattr(SharedRun, "poke", broken)
+
+
+def one_detour_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all shortest ways only one is taken."""
+    route = routed.route
+
+    def broken(grid: Any, routing: Any, *ends: Any) -> Any:
+        return route(grid, nx.shortest_path if routing == "shortest" else routing, *ends)
+    monkeypatch.setattr(routed, "route", broken)
+
+
+def lane_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that cannot be known to run in turn is left on the recurrence."""
+    monkeypatch.setattr(routed, "_in_turn", lambda *given: True)
+
+
+def shifts_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chip goes on to the next shift when it has sent, whatever has not arrived."""
+    delivered = SharedRun.delivered
+
+    def broken(self: SharedRun, batch: Any, messages: Any, now: float) -> None:
+        direct = self.shared.direct[batch.turn.ready[batch.i].operation.name]
+        if not direct.shifts:
+            return delivered(self, batch, messages, now)
+        shift, sender = np.divmod(messages, self.count)
+        going = messages[shift + 1 < len(direct.receiver)]
+        if len(going):
+            self.message(batch.turn, batch.i, going + self.count, now)
+        arrival = now + self.shared.paths.latency[direct.first + messages]
+        return self.got_one(batch.turn, batch.i, 0, direct.receiver[shift, sender], arrival)
+    monkeypatch.setattr(SharedRun, "delivered", broken)
+
+
+def shared_efficiency_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that several flows use passes all of its bandwidth."""
+    fluid = shared.Fluid
+    monkeypatch.setattr(shared, "Fluid", lambda routes, rate, efficiency: fluid(routes, rate))
+
+
+def event_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bandwidth changes in mid-run."""
+    made = SharedRun.__init__
+
+    def broken(self: SharedRun, *given: Any, **choices: Any) -> None:
+        made(self, *given, **choices)
+        self.events_ahead.clear()
+    monkeypatch.setattr(SharedRun, "__init__", broken)
+
+
+def line_begins_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken ring that runs as a line begins one chip behind its gap."""
+    first = Planner.first_gap
+
+    def broken(self: Planner, axis: int) -> Any:
+        begin = first(self, axis)
+        return np.where(begin < 0, begin, (begin + 1) % self.grid.shape[axis])
+    monkeypatch.setattr(Planner, "first_gap", broken)
+
+
+MUTATIONS = (latency_left_out, first_ready_goes_first, one_detour_takes_all, lane_out_of_turn, shifts_that_do_not_wait,
+             shared_efficiency_ignored, event_ignored, line_begins_elsewhere)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_an_engine_that_is_broken_is_not_the_oracle(mutation: Callable[[pytest.MonkeyPatch], None],
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation(monkeypatch)
+    assert sum(bool(differs(seed, scenario(seed))) for seed in BROKEN) >= 3
+
+
+# Repetition, order, scale
+
+
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("seed", range(15))
+def test_repeated_blocks_are_what_they_would_have_been(seed: int, alike: bool) -> None:
+    case = scenario(seed, layers=12, alike=alike)
+    repeated, whole = run(case, repeat=True), run(case, repeat=False)
+    assert_the_same(repeated, whole)
+    assert (repeated.link_bytes == whole.link_bytes).all() and whole.blocks_simulated == 12
+
+
+def test_many_programs_with_shared_links_repeat() -> None:
+    skipped = [12 - run(scenario(seed, layers=12, alike=True), repeat=True).blocks_simulated for seed in range(15)]
+    assert sum(left > 0 for left in skipped) >= 5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_runs_are_equal_to_the_last_bit(seed: int) -> None:
+    one, other = run(scenario(seed)), run(scenario(seed))
+    for times in ("start", "end"):
+        assert (flat(one, times) == flat(other, times)).all()
+    assert (one.finish == other.finish).all() and (one.link_bytes == other.link_bytes).all()
+    assert (one.link_seconds == other.link_seconds).all() and one.events == other.events
+
+
+def quiet(seed: int) -> Scenario:
+    """Return the collectives of a scenario on the chip `ideal`, without latency, events and skew."""
+    case = scenario(seed)
+    graph = case.graph.copy()
+    graph.graph.pop("events", None)
+    for link in graph.edges.values():
+        link["latency"] = 0.0
+    lists = []
+    for operations, _ in case.program.sections():
+        kept = [o for o in operations if isinstance(o, Collective)]
+        names = {o.name for o in kept}
+        lists.append(tuple(replace(o, after=None if o.after is None else tuple(n for n in o.after if n in names)) for o in kept))
+    program = Program(lists[1], case.program.layers, lists[0], lists[2])
+    return replace(case, program=program, graph=graph, start=(0.0,) * len(case.start),
+                   chip=replace(chip("ideal"), shared_efficiency=case.chip.shared_efficiency))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_later_start_makes_everything_later_by_as_much(seed: int) -> None:
+    case = scenario(seed)
+    case.graph.graph.pop("events", None)
+    later = 7 * run(case).makespan
+    assert_the_same(run(replace(case, start=tuple(start + later for start in case.start))), run(case), later=later)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_twice_the_bytes_take_twice_the_time_and_twice_the_bandwidth_half(seed: int) -> None:
+    case = quiet(seed)
+    wanted = run(case)
+    twice = {o.name: replace(o, bytes=2 * o.bytes) for o in case.program.operations() if isinstance(o, Collective)}
+    assert_the_same(run(replace(case, program=case.program.replaced(twice))), wanted, scale=2.0)
+    faster = case.graph.copy()
+    for link in faster.edges.values():
+        link["bandwidth"] *= 2
+    assert_the_same(run(replace(case, graph=faster)), wanted, scale=0.5)
