@@ -12,45 +12,76 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = ROOT / "scenarios"
-# name: scenario, repeat, events that the simulation must take (one an operation)
-CASES = {
-    "PaLM 540B decode, 64 chips, with repetition": ("palm-540b-decode-high-throughput", True, 13),
-    "PaLM 540B decode, 64 chips, without": ("palm-540b-decode-high-throughput", False, 948),
-    "4096 chips, all links different, with repetition": ("palm-540b-decode-uneven-pod", True, 401),
-    "4096 chips, all links different, without": ("palm-540b-decode-uneven-pod", False, 1066),
+RUNS = 5
+
+
+def decode(file: str, overrides: tuple[str, ...] = (), repeat: bool = True) -> Callable[[], Any]:
+    """Return the simulation of one decode step of a scenario."""
+    from torussim.engine.simulate import simulate
+    from torussim.scenario import load
+    from torussim.transformer import build
+    from torussim.workload import passes
+
+    scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1", *overrides])
+    assert scenario.model and scenario.workload
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], axes)
+    return lambda: simulate(program, scenario.net, scenario.chip, repeat=repeat)
+
+
+def exchange(shape: tuple[int, ...], slow: bool = False) -> Callable[[], Any]:
+    """Return the simulation of a direct all-to-all between all chips of a torus; `slow`: one link has half its bandwidth."""
+    from torussim.chips import chip
+    from torussim.engine.simulate import simulate
+    from torussim.program import Collective, Program
+    from torussim.topology.builders import torus
+    from torussim.topology.grid import grid
+
+    graph = torus(shape, bandwidth=45e9)
+    first, second = (0,) * len(shape), (1, *(0,) * (len(shape) - 1))
+    for edge in [(first, second), (second, first)] if slow else ():
+        graph.edges[edge]["bandwidth"] /= 2
+    net = grid(graph)
+    program = Program((Collective("exchange", "all_to_all", net.axes, 64e6, "direct"),))
+    return lambda: simulate(program, net, chip("ideal"))
+
+
+# name: what to run, runs, events that the simulation must take (operations of cohorts, starts and ends of flows)
+CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
+    "PaLM 540B decode, 64 chips, with repetition": (lambda: decode("palm-540b-decode-high-throughput"), RUNS, 13),
+    "PaLM 540B decode, 64 chips, without": (lambda: decode("palm-540b-decode-high-throughput", repeat=False), RUNS, 948),
+    "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 401),
+    "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1066),
+    "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 1787),
+    "direct all-to-all, 8x8x8": (lambda: exchange((8, 8, 8)), RUNS, 2),
+    "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
+    "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
 }
 COMMANDS = {
     "torussim run --no-pictures, 64 chips, one token": [
         "run", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml", "--no-pictures", "--set", "workload.tokens=1", "-o", "OUT"],
     "torussim --help": ["--help"],
 }
-RUNS = 5
 
 
 def case(name: str) -> dict[str, float]:
-    """Simulate one step several times in this process; return CPU seconds, events and peak memory."""
-    from torussim.engine.simulate import simulate
-    from torussim.scenario import load
-    from torussim.transformer import build
-    from torussim.workload import passes
-
-    file, repeat, _ = CASES[name]
-    scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])
-    assert scenario.model and scenario.workload
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
-    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], axes)
+    """Simulate a case several times in this process; return CPU seconds, events, flows and peak memory."""
+    make, runs, _ = CASES[name]
+    run = make()
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began = time.process_time()
-        timeline = simulate(program, scenario.topology, scenario.chip, repeat=repeat)
+        timeline = run()
         times.append(time.process_time() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"best": min(times), "median": statistics.median(times), "events": timeline.events, "peak": peak,
-            "blocks": timeline.blocks_simulated}
+            "blocks": timeline.blocks_simulated, "flows": timeline.flows, "chips": timeline.chips_simulated}
 
 
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
@@ -68,13 +99,13 @@ def main() -> None:
     import tempfile
 
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'blocks':>7} {'peak':>8}")
+    print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
+        print(f"{name:52} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['flows']:8,} "
+              f"{got['chips']:6} {got['blocks']:7} {got['peak'] / 1e6:5.0f} MB", flush=True)
         assert got["events"] == events, f"{name}: {got['events']} events, not {events}"
-        print(f"{name:52} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['blocks']:7} "
-              f"{got['peak'] / 1e6:5.0f} MB")
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():

@@ -60,7 +60,8 @@ def network(rng: Random, alike: bool | None) -> tuple[nx.DiGraph, dict[str, tupl
     graph = torus(shape, wrap=[bool(w) for w in wrap], bandwidth=1.0, twist=twist)
     same = rng.random() < 0.3 if alike is None else alike
     for link in graph.edges.values():
-        link["bandwidth"], link["latency"] = (4e9, 1e-6) if same else (rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6))))
+        own = rng.uniform(1e9, 9e9), rng.choice((0.0, rng.uniform(0, 3e-6)))
+        link["bandwidth"], link["latency"] = (4e9, 1e-6) if same else own
     if twist or rng.random() < 0.15:
         graph.graph["routing"] = "shortest"
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
@@ -72,7 +73,7 @@ def network(rng: Random, alike: bool | None) -> tuple[nx.DiGraph, dict[str, tupl
     if rng.random() < 0.2:
         edges = list(graph.edges)
         graph.graph["events"] = tuple(sorted(
-            (rng.uniform(0, 2e-3), {edge: rng.uniform(1e9, 9e9) for edge in rng.sample(edges, rng.randint(1, min(4, len(edges))))})
+            (rng.uniform(0, 2e-3), {edge: rng.uniform(1e9, 9e9) for edge in rng.sample(edges, min(4, len(edges)))})
             for _ in range(rng.randint(1, 3))))
     parts = {}
     for name, length in zip("xyz", shape, strict=False):
@@ -110,7 +111,8 @@ def expected(case: Scenario) -> dict[str, Any]:
     change, orders = plain.told(case.program, net)
     parts = {}
     for name, lengths in case.parts.items():
-        parts[name] = [(label, length, prod(lengths[:i])) for i, (label, length) in enumerate(zip(part_names(name, lengths), lengths))]
+        parts[name] = [(label, length, prod(lengths[:i]))
+                       for i, (label, length) in enumerate(zip(part_names(name, lengths), lengths))]
     route = None
     if case.graph.graph.get("routing") == "shortest":
         def route(a: Any, b: Any) -> Any:

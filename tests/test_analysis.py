@@ -122,7 +122,7 @@ def test_a_gather_on_a_ring_loads_every_link_alike():
     use = link_use(said, grid(ring(4, bandwidth=1e9)))
     assert use["per_axis"] == {"x": {"bytes": 8 * 3e6, "mean_busy": 1.0, "max_busy": 1.0}}  # (K - 1) / 2 shards of 2 MB each way
     assert use["mean_busy"] == 1.0
-    assert use["busiest"][0] == {"from": [0], "to": [1], "bytes": 3e6, "busy": 1.0}
+    assert use["busiest"][0] == {"from": [0], "to": [1], "bytes": 3e6, "busy": 1.0, "users": {"g": 1.0}}
     assert [(b["from"], b["to"]) for b in use["busiest"][4:]] == [([0], [3]), ([1], [0]), ([2], [1]), ([3], [2])]
 
 

@@ -36,7 +36,7 @@ def test_run_prints_a_report_and_writes_a_result_and_a_picture(file, tmp_path):
     out = tmp_path / "out"
     said = invoke("run", file, "-o", out).stdout
     assert "decode step" in said and "Where the paper's uniform bandwidth misleads" in said and "Memory a chip" in said
-    assert sorted(p.name for p in (out / "a-small-one").iterdir()) == ["result.json", "timeline.png"]
+    assert sorted(p.name for p in (out / "a-small-one").iterdir()) == ["links.png", "result.json", "timeline.png"]
     assert json.loads((out / "a-small-one" / "result.json").read_text())["chips"] == 8
 
 

@@ -20,7 +20,7 @@ from random_scenarios import REAL, operations, run, scenario
 
 from torussim.bound import bound
 from torussim.chips import chip
-from torussim.collectives.lower import ALGORITHMS
+from torussim.collectives.lower import ALGORITHMS, DIRECT
 from torussim.engine.simulate import simulate
 from torussim.estimate import axes_seconds
 from torussim.layouts import Layout
@@ -47,7 +47,7 @@ def collectives(net: Grid, without: tuple[str, ...] = ()) -> Iterator[Program]:
     axes = net.axes
     for kind in KINDS:
         for algorithm in ALGORITHMS[kind]:
-            if algorithm in without or kind in without:
+            if algorithm in without or kind in without or algorithm in DIRECT:  # routed: tests/test_shared.py
                 continue
             parts = algorithm in ("multi_axis", "dimension_wise") and len(axes) > 1
             shares = (0.2, 0.5, 0.3)[:len(axes)]

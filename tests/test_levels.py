@@ -17,6 +17,8 @@ analysis
 engine
 bound
 estimate
+choice
+clock
 memory
 transformer
 collectives.lower
@@ -38,9 +40,9 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few", "refine",
-               "fair"],
-    "topology": ["builders", "links", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
+    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few",
+               "refine", "fair"],
+    "topology": ["builders", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
                  "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"},

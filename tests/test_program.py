@@ -3,9 +3,9 @@
 import pytest
 
 from torussim.chips import chip
+from torussim.choice import with_loops
 from torussim.engine.simulate import simulate
 from torussim.errors import ProgramError
-from torussim.estimate import with_loops
 from torussim.program import Collective, Compute, Loop, Matmul, Program, check_program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid

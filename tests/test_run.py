@@ -232,3 +232,19 @@ def test_attention_over_heads_does_not_compute_what_the_batch_divides_already_tw
     program = build(scenario.model, scenario.layouts["prefill"], passes(scenario.workload)[0], scenario.topology.graph["axes"])
     attention = next(o for o in program.block if o.name == "attention")
     assert attention.total_flops * 64 == 2 * 2 * 64 * 32 * 64 * 64 * 256
+
+
+def test_without_the_slow_link_the_step_is_that_of_the_healthy_torus():
+    program = [{"name": "gather", "collective": "all_gather", "axes": "x", "bytes": 64e6},
+               {"name": "work", "flops": 1e9, "hbm_bytes": 1e6}]
+    links = [{"from": [0, 0], "to": [1, 0], "scale": 0.1}]
+    torus = {"kind": "torus", "shape": [4, 4]}
+    both = ({**torus, "links": links}, torus)
+    got, whole = (run({"chip": "tpu-v4", "topology": network, "program": program}) for network in both)
+    busiest = got.links["busiest"][0]
+    assert {tuple(busiest["from"]), tuple(busiest["to"])} == {(0, 0), (1, 0)}
+    assert sum(busiest["users"].values()) == pytest.approx(1.0)
+    assert got.links["without_busiest"]["links"] == 2
+    assert got.links["without_busiest"]["step_s"] == pytest.approx(whole.makespan_s, rel=1e-9)
+    assert whole.makespan_s < 0.5 * got.makespan_s
+    assert "were the 2 links that are as busy no limit" in text(got)

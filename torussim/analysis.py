@@ -106,21 +106,36 @@ def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> d
     axis that has links {bytes, mean_busy, max_busy}.
     """
     seconds = timeline.makespan if makespan is None else makespan
-    links = grid.links
-    ordered = np.lexsort((links.source, links.sign, links.axis))
-    axis, sent = links.axis[ordered], timeline.link_bytes[ordered]
-    busy = timeline.link_seconds[ordered] / seconds if seconds > 0 else np.zeros(len(axis))
-    # Sums of the same numbers in another order are no reason to come first.
-    order = np.argsort(-np.round(busy, 12), kind="stable")[:BUSIEST]
-    ends = [links.edge(int(ordered[i])) for i in order]
+    links, axis, sent = grid.links, grid.links.axis, timeline.link_bytes
+    busy = timeline.link_seconds / seconds if seconds > 0 else np.zeros(len(axis))
+    order = busiest(timeline, grid)
+    ends = [links.edge(i) for i in order]
     return {
-        "busiest": [{"from": _named(a), "to": _named(b), "bytes": float(sent[i]), "busy": float(busy[i])}
-                    for i, (a, b) in zip(order, ends, strict=True)],
+        "busiest": [{"from": _named(a), "to": _named(b), "bytes": float(sent[i]), "busy": float(busy[i]),
+                     "users": users(timeline, i)} for i, (a, b) in zip(order, ends, strict=True)],
         "mean_busy": float(busy.mean()) if len(busy) else 0.0,
         "per_axis": {name: {"bytes": float(sent[axis == a].sum()), "mean_busy": float(busy[axis == a].mean()),
                             "max_busy": float(busy[axis == a].max())}
                      for a, name in [*enumerate(links.axes), (-1, "none")] if (axis == a).any()},
     }
+
+
+def busiest(timeline: Timeline, grid: Grid, most: int = BUSIEST) -> list[int]:
+    """Return the indices of the links that send for the longest time; ties in the order of axis, + before -, chip."""
+    links = grid.links
+    ordered = np.lexsort((links.source, links.sign, links.axis))
+    seconds = timeline.link_seconds[ordered]
+    # Sums of the same numbers in another order are no reason to come first.
+    rounded = np.round(seconds / seconds.max(initial=0.0), 12) if seconds.any() else seconds
+    found: list[int] = ordered[np.argsort(-rounded, kind="stable")[:most]].tolist()
+    return found
+
+
+def users(timeline: Timeline, link: int) -> dict[str, float]:
+    """Return which collectives use a link, and the share of its bytes that is each one's, the largest first."""
+    sent = {name: float(carried[link]) for name, carried in timeline.carried.items() if carried[link] > 0}
+    total = sum(sent.values())
+    return {name: size / total for name, size in sorted(sent.items(), key=lambda item: -item[1])}
 
 
 def _named(node: Any) -> Any:

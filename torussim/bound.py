@@ -19,8 +19,8 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.estimate import paper_compute
 from torussim.program import Collective, Compute, Operation, Program
-from torussim.topology.check import coordinates
 from torussim.topology.grid import Grid, grid
+from torussim.topology.shape import coordinates
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -46,9 +46,11 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         results.append(result)
         _write(folder / "result.json", result.json().encode() + b"\n")
         if as_json or no_pictures:
-            (folder / "timeline.png").unlink(missing_ok=True)  # that of an earlier run would belie the result beside it
+            for name in ("timeline.png", "links.png"):  # those of an earlier run would belie the result beside them
+                (folder / name).unlink(missing_ok=True)
         else:
             _picture(scenario, result, folder / "timeline.png")
+            _links(scenario, result, folder / "links.png")
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
             click.echo(f"\nwritten to {folder}{os.sep}")
@@ -211,7 +213,7 @@ def _folders(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
             name, number = f"{scenario.slug}-{number}", number + 1
         names.append(name)
     for name in names:
-        _writable(out / name, "result.json", "timeline.png")
+        _writable(out / name, "result.json", "timeline.png", "links.png")
     return [out / name for name in names]
 
 
@@ -249,6 +251,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _links(scenario: Scenario, result: Result, path: Path) -> None:
+    """Draw what a result's last pass did with the links."""
+    from torussim.plot import LinkPicture, encode, links_figure
+
+    links = result.keys["links"]
+    subtitle = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
+    if links["busiest"]:
+        subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
+    figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+    _write(path, encode(figure, path.suffix.removeprefix(".")))
 
 
 def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:

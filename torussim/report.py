@@ -26,7 +26,7 @@ def text(result: Result) -> str:
     parts.append(_operations(k["operations"], k["chips"]))
     if "memory" in k:
         parts.append(_memory(k["memory"]))
-    parts.append(_links(k["links"]))
+    parts.append(_links(k["links"], k.get("step_s", k["makespan_s"])))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -128,15 +128,29 @@ def _memory(m: Mapping[str, Any]) -> str:
             f"  longest context for its share of the memory: {m['longest_context']:,} tokens")
 
 
-def _links(links: Mapping[str, Any]) -> str:
+def _links(links: Mapping[str, Any], got: float) -> str:
     if not links["busiest"]:
         return ""
     rows = [(f"axis {axis}", show(use["bytes"], "B"), f"busy {use['mean_busy']:.1%} in the mean",
              f"{use['max_busy']:.1%} at the most")
             for axis, use in links["per_axis"].items()]
     first = links["busiest"][0]
+    lines = _bottleneck(links, got)
     return (f"Links: busy {links['mean_busy']:.1%} of the time in the mean; the busiest is {_chip(first['from'])} -> "
-            f"{_chip(first['to'])}, {first['busy']:.1%}\n" + table(rows, "lrrr"))
+            f"{_chip(first['to'])}, {first['busy']:.1%}\n" + table(rows, "lrrr") + lines)
+
+
+def _bottleneck(links: Mapping[str, Any], got: float) -> str:
+    """Return who uses the busiest link, and what the run would take if it, and all that are as busy, were no limit."""
+    first, without = links["busiest"][0], links.get("without_busiest")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in list(first["users"].items())[:3])
+    more = f" and {len(first['users']) - 3} more" if len(first["users"]) > 3 else ""
+    lines = f"\n  the busiest carries {shares}{more}" if shares else ""
+    if without:
+        those = "it" if without["links"] == 1 else f"the {without['links']:,} links that are as busy"
+        lines += (f"\n  were {those} no limit, {show(without['step_s'], 's')} in place of {show(got, 's')} "
+                  f"({without['step_s'] / got - 1:+.1%})")
+    return lines
 
 
 def _bar(share: float) -> str:

@@ -12,18 +12,22 @@ import numpy as np
 
 from torussim.analysis import breakdown, link_use
 from torussim.bound import bound, limits, operation_seconds
+from torussim.clock import broken
 from torussim.collectives.lower import algorithm_of
 from torussim.engine.simulate import simulate
 from torussim.estimate import charges, estimate
 from torussim.memory import Memory, memory
-from torussim.program import Collective, Program
+from torussim.program import Collective, Operation, Program
 from torussim.result import Result
 from torussim.scenario import Scenario, load
 from torussim.timeline import Timeline
+from torussim.topology.grid import with_bandwidth
 from torussim.transformer import build
 from torussim.workload import Forward, passes
 
 Progress = Callable[[int, int], None]
+ALIKE = 0.01  # links whose use differs by less are equally busy
+NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
 
 
 def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (),
@@ -87,14 +91,15 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     todo = passes(workload)
     sums = {"prefill": _Sum(), "decode": _Sum()}
     links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = 0
+    events = simulated = flows = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
-        timeline = simulate(program, scenario.net, scenario.chip, progress=step)
+        timeline = simulate(program, scenario.net, scenario.chip, start=_start(scenario, sums), progress=step)
         sums[forward.phase].add(program, timeline, scenario)
         links += (timeline.link_bytes, timeline.link_seconds)
         events += timeline.events
+        flows += timeline.flows
         simulated += timeline.blocks_simulated
     prefill, decode = sums["prefill"], sums["decode"]
     latency = prefill.seconds + decode.seconds
@@ -113,10 +118,12 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
                         "capacity": held.capacity, "fits": held.fits, "longest_context": held.longest_context}}
     keys |= (decode if decode.passes else prefill).keys(mean=bool(decode.passes))
     keys["operations"] = operations(timeline, scenario)
-    keys["links"] = link_use(replace(timeline, link_bytes=links[0], link_seconds=links[1]), scenario.net, latency)
+    whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
+    keys["links"] = link_use(whole, scenario.net, latency)
+    keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": events, "chips_simulated": chips, "blocks_simulated": simulated,
-                      "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+    keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
+                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -130,10 +137,29 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
                             "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
                             "estimate": total.keys(mean=False)["estimate"]}
+    keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
     keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": timeline.events, "chips_simulated": len(scenario.net.chips), "blocks_simulated": 1, "blocks": 1,
-                      "wall_s": time.perf_counter() - began}
+    keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
+                      "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
+
+
+def _start(scenario: Scenario, sums: Mapping[str, _Sum]) -> Sequence[float] | None:
+    """Return when the chips begin a pass: at 0, but where links change in mid-run when the pass before has ended."""
+    elapsed = sum(one.seconds for one in sums.values())
+    return [elapsed] * len(scenario.net.chips) if scenario.net.links.events else None
+
+
+def _without(program: Program, timeline: Timeline, scenario: Scenario, scale: float) -> dict[str, Any] | None:
+    """Return what the last pass would take if the busiest links, all that are as busy, were no limit."""
+    seconds = timeline.link_seconds
+    if not seconds.any() or not timeline.makespan:
+        return None
+    which = np.flatnonzero(seconds >= (1 - ALIKE) * seconds.max())
+    bandwidth = scenario.net.links.bandwidth.copy()
+    bandwidth[which] *= NO_LIMIT
+    free = simulate(program, with_bandwidth(scenario.net, bandwidth), scenario.chip, start=timeline.begin.tolist())
+    return {"links": len(which), "step_s": free.makespan * scale}
 
 
 def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
@@ -159,9 +185,16 @@ def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
                       "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes,
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
-                      "algorithm": (algorithm_of(o) + (f", looped {loops[o.name]}" if o.name in loops else ""))  # type: ignore[arg-type]
-                      if moves else "matmul" if getattr(o, "matmuls", ()) else "vector"})
+                      "algorithm": _how(o, scenario, loops.get(o.name))})
     return found
+
+
+def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
+    """Return in words how an operation runs: the algorithm, its loop, and what becomes of rings that lack a link."""
+    if not isinstance(o, Collective):
+        return "matmul" if o.matmuls else "vector"
+    rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
+    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
 def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:

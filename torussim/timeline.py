@@ -6,7 +6,7 @@ exports read this and nothing else of the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,10 @@ class Timeline:
     blocks_simulated: int
     program: Any
     sent: tuple[Sent, ...] = field(default=())
+    carried: Mapping[str, Array] = field(default_factory=dict)  # by operation: (links,) bytes, whole run
     chips_simulated: int = 0  # the others are like one of them
+    flows: int = 0  # messages that went through the fluid network
+    solves: int = 0  # how often their rates were found anew
 
     @property
     def makespan(self) -> float:

@@ -69,7 +69,7 @@ class Crowd:
         self.member = flows  # folded: all flows, of which only `id` and `path` are up to date
         self.row: Array | None = None  # folded: (members,) class of each
         routes = self.routes.take(flows.path)
-        self.rows = Rows(routes.first, routes.link, routes.share)
+        self.rows = Rows(routes.first, routes.link, routes.share, routes.number)
         self.link = np.arange(len(self.bandwidth))  # folded: one of each class of links
         self.alive = np.ones(len(flows.id), dtype=bool)
         self.count = self.rows.count(len(self.link))  # flows on each link

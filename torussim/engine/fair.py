@@ -125,7 +125,7 @@ def fair_rates(routes: Routes, bandwidth: Array, *, efficiency: float = 1.0) -> 
     """Return (flows,) max-min fair rates, bytes/s, of one flow on each path; inf where a path has no links."""
     rate = np.full(len(routes), np.inf)
     moves = np.diff(routes.first) > 0
-    rows = Rows(np.unique(routes.first), routes.link, routes.share)
+    rows = Rows(np.unique(routes.first), routes.link, routes.share, routes.number)
     if len(rows):
         rate[moves] = fill(rows, passes(bandwidth, rows.count(len(bandwidth)), efficiency))
     return rate

@@ -32,6 +32,7 @@ class Flow:
     path: int
     links: list[int]
     shares: list[float]
+    several: frozenset[int]  # links where it stands for more flows than one
     left: float
     began: float
     since: float
@@ -60,7 +61,14 @@ class Few:
     def start(self, ids: Iterable[int], paths: Iterable[int], sizes: Iterable[float], now: float) -> None:
         """Start flows, all with links and a size above 0; rates are given when somebody asks for what they change."""
         for i, path, size in zip(ids, paths, sizes):
-            self.new.append(self.add(Flow(i, path, *self.entries(path), size, now, now)))
+            self.new.append(self.add(self.flow(i, path, size, now, now)))
+
+    def flow(self, i: int, path: int, *times: float) -> Flow:
+        """Return a flow on a path; `times`: the other fields, in order."""
+        entry = slice(self.routes.first[path], self.routes.first[path + 1])
+        links, number = self.routes.link[entry].tolist(), self.routes.number
+        several = frozenset[int]() if number is None else frozenset(self.routes.link[entry][number[entry] > 1].tolist())
+        return Flow(i, path, links, self.routes.share[entry].tolist(), several, *times)
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""
@@ -69,10 +77,11 @@ class Few:
             self.on.setdefault(link, {})[flow] = share
         return flow
 
-    def entries(self, path: int) -> tuple[list[int], list[float]]:
-        """Return the links of a path and their shares."""
-        entry = slice(self.routes.first[path], self.routes.first[path + 1])
-        return self.routes.link[entry].tolist(), self.routes.share[entry].tolist()
+    def passes(self, link: int) -> float:
+        """Return what a link passes with its flows, bytes/s."""
+        here = self.on[link]
+        alone = len(here) == 1 and link not in next(iter(here)).several
+        return self.bandwidth.item(link) * (1.0 if alone else self.efficiency)
 
     def next(self, now: float) -> float:
         """Return when the next flow ends, inf if none is under way."""
@@ -133,7 +142,7 @@ class Few:
         seeds = []
         for flow in self.new:
             if all(len(self.on[link]) == 1 for link in flow.links):
-                self.move(flow, min(self.bandwidth.item(n) / s for n, s in zip(flow.links, flow.shares)), now)
+                self.move(flow, min(self.passes(n) / s for n, s in zip(flow.links, flow.shares)), now)
             else:
                 self.bound = min(self.bound, *(self.lowest(link) for link in flow.links))
                 seeds.append(flow)
@@ -159,7 +168,7 @@ class Few:
                 if link in links:
                     continue
                 here = self.on[link]
-                passed = self.bandwidth.item(link) * (1.0 if len(here) == 1 else self.efficiency)
+                passed = self.passes(link)
                 for other, share in here.items():
                     if other in found:
                         continue

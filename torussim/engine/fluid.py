@@ -11,7 +11,7 @@ import numpy as np
 from torussim.engine.compiled import Solver
 from torussim.engine.crowd import Crowd, Flows, starting
 from torussim.engine.fair import Array
-from torussim.engine.few import Few, Flow
+from torussim.engine.few import Few
 from torussim.topology.routes import Routes
 
 FEW = 128  # flows; below a quarter of that a crowd is few again
@@ -37,6 +37,11 @@ class Fluid:
 
     def __repr__(self) -> str:
         return f"<Fluid at {self.now:g} s: {len(self._pool)} flows, at most {self.most}, {self.solves} solves>"
+
+    @property
+    def flows(self) -> int:
+        """Return how many flows have been started."""
+        return self._ids
 
     @property
     def solves(self) -> int:
@@ -157,7 +162,7 @@ class Fluid:
         few = Few(self.routes, self.bandwidth, self.efficiency)
         for flow in zip(*(column.tolist() for column in vars(flows).values())):
             i, path, left, began, since, rate, end = flow
-            few.add(Flow(i, path, *few.entries(path), left, began, since, rate, end))
+            few.add(few.flow(i, path, left, began, since, rate, end))
             few.ends.append((end, i))
         few.ends.sort()
         return few

@@ -189,8 +189,8 @@ class Planner:
         broken = begin >= 0
         if not broken.any():
             return (Course(pattern, position),)
-        line = {"gather": lines.gather, "exchange": lines.exchange,
-                "scatter": lambda length: rings.reverse(lines.gather(length))}[pattern.role](pattern.length)
+        gather = lines.gather(pattern.length)
+        line = {"gather": gather, "scatter": rings.reverse(gather)}.get(pattern.role) or lines.exchange(pattern.length)
         along = Course(line, np.where(broken, (position - begin) % pattern.length, 0), broken)
         return (along,) if broken.all() else (Course(pattern, position, ~broken), along)
 

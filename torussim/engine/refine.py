@@ -38,6 +38,8 @@ def refine(rows: Rows, sizes: Array, bandwidth: Array) -> tuple[Array, Array]:
     sharing, user = rows.share[order], rows.row[order]
     row, column = colours(sizes), colours(bandwidth)
     weight, weight_there = rows.share.view(np.uint64), sharing.view(np.uint64)
+    if rows.number is not None:
+        weight, weight_there = weight + scramble(rows.number, 0), weight_there + scramble(rows.number[order], 0)
     settled = rounds = 0
     while settled < 2:
         before = row.max() + column.max()
@@ -66,6 +68,6 @@ def fold_rows(rows: Rows, row: Array, column: Array) -> tuple[Rows, Array]:
     key, place = np.unique(row[rows.row[entry]] * len(link) + there, return_inverse=True)
     place = place.reshape(-1)
     share = np.bincount(place, rows.share[entry])
-    number = np.bincount(place)
+    number = np.bincount(place, None if rows.number is None else rows.number[entry]).astype(np.intp)
     first = np.searchsorted(key, np.arange(row.max() + 2) * len(link))
     return Rows(first, key % len(link), share, number), link

@@ -1,8 +1,9 @@
 """What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
 
-A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis) with a shared link runs transfer by
-transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network are the hops of the grid, in the
-order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls follow.
+A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis)
+with a shared link runs transfer by transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network
+are the hops of the grid, in the order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls
+follow.
 """
 
 from __future__ import annotations
@@ -119,9 +120,20 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
 
 
 def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
-    """Return routes between physical chips, over the links that stand for the links."""
+    """Return routes between physical chips, over the links that stand for the links.
+
+    A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
+    many of them.
+    """
     found = routes(grid.links, routing, source, target, graph=grid.graph)
-    return replace(found, link=grid.stands[found.link])
+    if len(grid.own) == len(grid.orbit):
+        return found
+    most = len(grid.links.source) + 1
+    path = np.repeat(np.arange(len(found)), np.diff(found.first))
+    once, place = np.unique(path * most + grid.stands[found.link], return_inverse=True)
+    place = place.reshape(-1)
+    return Routes(np.searchsorted(once, np.arange(len(found) + 1) * most), once % most, np.bincount(place, found.share, len(once)),
+                  found.latency, np.bincount(place, minlength=len(once)))
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
@@ -166,7 +178,7 @@ def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: A
     a permute can end before, and so can an operation that does not wait for the one before it on the axis.
     """
     grid = planner.grid
-    here = met.reshape(len(grid.axes), 2, planner.count).any(axis=1)
+    here: Array = np.asarray(met.reshape(len(grid.axes), 2, planner.count).any(axis=1))
     fluid = np.array([np.isin(planner.lanes((a,)), planner.lanes((a,))[here[i]]) for i, a in enumerate(grid.axes)])
     stages = [stage for section in sections for ready in section for stage in ready.stages]
     for i, axis in enumerate(grid.axes):

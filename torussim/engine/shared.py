@@ -90,6 +90,16 @@ class SharedRun:
         """Starts and ends of flows, those at one instant counted once, and changes of bandwidth."""
         return self.steps
 
+    @property
+    def flows(self) -> int:
+        """Messages that went through the fluid network."""
+        return self.fluid.flows
+
+    @property
+    def solves(self) -> int:
+        """How often rates were found anew."""
+        return self.fluid.solves
+
     # -- the clock ------------------------------------------------------------------------------------------------------
 
     def network(self, env: Any) -> Any:
@@ -202,12 +212,15 @@ class SharedRun:
     def create(self, number: int, begin: float, chips: Array, times: Array) -> None:
         """Make the next turn, or leave it if the program is over."""
         place, done = number + self.skipped, 0
-        for name, ready, often, waits in self.sections:
-            if place < done + often:
+        section = None
+        for section in self.sections:
+            if place < done + section[2]:
                 break
-            done += often
+            done += section[2]
         else:
             return
+        assert section is not None
+        name, ready, often, waits = section
         if name == "block":
             block = place - done
             if self.progress:
@@ -395,19 +408,14 @@ class SharedRun:
         if turn.ready[i].partner is not None and i not in turn.fed:
             kept = turn.pieces.setdefault(i, {}).setdefault((stage.index, transfer.step), np.full(self.count, -np.inf))
             kept[chip] = max(kept[chip], arrival)
-        self.got_one(turn, i, k, np.array([chip]), np.array([arrival]))
+        arrived, due = turn.arrived[i][k], turn.due[i][k]
+        arrived[chip] = max(arrived[chip], arrival)
+        due[chip] -= 1
+        if not due[chip] and turn.base[i][k][chip] == turn.base[i][k][chip]:
+            self.add(turn.number, i, k, COMPLETE, np.array([chip]), np.array([max(arrived[chip], turn.base[i][k][chip])]))
         axes = [self.planner.grid.axis(a) for a in stage.lane.axes]
         self.pokes += [transfer.hop, *((2 * a + d) * self.count + chip for a in axes for d in (0, 1))]
 
-    def got_one(self, turn: Turn, i: int, k: int, chips: Array, arrivals: Array) -> None:
-        """Note arrivals on chips, each chip once or more."""
-        arrived, due = turn.arrived[i][k], turn.due[i][k]
-        np.maximum.at(arrived, chips, arrivals)
-        np.subtract.at(due, chips, 1)
-        chips = np.unique(chips)
-        over = chips[(due[chips] == 0) & ~np.isnan(turn.base[i][k][chips])]
-        if len(over):
-            self.add(turn.number, i, k, COMPLETE, over, np.maximum(turn.base[i][k][over], arrived[over]))
 
     # -- messages of all-to-alls ----------------------------------------------------------------------------------------
 
@@ -441,7 +449,12 @@ class SharedRun:
                 both = not np.isnan(turn.sent[i][done, chip]) and not np.isnan(turn.got[i][done, chip])
                 if both and done + 1 < len(direct.receiver):
                     self.message(turn, i, np.array([(done + 1) * self.count + chip]), ready)
-        self.got_one(turn, i, 0, receiver, arrival)
+        arrived, due = turn.arrived[i][0], turn.due[i][0]
+        np.maximum.at(arrived, receiver, arrival)
+        np.subtract.at(due, receiver, 1)
+        over = np.unique(receiver)
+        over = over[(due[over] == 0) & ~np.isnan(turn.base[i][0][over])]
+        self.add(turn.number, i, 0, COMPLETE, over, np.maximum(turn.base[i][0][over], arrived[over]))
 
     # -- pictures, and repetition ---------------------------------------------------------------------------------------
 
@@ -469,10 +482,10 @@ class SharedRun:
         clocks += [np.repeat(time, sum(len(paths) for paths, _, _ in self.starts[time])) for time in sorted(self.times)]
         paths, left = self.fluid.under_way()
         counts += [np.sort(chips), paths, np.array([len(queue) for queue in self.queue]),
-                   np.array([len(order) for order in self.lane_order])[:, None] - self.lane_done,
+                   np.where(self.shared.fluid, 0, np.array([len(order) for order in self.lane_order])[:, None] - self.lane_done),
                    *(np.concatenate([paths for paths, _, _ in self.starts[time]]) for time in sorted(self.times))]
         relative = [np.where(np.isfinite(c), c - begin, np.where(np.isnan(c), 1e300, -1e300)) for c in clocks]
-        return [*relative, left / self.rate.max(initial=1.0)], counts
+        return [*relative, left / self.rate.max(initial=1.0)], [count.copy() for count in counts]
 
     def skip(self, number: int, block: int, blocks: int, begin: float, chips: Array, times: Array) -> None:
         """Before a block begins anywhere: if the state was there before, leave out the blocks that will be like those since."""

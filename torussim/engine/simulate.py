@@ -13,13 +13,13 @@ import numpy as np
 import simpy
 
 from torussim.chips import Chip
+from torussim.choice import chosen
 from torussim.engine import recurrence
 from torussim.engine.fold import orbits
 from torussim.engine.plan import Move, Planner, Ready
 from torussim.engine.recurrence import State
 from torussim.engine.routed import Shared, link_bytes, shared
 from torussim.engine.shared import SharedRun
-from torussim.estimate import chosen
 from torussim.program import Collective, Program, check_program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid, folded, grid
@@ -67,11 +67,10 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
 def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Grid, net: Grid, planner: Planner,
               through: Shared | None, run: _Cohort | SharedRun, begin: Array, sent: tuple[Sent, ...]) -> Timeline:
     """Return what a run has found, for all chips and links."""
-    carried = np.zeros(len(net.links.source))
-    for ready, (_, times) in zip(sections, program.sections()):
-        for operation in ready:
-            carried += times * link_bytes(operation, planner, through)
-    carried = carried[net.stands]
+    carried = {operation.operation.name: times * link_bytes(operation, planner, through)[net.stands]
+               for ready, (_, times) in zip(sections, program.sections()) for operation in ready
+               if operation.sent is not None or operation.direct}
+    total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(s if net is whole else Segment(s.section, s.operations, s.start[:, net.orbit], s.end[:, net.orbit])
                      for s in run.segments)
     ends = [segments[s].end.max(axis=0) + offset for s, offset in run.runs if segments[s].operations]
@@ -81,8 +80,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     rate = whole.links.bandwidth * planner.chip.link_efficiency
     if whole.links.events:
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
-    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, carried, carried / rate, begin, finish, run.events,
-                    program.layers, run.simulated, program, sent, len(net.own))
+    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, total / rate, begin, finish, run.events,
+                    program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves)
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
@@ -123,7 +122,7 @@ class _Cohort:
         self.state = State(begin.copy(), begin.copy(), links)
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
-        self.events = 0
+        self.events = self.flows = self.solves = 0
         self.simulated = 0
 
     def cohort(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:

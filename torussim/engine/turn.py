@@ -57,7 +57,8 @@ class Waits:
             for j, what in told.items():
                 tells[j].append((i, what))
                 count[i] += 1
-        return Waits(tuple(map(tuple, tells)), tuple(count), tuple(entering), unit[0] if unit else None, unit[-1] if unit else None)
+        first, last = (unit[0], unit[-1]) if unit else (None, None)
+        return Waits(tuple(map(tuple, tells)), tuple(count), tuple(entering), first, last)
 
 
 @dataclass(eq=False)
@@ -84,7 +85,7 @@ class Turn:
     came: dict[tuple[int, int, int, int, int], float] = field(default_factory=dict)  # operation, stage, step, row, chip
     sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
     got: dict[int, Array] = field(default_factory=dict)  # and when the one due in that shift has arrived
-    more: list[tuple[int, Turn, int]] = field(default_factory=list)  # who of later turns waits: (operation, turn, i)
+    more: list[tuple[int, Turn, int]] = field(default_factory=list)  # who of later turns waits
 
     @staticmethod
     def new(number: int, run: int, section: str, ready: tuple[Ready, ...], waits: Waits, shared: Shared, chips: int) -> Turn:

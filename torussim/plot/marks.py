@@ -62,9 +62,9 @@ def slow(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
     neck = np.maximum(length - pen.head, 0.35 * length)
     wide = np.clip(0.08 * neck, 0.7, 1.2)  # half of a cut
     low, high = pen.gap - 0.5, pen.gap + pen.shaft + 0.5
-    for i in range(3):
-        some = neck >= (0, 8, 12)[i]  # a short arrow is cut once or twice
-        count = 1 + (neck >= 8) + (neck >= 12)
+    count = 1 + (neck >= 8) + (neck >= 12) + np.maximum(0, neck // 12 - 3).astype(int)  # a short arrow is cut once or twice
+    for i in range(int(count.max(initial=0))):
+        some = count > i
         middle = (neck * (i + 1) / (count + 1))[some]
         a, b = middle - wide[some], middle + wide[some]
         canvas.shape(polygons(start[some], end[some], [(a, low), (b, low), (b, high), (a, high)]), "white", name="slow", layer=3)

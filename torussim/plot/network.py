@@ -9,8 +9,10 @@ from math import prod
 
 import numpy as np
 
-from torussim.timeline import Array
-from torussim.topology.check import coordinates
+from torussim.analysis import busiest, users
+from torussim.timeline import Array, Timeline
+from torussim.topology.grid import Grid
+from torussim.topology.shape import coordinates, receivers
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,22 @@ class LinkPicture:
     users: Sequence[str] = ()  # who uses each of the busiest
     names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
     switches: int = 0  # where there are no axes: how many of the nodes, the last ones
+
+    @staticmethod
+    def of(timeline: Timeline, grid: Grid) -> LinkPicture:
+        """Return what a run did with the links of its network."""
+        links, shown = grid.links, busiest(timeline, grid)
+        busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
+        number = {node: i for i, node in enumerate(links.nodes)}
+        directions = receivers(links.axes, links.twist)
+        dead = []
+        for u, v in links.failed:
+            source, target = number[u], number[v]
+            along: Array = np.argwhere(directions[:, :, source] == target) if source < len(links.chips) else np.empty((0, 2), int)
+            dead.append((source, target, int(along[0][0]) if len(along) else -1))
+        names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
+        return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
+                           busy, timeline.link_bytes, dead, shown, [_users(timeline, link) for link in shown], names)
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -102,6 +120,13 @@ class LinkPicture:
         # From a border the step towards the inside is a wraparound's in the other direction.
         from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
         return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
+
+
+def _users(timeline: Timeline, link: int) -> str:
+    """Return who uses a link, in words."""
+    found = list(users(timeline, link).items())
+    shown = ", ".join(f"{name} {share:.0%}" for name, share in found[:2])
+    return shown + (f" and {len(found) - 2} more" if len(found) > 2 else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 from torussim.plot.network import LinkPicture
 from torussim.timeline import Array
 
-LONGEST, SHORTER, MANY = 32, 20, 1024  # chips of an axis in one panel; the shorter in networks of more chips than that
+LONGEST, SHORTER, MANY = 32, 16, 1024  # chips of an axis in one panel; the shorter in networks of more chips than that
 STUB = 21  # pixels, a wraparound's arrow
 
 

@@ -157,15 +157,29 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
 def folded(net: Grid, orbit: Indices) -> Grid:
     """Return the grid with one chip for each orbit, the first of it; `orbit`: (chips,) numbers from 0 on.
 
-    The chips of an orbit must have the same future: that is for the caller to know.
+    The chips of an orbit must have the same future: that is for the caller to know. Links of theirs that nothing uses may
+    differ; one whose like is missing stands for itself.
     """
     own = np.unique(orbit, return_index=True)[1]
+    if len(own) == len(orbit):
+        return net
     slot = net.links.slot
     stands = net.stands.copy()
-    stands[slot[slot >= 0]] = slot[:, :, own[orbit]][slot >= 0]
-    arrays = {name: np.asarray(getattr(net, name)[:, :, own]) for name in ("slot", "bandwidth", "latency", "target")}
+    like = slot[:, :, own[orbit]]
+    both = (slot >= 0) & (like >= 0)
+    stands[slot[both]] = like[both]
+    arrays: dict[str, Any] = {name: np.asarray(getattr(net, name)[:, :, own])
+                              for name in ("slot", "bandwidth", "latency", "target")}
     return replace(net, **arrays, receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
                    coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands)
+
+
+def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
+    """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower."""
+    events = tuple(replace(event, bandwidth=np.maximum(event.bandwidth, bandwidth[event.links])) for event in net.links.events)
+    links = replace(net.links, bandwidth=bandwidth, events=events)
+    of_hops = np.where(net.slot >= 0, bandwidth[net.slot], 0.0) if len(bandwidth) else net.bandwidth
+    return replace(net, links=links, bandwidth=of_hops)
 
 
 def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:

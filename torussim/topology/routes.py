@@ -15,13 +15,15 @@ class Routes:
     """Path p has the entries first[p]:first[p + 1]; a link comes at most once in a path.
 
     `first`: (paths + 1,) intp; `link`: (entries,) intp; `share`: (entries,), the part of the message that passes there;
-    `latency`: (paths,) seconds.
+    `latency`: (paths,) seconds; `number`: (entries,), how many flows an entry stands for, where chips that are alike are
+    folded; None for 1.
     """
 
     first: Array
     link: Array
     share: Array
     latency: Array
+    number: Array | None = None
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -34,4 +36,5 @@ class Routes:
         count = np.diff(self.first)[paths]
         first = np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
         entry = np.arange(first[-1]) + np.repeat(self.first[paths] - first[:-1], count)
-        return Routes(first, self.link[entry], self.share[entry], self.latency[paths])
+        return Routes(first, self.link[entry], self.share[entry], self.latency[paths],
+                      None if self.number is None else self.number[entry])

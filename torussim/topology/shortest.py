@@ -66,7 +66,9 @@ def joined(parts: Sequence[Routes]) -> Routes:
     counts = np.concatenate([np.diff(part.first) for part in parts])
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
     return Routes(first, np.concatenate([part.link for part in parts]), np.concatenate([part.share for part in parts]),
-                  np.concatenate([part.latency for part in parts]))
+                  np.concatenate([part.latency for part in parts]),
+                  np.concatenate([np.ones(len(part.link), np.intp) if part.number is None else part.number for part in parts])
+                  if any(part.number is not None for part in parts) else None)
 
 
 def spread(first: Array, rows: Array) -> tuple[Array, Array]:

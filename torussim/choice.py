@@ -1,0 +1,84 @@
+"""What is chosen by estimate before a program runs: which collective each matmul is looped with, and how broken rings run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torussim.chips import Chip
+from torussim.clock import Clock, broken
+from torussim.cost import compute_seconds
+from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.topology.grid import Grid
+
+
+def chosen(program: Program, net: Grid, chip: Chip) -> Program:
+    """Return the program with all chosen that is chosen by estimate: how broken rings run, and the loops."""
+    change = {o.name: replace(o, detour=detours(o, net, chip)) for o in program.operations()
+              if isinstance(o, Collective) and o.detour is None and broken(o, net)}
+    return with_loops(program.replaced(change) if change else program, net, chip)
+
+
+def detours(o: Collective, net: Grid, chip: Chip) -> bool:
+    """Return whether a collective is faster if its broken rings go round the gaps than if they run as lines."""
+    times = [Clock(net, chip).collective(replace(o, detour=way), 0.0) for way in (True, False)]
+    return times[0] < times[1]
+
+
+def with_loops(program: Program, net: Grid, chip: Chip) -> Program:
+    """Return the program with each matmul that may be looped looped in the fastest way, by estimate.
+
+    Of the gather before a matmul and the scatter after it the longer one is looped, in the fastest of the kinds offered;
+    where even that is slower than one after the other, none is. The gather is put next to its matmul.
+    """
+    if not any(isinstance(o, Compute) and o.loops for o in program.operations()):
+        return program
+    return replace(program, prologue=_choose(program.prologue, net, chip), block=_choose(program.block, net, chip),
+                   epilogue=_choose(program.epilogue, net, chip))
+
+
+def _choose(operations: tuple[Operation, ...], net: Grid, chip: Chip) -> tuple[Operation, ...]:
+    if not any(isinstance(o, Compute) and o.loops for o in operations):
+        return operations
+    ops: list[Operation] = [replace(o, after=o.after if o.after is not None else (operations[i - 1].name,) if i else ())
+                            for i, o in enumerate(operations)]
+    taken: set[str] = set()
+    for matmul in [o for o in ops if isinstance(o, Compute) and o.loops]:
+        named = {o.name: o for o in ops}
+        partners = {loop.collective: named[loop.collective] for loop in matmul.loops if loop.collective not in taken}
+        alone = {name: Clock(net, chip).collective(c, 0.0) for name, c in partners.items() if isinstance(c, Collective)}
+        chosen = None
+        if alone:
+            longest = max(alone, key=lambda name: alone[name])
+            collective = partners[longest]
+            assert isinstance(collective, Collective)
+            best = alone[longest] + chip.op_overhead + compute_seconds(matmul, chip)
+            for loop in matmul.loops:
+                if loop.collective == longest:
+                    seconds = _pair(matmul, collective, loop, net, chip)
+                    if seconds < best * (1 - 1e-12):
+                        best, chosen = seconds, loop
+        ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
+        if chosen and abs([o.name for o in ops].index(chosen.collective) - ops.index(matmul)) > 1:
+            chosen = None  # something between them waits for it
+        ops[ops.index(matmul)] = replace(matmul, loop=chosen, loops=())
+        if chosen:
+            taken.add(chosen.collective)
+    return tuple(ops)
+
+
+def _pair(matmul: Compute, collective: Collective, loop: Loop, net: Grid, chip: Chip) -> float:
+    """Return the time of a matmul looped with its collective, on an idle chip."""
+    clock, looped = Clock(net, chip), replace(matmul, loop=loop)
+    if collective.kind == "all_gather":
+        return clock.gather_loop(collective, looped, 0.0, 0.0)[1]
+    return clock.scatter_loop(looped, collective, 0.0, 0.0)[1]
+
+
+def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operation]:
+    """Return the list with an all-gather moved to just before its matmul, where nothing between waits for it."""
+    names = [o.name for o in ops]
+    i, j = names.index(collective), names.index(matmul)
+    if i < j - 1 and not any(collective in (o.after or ()) for o in ops[i + 1:j]):
+        moved = ops[i]
+        return ops[:i] + ops[i + 1:j] + [moved] + ops[j:]
+    return ops

@@ -1,0 +1,51 @@
+"""The routes of hops that have no link of their own, and what is left to each hop of an axis when all of them send."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torussim.topology.grid import Grid
+from torussim.topology.routes import Array, Routes
+from torussim.topology.routing import routes
+from torussim.topology.shortest import joined
+
+
+def gap_routes(net: Grid, gaps: Array) -> Routes:
+    """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
+
+    A dead link is gone round in equal shares over all shortest detours; where neighbours are several chips apart, their
+    messages are routed as the topology says.
+    """
+    chips = len(net.own)
+    source, target = net.own[gaps % chips], net.target.ravel()[gaps]
+    near = np.array(net.stride)[gaps // (2 * chips)] == 1
+    order, tables = np.empty(len(gaps), np.intp), list[Routes]()
+    for here, routing in ((near, "shortest"), (~near, net.routing)):
+        if here.any():
+            order[here] = sum(map(len, tables)) + np.arange(here.sum())
+            tables.append(routes(net.links, routing, source[here], target[here], graph=net.graph))
+    return joined(tables).take(order)
+
+
+def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float]:
+    """Return the lowest rate (bytes/s) and the longest latency (s) of an axis' hops while all of them send.
+
+    A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
+    where it is not alone there.
+    """
+    chips = len(net.own)
+    gaps = np.flatnonzero(net.gap[axis].ravel()) + 2 * axis * chips
+    own = net.slot[axis].ravel()
+    own = own[own >= 0]
+    load = np.zeros(len(net.links.bandwidth))
+    load[own] = 1.0
+    users = (load > 0).astype(int)
+    late = float(net.links.latency[own].max(initial=0.0))
+    if len(gaps):
+        around = gap_routes(net, gaps)
+        np.add.at(load, around.link, around.share)
+        np.add.at(users, around.link, 1)
+        late = max(late, float(around.latency.max()))
+    used = load > 0
+    left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
+    return float(left.min(initial=np.inf)), late
