@@ -1,4 +1,4 @@
-"""Runs whose messages share links: held to the oracle, to the recurrence on private links, to themselves, and broken on purpose."""
+"""Runs whose messages share links, held to the oracle, to the recurrence and to themselves, and broken on purpose."""
 
 from __future__ import annotations
 
