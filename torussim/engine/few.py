@@ -81,7 +81,7 @@ class Few:
         """Return what a link passes with its flows, bytes/s."""
         here = self.on[link]
         alone = len(here) == 1 and link not in next(iter(here)).several
-        return self.bandwidth.item(link) * (1.0 if alone else self.efficiency)
+        return float(self.bandwidth[link]) * (1.0 if alone else self.efficiency)
 
     def next(self, now: float) -> float:
         """Return when the next flow ends, inf if none is under way."""

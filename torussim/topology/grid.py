@@ -168,7 +168,8 @@ def folded(net: Grid, orbit: Indices) -> Grid:
     like = slot[:, :, own[orbit]]
     both = (slot >= 0) & (like >= 0)
     stands[slot[both]] = like[both]
-    arrays = {name: np.asarray(getattr(net, name)[:, :, own]) for name in ("slot", "bandwidth", "latency", "target")}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(net, name)[:, :, own])
+                              for name in ("slot", "bandwidth", "latency", "target")}
     return replace(net, **arrays, receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
                    coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands)
 
