@@ -32,12 +32,12 @@ class Flow:
     path: int
     links: list[int]
     shares: list[float]
-    several: frozenset[int]  # links where it stands for more flows than one
     left: float
     began: float
     since: float
     rate: float = 0.0
     end: float = inf
+    several: frozenset[int] = frozenset()  # links where it stands for more flows than one
 
 
 @dataclass
@@ -64,11 +64,11 @@ class Few:
             self.new.append(self.add(self.flow(i, path, size, now, now)))
 
     def flow(self, i: int, path: int, *times: float) -> Flow:
-        """Return a flow on a path; `times`: the other fields, in order."""
+        """Return a flow on a path; `times`: `left` and what follows, in order."""
         entry = slice(self.routes.first[path], self.routes.first[path + 1])
         links, number = self.routes.link[entry].tolist(), self.routes.number
         several = frozenset[int]() if number is None else frozenset(self.routes.link[entry][number[entry] > 1].tolist())
-        return Flow(i, path, links, self.routes.share[entry].tolist(), several, *times)
+        return Flow(i, path, links, self.routes.share[entry].tolist(), *times, several=several)
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""
