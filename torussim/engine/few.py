@@ -63,12 +63,12 @@ class Few:
         for i, path, size in zip(ids, paths, sizes):
             self.new.append(self.add(self.flow(i, path, size, now, now)))
 
-    def flow(self, i: int, path: int, *times: float) -> Flow:
-        """Return a flow on a path; `times`: `left` and what follows, in order."""
+    def flow(self, i: int, path: int, left: float, began: float, since: float, rate: float = 0.0, end: float = inf) -> Flow:
+        """Return a flow on a path."""
         entry = slice(self.routes.first[path], self.routes.first[path + 1])
         links, number = self.routes.link[entry].tolist(), self.routes.number
         several = frozenset[int]() if number is None else frozenset(self.routes.link[entry][number[entry] > 1].tolist())
-        return Flow(i, path, links, self.routes.share[entry].tolist(), *times, several=several)
+        return Flow(i, path, links, self.routes.share[entry].tolist(), left, began, since, rate, end, several)
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""
