@@ -8,11 +8,13 @@ import pytest
 
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
+from torussim.errors import TopologyError
 from torussim.layouts import LAYOUTS, Sizes
 from torussim.models import model
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import Expected, Scenario, load
 from torussim.topology.builders import torus
+from torussim.topology.links import LinkChange, change_links
 from torussim.topology.slices import names, slice_of
 from torussim.transformer import build
 from torussim.workload import passes
@@ -374,3 +376,181 @@ def test_an_algorithm_of_the_users_is_found_beside_the_file(folder, monkeypatch)
     monkeypatch.chdir("/")
     times = [simulate(s.program, s.net, s.chip).makespan for s in (scenario, one_way)]
     assert times[0] == times[1] > 0
+
+
+# -- shared links: routing, twists, dead links, events, parts of axes ---------------------------------------------------
+
+ROUTES = '''
+import networkx as nx
+
+def line(graph, source, target):
+    """Return the way over x, then y, never round the end."""
+    path = [source]
+    for axis in (0, 1):
+        while path[-1][axis] != target[axis]:
+            step = 1 if target[axis] > path[-1][axis] else -1
+            path.append(tuple(c + step * (a == axis) for a, c in enumerate(path[-1])))
+    return path
+
+def sometimes(graph, source, target):
+    """Lose the way from all chips but the first."""
+    return line(graph, source, target) if source == (0, 0) else [source]
+
+def star(chips):
+    graph = nx.DiGraph()
+    graph.add_node("switch", chip=False)
+    for chip in range(chips):
+        graph.add_edge(f"chip{chip}", "switch", bandwidth=(1 + chip) * 1e9, latency=0.0)
+        graph.add_edge("switch", f"chip{chip}", bandwidth=1e9, latency=0.0)
+    return graph
+'''
+SWAP = {"name": "swap", "collective": "all_to_all", "axes": "xy", "bytes": 8e6, "algorithm": "direct"}
+
+
+def makespan(scenario):
+    return simulate(scenario.program, scenario.net, scenario.chip).makespan
+
+
+def square(**topology):
+    return {**NETWORK, "topology": {"shape": [4, 4], "bandwidth": 1e9, "latency": 0, **topology}, "program": [SWAP]}
+
+
+def recorded(scenario):
+    """Return the scenario that a record makes."""
+    again = load(json.loads(json.dumps(scenario.resolved, allow_nan=False)))
+    assert again.resolved == scenario.resolved and same(scenario, again)
+    return again
+
+
+@pytest.mark.parametrize("topology, routing", [
+    ({}, "dimension_order"), ({"routing": "minimal"}, "minimal"), ({"routing": "shortest"}, "shortest"),
+    ({"shape": [4, 8], "twist": {"x": {"y": 4}}}, "minimal"),
+    ({"shape": [4, 8], "twist": {"x": {"y": 4}}, "routing": "shortest"}, "shortest"),
+    ({"shape": [4, 8], "twist": {"x": {"y": 8}}}, "dimension_order"),  # a whole turn is no twist
+])
+def test_the_record_names_the_routing_and_routes_alike(topology, routing):
+    scenario = load(square(**topology))
+    assert scenario.net.routing == scenario.resolved["topology"]["routing"] == routing
+    assert makespan(recorded(scenario)) == makespan(scenario) > 0
+
+
+def test_a_routing_of_the_users_is_found_beside_the_file_and_in_the_record(folder, monkeypatch):
+    (folder / "ways.py").write_text(ROUTES)
+    scenario = loaded(folder, square(routing="ways:line"))
+    monkeypatch.chdir("/")
+    again = load(scenario.resolved)
+    assert again.resolved == scenario.resolved and scenario.resolved["topology"]["routing"] == f"{folder / 'ways.py'}:line"
+    open_ends = load(square(wrap=False))  # in order of the axes it goes the same ways
+    assert makespan(again) == makespan(scenario) == pytest.approx(makespan(open_ends), rel=1e-12)
+    assert makespan(scenario) > makespan(load(square()))
+
+
+def test_a_routing_that_loses_its_way_in_the_run_says_so(folder):
+    (folder / "ways.py").write_text(ROUTES)
+    scenario = loaded(folder, square(routing="ways:sometimes"))
+    with pytest.raises(TopologyError, match=r"sometimes from \(.*\) to \(.*\) returned a path that ends at .* does not arrive"):
+        makespan(scenario)
+
+
+def test_the_twist_of_a_shape_is_that_of_its_shifts():
+    standard, written = (load(square(shape=[4, 4, 8], twist=twist)) for twist in (True, {"x": {"z": 4}, "y": {"z": 4}}))
+    assert same(standard, written) and standard.resolved == written.resolved
+    assert standard.resolved["topology"]["twist"] == {"x": {"z": 4}, "y": {"z": 4}}
+    assert sum("twisted" in note for note in standard.notes) == 2
+    assert load(square(twist=False)).resolved == load(square()).resolved
+    two = load(square(shape=[2, 4], twist={"x": {"y": 2}}))
+    assert recorded(two).topology.has_edge((1, 0), (0, 2))
+
+
+def test_a_dead_link_is_no_more_and_costs_what_its_detours_share():
+    dead = load(square(links=[{"from": [0, 0], "to": [1, 0], "failed": True}]))
+    assert not dead.topology.has_edge((0, 0), (1, 0)) and not dead.topology.has_edge((1, 0), (0, 0))
+    assert makespan(recorded(dead)) == makespan(dead) > makespan(load(square()))
+
+
+def test_a_network_cut_in_two_cannot_be_simulated_either():
+    links = [LinkChange(axis="x", at={"x": x}, failed=True) for x in (0, 2)]
+    graph = change_links(torus([4, 2], bandwidth=1e9), links)
+    with pytest.raises(TopologyError, match=r"cut in two: \(0, 0\) and 3 more chips cannot reach \(1, 0\) and 3 more"):
+        simulate(Program((Collective("gather", "all_gather", ("y",), 1e6),)), graph, chip("ideal"))
+
+
+def test_events_change_links_in_the_middle_of_a_run():
+    whole = makespan(load(square()))
+    late, half = ({"time": time, "scale": 0.5} for time in (whole / 2, 0))
+    assert makespan(load(square(events=[half]))) == pytest.approx(2 * whole, rel=1e-9)
+    slower = load(square(events=[late]))
+    assert makespan(slower) == pytest.approx(1.5 * whole, rel=1e-9)
+    assert makespan(recorded(slower)) == makespan(slower)
+    both_ = load(square(events=[{"time": "1 s", "axis": "y", "bandwidth": "1 GB/s"}, {**late, "both_ways": True}, half]))
+    assert [e.time for e in both_.net.links.events] == [0, whole / 2, 1]
+    assert makespan(recorded(both_)) == makespan(both_) == pytest.approx(3 * whole, rel=1e-9) < 1
+
+
+def test_a_network_without_axes_gets_coordinates_in_the_order_of_its_chips(folder):
+    (folder / "ways.py").write_text(ROUTES)
+    topology = {"kind": "ways:star", "chips": 12, "mesh": [3, 4]}
+    scenario = loaded(folder, {**NETWORK, "topology": topology, "program": [SWAP]})
+    assert scenario.net.axes == ("x", "y") and scenario.net.shape == (3, 4)
+    rates = [scenario.topology.edges[chip_, "switch"]["bandwidth"] for chip_ in scenario.net.chips]
+    assert rates == [(1 + i) * 1e9 for i in range(12)]  # chip10 stands after chip9
+    assert makespan(recorded(scenario)) == makespan(scenario) > 0
+    assert scenario.resolved["topology"]["routing"] == "shortest"
+
+
+def cut(mesh, shape=(8, 4, 2), phase=DECODE, **layout):
+    return load({**SMALL, "topology": {"shape": list(shape)}, "layout": {"ffn": "ws2d", "mesh": mesh, **layout}, "workload": phase})
+
+
+def test_parts_of_an_axis_are_taken_from_neighbours_outwards():
+    scenario = cut({"x": ["x/2"], "y": ["x/4", "y"], "z": ["z"]})
+    assert dict(zip(scenario.net.axes, scenario.net.shape)) == {"x/4*2": 4, "x/2": 2, "y": 4, "z": 2}
+    assert scenario.layouts["decode"].mesh == {"x": ("x/2",), "y": ("x/4*2", "y"), "z": ("z",)}
+    other = cut({"y": ["x/4", "y"], "x": ["x/2"], "z": ["z"]})  # y stands first: its chips are neighbours
+    assert other.layouts["decode"].mesh == {"x": ("x/2*4",), "y": ("x/4", "y"), "z": ("z",)}
+    for one in (scenario, other):
+        assert recorded(one).net.axes == one.net.axes
+        assert one.resolved["layout"]["mesh"]["y"] == ["x/4", "y"]
+    used = {axis for program in programs(scenario) for o in program.operations() if isinstance(o, Collective) for axis in o.axes}
+    assert used == {"x/4*2", "x/2", "y", "z"}
+
+
+def test_a_part_as_long_as_its_axis_is_that_axis():
+    one, other = (cut({"x": factors, "y": "y", "z": "z"}) for factors in (["x/8"], ["x"]))
+    assert same(one, other) and one.net.axes == ("x", "y", "z")
+
+
+def test_a_logical_axis_of_neighbours_is_the_axis_of_a_smaller_network():
+    """Two parts of x as logical x and y: what runs over the inner part alone has links of its own."""
+    scenario = cut({"x": ["x/2"], "y": ["x/4"], "z": ["y", "z"]}, overlap=False)
+    (program, *_) = programs(scenario)
+    assert simulate(program, scenario.net, scenario.chip).makespan > 0
+    assert scenario.net.stride[scenario.net.axes.index("x/4*2")] == 2
+
+
+def test_two_phases_may_cut_an_axis_alike():
+    work = {"phase": "generate", "batch": 8, "context": 64, "tokens": 2}
+    meshes = {"prefill": {"mesh": {"x": ["x/2"], "y": ["x/4", "y"], "z": "z"}},
+              "decode": {"mesh": {"z": ["x/2", "z"], "y": ["x/4"], "x": "y"}}}
+    scenario = load({**SMALL, "topology": {"shape": [8, 4, 2]}, "layout": meshes, "workload": work})
+    assert scenario.layouts["decode"].mesh == {"x": ("y",), "y": ("x/4*2",), "z": ("x/2", "z")}
+    assert recorded(scenario).net.axes == ("x/4*2", "x/2", "y", "z")
+
+
+def test_a_layout_says_the_algorithms_of_its_collectives_and_a_path_its_own():
+    chosen = {"all_to_all": "direct", "all_gather": "one_ring", "reduce_scatter": "sequential", "all_reduce": "one_ring"}
+    scenario = load({**SMALL, "layout": {"ffn": "ws2d_code", "attention": "batch", "collectives": chosen}})
+    found = [o for p in programs(scenario) for o in p.operations() if isinstance(o, Collective)]
+    assert {o.kind for o in found} == set(chosen) and all(o.algorithm == chosen[o.kind] for o in found)
+    assert recorded(scenario).layouts["decode"].collectives == chosen
+    nested = load({**SMALL, "layout": {"ffn": "wg_xyz_code", "collectives": {"all_gather": "one_ring"}}})
+    names = {o.algorithm for p in programs(nested) for o in p.operations() if isinstance(o, Collective) and o.kind == "all_gather"}
+    assert names == {"nested", "one_ring"}
+
+
+@pytest.mark.parametrize("detour", [True, False])
+def test_a_program_says_whether_a_broken_ring_goes_round_its_dead_link(detour):
+    dead = [{"from": [0, 0], "to": [1, 0], "failed": True}]
+    scenario = load({**square(links=dead), "program": [{**GATHER, "detour": detour}]})
+    assert scenario.program == Program((Collective("gather", "all_gather", ("x",), 8e6, detour=detour),))
+    assert recorded(scenario).program.block[0].detour is detour

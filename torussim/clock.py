@@ -31,7 +31,7 @@ class Clock:
     latest: float = 0.0  # when all of the lists so far is done
     unit: float = 0.0
     links: dict[tuple[str, int], float] = field(default_factory=dict)
-    rates: dict[tuple[str, bool], tuple[float, float]] = field(default_factory=dict)
+    rates: dict[tuple[str, bool], tuple[float, float, float]] = field(default_factory=dict)
 
     def section(self, operations: tuple[Operation, ...]) -> None:
         """Run one list of operations; a looped pair runs when its second half comes."""
@@ -73,7 +73,7 @@ class Clock:
         for stretch in phases:
             begin = done.get(stretch.part, base)
             end = begin
-            rate, late = self.link(stretch.axis, o.detour is not False)
+            rate, late, once = self.link(stretch.axis, o.detour is not False)
             for direction, sends in enumerate(stretch.sends):
                 clock = begin
                 free = self.links.get((stretch.axis, direction), 0.0)
@@ -84,7 +84,7 @@ class Clock:
                     if due is not None:
                         due[key] = max(due.get(key, 0.0), clock)
                 self.links[stretch.axis, direction] = free
-                end = max(end, clock)
+                end = max(end, clock + once if sends else clock)
             done[stretch.part] = end
         return max([base, *done.values()])
 
@@ -111,18 +111,22 @@ class Clock:
         self.unit = clock
         return clock, max(clock, self.collective(scatter, max(at, started), matmul.loop, fed=fed))
 
-    def link(self, axis: str, detour: bool = True) -> tuple[float, float]:
-        """Return bandwidth and latency of the slowest (fastest) hop of an axis, or of a ring over several; bytes/s, s."""
+    def link(self, axis: str, detour: bool = True) -> tuple[float, float, float]:
+        """Return bandwidth and latency of the slowest (fastest) hop of an axis, or of a ring over several; bytes/s, s.
+
+        Third: what a message loses once on its way by going round a dead link, s.
+        """
         if (axis, detour) not in self.rates:
             names = axis.split("+")
             of = [self.net.extremes(a) for a in names]
             rate, late = (max(e.fastest for e in of), min(e.shortest for e in of)) if self.fastest else (
                 min(e.slowest for e in of), max(e.longest for e in of))
             gaps = [a for a in names if self.net.gap[self.net.axis(a)].any() and (detour or not runs_as_line(self.net, a))]
-            if gaps and not self.fastest:
-                shared = [slowest(self.net, self.net.axis(a), self.chip.shared_efficiency) for a in gaps]
-                rate, late = min(rate, *(r for r, _ in shared)), max(late, *(latency for _, latency in shared))
-            self.rates[axis, detour] = rate, late
+            once = 0.0
+            for a in gaps if not self.fastest else ():
+                shared, latency, more = slowest(self.net, self.net.axis(a), self.chip.shared_efficiency)
+                rate, late, once = min(rate, shared), max(late, latency), max(once, more)
+            self.rates[axis, detour] = rate, late, once
         return self.rates[axis, detour]
 
     def direct(self, o: Collective) -> float:
@@ -136,7 +140,7 @@ class Clock:
         messages = prod(lengths.values())
         rates = {}
         for a, k in lengths.items():
-            rate, late = self.link(a)
+            rate, late, _ = self.link(a)
             axis = self.net.axis(a)
             ring = self.net.ring[axis] or self.net.links.ring[list(self.net.links.axes).index(a.partition("/")[0])]
             alone = k <= 3 and len(lengths) == 1

@@ -77,7 +77,9 @@ class Table:
 class Layout:
     """What a scenario asks for: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
 
-    `mesh`: logical axis -> physical axes, outermost first. `overlap`: True, False or a kind of loop.
+    `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2.
+    `overlap`: True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, where it is not the
+    default; that of a path counts more.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -87,6 +89,7 @@ class Layout:
     kv_cache: str = "bf16"
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    collectives: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,10 +265,20 @@ def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -
 
 
 def default_mesh(layout: str | object, physical: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-    """Return the mesh of a scenario that gives none: the same names; for ws1d_code the longest axis is x."""
-    names = list(physical)
-    mesh: dict[str, tuple[str, ...]] = {a: (a,) if a in names else () for a in LOGICAL}
-    longest = max(names, key=lambda a: physical[a], default="x")
-    if layout == "ws1d_code" and longest in LOGICAL and physical[longest] > physical[names[0]]:
-        mesh["x"], mesh[longest] = (longest,), mesh["x"]
+    """Return the mesh of a scenario that gives none: the same names; for ws1d_code the longest axis is x.
+
+    Of an axis that is cut it takes all parts.
+
+    >>> default_mesh("ws2d", {"x/2*2": 2, "x/2": 2, "y": 4})
+    {'x': ('x/2*2', 'x/2'), 'y': ('y',), 'z': ()}
+    """
+    whole: dict[str, tuple[str, ...]] = {}
+    for part in physical:
+        axis = part.partition("/")[0]
+        whole[axis] = (*whole.get(axis, ()), part)
+    lengths = {axis: prod(physical[part] for part in parts) for axis, parts in whole.items()}
+    mesh: dict[str, tuple[str, ...]] = {a: whole.get(a, ()) for a in LOGICAL}
+    longest = max(lengths, key=lambda a: lengths[a], default="x")
+    if layout == "ws1d_code" and longest in LOGICAL and lengths[longest] > next(iter(lengths.values())):
+        mesh["x"], mesh[longest] = whole[longest], mesh["x"]
     return mesh

@@ -108,8 +108,8 @@ class Builder:
             verb_ = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}[kind]
             name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
             waits, after = after, None
-            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size,
-                                              algorithm if kind == "all_gather" else "", after=waits))
+            chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
+            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits))
             added.append((name, step))
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
 
@@ -185,7 +185,8 @@ class Builder:
         local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
         if axes:
             size = local["B"] * local["L"] * NORM_BYTES
-            self.operations.append(Collective(self.name(f"norm_{label}"), "all_reduce", axes, size))
+            self.operations.append(Collective(self.name(f"norm_{label}"), "all_reduce", axes, size,
+                                              self.layout.collectives.get("all_reduce", "")))
 
     def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
         """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""

@@ -29,3 +29,28 @@ def gap():
     for one, other in (((0,), (1,)), ((1,), (0,))):
         graph.add_edge(one, other, bandwidth=1e9, latency=0.0)
     return graph
+
+
+def star(chips):
+    """Return chips that a switch joins, without axes."""
+    graph = nx.DiGraph()
+    graph.add_node("switch", chip=False)
+    for chip in range(chips):
+        graph.add_edge(f"chip{chip}", "switch", bandwidth=1e9, latency=0.0)
+        graph.add_edge("switch", f"chip{chip}", bandwidth=1e9, latency=0.0)
+    return graph
+
+
+def too_few(graph, source):
+    """Forget where to go."""
+    return [source]
+
+
+def stops(graph, source, target):
+    """Return a path that goes nowhere."""
+    return [source]
+
+
+def jumps(graph, source, target):
+    """Return a path of one link, whether it is there or not."""
+    return [source, target]

@@ -32,6 +32,7 @@ Sending = Callable[[str, int, int, float, float, float, int], None]  # operation
 
 # What is left to do, in this order within one operation of one turn.
 ARRIVE, BASE, COMPLETE, FINISH, ENTER = range(5)
+NOBODY, NEVER = np.zeros(0, int), np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,8 @@ class SharedRun:
         self.queue: list[deque[tuple[Turn, int, Transfer]]] = [deque() for _ in range(self.hops)]
         self.pokes: list[int] = []
         self.sends: dict[int, tuple[Turn, int, Transfer, float]] = {}  # by flow
+        self.idle: dict[tuple[int, int, int], float] = {}  # stages whose lanes can wait, until this time
+        self.until = -inf  # the time until which lanes are run at once
         self.going: set[int] = set()  # hops whose head is a flow, or will be at a time that is known
         self.starts: dict[float, list[tuple[Array, Array, Any]]] = {}
         self.times: list[float] = []
@@ -112,6 +115,12 @@ class SharedRun:
             change = self.events_ahead[0][0] - self.offset if self.events_ahead else inf
             end = self.fluid.next()
             now = min(start, end, change)
+            ripe = [key for key, earliest in self.idle.items() if earliest <= now]
+            if ripe:
+                self.until = now
+                for number, i, k in ripe:
+                    self.add(number, i, k, BASE, NOBODY, NEVER)
+                continue
             if now == inf or (now == change and min(start, end) == inf):
                 return
             yield env.timeout(max(0.0, now - env.now))
@@ -290,7 +299,7 @@ class SharedRun:
                 clock = np.maximum(clock, arrived if piece.idle is None else np.where(piece.idle[chips], -np.inf, arrived))
             clock = clock + piece.seconds[chips]
             if piece.key is not None and not gathers:
-                fed.setdefault(piece.key, np.zeros(self.count))[chips] = clock
+                fed.setdefault(piece.key, np.full(self.count, -np.inf))[chips] = clock
         return clock
 
     def based(self, turn: Turn, i: int, k: int, chips: Array, times: Array) -> None:
@@ -321,7 +330,7 @@ class SharedRun:
         here = ~late[lanes]
         for axis, place in turn.order[i][k].items():
             here &= self.lane_done[axis] == place
-        if not here.any():
+        if not here.any() or self.postponed(turn, i, k, lanes[here], base[here]):
             return
         gathers = turn.ready[i].partner is not None and i not in turn.fed
         due: dict[recurrence.Key, Array] | None = {} if gathers else None
@@ -342,7 +351,23 @@ class SharedRun:
             if place + 1 < len(self.lane_order[axis]):
                 other, j, stage_after = self.lane_order[axis][place + 1]
                 if not np.isnan(other.base[j][stage_after]).all():
-                    self.add(other.number, j, stage_after, BASE, chips[:0], base[:0])
+                    self.add(other.number, j, stage_after, BASE, NOBODY, NEVER)
+
+    def postponed(self, turn: Turn, i: int, k: int, lanes: Array, base: Array) -> bool:
+        """Return whether lanes can wait: nothing ends on them before its last chip is there, and the network acts before."""
+        last = np.full(self.count, -np.inf)
+        np.maximum.at(last, lanes, base)
+        earliest = float(last[lanes].min())
+        if earliest <= self.horizon():
+            self.idle.pop((turn.number, i, k), None)
+            return False
+        self.idle[turn.number, i, k] = earliest
+        return True
+
+    def horizon(self) -> float:
+        """Return when the network next does something, as far as is known now."""
+        change = self.events_ahead[0][0] - self.offset if self.events_ahead else inf
+        return max(min(self.times[0] if self.times else inf, change, self.fluid.next()), self.until)
 
     def complete(self, turn: Turn, i: int, k: int, chips: Array, times: Array) -> None:
         """Go on, on chips, from a stage that is complete there."""

@@ -19,12 +19,14 @@ from torussim.scenario.values import (
     Found,
     Misread,
     Reader,
+    algorithms,
     anything,
     axes,
     by_name,
     each,
     flag,
     listed,
+    named,
     number,
     one_of,
     one_or_each,
@@ -34,8 +36,10 @@ from torussim.scenario.values import (
     split,
     text,
     topology_kind,
+    twist,
     whole,
 )
+from torussim.topology.routing import NAMES
 
 MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
@@ -125,10 +129,12 @@ TOPOLOGY: Form = {
     "wrap": Key(one_or_each(flag, "[true, true, false]")),
     "bandwidth": Key(one_or_each(quantity("B/s"), "[45 GB/s, 45 GB/s]")),
     "latency": Key(one_or_each(quantity("s", zero=True), "[1 us, 1 us]")),
-    "routing": Key(one_of("routing", "dimension_order"), "dimension_order"),
+    "twist": Key(twist),
+    "routing": Key(named("routing", *NAMES)),
     "links": Key(anything),
+    "events": Key(anything),
 }
-OWN_TOPOLOGY: Form = {key: TOPOLOGY[key] for key in ("kind", "routing", "links")}
+OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"]}
 
 LINK: Form = {
     "from": Key(_COORDINATE),
@@ -140,7 +146,9 @@ LINK: Form = {
     "bandwidth": Key(quantity("B/s")),
     "latency": Key(quantity("s", zero=True)),
     "scale": Key(number()),
+    "failed": Key(flag),
 }
+EVENT: Form = {"time": Key(quantity("s", zero=True), needed=True), **LINK}
 
 LAYOUT: Form = {
     "ffn": Key(anything, "ws2d"),
@@ -150,6 +158,7 @@ LAYOUT: Form = {
     "kv_cache": Key(_DTYPE, "bf16"),
     "overlap": Key(overlap, True),
     "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}")),
+    "collectives": Key(algorithms, {}),
 }
 TENSORS = (*DIMENSIONS, "loop")
 PATH: Form = {"path": Key(anything, needed=True), "algorithm": Key(text, ""), "axes": Key(axes, [])}
@@ -185,5 +194,6 @@ COLLECTIVE: Form = {
     "split": Key(split, "equal"),
     "direction": Key(one_of("direction", "both", "one_way"), "both"),
     "shift": Key(by_name(whole(-MAX_SIZE, MAX_SIZE), "{x: 1}"), {}),
+    "detour": Key(flag),
     "after": Key(_NAMES),
 }

@@ -17,6 +17,7 @@ from torussim.memory import memory
 from torussim.models import Model
 from torussim.scenario import forms, values
 from torussim.scenario.forms import Section
+from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
 from torussim.sharding import Sharding
@@ -30,11 +31,16 @@ PHASES = ("prefill", "decode")
 
 @dataclass(frozen=True)
 class Asked:
-    """A layout as the file asks for it; `ffn` is the record of its ffn. A user's function is called when the sizes are known."""
+    """A layout as the file asks for it; `ffn` and `mesh` are the records of those, `parts` are the physical axes that are cut.
+
+    A user's function is called when the sizes are known.
+    """
 
     path: Keys
     layout: Layout
     ffn: Any
+    mesh: Mapping[str, list[str]]
+    parts: Mapping[str, tuple[int, ...]]
     function: Callable[..., Any] | None = None
     keywords: Mapping[str, Any] | None = None
 
@@ -66,20 +72,21 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     own = isinstance(name, str) and ":" in name
     section = notes.section(forms.LAYOUT, given, path, "layout", others=own)
     before = len(notes.mistakes)
-    mesh = section["mesh"]
-    if mesh is not None:
-        _check_mesh(notes, mesh, (*path, "mesh"), axes, section["ffn"])
-        mesh = {a: tuple(mesh.get(a, ())) for a in dict.fromkeys((*LOGICAL, *mesh))}
+    given_mesh, mesh = section["mesh"], None
+    if given_mesh is not None:
+        mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"])
     elif section.sound("mesh") and axes is not None:
         try:
             lengths_of(default_mesh(name, axes), axes)
         except TorusSimError as error:
             notes.wrong((*path, "mesh"), str(error))
-    function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh) if mesh is not None else LOGICAL)
-    if len(notes.mistakes) > before or not section.sound("ffn", "mesh", "attention"):
+    function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh.axes) if mesh else LOGICAL)
+    if len(notes.mistakes) > before or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
-    return Asked(path, Layout(ffn=ffn, mesh=mesh or {}, **choices), section["ffn"], function, section.others)
+    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap", "collectives")}
+    written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
+    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, **choices), section["ffn"], written,
+                 mesh.parts if mesh else {}, function, section.others)
 
 
 def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]) -> tuple[Callable[..., Any] | None, Any]:
@@ -105,31 +112,6 @@ def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]
     elif ffn not in LAYOUTS:
         notes.wrong(path, "ffn: " + resolve.unknown(ffn, LAYOUTS, "layout"))
     return None, ffn
-
-
-def _check_mesh(notes: Notes, mesh: Mapping[str, Sequence[str]], path: Keys, axes: Mapping[str, int] | None, ffn: Any) -> None:
-    """Note what is wrong with a mesh: every physical axis is used up exactly once."""
-    seen: set[str] = set()
-    before = len(notes.mistakes)
-    for name, factors in mesh.items():
-        if not (len(name) == 1 and name.isascii() and name.islower()):
-            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis: use small letters, such as x, y, z",
-                        at_key=True)
-        elif isinstance(ffn, str) and ffn in LAYOUTS and name not in LOGICAL:
-            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis of {ffn}, which has x, y, z", at_key=True)
-        for i, factor in enumerate(factors):
-            place = (*path, name, i)
-            place = place if place in notes.document.marks else place[:-1]
-            if "/" in factor:
-                notes.wrong(place, f"mesh: {quote(factor)}: parts of an axis are not there yet: give whole axes")
-            elif axes is not None and factor not in axes:
-                notes.wrong(place, "mesh: " + resolve.unknown(factor, axes, "axis of the topology"))
-            elif factor in seen:
-                notes.wrong(place, f"mesh: the axis {quote(factor)} is used twice: use every axis of the topology exactly once")
-            seen.add(factor)
-    unused = [a for a, length in (axes or {}).items() if length > 1 and a not in seen]
-    if len(unused) > len(notes.mistakes) - before:  # else what is wrong above may well stand where these should
-        notes.wrong(path, f"mesh leaves {listed(unused)} unused: use every axis of the topology exactly once", at_key=True)
 
 
 # -- tables of shardings ------------------------------------------------------------------------------------------------
@@ -278,12 +260,18 @@ def _unfitting(notes: Notes, asked: Asked, reason: str) -> None:
     notes.wrong(path, f"the {name} does not fit: {reason}")
 
 
+def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, ...]] | None:
+    """Return into which parts the layouts cut the physical axes; note it if those of two phases do not agree."""
+    return cut_alike(notes, list({asked.path: asked.parts for asked in layouts.values()}.items()))
+
+
 def describe_layout(asked: Asked) -> dict[str, Any]:
     """Return the record of a layout, fit for JSON."""
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
-    return shown | ({"mesh": {a: list(f) for a, f in layout.mesh.items()}} if layout.mesh else {})
+    shown |= {"collectives": dict(layout.collectives)} if layout.collectives else {}
+    return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 
 
 def describe_path(path: Path | str) -> Any:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from torussim import resolve
 from torussim.chips import Chip
 from torussim.errors import TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
+from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Keys, quote
-from torussim.topology.builders import axis_names, from_function, torus
+from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus
 from torussim.topology.check import MAX_CHIPS
-from torussim.topology.grid import Grid, grid
-from torussim.topology.links import LinkChange, change_links
-from torussim.topology.shape import is_chip_of
+from torussim.topology.grid import Grid, Routing, cut_axes, grid
+from torussim.topology.routing import NAMES, routes
 from torussim.topology.slices import slice_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
 TOPOLOGY: Keys = ("topology",)
+TRIED = 64  # chips that a routing must lead to before anything is run
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,68 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         network = _of_our_kinds(notes, given, chip, chip_preset, slice_)
     else:
         network = _of_a_function(notes, given, kind)
-    links = given.get("links") if isinstance(given, Mapping) else None
-    if links is not None:
-        changes = _read_links(notes, links, network.axes)
-        if network.graph is not None:
-            record = network.record | {"links": [shown for _, _, shown in changes]}
-            network = replace(network, graph=_changed(notes, network.graph, changes), record=record)
+    changes, events = (read_changes(notes, given[key], (*TOPOLOGY, key), network.axes)
+                       if isinstance(given, Mapping) and given.get(key) is not None else [] for key in ("links", "events"))
+    routing, name = _read_routing(notes, given)
     if network.graph is None:
         return network
+    graph = changed_later(notes, changed(notes, network.graph, changes), events)
     try:
-        return replace(network, net=grid(network.graph))
+        net = grid(graph)
     except TorusSimError as error:
-        notes.wrong((*TOPOLOGY, "kind"), f"{kind or 'topology'}: {error}")
+        place = cutting(network.graph, changes)
+        notes.wrong(place or (*TOPOLOGY, "kind"), f"{error}" if place else f"{kind or 'topology'}: {error}")
+        return replace(network, graph=graph)
+    if routing is not None and routing != net.routing:
+        graph = graph.copy()  # a user's function may hand out the same graph again
+        graph.graph["routing"] = routing
+        net = replace(net, routing=routing, graph=graph)
+    if routing is not None and not _check_routes(notes, net):
+        return replace(network, graph=graph)
+    made = {"links": changes, "events": events}
+    record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
+    name = name or (net.routing if isinstance(net.routing, str) else None)
+    return replace(network, graph=graph, net=net, record=record | ({"routing": name} if name else {}))
+
+
+def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network:
+    """Return a network whose axes are cut into parts, as `grid` cuts them."""
+    if not parts or network.axes is None:
         return network
+    net = None if network.net is None else grid(network.graph, parts=parts)
+    return replace(network, axes=cut_axes(network.axes, parts), net=net)
+
+
+# -- routing ------------------------------------------------------------------------------------------------------------
+
+
+def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]:
+    """Return the routing that the file gives, a name or the user's function, and the name that it has in the record."""
+    name = given.get("routing") if isinstance(given, Mapping) else None
+    if not isinstance(name, str) or ":" not in name:
+        return (name, name) if isinstance(name, str) and name in NAMES else (None, None)
+    path = (*TOPOLOGY, "routing")
+    try:
+        function = resolve.function(name, notes.beside)
+    except TorusSimError as error:
+        notes.wrong(path, f"routing: {error}")
+        return None, None
+    wrong = resolve.arguments(function, {}, given=3)
+    if wrong:
+        notes.wrong(path, f"routing: {name}: {wrong}: it is called with the graph and two chips, (graph, source, target)")
+        return None, None
+    return function, resolve.full_name(name, notes.beside)
+
+
+def _check_routes(notes: Notes, net: Grid) -> bool:
+    """Return whether a routing leads from the first chip to some others, and note it if not."""
+    others = np.arange(1, min(len(net.links.chips), TRIED + 1))
+    try:
+        routes(net.links, net.routing, np.zeros_like(others), others, graph=net.graph)
+    except TorusSimError as error:
+        notes.wrong((*TOPOLOGY, "routing"), f"routing: {error}")
+        return False
+    return True
 
 
 # -- torus, mesh, ring, slice -------------------------------------------------------------------------------------------
@@ -109,19 +160,27 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         notes.wrong((*TOPOLOGY, key),
                     f"{key}: {quote(given[key])} is a list of {len(section[key])}, but there are {len(shape)} axes: give one, or "
                     "one an axis")
-    if uneven or not section.sound("kind", "wrap"):
+    if uneven or not section.sound("kind", "wrap", "twist"):
         return Network(axes)
     wrap, origin = _wrap(section, shape, chip, slice_)
     if wrap is None:
         return Network(axes)
+    try:
+        twist = standard_twist(shape) if section["twist"] is True else section["twist"] or {}
+        check_twist(twist, axes, wrap)
+    except TorusSimError as error:
+        notes.wrong((*TOPOLOGY, "twist"), f"twist: {error}")
+        return Network(axes)
+    wrap = [wraps and (length > 2 or axis in twist) for wraps, (axis, length) in zip(wrap, axes.items())]
     bandwidth, latency = section["bandwidth"], section["latency"]
     if bandwidth is None:
         bandwidth = chip.link_bandwidth if chip else 1.0  # without a chip there is a mistake, and only the links are checked
     if latency is None:
         latency = chip.link_latency if chip else 0.0
-    graph = torus(shape, wrap=wrap, bandwidth=bandwidth, latency=latency)
-    record = {"kind": "torus", "shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency,
-              "routing": section["routing"]}
+    graph = torus(shape, wrap=wrap, bandwidth=bandwidth, latency=latency, twist=twist)
+    record = {"kind": "torus", "shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency}
+    if twist:
+        record["twist"] = twist
     closed = [axis for axis, wraps in zip(axes, wrap) if wraps]
     return Network(axes, graph, None, record, (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})",))
 
@@ -165,7 +224,7 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
 
 
 def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: Slice | None) -> tuple[list[bool] | None, str]:
-    """Return which axes have a wraparound, if that is known, and who says so; an axis of up to 2 chips never has one."""
+    """Return which axes have a wraparound if they are long enough, where that is known, and who says so."""
     wrap: Sequence[bool]
     if section["wrap"] is not None:
         given = section["wrap"]
@@ -178,7 +237,7 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
         return None, ""
     else:
         wrap, origin = chip.wraps(shape), f"by the rule of {chip.name}"
-    return [bool(wraps) and length > 2 for wraps, length in zip(wrap, shape)], origin
+    return [bool(wraps) for wraps in wrap], origin
 
 
 # -- a user's function --------------------------------------------------------------------------------------------------
@@ -195,76 +254,11 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
             notes.wrong((*TOPOLOGY, key or "kind"), f"{name}: {reason}", at_key=key is not None)
         if reasons:
             return Network()
-        graph = from_function(function, deepcopy(keywords))
+        graph = from_function(function, deepcopy(keywords), section["mesh"])
     except TorusSimError as error:
         notes.wrong((*TOPOLOGY, "kind"), str(error) if name in str(error) else f"{name}: {error}")
         return Network()
-    record = {"kind": resolve.full_name(name, notes.beside), "routing": section["routing"], **keywords}
+    record = {"kind": resolve.full_name(name, notes.beside), **keywords}
+    if section["mesh"] is not None:
+        record["mesh"] = section["mesh"]
     return Network(dict(graph.graph["axes"]), graph, None, record)
-
-
-# -- changes to links ---------------------------------------------------------------------------------------------------
-
-Change = tuple[Keys, LinkChange, dict[str, Any]]  # place, what to do, record
-
-
-def _read_links(notes: Notes, given: Any, axes: Mapping[str, int] | None) -> list[Change]:
-    """Return the changes to links that make sense one by one."""
-    path: Keys = (*TOPOLOGY, "links")
-    if not isinstance(given, list):
-        notes.wrong(path, f"links: {quote(given)} is not a list: write one such as [{{axis: x, scale: 0.5}}]")
-        return []
-    changes = []
-    for i, item in enumerate(given):
-        before = len(notes.mistakes)
-        section = notes.section(forms.LINK, item, (*path, i), "a change of links")
-        if section.given:
-            _check_change(notes, section, item, (*path, i), axes)
-        if len(notes.mistakes) == before:
-            record = {key: section[key] for key in item}
-            change = LinkChange(**{"from_" if key == "from" else key: value for key, value in record.items()})
-            changes.append(((*path, i), change, record))
-    return changes
-
-
-def _check_change(notes: Notes, section: Section, item: Any, path: Keys, axes: Mapping[str, int] | None) -> None:
-    """Note what is wrong between the keys of one change, and where it names what the network has not."""
-    given = section.given | forms.meant(section.given, forms.LINK)
-    if not given & {"bandwidth", "latency", "scale"} and section.sound() and given <= set(forms.LINK):
-        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth, latency or scale")
-    if {"bandwidth", "scale"} <= given:
-        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True)
-    if len(given & {"from", "to"}) == 1:
-        one, other = ("from", "to") if "from" in given else ("to", "from")
-        notes.wrong((*path, one), f"'{one}' is given without '{other}': give both, or neither", at_key=True)
-    if axes is None:
-        return
-    shape = tuple(axes.values())
-    ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
-    for key in ("from", "to"):
-        if section[key] is not None and not is_chip_of(section[key], shape):
-            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}")
-    if section["axis"] is not None and section["axis"] not in axes:
-        notes.wrong((*path, "axis"), "axis: " + resolve.unknown(section["axis"], axes, "axis of the topology"))
-    for axis, coordinate in (section["at"] or {}).items():
-        if axis not in axes:
-            notes.wrong((*path, "at", axis), "at: " + resolve.unknown(axis, axes, "axis of the topology"), at_key=True)
-        elif coordinate >= axes[axis]:
-            notes.wrong((*path, "at", axis), f"at: '{coordinate}' is not on axis {axis}: give 0 to {axes[axis] - 1}")
-
-
-def _changed(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
-    """Return the graph with its links changed, one after another; a change that does not fit is noted and left out."""
-    left = list(changes)
-    while left:
-        try:
-            return change_links(graph, [change for _, change, _ in left])
-        except TorusSimError as error:
-            text = str(error)
-            number = re.match(r"change (\d+) of links, ", text)
-            assert number is not None, text
-            path, change, _ = left.pop(int(number[1]) - 1)
-            notes.wrong(path, text.removeprefix(f"{number[0]}{change}: "))
-    return graph
-
-

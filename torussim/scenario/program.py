@@ -92,7 +92,7 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
         notes.wrong((*path, "split"),
                     f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
-                      dict(shift), after)
+                      dict(shift), after, section["detour"])
 
 
 def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
@@ -136,6 +136,7 @@ def _described(operation: Operation) -> dict[str, Any]:
                 "dtype": operation.dtype} | after
     where = {"shift": dict(operation.shift)} if operation.shift else {"axes": list(operation.axes)}
     algorithm = {"algorithm": operation.algorithm} if operation.algorithm else {}
+    detour = {} if operation.detour is None else {"detour": operation.detour}
     split = list(operation.split) if isinstance(operation.split, tuple) else operation.split
     return {"name": operation.name, "collective": operation.kind, "bytes": operation.bytes, **algorithm, "split": split,
-            "direction": operation.direction} | where | after
+            "direction": operation.direction} | where | detour | after

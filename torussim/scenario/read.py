@@ -20,8 +20,8 @@ from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, values
-from torussim.scenario.layout import Asked, describe_layout, fit, read_layouts
-from torussim.scenario.network import Network, Slice, own_kind, read_network, read_slice
+from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts
+from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
 from torussim.scenario.program import describe_program, read_program
 from torussim.scenario.values import quote
@@ -117,6 +117,9 @@ def _read(notes: Notes) -> Scenario:
     asked: dict[str, Asked] = {}
     if not bare and ("layout" in given or "layout" not in top):
         asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes)
+        parts = cuts(notes, asked)
+        asked = asked if parts is not None else {}
+        network = cut_network(network, parts or {})
     program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     if model and model.layers > MAX_LAYERS:

@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from torussim import units
+from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import TorusSimError
 from torussim.program import LOOPS
 from torussim.resolve import nearest, unknown
@@ -146,7 +147,7 @@ def one_of(what: str, *names: str) -> Reader:
     """Return a reader of one of some names; `what` is what they name."""
     def reader(value: Any) -> str:
         if not isinstance(value, str):
-            refuse(f"{quote(value)} is not a {what}: one of {', '.join(names)}")
+            refuse(f"{quote(value)} is not {'an' if what[:1] in 'aeiou' else 'a'} {what}: one of {', '.join(names)}")
         if value not in names:
             refuse(unknown(value, names, what))
         return value
@@ -224,14 +225,51 @@ def split(value: Any) -> str | tuple[float, ...]:
     return tuple(weights)
 
 
+def algorithms(value: Any) -> dict[str, str]:
+    """Read the algorithm of each kind of collective."""
+    kinds = [kind for kind in ALGORITHMS if kind != "permute"]
+    if not isinstance(value, dict):
+        refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: direct}}")
+    found = [Found((key,), unknown(key, kinds, "collective of a layout"), at_key=True) for key in value if key not in kinds]
+    for kind in kinds:
+        if kind in value:
+            try:
+                one_of(f"algorithm of {kind}", *ALGORITHMS[kind])(value[kind])
+            except Misread as error:
+                found += [one.within((kind,), f"{kind}: ") for one in error.found]
+    if found:
+        raise Misread(*found)
+    return dict(value)
+
+
+def twist(value: Any) -> bool | dict[str, dict[str, int]]:
+    """Read whether a torus has the twist of its shape, or by how much going round an axis shifts others."""
+    if isinstance(value, bool):
+        return value
+    example = "{x: {z: 4}}"
+    if not isinstance(value, dict):
+        refuse(f"{quote(value)} is not true, false or a mapping of axes to shifts, such as {example}")
+    found: dict[str, dict[str, int]] = by_name(by_name(whole(-(10**9), 10**9), "{z: 4}"), example)(value)
+    return found
+
+
+def named(what: str, *names: str) -> Reader:
+    """Return a reader of one of some names, or of the name of a user's function."""
+    def reader(value: Any) -> str:
+        if isinstance(value, str) and ":" in value:
+            return value
+        if not isinstance(value, str):
+            refuse(f'{quote(value)} is not a {what}: one of {", ".join(names)}, or "module:function"')
+        if value not in names:
+            refuse(unknown(value, names, what) + ("" if nearest(value, names) else ', or "module:function"'))
+        return value
+    return reader
+
+
 def topology_kind(value: Any) -> str:
     """Read a kind of network, or the name of a user's function."""
-    kinds = ("torus", "mesh", "ring")
-    if isinstance(value, str) and (value in kinds or ":" in value):
-        return value
-    if not isinstance(value, str):
-        refuse(f"{quote(value)} is not a kind of topology: one of {', '.join(kinds)}, or \"module:function\"")
-    refuse(unknown(value, kinds, "kind of topology") + ("" if nearest(value, kinds) else ', or "module:function"'))
+    found: str = named("kind of topology", "torus", "mesh", "ring")(value)
+    return found
 
 
 def anything(value: Any) -> Any:

@@ -7,6 +7,7 @@ built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and 
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -57,7 +58,7 @@ def torus(
                                 "give seconds, such as 1e-6")
 
     twist = standard_twist(lengths, names) if twist is True else twist or {}
-    _check_twist(twist, dict(zip(names, lengths)), goes_round)
+    check_twist(twist, dict(zip(names, lengths)), goes_round)
     chips = list(product(*map(range, lengths)))
     graph = nx.DiGraph(axes=dict(zip(names, lengths, strict=True)))
     if twist:
@@ -119,7 +120,7 @@ def axis_names(n: int) -> tuple[str, ...]:
     return tuple("xyzw"[axis] if axis < 4 else f"a{axis}" for axis in range(n))
 
 
-def _check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool]) -> None:
+def check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool]) -> None:
     """Raise TopologyError for a twist of axes that are not there, or that have no wraparound to be twisted."""
     for axis, shifts in twist.items():
         for name in (axis, *shifts):
@@ -133,8 +134,9 @@ def _check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[boo
             raise TopologyError(f"axis {axis} has no wraparound that could be twisted; leave its twist out")
 
 
-def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object]) -> nx.DiGraph:
-    """Return the topology that a user's function makes.
+def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object],
+                  lengths: Sequence[int] | None = None) -> nx.DiGraph:
+    """Return the topology that a user's function makes, `placed` on axes of these lengths if they are given.
 
     Raise TopologyError if the function raises, with what it raised and the line of its file, or if what it returns
     breaks the contract of a topology.
@@ -147,10 +149,39 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
         raise TopologyError(
             f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}") from error
     try:
+        graph = graph if lengths is None else placed(graph, lengths)
         check_topology(graph)
     except TopologyError as error:
         raise TopologyError(f"{_place(function)}: {called} returned no sound topology: {error}") from None
     return graph
+
+
+def placed(graph: nx.DiGraph, lengths: Sequence[int]) -> nx.DiGraph:
+    """Return a network without axes with coordinates for its chips: in their order, with the last axis fastest.
+
+    Numbers in the names of chips count as numbers, so that chip9 stands before chip10. Raise TopologyError if the axes have
+    more or fewer chips than the network, or if that has axes of its own.
+    """
+    if not isinstance(graph, nx.DiGraph):
+        raise TopologyError(f"a topology is a networkx.DiGraph, not a {type(graph).__name__}")
+    if "axes" in graph.graph:
+        raise TopologyError(f'the network has axes of its own, {graph.graph["axes"]!r}: leave mesh out')
+    chips = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
+    if len(chips) != prod(lengths):
+        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the network has {len(chips):,}")
+    try:
+        chips.sort(key=lambda chip: [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", chip)]
+                   if isinstance(chip, str) else chip)
+    except TypeError:
+        raise TopologyError("the chips have no order, as their names are of different types: name them alike, such as "
+                            "0, 1, 2") from None
+    new = dict(zip(chips, product(*map(range, lengths)), strict=True))
+    taken = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip and node in set(new.values())]
+    if taken:
+        raise TopologyError(f"a switch is called {taken[0]!r}, which is to be a chip of the mesh: give it another name")
+    made = nx.relabel_nodes(graph, new)
+    made.graph["axes"] = dict(zip(axis_names(len(lengths)), lengths))
+    return made
 
 
 def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:

@@ -110,7 +110,7 @@ def dimension_order(links: Links, source: Array, target: Array) -> Steps:
     """
     if shifts(links).any():
         raise TopologyError("routing dimension_order is for tori without a twist, as it knows no short way through one; "
-                            "use minimal")
+                            "use minimal or shortest")
     shape = np.array(list(links.axes.values()))
     ring = np.array(links.ring) & (shape > 2)
     chips, paths, axes = len(links.chips), len(source), len(shape)

@@ -19,6 +19,7 @@ import numpy as np
 from torussim.errors import TopologyError
 from torussim.topology.check import Bools, Coordinate, Floats, Links, read_links
 from torussim.topology.shape import Indices, chip_index, coordinates, receivers, wraparounds
+from torussim.topology.shortest import connected
 
 Routing = str | Callable[..., Any]
 
@@ -107,7 +108,7 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     """Return a topology as a grid.
 
     `parts`: into which lengths to cut an axis, from neighbours outwards; part_names names them. Raise TopologyError if the
-    topology breaks its contract, or a part does not divide.
+    topology breaks its contract or is cut in two, or if a part does not divide.
     """
     links = read_links(topology)
     cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
@@ -150,8 +151,11 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     notes = tuple(f"axis {name} is twisted ({', '.join(f'{other} + {shift}' for other, shift in shifts.items())}): rings along "
                   "it run as lines" for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
-    return Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
+    found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                 np.array(at), receiver, every, every, np.arange(len(links.source)), routing, topology, notes)
+    if found.gap.any() or (links.axis < 0).any() or len(links.nodes) > len(links.chips):  # else neighbours are joined
+        connected(links)
+    return found
 
 
 def folded(net: Grid, orbit: Indices) -> Grid:
@@ -192,6 +196,16 @@ def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
         return (axis,)
     strides = [prod(lengths[:i]) for i in range(len(lengths))]
     return tuple(f"{axis}/{n}" + (f"*{s}" if s > 1 else "") for n, s in zip(lengths, strides))
+
+
+def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Return the axes of a grid whose axes are cut into parts, and their lengths; of each axis the outermost part first.
+
+    >>> cut_axes({"x": 8, "y": 4}, {"x": [2, 4]})
+    {'x/4*2': 4, 'x/2': 2, 'y': 4}
+    """
+    cut = {name: tuple(parts.get(name, (length,))) for name, length in axes.items()}
+    return {label: part for name in axes for label, part in reversed(list(zip(part_names(name, cut[name]), cut[name])))}
 
 
 def default_routing(links: Links) -> str:

@@ -27,8 +27,9 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     return joined(tables).take(order)
 
 
-def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float]:
-    """Return the lowest rate (bytes/s) and the longest latency (s) of an axis' hops while all of them send.
+def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float, float]:
+    """Return the lowest rate (bytes/s) of an axis' hops while all of them send, their longest latency, and how much longer
+    the longest of those without a link takes (s): a message meets that one once on its way along a ring.
 
     A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
     where it is not alone there.
@@ -40,12 +41,14 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float
     load = np.zeros(len(net.links.bandwidth))
     load[own] = 1.0
     users = (load > 0).astype(int)
-    late = float(net.links.latency[own].max(initial=0.0))
+    late, far = float(net.links.latency[own].max(initial=0.0)), 0.0
     if len(gaps):
         around = gap_routes(net, gaps)
         np.add.at(load, around.link, around.share)
         np.add.at(users, around.link, 1)
-        late = max(late, float(around.latency.max()))
+        far = float(around.latency.max())
+        if net.stride[axis] > 1:  # every hop is like that
+            late = far
     used = load > 0
     left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
-    return float(left.min(initial=np.inf)), late
+    return float(left.min(initial=np.inf)), late, max(far - late, 0.0)

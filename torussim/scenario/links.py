@@ -1,0 +1,145 @@
+"""What a scenario changes of its network's links: before the run (`links`), and in the middle of it (`events`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torussim import resolve
+from torussim.errors import TorusSimError
+from torussim.scenario import forms
+from torussim.scenario.forms import Section
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import Keys, quote
+from torussim.topology.check import read_links
+from torussim.topology.links import LinkChange, change_later, change_links
+from torussim.topology.shape import is_chip_of
+from torussim.topology.shortest import connected
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of links: where it stands in the file, what to do, its record; `time` is that of an event, seconds."""
+
+    path: Keys
+    what: LinkChange
+    record: Mapping[str, Any]
+    time: float = 0.0
+
+
+def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None) -> list[Change]:
+    """Return the changes of links that make sense one by one, from `links` or `events`: the last key of `path` says which."""
+    events = path[-1] == "events"
+    form, what, example = (forms.EVENT, "an event", "[{time: 1 ms, axis: x, scale: 0.5}]") if events else (
+        forms.LINK, "a change of links", "[{axis: x, scale: 0.5}]")
+    if not isinstance(given, list):
+        notes.wrong(path, f"{path[-1]}: {quote(given)} is not a list: write one such as {example}")
+        return []
+    changes = []
+    for i, item in enumerate(given):
+        before = len(notes.mistakes)
+        section = notes.section(form, item, (*path, i), what)
+        if section.given:
+            (_check_event if events else _check_change)(notes, section, item, (*path, i))
+            _check_place(notes, section, (*path, i), axes)
+        if len(notes.mistakes) == before:
+            record = {key: section[key] for key in item}
+            keys = {"from_" if key == "from" else key: value for key, value in record.items() if key != "time"}
+            changes.append(Change((*path, i), LinkChange(**keys), record, section["time"] if events else 0.0))
+    return changes
+
+
+def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None:
+    """Note what is wrong between the keys of a change before the run."""
+    given = section.given | forms.meant(section.given, forms.LINK)
+    lost = section.sound("failed") and section["failed"]
+    nothing = not given & {"bandwidth", "latency", "scale"} and not lost
+    if nothing and section.sound() and given <= set(forms.LINK):
+        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth, latency, scale or failed: true")
+    if {"bandwidth", "scale"} <= given:
+        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True)
+    others = [key for key in ("bandwidth", "latency", "scale") if key in given]
+    if lost and others:
+        notes.wrong((*path, "failed"), f"failed and {others[0]} are both given: a link that has failed is no more: leave one out",
+                    at_key=True)
+
+
+def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
+    """Note what is wrong between the keys of a change in mid-run."""
+    given = section.given | forms.meant(section.given, forms.EVENT)
+    for key in ("latency", "failed"):
+        if key in section.given:
+            notes.wrong((*path, key), f"{key}: in mid-run a link can change its bandwidth alone: leave {key} out, or give it "
+                        "under links", at_key=True)
+    if {"bandwidth", "scale"} <= given:
+        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True)
+    if not given & {"bandwidth", "scale", "latency", "failed"} and section.sound() and given <= set(forms.EVENT):
+        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth or scale")
+
+
+def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> None:
+    """Note where a change names what the network has not."""
+    given = section.given | forms.meant(section.given, forms.LINK)
+    if len(given & {"from", "to"}) == 1:
+        one, other = ("from", "to") if "from" in given else ("to", "from")
+        notes.wrong((*path, one), f"'{one}' is given without '{other}': give both, or neither", at_key=True)
+    if axes is None:
+        return
+    shape = tuple(axes.values())
+    ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
+    for key in ("from", "to"):
+        if section[key] is not None and not is_chip_of(section[key], shape):
+            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}")
+    if section["axis"] is not None and section["axis"] not in axes:
+        notes.wrong((*path, "axis"), "axis: " + resolve.unknown(section["axis"], axes, "axis of the topology"))
+    for axis, coordinate in (section["at"] or {}).items():
+        if axis not in axes:
+            notes.wrong((*path, "at", axis), "at: " + resolve.unknown(axis, axes, "axis of the topology"), at_key=True)
+        elif coordinate >= axes[axis]:
+            notes.wrong((*path, "at", axis), f"at: '{coordinate}' is not on axis {axis}: give 0 to {axes[axis] - 1}")
+
+
+def changed(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
+    """Return the graph with its links changed, one after another; a change that does not fit is noted and left out."""
+    return _made(notes, graph, changes, lambda left: change_links(graph, [one.what for one in left]))
+
+
+def changed_later(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
+    """Return the graph with the changes that its links see in mid-run; one that does not fit is noted and left out."""
+    in_order = sorted(changes, key=lambda one: one.time)  # so are they counted in what change_later says
+    return _made(notes, graph, in_order, lambda left: change_later(graph, [(one.time, one.what) for one in left]))
+
+
+def _made(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change],
+          make: Callable[[Sequence[Change]], nx.DiGraph]) -> nx.DiGraph:
+    left = list(changes)
+    while left:
+        try:
+            return make(left)
+        except TorusSimError as error:
+            text = str(error)
+            number = re.match(r"(?:change (\d+) of links|event (\d+)), ", text)
+            assert number is not None, text
+            wrong = left.pop(int(number[1] or number[2]) - 1)
+            notes.wrong(wrong.path, text.removeprefix(f"{number[0]}{wrong.what}: "))
+    return graph
+
+
+def cutting(graph: nx.DiGraph, changes: Sequence[Change]) -> Keys | None:
+    """Return where the change stands with which links that fail cut a network in two, if one does."""
+    try:
+        connected(read_links(graph))
+    except TorusSimError:
+        return None
+    for count, change in enumerate(changes, start=1):
+        if change.what.failed:
+            try:
+                connected(read_links(change_links(graph, [one.what for one in changes[:count]])))
+            except TorusSimError:
+                return change.path
+    return None
