@@ -239,6 +239,15 @@ def test_links_that_halve_at_half_time_make_it_half_as_long_again(name: str) -> 
     assert seconds(with_event(graph, 0.0, 0.5), axes, **what) == pytest.approx(2 * alone, rel=1e-12), "from the start"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.5])
+def test_a_change_on_a_link_that_nobody_uses_changes_nothing(share: float) -> None:
+    graph = torus((3, 3), bandwidth=W, latency=1e-6)
+    blocks = program("y", layers=3)
+    wanted = simulate(blocks, graph, IDEAL).finish
+    graph.graph["events"] = ((share * wanted.max(), {((0, 0), (1, 0)): W / 2}),)
+    assert simulate(blocks, graph, IDEAL, repeat=False).finish == pytest.approx(wanted, rel=1e-9)
+
+
 def test_blocks_repeat_before_a_change_and_after_it() -> None:
     graph = torus((3, 3), bandwidth=W, latency=1e-6)
     blocks = program("xy", layers=100)
