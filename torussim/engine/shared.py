@@ -121,7 +121,8 @@ class SharedRun:
                 for number, i, k in ripe:
                     self.add(number, i, k, BASE, NOBODY, NEVER)
                 continue
-            if now == inf or (now == change and min(start, end) == inf):
+            if now == inf or (now == change and min(start, end) == inf and not self.idle):
+                assert all(turn.known.all() for turn in self.turns), "everything has ended"
                 return
             yield env.timeout(max(0.0, now - env.now))
             self.steps += 1
