@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import all_pairs, as_graph, grid, moved, network
+from column_networks import all_pairs, as_graph, grid, moved, network
 
 from torussim.errors import TopologyError, TorusSimError
 from torussim.topology.dimension import neighbours

@@ -31,7 +31,11 @@ def timeless(keys):
     return {**keys, "engine": {**keys["engine"], "wall_s": 0}}
 
 
-@pytest.fixture(scope="module", params=SCENARIOS, ids=[p.stem for p in SCENARIOS])
+LONG = ("network-dead-switch", "palm-540b-decode-pod-dead-link")  # some ten seconds each
+
+
+@pytest.fixture(scope="module", ids=lambda path: path.stem,
+                params=[pytest.param(p, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in SCENARIOS])
 def answered(request):
     few = [] if "bare" in request.param.stem or "prefill" in request.param.stem else ["workload.tokens=2"]
     return request.param, few, run(request.param, overrides=few)

@@ -1,0 +1,23 @@
+"""Draws plots/links.png: the links of a torus with one slow link, as README shows it."""
+
+from pathlib import Path
+
+from torussim.plot import LinkPicture, links_figure, save
+from torussim.run import run
+from torussim.scenario import load
+
+HERE = Path(__file__).resolve().parent
+FILE = HERE.parent / "scenarios" / "palm-540b-decode-slow-link.yaml"
+
+
+def main(folder: Path = HERE) -> None:
+    scenario = load(FILE, ["workload.tokens=1"])
+    result = run(scenario)
+    use = result.links
+    subtitle = f"links are busy {use['mean_busy']:.1%} of the time in the mean, the busiest {use['busiest'][0]['busy']:.1%}"
+    figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+    save(figure, folder / "links.png")
+
+
+if __name__ == "__main__":
+    main()
