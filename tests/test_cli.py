@@ -112,3 +112,25 @@ def test_a_folder_where_a_file_should_go_is_told_before_the_run(file, tmp_path, 
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2 and "it is a folder; name another place with -o" in done.stderr
     assert done.stdout == "" and "Traceback" not in done.stderr
+
+
+def test_a_run_over_parts_of_an_axis_draws_its_picture(file, tmp_path):
+    cut = ["--set", "topology.shape=[4, 2, 2]", "--set", "layout.mesh={x: [x/2], y: [x/2, y], z: z}"]
+    invoke("run", file, "-o", tmp_path / "out", *cut)
+    assert sorted(p.name for p in (tmp_path / "out" / "a-small-one").iterdir()) == ["result.json", "timeline.png"]
+    operations = json.loads((tmp_path / "out" / "a-small-one" / "result.json").read_text())["operations"]
+    assert {axis for o in operations for axis in o["axes"]} == {"x/2", "x/2*2", "y", "z"}
+
+
+def test_a_routing_that_fails_in_the_run_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "ways.py").write_text("def lost(graph, source, target):\n"
+                                      "    return [source, target] if source == (0,) else [source]\n")
+    file = tmp_path / "s.yaml"
+    file.write_text('chip: ideal\ntopology: {shape: [3], routing: "ways:lost"}\nprogram: [{name: swap, collective: all_to_all, '
+                    "axes: x, bytes: 1 MB, algorithm: direct}]\n")
+    assert invoke("check", file).stdout.startswith(f"{file}: ok")
+    done = subprocess.run([sys.executable, "-m", "torussim", "run", str(file), "-o", str(tmp_path / "out")], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line == "lost from (1,) to (2,) returned a path that ends at (1,), and does not arrive"

@@ -14,6 +14,7 @@ from torussim.models import model
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import Expected, Scenario, load
 from torussim.topology.builders import torus
+from torussim.topology.grid import grid
 from torussim.topology.links import LinkChange, change_links
 from torussim.topology.slices import names, slice_of
 from torussim.transformer import build
@@ -458,7 +459,7 @@ def test_the_twist_of_a_shape_is_that_of_its_shifts():
     assert standard.resolved["topology"]["twist"] == {"x": {"z": 4}, "y": {"z": 4}}
     assert sum("twisted" in note for note in standard.notes) == 2
     assert load(square(twist=False)).resolved == load(square()).resolved
-    two = load(square(shape=[2, 4], twist={"x": {"y": 2}}))
+    two = load(square(shape=[2, 4], wrap=True, twist={"x": {"y": 2}}))
     assert recorded(two).topology.has_edge((1, 0), (0, 2))
 
 
@@ -482,9 +483,11 @@ def test_events_change_links_in_the_middle_of_a_run():
     slower = load(square(events=[late]))
     assert makespan(slower) == pytest.approx(1.5 * whole, rel=1e-9)
     assert makespan(recorded(slower)) == makespan(slower)
+    assert whole < 0.1
     both_ = load(square(events=[{"time": "1 s", "axis": "y", "bandwidth": "1 GB/s"}, {**late, "both_ways": True}, half]))
     assert [e.time for e in both_.net.links.events] == [0, whole / 2, 1]
-    assert makespan(recorded(both_)) == makespan(both_) == pytest.approx(3 * whole, rel=1e-9) < 1
+    assert makespan(recorded(both_)) == makespan(both_)
+    assert makespan(both_) == pytest.approx(3.5 * whole, rel=1e-9)  # a quarter in the first half, then at a quarter of the rate
 
 
 def test_a_network_without_axes_gets_coordinates_in_the_order_of_its_chips(folder):
@@ -498,8 +501,9 @@ def test_a_network_without_axes_gets_coordinates_in_the_order_of_its_chips(folde
     assert scenario.resolved["topology"]["routing"] == "shortest"
 
 
-def cut(mesh, shape=(8, 4, 2), phase=DECODE, **layout):
-    return load({**SMALL, "topology": {"shape": list(shape)}, "layout": {"ffn": "ws2d", "mesh": mesh, **layout}, "workload": phase})
+def cut(mesh, **layout):
+    """Return a decode step on 64 chips with this mesh."""
+    return load({**SMALL, "topology": {"shape": [8, 4, 2]}, "layout": {"ffn": "ws2d", "mesh": mesh, **layout}})
 
 
 def test_parts_of_an_axis_are_taken_from_neighbours_outwards():
@@ -520,12 +524,17 @@ def test_a_part_as_long_as_its_axis_is_that_axis():
     assert same(one, other) and one.net.axes == ("x", "y", "z")
 
 
-def test_a_logical_axis_of_neighbours_is_the_axis_of_a_smaller_network():
-    """Two parts of x as logical x and y: what runs over the inner part alone has links of its own."""
-    scenario = cut({"x": ["x/2"], "y": ["x/4"], "z": ["y", "z"]}, overlap=False)
-    (program, *_) = programs(scenario)
-    assert simulate(program, scenario.net, scenario.chip).makespan > 0
-    assert scenario.net.stride[scenario.net.axes.index("x/4*2")] == 2
+def test_a_part_of_neighbours_runs_on_links_of_its_own_and_the_part_across_them_shares():
+    size, rate = 8e6, 1e9
+    scenario = cut({"x": ["x/2"], "y": ["x/4"], "z": ["y", "z"]})
+    graph = torus([8, 4, 2], wrap=False, bandwidth=rate)
+    net = grid(graph, parts={"x": (2, 4)})
+    assert net.axes == scenario.net.axes and net.stride == scenario.net.stride == (2, 1, 1, 1)
+    near, far = (simulate(Program((Collective("gather", "all_gather", (axis,), size),)), net, chip("ideal")).makespan
+                 for axis in ("x/2", "x/4*2"))
+    assert near == pytest.approx(size / 2 / rate, rel=1e-9)  # one neighbour's half
+    line = simulate(Program((Collective("gather", "all_gather", ("y",), size),)), net, chip("ideal")).makespan
+    assert far == pytest.approx(2 * line, rel=1e-9)  # two lines of four on the links of one
 
 
 def test_two_phases_may_cut_an_axis_alike():
@@ -544,8 +553,8 @@ def test_a_layout_says_the_algorithms_of_its_collectives_and_a_path_its_own():
     assert {o.kind for o in found} == set(chosen) and all(o.algorithm == chosen[o.kind] for o in found)
     assert recorded(scenario).layouts["decode"].collectives == chosen
     nested = load({**SMALL, "layout": {"ffn": "wg_xyz_code", "collectives": {"all_gather": "one_ring"}}})
-    names = {o.algorithm for p in programs(nested) for o in p.operations() if isinstance(o, Collective) and o.kind == "all_gather"}
-    assert names == {"nested", "one_ring"}
+    gathers = [o for p in programs(nested) for o in p.operations() if getattr(o, "kind", "") == "all_gather"]
+    assert {o.algorithm for o in gathers} == {"nested", "one_ring"}
 
 
 @pytest.mark.parametrize("detour", [True, False])

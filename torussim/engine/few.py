@@ -32,12 +32,12 @@ class Flow:
     path: int
     links: list[int]
     shares: list[float]
-    several: frozenset[int]  # links where it stands for more flows than one
     left: float
     began: float
     since: float
     rate: float = 0.0
     end: float = inf
+    several: frozenset[int] = frozenset()  # links where it stands for more flows than one
 
 
 @dataclass
@@ -63,12 +63,12 @@ class Few:
         for i, path, size in zip(ids, paths, sizes):
             self.new.append(self.add(self.flow(i, path, size, now, now)))
 
-    def flow(self, i: int, path: int, *times: float) -> Flow:
-        """Return a flow on a path; `times`: the other fields, in order."""
+    def flow(self, i: int, path: int, left: float, began: float, since: float, rate: float = 0.0, end: float = inf) -> Flow:
+        """Return a flow on a path."""
         entry = slice(self.routes.first[path], self.routes.first[path + 1])
         links, number = self.routes.link[entry].tolist(), self.routes.number
         several = frozenset[int]() if number is None else frozenset(self.routes.link[entry][number[entry] > 1].tolist())
-        return Flow(i, path, links, self.routes.share[entry].tolist(), several, *times)
+        return Flow(i, path, links, self.routes.share[entry].tolist(), left, began, since, rate, end, several)
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""
@@ -81,7 +81,7 @@ class Few:
         """Return what a link passes with its flows, bytes/s."""
         here = self.on[link]
         alone = len(here) == 1 and link not in next(iter(here)).several
-        return self.bandwidth.item(link) * (1.0 if alone else self.efficiency)
+        return float(self.bandwidth[link]) * (1.0 if alone else self.efficiency)
 
     def next(self, now: float) -> float:
         """Return when the next flow ends, inf if none is under way."""

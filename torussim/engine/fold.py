@@ -33,7 +33,7 @@ def orbits(program: Program, net: Grid, begin: Array) -> Array:
     direct = [o for o in collectives if algorithm_of(o) in DIRECT]
     near = [o for o in collectives if algorithm_of(o) not in DIRECT]
     used = sorted({net.axis(a) for o in near for a in o.axes if net.length(a) > 1})
-    gap = net.gap.any(axis=(1, 2))
+    gap = np.asarray(net.gap.any(axis=(1, 2)))
     through = [o for o in near for a in o.axes if gap[net.axis(a)] and not _runs_as_line(o, net, net.axis(a))]
     told = [begin, *_positions(near, net, used)]
     if direct or through or net.links.events:

@@ -132,8 +132,9 @@ def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
     path = np.repeat(np.arange(len(found)), np.diff(found.first))
     once, place = np.unique(path * most + grid.stands[found.link], return_inverse=True)
     place = place.reshape(-1)
-    return Routes(np.searchsorted(once, np.arange(len(found) + 1) * most), once % most, np.bincount(place, found.share, len(once)),
-                  found.latency, np.bincount(place, minlength=len(once)))
+    first = np.searchsorted(once, np.arange(len(found) + 1) * most)
+    return Routes(first, once % most, np.bincount(place, found.share, len(once)), found.latency,
+                  np.bincount(place, minlength=len(once)))
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:

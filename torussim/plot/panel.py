@@ -96,8 +96,10 @@ class Panel:
             y = self.compute_lane(y)
         if self.collectives:
             y = self.collective_lane(y)
-            for axis, length in zip(self.timeline.axes, self.view.lengths, strict=True):
-                if length > 1:
+            whole = dict.fromkeys(axis.partition("/")[0] for axis in self.timeline.axes)  # of x/2 and x/4*2 it is x
+            lengths = dict(zip(whole, self.view.lengths, strict=True))
+            for axis in self.timeline.axes:
+                if lengths[axis.partition("/")[0]] > 1:
                     y = self.link_lane(axis, y)
         return y
 

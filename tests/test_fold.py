@@ -1,0 +1,213 @@
+"""Folding: a run with one chip for all that are alike is the run of every chip, and no chips are taken for alike that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import networkx as nx
+import numpy as np
+import pytest
+import random_scenarios as plain
+import random_shared
+from random_shared import Scenario, run
+
+from torussim.chips import chip
+from torussim.engine import fold, routed
+from torussim.engine.fair import fair_rates
+from torussim.engine.simulate import simulate
+from torussim.program import Collective, Kind, Program
+from torussim.timeline import Timeline
+from torussim.topology.builders import torus
+from torussim.topology.check import read_links
+from torussim.topology.grid import grid
+from torussim.topology.routing import routes
+
+IDEAL = chip("ideal")
+SHAPES = ((4,), (6,), (3, 3), (4, 3), (4, 4), (3, 6), (4, 2), (6, 3), (3, 3, 2), (3, 3, 3), (4, 4, 2))
+
+
+def periodic(seed: int) -> Scenario:
+    """Return a scenario whose links (slow, late, dead) and starts repeat along its axes, so that chips are often alike."""
+    rng = Random(seed)
+    shape = rng.choice(SHAPES)
+    twist = {"x": {"y": rng.randint(1, shape[1] - 1)}} if len(shape) > 1 and rng.random() < 0.3 else {}
+    graph = torus(shape, wrap=[bool(rng.random() < 0.85 or twist) for _ in shape], bandwidth=1.0, twist=twist)
+    kinds = [(rng.uniform(1e9, 9e9), rng.choice((0.0, 2e-6))) for _ in range(2)]
+    period = [rng.choice([d for d in range(1, n + 1) if n % d == 0]) for n in shape]
+    drawn: dict[object, tuple[int, bool]] = {}
+    breaks, dead = rng.random() < 0.4, []
+    for u, v, link in graph.edges(data=True):
+        way = tuple((b - a) % n for a, b, n in zip(u, v, shape, strict=True))
+        kind, gone = drawn.setdefault((tuple(a % p for a, p in zip(u, period, strict=True)), way),
+                                      (int(rng.random() < 0.15), rng.random() < 0.05))
+        link["bandwidth"], link["latency"] = kinds[kind]
+        dead += [(u, v)] * (breaks and gone)
+    fewer = graph.copy()
+    fewer.remove_edges_from(dead)
+    graph = fewer if nx.is_strongly_connected(fewer) else graph
+    if twist or rng.random() < 0.3:
+        graph.graph["routing"] = rng.choice(["shortest", "minimal"])
+    if rng.random() < 0.15:
+        graph.graph["events"] = ((rng.uniform(0, 5e-4), dict.fromkeys(graph.edges, 3e9)),)
+    parts = {name: rng.choice([(2, n // 2), (n // 2, 2)]) for name, n in zip("xyz", shape, strict=False)
+             if n in (4, 6) and not twist and rng.random() < 0.3}
+    net = grid(graph, parts=parts)
+    lists = [random_shared.operations(rng, net, label, count)
+             for label, count in (("p", rng.choice((0, 0, 1))), ("b", rng.randint(1, 3)), ("e", rng.choice((0, 1))))]
+    late = rng.choice((0.0, 0.0, 1e-4))
+    start = tuple(late * (c[0] % period[0] % 2) for c in net.chips)
+    real = plain.replace(plain.REAL, shared_efficiency=rng.choice((1.0, 0.9, 0.6)))
+    return Scenario(Program(lists[1], rng.choice((1, 2, 3)), lists[0], lists[2]), graph, start, real, rng.random() < 0.6, parts)
+
+
+def unlike(one: Timeline, other: Timeline) -> str:
+    """Return what differs between two runs by more than 1e-9, or nothing."""
+    close = 1e-9 * other.makespan
+    for (i, before), (j, then) in zip(one.runs, other.runs, strict=True):
+        a, b = one.segments[i], other.segments[j]
+        for what, x, y in (("start", a.start + before, b.start + then), ("end", a.end + before, b.end + then)):
+            if x.size and not np.abs(x - y).max() <= close:
+                return f"{what} differs by {np.abs(x - y).max()} of {other.makespan} in a {a.section}"
+    return "" if np.allclose(one.link_bytes, other.link_bytes, rtol=1e-9, atol=1e-6) else "link bytes differ"
+
+
+def folds(case: Scenario) -> bool:
+    said = run(case)
+    assert not unlike(said, run(case, fold=False, repeat=not case.repeat))
+    return said.chips_simulated < len(said.chips)
+
+
+@pytest.mark.parametrize("draw, seeds, some", [
+    (periodic, range(60), 20),
+    (lambda seed: random_shared.scenario(seed, alike=True), range(30), 1),
+    (random_shared.scenario, range(100, 120), 0),
+    (lambda seed: plain.scenario(seed, skewed=False), range(30), 3),
+], ids=["periodic", "alike", "shared", "private"])
+def test_folded_is_unfolded_on_every_chip_and_link(draw: Callable[[int], Scenario], seeds: range, some: int) -> None:
+    assert sum(folds(draw(seed)) for seed in seeds) >= some
+
+
+def test_the_periodic_scenarios_that_fold_have_everything_in_them() -> None:
+    cases = [case for case in map(periodic, range(60)) if (t := run(case)).chips_simulated < len(t.chips)]
+    graphs = [case.graph.graph for case in cases]
+    algorithms = {o.algorithm for case in cases for o in case.program.operations() if isinstance(o, Collective)}
+    assert {"direct", "shifts", "one_ring", "nested", ""} <= algorithms
+    assert any("twist" in g for g in graphs) and any("events" in g for g in graphs) and any(case.parts for case in cases)
+    assert any(any(case.start) for case in cases) and any(case.chip.shared_efficiency < 1 for case in cases)
+    assert any(case.grid.gap.any() and not case.parts for case in cases), "dead links"
+
+
+def collective(kind: Kind, axes: str, algorithm: str = "", detour: bool | None = None) -> Program:
+    return Program((Collective("c", kind, tuple(axes), 1e6, algorithm, detour=detour),), layers=2)
+
+
+def simulated(program: Program, graph: nx.DiGraph) -> int:
+    """Return how many chips are simulated, once that has been held to all."""
+    said = simulate(program, graph, IDEAL)
+    assert not unlike(said, simulate(program, graph, IDEAL, fold=False))
+    return said.chips_simulated
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4), (5, 3), (4, 4, 3)])
+@pytest.mark.parametrize("kind, algorithm", [("all_gather", ""), ("all_reduce", "sequential"), ("all_to_all", ""),
+                                             ("all_to_all", "direct"), ("all_to_all", "shifts")])
+def test_a_uniform_torus_folds_to_one_chip(shape: tuple[int, ...], kind: Kind, algorithm: str) -> None:
+    graph = torus(shape, bandwidth=1e9, latency=1e-6)
+    assert simulated(collective(kind, "xyz"[:len(shape)], algorithm), graph) == 1
+
+
+def test_a_uniform_torus_of_any_size_folds_to_one_chip() -> None:
+    said = simulate(collective("all_to_all", "xyz", "direct"), torus((16, 16, 16), bandwidth=1e9, latency=0.0), IDEAL)
+    assert said.chips_simulated == 1
+    # A link of a ring of 16 carries 1/8 of all bytes of a line of 16 chips, that is 2 of each chip's megabytes.
+    assert said.makespan == pytest.approx(2 * 2 * 1e6 / 1e9)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "shifts"])
+def test_a_twisted_torus_folds(algorithm: str) -> None:
+    graph = torus((4, 8), bandwidth=1e9, latency=1e-6, twist={"x": {"y": 4}})
+    whole = simulated(collective("all_to_all", "xy", algorithm), graph)
+    # Displacements go round without the twist: where messages have an order, only steps along y leave it as it is.
+    assert whole == (1 if algorithm == "direct" else 4)
+    assert simulated(collective("all_gather", "y"), graph) == 1
+
+
+@pytest.mark.parametrize("program, chips", [(collective("all_gather", "x"), 4), (collective("all_gather", "y"), 1),
+                                            (collective("all_to_all", "xy", "direct"), 4)])
+def test_a_mesh_folds_across_its_rings(program: Program, chips: int) -> None:
+    assert simulated(program, torus((4, 4), wrap=[False, True], bandwidth=1e9, latency=1e-6)) == chips
+
+
+def test_with_a_dead_link_as_many_chips_are_simulated_as_are_different() -> None:
+    graph = torus((4, 4), bandwidth=1e9, latency=1e-6)
+    graph.remove_edges_from([((0, 0), (1, 0)), ((1, 0), (0, 0))])
+    assert simulated(collective("all_gather", "y"), graph) == 1  # nobody uses it
+    assert simulated(collective("all_gather", "x", detour=False), graph) == 5  # one ring is a line
+    assert simulated(collective("all_gather", "x", detour=True), graph) == 16  # its detours meet others
+    graph.remove_edges_from([((2, 2), (3, 2)), ((3, 2), (2, 2))])
+    assert simulated(collective("all_gather", "x", detour=True), graph) == 8
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 8
+
+
+def test_losses_where_flows_meet_are_those_of_all_flows() -> None:
+    """On one chip that stands for all a link has flows that one flow stands for."""
+    lossy = plain.replace(IDEAL, shared_efficiency=0.9)
+    for shape in ((3,), (4, 4), (8, 8)):
+        graph = torus(shape, bandwidth=1e9, latency=1e-6)
+        program = collective("all_to_all", "xy"[:len(shape)], "direct")
+        said = simulate(program, graph, lossy)
+        assert said.chips_simulated == 1
+        assert not unlike(said, simulate(program, graph, lossy, fold=False))
+    assert said.makespan > simulate(program, graph, IDEAL).makespan
+
+
+def dragonfly() -> nx.DiGraph:
+    """Return five groups of two routers, each joined to its mate and two other groups, in the order of their numbers."""
+    graph = nx.DiGraph(axes={"group": 5, "router": 2})
+    for group in range(5):
+        others = [g for g in range(5) if g != group]
+        for place, other in enumerate(others):
+            there = [g for g in range(5) if g != other].index(group)
+            graph.add_edge((group, place // 2), (other, there // 2), bandwidth=1e9, latency=1e-6)
+        for router in (0, 1):
+            graph.add_edge((group, router), (group, 1 - router), bandwidth=1e9, latency=1e-6)
+    return graph
+
+
+def test_partition_refinement_alone_would_fold_a_dragonfly_wrongly() -> None:
+    graph = dragonfly()
+    links = read_links(graph)
+    # Every router has three like links to routers with three: no refinement of labels ever tells two apart.
+    assert {degree for _, degree in graph.in_degree()} == {degree for _, degree in graph.out_degree()} == {3}
+    source, target = np.array([(a, b) for a in range(10) for b in range(10) if a != b]).T
+    rate = fair_rates(routes(links, "shortest", source, target), links.bandwidth).reshape(10, 9)
+    fastest = rate.max(axis=1)
+    assert fastest.max() > 2 * fastest.min(), "the flows of some chips are unlike those of all others"
+    for axes in (("group", "router"), ("group",)):
+        program = Program((Collective("c", "all_to_all", axes, 1e6, "direct"),))
+        said = simulate(program, graph, IDEAL)
+        assert said.chips_simulated == 10
+        assert not unlike(said, simulate(program, graph, IDEAL, fold=False))
+    assert np.ptp(said.segments[0].end) > 5e-7, "so they are done at different times"
+
+
+def test_a_routing_of_the_users_is_not_folded() -> None:
+    graph = torus((3, 3), bandwidth=1e9, latency=1e-6)
+    graph.graph["routing"] = nx.shortest_path
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 9
+    assert simulated(collective("all_gather", "xy"), graph) == 1
+
+
+def test_without_counting_flows_a_folded_run_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above can fail: entries that do not know how many flows they are make links look as if used by one."""
+    route = routed.route
+    monkeypatch.setattr(routed, "route", lambda *given: plain.replace(route(*given), number=None))
+    lossy = plain.replace(IDEAL, shared_efficiency=0.5)
+    program, graph = collective("all_to_all", "x", "shifts"), torus((5,), bandwidth=1e9, latency=1e-6)
+    assert unlike(simulate(program, graph, lossy), simulate(program, graph, lossy, fold=False))
+
+
+def test_few_failed_translations_are_tried_and_what_was_found_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "TRIES", 0)
+    assert simulated(collective("all_to_all", "xy", "direct"), torus((4, 4), bandwidth=1e9, latency=1e-6)) == 1
