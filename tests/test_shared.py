@@ -53,7 +53,7 @@ def assert_the_same(said: Timeline, wanted: Timeline, *, scale: float = 1.0, lat
 # Engine and oracle
 
 
-@pytest.mark.parametrize("seed", sorted({*SEEDS, *BROKEN}))
+@pytest.mark.parametrize("seed", sorted({*SEEDS, *BROKEN, 140}))
 def test_engine_and_oracle_agree_on_every_time_and_byte(seed: int) -> None:
     case = scenario(seed)
     assert not (differs(seed, case) if seed in BROKEN else compare(case))
@@ -217,7 +217,15 @@ MUTATIONS = (latency_left_out, first_ready_goes_first, one_detour_takes_all, lan
 def test_an_engine_that_is_broken_is_not_the_oracle(mutation: Callable[[pytest.MonkeyPatch], None],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     mutation(monkeypatch)
-    assert sum(bool(differs(seed, scenario(seed))) for seed in BROKEN) >= 2
+    assert sum(map(noticed, BROKEN)) >= 2
+
+
+def noticed(seed: int) -> bool:
+    """Return whether a run is not the oracle's, or the engine finds out by itself that it is wrong."""
+    try:
+        return bool(differs(seed, scenario(seed)))
+    except AssertionError:
+        return True
 
 
 # Repetition, order, scale

@@ -63,6 +63,7 @@ class SharedRun:
         self.rate = planner.rate.ravel().copy()
         self.fluid_of = {id(stage): fluid_chips(planner, stage, shared.fluid) for _, ready, _, _ in self.sections
                          for r in ready for stage in r.stages}
+        self.moved: dict[int, Array] = {}  # by stage, (chips,) the bytes that it moves on the lane of each number
         self.turns: list[Turn] = []
         self.runs: list[tuple[int, float]] = []
         self.offset = 0.0  # seconds that were skipped
@@ -137,6 +138,7 @@ class SharedRun:
     def started(self, time: float) -> None:
         """Start the flows that were to start at this time."""
         waiting = self.starts.pop(time)
+        assert time >= self.fluid.now * (1 - 1e-9), "no flow starts in the network's past"
         ids = self.fluid.start(np.concatenate([paths for paths, _, _ in waiting]),
                                np.concatenate([sizes for _, sizes, _ in waiting]), max(time, self.fluid.now))
         first = int(ids[0]) if len(ids) else 0
@@ -355,9 +357,17 @@ class SharedRun:
                     self.add(other.number, j, stage_after, BASE, NOBODY, NEVER)
 
     def postponed(self, turn: Turn, i: int, k: int, lanes: Array, base: Array) -> bool:
-        """Return whether lanes can wait: nothing ends on them before its last chip is there, and the network acts before."""
+        """Return whether lanes can wait: nothing ends on them before its last chip is there, and the network acts before.
+
+        Where a stage moves nothing, as on healthy rings when broken ones run as lines, each chip ends as it comes.
+        """
+        stage = turn.ready[i].stages[k]
+        if id(stage) not in self.moved:
+            moved = sum((move.bytes.sum(axis=0) for move in stage.moves), np.zeros(self.count))
+            self.moved[id(stage)] = np.bincount(self.planner.lanes(stage.lane.axes), moved, minlength=self.count)
         last = np.full(self.count, -np.inf)
         np.maximum.at(last, lanes, base)
+        last[self.moved[id(stage)] == 0] = -np.inf
         earliest = float(last[lanes].min())
         if earliest <= self.horizon():
             self.idle.pop((turn.number, i, k), None)
