@@ -5,9 +5,9 @@ from itertools import combinations, pairwise, permutations, product
 import networkx as nx
 import numpy as np
 import pytest
+from column_networks import all_pairs, as_graph, grid, moved, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from column_networks import all_pairs, as_graph, grid, moved, network
 
 from torussim.errors import TopologyError, TorusSimError
 from torussim.topology.dimension import neighbours

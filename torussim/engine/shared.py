@@ -442,15 +442,19 @@ class SharedRun:
         k, chip, stage = transfer.stage, transfer.receiver, turn.ready[i].stages[transfer.stage]
         turn.came[i, k, transfer.step, transfer.row, chip] = arrival
         if turn.ready[i].partner is not None and i not in turn.fed:
-            kept = turn.pieces.setdefault(i, {}).setdefault((stage.index, transfer.step), np.full(self.count, -np.inf))
-            kept[chip] = max(kept[chip], arrival)
+            pieces, key = turn.pieces.setdefault(i, {}), (stage.index, transfer.step)
+            if key not in pieces:
+                pieces[key] = np.full(self.count, -np.inf)
+            pieces[key][chip] = max(pieces[key][chip], arrival)
         arrived, due = turn.arrived[i][k], turn.due[i][k]
         arrived[chip] = max(arrived[chip], arrival)
         due[chip] -= 1
         if not due[chip] and turn.base[i][k][chip] == turn.base[i][k][chip]:
             self.add(turn.number, i, k, COMPLETE, np.array([chip]), np.array([max(arrived[chip], turn.base[i][k][chip])]))
-        axes = [self.planner.grid.axis(a) for a in stage.lane.axes]
-        self.pokes += [transfer.hop, *((2 * a + d) * self.count + chip for a in axes for d in (0, 1))]
+        onwards: tuple[int, ...] = (transfer.hop - transfer.chip + chip,)  # along one axis it is passed on in the same direction
+        if len(stage.lane.axes) > 1:
+            onwards = tuple((2 * self.planner.grid.axis(a) + d) * self.count + chip for a in stage.lane.axes for d in (0, 1))
+        self.pokes += (transfer.hop, *onwards)
 
 
     # -- messages of all-to-alls ----------------------------------------------------------------------------------------
