@@ -117,7 +117,7 @@ def test_a_folder_where_a_file_should_go_is_told_before_the_run(file, tmp_path, 
 def test_a_run_over_parts_of_an_axis_draws_its_picture(file, tmp_path):
     cut = ["--set", "topology.shape=[4, 2, 2]", "--set", "layout.mesh={x: [x/2], y: [x/2, y], z: z}"]
     invoke("run", file, "-o", tmp_path / "out", *cut)
-    assert sorted(p.name for p in (tmp_path / "out" / "a-small-one").iterdir()) == ["result.json", "timeline.png"]
+    assert sorted(p.name for p in (tmp_path / "out" / "a-small-one").iterdir()) == ["links.png", "result.json", "timeline.png"]
     operations = json.loads((tmp_path / "out" / "a-small-one" / "result.json").read_text())["operations"]
     assert {axis for o in operations for axis in o["axes"]} == {"x/2", "x/2*2", "y", "z"}
 

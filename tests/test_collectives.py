@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,8 @@ from torussim.chips import chip
 from torussim.collectives import lines, rings
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Chunk, Hop, Lane, Pattern, Phase, Schedule, check
-from torussim.collectives.lower import ALGORITHMS, lower, weights
+from torussim.collectives.lower import ALGORITHMS, DIRECT, lower, weights
+from torussim.engine.routed import displacements, targets
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, ProgramError
 from torussim.program import KINDS, LOOPS, Collective, Kind, Program
@@ -40,10 +41,13 @@ def near(value: float) -> Any:
     return pytest.approx(value, rel=1e-12, abs=1e-12)
 
 
+NAMES = {kind: tuple(name for name in names if name not in DIRECT) for kind, names in ALGORITHMS.items()}  # those with phases
+
+
 def schedules(net: Grid) -> Iterator[Schedule]:
     """Yield the schedule of every kind by every algorithm, in every direction and kind of loop that it has, over all axes."""
     for kind in KINDS:
-        for algorithm in ALGORITHMS[kind]:
+        for algorithm in NAMES[kind]:
             shifts = [dict(zip(net.axes, shift, strict=False)) for shift in ((1, 2, -1), (-1, 0, 1), (2, 1, 0), (7, -3, 2))]
             for shift in shifts if kind == "permute" else [{}]:
                 one = Collective("c", kind, net.axes, D, algorithm, shift=shift)
@@ -58,11 +62,23 @@ def schedules(net: Grid) -> Iterator[Schedule]:
 @pytest.mark.parametrize("wrap", [True, False])
 def test_every_algorithm_delivers_every_shard_and_counts_every_contribution_once(shape: tuple[int, ...], wrap: bool) -> None:
     found = list(schedules(network(shape, wrap)))
-    assert {(s.kind, s.algorithm) for s in found} == {(kind, name) for kind, names in ALGORITHMS.items() for name in names}
+    assert {(s.kind, s.algorithm) for s in found} == {(kind, name) for kind, names in NAMES.items() for name in names}
     for schedule in found:
         check(schedule)
         assert bool(schedule.phases) == (prod(shape) > 1 and (schedule.kind != "permute" or any(
             schedule.shift[a] % n for a, n in schedule.lengths.items())))
+
+
+@pytest.mark.parametrize("shape", SMALL, ids=str)
+def test_a_direct_all_to_all_takes_one_message_from_every_chip_to_every_other_of_its_group(shape: tuple[int, ...]) -> None:
+    net = network(shape)
+    for size in range(1, len(shape) + 1):
+        for axes in combinations(net.axes, size):
+            to = targets(net, axes, displacements([net.length(a) for a in axes]))
+            for chip, reached in enumerate(to.T.tolist()):
+                kept = [i for i, a in enumerate(net.axes) if a not in axes]
+                group = [c for c, at in enumerate(net.chips) if all(at[i] == net.chips[chip][i] for i in kept)]
+                assert sorted([*reached, chip]) == group
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,7 +92,7 @@ def test_a_collective_over_some_axes_in_any_order_and_split_keeps_its_contract(d
     live = sum(net.length(a) > 1 for a in axes)
     split: Any = data.draw(st.sampled_from(["equal", "auto"]) | st.tuples(*[st.integers(0, 3)] * live).filter(any))
     shift = {a: data.draw(st.integers(-9, 9)) for a in axes} if kind == "permute" else {}
-    one = Collective("c", kind, axes, D, data.draw(st.sampled_from(ALGORITHMS[kind])), split if live else "equal",
+    one = Collective("c", kind, axes, D, data.draw(st.sampled_from(NAMES[kind])), split if live else "equal",
                      data.draw(st.sampled_from(["both", "one_way"])), shift)
     check(lower(one, net))
 
