@@ -75,10 +75,10 @@ def test_a_direct_all_to_all_takes_one_message_from_every_chip_to_every_other_of
     for size in range(1, len(shape) + 1):
         for axes in combinations(net.axes, size):
             to = targets(net, axes, displacements([net.length(a) for a in axes]))
-            for chip, reached in enumerate(to.T.tolist()):
+            for sender, reached in enumerate(to.T.tolist()):
                 kept = [i for i, a in enumerate(net.axes) if a not in axes]
-                group = [c for c, at in enumerate(net.chips) if all(at[i] == net.chips[chip][i] for i in kept)]
-                assert sorted([*reached, chip]) == group
+                group = [c for c, at in enumerate(net.chips) if all(at[i] == net.chips[sender][i] for i in kept)]
+                assert sorted([*reached, sender]) == group
 
 
 @settings(max_examples=40, deadline=None)
