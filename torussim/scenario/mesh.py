@@ -91,7 +91,7 @@ def _lengths(notes: Notes, axis: str, chips: int, factors: Sequence[_Factor]) ->
         shown = f"'{axis}'" if factor.length is None else f"'{axis}/{factor.length}'"
         if factor.length is not None and ((length < 2 and chips > 1) or length < 1 or chips % length):
             several = [n for n in range(2, chips + 1) if chips % n == 0][:8]
-            would = f"write {axis}/{' or /'.join(map(str, several))}" if several else "leave it out"
+            would = f"write {' or '.join(f'{axis}/{n}' for n in several)}" if several else "leave it out"
             notes.wrong(factor.place, f"mesh: {shown} does not divide the {chips} chips of axis {axis}: {would}")
         elif found and (factor.length is None or (len(found) == 1 and used == chips)):
             notes.wrong(factor.place, TWICE.format(axis))
