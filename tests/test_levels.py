@@ -40,7 +40,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "plot": ["links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "turn", "recurrence", "routed", "plan", "fold", "fluid", "crowd", "compiled", "few",
+    "engine": ["simulate", "shared", "messages", "queues", "lanes", "network", "agenda", "turn", "recurrence", "routed",
+               "plan", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair"],
     "topology": ["builders", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
                  "routes"],

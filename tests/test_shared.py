@@ -14,12 +14,16 @@ import random_scenarios as plain
 from random_shared import Scenario, compare, expected, run, scenario
 
 from torussim.chips import chip
-from torussim.engine import routed, shared, simulate
-from torussim.engine.plan import Planner, Ready
+from torussim.engine import network, routed, simulate
+from torussim.engine.messages import Messages
+from torussim.engine.network import Network
+from torussim.engine.plan import Planner
+from torussim.engine.queues import Queues
+from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
-from torussim.engine.shared import SharedRun
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
+from torussim.topology import hops
 
 SEEDS = range(60)
 BROKEN = (17, 25, 26, 29, 31, 37, 38, 44, 48, 55, 256)  # that between them have what a broken engine gets wrong
@@ -138,9 +142,9 @@ def latency_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue is not held up by a transfer that is not ready, if another is."""
-    poke = SharedRun.poke
+    poke = Queues.poke
 
-    def broken(self: SharedRun, hop: int) -> None:
+    def broken(self: Queues, hop: int) -> None:
         queue = self.queue[hop]
         for turn, i, transfer in [] if hop in self.going else list(queue):
             came = (i, transfer.stage, transfer.after, transfer.row, transfer.chip)
@@ -149,16 +153,16 @@ def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
                 queue.appendleft((turn, i, transfer))
                 break
         poke(self, hop)
-    monkeypatch.setattr(SharedRun, "poke", broken)
+    monkeypatch.setattr(Queues, "poke", broken)
 
 
 def one_detour_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all shortest ways only one is taken."""
-    route = routed.route
+    route = hops.route
 
     def broken(grid: Any, routing: Any, *ends: Any) -> Any:
         return route(grid, nx.shortest_path if routing == "shortest" else routing, *ends)
-    monkeypatch.setattr(routed, "route", broken)
+    monkeypatch.setattr(hops, "route", broken)
 
 
 def lane_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,35 +172,35 @@ def lane_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shifts_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chip goes on to the next shift when it has sent, whatever has not arrived."""
-    delivered = SharedRun.delivered
+    left = Messages.left
 
-    def broken(self: SharedRun, batch: Any, messages: Any, now: float) -> None:
-        whole, name = self.shared, batch.turn.ready[batch.i].operation.name
+    def broken(self: Messages, turn: Any, i: int, messages: Any, which: Any, now: float) -> None:
+        whole, name = self.shared, turn.ready[i].operation.name
         direct = whole.direct[name]
         if direct.shifts:
-            going = messages[messages // self.count + 1 < len(direct.receiver)]
+            going = [m for m in messages[which] if m // self.count + 1 < len(direct.receiver)]
             if len(going):
-                self.message(batch.turn, batch.i, going + self.count, now)
+                self.send(turn, i, np.array(going) + self.count, now)
             self.shared = replace(whole, direct={name: replace(direct, shifts=False)})
-        delivered(self, batch, messages, now)
+        left(self, turn, i, messages, which, now)
         self.shared = whole
-    monkeypatch.setattr(SharedRun, "delivered", broken)
+    monkeypatch.setattr(Messages, "left", broken)
 
 
 def shared_efficiency_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that several flows use passes all of its bandwidth."""
-    fluid = shared.Fluid
-    monkeypatch.setattr(shared, "Fluid", lambda routes, rate, efficiency: fluid(routes, rate))
+    fluid = network.Fluid
+    monkeypatch.setattr(network, "Fluid", lambda routes, rate, efficiency: fluid(routes, rate))
 
 
 def event_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """No bandwidth changes in mid-run."""
-    made = SharedRun.__init__
+    made = Network.__init__
 
-    def broken(self: SharedRun, *given: Any, **choices: Any) -> None:
+    def broken(self: Network, *given: Any, **choices: Any) -> None:
         made(self, *given, **choices)
-        self.events_ahead.clear()
-    monkeypatch.setattr(SharedRun, "__init__", broken)
+        self.changes.clear()
+    monkeypatch.setattr(Network, "__init__", broken)
 
 
 def line_begins_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from random_shared import Scenario, run, scenario
 
 from torussim.chips import chip
-from torussim.engine import shared
+from torussim.engine import network
 from torussim.engine.fluid import Fluid
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Program
@@ -169,7 +169,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
             end = super().next()
             found.read(self)
             return end
-    monkeypatch.setattr(shared, "Fluid", Metered)
+    monkeypatch.setattr(network, "Fluid", Metered)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.plan import Move, Ready, Stage
+from torussim.engine.ready import Move, Ready, Stage
 
 Array = np.ndarray[Any, Any]
 Key = tuple[int, int]

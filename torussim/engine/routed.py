@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.plan import Planner, Ready, Stage
+from torussim.engine.plan import Planner
+from torussim.engine.ready import Ready, Stage
 from torussim.program import Collective
-from torussim.topology.grid import Grid, Routing
+from torussim.topology.grid import Grid
+from torussim.topology.hops import gap_routes, route
 from torussim.topology.routes import Routes
-from torussim.topology.routing import routes
 from torussim.topology.shape import strides
 from torussim.topology.shortest import joined
 
@@ -119,24 +120,6 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     return Shared(paths, fluid, ~met, transfers, due, direct)
 
 
-def route(grid: Grid, routing: Routing, source: Array, target: Array) -> Routes:
-    """Return routes between physical chips, over the links that stand for the links.
-
-    A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
-    many of them.
-    """
-    found = routes(grid.links, routing, source, target, graph=grid.graph)
-    if len(grid.own) == len(grid.orbit):
-        return found
-    most = len(grid.links.source) + 1
-    path = np.repeat(np.arange(len(found)), np.diff(found.first))
-    once, place = np.unique(path * most + grid.stands[found.link], return_inverse=True)
-    place = place.reshape(-1)
-    first = np.searchsorted(once, np.arange(len(found) + 1) * most)
-    return Routes(first, once % most, np.bincount(place, found.share, len(once)), found.latency,
-                  np.bincount(place, minlength=len(once)))
-
-
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
     """Return (links,) the bytes that one run of an operation puts on the links that stand for all."""
     total = np.zeros(len(planner.grid.links.source))
@@ -222,21 +205,10 @@ def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, 
 
 
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:
-    """Return a path for every hop: its link, or the routes that stand for it.
-
-    A dead link is gone round in equal shares over all shortest detours; where neighbours are several hops apart, their
-    messages are routed as the topology says.
-    """
+    """Return a path for every hop: its link, or the routes that stand for it."""
     slot = grid.slot.ravel()
-    tables = [Routes(np.concatenate([[0], np.cumsum(slot >= 0)]), slot[slot >= 0], np.ones(np.count_nonzero(slot >= 0)),
-                     grid.latency.ravel())]
-    chips = len(grid.own)
-    source, target = grid.own[gaps % chips], grid.target.ravel()[gaps]
-    near = np.array(grid.stride)[gaps // (2 * chips)] == 1
+    linked = slot >= 0
+    own = Routes(np.concatenate([[0], np.cumsum(linked)]), slot[linked], np.ones(np.count_nonzero(linked)), grid.latency.ravel())
     order = np.arange(len(slot))
-    for which, routing in ((gaps[near], "shortest"), (gaps[~near], grid.routing)):
-        if len(which):
-            here = np.isin(gaps, which)
-            order[which] = sum(map(len, tables)) + np.arange(len(which))
-            tables.append(route(grid, routing, source[here], target[here]))
-    return joined(tables).take(order)
+    order[gaps] = len(slot) + np.arange(len(gaps))
+    return joined([own, gap_routes(grid, gaps)]).take(order)

@@ -16,7 +16,8 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.engine import recurrence
 from torussim.engine.fold import orbits
-from torussim.engine.plan import Move, Planner, Ready
+from torussim.engine.plan import Planner
+from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
 from torussim.engine.routed import Shared, link_bytes, shared
 from torussim.engine.shared import SharedRun
@@ -59,7 +60,7 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
     else:
         run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat,
                         sending=kept.note if len(record) else None, progress=progress)
-        env.process(run.network(env))
+        env.process(run.process(env))
     env.run()
     return _timeline(program, sections, whole, net, planner, through, run, begin, tuple(kept.sent))
 

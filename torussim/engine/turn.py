@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.plan import Ready
+from torussim.engine.ready import Ready
 from torussim.engine.recurrence import Key
 from torussim.engine.routed import Shared
 from torussim.program import Compute

@@ -1,13 +1,34 @@
-"""The routes of hops that have no link of their own, and what is left to each hop of an axis when all of them send."""
+"""Routes over the links of a grid: of messages between its chips, and of hops that have no link of their own.
+
+And what is left to each hop of an axis when all of them send. The grid can be folded.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from torussim.topology.grid import Grid
+from torussim.topology.grid import Grid, Routing
 from torussim.topology.routes import Array, Routes
 from torussim.topology.routing import routes
 from torussim.topology.shortest import joined
+
+
+def route(net: Grid, routing: Routing, source: Array, target: Array) -> Routes:
+    """Return routes between physical chips, over the links that stand for the links.
+
+    A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
+    many of them.
+    """
+    found = routes(net.links, routing, source, target, graph=net.graph)
+    if len(net.own) == len(net.orbit):
+        return found
+    most = len(net.links.source) + 1
+    path = np.repeat(np.arange(len(found)), np.diff(found.first))
+    once, place = np.unique(path * most + net.stands[found.link], return_inverse=True)
+    place = place.reshape(-1)
+    first = np.searchsorted(once, np.arange(len(found) + 1) * most)
+    return Routes(first, once % most, np.bincount(place, found.share, len(once)), found.latency,
+                  np.bincount(place, minlength=len(once)))
 
 
 def gap_routes(net: Grid, gaps: Array) -> Routes:
@@ -23,7 +44,7 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     for here, routing in ((near, "shortest"), (~near, net.routing)):
         if here.any():
             order[here] = sum(map(len, tables)) + np.arange(here.sum())
-            tables.append(routes(net.links, routing, source[here], target[here], graph=net.graph))
+            tables.append(route(net, routing, source[here], target[here]))
     return joined(tables).take(order)
 
 
