@@ -21,6 +21,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._work: dict[Key, list[tuple[Array, Array]]] = {}
+        self._single: dict[Key, tuple[list[int], list[float]]] = {}  # of chips that came one by one
         self._order: list[Key] = []
 
     def __bool__(self) -> bool:
@@ -31,6 +32,16 @@ class Agenda:
         if len(chips):
             self._put((number, i if what != ENTER else LAST, k, what), chips, times)
 
+    def add_chip(self, number: int, i: int, k: int, what: int, chip: int, time: float) -> None:
+        """Put one chip on the agenda."""
+        key = (number, i, k, what)
+        if key not in self._single:
+            self._single[key] = ([], [])
+            self._put(key, NOBODY, NEVER)
+        chips, times = self._single[key]
+        chips.append(chip)
+        times.append(time)
+
     def look_again(self, number: int, i: int, k: int) -> None:
         """Put on the agenda that a stage is looked at again, without news of any chip."""
         self._put((number, i, k, BASE), NOBODY, NEVER)
@@ -39,8 +50,12 @@ class Agenda:
         """Take away what comes first; return it with its chips and their times."""
         key = heappop(self._order)
         found = self._work.pop(key)
-        chips, times = (np.concatenate([part[column] for part in found]) for column in (0, 1))
-        return key, chips, times
+        if key in self._single:
+            chips, times = self._single.pop(key)
+            found.append((np.array(chips), np.array(times)))
+        if len(found) == 1:
+            return key, *found[0]
+        return key, np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
 
     def _put(self, key: Key, chips: Array, times: Array) -> None:
         if key not in self._work:

@@ -19,6 +19,7 @@ from torussim.engine.routed import Shared, Transfer
 from torussim.engine.turn import Turn
 
 Array = np.ndarray[Any, Any]
+Line = dict[int, list[tuple[int, Transfer]]]  # by hop, operations and transfers in queue order
 
 
 class Queues:
@@ -27,16 +28,33 @@ class Queues:
     def __init__(self, planner: Planner, shared: Shared, agenda: Agenda, network: Network, free: Array,
                  sending: Sending | None) -> None:
         self.planner, self.shared, self.agenda, self.network, self.sending = planner, shared, agenda, network, sending
-        self.count, self.free, self.rate = planner.count, free, planner.rate.ravel()
-        self.queue: list[deque[tuple[Turn, int, Transfer]]] = [deque() for _ in range(planner.rate.size)]
+        self.count, self.free = planner.count, free
+        self.rate, self.latency = planner.rate.ravel().tolist(), shared.paths.latency[:planner.rate.size].tolist()
+        self.alone = shared.alone.tolist()
+        self.lines: dict[int, Line] = {}  # by list of operations
+        self.turns: list[deque[Turn]] = [deque() for _ in range(planner.rate.size)]  # by hop: those with transfers to send
+        self.place = [0] * planner.rate.size  # by hop: how many transfers of the first turn have gone
         self.pokes: list[int] = []  # hops whose head may be able to go
         self.going: set[int] = set()  # hops whose head is a flow, or will be at a time that is known
 
+    def line(self, turn: Turn) -> Line:
+        """Return the queue that each hop has of a turn."""
+        found = self.lines.get(id(turn.ready))
+        if found is None:
+            found = self.lines[id(turn.ready)] = {}
+            for i, r in enumerate(turn.ready):
+                for transfer in self.shared.transfers[r.operation.name]:
+                    found.setdefault(transfer.hop, []).append((i, transfer))
+        return found
+
     def line_up(self, turn: Turn) -> None:
         """Put the transfers of a turn behind those of the turns before."""
-        for i, r in enumerate(turn.ready):
-            for transfer in self.shared.transfers[r.operation.name]:
-                self.queue[transfer.hop].append((turn, i, transfer))
+        for hop in self.line(turn):
+            self.turns[hop].append(turn)
+
+    def lengths(self) -> Array:
+        """Return (hops,) how many transfers each hop has yet to send."""
+        return np.array([sum(len(self.line(turn)[hop]) for turn in turns) for hop, turns in enumerate(self.turns)]) - self.place
 
     def based(self, turn: Turn, i: int, k: int, chips: Array) -> None:
         """See what chips can send now that they may send what a stage has for them."""
@@ -50,22 +68,23 @@ class Queues:
 
     def poke(self, hop: int) -> None:
         """Let the head of a hop's queue go, and those behind it, as far as it is known when they can."""
-        queue = self.queue[hop]
-        while queue and hop not in self.going:
-            turn, i, transfer = queue[0]
-            begin = max(float(turn.base[i][transfer.stage][transfer.chip]), float(self.free[hop]))
+        turns = self.turns[hop]
+        while turns and hop not in self.going:
+            turn = turns[0]
+            i, transfer = self.lines[id(turn.ready)][hop][self.place[hop]]
+            begin = turn.base[i][transfer.stage].item(transfer.chip)
             if begin != begin:
                 return
             if transfer.after is not None:
-                came = turn.came.get((i, transfer.stage, transfer.after, transfer.row, transfer.chip))
-                if came is None:
+                came = turn.came[i][transfer.after]
+                if came != came:
                     return
                 begin = max(begin, came)
+            begin = max(begin, self.free.item(hop))
             if i in turn.fed:
-                begin = max(begin, float(turn.fed[i][turn.ready[i].stages[transfer.stage].index, transfer.step][transfer.chip]))
-            if self.shared.alone[hop]:
-                queue.popleft()
-                self.left(turn, i, transfer, begin, begin + transfer.bytes / float(self.rate[hop]))
+                begin = max(begin, turn.fed[i][transfer.key].item(transfer.chip))
+            if self.alone[hop]:
+                self.left(turn, i, transfer, begin, begin + transfer.bytes / self.rate[hop])
             else:
                 self.going.add(hop)
                 ended = partial(self.ended, turn, i, transfer, begin)
@@ -73,30 +92,38 @@ class Queues:
 
     def ended(self, turn: Turn, i: int, transfer: Transfer, begin: float, _: Array, end: float) -> None:
         """Note that the flow of a hop has ended."""
-        self.queue[transfer.hop].popleft()
         self.going.discard(transfer.hop)
         self.left(turn, i, transfer, begin, end)
+        self.pokes.append(transfer.hop)
 
     def left(self, turn: Turn, i: int, transfer: Transfer, begin: float, end: float) -> None:
-        """Note that a transfer has left its hop, and when it arrives."""
-        self.free[transfer.hop] = end
+        """Note that a transfer, the head of its queue, has left its hop, and when it arrives."""
+        hop, chip, k = transfer.hop, transfer.receiver, transfer.stage
+        self.free[hop] = end
+        self.place[hop] += 1
+        if self.place[hop] == len(self.lines[id(turn.ready)][hop]):
+            self.turns[hop].popleft()
+            self.place[hop] = 0
         if self.sending:
-            self.sending(turn.ready[i].operation.name, transfer.hop, transfer.chip, begin, end, transfer.bytes, turn.run)
-        arrival = end + float(self.shared.paths.latency[transfer.hop])
-        k, chip, stage = transfer.stage, transfer.receiver, turn.ready[i].stages[transfer.stage]
-        turn.came[i, k, transfer.step, transfer.row, chip] = arrival
+            self.sending(turn.ready[i].operation.name, hop, transfer.chip, begin, end, transfer.bytes, turn.run)
+        arrival = turn.came[i][transfer.number] = end + self.latency[hop]
         if turn.ready[i].partner is not None and i not in turn.fed:
-            pieces, key = turn.pieces.setdefault(i, {}), (stage.index, transfer.step)
-            if key not in pieces:
-                pieces[key] = np.full(self.count, -np.inf)
-            pieces[key][chip] = max(pieces[key][chip], arrival)
+            self.piece(turn, i, transfer, arrival)
         arrived, due = turn.arrived[i][k], turn.due[i][k]
-        arrived[chip] = max(arrived[chip], arrival)
-        due[chip] -= 1
-        if not due[chip] and turn.base[i][k][chip] == turn.base[i][k][chip]:
-            over = max(arrived[chip], turn.base[i][k][chip])
-            self.agenda.add(turn.number, i, k, COMPLETE, np.array([chip]), np.array([over]))
-        onwards: tuple[int, ...] = (transfer.hop - transfer.chip + chip,)  # along one axis it is passed on in the same direction
-        if len(stage.lane.axes) > 1:
-            onwards = tuple((2 * self.planner.grid.axis(a) + d) * self.count + chip for a in stage.lane.axes for d in (0, 1))
-        self.pokes += (transfer.hop, *onwards)
+        latest = max(arrived.item(chip), arrival)
+        arrived[chip] = latest
+        missing = due.item(chip) - 1
+        due[chip] = missing
+        if not missing:
+            base = turn.base[i][k].item(chip)
+            if base == base:
+                self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(latest, base))
+        self.pokes += transfer.onward
+
+    def piece(self, turn: Turn, i: int, transfer: Transfer, arrival: float) -> None:
+        """Note that a shard has arrived of a looped all-gather."""
+        pieces = turn.pieces.setdefault(i, {})
+        if transfer.key not in pieces:
+            pieces[transfer.key] = np.full(self.count, -np.inf)
+        latest = pieces[transfer.key]
+        latest[transfer.receiver] = max(latest.item(transfer.receiver), arrival)

@@ -31,14 +31,15 @@ Array = np.ndarray[Any, Any]
 class Transfer:
     """One neighbour transfer of a fluid lane, waiting in the queue of its hop."""
 
+    number: int  # among those of its operation
     hop: int
     chip: int
     receiver: int
     stage: int
-    step: int
-    row: int  # 0: +, 1: -
-    after: int | None  # the step whose arrival, in the same direction, it passes on
+    key: tuple[int, int]  # phase and step, of pieces of looped matmuls
     bytes: float
+    after: int | None  # the number of the transfer that it passes on
+    onward: tuple[int, ...] = ()  # the hops of those that pass it on
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,17 +192,22 @@ def _in_turn(section: Sequence[Ready], axis: str) -> bool:
 
 def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, ...]:
     """Return the transfers of an operation in fluid lanes, in queue order."""
-    found = []
-    arrives = set[tuple[int, int, int, int]]()  # stage, step, row, chip: a chip that gets nothing has nothing to wait for
+    found: list[Transfer] = []
+    onward: list[list[int]] = []
+    arrives: dict[tuple[int, int, int, int], int] = {}  # stage, step, row, chip: a chip that gets nothing waits for nothing
     for k, stage in enumerate(ready.stages):
         here = fluid_chips(planner, stage, fluid)
         for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
             first_row = move.rows.start
             for row, chip in np.argwhere(sends & here).tolist():
-                arrives.add((k, move.step, first_row + row, int(receiver[row, chip])))
-                found.append(Transfer(int(hops[row, chip]), chip, int(receiver[row, chip]), k, move.step, first_row + row,
-                                      move.after, float(move.bytes[row, chip])))
-    return tuple(t if (t.stage, t.after, t.row, t.chip) in arrives else replace(t, after=None) for t in found)
+                after = None if move.after is None else arrives.get((k, move.after, first_row + row, chip))
+                hop, to, size = int(hops[row, chip]), int(receiver[row, chip]), float(move.bytes[row, chip])
+                arrives[k, move.step, first_row + row, to] = len(found)
+                found.append(Transfer(len(found), hop, chip, to, k, (stage.index, move.step), size, after))
+                onward.append([])
+                if after is not None:
+                    onward[after].append(hop)
+    return tuple(replace(transfer, onward=tuple(to)) for transfer, to in zip(found, onward))
 
 
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:

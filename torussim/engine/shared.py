@@ -248,7 +248,7 @@ class SharedRun:
         now = self.network.fluid.now
         (left, *starts), flows = self.network.state()
         clocks += [np.maximum(self.free[:-1], now), np.maximum(self.unit, now), times[np.argsort(chips)], np.array([now])]
-        counts += [np.sort(chips), *flows, np.array([len(queue) for queue in self.queues.queue]), self.lanes.behind()]
+        counts += [np.sort(chips), *flows, self.queues.lengths(), self.lanes.behind()]
         relative = [np.where(np.isfinite(c), c - begin, np.where(np.isnan(c), 1e300, -1e300)) for c in [*clocks, *starts]]
         return [*relative, left / self.fastest], [count.copy() for count in counts]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,10 @@ class Turn:
     parts: list[Array]  # by operation: parts that are not complete
     latest: list[Array]  # by operation: the latest part that is
     done: list[list[Array]]  # by operation and stage: bool, private lanes that have run
+    came: list[list[float]]  # by operation: the arrival of each transfer
     order: list[list[dict[int, int]]]  # by operation and stage: axis -> its place among the stages of that axis
     fed: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped reduce-scatters: when a piece is ready
     pieces: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped all-gathers: when a shard is there
-    came: dict[tuple[int, int, int, int, int], float] = field(default_factory=dict)  # operation, stage, step, row, chip
     sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
     got: dict[int, Array] = field(default_factory=dict)  # and when the one due in that shift has arrived
     more: list[tuple[int, Turn, int]] = field(default_factory=list)  # who of later turns waits
@@ -92,17 +93,17 @@ class Turn:
         """Return a turn of which nothing is known."""
         n = len(ready)
         names = [r.operation.name for r in ready]
-        nan = np.full((2, n, chips), np.nan)
+        unknown = np.full((2, n, chips), np.nan)
         stages = [1 if r.direct else len(r.stages) for r in ready]
         due = [[np.full(chips, len(shared.direct[name].receiver))] if r.direct else [d.copy() for d in shared.due[name]]
                for name, r in zip(names, ready)]
         parts = [np.full(chips, 1 if r.direct else len({s.part for s in r.stages})) for r in ready]
-        return Turn(number, run, ready, waits, Segment(section, tuple(r.operation for r in ready), nan[0], nan[1]),
+        return Turn(number, run, ready, waits, Segment(section, tuple(r.operation for r in ready), *unknown),
                     np.full((n, chips), -np.inf), np.repeat(np.array(waits.count)[:, None], chips, axis=1),
                     np.zeros((n, chips), bool), [[np.full(chips, np.nan) for _ in range(k)] for k in stages],
                     [[np.full(chips, -np.inf) for _ in range(k)] for k in stages], due, parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
-                    [[{} for _ in range(k)] for k in stages])
+                    [[nan] * len(shared.transfers[name]) for name in names], [[{} for _ in range(k)] for k in stages])
 
     def state(self) -> tuple[list[Array], list[Array]]:
         """Return all that is known, as times and as counts."""
@@ -111,8 +112,7 @@ class Turn:
         for of in (self.fed, self.pieces):
             times += [array for i in sorted(of) for _, array in sorted(of[i].items())]
         times += [self.sent[i] for i in sorted(self.sent)] + [self.got[i] for i in sorted(self.got)]
-        times.append(np.array([time for _, time in sorted(self.came.items())]))
+        times += [np.array(came) for came in self.came]
         counts = [self.missing, self.known, *self.parts]
         counts += [array for of in (self.due, self.done) for stages in of for array in stages]
-        counts.append(np.array(sorted(self.came)))
         return times, counts
