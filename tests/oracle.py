@@ -421,9 +421,11 @@ def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1)
     for matmul in compute.matmuls:
         shape = [math.ceil(size / by / tile) * tile
                  for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile, strict=True)]
-        flops += 2 * math.prod(shape) * matmul.count
-    return max(flops / float(chip.rate(compute.dtype) * chip.matmul_efficiency),
-               compute.hbm_bytes / pieces / float(chip.hbm_bandwidth * chip.hbm_efficiency))
+        flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count
+    memory = float(chip.hbm_bandwidth * chip.hbm_efficiency)
+    elementwise = max(compute.vector / pieces / chip.vector_rate, compute.vector_bytes / pieces / memory)
+    return elementwise + max(flops / float(chip.rate(compute.dtype) * chip.matmul_efficiency),
+                             compute.hbm_bytes / pieces / memory)
 
 
 def pieces(plan: Schedule, chip: Node, kind: str, mode: str) -> list[tuple[Place | None, float]]:

@@ -25,7 +25,7 @@ from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 
 REAL = replace(chip("tpu-v4"), matmul_efficiency=0.7, hbm_efficiency=0.8, link_efficiency=0.9, launch=1.3e-6, op_overhead=0.8e-6,
-               loop_step=0.3e-6)  # a chip where every field counts
+               loop_step=0.3e-6, load_rows=20.0)  # a chip where every field counts
 SHAPES = ((1, 3), (2, 2), (2, 3), (3, 2), (4, 2), (2, 5), (3, 4), (4, 4), (5, 3), (6, 2), (2, 7), (8, 2), (3, 6), (1, 4, 2),
           (2, 2, 2), (2, 3, 2), (3, 3, 2), (2, 1, 5), (3, 2, 4), (3, 3, 3), (4, 2, 2))
 ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
@@ -121,7 +121,8 @@ def cut(rng: Random, net: Grid, collective: Collective) -> tuple[int, int, int]:
 def compute(rng: Random, name: str, after: tuple[str, ...] | None) -> Compute:
     matmuls = tuple(Matmul(rng.randint(1, 60), rng.randint(1, 3000), rng.randint(1, 3000), rng.choice((1, 1, 3)))
                     for _ in range(rng.choice((0, 1, 1, 2))))
-    return Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after)
+    return Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after,
+                   vector=rng.choice((0.0, rng.uniform(0, 1e8))), vector_bytes=rng.choice((0.0, rng.uniform(0, 1e7))))
 
 
 def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] | None) -> Collective:

@@ -1,7 +1,7 @@
 """Cases that can be worked out by hand, and pin the oracle to closed forms."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import networkx as nx
@@ -21,6 +21,8 @@ class Chip:
     flops: float = 1.0
     hbm_bandwidth: float = 1.0
     tile: tuple[int, int, int] = (1, 1, 1)
+    load_rows: float = 0.0
+    vector_rate: float = 1.0
     matmul_efficiency: float = 1.0
     hbm_efficiency: float = 1.0
     link_efficiency: float = 1.0
@@ -308,6 +310,13 @@ def test_matmul_pays_for_whole_tiles_and_the_slower_of_flops_and_memory():
     work = Compute("work", (Matmul(3, 130, 128, count=2),), flops=50.0)
     assert makespan(Program((work,)), torus(1), chip) == near(2 + (2 * 8 * 256 * 128 * 2 + 50) / 500)
     assert makespan(Program((Compute("read", hbm_bytes=1e6),)), torus(1), chip) == near(2 + 1e6 / 25)
+
+
+def test_matmul_pays_for_loading_each_tile_and_for_the_elementwise_work_after_it():
+    chip = Chip(flops=1e3, hbm_bandwidth=100.0, tile=(8, 128, 128), load_rows=30.0, vector_rate=50.0)
+    work = Compute("work", (Matmul(3, 130, 128),), vector=1000.0, vector_bytes=100.0)
+    assert makespan(Program((work,)), torus(1), chip) == near(2 * 38 * 256 * 128 / 1e3 + 20)
+    assert makespan(Program((replace(work, vector_bytes=3000.0),)), torus(1), chip) == near(2 * 38 * 256 * 128 / 1e3 + 30)
 
 
 def test_compute_unit_serves_one_at_a_time_in_program_order():

@@ -192,12 +192,12 @@ def test_a_replay_has_the_messages_of_the_chosen_chips_and_the_same_times():
 
 
 def test_quantised_activations_shrink_matmuls_where_the_chip_has_the_rate():
-    base = {"model": "llama-3-8b", "topology": {"shape": [4, 4]}, "workload": {"phase": "prefill", "batch": 1, "context": 4096}}
+    base = {"model": "llama-3-8b", "topology": {"shape": [4, 4]}, "workload": {"phase": "prefill", "batch": 16, "context": 256}}
     for name, shape, faster in (("tpu-v5e", [4, 4], True), ("tpu-v4", [4, 4, 1], False)):
         given = {**base, "chip": name, "topology": {"shape": shape}}
         compute = [run({**given, "layout": {"activations": dtype, "overlap": False}}).breakdown_s["compute"]
                    for dtype in ("bf16", "int8")]
-        assert (compute[1] < 0.6 * compute[0]) is faster
+        assert (compute[1] < 0.7 * compute[0]) is faster  # elementwise work stays as it is
 
 
 def test_the_verbs_work_on_plain_objects():

@@ -37,7 +37,8 @@ def collectives(operations: tuple[Operation, ...]) -> list[tuple[str, str, float
 
 
 def computes(operations: tuple[Operation, ...]) -> list[Compute]:
-    return [o for o in operations if isinstance(o, Compute)]
+    """Return the operations that multiply, in order."""
+    return [o for o in operations if isinstance(o, Compute) and o.matmuls]
 
 
 def flops(operations: tuple[Operation, ...], attention: bool) -> float:
@@ -433,3 +434,39 @@ def test_memory_that_does_not_fit_is_told(weights: str, fits: bool) -> None:
     padding = 118 * 2 * 18432 * (64 - 48) * 256  # 18e9, as the paper says (section 4)
     replicas = 118 * 2 * 18432 * 256 * (16 - 1)  # the one head of W_K and W_V is cut over x alone
     assert 64 * found.weights == (PALM.counted + padding + replicas) * DTYPE_BYTES[weights]
+
+
+# Elementwise work
+
+
+def elementwise(operations: tuple[Operation, ...]) -> dict[str, tuple[float, float]]:
+    """Return (operations, HBM bytes) of the elementwise work by name."""
+    return {o.name: (o.vector, o.vector_bytes) for o in operations if isinstance(o, Compute) and o.vector}
+
+
+@pytest.mark.parametrize("ffn", ["ws1d", "ws2d", "wg_xyz", "ws2d_code", "wg_xyz_code"])
+@pytest.mark.parametrize("attention", ["heads", "batch"])
+def test_elementwise_work_is_that_of_the_whole_model_shared_by_all_chips(ffn: str, attention: str) -> None:
+    found = elementwise(layer(PALM, Layout(ffn, attention), Forward("decode", 512, 1, 2048)))
+    assert set(found) == {"add_residual", "attention", "nonlinearity"}
+    whole = {"add_residual": 512 * 18432, "nonlinearity": 512 * 73728, "attention": 512 * 64 * 2048}
+    shared = {"add_residual": 16 if ffn == "ws1d_code" else 64, "nonlinearity": 64, "attention": 64}
+    each = {"add_residual": 10, "nonlinearity": 5, "attention": 10}
+    for name, elements in whole.items():
+        assert found[name][0] == each[name] * elements / shared[name]
+
+
+def test_a_softmax_grows_with_the_square_of_the_prompt_and_a_cache_is_copied_once() -> None:
+    short, long = (dict(elementwise(layer(PALM, Layout("ws2d", "heads"), Forward("prefill", 4, n, n))))["attention"]
+                   for n in (512, 1024))
+    assert long[0] == 4 * short[0]
+    wide, narrow = (elementwise(layer(PALM, Layout("ws2d", "batch", kv_cache=dtype), DECODE))["attention"]
+                    for dtype in ("bf16", "int8"))
+    assert wide[1] - narrow[1] == 2 * 2 * 8 * 2048 * 256
+
+
+def test_the_code_leaves_gathers_and_scatters_that_are_not_looped_to_rings_of_one_direction() -> None:
+    for ffn, way in (("ws2d_code", "one_way"), ("ws1d_code", "one_way"), ("ws2d", "both"), ("ws1d", "both")):
+        moved = [o for o in layer(PALM, Layout(ffn, "batch"), DECODE) if isinstance(o, Collective)]
+        assert {o.direction for o in moved if o.kind in ("all_gather", "reduce_scatter")} == {way}
+        assert {o.direction for o in moved if o.kind in ("all_to_all", "all_reduce")} == {"both"}

@@ -36,6 +36,8 @@ class Chip:
     links: int
     wrap: Mapping[str, int] | str = field(hash=False)  # "always", or one of _WRAP_RULES and its length
     tile: tuple[int, int, int]  # rows, contraction, columns: a matmul is rounded up to whole tiles
+    load_rows: float  # rows that could go through a tile of the matrix unit while its weights are loaded
+    vector_rate: float  # elementwise operations/s
     matmul_efficiency: float
     hbm_efficiency: float
     link_efficiency: float
@@ -196,6 +198,12 @@ def _read_tile(value: Any) -> tuple[int, int, int]:
     return rows, contraction, columns
 
 
+def _read_rows(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**6:
+        raise TorusSimError(f"{quote(value)} is not a number of rows: must be from 0 to 10**6")
+    return float(value)
+
+
 _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("name",): _read_name,
     ("flops",): _read_flops,
@@ -207,6 +215,8 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("links",): _read_count,
     ("wrap",): _read_wrap,
     ("tile",): _read_tile,
+    ("load_rows",): _read_rows,
+    ("vector_rate",): partial(units.positive, unit="FLOP/s"),
     ("matmul_efficiency",): _read_share,
     ("hbm_efficiency",): _read_share,
     ("link_efficiency",): _read_share,

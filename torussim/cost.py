@@ -18,20 +18,24 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
                  cut: tuple[int, int, int] = (1, 1, 1)) -> float:
     """Return the time of the matrix unit for matmuls cut into shards of m/cut[0], k/cut[1], n/cut[2], one shard's work.
 
-    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles. `flops` of no shape run at
-    the same rate without padding.
+    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles, and the weights of each tile
+    take as long to load as `load_rows` rows take to go through it. `flops` of no shape run at the same rate without padding.
     """
     total = flops / prod(cut)
     for matmul in matmuls:
-        sizes = (ceil(s / c / t) * t for s, c, t in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile))
-        total += 2.0 * prod(sizes) * matmul.count
+        rows, deep, across = (ceil(s / c / t) * t for s, c, t in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile))
+        total += 2.0 * (rows + chip.load_rows) * deep * across * matmul.count
     return total / (chip.rate(dtype) * chip.matmul_efficiency)
 
 
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
-    """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (DESIGN 4)."""
-    hbm = compute.hbm_bytes / prod(cut) / (chip.hbm_bandwidth * chip.hbm_efficiency)
-    return max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), hbm)
+    """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (DESIGN 4).
+
+    Elementwise work comes after it, in max(time of the vector unit, time of HBM).
+    """
+    rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
+    multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
+    return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), compute.vector_bytes / rate)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ def estimate(program: Program, topology: nx.DiGraph | Grid, chip: Chip) -> Estim
 
 
 def paper_compute(compute: Compute, chip: Chip) -> float:
-    """Return max(FLOP / peak, HBM bytes / bandwidth): no tiles, efficiencies 1, no overhead (paper, section 2.1)."""
+    """Return max(FLOP / peak, HBM bytes / bandwidth): no tiles, efficiencies 1, no overhead (paper, section 2.1).
+
+    Elementwise work is not counted.
+    """
     return max(compute.total_flops / chip.rate(compute.dtype), compute.hbm_bytes / chip.hbm_bandwidth)
 
 

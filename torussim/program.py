@@ -58,6 +58,8 @@ class Compute:
     after: tuple[str, ...] | None = None  # None: the operation before; (): nothing
     loop: Loop | None = None  # looped with this collective
     loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
+    vector: float = 0.0  # elementwise operations, done after the matmuls, one chip
+    vector_bytes: float = 0.0  # HBM bytes of these
 
     @property
     def total_flops(self) -> float:

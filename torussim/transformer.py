@@ -20,7 +20,13 @@ from torussim.sharding import Sharding, Step, divide, product, steps
 from torussim.workload import Forward
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
-LOGIT_BYTES = NORM_BYTES = 4  # f32
+LOGIT_BYTES = NORM_BYTES = SCORE_BYTES = 4  # f32
+# Elementwise work: operations an element, and how often it crosses HBM. A softmax that the compiler does not fuse with its
+# matmuls masks, takes the maximum, subtracts, exponentiates, sums, divides and casts: 12 passes (ours).
+SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 12
+CACHE_COPIES = 2  # a layer's K and V are cut out of those of all layers: read and written once more before they are used (ours)
+MLP_OPERATIONS = 5
+RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,8 @@ class Builder:
             name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
-            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits))
+            way = self.table.direction if kind in ("all_gather", "reduce_scatter") else "both"
+            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, direction=way, after=waits))
             added.append((name, step))
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
 
@@ -150,7 +157,7 @@ class Builder:
         loops = tuple(loop for step in gathers for loop in self.loops(step, contracted[0], made[0]))
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
         self.operations.append(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
-                                       after, None, loops))
+                                       after=after, loops=loops))
         return results
 
     def scatter(self, matmul: str, added: Sequence[tuple[str, Step]], contracted: str, made: str) -> None:
@@ -168,6 +175,7 @@ class Builder:
         path = self.table["residual"].stations
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
+        self.elementwise(self.name(f"add_{label}"), value, RESIDUAL_OPERATIONS, RESIDUAL_PASSES)
         stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
         needed = self.input_of(value.sharding, self.table["w_in"].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
@@ -178,6 +186,12 @@ class Builder:
         if norm and stations[-1][0].sharding == norm.stored:
             self.norm(label, norm.stored)
         return stations
+
+    def elementwise(self, name: str, value: _Value, operations: float, passes: float) -> None:
+        """Add elementwise work on a value: so many operations and passes through HBM for each element on a chip."""
+        elements = value.sharding.elements(value.sizes, self.lengths)
+        self.operations.append(Compute(name, dtype=self.dtype, vector=operations * elements,
+                                       vector_bytes=passes * elements * SUM_BYTES))
 
     def norm(self, label: str, sharding: Sharding) -> None:
         """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
@@ -293,7 +307,10 @@ class Builder:
         cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
         own = 2 * rows * length * heads * d_head * self.act
         self.peak = max(self.peak, own)
-        self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype))
+        scores = rows * length * heads * attended
+        passed = SOFTMAX_PASSES * SCORE_BYTES * scores + CACHE_COPIES * cache
+        self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype,
+                                       vector=SOFTMAX_OPERATIONS * scores, vector_bytes=passed))
         out = _Value("o", q.sharding, q.sizes, self.act)
         for target in reversed(self.table["q"].stations[:-1]):
             (out,), _ = self.travel("", [out], [target])
@@ -335,7 +352,9 @@ class Builder:
 
     def activated(self, hidden: _Value) -> _Value:
         """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
-        return _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
+        value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
+        self.elementwise("nonlinearity", value, MLP_OPERATIONS, 3 if self.model.gated else 2)  # one or two are read, one written
+        return value
 
     def embed(self) -> tuple[Operation, ...]:
         """Return the look-up of the tokens' rows, each chip those of its part of the vocabulary."""
