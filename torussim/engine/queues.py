@@ -32,7 +32,7 @@ class Queues:
         self.rate, self.latency = planner.rate.ravel().tolist(), shared.paths.latency[:planner.rate.size].tolist()
         self.alone = shared.alone.tolist()
         self.lines: dict[int, dict[int, Line]] = {}  # by list of operations, by hop
-        self.queue: list[deque[tuple[Turn, Line]]] = [deque() for _ in range(planner.rate.size)]  # by hop, for each turn
+        self.queue: dict[int, deque[tuple[Turn, Line]]] = {}  # by hop, what it sends in each turn
         self.place = [0] * planner.rate.size  # by hop: how many transfers of its first turn have gone
         self.pokes: list[int] = []  # hops whose head may be able to go
         self.going: set[int] = set()  # hops whose head is a flow, or will be at a time that is known
@@ -46,12 +46,12 @@ class Queues:
                 for transfer in self.shared.transfers[r.operation.name]:
                     lines.setdefault(transfer.hop, []).append((i, transfer))
         for hop, line in lines.items():
-            self.queue[hop].append((turn, line))
+            self.queue.setdefault(hop, deque()).append((turn, line))
 
     def lengths(self) -> Array:
         """Return (hops,) how many transfers each hop has yet to send."""
         left = -np.array(self.place)
-        for hop, queue in enumerate(self.queue):
+        for hop, queue in self.queue.items():
             for _, line in queue:
                 left[hop] += len(line)
         return left
@@ -68,7 +68,7 @@ class Queues:
 
     def poke(self, hop: int) -> None:
         """Let the head of a hop's queue go, and those behind it, as far as it is known when they can."""
-        queue = self.queue[hop]
+        queue = self.queue.get(hop)
         while queue and hop not in self.going:
             turn, line = queue[0]
             i, transfer = line[self.place[hop]]
