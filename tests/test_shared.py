@@ -145,13 +145,15 @@ def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     poke = Queues.poke
 
     def broken(self: Queues, hop: int) -> None:
-        queue = self.queue[hop]
-        for turn, i, transfer in [] if hop in self.going else list(queue):
-            came = (i, transfer.stage, transfer.after, transfer.row, transfer.chip)
-            if not np.isnan(turn.base[i][transfer.stage][transfer.chip]) and (transfer.after is None or came in turn.came):
-                queue.remove((turn, i, transfer))
-                queue.appendleft((turn, i, transfer))
-                break
+        if hop not in self.going and self.queue.get(hop):
+            turn, line = self.queue[hop][0]
+            first = self.place[hop]
+            for place, (i, transfer) in enumerate(line[first:], first):
+                came = 0 if transfer.after is None else turn.came[i][transfer.after]
+                if not np.isnan(turn.base[i][transfer.stage][transfer.chip] + came):
+                    earlier = [line[place], *line[first:place], *line[place + 1:]]
+                    self.queue[hop][0] = turn, [*line[:first], *earlier]
+                    break
         poke(self, hop)
     monkeypatch.setattr(Queues, "poke", broken)
 

@@ -51,6 +51,7 @@ class Few:
     flows: dict[int, Flow] = field(default_factory=dict)
     on: dict[int, dict[Flow, float]] = field(default_factory=dict)  # link -> its flows, with the share that each puts there
     ends: list[tuple[float, int]] = field(default_factory=list)  # a heap; a flow whose end has moved has old entries, too
+    used: dict[int, tuple[list[int], list[float], frozenset[int]]] = field(default_factory=dict)  # by path, what a flow has of it
     new: list[Flow] = field(default_factory=list)
     freed: set[int] = field(default_factory=set)  # links that a flow has left, or that have a new bandwidth
     bound: float = inf  # rates below it do not change
@@ -65,10 +66,13 @@ class Few:
 
     def flow(self, i: int, path: int, left: float, began: float, since: float, rate: float = 0.0, end: float = inf) -> Flow:
         """Return a flow on a path."""
-        entry = slice(self.routes.first[path], self.routes.first[path + 1])
-        links, number = self.routes.link[entry].tolist(), self.routes.number
-        several = frozenset[int]() if number is None else frozenset(self.routes.link[entry][number[entry] > 1].tolist())
-        return Flow(i, path, links, self.routes.share[entry].tolist(), left, began, since, rate, end, several)
+        if path not in self.used:
+            entry = slice(self.routes.first[path], self.routes.first[path + 1])
+            link, number = self.routes.link[entry], self.routes.number
+            many = frozenset[int]() if number is None else frozenset(link[number[entry] > 1].tolist())
+            self.used[path] = link.tolist(), self.routes.share[entry].tolist(), many
+        links, shares, several = self.used[path]
+        return Flow(i, path, links, shares, left, began, since, rate, end, several)
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""

@@ -56,10 +56,7 @@ class Fluid:
         self._go(time)
         ids = np.arange(self._ids, self._ids + len(paths))
         self._ids += len(paths)
-        if len(paths) == 1:
-            self._sizes[paths[0]] += sizes[0]
-        else:
-            self._sizes += np.bincount(paths, sizes, len(self.routes))
+        np.add.at(self._sizes, paths, sizes)
         moves = (self.routes.first[paths + 1] > self.routes.first[paths]) & (sizes > 0)
         if moves.all():
             self._enter(ids, paths, sizes)

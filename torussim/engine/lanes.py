@@ -33,7 +33,8 @@ class Lanes:
         self.idle: dict[Place, float] = {}  # stages whose lanes can wait, until this time
         self.until = -inf  # the time until which lanes are run at once
         self._fluid: dict[int, Array] = {}  # by stage
-        self._moved: dict[int, Array] = {}  # by stage, (chips,) the bytes that it moves on the lane of each number
+        self._moved: dict[int, Array] = {}
+        self._lacking: dict[Place, tuple[Array, Array]] = {}
 
     def fluid(self, turn: Turn, i: int, k: int) -> Array:
         """Return (chips,) whether the lane of a chip in a stage is fluid."""
@@ -51,16 +52,40 @@ class Lanes:
                     turn.order[i][k][axis] = len(self.order[axis])
                     self.order[axis].append((turn, i, k))
 
+    def based(self, turn: Turn, i: int, k: int, chips: Array, times: Array) -> None:
+        """Note chips of private lanes that may send from now on, and run the lanes whose last chip is there.
+
+        They can wait until the network acts, for others to come: nothing ends on them before their last chip is there.
+        """
+        lacking, last = self.lacking(turn, i, k)
+        lane = self.planner.lanes(turn.ready[i].stages[k].lane.axes)[chips]
+        np.subtract.at(lacking, lane, 1)
+        np.maximum.at(last, lane, times)
+        full = lane[lacking[lane] == 0]
+        if not len(full):
+            return
+        idle = self.idle.get((turn.number, i, k))
+        if idle is None or not self.postponed(turn, i, k, full, idle):
+            self.run(turn, i, k)
+
+    def lacking(self, turn: Turn, i: int, k: int) -> tuple[Array, Array]:
+        """Return, of each lane of a stage, how many chips are not there yet (never 0 if it is fluid), and the last that is."""
+        place = turn.number, i, k
+        if place not in self._lacking:
+            stage = turn.ready[i].stages[k]
+            lanes, fluid = self.planner.lanes(stage.lane.axes), self.fluid(turn, i, k)
+            lacking = np.bincount(lanes, minlength=self.count) + self.count * np.bincount(lanes, fluid, self.count).astype(int)
+            self._lacking[place] = lacking, np.full(self.count, -np.inf)
+        return self._lacking[place]
+
     def run(self, turn: Turn, i: int, k: int) -> None:
         """Run a stage on the private lanes on which every chip may send, in the order of their queues."""
-        stage, fluid = turn.ready[i].stages[k], self.fluid(turn, i, k)
-        base = turn.base[i][k]
+        stage, base = turn.ready[i].stages[k], turn.base[i][k]
         lanes = self.planner.lanes(stage.lane.axes)
-        late = np.bincount(lanes, np.isnan(base) | fluid | turn.done[i][k], minlength=self.count) > 0
-        here = ~late[lanes]
+        here = (self.lacking(turn, i, k)[0][lanes] == 0) & ~turn.done[i][k]
         for axis, place in turn.order[i][k].items():
             here &= self.over[axis] == place
-        if not here.any() or self.postponed(turn, i, k, lanes[here], base[here]):
+        if not here.any() or self.postponed(turn, i, k, lanes[here]):
             return
         gathers = turn.ready[i].partner is not None and i not in turn.fed
         due: dict[recurrence.Key, Array] | None = {} if gathers else None
@@ -74,6 +99,8 @@ class Lanes:
             kept = turn.pieces.setdefault(i, {}).setdefault(key, np.full(self.count, -np.inf))
             kept[here] = np.maximum(kept, arrived)[here]
         turn.done[i][k] |= here
+        if (turn.done[i][k] | self.fluid(turn, i, k)).all():
+            del self._lacking[turn.number, i, k]
         chips = np.flatnonzero(here)
         self.agenda.add(turn.number, i, k, COMPLETE, chips, complete[chips])
         for axis, place in turn.order[i][k].items():
@@ -83,24 +110,26 @@ class Lanes:
                 if not np.isnan(other.base[j][stage_after]).all():
                     self.agenda.look_again(other.number, j, stage_after)
 
-    def postponed(self, turn: Turn, i: int, k: int, lanes: Array, base: Array) -> bool:
-        """Return whether lanes can wait: nothing ends on them before its last chip is there, and the network acts before.
+    def postponed(self, turn: Turn, i: int, k: int, lanes: Array, others: float = inf) -> bool:
+        """Return whether lanes, and others until a time, can wait for the network to act before their last chip is there.
 
         Where a stage moves nothing, as on healthy rings when broken ones run as lines, each chip ends as it comes.
         """
-        stage = turn.ready[i].stages[k]
-        if id(stage) not in self._moved:
-            moved = sum((move.bytes.sum(axis=0) for move in stage.moves), np.zeros(self.count))
-            self._moved[id(stage)] = np.bincount(self.planner.lanes(stage.lane.axes), moved, minlength=self.count)
-        last = np.full(self.count, -np.inf)
-        np.maximum.at(last, lanes, base)
-        last[self._moved[id(stage)] == 0] = -np.inf
-        earliest = float(last[lanes].min())
+        last = np.where(self.moved(turn, i, k)[lanes] > 0, self.lacking(turn, i, k)[1][lanes], -np.inf)
+        earliest = min(float(last.min()), others)
         if earliest <= max(self.network.next(), self.until):
             self.idle.pop((turn.number, i, k), None)
             return False
         self.idle[turn.number, i, k] = earliest
         return True
+
+    def moved(self, turn: Turn, i: int, k: int) -> Array:
+        """Return the bytes that a stage moves on each lane."""
+        stage = turn.ready[i].stages[k]
+        if id(stage) not in self._moved:
+            moved = sum((move.bytes.sum(axis=0) for move in stage.moves), np.zeros(self.count))
+            self._moved[id(stage)] = np.bincount(self.planner.lanes(stage.lane.axes), moved, minlength=self.count)
+        return self._moved[id(stage)]
 
     def wake(self, now: float) -> bool:
         """Run the lanes that cannot wait any longer; return whether there are any."""

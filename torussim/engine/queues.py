@@ -19,7 +19,7 @@ from torussim.engine.routed import Shared, Transfer
 from torussim.engine.turn import Turn
 
 Array = np.ndarray[Any, Any]
-Line = dict[int, list[tuple[int, Transfer]]]  # by hop, operations and transfers in queue order
+Line = list[tuple[int, Transfer]]  # operations and their transfers, in queue order
 
 
 class Queues:
@@ -31,30 +31,30 @@ class Queues:
         self.count, self.free = planner.count, free
         self.rate, self.latency = planner.rate.ravel().tolist(), shared.paths.latency[:planner.rate.size].tolist()
         self.alone = shared.alone.tolist()
-        self.lines: dict[int, Line] = {}  # by list of operations
-        self.turns: list[deque[Turn]] = [deque() for _ in range(planner.rate.size)]  # by hop: those with transfers to send
-        self.place = [0] * planner.rate.size  # by hop: how many transfers of the first turn have gone
+        self.lines: dict[int, dict[int, Line]] = {}  # by list of operations, by hop
+        self.queue: dict[int, deque[tuple[Turn, Line]]] = {}  # by hop, what it sends in each turn
+        self.place = [0] * planner.rate.size  # by hop: how many transfers of its first turn have gone
         self.pokes: list[int] = []  # hops whose head may be able to go
         self.going: set[int] = set()  # hops whose head is a flow, or will be at a time that is known
 
-    def line(self, turn: Turn) -> Line:
-        """Return the queue that each hop has of a turn."""
-        found = self.lines.get(id(turn.ready))
-        if found is None:
-            found = self.lines[id(turn.ready)] = {}
-            for i, r in enumerate(turn.ready):
-                for transfer in self.shared.transfers[r.operation.name]:
-                    found.setdefault(transfer.hop, []).append((i, transfer))
-        return found
-
     def line_up(self, turn: Turn) -> None:
         """Put the transfers of a turn behind those of the turns before."""
-        for hop in self.line(turn):
-            self.turns[hop].append(turn)
+        lines = self.lines.get(id(turn.ready))
+        if lines is None:
+            lines = self.lines[id(turn.ready)] = {}
+            for i, r in enumerate(turn.ready):
+                for transfer in self.shared.transfers[r.operation.name]:
+                    lines.setdefault(transfer.hop, []).append((i, transfer))
+        for hop, line in lines.items():
+            self.queue.setdefault(hop, deque()).append((turn, line))
 
     def lengths(self) -> Array:
         """Return (hops,) how many transfers each hop has yet to send."""
-        return np.array([sum(len(self.line(turn)[hop]) for turn in turns) for hop, turns in enumerate(self.turns)]) - self.place
+        left = -np.array(self.place)
+        for hop, queue in self.queue.items():
+            for _, line in queue:
+                left[hop] += len(line)
+        return left
 
     def based(self, turn: Turn, i: int, k: int, chips: Array) -> None:
         """See what chips can send now that they may send what a stage has for them."""
@@ -68,10 +68,10 @@ class Queues:
 
     def poke(self, hop: int) -> None:
         """Let the head of a hop's queue go, and those behind it, as far as it is known when they can."""
-        turns = self.turns[hop]
-        while turns and hop not in self.going:
-            turn = turns[0]
-            i, transfer = self.lines[id(turn.ready)][hop][self.place[hop]]
+        queue = self.queue.get(hop)
+        while queue and hop not in self.going:
+            turn, line = queue[0]
+            i, transfer = line[self.place[hop]]
             begin = turn.base[i][transfer.stage].item(transfer.chip)
             if begin != begin:
                 return
@@ -79,8 +79,11 @@ class Queues:
                 came = turn.came[i][transfer.after]
                 if came != came:
                     return
-                begin = max(begin, came)
-            begin = max(begin, self.free.item(hop))
+                if came > begin:
+                    begin = came
+            free = self.free.item(hop)
+            if free > begin:
+                begin = free
             if i in turn.fed:
                 begin = max(begin, turn.fed[i][transfer.key].item(transfer.chip))
             if self.alone[hop]:
@@ -101,8 +104,8 @@ class Queues:
         hop, chip, k = transfer.hop, transfer.receiver, transfer.stage
         self.free[hop] = end
         self.place[hop] += 1
-        if self.place[hop] == len(self.lines[id(turn.ready)][hop]):
-            self.turns[hop].popleft()
+        if self.place[hop] == len(self.queue[hop][0][1]):
+            self.queue[hop].popleft()
             self.place[hop] = 0
         if self.sending:
             self.sending(turn.ready[i].operation.name, hop, transfer.chip, begin, end, transfer.bytes, turn.run)

@@ -9,7 +9,7 @@ follow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
 
@@ -39,7 +39,7 @@ class Transfer:
     key: tuple[int, int]  # phase and step, of pieces of looped matmuls
     bytes: float
     after: int | None  # the number of the transfer that it passes on
-    onward: tuple[int, ...] = ()  # the hops of those that pass it on
+    onward: tuple[int, ...]  # the hops of those that pass it on
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ def _in_turn(section: Sequence[Ready], axis: str) -> bool:
 
 def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, ...]:
     """Return the transfers of an operation in fluid lanes, in queue order."""
-    found: list[Transfer] = []
+    found: list[tuple[int, int, int, int, tuple[int, int], float, int | None]] = []
     onward: list[list[int]] = []
     arrives: dict[tuple[int, int, int, int], int] = {}  # stage, step, row, chip: a chip that gets nothing waits for nothing
     for k, stage in enumerate(ready.stages):
@@ -203,11 +203,11 @@ def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, 
                 after = None if move.after is None else arrives.get((k, move.after, first_row + row, chip))
                 hop, to, size = int(hops[row, chip]), int(receiver[row, chip]), float(move.bytes[row, chip])
                 arrives[k, move.step, first_row + row, to] = len(found)
-                found.append(Transfer(len(found), hop, chip, to, k, (stage.index, move.step), size, after))
+                found.append((hop, chip, to, k, (stage.index, move.step), size, after))
                 onward.append([])
                 if after is not None:
                     onward[after].append(hop)
-    return tuple(replace(transfer, onward=tuple(to)) for transfer, to in zip(found, onward))
+    return tuple(Transfer(number, *what, tuple(to)) for number, (what, to) in enumerate(zip(found, onward)))
 
 
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:

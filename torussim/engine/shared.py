@@ -206,8 +206,10 @@ class SharedRun:
             fluid = self.lanes.fluid(turn, i, k)[chips]
             flowing = chips[fluid]
             self.queues.based(turn, i, k, flowing)
-            if not len(chips) or not fluid.all():
+            if not len(chips):
                 self.lanes.run(turn, i, k)
+            elif len(flowing) < len(chips):
+                self.lanes.based(turn, i, k, chips[~fluid], times[~fluid])
         over = flowing[turn.due[i][k][flowing] == 0]
         if len(over):
             self.agenda.add(turn.number, i, k, COMPLETE, over, np.maximum(turn.base[i][k][over], turn.arrived[i][k][over]))
