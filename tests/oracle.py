@@ -229,7 +229,8 @@ def parts(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders
         return Phase(verb, (axis,), grid.lanes(axis, detour=True), partial(permute_moves, shift=shift), shift)
 
     def along(axis: str) -> Track:
-        return (axis,), grid.lanes(axis, getattr(collective, "detour", True))
+        turning = kind != "all_to_all" and algorithm in ("", "multi_axis", "sequential")
+        return (axis,), grid.lanes(axis, getattr(collective, "detour", True), axes if turning else ())
 
     if not axes:
         return []
@@ -299,16 +300,28 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
     for part, (weight, phases) in enumerate(weighed):
         size = weight / 2 / (1 if collective.kind == "permute" else K)  # of a chunk, as a share of the bytes
         holds = {chip: {chunk for chunk in chunks if chunk.part == part} for chip, chunks in before.items()}
+        if collective.kind in ("reduce_scatter", "all_reduce") and any(lane.turn for phase in phases for lane in phase.lanes):
+            reversed_ = [phase for phase in reversed(phases) if phase.verb == "reduce"]
+            gathers = [phase._replace(verb="gather", moves=partial(gather_moves, mode=mode)) for phase in reversed_]
+            after_reduce = gathered(gathers, grid)
+        else:
+            after_reduce = []
         for f, phase in enumerate(phases if weight else []):
             hops = []
             where = {lane.chips: grid.where(lane.chips, phase.axes) for lane in phase.lanes}
-            moves = [(lane.chips, move) for lane in phase.lanes for move in phase.moves(len(lane.chips), lane.ring)]
-            for line, move in moves:
+            moves = [(lane, move) for lane in phase.lanes for move in phase.moves(len(lane.chips), lane.ring)]
+            for lane, move in moves:
+                line = lane.chips
                 receiver = (move.at + move.sign) % len(line)
                 # A message of the walk ends `shift` positions from its origin.
                 passing = phase.verb == "walk" and receiver != (move.blocks[0][0] + phase.shift) % len(line)
-                chunks = carried(phase, line, where[line], move, holds)
-                hops.append((move.step, -move.sign, line[move.at], line[receiver], chunks, passing))
+                if phase.verb == "reduce" and after_reduce:
+                    chunks = summed(lane, move, holds, after_reduce[f])
+                elif phase.verb == "gather":
+                    chunks = brought(lane, move, holds)
+                else:
+                    chunks = carried(phase, line, where[line], move, holds)
+                hops.append((move.step, -move.sign, line[move.at], lane.on(move.at, move.sign), chunks, passing))
             hops.sort(key=lambda hop: hop[:4])
             carriers: dict[tuple[Node, Chunk], list[int]] = defaultdict(list)
             for j, (*_, receiver_chip, chunks, _) in enumerate(hops, start=len(transfers)):
@@ -318,8 +331,51 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
                 waits = sorted({j for chunk in chunks for j in carriers[sender, chunk]})
                 transfers.append(Transfer(f, part, step, -minus, sender, receiver_chip, chunks, len(chunks) * size,
                                           phase.verb, passing, tuple(waits)))
-            holds = {chip: held_next(phase, line, where[line], i, holds) for line in where for i, chip in enumerate(line)}
+            if phase.verb == "gather":
+                for *_, receiver_chip, chunks, _ in hops:
+                    holds[receiver_chip] = holds[receiver_chip] | chunks
+            elif phase.verb == "reduce" and after_reduce:
+                holds = {chip: {c for c in chunks if (c.target, c.half) in after_reduce[f][chip]}
+                         for chip, chunks in holds.items()}
+            else:
+                holds = {chip: held_next(phase, line, where[line], i, holds) for line in where for i, chip in enumerate(line)}
     return Schedule(K, [phases for _, phases in weighed], transfers, before, after)
+
+
+def brought(lane: Lane, move: Move, holds: Mapping[Node, set[Chunk]]) -> frozenset[Chunk]:
+    """Return the chunks of a move of a gather: what the chip had that they come from, back against their direction."""
+    chunks = set()
+    for origin, _, half in move.blocks:
+        back = (move.sign * (move.at - origin)) % len(lane.chips)
+        chunks |= {c for c in holds[lane.on(move.at, -move.sign * back)] if c.half == half}
+    return frozenset(chunks)
+
+
+def summed(lane: Lane, move: Move, holds: Mapping[Node, set[Chunk]],
+           wanted: Mapping[Node, set[tuple[Node, int]]]) -> frozenset[Chunk]:
+    """Return the chunks of a move of a reduce-scatter: the sender's own partial sums that the chip at its end wants."""
+    chunks = set()
+    for target, _, half in move.blocks:
+        ahead = (move.sign * (target - move.at)) % len(lane.chips)
+        end = wanted[lane.on(move.at, move.sign * ahead)]
+        chunks |= {c for c in holds[lane.chips[move.at]] if c.half == half and (c.target, half) in end}
+    return frozenset(chunks)
+
+
+def gathered(phases: list[Phase], grid: Grid) -> list[dict[Node, set[tuple[Node, int]]]]:
+    """Return of each phase of a reduce-scatter whose sums a chip has afterwards, as (target, half).
+
+    It is the all-gather run backwards: what a chip has before a phase of that is what it has after the same one of this.
+    """
+    holds = {chip: {Chunk(0, chip, None, half) for half in HALVES} for chip in grid.graph}
+    found = []
+    for phase in phases:
+        found.append({chip: {(c.origin, c.half) for c in chunks if c.origin} for chip, chunks in holds.items()})
+        came = [(lane.on(move.at, move.sign), brought(lane, move, holds))
+                for lane in phase.lanes for move in phase.moves(len(lane.chips), lane.ring)]
+        for chip, chunks in came:
+            holds[chip] = holds[chip] | chunks
+    return found[::-1]
 
 
 def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
@@ -354,7 +410,7 @@ def carried(
             chunks |= {c for c in holds[line[move.at]] if c.half == half and c.target and position[c.target] == origin}
         elif phase.verb == "exchange":
             chunks |= {c for c in holds[line[origin]] if c.half == half and c.target and position[c.target] == target}
-        else:
+        else:  # permute, walk
             chunks |= {c for c in holds[line[origin]] if c.half == half}
     return frozenset(chunks)
 
@@ -364,8 +420,6 @@ def held_next(
 ) -> set[Chunk]:
     """Return what the chip at position i has to send on after a phase that started with `holds`."""
     everything = set().union(*(holds[chip] for chip in line))
-    if phase.verb == "gather":
-        return everything
     if phase.verb in ("permute", "walk"):
         return holds[line[(i - phase.shift) % len(line)]]
     return {c for c in everything if c.target and position[c.target] == i}

@@ -23,10 +23,21 @@ class Axis(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """Chips in the order in which neighbours send to each other, in a ring or on a line."""
+    """Chips in the order in which neighbours send to each other, in a ring or on a line.
+
+    `turn`: what is added to all coordinates on the way from the last chip to the first, beside that way itself.
+    """
 
     chips: tuple[Node, ...]
     ring: bool
+    turn: Node = ()
+    lengths: tuple[int, ...] = ()
+
+    def on(self, at: int, places: int) -> Node:
+        """Return the chip that is so many places behind position `at`; going round a twisted ring leads to another lane."""
+        turns, place = divmod(at + places, len(self.chips))
+        chip = self.chips[place]
+        return tuple((c + turns * t) % n for c, t, n in zip(chip, self.turn, self.lengths, strict=True)) if self.turn else chip
 
 
 class Grid:
@@ -35,12 +46,15 @@ class Grid:
     def __init__(self, graph: nx.DiGraph, ring: tuple[bool, ...] | None, parts: Parts | None, route: Router | None) -> None:
         self.graph, self.route = graph, route
         self.lengths: tuple[int, ...] = tuple(graph.graph["axes"].values())
-        twisted = {axis for axis, shifts in graph.graph.get("twist", {}).items() if any(shifts.values())}
-        self.twisted = bool(twisted)
+        names = tuple(graph.graph["axes"])
+        self.twists = {axis: tuple(shifts.get(other, 0) % n for other, n in zip(names, self.lengths, strict=True))
+                       for axis, shifts in graph.graph.get("twist", {}).items()}
+        self.twists = {axis: shift for axis, shift in self.twists.items() if any(shift)}
+        self.twisted = bool(self.twists)
         self.axes: dict[str, Axis] = {}
         for i, (name, length) in enumerate(graph.graph["axes"].items()):
             wraps = ring[i] if ring is not None else any(self.wraparounds(i))
-            self.axes[name] = Axis(i, length, 1, wraps and length > 2 and name not in twisted)
+            self.axes[name] = Axis(i, length, 1, wraps and length > 2 and name not in self.twists)
             stride = 1
             for part, size, step in (parts or {}).get(name, ()):
                 assert step == stride, f"{part}: stride {step} instead of {stride}"
@@ -48,6 +62,30 @@ class Grid:
                 self.axes[part] = Axis(i, size, step, self.axes[name].ring and stride == length and size > 2)
             assert stride in (1, length), f"the parts of {name} make {stride} chips of {length}"
         self.detours: dict[tuple[Node, Node], Route] = {}
+
+    def goes_round(self, i: int) -> bool:
+        """Return whether a twisted axis has a wraparound anywhere."""
+        ends = [chip for chip in self.graph if chip[i] == 0]
+        return self.lengths[i] > 2 and any(u in self.graph[v] or v in self.graph[u] for v in ends for u in [self.step(v, i, -1)])
+
+    def step(self, chip: Node, i: int, sign: int) -> Node:
+        """Return the next chip on axis i, going round with its twist."""
+        to = [c + sign * (j == i) for j, c in enumerate(chip)]
+        if not 0 <= to[i] < self.lengths[i]:
+            twist = self.twists.get(tuple(self.graph.graph["axes"])[i], (0,) * len(to))
+            to = [c + sign * t for c, t in zip(to, twist, strict=True)]
+        return tuple(c % n for c, n in zip(to, self.lengths, strict=True))
+
+    def turning(self, axis: str, axes: Sequence[str], detour: bool | None) -> bool:
+        """Return whether a group over `axes` goes round a twisted axis: it holds all that is shifted, uncut, untwisted."""
+        if axis not in self.twists:
+            return False
+        i, names = self.axes[axis].place, tuple(self.graph.graph["axes"])
+        shifted = {other for other, shift in zip(names, self.twists[axis], strict=True) if shift}
+        if not self.goes_round(i) or not shifted <= set(axes) - set(self.twists):
+            return False
+        whole = all(v in self.graph[u] for u in self.graph for v in (self.step(u, i, +1), self.step(u, i, -1)))
+        return whole or detour is not False
 
     def wraparounds(self, i: int) -> Iterator[bool]:
         """Return of every chip that is first on axis i whether there is a link between it and the last."""
@@ -77,6 +115,8 @@ class Grid:
 
     def neighbours(self, u: Node, v: Node, axes: Sequence[str] | None = None) -> bool:
         """Return whether u and v are next to each other on one of the axes (default: the physical ones), link or no link."""
+        if axes is None and any(self.step(u, self.axes[axis].place, sign) == v for axis in self.twists for sign in (+1, -1)):
+            return True
         names = self.graph.graph["axes"] if axes is None else axes
         steps = {name: abs(self.position(u, name) - self.position(v, name)) for name in names}
         differ = [name for name, step in steps.items() if step]
@@ -88,11 +128,17 @@ class Grid:
     def broken(self, u: Node, v: Node) -> bool:
         return self.neighbours(u, v) and not (self.graph.has_edge(u, v) and self.graph.has_edge(v, u))
 
-    def lanes(self, axis: str, detour: bool | None) -> tuple[Lane, ...]:
-        """Return the lanes of an axis. On a ring with a gap: the ring (detour), or a line from just after the first gap."""
+    def lanes(self, axis: str, detour: bool | None, axes: Sequence[str] = ()) -> tuple[Lane, ...]:
+        """Return the lanes of an axis. On a ring with a gap: the ring (detour), or a line from just after the first gap.
+
+        `axes`: those of a group that goes round twisted axes where it can.
+        """
         ring = self.axes[axis].ring
         lanes = []
         for chips in dict.fromkeys(tuple(self.group(chip, (axis,))) for chip in self.graph):
+            if self.turning(axis, axes, detour):
+                lanes.append(Lane(chips, True, self.twists[axis], self.lengths))
+                continue
             gaps = [i for i, (u, v) in enumerate(zip(chips, chips[1:] + chips[:1], strict=True)) if self.broken(u, v)]
             if not ring or not gaps or detour is True:
                 lanes.append(Lane(chips, ring))

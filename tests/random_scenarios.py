@@ -17,7 +17,7 @@ import oracle
 
 from torussim.chips import Chip, chip
 from torussim.collectives.axes import ring_order
-from torussim.collectives.lower import weights
+from torussim.collectives.lower import view, weights
 from torussim.engine.simulate import simulate
 from torussim.program import KINDS, LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.timeline import Timeline
@@ -168,9 +168,10 @@ def told(program: Program, net: Grid) -> tuple[dict[str, Operation], dict[tuple[
     for o in program.operations():
         if isinstance(o, Collective):
             lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
-            ring = {a: net.ring[net.axis(a)] for a in lengths}
+            seen = view(o, net)
+            ring = {a: seen.ring[net.axis(a)] for a in lengths}
             if o.split == "auto":
-                change[o.name] = replace(o, split=weights(o, net, lengths, ring))
+                change[o.name] = replace(o, split=weights(o, seen, lengths, ring))
             if o.algorithm == "one_ring":
                 orders[o.axes] = ring_order(list(lengths.values()), list(ring.values()))
     return change, orders

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from torussim.chips import chip
 from torussim.collectives import lines, rings
 from torussim.collectives.axes import ring_order
-from torussim.collectives.contract import Chunk, Hop, Lane, Pattern, Phase, Schedule, check
+from torussim.collectives.contract import Chunk, Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import ALGORITHMS, DIRECT, lower, weights
+from torussim.collectives.playback import check
 from torussim.engine.routed import displacements, targets
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, ProgramError

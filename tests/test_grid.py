@@ -116,10 +116,14 @@ def test_a_missing_link_inside_an_axis_is_a_gap() -> None:
     assert not grid(torus([3, 2, 1], wrap=[True, False, False], bandwidth=5.0)).gap.any()
 
 
-def test_a_twisted_axis_is_a_line_and_a_note_says_so() -> None:
+def test_a_twisted_axis_is_a_line_but_in_groups_with_what_it_shifts_and_a_note_says_so() -> None:
     result = grid(torus([4, 4, 8], bandwidth=5.0, twist=True))
     assert result.ring == (False, False, True) and not result.gap.any()
-    assert result.notes[0] == "axis x is twisted (z + 4): rings along it run as lines"
+    assert result.around("yz").ring == (False, True, True) and not result.around("yz").gap.any()
+    assert result.around("xy").ring == result.ring and result.around("zyx").ring == (True, True, True)
+    assert result.notes[0] == "axis x is twisted (z + 4): rings along it run as lines, except in groups with z"
+    assert grid(torus([4, 8, 8], bandwidth=5.0, twist=True)).notes[0].endswith("except in groups with y and z")
+    assert result.edge(0, 0, result.index((3, 1, 2))) == ((3, 1, 2), (0, 1, 6))
     links = result.links
     edge = next(i for i in range(len(links.source)) if links.edge(i) == ((3, 1, 2), (0, 1, 6)))
     assert (links.axis[edge], links.sign[edge], links.wraparound[edge]) == (0, 0, True)

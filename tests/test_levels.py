@@ -25,6 +25,7 @@ collectives.lower
 collectives.axes
 collectives.lines
 collectives.rings
+collectives.playback
 cost
 layouts
 program

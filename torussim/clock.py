@@ -13,7 +13,7 @@ from math import prod
 from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
-from torussim.collectives.lower import DIRECT, algorithm_of, lower, weights
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, compute_seconds, stretches
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.topology.grid import Grid
@@ -31,7 +31,7 @@ class Clock:
     latest: float = 0.0  # when all of the lists so far is done
     unit: float = 0.0
     links: dict[tuple[str, int], float] = field(default_factory=dict)
-    rates: dict[tuple[str, bool], tuple[float, float, float]] = field(default_factory=dict)
+    rates: dict[tuple[str, bool, tuple[bool, ...]], tuple[float, float, float]] = field(default_factory=dict)
 
     def section(self, operations: tuple[Operation, ...]) -> None:
         """Run one list of operations; a looped pair runs when its second half comes."""
@@ -70,10 +70,11 @@ class Clock:
         base = at + (self.chip.launch if any(self.net.length(a) > 1 for a in o.axes) else 0.0)
         if algorithm_of(o) in DIRECT:
             return base + self.direct(o)
+        net = view(o, self.net)
         for stretch in phases:
             begin = done.get(stretch.part, base)
             end = begin
-            rate, late, once = self.link(stretch.axis, o.detour is not False)
+            rate, late, once = self.link(stretch.axis, net, o.detour is not False)
             for direction, sends in enumerate(stretch.sends):
                 clock = begin
                 free = self.links.get((stretch.axis, direction), 0.0)
@@ -111,23 +112,24 @@ class Clock:
         self.unit = clock
         return clock, max(clock, self.collective(scatter, max(at, started), matmul.loop, fed=fed))
 
-    def link(self, axis: str, detour: bool = True) -> tuple[float, float, float]:
+    def link(self, axis: str, net: Grid, detour: bool = True) -> tuple[float, float, float]:
         """Return bandwidth and latency of the slowest (fastest) hop of an axis, or of a ring over several; bytes/s, s.
 
         Third: what a message loses once on its way by going round a dead link, s.
         """
-        if (axis, detour) not in self.rates:
+        key = axis, detour, net.ring
+        if key not in self.rates:
             names = axis.split("+")
-            of = [self.net.extremes(a) for a in names]
+            of = [net.extremes(a) for a in names]
             rate, late = (max(e.fastest for e in of), min(e.shortest for e in of)) if self.fastest else (
                 min(e.slowest for e in of), max(e.longest for e in of))
-            gaps = [a for a in names if self.net.gap[self.net.axis(a)].any() and (detour or not runs_as_line(self.net, a))]
+            gaps = [a for a in names if net.gap[net.axis(a)].any() and (detour or not runs_as_line(net, a))]
             once = 0.0
             for a in gaps if not self.fastest else ():
-                shared, latency, more = slowest(self.net, self.net.axis(a), self.chip.shared_efficiency)
+                shared, latency, more = slowest(net, net.axis(a), self.chip.shared_efficiency)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
-            self.rates[axis, detour] = rate, late, once
-        return self.rates[axis, detour]
+            self.rates[key] = rate, late, once
+        return self.rates[key]
 
     def direct(self, o: Collective) -> float:
         """Return the time of a routed all-to-all: what the busiest link of any axis must carry, and the longest way.
@@ -140,7 +142,7 @@ class Clock:
         messages = prod(lengths.values())
         rates = {}
         for a, k in lengths.items():
-            rate, late, _ = self.link(a)
+            rate, late, _ = self.link(a, self.net)
             axis = self.net.axis(a)
             ring = self.net.ring[axis] or self.net.links.ring[list(self.net.links.axes).index(a.partition("/")[0])]
             alone = k <= 3 and len(lengths) == 1
@@ -168,6 +170,7 @@ class Clock:
 
 def phases_of(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
     """Return the phases of a collective on the axes of a network, as one chip sees them."""
+    net = view(o, net)
     lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
     ring = {a: net.ring[net.axis(a)] and not (o.detour is False and runs_as_line(net, a)) for a in lengths}
     name, way = algorithm_of(o), loop.kind if loop else o.direction
@@ -194,7 +197,7 @@ def broken(o: Collective, net: Grid) -> list[str]:
     """Return the axes of a collective on which rings lack a link, and could run as lines instead."""
     if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
         return []
-    return [a for a in o.axes if runs_as_line(net, a)]
+    return [a for a in o.axes if runs_as_line(view(o, net), a)]
 
 
 def runs_as_line(net: Grid, axis: str) -> bool:
@@ -216,6 +219,7 @@ def pieces_of(o: Collective, matmul: Compute, loop: Loop, net: Grid,
     shard, gathers = compute_seconds(matmul, chip, loop.cut), o.kind == "all_gather"
     chips = prod(net.length(a) for a in o.axes)
     share: dict[tuple[int, int], float] = {}
+    net = view(o, net)
     phases = phases_of(o, net, loop)
     for stretch in phases:
         for sends in stretch.sends if goes_round(stretch.axis, net) else stretch.sends[:1]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.clock import Clock, goes_round, phases_of
-from torussim.collectives.lower import DIRECT, algorithm_of
+from torussim.collectives.lower import DIRECT, algorithm_of, view
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid, grid
 
@@ -113,7 +113,7 @@ def charges(program: Program, net: Grid, chip: Chip) -> list[Charge]:
                 continue
             at_once: dict[int, set[tuple[str, int]]] = {}
             for stretch in phases:
-                for direction, sends in enumerate(stretch.sends if goes_round(stretch.axis, net) else stretch.sends[:1]):
+                for direction, sends in enumerate(stretch.sends if goes_round(stretch.axis, view(o, net)) else stretch.sends[:1]):
                     if sends:
                         at_once.setdefault(stretch.index, set()).add((stretch.axis, direction))
             links = (sum(2 if net.length(a) > 2 else 1 for a in o.axes if net.length(a) > 1) if direct

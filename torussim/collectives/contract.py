@@ -1,27 +1,22 @@
-"""A collective made into transfers (Schedule), and the check that it does what it promises.
+"""A collective made into transfers (Schedule); collectives.playback checks that it does what it promises.
 
 A schedule is written by position, so that it is small for any number of chips: a phase runs one pattern on every line
 or ring of a lane at once; a pattern is a list of hops; a hop sends something from each position to the next one. What
-each hop carries is told in halves of blocks, and `check` plays it back with counted contributions.
-Knows nothing of bandwidths and times.
+each hop carries is told in halves of blocks. Knows nothing of bandwidths and times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from torussim.errors import ContractError
-
 # What a hop carries from a position: (block, half). A block is (origin,) in a gather, (destination,) in a scatter, and
 # (origin, destination) in an exchange or a permute, as positions on the lane; halves are 0 and 1.
 Chunk = tuple[tuple[int, ...], int]
-
-MOST = 2e9  # bytes that a check may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +76,11 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All transfers of one collective on a group with these axis lengths; phases in queue order (index, part)."""
+    """All transfers of one collective on a group with these axis lengths; phases in queue order (index, part).
+
+    `twist`: by how much going round an axis in + direction shifts other axes of the group. On such a ring a position tells
+    what is so many places away, which can be chips of another row.
+    """
 
     kind: str
     lengths: dict[str, int]
@@ -89,6 +88,7 @@ class Schedule:
     phases: tuple[Phase, ...]
     algorithm: str
     shift: dict[str, int]
+    twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def chips(self) -> int:
@@ -96,200 +96,6 @@ class Schedule:
         return int(np.prod(list(self.lengths.values()), dtype=int))
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """One message between neighbours, spelled out: chips are coordinates in the order of Schedule.lengths."""
-
-    sender: tuple[int, ...]
-    receiver: tuple[int, ...]
-    position: int  # of the sender on the lane
-
-
-def transfers(schedule: Schedule, phase: Phase, hop: Hop) -> Iterator[Transfer]:
-    """Yield the messages of one hop on every line of the phase's lane."""
-    length, names = phase.pattern.length, list(schedule.lengths)
-    for chip in chips_of(schedule):
-        here = dict(zip(names, chip))
-        i = phase.lane.position(here)
-        if not hop.halves[i]:
-            continue
-        j = (i + hop.sign) % length
-        if not phase.pattern.ring and abs(j - i) != 1:
-            raise ContractError(f"{schedule.kind}: chip {chip} sends over the end of a line")
-        there = phase.lane.order[j] if phase.lane.order else (j,)
-        yield Transfer(chip, tuple({**here, **dict(zip(phase.lane.axes, there))}.values()), i)
-
-
 def chips_of(schedule: Schedule) -> list[tuple[int, ...]]:
     """Return the coordinates of the chips of one group."""
     return list(product(*(range(n) for n in schedule.lengths.values())))
-
-
-class _Part:
-    """What the chips hold of one part of the data, as one phase after another is played back.
-
-    `held` counts contributions: (chips, blocks, 2 halves, contributors). A block is a shard, or (origin, destination) as
-    origin * chips + destination in an all-to-all.
-    """
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule, self.chips = schedule, chips_of(schedule)
-        self.index = {chip: c for c, chip in enumerate(self.chips)}
-        n = len(self.chips)
-        self.held = np.zeros((n, n * n if schedule.kind == "all_to_all" else n, 2, n), dtype=np.int64)
-        for c in range(n):
-            mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
-            self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
-        self.visited: set[str] = set()
-        self.sizes: list[float] = []  # bytes of half a block of the group, by each message
-        self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # what came with the last permute: (block, half)
-
-    def run(self, phases: list[Phase]) -> None:
-        """Play phases back, in order."""
-        names = list(self.schedule.lengths)
-        for phase in phases:
-            self.at = np.array([phase.lane.position(dict(zip(names, chip))) for chip in self.chips])
-            if phase.pattern.role == "permute":
-                self.permute(phase)
-            else:
-                self.pass_on(phase)
-            self.visited |= set(phase.lane.axes)
-
-    def pass_on(self, phase: Phase) -> None:
-        """Play one phase back in which blocks are copied (gather), added up (scatter) or moved (exchange)."""
-        start = self.held.any(axis=(2, 3))
-        waiting: list[tuple[Hop, int, Any, Any]] = []
-        for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
-            here = [w for w in waiting if w[0].sign == hop.sign and hop.after is not None and w[0].step <= hop.after]
-            waiting = [w for w in waiting if not any(w is ripe for ripe in here)]
-            for message in here:
-                self.arrive(phase, *message)
-            sent = transfers(self.schedule, phase, hop)
-            waiting += [(hop, *self.send(phase, hop, transfer, start)) for transfer in sent]
-        for message in waiting:
-            self.arrive(phase, *message)
-
-    def send(self, phase: Phase, hop: Hop, transfer: Transfer, start: Any) -> tuple[int, Any, Any]:
-        """Take what a transfer carries from its sender; return the receiver, the (block, half) rows and their counts."""
-        sender, chunks = self.index[transfer.sender], hop.chunks(transfer.position)
-        what = np.array([(block, half) for tag, half in chunks for block in self.blocks(sender, phase, tag, start)])
-        counts = self.held[sender, what[:, 0], what[:, 1]].copy()
-        if len(chunks) != hop.halves[transfer.position] or not counts.any(axis=1).all():
-            raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in phase {phase.index}, step {hop.step} "
-                                f"what it does not have, or not as much as it says")
-        if phase.pattern.role != "gather":
-            self.held[sender, what[:, 0], what[:, 1]] = 0
-        self.sizes.append(len(chunks) * phase.block / 2 / len(what))
-        return self.index[transfer.receiver], what, counts
-
-    def arrive(self, phase: Phase, hop: Hop, receiver: int, what: Any, counts: Any) -> None:
-        """Give what a transfer carries to its receiver."""
-        had = self.held[receiver, what[:, 0], what[:, 1]]
-        if phase.pattern.role == "gather" and had.any():
-            raise ContractError(f"{self.schedule.kind}: chip {self.chips[receiver]} gets block {what[had.any(axis=1)][0][0]} "
-                                f"twice (phase {phase.index}, step {hop.step})")
-        np.add.at(self.held, (receiver, what[:, 0], what[:, 1]), counts)  # += would count a row that stands twice once
-
-    def blocks(self, sender: int, phase: Phase, tag: tuple[int, ...], start: Any) -> list[int]:
-        """Return the group's blocks that a block of the lane stands for, as seen from its sender.
-
-        In a gather those of the position `tag` that the line had gathered over earlier axes; in a scatter those that later
-        axes will tell apart; in an exchange what the origin held at the start for the destination's position.
-        """
-        names = list(self.schedule.lengths)
-        others = [a for a in names if a not in phase.lane.axes]
-        if phase.pattern.role == "exchange":
-            (origin,) = np.flatnonzero((self.at == tag[0]) & self.same(sender, others))
-            mine: list[int] = [int(b) for b in np.flatnonzero(start[origin]) if self.at[b % len(self.chips)] == tag[1]]
-            return mine
-        fixed = [a for a in others if (a in self.visited) == (phase.pattern.role == "scatter")]
-        return [int(b) for b in np.flatnonzero((self.at == tag[0]) & self.same(sender, fixed))]
-
-    def same(self, chip: int, axes: list[str]) -> Any:
-        """Return which chips have the coordinates of `chip` on these axes."""
-        columns = [list(self.schedule.lengths).index(a) for a in axes]
-        coordinates = np.array(self.chips)[:, columns]
-        return (coordinates == coordinates[chip]).all(axis=1)
-
-    def permute(self, phase: Phase) -> None:
-        """Play one permute back: whatever came last moves on, hop by hop; in an all-gather each chip keeps a copy."""
-        place = {(c, half): c for c in range(len(self.chips)) for half in (0, 1)}  # (origin, half) -> chip
-        brought: dict[tuple[int, int], Hop] = {}  # by which hop it came there
-        others = [a for a in self.schedule.lengths if a not in phase.lane.axes]
-        for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
-            for transfer in transfers(self.schedule, phase, hop):
-                chunks = hop.chunks(transfer.position)
-                if len(chunks) != hop.halves[transfer.position]:
-                    raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in step {hop.step} not as much "
-                                        f"as it says")
-                for (origin, _), half in chunks:
-                    line = self.same(self.index[transfer.sender], others)
-                    message = int(np.flatnonzero(line & (self.at == origin))[0])
-                    came_with = brought.get((message, half))
-                    early = came_with is not None and (came_with.sign, came_with.step) != (hop.sign, hop.after)
-                    if place[message, half] != self.index[transfer.sender] or early:
-                        raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} passes on in step {hop.step} "
-                                            f"what it does not have")
-                    place[message, half], brought[message, half] = self.index[transfer.receiver], hop
-                    self.sizes.append(phase.block / 2)
-        came: list[set[tuple[int, int]]] = [set() for _ in self.chips]
-        before = self.held.copy()
-        if self.schedule.kind == "permute":
-            self.held[:] = 0
-        for (start, half), chip in place.items():
-            for block, part in self.last[start]:
-                if part == half:
-                    came[chip].add((block, half))
-                    self.held[chip, block, half] += before[start, block, half]
-        self.last = came
-
-
-def check(schedule: Schedule) -> None:
-    """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once.
-
-    Counting takes 16 bytes x chips^3 (an all-to-all: chips^4): a group that would need over MOST bytes is refused.
-    """
-    size = 16 * schedule.chips ** (4 if schedule.kind == "all_to_all" else 3)
-    if size > MOST:
-        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be "
-                            f"checked: try the algorithm on a smaller one")
-    chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
-    for part in sorted({p.part for p in schedule.phases}):
-        state = _Part(schedule)
-        phases = sorted((p for p in schedule.phases if p.part == part), key=lambda p: p.index)
-        scatters = [p for p in phases if p.pattern.role == "scatter"] if schedule.kind == "all_reduce" else []
-        state.run(scatters)
-        if scatters:  # what a chip has not brought to an end is no more
-            state.held[every[:, None] != every] = 0
-            state.visited = set()
-        state.run(phases[len(scatters):])
-        sizes = np.array(state.sizes)
-        if sizes.size and np.ptp(sizes) > 1e-9 * sizes.max():
-            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): half a block is {sizes.min():g} bytes in one message "
-                                f"of part {part}, {sizes.max():g} in another: set Phase.block to what a block of its lane holds")
-        total += 2 * sizes.max(initial=0.0) * (1 if schedule.kind == "permute" else len(chips))
-        got, want = state.held, np.zeros_like(state.held)
-        for c, chip in enumerate(chips):
-            if schedule.kind == "all_gather":
-                want[c, every, :, every] = 1
-            elif schedule.kind == "reduce_scatter":
-                want[c, c] = 1
-                got[c, every != c] = 0
-            elif schedule.kind == "all_reduce":
-                want[c] = 1
-            elif schedule.kind == "all_to_all":
-                want[c, every * len(chips) + c, :, every] = 1
-            else:
-                shift = zip(chip, schedule.lengths, schedule.lengths.values())
-                origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))
-                want[c, origin, :, origin] = 1
-        wrong = np.argwhere(got != want)
-        if wrong.size:
-            c, block, half, source = (int(v) for v in wrong[0])
-            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of chip "
-                                f"{chips[source]} to block {block} (half {half}, part {part}) counted "
-                                f"{got[c, block, half, source]} times instead of {want[c, block, half, source]}")
-    still = schedule.kind == "permute" and not any(schedule.shift.get(a, 0) % n for a, n in schedule.lengths.items())
-    if len(chips) > 1 and not still and abs(total - schedule.bytes) > 1e-9 * schedule.bytes:
-        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): the parts hold {total:g} bytes in all instead of "
-                            f"{schedule.bytes:g}: set Phase.block to what a block of its lane holds")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torussim.collectives import axes as over
-from torussim.collectives.contract import Phase, Schedule, check
+from torussim.collectives.contract import Phase, Schedule
+from torussim.collectives.playback import check
 from torussim.errors import ProgramError
 from torussim.program import Collective
 from torussim.resolve import function, unknown
@@ -39,6 +40,19 @@ def algorithm_of(collective: Collective) -> str:
     return name
 
 
+def view(collective: Collective, grid: Grid) -> Grid:
+    """Return the grid as a collective sees it: some can go round twisted axes, where others have lines.
+
+    Gathers and sums over several axes can, in a group that holds the axes that are shifted: a shard of another row instead
+    of the own one is as good, as each row gets that of another and all rows are in the group. An axis with a dead link
+    is gone round only where detours are taken.
+    """
+    turning = collective.kind in ("all_gather", "reduce_scatter", "all_reduce")
+    if not grid.links.twist or not turning or algorithm_of(collective) not in ("multi_axis", "sequential"):
+        return grid
+    return grid.around(collective.axes, detour=collective.detour is not False)
+
+
 def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Schedule:
     """Return the schedule of a collective on the axes of `grid`.
 
@@ -46,6 +60,7 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     the lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has
     no phases: its messages are routed.
     """
+    grid = view(collective, grid)
     lengths = {a: grid.length(a) for a in collective.axes if grid.length(a) > 1}
     ring = {a: grid.ring[grid.axis(a)] for a in lengths}
     name, size, kind = algorithm_of(collective), collective.bytes, collective.kind
@@ -65,7 +80,8 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     else:
         orders = over.rotations(list(lengths))
         phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
-    schedule = Schedule(kind, lengths, size, phases, name, dict(collective.shift))
+    twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
+    schedule = Schedule(kind, lengths, size, phases, name, dict(collective.shift), twist)
     if ":" in name:
         check(schedule)
     return schedule

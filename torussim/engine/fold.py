@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.collectives.lower import DIRECT, algorithm_of
+from torussim.collectives.lower import DIRECT, algorithm_of, view
 from torussim.engine.refine import colours, scramble
 from torussim.program import Collective, Program
 from torussim.topology.grid import Grid
@@ -33,8 +33,10 @@ def orbits(program: Program, net: Grid, begin: Array) -> Array:
     direct = [o for o in collectives if algorithm_of(o) in DIRECT]
     near = [o for o in collectives if algorithm_of(o) not in DIRECT]
     used = sorted({net.axis(a) for o in near for a in o.axes if net.length(a) > 1})
-    gap = np.asarray(net.gap.any(axis=(1, 2)))
-    through = [o for o in near for a in o.axes if gap[net.axis(a)] and not _runs_as_line(o, net, net.axis(a))]
+    views = [view(o, net) for o in near]
+    gaps = {seen.ring: np.asarray(seen.gap.any(axis=(1, 2))) for seen in {v.ring: v for v in views}.values()}
+    through = [o for o, seen in zip(near, views) for a in o.axes
+               if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
     told = [begin, *_positions(near, net, used)]
     if direct or through or net.links.events:
         far = direct or any(net.stride[a] > 1 for a in used)
@@ -72,10 +74,11 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
     """
     spelt = {net.axis(a) for o in near for a in o.axes if algorithm_of(o) == "one_ring" or ":" in algorithm_of(o)}
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}
+    straight = {net.axis(a) for o in near for a in o.axes if not view(o, net).ring[net.axis(a)]}
     found = []
     for axis in used:
         at = net.coordinates[axis]
-        if not net.ring[axis] or axis in spelt:
+        if axis in straight or axis in spelt:
             found.append(at)
         elif axis in lines and net.gap[axis].any():
             lane = np.arange(len(at))
@@ -135,7 +138,7 @@ def _translated(direct: Sequence[Collective], net: Grid, used: Sequence[int], to
     hops = [*steps[:, 0], *net.receiver[used, 0]]
     ordered = any(algorithm_of(o) == "shifts" for o in direct)
     if ordered:
-        hops += [net.receiver[net.axis(a), 0] for o in direct for a in o.axes]
+        hops += [_straight_on(net, a) for o in direct for a in o.axes]
     back = _walk(steps[:, 1], links.coordinates[:, members[0]], np.arange(chips))
     orbit, failed = np.arange(chips), 0
     for member in members[1:].tolist():
@@ -151,6 +154,13 @@ def _translated(direct: Sequence[Collective], net: Grid, used: Sequence[int], to
             if failed == TRIES:
                 break
     return orbit
+
+
+def _straight_on(net: Grid, axis: str) -> Array:
+    """Return (chips,) the next chip on an axis, as displacements count: going round without a twist."""
+    if axis in net.links.twist:
+        return np.asarray(receivers(net.links.axes)[list(net.links.axes).index(axis), 0])
+    return np.asarray(net.receiver[net.axis(axis), 0])
 
 
 def _groups(net: Grid, collective: Collective) -> Array:

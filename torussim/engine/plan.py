@@ -17,7 +17,7 @@ from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.timeline import Work
-from torussim.topology.grid import Grid
+from torussim.topology.grid import Grid, wraparounds_of
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ class Planner:
         self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
-        self.gap = self.grid.gap.reshape(-1, self.count)
+        self.gap = self.grid.around(self.grid.axes).gap.reshape(-1, self.count)
 
     def section(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
         """Return the operations of one list, ready to run."""
@@ -129,13 +129,18 @@ class Planner:
         return np.where(behind < length, (behind + 1) % length, -1)
 
     def lanes(self, axes: tuple[str, ...]) -> Array:
-        """Return (chips,) a number for the group over `axes` that each chip is in."""
+        """Return (chips,) a number for the group over `axes` that each chip is in; a twisted axis counts as a line."""
         key = ("lanes", axes)
         if key not in self.cache:
             label = np.arange(self.count)
+            leads = [to for a in axes for to in self.grid.receiver[self.grid.axis(a)]]
+            if self.grid.links.twist.keys() & set(axes):
+                ends = wraparounds_of(self.grid.coordinates, self.grid.shape)
+                over = [end & (a in self.grid.links.twist) for a in axes for end in ends[self.grid.axis(a)]]
+                leads = [np.where(end, np.arange(self.count), to) for end, to in zip(over, leads)]
             for _ in range(sum(self.grid.length(a) for a in axes)):
-                for a in axes:
-                    label = np.minimum(label, label[self.grid.receiver[self.grid.axis(a), 0]])
+                for to in leads:
+                    label = np.minimum(label, label[to])
             self.cache[key] = label
         found: Array = self.cache[key]
         return found
@@ -198,7 +203,8 @@ class Planner:
                 moves = tuple(self.move(phase, course, hops, every or any(h is f for h in hops for f in final))
                               for hops in groups.values())
                 keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
-                stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, course.pattern.role == "permute"))
+                some = course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
+                stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
                     links = np.arange(self.rate.size + 1)[move.links].ravel()
                     sent[links] += move.bytes.ravel()

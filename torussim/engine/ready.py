@@ -62,7 +62,7 @@ class Stage:
     lane: Lane
     moves: tuple[Move, ...]
     keep: Mapping[int, int]  # arrival of a step -> number of the move that reads it last
-    single: bool  # a permute: a chip gets something from one other, not from all
+    single: bool  # a chip gets something from one other (permute), or from some (twisted rings), not from all of its lane
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,13 @@
 Collectives know only this. Index 0 of the second dimension is the + hop of a chip along an axis, index 1 its - hop. A hop has
 a link of its own, or (`gap`) there is none: it failed, or the axis is a part of a physical one and its neighbours are
 several hops apart; then it has to be routed. An axis is a ring if it goes round anywhere, else a line; an axis whose
-wraparounds are twisted is a line here, as going round it ends in another row.
+wraparounds are twisted is a line, as going round it ends in another row, except in the eyes of collectives to which that
+row is as good (`Grid.around`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -80,7 +81,7 @@ class Grid:
     def extremes(self, axis: str) -> Extremes:
         """Return the slowest and fastest of an axis' links. Raise TopologyError if no axis has that name."""
         at = self.axis(axis)
-        there = self.bandwidth[at] > 0
+        there = self.hops[at] & (self.bandwidth[at] > 0)
         rate, late = self.bandwidth[at][there], self.latency[at][there]
         if not rate.size:
             return Extremes(np.inf, np.inf, 0.0, 0.0)
@@ -91,11 +92,34 @@ class Grid:
         return chip_index(coordinate, self.links.axes)
 
     @property
-    def gap(self) -> Bools:
-        """Where an axis needs a hop that has no link of its own, (axes, 2, chips)."""
+    def hops(self) -> Bools:
+        """Where an axis has a hop, with a link of its own or without: inside, and round the ends of rings; (axes, 2, chips)."""
         inner = ~wraparounds_of(self.coordinates, self.shape)
         goes_round = np.array(self.ring)[:, None, None]
-        return np.asarray((self.slot < 0) & (inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
+        return np.asarray((inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
+
+    @property
+    def gap(self) -> Bools:
+        """Where an axis needs a hop that has no link of its own, (axes, 2, chips)."""
+        return np.asarray(self.hops & (self.slot < 0))
+
+    def around(self, axes: Iterable[str], *, detour: bool = True) -> Grid:
+        """Return the grid with those twisted axes as rings that shift nothing but others of `axes`.
+
+        An axis that is shifted must not be twisted itself, and none may be cut into parts; without `detour`, no link of the
+        ring may be dead.
+        """
+        twist, group = self.links.twist, set(axes) & set(self.axes)
+        closed = [a for a in group & twist.keys() if twist[a].keys() <= group - twist.keys() and self.goes_round(a)]
+        turned = replace(self, ring=tuple(ring or a in closed for a, ring in zip(self.axes, self.ring, strict=True)))
+        if detour or not closed or not (gap := turned.gap).any():
+            return turned
+        broken = {a for a in closed if gap[self.axis(a)].any()}
+        return replace(self, ring=tuple(ring and a not in broken for a, ring in zip(self.axes, turned.ring, strict=True)))
+
+    def goes_round(self, axis: str) -> bool:
+        """Return whether a whole axis has wraparounds, twisted or not."""
+        return axis in self.links.axes and self.length(axis) > 2 and self.links.ring[list(self.links.axes).index(axis)]
 
     def edge(self, axis: int, sign: int, chip: int) -> tuple[Coordinate, Coordinate]:
         """Return the two ends of a hop. Raise TopologyError if the axis has none there."""
@@ -114,7 +138,7 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
     names, shape, ring, stride, slots, lead, at = [], [], [], [], [], [], []
     own = coordinates(tuple(links.axes.values()))
-    plain = receivers(links.axes)
+    plain, turned = receivers(links.axes), receivers(links.axes, links.twist)
     ends = wraparounds(tuple(links.axes.values()))
     for axis, (name, length) in enumerate(links.axes.items()):
         if prod(cut[name]) != length or min(cut[name]) < 1:
@@ -126,9 +150,9 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
             whole = part == length
             outermost = apart * part == length
             position = own[axis] // apart % part
-            leads = plain[axis] if whole else _leads(own, axis, apart, part, links.axes)
+            leads = _leads(own, axis, apart, part, links.axes) if not whole else turned[axis] if length > 2 else plain[axis]
             # A wraparound of a part is one of the whole axis only where the part is the axis.
-            slot = np.where(ends[axis] if whole and (name in links.twist or length == 2) else False, -1, links.slot[axis])
+            slot = np.where(ends[axis] if whole and length == 2 else False, -1, links.slot[axis])
             slot = slot if whole else np.where(_wraps(position, part) | (apart > 1), -1, links.slot[axis])
             made.append((label, part, links.ring[axis] and outermost and part > 2 and name not in links.twist, apart,
                          slot, leads, position))
@@ -148,8 +172,8 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     for array in (bandwidth, latency, receiver, slot):
         array.flags.writeable = False
     routing = topology.graph.get("routing") or default_routing(links)
-    notes = tuple(f"axis {name} is twisted ({', '.join(f'{other} + {shift}' for other, shift in shifts.items())}): rings along "
-                  "it run as lines" for name, shifts in links.twist.items())
+    notes = tuple(_turning(name, shifts, links.twist.keys() | {a for a in cut if len(cut[a]) > 1})
+                  for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                 np.array(at), receiver, every, every, np.arange(len(links.source)), routing, topology, notes)
@@ -206,6 +230,13 @@ def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dic
     """
     cut = {name: tuple(parts.get(name, (length,))) for name, length in axes.items()}
     return {label: part for name in axes for label, part in reversed(list(zip(part_names(name, cut[name]), cut[name])))}
+
+
+def _turning(axis: str, shifts: Mapping[str, int], never: Set[str]) -> str:
+    """Return in words where rings along a twisted axis go round; groups with one of `never` do not help."""
+    others = ", ".join(f"{other} + {shift}" for other, shift in shifts.items())
+    where = "" if never & shifts.keys() else f", except in groups with {' and '.join(shifts)}"
+    return f"axis {axis} is twisted ({others}): rings along it run as lines{where}"
 
 
 def default_routing(links: Links) -> str:

@@ -57,8 +57,7 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float
     """
     chips = len(net.own)
     gaps = np.flatnonzero(net.gap[axis].ravel()) + 2 * axis * chips
-    own = net.slot[axis].ravel()
-    own = own[own >= 0]
+    own = net.slot[axis][net.hops[axis] & (net.slot[axis] >= 0)]
     load = np.zeros(len(net.links.bandwidth))
     load[own] = 1.0
     users = (load > 0).astype(int)
