@@ -185,7 +185,7 @@ def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
         least, span = operation_seconds(o, most, scenario.chip), float(block.end[i].max() - block.start[i].min())
         found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
                       "axes": list(o.axes) if isinstance(o, Collective) else [],
-                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes,
+                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + o.vector_bytes,
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
                       "algorithm": _how(o, scenario, loops.get(o.name))})
