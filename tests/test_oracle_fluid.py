@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle_fluid import fair_rates, run_flows
-from oracle_grid import Grid
+from oracle_grid import Grid, Lane
 from test_oracle import IDEAL, A, Chip, D, W, makespan, near, one, torus
 
 from torussim.program import Collective, Compute, Program
@@ -146,8 +146,8 @@ def test_line_of_a_ring_begins_after_its_first_gap_and_detours_further_ones():
     graph = cut(cut(torus(5, 1), (1, 0), (2, 0)), (3, 0), (4, 0), both=False)
     grid = Grid(graph, None, None, None)
     [lane] = grid.lanes("x", detour=False)
-    assert lane == (((2, 0), (3, 0), (4, 0), (0, 0), (1, 0)), False)
-    assert grid.lanes("x", detour=True) == ((tuple((x, 0) for x in range(5)), True),)
+    assert lane == Lane(((2, 0), (3, 0), (4, 0), (0, 0), (1, 0)), ring=False)
+    assert grid.lanes("x", detour=True) == (Lane(tuple((x, 0) for x in range(5)), ring=True),)
     assert grid.hop((4, 0), (3, 0)) == [(1.0, [(4, 0), (3, 0)])]
     with pytest.raises(ValueError, match="must be True or False"):
         grid.lanes("x", detour=None)

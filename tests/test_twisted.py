@@ -124,6 +124,7 @@ def test_all_else_runs_as_lines() -> None:
     parts = grid(alike((4, 4, 8), True), parts={"z": [4, 2]})
     assert not any(view(collective("all_gather", ("y", "z/4", "z/2*4")), parts).ring[:2])
     assert parts.notes[1] == "axis y is twisted (z + 4): rings along it run as lines"
+    assert grid(alike((4, 4, 8), True), parts={"y": [2, 2]}).notes[1] == parts.notes[1]
 
 
 # How long it takes

@@ -172,8 +172,8 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
     for array in (bandwidth, latency, receiver, slot):
         array.flags.writeable = False
     routing = topology.graph.get("routing") or default_routing(links)
-    notes = tuple(_turning(name, shifts, links.twist.keys() | {a for a in cut if len(cut[a]) > 1})
-                  for name, shifts in links.twist.items())
+    in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
+    notes = tuple(_turning(name, shifts, links.twist.keys() - {name} | in_parts) for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                 np.array(at), receiver, every, every, np.arange(len(links.source)), routing, topology, notes)
@@ -233,9 +233,9 @@ def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dic
 
 
 def _turning(axis: str, shifts: Mapping[str, int], never: Set[str]) -> str:
-    """Return in words where rings along a twisted axis go round; groups with one of `never` do not help."""
+    """Return in words where rings along a twisted axis go round: if it is one of `never`, or shifts one, nowhere."""
     others = ", ".join(f"{other} + {shift}" for other, shift in shifts.items())
-    where = "" if never & shifts.keys() else f", except in groups with {' and '.join(shifts)}"
+    where = "" if never & {axis, *shifts} else f", except in groups with {' and '.join(shifts)}"
     return f"axis {axis} is twisted ({others}): rings along it run as lines{where}"
 
 
