@@ -121,8 +121,8 @@ def cut(rng: Random, net: Grid, collective: Collective) -> tuple[int, int, int]:
 def compute(rng: Random, name: str, after: tuple[str, ...] | None) -> Compute:
     matmuls = tuple(Matmul(rng.randint(1, 60), rng.randint(1, 3000), rng.randint(1, 3000), rng.choice((1, 1, 3)))
                     for _ in range(rng.choice((0, 1, 1, 2))))
-    return Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after,
-                   vector=rng.choice((0.0, rng.uniform(0, 1e8))), vector_bytes=rng.choice((0.0, rng.uniform(0, 1e7))))
+    made = Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after)
+    return replace(made, vector=made.flops / 10, vector_bytes=made.hbm_bytes / 10) if len(matmuls) == 1 else made
 
 
 def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] | None) -> Collective:

@@ -218,7 +218,8 @@ def doubled(o: Operation) -> Operation:
     if isinstance(o, Collective):
         return replace(o, bytes=2 * o.bytes)
     matmuls = tuple(replace(m, count=2 * m.count) for m in o.matmuls)
-    return replace(o, matmuls=matmuls, flops=2 * o.flops, hbm_bytes=2 * o.hbm_bytes)
+    return replace(o, matmuls=matmuls, flops=2 * o.flops, hbm_bytes=2 * o.hbm_bytes, vector=2 * o.vector,
+                   vector_bytes=2 * o.vector_bytes)
 
 
 @pytest.mark.parametrize("seed", range(60))
