@@ -15,6 +15,7 @@ from random_shared import Scenario, compare, expected, run, scenario
 
 from torussim.chips import chip
 from torussim.engine import network, routed, simulate
+from torussim.engine.agenda import BASE, LOOK, Agenda
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network
 from torussim.engine.plan import Planner
@@ -295,3 +296,10 @@ def test_twice_the_bytes_take_twice_the_time_and_twice_the_bandwidth_half(seed: 
     for link in faster.edges.values():
         link["bandwidth"] *= 2
     assert_the_same(run(replace(case, graph=faster)), wanted, scale=0.5)
+
+
+def test_a_second_look_at_a_stage_is_not_lost_among_news_of_its_chips() -> None:
+    agenda = Agenda()
+    agenda.add(0, 1, 2, BASE, np.array([3]), np.array([1.0]))
+    agenda.look_again(0, 1, 2)
+    assert [agenda.pop()[0][3] for _ in range(2)] == [BASE, LOOK] and not agenda

@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 Key = tuple[int, int, int, int]  # turn, operation, stage, what
 
 # What is left to do, in this order within one operation of one turn.
-ARRIVE, BASE, COMPLETE, FINISH, ENTER = range(5)
+ARRIVE, BASE, LOOK, COMPLETE, FINISH, ENTER = range(6)
 LAST = 1 << 30  # in place of an operation: a list is entered when all else of the one before is done
 NOBODY, NEVER = np.zeros(0, int), np.zeros(0)
 
@@ -43,8 +43,8 @@ class Agenda:
         times.append(time)
 
     def look_again(self, number: int, i: int, k: int) -> None:
-        """Put on the agenda that a stage is looked at again, without news of any chip."""
-        self._put((number, i, k, BASE), NOBODY, NEVER)
+        """Put on the agenda that a stage's lanes are looked at again, without news of any chip."""
+        self._put((number, i, k, LOOK), NOBODY, NEVER)
 
     def pop(self) -> tuple[Key, Array, Array]:
         """Take away what comes first; return it with its chips and their times."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, Agenda
+from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, Agenda
 from torussim.engine.lanes import Lanes, Sending
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network
@@ -103,6 +103,8 @@ class SharedRun:
                 self.arrive(turn, i, chips)
             elif what == BASE:
                 self.based(turn, i, k, chips, times)
+            elif what == LOOK:
+                self.lanes.run(turn, i, k)
             elif what == COMPLETE:
                 self.complete(turn, i, k, chips, times)
             else:
@@ -206,9 +208,7 @@ class SharedRun:
             fluid = self.lanes.fluid(turn, i, k)[chips]
             flowing = chips[fluid]
             self.queues.based(turn, i, k, flowing)
-            if not len(chips):
-                self.lanes.run(turn, i, k)
-            elif len(flowing) < len(chips):
+            if len(flowing) < len(chips):
                 self.lanes.based(turn, i, k, chips[~fluid], times[~fluid])
         over = flowing[turn.due[i][k][flowing] == 0]
         if len(over):
