@@ -233,7 +233,7 @@ def test_the_operations_of_a_program_that_stands_alone_are_one_line():
 def test_what_is_alike_is_in_all():
     names = ("palm-540b-decode-64-chips", "palm-540b-decode-128-chips")
     records = [load(SCENARIOS / f"{name}.yaml").resolved for name in names]
-    assert alike(records) == ["palm-540b", "tpu-v4", "decode", "batch 512", "context 2048", "ws2d", "attention over batch",
+    assert alike(records) == ["palm-540b", "tpu-v4", "decode", "batch 512", "context 2048", "ws2d_code", "attention over batch",
                               "bf16 weights"]
     assert "4x4x4" in alike(records[:1])
 
