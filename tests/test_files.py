@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from torussim import files
+from torussim import edits, files
 from torussim.errors import Mark, ScenarioError
 from torussim.files import Document, Keys
 
@@ -327,7 +327,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, m
 )
 def test_an_override_changes_one_value_and_its_place_only(assignment: str, path: Keys, value: Any, column: int) -> None:
     before = files.parse(SCENARIO, "s.yaml")
-    after = files.override(before, assignment)
+    after = edits.override(before, assignment)
     got = after.value
     for key in path:
         got = got[key]
@@ -342,7 +342,7 @@ def test_an_override_changes_one_value_and_its_place_only(assignment: str, path:
 
 
 def test_the_key_of_an_override_has_the_place_of_the_assignment() -> None:
-    after = files.override(files.parse(SCENARIO, "s.yaml"), "layuot.mesh={x: [y]}")
+    after = edits.override(files.parse(SCENARIO, "s.yaml"), "layuot.mesh={x: [y]}")
     assert after.where_key(("layuot",)) == Mark("--set layuot.mesh={x: [y]}", 1, 1)
     assert after.where_key(("layuot", "mesh")) == Mark("--set layuot.mesh={x: [y]}", 1, 1)
     assert after.where_key(("layuot", "mesh", "x")) == Mark("--set layuot.mesh={x: [y]}", 1, 14)
@@ -352,17 +352,17 @@ def test_the_key_of_an_override_has_the_place_of_the_assignment() -> None:
 def test_a_later_override_wins_and_null_becomes_a_mapping() -> None:
     document = files.parse("a: null\nb: {c: {d: 1}}\n", "f")
     for assignment in ("a.x=1", "a.y=2", "b.c=3", "a.x=4"):
-        document = files.override(document, assignment)
+        document = edits.override(document, assignment)
     assert document.value == {"a": {"x": 4, "y": 2}, "b": {"c": 3}}
     assert set(document.marks) == paths(document.value)
     assert document.where(("a",)) == Mark("f", 1, 4)
 
 
 def test_a_long_assignment_is_named_by_its_beginning() -> None:
-    long = files.override(files.from_value({}), f"name={'x' * 100}")
+    long = edits.override(files.from_value({}), f"name={'x' * 100}")
     assert long.where(("name",)) == Mark(f"--set name={'x' * 35}...", 1, 6)
     with pytest.raises(ScenarioError) as caught:
-        files.override(files.from_value({}), "name=[\n1, }")
+        edits.override(files.from_value({}), "name=[\n1, }")
     assert "\n" not in str(caught.value)
 
 
@@ -385,11 +385,11 @@ def test_a_long_assignment_is_named_by_its_beginning() -> None:
 def test_an_override_that_cannot_be_made_is_refused(assignment: str, message: str) -> None:
     document = files.parse(f"{SCENARIO}empty: []\n", "s.yaml")
     with pytest.raises(ScenarioError, match=re.escape(message)):
-        files.override(document, assignment)
+        edits.override(document, assignment)
 
 
 def test_mistakes_of_the_file_and_of_overrides_are_kept_together() -> None:
-    document = files.override(files.parse("a: 1\na: 2", "f"), "b={c: 1, c: 2}")
+    document = edits.override(files.parse("a: 1\na: 2", "f"), "b={c: 1, c: 2}")
     assert [str(mistake) for mistake in document.mistakes] == [
         "f:2:1: 'a' is given twice: first at line 1",
         "--set b={c: 1, c: 2}:1:10: 'c' is given twice: first at line 1",
@@ -401,13 +401,13 @@ def test_a_document_of_a_plain_value_has_one_place_and_takes_overrides() -> None
     document = files.from_value(value)
     assert document.where(("topology", "shape", 1)) == Mark("<dict>", 1, 1)
     assert document.where_key(("topology",)) == Mark("<dict>", 1, 1)
-    changed = files.override(document, "topology.shape.1=8")
+    changed = edits.override(document, "topology.shape.1=8")
     assert changed.value == {"topology": {"shape": [4, 8]}}
     assert changed.where(("topology", "shape", 1)).file == "--set topology.shape.1=8"
     assert changed.where(("topology", "shape", 0)) == Mark("<dict>", 1, 1)
     assert value == {"topology": {"shape": (4, 4)}}
     with pytest.raises(ScenarioError, match="cannot set 'a' in 'the document', which is 3: not a mapping or a list"):
-        files.override(files.from_value(3), "a=1")
+        edits.override(files.from_value(3), "a=1")
 
 
 def test_ruamel_is_imported_only_when_a_file_is_read() -> None:

@@ -10,6 +10,9 @@ LEVELS = """
 cli
 compare report plot
 differences
+validate
+cases
+measurements
 run
 scenario
 result
@@ -33,6 +36,7 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
+edits
 resolve files
 units tables
 errors

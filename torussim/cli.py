@@ -89,6 +89,25 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
 
 
 @cli.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with all parameters of the chips.")
+def validate(files: Sequence[str], as_json: bool) -> None:
+    """Predict what was measured and print how far off that is; default: PaLM 540B on TPU v4.
+
+    Rows with mistakes are named on standard error and left out; the exit status is then 2.
+    """
+    from torussim.validate import validate as held_against
+
+    with _progress("validate") as progress:
+        found = held_against(files, progress=progress)
+    for mistake in found.mistakes:
+        click.echo(str(mistake), err=True)
+    click.echo(found.json() if as_json else found.text())
+    if found.mistakes:
+        sys.exit(2)
+
+
+@cli.command()
 @click.argument("file", metavar="FILE")
 @click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")

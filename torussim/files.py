@@ -102,9 +102,17 @@ def _instead(path: Path, error: Exception) -> str:
 
 def parse(text: str, file: str) -> Document:
     """Return the content of a YAML text; `file` is the name for its places. Raise ScenarioError if it is no YAML."""
+    found = fragment(text, file)
+    if found is None:
+        _fail("the file is empty", Mark(file, 1, 1))
+    return found
+
+
+def fragment(text: str, file: str) -> Document | None:
+    """Return the content of a YAML text, or None if there is nothing in it."""
     node = _compose(text, file)
     if node is None or (node.id == "scalar" and node.value == "" and node.style is None):
-        _fail("the file is empty", Mark(file, 1, 1))
+        return None
     reading = _Reading(file)
     value = _construct(node, (), reading)
     return Document(value, file, reading.marks, reading.key_marks, tuple(reading.mistakes))
@@ -113,63 +121,6 @@ def parse(text: str, file: str) -> Document:
 def from_value(value: Any, name: str = "<dict>") -> Document:
     """Return a document for plain Python data, all of it at the one place `name`:1:1."""
     return Document(value, name, {(): Mark(name, 1, 1)}, {})
-
-
-def override(document: Document, assignment: str) -> Document:
-    """Return `document` with one value replaced, as by "topology.bandwidth=22.5 GB/s" or "topology.links.0.scale=0.5".
-
-    The value is YAML, and nothing at all is null; mappings that are missing on the way are created. The places of what
-    is new are in a file named after the assignment. Raise ScenarioError for a path that cannot be gone, or broken YAML.
-    """
-    short = assignment if len(assignment) <= 60 and assignment.isprintable() else repr(assignment[:40])[1:-1] + "..."
-    name = f"--set {short}"
-    way, equals, text = assignment.partition("=")
-    steps = way.strip().split(".")
-    if not equals or not all(steps) or len(steps) > MAX_DEPTH:
-        _fail(f"{short!r} is not of the form path=value, such as topology.latency=2us", Mark(name, 1, 1))
-    column = len(assignment) - len(text.lstrip(" "))
-    node = _compose(" " * column + text.lstrip(" "), name)  # so that columns are those of the assignment
-    key_mark, mark = Mark(name, 1, 1), Mark(name, 1, column + 1)
-    reading = _Reading(name, {(): mark})
-    new = None if node is None else _construct(node, (), reading)
-    value, path, known = _assign(document.value, steps, new, key_mark)
-    marks = {at: place for at, place in document.marks.items() if at[: len(path)] != path}
-    key_marks = {at: place for at, place in document.key_marks.items() if at[: len(path)] != path}
-    marks |= {path[:length]: mark for length in range(known + 1, len(path))}
-    marks |= {path + at: place for at, place in reading.marks.items()}
-    key_marks |= {path[:length]: key_mark for length in range(min(known + 1, len(path)), len(path) + 1)}
-    key_marks |= {path + at: place for at, place in reading.key_marks.items()}
-    return Document(value, document.file, marks, key_marks, (*document.mistakes, *reading.mistakes))
-
-
-def _assign(old: Any, steps: list[str], new: Any, mark: Mark) -> tuple[Any, Keys, int]:
-    """Return a copy of `old` with `new` at the end of `steps`, the path to it, and how much of the path `old` has."""
-    root = [old]
-    holder: Any = root
-    path: list[Any] = [0]  # of root
-    known = 0
-    for step in steps:
-        key: int | str = step
-        part, here = holder[path[-1]], ".".join(map(str, path[1:])) or "the document"
-        if isinstance(part, list | tuple):
-            indices = [str(index) for index in range(len(part))]
-            if step not in indices:
-                which = f"0 to {indices[-1]}" if part else "none, since it is empty"
-                _fail(f"{step!r} is not an index of the list {here!r}: its indices are {which}", mark)
-            part, key = list(part), int(step)
-        elif part is None or isinstance(part, Mapping):
-            part = dict(part or {})
-        else:
-            _fail(f"cannot set {step!r} in {here!r}, which is {part!r}: not a mapping or a list", mark)
-        if isinstance(part, list) or key in part:
-            known += 1
-        else:
-            part[key] = None
-        holder[path[-1]] = part
-        holder = part
-        path.append(key)
-    holder[path[-1]] = new
-    return root[0], tuple(path[1:]), known
 
 
 @dataclass

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torussim import chips, files, models, resolve
+from torussim import chips, edits, files, models, resolve
 from torussim.chips import Chip
 from torussim.errors import Mark, Mistake, ScenarioError, TorusSimError
+from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Program
@@ -66,12 +67,17 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     wrong: list[Mistake] = []
     for assignment in overrides:
         try:
-            document = files.override(document, assignment)
+            document = edits.override(document, assignment)
         except ScenarioError as error:
             wrong += error.mistakes
     if wrong:
         raise ScenarioError([*document.mistakes, *wrong])
     beside = Path.cwd() if isinstance(source, Mapping) else Path(source).resolve().parent
+    return read_document(document, beside)
+
+
+def read_document(document: Document, beside: Path) -> Scenario:
+    """Return the scenario of a document; names in it are looked up in the folder `beside`. Raise ScenarioError likewise."""
     return _read(Notes(document, beside, list(document.mistakes)))
 
 

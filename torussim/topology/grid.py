@@ -210,6 +210,12 @@ def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
     return replace(net, links=links, bandwidth=of_hops)
 
 
+def with_latency(net: Grid, latency: Floats) -> Grid:
+    """Return the grid with other latencies of its links, (links,) seconds."""
+    of_hops = np.where(net.slot >= 0, latency[net.slot], 0.0) if len(latency) else net.latency
+    return replace(net, links=replace(net.links, latency=latency), latency=of_hops)
+
+
 def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
     """Return the names of the parts of an axis, from neighbours outwards: x/2, then x/2*2 (every second chip), ...
 

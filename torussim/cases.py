@@ -1,0 +1,106 @@
+"""A measurement made ready to be predicted again and again, with other numbers of its chip: what `validate` and a fit share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from torussim import chips, edits, files
+from torussim.chips import Chip
+from torussim.engine.simulate import simulate
+from torussim.errors import Mark, TorusSimError
+from torussim.estimate import estimate
+from torussim.layouts import LAYOUTS, Layout, default_mesh
+from torussim.measurements import Measurement
+from torussim.program import Program
+from torussim.scenario import read_document
+from torussim.topology.check import Bools
+from torussim.topology.grid import Grid, with_bandwidth, with_latency
+from torussim.transformer import build
+from torussim.workload import passes
+
+CODE = "_code"  # ends the names of the layouts that the paper's measured code ran
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """The programs of one measurement, a pass each, built once; its time is their mean, or of a prefill in chunks their sum."""
+
+    measurement: Measurement
+    programs: tuple[Program, ...]
+    mean: bool
+
+    def simulated(self, chip: Chip) -> float:
+        """Return the simulated time in seconds on the scenario's network with this chip.
+
+        The chip's efficiencies, overheads, link latency and bandwidth count; which axes have wraparounds stays as it is.
+        """
+        net = self.network(chip)
+        return self._in_all([simulate(program, net, chip).makespan for program in self.programs])
+
+    def paper(self) -> float | None:
+        """Return the time of the paper's model, on the scenario's chip, for the layout without `_code`; None if that does not fit."""
+        scenario = self.measurement.scenario
+        try:
+            made = _programs(self.measurement, paper=True)
+        except TorusSimError:
+            return None
+        return self._in_all([estimate(program, scenario.net, scenario.chip).paper_s for program in made])
+
+    def network(self, chip: Chip) -> Grid:
+        """Return the network with the chip's link bandwidth and latency wherever the file gives none."""
+        scenario, net = self.measurement.scenario, self.measurement.scenario.net
+        if chip.link_latency != scenario.chip.link_latency:
+            net = with_latency(net, np.where(self._of_chip[0], chip.link_latency, net.links.latency))
+        if chip.link_bandwidth != scenario.chip.link_bandwidth:
+            scale = chip.link_bandwidth / scenario.chip.link_bandwidth  # links of the chip's bandwidth can be scaled
+            net = with_bandwidth(net, np.where(self._of_chip[1], net.links.bandwidth * scale, net.links.bandwidth))
+        return net
+
+    def _in_all(self, seconds: list[float]) -> float:
+        return sum(seconds) / (len(seconds) if self.mean else 1)
+
+    @cached_property
+    def _of_chip(self) -> tuple[Bools, Bools]:
+        """Which links have the chip's latency and which its bandwidth, (links,): those that another chip would change."""
+        m = self.measurement
+        other = replace(m.scenario.chip, link_latency=m.scenario.chip.link_latency + 1e-6,
+                        link_bandwidth=2 * m.scenario.chip.link_bandwidth)
+        chip = files.from_value(chips.describe(other))
+        links = read_document(edits.replaced(m.document, "chip", chip, Mark("<dict>", 1, 1)), m.beside).net.links
+        mine = m.scenario.net.links
+        return np.asarray(links.latency != mine.latency), np.asarray(links.bandwidth != mine.bandwidth)
+
+
+def case(measurement: Measurement) -> Case:
+    """Return a measurement with its programs built. Raise TorusSimError where its layout does not fit."""
+    workload = measurement.scenario.workload
+    return Case(measurement, _programs(measurement), workload is not None and workload.phase != "prefill")
+
+
+def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program, ...]:
+    """Return the programs that the time is of; with `paper` those of the paper's layout."""
+    scenario = measurement.scenario
+    if scenario.program is not None:
+        return (scenario.program,)
+    assert scenario.model is not None and scenario.workload is not None
+    axes = {axis: scenario.net.length(axis) for axis in scenario.net.axes}
+    timed = "prefill" if scenario.workload.phase == "prefill" else "decode"
+    made = []
+    for forward in passes(scenario.workload):
+        if forward.phase == timed:
+            layout = scenario.layouts[timed]
+            made.append(build(scenario.model, _of_paper(layout, axes) if paper else layout, forward, axes))
+    if measurement.what == "layers":
+        made = [replace(program, prologue=(), epilogue=()) for program in made]
+    return tuple(made)
+
+
+def _of_paper(layout: Layout, axes: Mapping[str, int]) -> Layout:
+    """Return the paper's own layout for one that its code ran; any other as it is."""
+    name = layout.ffn.removesuffix(CODE) if isinstance(layout.ffn, str) and layout.ffn in LAYOUTS else layout.ffn
+    usual = layout.mesh == default_mesh(layout.ffn, axes)
+    return replace(layout, ffn=name, mesh={} if usual else layout.mesh)

@@ -1,0 +1,193 @@
+"""Files of measured times: groups of rows, each a scenario and the time that it took. Knows nothing of how times are predicted.
+
+chip: tpu-v4                        # of all groups, unless a group's scenario has its own
+source: where the numbers are from
+groups:
+  - name: decode bf16
+    what: layers                    # of the times: step (the default), a whole pass; layers, without embedding and logits
+    scenario: {...}                 # as in a scenario file; a lone collective is a scenario with a program
+    measured:
+      - {time: 36.23 ms}
+      - {time: 44.49 ms, change: {workload.batch: 128}}     # dotted ways into the scenario
+      - {time: 45.1 ms, change: {workload.batch: 128}, twin: true}      # the same point again: not counted again
+
+A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also one that the scenario
+of a row brings up; the other rows go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torussim import edits, files, resolve
+from torussim.errors import Mark, Mistake, ScenarioError
+from torussim.files import Document, Keys
+from torussim.scenario import Scenario, read_document
+from torussim.scenario.forms import Form, Key, Section
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import anything, flag, one_of, quantity, quote, text
+
+WHAT = ("step", "layers")
+DEFAULT = "palm-540b-tpu-v4"  # the file of the package that is meant when none is named
+
+_FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "groups": Key(anything, needed=True)}
+_GROUP: Form = {"name": Key(text, needed=True), "source": Key(text, ""), "what": Key(one_of("kind of time", *WHAT), "step"),
+                "scenario": Key(anything, needed=True), "measured": Key(anything, needed=True)}
+_ROW: Form = {"time": Key(quantity("s"), needed=True), "name": Key(text), "change": Key(anything, {}),
+              "what": Key(one_of("kind of time", *WHAT)), "source": Key(text, ""), "twin": Key(flag, False)}
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One measured time: `what` says of what, WHAT; a `twin` measures a point that another row has measured already."""
+
+    group: str
+    name: str  # within the group
+    time: float  # s
+    what: str
+    twin: bool
+    source: str
+    scenario: Scenario
+    mark: Mark
+    document: Document = field(repr=False)  # that the scenario was read from
+    beside: Path = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What a file of measurements has: its sound rows in order, and all that is wrong with the others."""
+
+    file: str
+    source: str
+    rows: tuple[Measurement, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+def default_file() -> Path:
+    """Return the path of the package's own measurements."""
+    return resolve.preset_path("measurements", DEFAULT)
+
+
+def read(file: str | Path) -> Measurements:
+    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake."""
+    try:
+        document = files.read(file)
+    except ScenarioError as error:
+        return Measurements(str(file), "", (), error.mistakes)
+    notes = Notes(document, Path(file).resolve().parent, list(document.mistakes))
+    top = notes.section(_FILE, document.value, (), "a file of measurements")
+    rows: list[Measurement] = []
+    for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
+        rows += _group(notes, path, top)
+    twice = _doubled(notes, rows)
+    return Measurements(str(file), top["source"], tuple(row for row in rows if row not in twice), notes.error().mistakes)
+
+
+def _items(notes: Notes, section: Section, key: str, path: Keys, example: str) -> list[Keys]:
+    """Return the paths of a list's elements; note it if it is none, or empty."""
+    value = section[key]
+    if isinstance(value, list) and value:
+        return [(*path, i) for i in range(len(value))]
+    if section.sound(key):
+        notes.wrong(path, f"{key}: {quote(value)} is not a list with something in it: write one such as {example}")
+    return []
+
+
+def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
+    """Return the sound rows of one group."""
+    group = notes.section(_GROUP, _at(notes.document, path), path, "a group")
+    measured = _items(notes, group, "measured", (*path, "measured"), "[{time: 1 ms}]")
+    rows = [(at, notes.section(_ROW, _at(notes.document, at), at, "a measurement")) for at in measured]
+    scenario = group["scenario"]
+    if not group.sound("scenario"):
+        return []
+    if not isinstance(scenario, Mapping):
+        notes.wrong((*path, "scenario"), f"scenario: {quote(scenario)} is not a mapping: write keys such as model, topology, "
+                    "layout, workload")
+        return []
+    base = edits.part(notes.document, (*path, "scenario"))
+    if top.sound("chip") and top["chip"] is not None and "chip" not in scenario:
+        chip = edits.part(notes.document, ("chip",))
+        base = edits.replaced(base, "chip", chip, notes.document.where_key(("chip",)))
+    changed = list(dict.fromkeys(way for _, row in rows if isinstance(row["change"], Mapping) for way in row["change"]))
+    found = []
+    for at, row in rows:
+        document = _changed(notes, base, row, at)
+        read = _scenario(notes, document, at) if document else None
+        if document and read and row.sound() and group.sound("name", "what"):
+            source = row["source"] or group["source"] or top["source"]
+            name = row["name"] or _name(document.value, changed) or group["name"]
+            found.append(Measurement(group["name"], name, row["time"], row["what"] or group["what"], row["twin"], source, read,
+                                     notes.document.where(at), document, notes.beside))
+    return found
+
+
+def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document | None:
+    """Return the scenario of a row: the group's with the row's changes; None if one of them cannot be made."""
+    if not row.sound("change"):
+        return None
+    if not isinstance(row["change"], Mapping):
+        notes.wrong((*path, "change"), f"change: {quote(row['change'])} is not a mapping: write one such as {{workload.batch: 8}}")
+        return None
+    before = len(notes.mistakes)
+    for way in row["change"]:
+        at = (*path, "change", way)
+        if not edits.is_way(way):
+            notes.wrong(at, f"{quote(way)} is no way to a value: write keys with dots, such as workload.batch", at_key=True)
+            continue
+        try:
+            base = edits.replaced(base, way, edits.part(notes.document, at), notes.document.where_key(at))
+        except ScenarioError as error:
+            notes.mistakes += error.mistakes
+    return base if len(notes.mistakes) == before else None
+
+
+def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
+    """Return the scenario of a row, or None with its mistakes noted."""
+    try:
+        scenario = read_document(document, notes.beside)
+    except ScenarioError as error:
+        notes.mistakes += error.mistakes
+        return None
+    if scenario.net.links.events:
+        notes.wrong(path, "the network changes in mid-run: a measured time is that of one network: leave events out")
+        return None
+    return scenario
+
+
+def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
+    """Return the rows that count a point of their group a second time, noted."""
+    seen: dict[str, Measurement] = {}
+    twice = []
+    for row in rows:
+        if row.twin:
+            continue
+        key = repr((row.what, {part: value for part, value in row.scenario.resolved.items() if part != "name"}))
+        if key in seen:
+            twice.append(row)
+            notes.mistakes.append(Mistake(f"the same point as line {seen[key].mark.line}: write twin: true, so that it is not "
+                                          "counted again", row.mark))
+        seen.setdefault(key, row)
+    return twice
+
+
+def _name(scenario: Any, ways: list[str]) -> str:
+    """Return what tells a row from others of its group: the value that it has wherever one of them has a change."""
+    parts = []
+    for way in ways:
+        value = scenario
+        for key in way.strip().split("."):
+            value = value[int(key)] if isinstance(value, list) else value.get(key) if isinstance(value, Mapping) else None
+        shown = "x".join(map(str, value)) if isinstance(value, list) else quote(value)[1:-1] if value is not None else "default"
+        parts.append(shown if way == "topology.shape" else f"{way.rpartition('.')[2]} {shown}")
+    return ", ".join(parts)
+
+
+def _at(document: Document, path: Keys) -> Any:
+    value = document.value
+    for key in path:
+        value = value[key]
+    return value
