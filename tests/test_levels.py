@@ -43,7 +43,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "plot": ["links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view", "labels"],
+    "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
+             "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "messages", "queues", "lanes", "network", "agenda", "turn", "recurrence", "routed",
                "plan", "ready", "fold", "fluid", "crowd", "compiled", "few",

@@ -42,7 +42,7 @@ class Case:
         return self._in_all([simulate(program, net, chip).makespan for program in self.programs])
 
     def paper(self) -> float | None:
-        """Return the time of the paper's model, on the scenario's chip, for the layout without `_code`; None if that does not fit."""
+        """Return the paper's model's time, on the scenario's chip, of the layout without `_code`; None if it cannot be built."""
         scenario = self.measurement.scenario
         try:
             made = _programs(self.measurement, paper=True)

@@ -130,7 +130,8 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
     if not row.sound("change"):
         return None
     if not isinstance(row["change"], Mapping):
-        notes.wrong((*path, "change"), f"change: {quote(row['change'])} is not a mapping: write one such as {{workload.batch: 8}}")
+        text_ = f"change: {quote(row['change'])} is not a mapping: write one such as {{workload.batch: 8}}"
+        notes.wrong((*path, "change"), text_)
         return None
     before = len(notes.mistakes)
     for way in row["change"]:

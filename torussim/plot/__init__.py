@@ -1,4 +1,4 @@
-"""Timelines and networks as matplotlib figures: what each chip computes, sends and waits for, and how busy each link is.
+"""Timelines, networks and validations as matplotlib figures: what chips do and wait for, how busy links are, how far off times.
 
 Draws from a Timeline, or from columns of links, and shows nothing; only `save` writes. Everything is laid out in pixels of
 a picture 1200 wide, where text can be measured before it is placed, so that no two texts meet; then it is drawn, with the
@@ -10,5 +10,7 @@ from torussim.plot.canvas import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, encode, 
 from torussim.plot.links import links_figure
 from torussim.plot.network import LinkPicture
 from torussim.plot.timeline import timeline_figure
+from torussim.plot.validation import validation_figure
 
-__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "encode", "links_figure", "save", "timeline_figure"]
+__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "encode", "links_figure", "save", "timeline_figure",
+           "validation_figure"]
