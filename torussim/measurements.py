@@ -117,7 +117,7 @@ def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
     for at, row in rows:
         document = _changed(notes, base, row, at)
         read = _scenario(notes, document, at) if document else None
-        if document and read and row.sound() and group.sound("name", "what"):
+        if document and read and row.sound() and group.sound("name", "what") and not _torn(notes.document, at):
             source = row["source"] or group["source"] or top["source"]
             name = row["name"] or _name(document.value, changed) or group["name"]
             found.append(Measurement(group["name"], name, row["time"], row["what"] or group["what"], row["twin"], source, read,
@@ -157,6 +157,17 @@ def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
         notes.wrong(path, "the network changes in mid-run: a measured time is that of one network: leave events out")
         return None
     return scenario
+
+
+def _torn(document: Document, row: Keys) -> bool:
+    """Return whether a mistake of the file's YAML, such as a doubled key, is in a row, its group's scenario or the file's chip."""
+    places = sorted(((mark, path) for path, mark in document.marks.items() if path), key=lambda place: place[0])
+    for mistake in document.mistakes:
+        assert mistake.mark is not None
+        before = [path for mark, path in places if mark <= mistake.mark]
+        if before and (before[-1][:4] == row or before[-1][:3] == (*row[:2], "scenario") or before[-1][:1] == ("chip",)):
+            return True
+    return False
 
 
 def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
