@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-compare report plot
+compare report plot listing
 differences
 validate
 cases

@@ -1,7 +1,9 @@
 """What was measured beside what is predicted: the arithmetic of the errors, the cases, the command."""
 
 import json
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -205,3 +207,9 @@ def test_the_picture_has_each_distinct_point_twice_for_each_model(file, alone):
 def test_a_picture_of_nothing_can_be_drawn(file):
     file.write_text(GOOD.replace("palm-8b", "palm-9b"))
     assert validation_figure(validate([file])).get_size_inches()[0] > 1
+
+
+def test_the_picture_of_the_readme_can_be_drawn_again(tmp_path):
+    script = Path(__file__).resolve().parent.parent / "plots" / "validation.py"
+    runpy.run_path(str(script))["main"](tmp_path)
+    assert (tmp_path / "validation.png").read_bytes()[:4] == b"\x89PNG"

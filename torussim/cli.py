@@ -142,7 +142,9 @@ def check(files: Sequence[str], overrides: Sequence[str]) -> None:
 @click.argument("what", required=False, type=click.Choice(["models", "chips", "topologies", "layouts", "collectives"]))
 def list_(what: str | None) -> None:
     """List the models, chips, topologies, layouts and collectives that there are."""
-    for title, lines in _lists().items():
+    from torussim.listing import lists
+
+    for title, lines in lists().items():
         if what in (None, title):
             indent = "" if what else "  "
             click.echo("\n".join(([] if what else [title]) + [indent + line for line in lines()]))
@@ -168,43 +170,6 @@ def main() -> None:
         _fail([str(m) for m in error.mistakes])
     except TorusSimError as error:
         _fail([str(error)])
-
-
-def _lists() -> dict[str, Callable[[], list[str]]]:
-    from torussim.resolve import preset_names
-
-    def models() -> list[str]:
-        from torussim.models import model
-        made = [model(name) for name in preset_names("models")]
-        return [f"{m.name:16} {m.layers} layers, E {m.d_model}, F {m.d_ff}, {m.heads} heads, {m.kv_heads} KV, "
-                f"{'gated' if m.gated else 'plain'}, {'parallel' if m.parallel else 'serial'}" for m in made]
-
-    def chips() -> list[str]:
-        from torussim.chips import chip
-        from torussim.units import show
-        made = [chip(name) for name in preset_names("chips")]
-        return [f"{c.name:16} {show(c.flops['bf16'], 'FLOP/s')} bf16, HBM {show(c.hbm_bytes, 'B')} at "
-                f"{show(c.hbm_bandwidth, 'B/s')}, {c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
-
-    def topologies() -> list[str]:
-        from torussim.topology.slices import names
-        return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
-                "mesh             a torus without wraparounds", "ring             one axis that closes",
-                "module:function  your own: a function that returns a networkx DiGraph",
-                "slice            " + ", ".join(names())]
-
-    def layouts() -> list[str]:
-        from torussim.layouts import LAYOUTS, Layout, Sizes, table
-        size = Sizes({"x": 4, "y": 4, "z": 4}, 512, 8192, 64, 1, "batch")
-        made = {name: table(Layout(name), size) for name in LAYOUTS}
-        return [f"{name:16} residual {t['residual'].stored!s:12}  W_in {' -> '.join(str(s) for s in t['w_in'].stations)}"
-                for name, t in made.items()]
-
-    def collectives() -> list[str]:
-        from torussim.collectives.lower import ALGORITHMS
-        return [f"{kind:16} {', '.join(names)}" for kind, names in ALGORITHMS.items()]
-
-    return {"models": models, "chips": chips, "topologies": topologies, "layouts": layouts, "collectives": collectives}
 
 
 def _load(files: Sequence[str], overrides: Sequence[str]) -> list[Scenario]:

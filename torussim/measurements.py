@@ -160,7 +160,7 @@ def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
 
 
 def _torn(document: Document, row: Keys) -> bool:
-    """Return whether a mistake of the file's YAML, such as a doubled key, is in a row, its group's scenario or the file's chip."""
+    """Return whether a mistake of the YAML, such as a doubled key, is in a row, its group's scenario or the file's chip."""
     places = sorted(((mark, path) for path, mark in document.marks.items() if path), key=lambda place: place[0])
     for mistake in document.mistakes:
         assert mistake.mark is not None
