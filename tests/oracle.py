@@ -596,7 +596,8 @@ class Run:
                 yield self.begun[partner, c]
             self.begin(k, c)
             yield self.env.timeout(self.chip.op_overhead)
-            whole = plan.K * work_time(operation, self.chip, operation.loop.cut, plan.K)
+            adding = operation.loop.sum_bytes / (self.chip.hbm_bandwidth * self.chip.hbm_efficiency)
+            whole = plan.K * work_time(operation, self.chip, operation.loop.cut, plan.K) + adding
             for place, fraction in pieces(plan, c, collective.kind, self.mode[partner]):
                 if gather and place is not None:
                     yield from [self.arrived[partner, j] for j, t in enumerate(plan.transfers)
@@ -614,7 +615,8 @@ class Run:
             yield self.begun[partner, c]
         self.begin(k, c)
         if k in self.plans and self.plans[k].K > 1:
-            yield self.env.timeout(self.chip.launch)
+            others = self.plans[k].K - 1 if self.steps[k].operation.kind == "all_to_all" else 0
+            yield self.env.timeout(self.chip.launch + others * self.chip.message)
         self.base[k, c].succeed()
         yield from due
         if scatter and partner is not None:

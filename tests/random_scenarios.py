@@ -25,7 +25,7 @@ from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 
 REAL = replace(chip("tpu-v4"), matmul_efficiency=0.7, hbm_efficiency=0.8, link_efficiency=0.9, launch=1.3e-6, op_overhead=0.8e-6,
-               loop_step=0.3e-6, load_rows=20.0)  # a chip where every field counts
+               loop_step=0.3e-6, message=0.05e-6, load_rows=20.0)  # a chip where every field counts
 SHAPES = ((1, 3), (2, 2), (2, 3), (3, 2), (4, 2), (2, 5), (3, 4), (4, 4), (5, 3), (6, 2), (2, 7), (8, 2), (3, 6), (1, 4, 2),
           (2, 2, 2), (2, 3, 2), (3, 3, 2), (2, 1, 5), (3, 2, 4), (3, 3, 3), (4, 2, 2))
 ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
@@ -95,7 +95,8 @@ def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operatio
             found.append(collective)
             continue
         names = (collective.name, f"{label}{i}_work")
-        loop = Loop(collective.name, rng.choice(LOOPS), cut(rng, net, collective))
+        sums = 100 * collective.bytes if kind == "reduce_scatter" else 0.0
+        loop = Loop(collective.name, rng.choice(LOOPS), cut(rng, net, collective), sums)
         others = tuple(o.name for o in found if rng.random() < 0.15)
         if kind == "all_gather":
             after = None if rng.random() < 0.5 else (names[0], *others)

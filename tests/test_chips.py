@@ -18,7 +18,7 @@ from torussim.resolve import preset_names, preset_path
 PRESETS = preset_names("chips")
 SCALARS = ("hbm_bytes", "hbm_bandwidth", "link_bandwidth", "link_latency", "links", "wrap", "tile", "load_rows", "vector_rate",
            "matmul_efficiency")
-FACTORS = ("hbm_efficiency", "link_efficiency", "shared_efficiency", "launch", "op_overhead", "loop_step")
+FACTORS = ("hbm_efficiency", "link_efficiency", "shared_efficiency", "launch", "message", "op_overhead", "loop_step")
 DTYPES = st.sampled_from(["bf16", "fp8", "int8", "int4"])
 
 

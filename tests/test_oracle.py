@@ -27,6 +27,7 @@ class Chip:
     hbm_efficiency: float = 1.0
     link_efficiency: float = 1.0
     launch: float = 0.0
+    message: float = 0.0
     op_overhead: float = 0.0
     loop_step: float = 0.0
 

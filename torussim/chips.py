@@ -43,6 +43,7 @@ class Chip:
     link_efficiency: float
     shared_efficiency: float  # of a link while several routed messages share it
     launch: float  # s, of a collective, on each chip, before its first send
+    message: float  # s, of each message of an all-to-all, on each chip, before its first send
     op_overhead: float  # s, of a compute operation
     loop_step: float  # s, of each step of a looped einsum
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
@@ -222,6 +223,7 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("link_efficiency",): _read_share,
     ("shared_efficiency",): _read_share,
     ("launch",): partial(units.read, unit="s"),
+    ("message",): partial(units.read, unit="s"),
     ("op_overhead",): partial(units.read, unit="s"),
     ("loop_step",): partial(units.read, unit="s"),
 }

@@ -14,7 +14,7 @@ from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
-from torussim.cost import Stretch, compute_seconds, stretches
+from torussim.cost import Stretch, compute_seconds, shard_seconds, start_seconds, stretches
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
@@ -67,7 +67,7 @@ class Clock:
         """Return when a collective that starts at `at` is done."""
         phases = phases_of(o, self.net, loop)
         done = dict[int, float]()
-        base = at + (self.chip.launch if any(self.net.length(a) > 1 for a in o.axes) else 0.0)
+        base = at + start_seconds(o, prod(self.net.length(a) for a in o.axes), self.chip)
         if algorithm_of(o) in DIRECT:
             return base + self.direct(o)
         net = view(o, self.net)
@@ -216,7 +216,7 @@ def goes_round(axis: str, net: Grid) -> bool:
 def pieces_of(o: Collective, matmul: Compute, loop: Loop, net: Grid,
               chip: Chip) -> list[tuple[tuple[int, int] | None, float]]:
     """Return the pieces of a looped matmul on a ring's chip, or a line's end: ((phase, step) or None, seconds)."""
-    shard, gathers = compute_seconds(matmul, chip, loop.cut), o.kind == "all_gather"
+    shard, gathers = shard_seconds(matmul, loop, chip), o.kind == "all_gather"
     chips = prod(net.length(a) for a in o.axes)
     share: dict[tuple[int, int], float] = {}
     net = view(o, net)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from torussim.chips import Chip
-from torussim.program import Compute, Matmul
+from torussim.program import Collective, Compute, Loop, Matmul
 
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
@@ -36,6 +36,22 @@ def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
     multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
     return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), compute.vector_bytes / rate)
+
+
+def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:
+    """Return the time of one shard of a looped matmul, with its part of the sums and without overheads."""
+    sums = loop.sum_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
+    return compute_seconds(compute, chip, loop.cut) + sums / prod(loop.cut)
+
+
+def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
+    """Return the time from the start of a collective over groups of so many chips to its first send.
+
+    In an all-to-all a chip has a message of its own for every other chip, and issues them one after another.
+    """
+    if chips == 1:
+        return 0.0
+    return chip.launch + (chip.message * (chips - 1) if collective.kind == "all_to_all" else 0.0)
 
 
 @dataclass(frozen=True)

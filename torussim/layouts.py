@@ -3,8 +3,7 @@
 A table gives each tensor its path: as it is stored or made, then every sharding on its way, up to the one it is used in. The
 collectives are not written here: they follow from the steps of the paths (sharding.steps). Keys: residual w_in hidden w_out
 w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm (where the norm's mean square
-is summed), embedding, loop (the axes whose collectives may be looped with a matmul), and direction (of all-gathers and
-reduce-scatters that are not looped: both, or one_way).
+is summed), embedding and loop (the axes whose collectives may be looped with a matmul).
 Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_efficiency (`*_code`).
 """
 
@@ -19,13 +18,10 @@ from torussim.errors import LayoutError
 from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
-OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop", "direction")
+OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop")
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
-# Of the code's layouts, and inferred from the times that it was measured with: a free factor on the bytes of the collectives
-# that it leaves to the compiler is fitted as 1.9, and two is a ring that uses one direction.
-ONE_WAY = {"direction": "one_way"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,6 @@ class Table:
     paths: Mapping[str, Path]
     heads: int | None = None
     loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
-    direction: str = "both"  # of all-gathers and reduce-scatters that are not looped
 
     def __getitem__(self, tensor: str) -> Path:
         return self.paths[tensor]
@@ -198,14 +193,14 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
     by_batch = s.batch % s.lengths["z"] == 0
     kv = fitting(s.kv_heads, "yz", s.lengths)
     home, half = ("B_z L E_xy", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xz")
-    return {"residual": [home, half, "B L E_x"], "norm": half, "out": ["B L E_xy {U_z}", home], "loop": "x", **ONE_WAY,
+    return {"residual": [home, half, "B L E_x"], "norm": half, "out": ["B L E_xy {U_z}", home], "loop": "x",
             "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
             "w_o": "H_yz E_x", **code_attention(s)}
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
     """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz."""
-    return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x", **ONE_WAY,
+    return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
             "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K", "w_o": "H_xyz E",
             "embedding": "V_yz E_x", **code_attention(s, x_apart=True)}
 
@@ -237,9 +232,7 @@ def table(layout: Layout, sizes: Sizes) -> Table:
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each")
-    loop, direction = given.pop("loop", None), str(given.pop("direction", "both"))
-    if direction not in ("both", "one_way"):
-        raise LayoutError(f"direction {direction!r} is neither 'both' nor 'one_way'")
+    loop = given.pop("loop", None)
     paths = {key: Path.of(value) for key, value in given.items()}
     for key, path in paths.items():
         for station in path.stations:
@@ -253,7 +246,7 @@ def table(layout: Layout, sizes: Sizes) -> Table:
     name = layout.ffn if isinstance(layout.ffn, str) else "own table"
     chips = prod(sizes.lengths.values())
     heads = max(sizes.heads, chips) if name == "ws1d_code" and sizes.padded else None  # "1D needs heads == chips"
-    return Table(name, paths, heads, tuple(str(loop)) if loop is not None else None, direction)
+    return Table(name, paths, heads, tuple(str(loop)) if loop is not None else None)
 
 
 def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -> dict[str, int]:

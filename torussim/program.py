@@ -39,11 +39,13 @@ class Loop:
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
     matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    `sum_bytes`: HBM traffic of adding what arrives to what is made, all shards of one chip together.
     """
 
     collective: str
     kind: str
     cut: tuple[int, int, int]
+    sum_bytes: float = 0.0
 
 
 @dataclass(frozen=True)

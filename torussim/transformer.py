@@ -24,7 +24,12 @@ LOGIT_BYTES = NORM_BYTES = SCORE_BYTES = 4  # f32
 # Elementwise work: operations an element, and how often it crosses HBM. A softmax that the compiler does not fuse with its
 # matmuls masks, takes the maximum, subtracts, exponentiates, sums, divides and casts: 12 passes (ours).
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 12
-CACHE_COPIES = 2  # a layer's K and V are cut out of those of all layers: read and written once more before they are used (ours)
+# A layer's K and V are cut out of those of all layers, take in the new column, and are turned into the order that the products
+# need: three copies, each read and written (ours).
+CACHE_PASSES = 6
+# Of partial sums that a looped reduce-scatter sends: what arrived and what was made are read, the sum is written; it is read
+# again to be sent, and written where it arrives (ours).
+SUM_PASSES = 5
 MLP_OPERATIONS = 5
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 
@@ -115,8 +120,7 @@ class Builder:
             name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
-            way = self.table.direction if kind in ("all_gather", "reduce_scatter") else "both"
-            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, direction=way, after=waits))
+            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits))
             added.append((name, step))
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
 
@@ -135,7 +139,10 @@ class Builder:
         for axis, dim in zip(step[1].axes, step[1].dims):
             cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
         kinds = LOOPS if overlap is True else (str(overlap),)
-        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"])) for kind in kinds)
+        sums = 0.0
+        if step[1].kind == "reduce_scatter":
+            sums = SUM_PASSES * next(o.bytes for o in self.operations if o.name == step[0] and isinstance(o, Collective))
+        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]), sums) for kind in kinds)
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
@@ -308,7 +315,7 @@ class Builder:
         own = 2 * rows * length * heads * d_head * self.act
         self.peak = max(self.peak, own)
         scores = rows * length * heads * attended
-        passed = SOFTMAX_PASSES * SCORE_BYTES * scores + CACHE_COPIES * cache
+        passed = SOFTMAX_PASSES * SCORE_BYTES * scores + CACHE_PASSES * cache
         self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype,
                                        vector=SOFTMAX_OPERATIONS * scores, vector_bytes=passed))
         out = _Value("o", q.sharding, q.sizes, self.act)

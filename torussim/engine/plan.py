@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torussim.chips import Chip
 from torussim.collectives import lines, rings
 from torussim.collectives.contract import Hop, Lane, Phase, Schedule
 from torussim.collectives.lower import DIRECT, algorithm_of, lower
-from torussim.cost import compute_seconds
+from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation
@@ -50,12 +51,12 @@ class Planner:
         zero = np.zeros(self.count)
         if isinstance(operation, Collective):
             loop = looped.loop if looped else None
-            alone = all(self.grid.length(a) == 1 for a in operation.axes)
-            if algorithm_of(operation) in DIRECT and not alone:
-                return Ready(operation, after, Work(zero, zero + self.chip.launch), direct=algorithm_of(operation))
+            chips = prod(self.grid.length(a) for a in operation.axes)
+            fixed = zero + start_seconds(operation, chips, self.chip)
+            if algorithm_of(operation) in DIRECT and chips > 1:
+                return Ready(operation, after, Work(zero, fixed), direct=algorithm_of(operation))
             schedule = lower(operation, self.grid, way=loop.kind if loop else None)
             stages, sent = self.stages(schedule, operation.detour is not False)
-            fixed = zero + (self.chip.launch if schedule.lengths else 0.0)
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:
             busy = zero + compute_seconds(operation, self.chip)
@@ -71,7 +72,7 @@ class Planner:
         """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""
         schedule = lower(collective, self.grid, way=loop.kind)
         gathers = collective.kind == "all_gather"
-        shard = compute_seconds(compute, self.chip, loop.cut)
+        shard = shard_seconds(compute, loop, self.chip)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
         merged = np.zeros(self.count, bool)  # where the own shard is worked on with another
         for phase in schedule.phases:

@@ -160,7 +160,7 @@ LAYOUT: Form = {
     "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}")),
     "collectives": Key(algorithms, {}),
 }
-TENSORS = (*DIMENSIONS, "loop", "direction")
+TENSORS = (*DIMENSIONS, "loop")
 PATH: Form = {"path": Key(anything, needed=True), "algorithm": Key(text, ""), "axes": Key(axes, [])}
 
 WORKLOAD: Form = {

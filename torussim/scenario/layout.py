@@ -129,8 +129,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             found.append(Found((key,), f"{key}: {values.EMPTY}", at_key=True))
             continue
         try:
-            table[key] = (_loop(value, logical) if key == "loop" else _direction(value) if key == "direction" else
-                          _path(value, DIMENSIONS[key], logical))
+            table[key] = _loop(value, logical) if key == "loop" else _path(value, DIMENSIONS[key], logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
     lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
@@ -139,9 +138,6 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
     if found:
         raise Misread(*found)
     return table
-
-
-_direction = values.one_of("direction", "both", "one_way")
 
 
 def _loop(value: Any, logical: Sequence[str]) -> str:
