@@ -10,7 +10,7 @@ LEVELS = """
 cli
 compare report plot listing
 differences
-validate
+validate calibrate
 cases
 measurements
 run

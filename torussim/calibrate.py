@@ -1,0 +1,231 @@
+"""Files of measurements -> the calibrated parameters of their chip, how well they are known, and how well they predict.
+
+Least squares (soft L1) over log(simulated / measured) / SPREAD of each distinct point, and log(parameter / prior) / sigma of each
+parameter: few points cannot drive a parameter far from what is plausible. A parameter that the points say hardly anything about
+is left as the chip has it. No random numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from math import exp, inf, log
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from torussim import measurements, resolve
+from torussim.cases import Case, case
+from torussim.chips import Chip
+from torussim.errors import Mistake, TorusSimError
+from torussim.tables import table
+
+SPREAD = 0.03  # of one measurement: the paper's tables and figures differ by 2 to 4 % at the same point
+TOLD = 0.7  # a parameter is told by the points if they bring its deviation below this share of its prior's
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is plausible before any measurement: a value, and one standard deviation of its logarithm."""
+
+    value: float
+    sigma: float
+    meaning: str
+
+
+PRIORS: Final[Mapping[str, Prior]] = {
+    "matmul_efficiency": Prior(0.90, 0.06, "of the matrix unit's peak, tiles full"),
+    "load_rows": Prior(64, 0.5, "rows that would go through a tile while its weights are loaded"),
+    "hbm_efficiency": Prior(0.85, 0.10, "of HBM's bandwidth"),
+    "link_efficiency": Prior(0.95, 0.03, "of a link's bandwidth (TPU v5e's, scaling book)"),
+    "launch": Prior(2.7e-6, 0.4, "s, of a collective (TPU v5e's, from scaling book)"),
+    "link_latency": Prior(1e-6, 0.3, "s, of a hop (scaling book)"),
+    "message": Prior(0.3e-6, 0.5, "s, of each message of an all-to-all"),
+    "op_overhead": Prior(1.5e-6, 0.5, "s, of an operation"),
+    "loop_step": Prior(1e-6, 0.5, "s, of a step of a looped einsum"),
+}
+_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency")  # at most 1
+_PLAIN = (*_SHARES, "load_rows")  # without a unit
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: `deviation` is one standard deviation, in the parameter's unit; None where it was left as it was."""
+
+    name: str
+    value: float
+    deviation: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One measured time, seconds: simulated by the fit, and by a fit without its group (None: there is no other)."""
+
+    group: str
+    name: str
+    measured: float
+    simulated: float
+    left_out: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration:
+    """The fitted chip, its parameters, the points, and what was wrong in the file."""
+
+    chip: Chip
+    base: str
+    parameters: tuple[Parameter, ...]
+    points: tuple[Point, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def errors(self, *, left_out: bool = False) -> list[float]:
+        """Return simulated / measured - 1 of the points; `left_out`: as predicted by the fits without their groups."""
+        times = [(p.left_out if left_out else p.simulated, p.measured) for p in self.points]
+        return [time / measured - 1 for time, measured in times if time is not None]
+
+    def mapping(self) -> str:
+        """Return the chip as YAML to paste into a scenario: what was fitted, on top of a preset."""
+        if self.base in resolve.preset_names("chips"):
+            lines = ["chip:", f"  base: {self.base}"]
+        else:
+            lines = [f"chip:  # and the other fields of your {self.base}"]
+        return "\n".join(lines + [f"  {p.name}: {_shown(p.name, p.value)}" for p in self.parameters if p.deviation is not None])
+
+    def text(self) -> str:
+        """Return everything as tables for a terminal, and the mapping."""
+        rows = [["point", "measured, ms", "fitted, ms", "error", "left out"]]
+        for p in self.points:
+            out = "-" if p.left_out is None else f"{p.left_out / p.measured - 1:+.1%}"
+            shown = f"{p.measured * 1e3:.4g}", f"{p.simulated * 1e3:.4g}", f"{p.simulated / p.measured - 1:+.1%}"
+            rows.append([f"{p.group}: {p.name}", *shown, out])
+        parts = [table(rows, "lrrrr"), "\n".join(_summary("of the fit", self.errors())
+                                                  + _summary("of points left out", self.errors(left_out=True)))]
+        head = ["parameter", "held near", "fitted", "+-", "what it is"]
+        cells = [[p.name, _shown(p.name, PRIORS[p.name].value), _shown(p.name, p.value), _shown(p.name, p.deviation),
+                  PRIORS[p.name].meaning] for p in self.parameters if p.deviation is not None]
+        parts += [table([head, *cells], "lrrrl")] if cells else []
+        kept = [f"{p.name} ({_shown(p.name, p.value)})" for p in self.parameters if p.deviation is None]
+        if kept:
+            parts.append(f"The points say hardly anything about {', '.join(kept)}: left as the chip has it.")
+        parts.append(self.mapping())
+        if self.mistakes:
+            parts.append(f"This is incomplete: rows with mistakes ({len(self.mistakes)}) are missing.")
+        return "\n\n".join(parts)
+
+    def json(self) -> str:
+        """Return everything as JSON; seconds and shares."""
+        keys = {"complete": not self.mistakes, "base": self.base,
+                "parameters": [{"name": p.name, "prior": PRIORS[p.name].value, "prior_sigma": PRIORS[p.name].sigma,
+                                "value": p.value, "deviation": p.deviation} for p in self.parameters],
+                "points": [{"group": p.group, "name": p.name, "measured_s": p.measured, "simulated_s": p.simulated,
+                            "left_out_s": p.left_out} for p in self.points],
+                "mistakes": [str(mistake) for mistake in self.mistakes]}
+        return json.dumps(keys, indent=1, allow_nan=False)
+
+
+def calibrate(file: str | Path | None = None, *, progress: Progress | None = None) -> Calibration:
+    """Return the calibration of the one chip that a file of measurements, by default the package's own, is of.
+
+    `progress(done, all)` counts fits. Every group is left out once and predicted by the others; of a single group every
+    point. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
+    """
+    file = file or measurements.default_file()
+    found = measurements.read(file)
+    mistakes, cases = list(found.mistakes), []
+    for row in found.rows:
+        try:
+            cases += [] if row.twin else [case(row)]
+        except TorusSimError as error:
+            mistakes.append(Mistake(str(error), row.mark))
+    if not cases:
+        raise TorusSimError("\n".join(map(str, mistakes)) or f"{file}: there is no row that counts")
+    chips = [c.measurement.scenario.chip for c in cases]
+    if any(chip != chips[0] for chip in chips):
+        names = ", ".join(dict.fromkeys(chip.name for chip in chips))
+        raise TorusSimError(f"{file}: measurements of several chips ({names}): give each a file of its own")
+    labels = [c.measurement.group for c in cases]
+    if len(set(labels)) == 1:
+        labels = [c.measurement.name for c in cases]
+    folds = list(dict.fromkeys(labels)) if len(set(labels)) > 1 else []
+    step = _counted(progress, 2 + len(folds))
+
+    values, deviations = _fit(cases, chips[0], tuple(PRIORS))
+    step()
+    free = tuple(name for name in PRIORS if deviations[name] < TOLD * PRIORS[name].sigma)
+    if len(free) < len(PRIORS):
+        values, deviations = _fit(cases, chips[0], free, values) if free else ({}, {})
+    step()
+    values = {name: float(f"{value:.3g}") for name, value in values.items()}
+    chip = _with(chips[0], values)
+    left_out: dict[str, Chip] = {}
+    for fold in folds:
+        others = [c for c, label in zip(cases, labels) if label != fold]
+        left_out[fold] = _with(chips[0], _fit(others, chips[0], free, values)[0] if free else {})
+        step()
+    points = [Point(c.measurement.group, c.measurement.name, c.measurement.time, c.simulated(chip),
+                    c.simulated(left_out[label]) if folds else None) for c, label in zip(cases, labels)]
+    parameters = [Parameter(name, getattr(chip, name), values[name] * deviations[name] if name in values else None)
+                  for name in PRIORS]
+    return Calibration(chip, chips[0].name, tuple(parameters), tuple(points), tuple(mistakes))
+
+
+def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str],
+         start: Mapping[str, float] | None = None) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the values of the free parameters, and the standard deviation of each one's logarithm."""
+    try:
+        optimize: Any = import_module("scipy.optimize")
+    except ImportError:
+        raise TorusSimError("calibrate needs scipy: pip install 'torussim[calibrate]'") from None
+    center = np.array([log(PRIORS[name].value) for name in free])
+    sigma = np.array([PRIORS[name].sigma for name in free])
+    most = np.array([0.0 if name in _SHARES else inf for name in free])
+    measured = np.array([c.measurement.time for c in cases])
+
+    def residuals(logs: Array) -> Array:
+        changed = _with(chip, dict(zip(free, np.exp(logs).tolist())))
+        simulated = np.array([c.simulated(changed) for c in cases])
+        return np.concatenate([np.log(simulated / measured) / SPREAD, (logs - center) / sigma])
+
+    first = center if start is None else np.array([log(start[name]) for name in free])
+    solved = optimize.least_squares(residuals, np.minimum(first, most - 1e-6), bounds=(-inf, most), loss="soft_l1",
+                                    xtol=1e-6, ftol=1e-6)
+    deviation = np.sqrt(np.diag(np.linalg.inv(solved.jac.T @ solved.jac)))
+    return ({name: exp(value) for name, value in zip(free, solved.x)}, dict(zip(free, deviation.tolist())))
+
+
+def _with(chip: Chip, values: Mapping[str, float]) -> Chip:
+    changes: dict[str, Any] = dict(values)
+    return replace(chip, **changes)
+
+
+def _counted(progress: Progress | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+    return step
+
+
+def _summary(what: str, errors: Sequence[float]) -> list[str]:
+    if not errors:
+        return []
+    mape = sum(map(abs, errors)) / len(errors)
+    return [f"errors {what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+.1%}"]
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if name in _PLAIN else f"{value * 1e6:.3g} us"
