@@ -58,7 +58,7 @@ def invoke(*arguments):
 def test_what_the_times_were_made_with_comes_back_and_the_rest_stays(tmp_path):
     found = calibrate(made(tmp_path, LONE, **TRUE))
     fitted = {p.name: p for p in found.parameters}
-    assert {name for name, p in fitted.items() if p.deviation is not None} == set(TRUE)
+    assert {name for name, p in fitted.items() if p.told} == set(TRUE)
     for name, value in TRUE.items():
         assert fitted[name].value == pytest.approx(value, rel=0.08)
         assert abs(fitted[name].value - value) < 2 * fitted[name].deviation < 2 * PRIORS[name].sigma * value
@@ -121,7 +121,10 @@ def test_its_mapping_pasted_into_a_scenario_is_the_fitted_chip(tmp_path):
                         "program: [{name: gather, collective: all_gather, axes: x, bytes: 34 MB}]\n")
     pasted = load(scenario).chip
     assert all(getattr(pasted, name) == getattr(found.chip, name) for name in PRIORS)
-    assert replace(pasted, name="") == replace(found.chip, name="")
+    assert pasted.uncertainty == {p.name: pytest.approx(p.deviation, rel=0.01) for p in found.parameters}
+    assert not pasted.validated
+    same = {"name": "", "uncertainty": {}, "validated": ""}
+    assert replace(pasted, **same) == replace(found.chip, **same)
 
 
 def test_a_model_tells_of_hbm_and_operations(tmp_path):
@@ -169,4 +172,4 @@ def test_as_json(tmp_path):
     assert keys["complete"] and keys["base"] == "tpu-v5e" and len(keys["points"]) == 7
     found = calibrate(path)
     assert [p["value"] for p in keys["parameters"]] == [p.value for p in found.parameters]
-    assert {p["name"] for p in keys["parameters"] if p["deviation"] is None} == set(PRIORS) - set(TRUE)
+    assert {p["name"] for p in keys["parameters"] if not p["told"]} == set(PRIORS) - set(TRUE)

@@ -19,6 +19,7 @@ result
 analysis
 engine
 bound
+sensitivity
 estimate
 choice
 clock

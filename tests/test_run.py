@@ -20,8 +20,8 @@ from torussim.workload import passes
 
 SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("*.yaml"))
 KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory",
-        "breakdown_s", "operations", "estimate", "links", "expect", "engine"}
-BARE_KEYS = {"scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
+        "breakdown_s", "operations", "estimate", "links", "range_s", "validated", "layout", "expect", "engine"}
+BARE_KEYS = {"range_s", "validated", "scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
 SMALL = {"chip": "tpu-v4", "topology": {"shape": [2, 2, 2], "wrap": False}, "layout": {"ffn": "ws2d", "attention": "batch"},
          "model": {"base": "palm-8b", "layers": 3}}
 

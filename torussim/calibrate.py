@@ -56,11 +56,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `deviation` is one standard deviation, in the parameter's unit; None where it was left as it was."""
+    """One parameter: `deviation` is one standard deviation, in the parameter's unit; if not `told`, it was left as it was."""
 
     name: str
     value: float
-    deviation: float | None
+    deviation: float
+    told: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,8 @@ class Calibration:
             lines = ["chip:", f"  base: {self.base}"]
         else:
             lines = [f"chip:  # and the other fields of your {self.base}"]
-        return "\n".join(lines + [f"  {p.name}: {_shown(p.name, p.value)}" for p in self.parameters if p.deviation is not None])
+        lines += [f"  {p.name}: {_shown(p.name, p.value)}" for p in self.parameters if p.told]
+        return "\n".join([*lines, "  uncertainty:"] + [f"    {p.name}: {_shown(p.name, p.deviation)}" for p in self.parameters])
 
     def text(self) -> str:
         """Return everything as tables for a terminal, and the mapping."""
@@ -111,9 +113,9 @@ class Calibration:
                                                   + _summary("of points left out", self.errors(left_out=True)))]
         head = ["parameter", "held near", "fitted", "+-", "what it is"]
         cells = [[p.name, _shown(p.name, PRIORS[p.name].value), _shown(p.name, p.value), _shown(p.name, p.deviation),
-                  PRIORS[p.name].meaning] for p in self.parameters if p.deviation is not None]
+                  PRIORS[p.name].meaning] for p in self.parameters if p.told]
         parts += [table([head, *cells], "lrrrl")] if cells else []
-        kept = [f"{p.name} ({_shown(p.name, p.value)})" for p in self.parameters if p.deviation is None]
+        kept = [f"{p.name} ({_shown(p.name, p.value)} +- {_shown(p.name, p.deviation)})" for p in self.parameters if not p.told]
         if kept:
             parts.append(f"The points say hardly anything about {', '.join(kept)}: left as the chip has it.")
         parts.append(self.mapping())
@@ -125,7 +127,7 @@ class Calibration:
         """Return everything as JSON; seconds and shares."""
         keys = {"complete": not self.mistakes, "base": self.base,
                 "parameters": [{"name": p.name, "prior": PRIORS[p.name].value, "prior_sigma": PRIORS[p.name].sigma,
-                                "value": p.value, "deviation": p.deviation} for p in self.parameters],
+                                "value": p.value, "deviation": p.deviation, "told": p.told} for p in self.parameters],
                 "points": [{"group": p.group, "name": p.name, "measured_s": p.measured, "simulated_s": p.simulated,
                             "left_out_s": p.left_out} for p in self.points],
                 "mistakes": [str(mistake) for mistake in self.mistakes]}
@@ -160,6 +162,7 @@ def calibrate(file: str | Path | None = None, *, progress: Progress | None = Non
 
     values, deviations = _fit(cases, chips[0], tuple(PRIORS))
     step()
+    loose = deviations
     free = tuple(name for name in PRIORS if deviations[name] < TOLD * PRIORS[name].sigma)
     if len(free) < len(PRIORS):
         values, deviations = _fit(cases, chips[0], free, values) if free else ({}, {})
@@ -173,7 +176,7 @@ def calibrate(file: str | Path | None = None, *, progress: Progress | None = Non
         step()
     points = [Point(c.measurement.group, c.measurement.name, c.measurement.time, c.simulated(chip),
                     c.simulated(left_out[label]) if folds else None) for c, label in zip(cases, labels)]
-    parameters = [Parameter(name, getattr(chip, name), values[name] * deviations[name] if name in values else None)
+    parameters = [Parameter(name, getattr(chip, name), getattr(chip, name) * {**loose, **deviations}[name], name in values)
                   for name in PRIORS]
     return Calibration(chip, chips[0].name, tuple(parameters), tuple(points), tuple(mistakes))
 
@@ -225,7 +228,5 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
     return [f"errors {what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+.1%}"]
 
 
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
+def _shown(name: str, value: float) -> str:
     return f"{value:.3g}" if name in _PLAIN else f"{value * 1e6:.3g} us"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from torussim.chips import Chip
 from torussim.engine.simulate import simulate
 from torussim.errors import Mark, TorusSimError
 from torussim.estimate import estimate
-from torussim.layouts import LAYOUTS, Layout, default_mesh
+from torussim.layouts import of_formula
 from torussim.measurements import Measurement
 from torussim.program import Program
 from torussim.scenario import read_document
@@ -21,8 +20,6 @@ from torussim.topology.check import Bools
 from torussim.topology.grid import Grid, with_bandwidth, with_latency
 from torussim.transformer import build
 from torussim.workload import passes
-
-CODE = "_code"  # ends the names of the layouts that the paper's measured code ran
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +90,7 @@ def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program
     for forward in passes(scenario.workload):
         if forward.phase == timed:
             layout = scenario.layouts[timed]
-            made.append(build(scenario.model, _of_paper(layout, axes) if paper else layout, forward, axes))
+            made.append(build(scenario.model, of_formula(layout, axes) if paper else layout, forward, axes))
     if measurement.what == "layers":
         made = [replace(program, prologue=(), epilogue=()) for program in made]
     return tuple(made)
-
-
-def _of_paper(layout: Layout, axes: Mapping[str, int]) -> Layout:
-    """Return the paper's own layout for one that its code ran; any other as it is."""
-    name = layout.ffn.removesuffix(CODE) if isinstance(layout.ffn, str) and layout.ffn in LAYOUTS else layout.ffn
-    usual = layout.mesh == default_mesh(layout.ffn, axes)
-    return replace(layout, ffn=name, mesh={} if usual else layout.mesh)

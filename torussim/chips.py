@@ -21,6 +21,9 @@ DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4
 _MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16"), "int4": ("int4", "int8", "bf16")}
 _WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 _TILE_SIDES = ("rows", "contraction", "columns")
+_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency")
+_TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step")
+UNCERTAIN: Final = (*_SHARES, "load_rows", *_TIMES)  # parameters that can carry an uncertainty
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Chip:
     message: float  # s, of each message of an all-to-all, on each chip, before its first send
     op_overhead: float  # s, of a compute operation
     loop_step: float  # s, of each step of a looped einsum
+    uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of UNCERTAIN: one standard deviation
+    validated: str = ""  # against what measured times; empty: against none
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
 
     def rate(self, dtype: str) -> float:
@@ -80,7 +85,9 @@ def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
 
     A mapping has all fields of Chip but `sources` (`name` can be left out), or `base`, a preset, and those that differ
     from it; the rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
-    source: "measured"}. Raise NameError_ for an unknown preset, and TorusSimError for wrong fields, all in one text.
+    source: "measured"}. `uncertainty` and `validated` can be left out: a changed parameter loses the uncertainty that it
+    had in the base, and a changed chip is not validated, unless the mapping says so. Raise NameError_ for an unknown
+    preset, and TorusSimError for wrong fields, all in one text.
 
     >>> chip("tpu-v4", link_bandwidth="50 GB/s").link_bandwidth
     50000000000.0
@@ -98,12 +105,15 @@ def chip_mistakes(given: Any) -> Mistakes:
 
 def describe(chip: Chip) -> dict[str, Any]:
     """Return a plain mapping, fit for JSON, that `chip` turns back into an equal chip with the same sources."""
-    values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name != "sources"}
+    apart = ("sources", "flops", "uncertainty") if chip.validated else ("sources", "flops", "uncertainty", "validated")
+    values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name not in apart}
     values["tile"] = dict(zip(_TILE_SIDES, chip.tile, strict=True))
     values["wrap"] = chip.wrap if isinstance(chip.wrap, str) else dict(chip.wrap)
     shown = {name: sourced.show(value, chip.sources.get(name)) for name, value in values.items()}
-    rates = {dtype: sourced.show(rate, chip.sources.get(f"flops.{dtype}")) for dtype, rate in chip.flops.items()}
-    return {**shown, "flops": rates}
+    for part in ("flops", "uncertainty"):
+        entries = {key: sourced.show(value, chip.sources.get(f"{part}.{key}")) for key, value in getattr(chip, part).items()}
+        shown |= {part: entries} if entries else {}
+    return shown
 
 
 def _preset(name: str) -> Chip:
@@ -141,23 +151,29 @@ def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, Mis
         return None, mistakes
 
     changed: dict[str, Any] = {path[0]: value for path, value in read.values.items() if len(path) == 1}
-    flops = {path[1]: value for path, value in read.values.items() if len(path) == 2}
+    flops, uncertainty = ({path[1]: value for path, value in read.values.items() if path[0] == part and len(path) == 2}
+                          for part in ("flops", "uncertainty"))
     sources = {".".join(path): source for path, source in read.sources.items()}
     if base is None:
-        return Chip(**{"name": "unnamed", **changed, "flops": flops, "sources": sources}), []
-    old_sources = {name: source for name, source in base.sources.items() if tuple(name.split(".")) not in read.values}
+        return Chip(**{"name": "unnamed", **changed, "flops": flops, "uncertainty": uncertainty, "sources": sources}), []
+    kept = {name: deviation for name, deviation in base.uncertainty.items() if (name,) not in read.values}
+    lost = {("uncertainty", name) for name in base.uncertainty.keys() - kept.keys()} | read.values.keys()
+    old_sources = {name: source for name, source in base.sources.items() if tuple(name.split(".")) not in lost}
     name = f"{base.name}, changed" if read.values else base.name
-    changed = {"name": name, **changed, "flops": {**base.flops, **flops}, "sources": {**old_sources, **sources}}
+    same = all(path[0] in ("name", "uncertainty") for path in read.values)
+    changed = {"name": name, "validated": base.validated if same else "", **changed, "flops": {**base.flops, **flops},
+               "uncertainty": {**kept, **uncertainty}, "sources": {**old_sources, **sources}}
     return replace(base, **changed), []
 
 
 def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
-    """Return the fields by path, `flops` taken apart."""
+    """Return the fields by path, `flops` and `uncertainty` taken apart."""
     flat: dict[Keys, Any] = {(str(key),): value for key, value in given.items()}
-    rates = flat.get(("flops",))
-    if isinstance(rates, Mapping):
-        del flat["flops",]
-        flat |= {("flops", str(dtype)): rate for dtype, rate in rates.items()}
+    for part in ("flops", "uncertainty"):
+        entries = flat.get((part,))
+        if isinstance(entries, Mapping):
+            del flat[part,]
+            flat |= {(part, str(key)): entry for key, entry in entries.items()}
     return flat
 
 
@@ -165,6 +181,22 @@ def _read_name(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TorusSimError(f"{quote(value)} is not a name")
     return value
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TorusSimError(f"{quote(value)} is not a text")
+    return value
+
+
+def _read_uncertainty(value: Any) -> Any:
+    raise TorusSimError(f"{quote(value)} is not a mapping of parameters to standard deviations, such as {{launch: 0.3 us}}")
+
+
+def _read_deviation(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise TorusSimError(f"{quote(value)} is not the deviation of a share: must be from 0 to 1")
+    return float(value)
 
 
 def _read_flops(value: Any) -> Any:
@@ -212,19 +244,18 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("hbm_bytes",): partial(units.positive, unit="B"),
     ("hbm_bandwidth",): partial(units.positive, unit="B/s"),
     ("link_bandwidth",): partial(units.positive, unit="B/s"),
-    ("link_latency",): partial(units.read, unit="s"),
     ("links",): _read_count,
     ("wrap",): _read_wrap,
     ("tile",): _read_tile,
     ("load_rows",): _read_rows,
     ("vector_rate",): partial(units.positive, unit="FLOP/s"),
-    ("matmul_efficiency",): _read_share,
-    ("hbm_efficiency",): _read_share,
-    ("link_efficiency",): _read_share,
-    ("shared_efficiency",): _read_share,
-    ("launch",): partial(units.read, unit="s"),
-    ("message",): partial(units.read, unit="s"),
-    ("op_overhead",): partial(units.read, unit="s"),
-    ("loop_step",): partial(units.read, unit="s"),
+    **{(name,): _read_share for name in _SHARES},
+    **{(name,): partial(units.read, unit="s") for name in _TIMES},
+    ("uncertainty",): _read_uncertainty,
+    **{("uncertainty", name): _read_deviation for name in _SHARES},
+    **{("uncertainty", name): partial(units.read, unit="s") for name in _TIMES},
+    ("uncertainty", "load_rows"): _read_rows,
+    ("validated",): _read_text,
 }
-_NEEDED: Final = [path for path in _READERS if path not in (("name",), ("flops",)) and path[1:] in ((), ("bf16",))]
+_OPTIONAL = (("name",), ("flops",), ("uncertainty",), ("validated",))
+_NEEDED: Final = [path for path in _READERS if path not in _OPTIONAL and path[1:] in ((), ("bf16",))]

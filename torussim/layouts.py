@@ -10,7 +10,7 @@ Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_effici
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
 
@@ -22,6 +22,7 @@ OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop")
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
+CODE = "_code"  # ends the names of the layouts that the paper's measured code ran
 
 
 @dataclass(frozen=True)
@@ -282,3 +283,26 @@ def default_mesh(layout: str | object, physical: Mapping[str, int]) -> dict[str,
     if layout == "ws1d_code" and longest in LOGICAL and lengths[longest] > next(iter(lengths.values())):
         mesh["x"], mesh[longest] = whole[longest], mesh["x"]
     return mesh
+
+
+def of_formula(layout: Layout, axes: Mapping[str, int]) -> Layout:
+    """Return the layout of the paper's formula for one that its measured code ran; any other as it is."""
+    return _named(layout, axes, layout.ffn.removesuffix(CODE)) if is_code(layout) and isinstance(layout.ffn, str) else layout
+
+
+def counterpart(layout: Layout, axes: Mapping[str, int]) -> Layout | None:
+    """Return the paper's formula for a layout of its measured code, and the other way round; None if there is no such pair."""
+    if not isinstance(layout.ffn, str) or layout.ffn not in LAYOUTS:
+        return None
+    name = layout.ffn.removesuffix(CODE) if is_code(layout) else layout.ffn + CODE
+    return _named(layout, axes, name) if name in LAYOUTS else None
+
+
+def is_code(layout: Layout) -> bool:
+    """Return whether a layout is what the paper's measured code ran, where its formulas say otherwise."""
+    return isinstance(layout.ffn, str) and layout.ffn in LAYOUTS and layout.ffn.endswith(CODE)
+
+
+def _named(layout: Layout, axes: Mapping[str, int], name: str) -> Layout:
+    usual = layout.mesh == default_mesh(layout.ffn, axes)
+    return replace(layout, ffn=name, mesh={} if usual else layout.mesh)

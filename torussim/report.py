@@ -22,6 +22,8 @@ def text(result: Result) -> str:
     if "breakdown_s" in k:
         parts.append(_where(k))
     parts.append(_others(k))
+    if "layout" in k:
+        parts.append(_layout(k["layout"]))
     parts.append(_misleads(result))
     parts.append(_operations(k["operations"], k["chips"]))
     if "memory" in k:
@@ -38,13 +40,15 @@ def _head(result: Result) -> str:
     model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
     notes = f": {'; '.join(result.notes)}" if result.notes else ""
     lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}{notes}")
+    if k["validated"] is None:
+        lines.append("not validated on this chip: its parameters were not held against measured times of whole steps")
     if "step_s" not in k:
-        lines.append(f"done after {show(k['makespan_s'], 's')}")
+        lines.append(f"done after {show(k['makespan_s'], 's')}{_between(k)}")
     else:
         phase = scenario["workload"]["phase"]
         if "prefill_s" in k:
             lines.append(f"prefill      {show(k['prefill_s'], 's')}")
-        lines.append(f"{'prefill     ' if phase == 'prefill' else 'decode step '} {show(k['step_s'], 's')}"
+        lines.append(f"{'prefill     ' if phase == 'prefill' else 'decode step '} {show(k['step_s'], 's')}{_between(k)}"
                      + (f"   (all of it: {show(k['latency_s'], 's')})" if k["latency_s"] != k["step_s"] else ""))
         lines.append(f"throughput   {k['tokens_per_s']:,.0f} tokens/s, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
                      f"{k['mfu']:.1%}")
@@ -53,6 +57,27 @@ def _head(result: Result) -> str:
         lines.append(f"expected     {e['what']} {_scalar(e['what'], e['value'])}, got {_scalar(e['what'], e['got'])}: "
                      f"{e['error']:+.1%}{verdict}" + (f"   [{e['source']}]" if e["source"] else ""))
     return "\n".join(lines)
+
+
+def _between(k: Mapping[str, Any]) -> str:
+    """Say how uncertain the time is, where the chip's parameters are."""
+    if k["range_s"] is None:
+        return ""
+    low, high = (show(seconds, "s") for seconds in k["range_s"])
+    return f" ({low} to {high}: one standard deviation of the chip's parameters)"
+
+
+def _layout(found: Mapping[str, Any]) -> str:
+    """Say which of the paper's two accounts of a layout this is, and what the other would take."""
+    if found["kind"] is None:
+        return ""
+    formula, code = "the paper's formula", "what the paper's measured code ran"
+    this, that = (formula, code) if found["kind"] == "formula" else (code, formula)
+    other = found["other"]
+    if other is None:
+        return f"The layout {found['name']} is {this}; {that} does not fit here."
+    return (f"The layout {found['name']} is {this}; {other['name']}, {that}, would take about {show(other['step_s'], 's')} "
+            "(by the closed forms' ratio).")
 
 
 def _where(k: Mapping[str, Any]) -> str:

@@ -15,11 +15,14 @@ from torussim.bound import bound, limits, operation_seconds
 from torussim.clock import broken
 from torussim.collectives.lower import algorithm_of
 from torussim.engine.simulate import simulate
-from torussim.estimate import charges, estimate
+from torussim.errors import TorusSimError
+from torussim.estimate import axes_seconds, charges, estimate
+from torussim.layouts import counterpart, is_code
 from torussim.memory import Memory, memory
 from torussim.program import Collective, Operation, Program
 from torussim.result import Result
 from torussim.scenario import Scenario, load
+from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
 from torussim.topology.grid import with_bandwidth
 from torussim.transformer import build
@@ -122,6 +125,9 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
     keys["links"] = link_use(whole, scenario.net, latency)
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
+    keys["range_s"] = _range(program, scenario, step_s)
+    keys["validated"] = scenario.chip.validated or None
+    keys["layout"] = _layout(program, scenario, forward, step_s)
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
                       "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
@@ -139,6 +145,8 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
                             "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
                             "estimate": total.keys(mean=False)["estimate"]}
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
+    keys["range_s"] = _range(program, scenario, timeline.makespan)
+    keys["validated"] = scenario.chip.validated or None
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
                       "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
@@ -163,6 +171,32 @@ def _without(program: Program, timeline: Timeline, scenario: Scenario, scale: fl
     seconds_of = [simulate(few, net, scenario.chip, start=timeline.begin.tolist()).makespan
                   for net in (with_bandwidth(scenario.net, bandwidth), scenario.net)]
     return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
+
+
+def _range(program: Program, scenario: Scenario, seconds: float) -> list[float] | None:
+    """Return one standard deviation below and above a time, from the chip's uncertain parameters; None if it has none."""
+    spread = np.exp(deviation(program, scenario.net, scenario.chip))
+    return [float(seconds / spread), float(seconds * spread)] if scenario.chip.uncertainty else None
+
+
+def _layout(program: Program, scenario: Scenario, forward: Forward, step_s: float) -> dict[str, Any]:
+    """Return whether the last pass's layout is the paper's formula or what its code ran, and what the other would take.
+
+    `step_s` of the other is this one's times the ratio of both closed forms; both are None where there is no such pair.
+    """
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    layout = scenario.layouts[forward.phase]
+    other = counterpart(layout, axes)
+    found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
+                             "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
+    if other is not None and scenario.model is not None:
+        try:
+            instead = build(scenario.model, other, forward, axes)
+        except TorusSimError:
+            return found
+        ratio = axes_seconds(instead, scenario.net, scenario.chip) / axes_seconds(program, scenario.net, scenario.chip)
+        found["other"] = {"name": other.ffn, "step_s": step_s * ratio}
+    return found
 
 
 def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
