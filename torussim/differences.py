@@ -1,7 +1,8 @@
 """What differs between resolved scenarios, key by key, and what is alike. It knows records of scenarios, and nothing of results.
 
 A key is the dotted path that `--set` takes, such as topology.links.0.scale. A scenario's name and what it expects change no
-answer, and where a number comes from is not the number: names, expectations and sources are no difference. A model or chip has
+answer, and where a number comes from, or what it was held against, is not the number: names, expectations, sources and
+validations are no difference. A model or chip has
 a name, which differs only where the model or chip does.
 """
 
@@ -18,9 +19,10 @@ Path = tuple[str, ...]
 
 SECTIONS = ("workload", "layout", "topology", "program", "model", "chip")  # what is chosen first comes first
 UNITS = {"bandwidth": "B/s", "link_bandwidth": "B/s", "hbm_bandwidth": "B/s", "latency": "s", "link_latency": "s", "launch": "s",
-         "op_overhead": "s", "loop_step": "s", "bytes": "B", "hbm_bytes": "B"}
+         "message": "s", "op_overhead": "s", "loop_step": "s", "bytes": "B", "hbm_bytes": "B"}
 SOURCED = ("model", "chip")  # sections whose values have sources
 NO_DIFFERENCE = ("name", "expect")
+VALIDATED = ("chip", "validated")
 ALIKE = {"model.name": "{}", "chip.name": "{}", "topology.shape": "{}", "workload.phase": "{}",
          "workload.batch": "batch {}", "workload.context": "context {}", "layout.ffn": "{}", "layout.attention":
          "attention over {}", "layout.weights": "{} weights"}  # what is worth saying, and how
@@ -39,6 +41,8 @@ def differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Any
     flat = [dict(_leaves(record)) for record in _by_phase(records)]
     found = {}
     for path in _ordered(flat):
+        if path == VALIDATED:
+            continue
         values = {i: one[path] for i, one in enumerate(flat) if path in one}
         if len(values) < len(flat) or len({_identity(v) for v in values.values()}) > 1:
             found[".".join(path)] = values

@@ -1,0 +1,84 @@
+"""What the paper's measurements put in order: the simulation has the same order, and no name decides a time."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import torussim
+from torussim import layouts, resolve, run
+from torussim.calibrate import calibrate
+from torussim.cases import case
+from torussim.measurements import default_file, read
+
+TIMING = ("cost", "clock", "choice", "transformer", "program", "estimate", "bound", "sharding", "analysis")
+PACKAGES = ("engine", "collectives")
+FULL = {"model": "palm-540b", "chip": "tpu-v4", "topology": {"kind": "torus", "shape": [4, 4, 4]},
+        "layout": {"ffn": "ws2d_code", "attention": "batch"},
+        "workload": {"phase": "decode", "batch": 512, "context": 2080, "tokens": 1}}
+SHORT = {**FULL, "model": {"base": "palm-540b", "layers": 8}}
+
+
+def test_two_dimensions_beat_one_at_128_and_256_chips():
+    seconds = {(row.group, row.name): case(row).simulated(row.scenario.chip) for row in read(default_file()).rows if not row.twin}
+    for shape in ("8x4x4", "4x8x8"):
+        assert seconds["Fig. 6 ws2d", shape] < seconds["Fig. 6 ws1d", shape] / 1.04
+
+
+def test_multiquery_over_the_batch_grows_least_with_context():
+    """Paper, section 4.2: 8 layers, batch 256. There it is flat; here it is not yet: README, How far off."""
+    def growth(attention, **model):
+        took = [run({**SHORT, "model": {**SHORT["model"], **model}, "layout": {"ffn": "ws2d_code", "attention": attention},
+                     "workload": {"phase": "decode", "batch": 256, "context": context, "tokens": 1}}).step_s
+                for context in (512, 8192)]
+        return took[1] / took[0] - 1
+    flat, heads, multihead = growth("batch"), growth("heads"), growth("heads", kv_heads=48)
+    assert heads > 5 * flat and multihead > 2 * flat
+
+
+def test_serial_blocks_take_longer_than_parallel_ones():
+    """Paper, section 4.3: 14 % a decode step. The simulation says 19 %: README, How far off."""
+    serial = run({**FULL, "model": {"base": "palm-540b", "parallel": False}}).step_s
+    assert 1.10 < serial / run(FULL).step_s < 1.195
+
+
+def test_names_of_models_chips_and_layouts_decide_nothing(monkeypatch):
+    monkeypatch.setitem(layouts.LAYOUTS, "mine", layouts.LAYOUTS["ws2d_code"])
+    renamed = {**SHORT, "model": {"base": "palm-540b", "layers": 8, "name": "other"}, "chip": {"base": "tpu-v4", "name": "other"},
+               "layout": {"ffn": "mine", "attention": "batch"}}
+    assert run(renamed).step_s == run(SHORT).step_s
+
+
+def timing_files():
+    root = Path(torussim.__file__).parent
+    return [root / f"{name}.py" for name in TIMING] + [file for name in PACKAGES for file in sorted((root / name).glob("*.py"))]
+
+
+def test_no_code_that_makes_times_knows_a_name_or_a_batch_size():
+    names = {*resolve.preset_names("models"), *resolve.preset_names("chips"), *layouts.LAYOUTS}
+    assert {"palm-540b", "tpu-v4", "ws2d_code", "wg_xyz"} <= names
+    files = timing_files()
+    assert len(files) > 20
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, f"{file.name}:{node.lineno}"
+            if isinstance(node, ast.Attribute) and node.attr == "name":
+                owner = ast.unparse(node.value)
+                assert owner.rpartition(".")[2] not in ("chip", "model", "layout", "scenario"), f"{file.name}:{node.lineno}"
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                words = {n.attr if isinstance(n, ast.Attribute) else n.id for side in sides for n in ast.walk(side)
+                         if isinstance(n, ast.Attribute | ast.Name)}
+                numbers = [side.value for side in sides if isinstance(side, ast.Constant) and isinstance(side.value, int | float)]
+                if words & {"batch", "tokens", "context", "queries", "layers"}:
+                    assert all(number <= 1 for number in numbers), f"{file.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name, told", [("tpu-v5e", {"launch"}), ("tpu-v7x", {"launch", "link_efficiency"})])
+def test_microbenchmarks_give_what_the_presets_have(name, told):
+    found = calibrate(resolve.preset_path("measurements", name))
+    assert {p.name for p in found.parameters if p.told} == told
+    for p in found.parameters:
+        if p.told:
+            assert getattr(torussim.chips.chip(name), p.name) == pytest.approx(p.value, rel=0.02)
