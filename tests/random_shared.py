@@ -36,13 +36,19 @@ class Scenario(plain.Scenario):
         return grid(self.graph, parts=self.parts)
 
 
-def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None) -> Scenario:
-    """Return the scenario of a seed. `alike`: all links alike, all chips starting at 0 (or not); by default as it falls."""
+def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None, nested: bool = False) -> Scenario:
+    """Return the scenario of a seed. `alike`: all links alike, all chips starting at 0 (or not); by default as it falls.
+
+    `nested`: every all-gather goes along one axis at a time, as those of weights do.
+    """
     rng = Random(seed)
     graph, parts = network(rng, alike)
     net = grid(graph, parts=parts)
     lists = [operations(rng, net, label, count)
              for label, count in (("p", rng.choice((0, 0, 1))), ("b", rng.randint(1, 4)), ("e", rng.choice((0, 0, 1))))]
+    if nested:
+        lists = [tuple(replace(o, algorithm="nested", split="equal", direction="both")
+                       if isinstance(o, Collective) and o.kind == "all_gather" else o for o in listed) for listed in lists]
     uneven = not alike if alike is not None else rng.random() < 0.5
     start = tuple(rng.choice((0.0, rng.uniform(0, 2e-4))) if uneven else 0.0 for _ in net.chips)
     chip: Chip = replace(plain.REAL, shared_efficiency=rng.choice((1.0, 1.0, 0.9, 0.6)))

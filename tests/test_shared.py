@@ -28,6 +28,7 @@ from torussim.topology import hops
 
 SEEDS = range(60)
 BROKEN = (17, 25, 26, 29, 31, 37, 38, 44, 48, 55, 256)  # that between them have what a broken engine gets wrong
+NESTED = (*range(20), 120, 201)
 PRIVATE = range(40)  # of random_scenarios
 SECTIONS = Sequence[tuple[Ready, ...]]
 
@@ -62,6 +63,18 @@ def assert_the_same(said: Timeline, wanted: Timeline, *, scale: float = 1.0, lat
 def test_engine_and_oracle_agree_on_every_time_and_byte(seed: int) -> None:
     case = scenario(seed)
     assert not (differs(seed, case) if seed in BROKEN else compare(case))
+
+
+@pytest.mark.parametrize("seed", NESTED)
+def test_a_matmul_waits_for_its_own_shards_of_a_nested_gather(seed: int) -> None:
+    """On lines chips pass more on after that; the matmul's end lay in the network's past when it waited for it."""
+    assert not compare(scenario(seed, nested=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(400))
+def test_a_matmul_waits_for_its_own_shards_of_any_nested_gather(seed: int) -> None:
+    assert not compare(scenario(seed, nested=True))
 
 
 @pytest.mark.slow
@@ -104,12 +117,12 @@ def on_private_links(planner: Planner, sections: SECTIONS, *, fluid: bool, alone
     lanes = routed._fluid_lanes(planner, sections, np.full(planner.rate.size, fluid))
     assert not fluid or lanes.all()
     every = [ready for section in sections for ready in section]
-    transfers = {ready.operation.name: routed._transfers(planner, ready, lanes) for ready in every}
+    transfers = {ready.operation.name: routed._transfers(planner, ready, lanes, None) for ready in every}
     due = {ready.operation.name: tuple(
         np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=planner.count)
         for k in range(len(ready.stages))) for ready in every}
     paths = routed._hop_paths(planner.grid, np.array([], dtype=int))
-    return Shared(paths, lanes, np.full(planner.rate.size, alone), transfers, due, {})
+    return Shared(paths, lanes, np.full(planner.rate.size, alone), transfers, due, {}, {})
 
 
 @pytest.mark.parametrize("fluid, alone", [(False, True), (True, True), (True, False)],

@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 Key = tuple[int, int, int, int]  # turn, operation, stage, what
 
 # What is left to do, in this order within one operation of one turn.
-ARRIVE, BASE, LOOK, COMPLETE, FINISH, ENTER = range(6)
+ARRIVE, BASE, LOOK, COMPLETE, SHARD, FINISH, ENTER = range(7)
 LAST = 1 << 30  # in place of an operation: a list is entered when all else of the one before is done
 NOBODY, NEVER = np.zeros(0, int), np.zeros(0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.agenda import COMPLETE, Agenda
+from torussim.engine.agenda import COMPLETE, SHARD, Agenda
 from torussim.engine.lanes import Sending
 from torussim.engine.network import Network
 from torussim.engine.plan import Planner
@@ -130,3 +130,5 @@ class Queues:
             pieces[transfer.key] = np.full(self.count, -np.inf)
         latest = pieces[transfer.key]
         latest[transfer.receiver] = max(latest.item(transfer.receiver), arrival)
+        if transfer.awaited:
+            self.agenda.add_chip(turn.number, i, 0, SHARD, transfer.receiver, arrival)

@@ -39,6 +39,7 @@ class Transfer:
     key: tuple[int, int]  # phase and step, of pieces of looped matmuls
     bytes: float
     after: int | None  # the number of the transfer that it passes on
+    awaited: bool  # by the looped matmul of a gather whose shards come one by one
     onward: tuple[int, ...]  # the hops of those that pass it on
 
 
@@ -61,6 +62,7 @@ class Shared:
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
     transfers: Mapping[str, tuple[Transfer, ...]]  # in queue order
     due: Mapping[str, tuple[Array, ...]]  # for each stage, (chips,) arrivals in fluid lanes
+    awaited: Mapping[str, Array]  # of gathers that feed a matmul shard by shard: (chips,) arrivals that it waits for
     direct: Mapping[str, Direct]
 
 
@@ -114,11 +116,17 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
     fluid = _fluid_lanes(planner, sections, met)
-    transfers = {ready.operation.name: _transfers(planner, ready, fluid) for ready in every}
+    transfers, awaited = dict[str, tuple[Transfer, ...]](), dict[str, Array]()
+    for section in sections:
+        for i, ready in enumerate(section):
+            name, matmul = ready.operation.name, _fed_singly(section, i)
+            transfers[name] = found = _transfers(planner, ready, fluid, matmul)
+            if matmul:
+                awaited[name] = np.bincount([t.receiver for t in found if t.awaited], minlength=count)
     due = {ready.operation.name: tuple(
         np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=count)
         for k in range(len(ready.stages))) for ready in every}
-    return Shared(paths, fluid, ~met, transfers, due, direct)
+    return Shared(paths, fluid, ~met, transfers, due, awaited, direct)
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
@@ -190,20 +198,34 @@ def _in_turn(section: Sequence[Ready], axis: str) -> bool:
     return all(a in waits[b] for a, b in pairwise(users)) and (not users or users[-1] == last or users[-1] in waits[last])
 
 
-def _transfers(planner: Planner, ready: Ready, fluid: Array) -> tuple[Transfer, ...]:
-    """Return the transfers of an operation in fluid lanes, in queue order."""
-    found: list[tuple[int, int, int, int, tuple[int, int], float, int | None]] = []
+def _fed_singly(section: Sequence[Ready], i: int) -> Ready | None:
+    """Return the matmul that is looped with a gather whose shards come one by one (`nested`).
+
+    On lines a chip still passes on what its neighbours need when it has all that its own matmul does.
+    """
+    ready = section[i]
+    if ready.partner is None or ready.partner < i or not ready.stages or not all(stage.single for stage in ready.stages):
+        return None
+    return section[ready.partner]
+
+
+def _transfers(planner: Planner, ready: Ready, fluid: Array, matmul: Ready | None) -> tuple[Transfer, ...]:
+    """Return the transfers of an operation in fluid lanes, in queue order; `matmul`: what waits for each of them."""
+    idle = {piece.key: piece.idle for piece in matmul.pieces} if matmul else {}
+    found: list[tuple[int, int, int, int, tuple[int, int], float, int | None, bool]] = []
     onward: list[list[int]] = []
     arrives: dict[tuple[int, int, int, int], int] = {}  # stage, step, row, chip: a chip that gets nothing waits for nothing
     for k, stage in enumerate(ready.stages):
         here = fluid_chips(planner, stage, fluid)
         for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
             first_row = move.rows.start
+            key = (stage.index, move.step)
+            none = idle.get(key)
             for row, chip in np.argwhere(sends & here).tolist():
                 after = None if move.after is None else arrives.get((k, move.after, first_row + row, chip))
                 hop, to, size = int(hops[row, chip]), int(receiver[row, chip]), float(move.bytes[row, chip])
                 arrives[k, move.step, first_row + row, to] = len(found)
-                found.append((hop, chip, to, k, (stage.index, move.step), size, after))
+                found.append((hop, chip, to, k, key, size, after, key in idle and (none is None or not none[to])))
                 onward.append([])
                 if after is not None:
                     onward[after].append(hop)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, Agenda
+from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, SHARD, Agenda
 from torussim.engine.lanes import Lanes, Sending
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network
@@ -107,6 +107,10 @@ class SharedRun:
                 self.lanes.run(turn, i, k)
             elif what == COMPLETE:
                 self.complete(turn, i, k, chips, times)
+            elif what == SHARD:
+                partner = turn.ready[i].partner
+                assert partner is not None
+                self.tell(turn, partner, chips, None)
             else:
                 self.finish(turn, i, chips, times)
 
@@ -154,8 +158,8 @@ class SharedRun:
         """Tell an operation on chips that one it waits for is known, and since when it need not wait for that one."""
         if times is not None:
             turn.at[i, chips] = np.maximum(turn.at[i, chips], times)
-        turn.missing[i, chips] -= 1
-        ready = chips[turn.missing[i, chips] == 0]
+        np.subtract.at(turn.missing[i], chips, 1)  # a chip can be there more than once
+        ready = np.unique(chips[turn.missing[i, chips] == 0])
         if len(ready):
             self.agenda.add(turn.number, i, 0, ARRIVE, ready, turn.at[i, ready])
 
@@ -173,6 +177,8 @@ class SharedRun:
             self.agenda.add(turn.number, i, 0, FINISH, chips, end)
             return
         turn.segment.start[i, chips] = at
+        if r.operation.name in self.shared.awaited:
+            self.begun(turn, i, chips)
         base = at + r.work.fixed[chips]
         turn.latest[i][chips] = base
         firsts = [0] if r.direct else [k for k, stage in enumerate(r.stages)
@@ -235,13 +241,22 @@ class SharedRun:
         """Note the end of an operation on chips, and tell those that wait for it."""
         turn.segment.end[i, chips] = times
         turn.known[i, chips] = True
+        if turn.ready[i].operation.name not in self.shared.awaited:
+            self.begun(turn, i, chips)
         for j, what in turn.waits.tells[i]:
-            self.tell(turn, j, chips, times if what == END else turn.segment.start[i, chips] if what == START else None)
+            if what != START:
+                self.tell(turn, j, chips, times if what == END else None)
         for j, other, k in turn.more:
             if j == i:
                 self.tell(other, k, chips, None)
         if i == len(turn.ready) - 1:
             self.agenda.add(turn.number + 1, 0, 0, ENTER, chips, times)
+
+    def begun(self, turn: Turn, i: int, chips: Array) -> None:
+        """Tell a matmul that is looped with a gather when that began on chips."""
+        for j, what in turn.waits.tells[i]:
+            if what == START:
+                self.tell(turn, j, chips, turn.segment.start[i, chips])
 
     def state(self, begin: float, chips: Array, times: Array) -> tuple[list[Array], list[Array]]:
         """Return all that the future depends on, as times from `begin` on and as counts."""

@@ -26,9 +26,10 @@ END, START, ORDER = "end", "start", "order"  # what an operation tells one that 
 class Waits:
     """Who waits for whom in one list, by index; the same each time it is run.
 
-    `tells`: for each operation those that wait for it, and what they take from it (ORDER: only that it is known); `count`: how
-    many each waits for; `entering`: those that wait for the list's start, which counts as one; `first`, `last`: the first and
-    last that use the compute unit.
+    `tells`: for each operation those that wait for it, and what they take from it (START: a looped matmul from its gather, told
+    at its end, or where the matmul is told of each shard at its start; ORDER: only that it is known); `count`: how many each
+    waits for; `entering`: those that wait for the list's start, which counts as one; `first`, `last`: the first and last that
+    use the compute unit.
     """
 
     tells: tuple[tuple[tuple[int, str], ...], ...]
@@ -97,10 +98,14 @@ class Turn:
         stages = [1 if r.direct else len(r.stages) for r in ready]
         due = [[np.full(chips, len(shared.direct[name].receiver))] if r.direct else [d.copy() for d in shared.due[name]]
                for name, r in zip(names, ready)]
+        missing = np.repeat(np.array(waits.count)[:, None], chips, axis=1)
+        for name, r in zip(names, ready):
+            if name in shared.awaited and r.partner is not None:
+                missing[r.partner] += shared.awaited[name]
         parts = [np.full(chips, 1 if r.direct else len({s.part for s in r.stages})) for r in ready]
         return Turn(number, run, ready, waits, Segment(section, tuple(r.operation for r in ready), *unknown),
-                    np.full((n, chips), -np.inf), np.repeat(np.array(waits.count)[:, None], chips, axis=1),
-                    np.zeros((n, chips), bool), [[np.full(chips, np.nan) for _ in range(k)] for k in stages],
+                    np.full((n, chips), -np.inf), missing, np.zeros((n, chips), bool),
+                    [[np.full(chips, np.nan) for _ in range(k)] for k in stages],
                     [[np.full(chips, -np.inf) for _ in range(k)] for k in stages], due, parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
                     [[nan] * len(shared.transfers[name]) for name in names], [[{} for _ in range(k)] for k in stages])
