@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from torussim import run
 from torussim.cli import cli
 from torussim.errors import ScenarioError
 from torussim.scenario import load
@@ -54,6 +55,23 @@ def test_the_mistakes_shown_are_what_is_said(tmp_path):
     with pytest.raises(ScenarioError) as error:
         load(file)
     assert [str(m).replace(str(file), "broken.yaml") for m in error.value.mistakes] == shown.strip().splitlines()
+
+
+def shown_steps():
+    """Return the scenarios of README's tables with the time of a step that it shows, in seconds."""
+    rows = re.findall(r"^\| `(network-[\w-]+|palm-540b-decode-[\w-]+)`.*?\| (?:[\d.]+ ms \| )?([\d.]+) ms \|", README, re.M)
+    return [(name, float(milliseconds) / 1e3) for name, milliseconds in rows]
+
+
+@pytest.mark.parametrize("name, shown", shown_steps())
+def test_the_steps_in_the_tables_are_what_is_simulated(name, shown):
+    found = run(ROOT / "scenarios" / f"{name}.yaml", overrides=["workload.tokens=1"]).step_s
+    assert found == pytest.approx(shown, rel=0.005), f"{name} takes {found * 1e3:.3g} ms"
+
+
+def test_the_tables_have_every_network():
+    assert {name for name, _ in shown_steps() if name.startswith("network-")} == {
+        file.stem for file in (ROOT / "scenarios").glob("network-*.yaml")}
 
 
 def test_every_dependency_has_its_reason():
