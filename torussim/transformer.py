@@ -22,14 +22,13 @@ from torussim.workload import Forward
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 LOGIT_BYTES = NORM_BYTES = SCORE_BYTES = 4  # f32
 # Elementwise work: operations an element, and how often it crosses HBM. A softmax that the compiler does not fuse with its
-# matmuls masks, takes the maximum, subtracts, exponentiates, sums, divides and casts: 12 passes (ours).
-SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 12
-# A layer's K and V are cut out of those of all layers, take in the new column, and are turned into the order that the products
-# need: three copies, each read and written (ours).
-CACHE_PASSES = 6
-# Of partial sums that a looped reduce-scatter sends: what arrived and what was made are read, the sum is written; it is read
-# again to be sent, and written where it arrives (ours).
-SUM_PASSES = 5
+# matmuls is written, read for the maximum, read, exponentiated and written with its sum, read again and divided: 6 passes (ours).
+SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 6
+# A layer's K and V are cut out of those of all layers: a copy, read and written (ours).
+CACHE_PASSES = 2
+# Of partial sums that a looped reduce-scatter sends: what the matmul made is in f32, twice as wide (one pass more to write it,
+# two to read it), what arrived is written and read, the sum is written, and read again to be sent (ours).
+SUM_PASSES = 7
 MLP_OPERATIONS = 5
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 
