@@ -5,7 +5,7 @@ Knows nothing of what its flows are for: whoever starts some says what is called
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Any
@@ -18,6 +18,10 @@ from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
 Ended = Callable[[Array, float], None]  # the places of flows among those that were started together, and the time
+
+
+class PastError(AssertionError):
+    """A flow was to start in the network's past."""
 
 
 class Network:
@@ -74,10 +78,27 @@ class Network:
         paths, left = self.fluid.under_way()
         return [left, *times], [paths, *(np.concatenate([paths for paths, _, _ in starts]) for starts in waiting)]
 
+    def leap(self, later: Sequence[Array]) -> bool:
+        """Make the clock, and each start that is known, later by its own; return whether that can be.
+
+        It cannot if a flow is under way, a bandwidth is going to change, or a start would then be in the past.
+        """
+        now = self.fluid.now + float(later[0][0])
+        times = [time + float(by[0]) for time, by in zip(sorted(self._times), later[1:], strict=True)]
+        if self.changes or self.fluid.next() < inf or min(times, default=inf) < now:
+            return False
+        waiting = [self._starts[time] for time in sorted(self._times)]
+        self.fluid.now, self._times, self._starts = now, [], {}
+        for time, starts in zip(times, waiting):
+            for start in starts:
+                self.later(time, *start)
+        return True
+
     def _start(self, time: float) -> None:
         """Start the flows that were to start at this time."""
         waiting = self._starts.pop(time)
-        assert time >= self.fluid.now * (1 - 1e-9), "no flow starts in the network's past"
+        if time < self.fluid.now * (1 - 1e-9):
+            raise PastError("no flow starts in the network's past")
         ids = self.fluid.start(np.concatenate([paths for paths, _, _ in waiting]),
                                np.concatenate([sizes for _, sizes, _ in waiting]), max(time, self.fluid.now))
         first = int(ids[0]) if len(ids) else 0

@@ -17,26 +17,32 @@ import numpy as np
 from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, SHARD, Agenda
 from torussim.engine.lanes import Lanes, Sending
 from torussim.engine.messages import Messages
-from torussim.engine.network import Network
+from torussim.engine.network import Network, PastError
 from torussim.engine.plan import Planner
 from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
+from torussim.engine.repetition import Repetition, fill, straight
 from torussim.engine.routed import Shared
 from torussim.engine.turn import END, START, Turn, Waits
 from torussim.program import Compute, Program
 from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
-REMEMBERED = 8  # states kept to find a repetition
-SAME = 1e-12  # of a block: states closer than this are the same
 
 
 class SharedRun:
-    """One run; `process` is the generator that SimPy steps."""
+    """One run; `process` is the generator that SimPy steps.
+
+    `patience`: the block from which on it may leap over others that it takes to add what the last two added; after a
+    leap, that from which on to try again; `leapt`: the index into `runs` and the number of those that it has left out, None if
+    it has not; `wrong`: it should not have.
+    """
 
     def __init__(self, program: Program, sections: Sequence[tuple[Ready, ...]], planner: Planner, shared: Shared, begin: Array, *,
-                 repeat: bool, sending: Sending | None = None, progress: Callable[[int, int], None] | None = None) -> None:
+                 repeat: bool, patience: int = 0, sending: Sending | None = None,
+                 progress: Callable[[int, int], None] | None = None) -> None:
         self.shared, self.begin, self.repeat, self.progress = shared, begin, repeat, progress
+        self.patience = patience
         self.count = len(begin)
         self.sections = [(name, ready, times, Waits.of(ready)) for name, ready, (_, times) in
                          zip(("prologue", "block", "epilogue"), sections, program.sections()) if ready]
@@ -51,12 +57,10 @@ class SharedRun:
         self.turns: list[Turn] = []
         self.runs: list[tuple[int, float]] = []
         self.simulated = self.skipped = 0
-        self.seen: list[tuple[int, float, list[Array], list[Array]]] = []
-
-    @property
-    def segments(self) -> list[Segment]:
-        """What every list has done, each run of it."""
-        return [turn.segment for turn in self.turns]
+        self.repetition = Repetition()
+        self.segments: list[Segment] = []  # what every list has done, each run of it
+        self.leapt: tuple[int, int] | None = None
+        self.wrong = False
 
     @property
     def events(self) -> int:
@@ -83,10 +87,16 @@ class SharedRun:
             if self.lanes.wake(now):
                 continue
             if now == inf or (now == self.network.change() and self.network.still() and not self.lanes.idle):
-                assert all(turn.known.all() for turn in self.turns), "everything has ended"
+                self.land()
                 return
             yield env.timeout(max(0.0, now - env.now))
-            self.network.step(now)
+            try:
+                self.network.step(now)
+            except PastError:
+                self.wrong = self.leapt is not None
+                if not self.wrong:
+                    raise
+                return
 
     def drain(self) -> None:
         """Do all that follows from what is known."""
@@ -117,15 +127,15 @@ class SharedRun:
     def enter(self, number: int, chips: Array, times: Array) -> None:
         """Begin a list on chips; on the first of them, see whether all was like this before."""
         if number == len(self.turns):
-            self.create(number, float(times.min()), chips, times)
+            times = self.create(number, float(times.min()), chips, times)
             if number == len(self.turns):
                 return
         turn = self.turns[number]
         for i in turn.waits.entering:
             self.tell(turn, i, chips, times)
 
-    def create(self, number: int, begin: float, chips: Array, times: Array) -> None:
-        """Make the next turn, or leave it if the program is over."""
+    def create(self, number: int, begin: float, chips: Array, times: Array) -> Array:
+        """Make the next turn, or leave it if the program is over; return when it begins on the chips."""
         place, done = number + self.skipped, 0
         section = None
         for section in self.sections:
@@ -133,7 +143,7 @@ class SharedRun:
                 break
             done += section[2]
         else:
-            return
+            return times
         assert section is not None
         name, ready, often, waits = section
         if name == "block":
@@ -141,10 +151,11 @@ class SharedRun:
             if self.progress:
                 self.progress(block, often)
             if block and self.repeat:
-                self.skip(number, block, often, begin, chips, times)
+                times = self.skip(block, often, begin, chips, times)
             self.simulated += 1
         turn = Turn.new(number, len(self.runs), name, ready, waits, self.shared, self.count)
-        self.runs.append((number, self.network.offset))
+        self.runs.append((len(self.segments), self.network.offset))
+        self.segments.append(turn.segment)
         self.turns.append(turn)
         self.queues.line_up(turn)
         self.lanes.line_up(turn)
@@ -153,6 +164,7 @@ class SharedRun:
             if before is not None and before.waits.last is not None:
                 turn.missing[waits.first] += ~before.known[before.waits.last]
                 before.more.append((before.waits.last, turn, waits.first))
+        return times
 
     def tell(self, turn: Turn, i: int, chips: Array, times: Array | None) -> None:
         """Tell an operation on chips that one it waits for is known, and since when it need not wait for that one."""
@@ -258,38 +270,67 @@ class SharedRun:
             if what == START:
                 self.tell(turn, j, chips, turn.segment.start[i, chips])
 
-    def state(self, begin: float, chips: Array, times: Array) -> tuple[list[Array], list[Array]]:
-        """Return all that the future depends on, as times from `begin` on and as counts."""
-        last = self.turns[-1]
-        clocks, counts = last.state()
-        now = self.network.fluid.now
+    def note(self, begin: float, chips: Array, times: Array) -> None:
+        """Remember all that the future depends on, before a block begins anywhere."""
+        last, now = self.turns[-1], self.network.fluid.now
         (left, *starts), flows = self.network.state()
-        clocks += [np.maximum(self.free[:-1], now), np.maximum(self.unit, now), times[np.argsort(chips)], np.array([now])]
-        counts += [np.sort(chips), *flows, self.queues.lengths(), self.lanes.behind()]
-        relative = [np.where(np.isfinite(c), c - begin, np.where(np.isnan(c), 1e300, -1e300)) for c in [*clocks, *starts]]
-        return [*relative, left / self.fastest], [count.copy() for count in counts]
+        clocks = [np.maximum(self.free[:-1], now), np.maximum(self.unit, now), times[np.argsort(chips)], np.array([now])]
+        counts = [np.sort(chips), *flows, self.queues.lengths(), self.lanes.behind()]
+        self.repetition.note(begin, [*last.times(), *clocks, *starts, begin + left / self.fastest], [*last.counts(), *counts])
 
-    def skip(self, number: int, block: int, blocks: int, begin: float, chips: Array, times: Array) -> None:
-        """Before a block begins anywhere: if the state was there before, leave out the blocks that will be like those since."""
+    def skip(self, block: int, blocks: int, begin: float, chips: Array, times: Array) -> Array:
+        """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
         if not all(turn.known.all() for turn in self.turns[:-1]):
-            self.seen.clear()
+            self.repetition.forget()
+            return times
+        self.note(begin, chips, times)
+        period, shift = self.repetition.period()
+        if not period:
+            drift = self.repetition.drift()
+            most = 0 if self.network.offset or self.leapt else blocks - block - 1
+            return times if drift is None or most < 1 or block < self.patience else self.leap(block, most, drift, chips, times)
+        turns = (blocks - block - 1) // period
+        if self.network.changes:
+            known = max(float(np.nanmax(self.turns[-1].segment.end)), float(times.max()))
+            turns = min(turns, int((self.network.change() - known) / shift) - 1)
+        if turns > 0:
+            like = [segment for segment, _ in self.runs[-period:]]
+            self.runs += [(j, self.network.offset + shift * (turn + 1)) for turn in range(turns) for j in like]
+            self.skipped += turns * period
+            self.network.offset += turns * shift
+            self.repetition.forget()
+        return times
+
+    def leap(self, block: int, blocks: int, drift: Sequence[Array], chips: Array, times: Array) -> Array:
+        """Go on as if that many blocks had added what the last ones did, if the network can; return when the next one begins."""
+        last, now, order = self.turns[-1], self.network.fluid.now, np.argsort(chips)
+        own = len(last.times())
+        *of_turn, free, unit, entering = (blocks * by for by in drift[:own + 3])
+        network = [blocks * by for by in drift[own + 3:-1]]
+        if len(drift[-1]) or not self.network.leap(network):
+            return times
+        last.leap(iter(of_turn))
+        self.free[:-1] = np.maximum(self.free[:-1], now) + free
+        self.unit = np.maximum(self.unit, now) + unit
+        later = times.copy()
+        later[order] += entering
+        self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
+        left_out = [Segment("block", last.segment.operations, *np.empty((2, *last.segment.start.shape))) for _ in range(blocks)]
+        end = self.runs.pop()
+        self.runs += [(len(self.segments) + i, end[1]) for i in range(blocks)] + [end]
+        self.segments += left_out
+        last.run = len(self.runs) - 1
+        self.skipped += blocks
+        self.repetition.forget()
+        return later
+
+    def land(self) -> None:
+        """At the end, see whether a leap was right, and give the blocks that were left out their times."""
+        known = all(turn.known.all() for turn in self.turns)
+        assert known or self.leapt, "everything has ended"
+        if self.leapt is None:
             return
-        clocks, counts = self.state(begin, chips, times)
-        for period, (_, then, old_clocks, old_counts) in enumerate(reversed(self.seen), 1):
-            shift = begin - then
-            if len(old_clocks) == len(clocks) and all(
-                    a.shape == b.shape and (a == b).all() for a, b in zip(counts, old_counts)) and all(
-                    a.shape == b.shape and (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(clocks, old_clocks)):
-                turns = (blocks - block - 1) // period
-                if self.network.changes:
-                    known = max(float(np.nanmax(self.turns[-1].segment.end)), float(times.max()))
-                    turns = min(turns, int((self.network.change() - known) / shift) - 1)
-                if turns > 0:
-                    for turn in range(turns):
-                        self.runs += [(number - period + j, self.network.offset + shift * (turn + 1)) for j in range(period)]
-                    self.skipped += turns * period
-                    self.network.offset += turns * shift
-                    self.seen.clear()
-                    return
-        self.seen.append((block, begin, clocks, counts))
-        del self.seen[:-REMEMBERED]
+        first, blocks = self.leapt
+        before, since, *left_out, until, after = (self.segments[j] for j, _ in self.runs[first - 2:first + blocks + 2])
+        self.wrong = not known or not straight(before, since, until, after, blocks + 1)
+        fill(left_out, since, until)

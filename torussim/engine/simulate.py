@@ -19,6 +19,7 @@ from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
+from torussim.engine.repetition import SAME, messages
 from torussim.engine.routed import Shared, link_bytes, shared
 from torussim.engine.shared import SharedRun
 from torussim.program import Collective, Program, check_program
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 REMEMBERED = 64  # states kept to find a repetition
-SAME = 1e-12  # of a block: states closer than this are the same
 
 
 def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start: Sequence[float] | None = None,
@@ -51,17 +51,21 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
     planner = Planner(net, chip)
     sections = tuple(planner.section(operations) for operations, _ in program.sections())
     through = shared(planner, sections)
-    kept = _Kept(whole, net, record)
-    env = simpy.Environment()
-    run: _Cohort | SharedRun
-    if through is None:
-        run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
-        env.process(run.cohort(env))
-    else:
-        run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat,
-                        sending=kept.note if len(record) else None, progress=progress)
+    patience, wrong = 0, True
+    while wrong:  # once, as a rule
+        kept, env = _Kept(whole, net, record), simpy.Environment()
+        run: _Cohort | SharedRun
+        if through is None:
+            run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
+        else:
+            run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat, patience=patience,
+                            sending=kept.note if len(record) else None, progress=progress)
         env.process(run.process(env))
-    env.run()
+        env.run()
+        patience, wrong = run.patience, run.wrong
+    if run.leapt is not None:
+        first, blocks = run.leapt
+        kept.sent = messages(kept.sent, first - 1, first + blocks + 1)
     return _timeline(program, sections, whole, net, planner, through, run, begin, tuple(kept.sent))
 
 
@@ -113,7 +117,7 @@ class _Kept:
 
 
 class _Cohort:
-    """A run on private links: the generator `cohort` steps all chips at once."""
+    """A run on private links: the generator `process` steps all chips at once."""
 
     def __init__(self, program: Program, sections: Sequence[tuple[Ready, ...]], planner: Planner, begin: Array, repeat: bool,
                  kept: _Kept, progress: Callable[[int, int], None] | None) -> None:
@@ -124,9 +128,10 @@ class _Cohort:
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
         self.events = self.flows = self.solves = 0
-        self.simulated = 0
+        self.simulated = self.patience = 0
+        self.leapt, self.wrong = None, False
 
-    def cohort(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
+    def process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Step all chips through prologue, blocks and epilogue; one event an operation."""
         yield from self.section(env, "prologue", self.ready[0])
         yield from self.blocks(env)

@@ -5,7 +5,7 @@ Times are known as soon as they follow from what is known, also if they lie ahea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any
@@ -110,14 +110,24 @@ class Turn:
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
                     [[nan] * len(shared.transfers[name]) for name in names], [[{} for _ in range(k)] for k in stages])
 
-    def state(self) -> tuple[list[Array], list[Array]]:
-        """Return all that is known, as times and as counts."""
+    def times(self) -> list[Array]:
+        """Return all times that are known; only those of single transfers, which come last, are copies."""
         nested = [array for of in (self.base, self.arrived) for stages in of for array in stages]
         times = [self.segment.start, self.segment.end, self.at, *nested, *self.latest]
         for of in (self.fed, self.pieces):
             times += [array for i in sorted(of) for _, array in sorted(of[i].items())]
         times += [self.sent[i] for i in sorted(self.sent)] + [self.got[i] for i in sorted(self.got)]
-        times += [np.array(came) for came in self.came]
-        counts = [self.missing, self.known, *self.parts]
-        counts += [array for of in (self.due, self.done) for stages in of for array in stages]
-        return times, counts
+        return times + [np.array(came) for came in self.came]
+
+    def counts(self) -> list[Array]:
+        """Return what else is known."""
+        nested = [array for of in (self.due, self.done) for stages in of for array in stages]
+        return [self.missing, self.known, *self.parts, *nested]
+
+    def leap(self, later: Iterator[Array]) -> None:
+        """Make all times later, each by its own."""
+        times = self.times()
+        for time in times:
+            time += next(later)
+        for came, now in zip(self.came, times[len(times) - len(self.came):]):
+            came[:] = now.tolist()

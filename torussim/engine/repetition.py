@@ -1,0 +1,102 @@
+"""When blocks repeat: what the state at the end of a block says of those that follow.
+
+A state that was there before, but for a shift in time, comes again. A state that every block moves by the same, on each chip
+by its own, goes on so until something that was early enough is not: a time on private links is a maximum of sums of the times
+before, thus convex in the state, and so are the blocks' ends in their number as long as each adds the same to the state; what
+is a straight line over two blocks and again at the last is one in between. With flows, whose rates follow from the order in
+which they start and end, the times are sums as long as that order stays, and it stays between two blocks where it is the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from torussim.timeline import Segment, Sent
+
+Array = np.ndarray[Any, Any]
+REMEMBERED = 8  # states
+SAME = 1e-12  # of a block: states closer than this are the same
+ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
+NOT_YET = 1e300  # a time that is not known, or, negative, one that nothing waits for
+
+
+class Repetition:
+    """The states before the latest blocks: when each began, times from then on, and counts."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, list[Array], list[Array]]] = []
+
+    def forget(self) -> None:
+        """Begin anew: what was before a leap is not what comes before the next block."""
+        self.seen.clear()
+
+    def note(self, begin: float, times: Sequence[Array], counts: Sequence[Array]) -> None:
+        """Remember the state before a block."""
+        known = [np.where(np.isfinite(t), t - begin, np.where(np.isnan(t), NOT_YET, -NOT_YET)) for t in times]
+        self.seen.append((begin, known, [count.copy() for count in counts]))
+        del self.seen[:-REMEMBERED]
+
+    def period(self) -> tuple[int, float]:
+        """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
+        begin, times, counts = self.seen[-1]
+        for period, (then, old, before) in enumerate(reversed(self.seen[:-1]), 1):
+            shift = begin - then
+            if _equal(counts, before) and _alike(times, old) and all(
+                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(times, old)):
+                return period, shift
+        return 0, 0.0
+
+    def drift(self) -> list[Array] | None:
+        """Return what a block adds to each time if the last two added the same."""
+        if len(self.seen) < 3:
+            return None
+        (first, a, few), (second, b, some), (third, c, many) = self.seen[-3:]
+        if not (_equal(few, some) and _equal(some, many) and _alike(a, b) and _alike(b, c)):
+            return None
+        near = SAME * (third - second)
+        if abs(third - 2 * second + first) > near or any((np.abs(z - 2 * y + x) > near).any() for x, y, z in zip(a, b, c)):
+            return None
+        return [np.where(np.abs(z) < NOT_YET, z - y + (third - second), 0.0) for y, z in zip(b, c)]
+
+
+def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:
+    """Return whether each of `blocks` blocks from `since` to `until` adds what those on both sides of them add."""
+    near = SAME * float(np.max(since.end - before.end, initial=0.0)) + blocks * ROUNDING * float(np.max(after.end, initial=0.0))
+    return all(bool((np.abs((c - b) / blocks - other) <= near).all())
+               for a, b, c, d in zip(*((s.start, s.end) for s in (before, since, until, after))) for other in (b - a, d - c))
+
+
+def fill(segments: Sequence[Segment], since: Segment, until: Segment) -> None:
+    """Give the blocks between two their times, each the same after the one before."""
+    for number, segment in enumerate(segments, 1):
+        share = number / (len(segments) + 1)
+        for times, a, b in ((segment.start, since.start, until.start), (segment.end, since.end, until.end)):
+            times[...] = a + share * (b - a)
+
+
+def messages(sent: Iterable[Sent], since: int, until: int) -> list[Sent]:
+    """Return messages, those of the runs between two each the same after the one before, in place of what is known of them."""
+    kept = [message for message in sent if not since < message.run < until]
+    hops: dict[int, dict[tuple[Any, ...], list[Sent]]] = {run: defaultdict(list) for run in (since, until)}
+    for message in kept:
+        if message.run in hops:
+            hops[message.run][message.operation, message.chip, message.axis, message.sign].append(message)
+    pairs = [pair for hop, those in hops[since].items() for pair in zip(those, hops[until][hop], strict=True)]
+    for run in range(since + 1, until):
+        share = (run - since) / (until - since)
+        kept += [replace(a, start=a.start + share * (b.start - a.start), end=a.end + share * (b.end - a.end), run=run)
+                 for a, b in pairs]
+    return sorted(kept, key=lambda message: message.run)
+
+
+def _alike(times: Sequence[Array], others: Sequence[Array]) -> bool:
+    return len(times) == len(others) and all(a.shape == b.shape for a, b in zip(times, others))
+
+
+def _equal(counts: Sequence[Array], others: Sequence[Array]) -> bool:
+    return _alike(counts, others) and all((a == b).all() for a, b in zip(counts, others))
