@@ -16,7 +16,7 @@ import random_scenarios as plain
 
 from torussim.chips import Chip
 from torussim.engine.simulate import simulate
-from torussim.program import Collective, Operation, Program
+from torussim.program import Collective, Compute, Operation, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid, part_names
@@ -54,6 +54,24 @@ def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None,
     chip: Chip = replace(plain.REAL, shared_efficiency=rng.choice((1.0, 1.0, 0.9, 0.6)))
     return Scenario(Program(lists[1], layers or rng.choice((1, 1, 2, 3)), lists[0], lists[2]), graph, start, chip,
                     rng.random() < 0.6, parts)
+
+
+def drifting(seed: int, layers: int = 40) -> Scenario:
+    """Return a scenario in which rings over x lose a little on one another with each block, and what waits for that has time."""
+    rng = Random(seed)
+    shape = rng.choice(((3, 2), (4, 2), (3, 3), (4, 3), (2, 4)))
+    graph = torus(shape, bandwidth=4e9, latency=1e-6)
+    loss = [rng.choice((0.0, 10 ** rng.uniform(-5, -2))) for _ in range(shape[1])]
+    for (u, v), link in graph.edges.items():
+        if u[1] == v[1]:
+            link["bandwidth"] *= 1 - loss[u[1]]
+    first = Collective("first", "all_to_all", ("y",), 1e4, "direct")  # which makes links over y shared
+    spared = Collective("spared", rng.choice(("all_gather", "all_reduce")), ("y",), rng.uniform(1e3, 1e4), after=())
+    work = Compute("work", flops=rng.uniform(1e9, 1e10), after=())
+    waited = Collective("waited", rng.choice(("all_gather", "reduce_scatter")), ("x",), rng.uniform(1e4, 4e5), after=("work",))
+    end = Compute("end", flops=1e6, after=("spared", "waited"))
+    epilogue = (Collective("last", "all_gather", ("x", "y"), 1e4),) if rng.random() < 0.5 else ()
+    return Scenario(Program((spared, work, waited, end), layers, (first,), epilogue), graph, (0.0,) * len(graph), plain.REAL)
 
 
 def network(rng: Random, alike: bool | None) -> tuple[nx.DiGraph, dict[str, tuple[int, ...]]]:

@@ -9,14 +9,12 @@ which they start and end, the times are sums as long as that order stays, and it
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from torussim.timeline import Segment, Sent
+from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 REMEMBERED = 8  # states
@@ -77,21 +75,6 @@ def fill(segments: Sequence[Segment], since: Segment, until: Segment) -> None:
         share = number / (len(segments) + 1)
         for times, a, b in ((segment.start, since.start, until.start), (segment.end, since.end, until.end)):
             times[...] = a + share * (b - a)
-
-
-def messages(sent: Iterable[Sent], since: int, until: int) -> list[Sent]:
-    """Return messages, those of the runs between two each the same after the one before, in place of what is known of them."""
-    kept = [message for message in sent if not since < message.run < until]
-    hops: dict[int, dict[tuple[Any, ...], list[Sent]]] = {run: defaultdict(list) for run in (since, until)}
-    for message in kept:
-        if message.run in hops:
-            hops[message.run][message.operation, message.chip, message.axis, message.sign].append(message)
-    pairs = [pair for hop, those in hops[since].items() for pair in zip(those, hops[until][hop], strict=True)]
-    for run in range(since + 1, until):
-        share = (run - since) / (until - since)
-        kept += [replace(a, start=a.start + share * (b.start - a.start), end=a.end + share * (b.end - a.end), run=run)
-                 for a, b in pairs]
-    return sorted(kept, key=lambda message: message.run)
 
 
 def _alike(times: Sequence[Array], others: Sequence[Array]) -> bool:

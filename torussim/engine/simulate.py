@@ -19,7 +19,7 @@ from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
-from torussim.engine.repetition import SAME, messages
+from torussim.engine.repetition import SAME
 from torussim.engine.routed import Shared, link_bytes, shared
 from torussim.engine.shared import SharedRun
 from torussim.program import Collective, Program, check_program
@@ -40,8 +40,8 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
 
     `start`: (chips,) seconds at which each chip begins, 0 by default; `repeat=False` runs every repetition of the block
     instead of recognising that a state came back; `fold=False` simulates every chip, also those that nothing tells apart;
-    `record`: indices of chips of which every message is kept; `progress(done, blocks)` is called after each block. Raise
-    ProgramError or TopologyError if they do not fit.
+    `record`: indices of chips of which every message is kept, but for those of blocks that were left out; `progress(done,
+    blocks)` is called after each block. Raise ProgramError or TopologyError if they do not fit.
     """
     whole = topology if isinstance(topology, Grid) else grid(topology)
     check_program(program, whole.axes)
@@ -65,7 +65,7 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
         patience, wrong = run.patience, run.wrong
     if run.leapt is not None:
         first, blocks = run.leapt
-        kept.sent = messages(kept.sent, first - 1, first + blocks + 1)
+        kept.sent = [sent for sent in kept.sent if not first <= sent.run <= first + blocks]
     return _timeline(program, sections, whole, net, planner, through, run, begin, tuple(kept.sent))
 
 
