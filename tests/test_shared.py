@@ -103,6 +103,37 @@ def test_blocks_that_add_the_same_are_left_out_and_nothing_else_is_different(see
         assert one[5:] == pytest.approx(other[5:], abs=1e-9 * wanted.makespan)
 
 
+def test_a_flow_in_the_past_after_a_leap_means_that_the_leap_was_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, step, leap = drifting(0), Network.step, Network.leap
+    wanted, leaps, failed = run(case, repeat=False), list[bool](), list[float]()
+
+    def leaping(self: Network, later: Sequence[np.ndarray[Any, Any]]) -> bool:
+        leaps.append(leap(self, later))
+        return leaps[-1]
+
+    def failing(self: Network, now: float) -> None:
+        if leaps and not failed:
+            failed.append(now)
+            raise network.PastError
+        step(self, now)
+
+    monkeypatch.setattr(Network, "leap", leaping)
+    monkeypatch.setattr(Network, "step", failing)
+    assert_the_same(run(case), wanted)
+    assert failed and leaps == [True, True], "once more, from the block on that is twice as late"
+    monkeypatch.setattr(Network, "step", lambda self, now: (_ for _ in ()).throw(network.PastError))
+    with pytest.raises(network.PastError):
+        run(case, repeat=False)
+
+
+@pytest.mark.parametrize("seed", LEAPS)
+def test_nothing_leaps_over_a_change_of_bandwidth(seed: int) -> None:
+    case = drifting(seed)
+    u, v = next(iter(case.graph.edges))
+    case.graph.graph["events"] = ((0.7 * run(case).makespan, {(u, v): case.graph.edges[u, v]["bandwidth"] / 3}),)
+    assert_the_same(run(case), run(case, repeat=False))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(400))
 def test_blocks_that_add_the_same_are_left_out_wherever_they_are(seed: int) -> None:

@@ -3,8 +3,8 @@
 A state that was there before, but for a shift in time, comes again. A state that every block moves by the same, on each chip
 by its own, goes on so until something that was early enough is not: a time on private links is a maximum of sums of the times
 before, thus convex in the state, and so are the blocks' ends in their number as long as each adds the same to the state; what
-is a straight line over two blocks and again at the last is one in between. With flows, whose rates follow from the order in
-which they start and end, the times are sums as long as that order stays, and it stays between two blocks where it is the same.
+is a straight line over two blocks and again at the last is one in between. With flows the times are sums as long as these start
+and end in the same order; that it was the same at both ends and not in between is not ruled out, only never seen in the tests.
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ class SharedRun:
         own = len(last.times())
         *of_turn, free, unit, entering = (blocks * by for by in drift[:own + 3])
         network = [blocks * by for by in drift[own + 3:-1]]
-        if len(drift[-1]) or not self.network.leap(network):
+        if not self.network.leap(network):
             return times
         last.leap(iter(of_turn))
         self.free[:-1] = np.maximum(self.free[:-1], now) + free
@@ -333,4 +333,5 @@ class SharedRun:
         first, blocks = self.leapt
         before, since, *left_out, until, after = (self.segments[j] for j, _ in self.runs[first - 2:first + blocks + 2])
         self.wrong = not known or not straight(before, since, until, after, blocks + 1)
-        fill(left_out, since, until)
+        if not self.wrong:
+            fill(left_out, since, until)
