@@ -477,7 +477,10 @@ def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1)
                  for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile, strict=True)]
         flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count
     memory = float(chip.hbm_bandwidth * chip.hbm_efficiency)
-    elementwise = max(compute.vector / pieces / chip.vector_rate, compute.vector_bytes / pieces / memory)
+    crossing = compute.vector_bytes
+    if compute.scratch > chip.on_chip_bytes:
+        crossing += compute.scratch * compute.scratch_passes
+    elementwise = max(compute.vector / pieces / chip.vector_rate, crossing / pieces / memory)
     return elementwise + max(flops / float(chip.rate(compute.dtype) * chip.matmul_efficiency),
                              compute.hbm_bytes / pieces / memory)
 
@@ -585,7 +588,7 @@ class Run:
             gather = partner is not None and partner < k
             if partner is None or operation.loop is None:
                 self.begin(k, c)
-                yield self.env.timeout(self.chip.op_overhead + work_time(operation, self.chip))
+                yield self.env.timeout(operation.kernels * self.chip.op_overhead + work_time(operation, self.chip))
                 self.end(k, c)
                 continue
             plan, collective = self.plans[partner], self.steps[partner].operation
@@ -595,7 +598,7 @@ class Run:
             if gather:
                 yield self.begun[partner, c]
             self.begin(k, c)
-            yield self.env.timeout(self.chip.op_overhead)
+            yield self.env.timeout(operation.kernels * self.chip.op_overhead)
             adding = operation.loop.sum_bytes / (self.chip.hbm_bandwidth * self.chip.hbm_efficiency)
             whole = plan.K * work_time(operation, self.chip, operation.loop.cut, plan.K) + adding
             for place, fraction in pieces(plan, c, collective.kind, self.mode[partner]):
@@ -615,8 +618,9 @@ class Run:
             yield self.begun[partner, c]
         self.begin(k, c)
         if k in self.plans and self.plans[k].K > 1:
-            others = self.plans[k].K - 1 if self.steps[k].operation.kind == "all_to_all" else 0
-            yield self.env.timeout(self.chip.launch + others * self.chip.message)
+            operation = self.steps[k].operation
+            issued = self.plans[k].K - 1 + operation.pieces if operation.kind == "all_to_all" else 0
+            yield self.env.timeout(self.chip.launch + issued * self.chip.message)
         self.base[k, c].succeed()
         yield from due
         if scatter and partner is not None:

@@ -25,7 +25,7 @@ from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 
 REAL = replace(chip("tpu-v4"), matmul_efficiency=0.7, hbm_efficiency=0.8, link_efficiency=0.9, launch=1.3e-6, op_overhead=0.8e-6,
-               loop_step=0.3e-6, message=0.05e-6, load_rows=20.0)  # a chip where every field counts
+               loop_step=0.3e-6, message=0.05e-6, load_rows=20.0, on_chip_bytes=3e6)  # a chip where every field counts
 SHAPES = ((1, 3), (2, 2), (2, 3), (3, 2), (4, 2), (2, 5), (3, 4), (4, 4), (5, 3), (6, 2), (2, 7), (8, 2), (3, 6), (1, 4, 2),
           (2, 2, 2), (2, 3, 2), (3, 3, 2), (2, 1, 5), (3, 2, 4), (3, 3, 3), (4, 2, 2))
 ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
@@ -123,7 +123,11 @@ def compute(rng: Random, name: str, after: tuple[str, ...] | None) -> Compute:
     matmuls = tuple(Matmul(rng.randint(1, 60), rng.randint(1, 3000), rng.randint(1, 3000), rng.choice((1, 1, 3)))
                     for _ in range(rng.choice((0, 1, 1, 2))))
     made = Compute(name, matmuls, rng.uniform(0, 1e9), rng.uniform(0, 1e7), rng.choice(("bf16", "int8")), after)
-    return replace(made, vector=made.flops / 10, vector_bytes=made.hbm_bytes / 10) if len(matmuls) == 1 else made
+    if len(matmuls) != 1:
+        return made
+    # The scratch of about three in ten fits on the chip; kernels are as many as the name has letters.
+    return replace(made, vector=made.flops / 10, vector_bytes=made.hbm_bytes / 10, scratch=made.hbm_bytes, scratch_passes=0.5,
+                   kernels=len(name))
 
 
 def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] | None) -> Collective:
@@ -142,8 +146,9 @@ def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] 
     shift = {a: rng.randint(-9, 9) for a in axes} if kind == "permute" else {}
     if kind == "permute":
         axes = [a for a in net.axes if a in axes]
-    return Collective(name, kind, tuple(axes), rng.uniform(1e3, 1e6), algorithm, split, rng.choice(("both", "both", "one_way")),
-                      shift, after)
+    size = rng.uniform(1e3, 1e6)
+    return Collective(name, kind, tuple(axes), size, algorithm, split, rng.choice(("both", "both", "one_way")), shift, after,
+                      pieces=size // 1e5 if kind == "all_to_all" else 0.0)
 
 
 # Holding one to the other

@@ -16,8 +16,8 @@ from torussim.errors import NameError_, TorusSimError
 from torussim.resolve import preset_names, preset_path
 
 PRESETS = preset_names("chips")
-SCALARS = ("hbm_bytes", "hbm_bandwidth", "link_bandwidth", "link_latency", "links", "wrap", "tile", "load_rows", "vector_rate",
-           "matmul_efficiency")
+SCALARS = ("hbm_bytes", "hbm_bandwidth", "on_chip_bytes", "link_bandwidth", "link_latency", "links", "wrap", "tile", "load_rows",
+           "vector_rate", "matmul_efficiency")
 FACTORS = ("hbm_efficiency", "link_efficiency", "shared_efficiency", "launch", "message", "op_overhead", "loop_step")
 DTYPES = st.sampled_from(["bf16", "fp8", "int8", "int4"])
 

@@ -216,10 +216,11 @@ def unsplit(program: Program) -> Program:
 
 def doubled(o: Operation) -> Operation:
     if isinstance(o, Collective):
-        return replace(o, bytes=2 * o.bytes)
+        return replace(o, bytes=2 * o.bytes, pieces=2 * o.pieces)
     matmuls = tuple(replace(m, count=2 * m.count) for m in o.matmuls)
     return replace(o, matmuls=matmuls, flops=2 * o.flops, hbm_bytes=2 * o.hbm_bytes, vector=2 * o.vector,
-                   vector_bytes=2 * o.vector_bytes, loop=o.loop and replace(o.loop, sum_bytes=2 * o.loop.sum_bytes))
+                   vector_bytes=2 * o.vector_bytes, scratch=2 * o.scratch,
+                   loop=o.loop and replace(o.loop, sum_bytes=2 * o.loop.sum_bytes))
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -20,6 +20,7 @@ MODES = ("one_way", "throughput", "latency")
 class Chip:
     flops: float = 1.0
     hbm_bandwidth: float = 1.0
+    on_chip_bytes: float = 0.0
     tile: tuple[int, int, int] = (1, 1, 1)
     load_rows: float = 0.0
     vector_rate: float = 1.0
@@ -318,6 +319,26 @@ def test_matmul_pays_for_loading_each_tile_and_for_the_elementwise_work_after_it
     work = Compute("work", (Matmul(3, 130, 128),), vector=1000.0, vector_bytes=100.0)
     assert makespan(Program((work,)), torus(1), chip) == near(2 * 38 * 256 * 128 / 1e3 + 20)
     assert makespan(Program((replace(work, vector_bytes=3000.0),)), torus(1), chip) == near(2 * 38 * 256 * 128 / 1e3 + 30)
+
+
+@pytest.mark.parametrize(("room", "seconds"), [(200.0, 20), (199.0, 2 + 4 * 200 / 100)])
+def test_what_is_made_and_used_up_inside_crosses_memory_where_it_does_not_fit_on_the_chip(room, seconds):
+    chip = Chip(flops=1e3, hbm_bandwidth=100.0, on_chip_bytes=room, vector_rate=50.0)
+    work = Compute("work", vector=100.0 if room < 200 else 1000.0, vector_bytes=200.0, scratch=200.0, scratch_passes=4)
+    assert makespan(Program((work,)), torus(1), chip) == near(seconds)
+
+
+def test_every_kernel_of_an_operation_has_an_overhead():
+    chip = Chip(op_overhead=3.0)
+    assert makespan(Program((Compute("work", flops=5.0, kernels=4),)), torus(1), chip) == near(5 + 4 * 3)
+
+
+def test_every_piece_of_an_exchange_is_issued_like_a_message():
+    chip = Chip(launch=5.0, message=2.0)
+    both = ("all_to_all", "all_gather")
+    times = [makespan(Program((Collective("c", kind, ("x",), D, pieces=7),)), torus(4), chip) for kind in both]
+    plain = [makespan(Program((Collective("c", kind, ("x",), D),)), torus(4), IDEAL) for kind in both]
+    assert times == [near(plain[0] + 5 + 2 * (3 + 7)), near(plain[1] + 5)]
 
 
 def test_compute_unit_serves_one_at_a_time_in_program_order():

@@ -26,20 +26,20 @@ def test_two_dimensions_beat_one_at_128_and_256_chips():
 
 
 def test_multiquery_over_the_batch_grows_least_with_context():
-    """Paper, section 4.2: 8 layers, batch 256. There it is flat, here it grows by 32 %: README, How far off."""
+    """Paper, section 4.2: 8 layers, batch 256. There it is flat, here it grows by 9 %: README, How far off."""
     def growth(attention, **model):
         took = [run({**SHORT, "model": {**SHORT["model"], **model}, "layout": {"ffn": "ws2d_code", "attention": attention},
                      "workload": {"phase": "decode", "batch": 256, "context": context, "tokens": 1}}).step_s
                 for context in (512, 8192)]
         return took[1] / took[0] - 1
     flat, heads, multihead = growth("batch"), growth("heads"), growth("heads", kv_heads=48)
-    assert flat < 0.35 and heads > 10 * flat and multihead > 3 * flat
+    assert flat < 0.10 and heads > 30 * flat and multihead > 20 * flat
 
 
 def test_serial_blocks_take_longer_than_parallel_ones():
-    """Paper, section 4.3: 14 % a decode step. The simulation says 21 %: README, How far off."""
+    """Paper, section 4.3: 14 % a decode step, give or take 4 points."""
     serial = run({**FULL, "model": {"base": "palm-540b", "parallel": False}}).step_s
-    assert 1.10 < serial / run(FULL).step_s < 1.215
+    assert 1.10 < serial / run(FULL).step_s < 1.18
 
 
 def test_names_of_models_chips_and_layouts_decide_nothing(monkeypatch):

@@ -320,14 +320,17 @@ def test_generate_runs_prefill_and_decode_each_by_its_own_layout():
     assert set(two.resolved["layout"]) == {"prefill", "decode"} and one.resolved["layout"]["ffn"] == "wg_xyz"
 
 
-@pytest.mark.parametrize("ffn", ["ws1d", "ws2d", "wg_x", "wg_xyz", "wg_xyz_code"])
+@pytest.mark.parametrize("ffn", ["ws1d", "ws2d", "wg_x", "wg_xyz", "ws1d_code", "ws2d_code", "wg_xyz_code"])
 @pytest.mark.parametrize("attention", ["heads", "batch"])
-def test_a_table_of_shardings_is_the_layout_that_it_was_copied_from(ffn, attention):
-    named = load({**SMALL, "layout": {"ffn": ffn, "attention": attention}})
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_table_of_shardings_is_the_layout_that_it_was_copied_from(ffn, attention, parallel):
+    small = {**SMALL, "model": {"base": "palm-8b", "layers": 2, "parallel": parallel}}
+    named = load({**small, "layout": {"ffn": ffn, "attention": attention}})
     m = named.model
     lengths = {"x": 2, "y": 2, "z": 2}
-    table = LAYOUTS[ffn](Sizes(lengths, 8, m.d_model, m.padded(8), m.padded_kv(8), attention, bool(m.padded_heads)))
-    own = load({**SMALL, "layout": {"ffn": table, "attention": attention}})
+    table = LAYOUTS[ffn](Sizes(lengths, 8, m.d_model, m.padded(8), m.padded_kv(8), attention, bool(m.padded_heads),
+                               parallel))
+    own = load({**small, "layout": {"ffn": table, "attention": attention}})
     assert programs(own) == programs(named)
     assert load(own.resolved).resolved == own.resolved
 

@@ -12,7 +12,7 @@ import pytest
 
 from torussim.chips import DTYPE_BYTES, chip
 from torussim.errors import LayoutError, ShardingError
-from torussim.layouts import LAYOUTS, Layout, default_mesh
+from torussim.layouts import LAYOUTS, Layout, Sizes, default_mesh
 from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.program import LOOPS, Collective, Compute, Operation, Program, check_program
@@ -268,8 +268,26 @@ def test_keys_of_multihead_attention_are_padded_with_the_heads() -> None:
 def test_heads_that_do_not_divide_are_refused() -> None:
     told = ("heads of 'B L H_xyz': 16 does not divide by 64 (the chips of xyz): give the model padded_heads for so many chips, "
             "or choose attention: batch")
+    sizes = Sizes({**CUBE}, 512, 4096, 64, 1, "heads")
     with pytest.raises(ShardingError, match=re.escape(told)):
-        layer(model("palm-8b"), Layout("ws2d_code", "heads"), DECODE)
+        layer(model("palm-8b"), Layout(LAYOUTS["ws2d_code"](sizes), "heads"), DECODE)
+
+
+@pytest.mark.parametrize(("attention", "batch", "q", "kv"), [
+    ("heads", 512, ["B_x L H_yz"], "B_x L K"),  # 16 heads on 64 chips: x cuts the batch
+    ("heads", 2, ["B L H_yz"], "B L K"),  # replicated over x (paper, 3.3)
+    ("batch", 512, ["B L H_xyz", "B_xyz L H"], "B_xyz L K"),
+    ("batch", 4, ["B L H_xyz", "B_z L H_xy"], "B_z L K"),
+    ("batch", 2, ["B L H_yz"], "B L K"),
+])
+@pytest.mark.parametrize("ffn", ["ws2d_code", "ws1d_code"])
+def test_where_there_are_fewer_heads_than_chips_the_code_cuts_the_batch_or_replicates(ffn: str, attention: str, batch: int,
+                                                                                     q: list[str], kv: str) -> None:
+    found = LAYOUTS[ffn](Sizes({**CUBE}, batch, 4096, 16, 1, attention))
+    path = found["q"]
+    assert isinstance(path, list) and [path[0], path[-1]] == [q[0], q[-1]] and found["kv"] == kv
+    axes = {"x": 4, "y": 2, "z": 4}
+    build(model("palm-8b"), Layout(ffn, attention), Forward("prefill", batch, 60, 60), axes)
 
 
 # Bytes an element
@@ -439,9 +457,9 @@ def test_memory_that_does_not_fit_is_told(weights: str, fits: bool) -> None:
 # Elementwise work
 
 
-def elementwise(operations: tuple[Operation, ...]) -> dict[str, tuple[float, float]]:
-    """Return (operations, HBM bytes) of the elementwise work by name."""
-    return {o.name: (o.vector, o.vector_bytes) for o in operations if isinstance(o, Compute) and o.vector}
+def elementwise(operations: tuple[Operation, ...]) -> dict[str, Compute]:
+    """Return the operations with elementwise work by name."""
+    return {o.name: o for o in operations if isinstance(o, Compute) and o.vector}
 
 
 @pytest.mark.parametrize("ffn", ["ws1d", "ws2d", "wg_xyz", "ws2d_code", "wg_xyz_code"])
@@ -450,23 +468,80 @@ def test_elementwise_work_is_that_of_the_whole_model_shared_by_all_chips(ffn: st
     found = elementwise(layer(PALM, Layout(ffn, attention), Forward("decode", 512, 1, 2048)))
     assert set(found) == {"add_residual", "attention", "nonlinearity"}
     whole = {"add_residual": 512 * 18432, "nonlinearity": 512 * 73728, "attention": 512 * 64 * 2048}
-    shared = {"add_residual": 16 if ffn == "ws1d_code" else 64, "nonlinearity": 64, "attention": 64}
     each = {"add_residual": 10, "nonlinearity": 5, "attention": 10}
     for name, elements in whole.items():
-        assert found[name][0] == each[name] * elements / shared[name]
+        single = 8 * found[name].matmuls[0].count * 2 * 2048 * 256 if found[name].matmuls and found[name].matmuls[0].m == 1 else 0
+        assert found[name].vector == each[name] * elements / 64 + single
+    assert (found["attention"].matmuls[0].m == 1) == (attention == "heads" and ffn in ("ws1d", "ws2d", "ws2d_code", "wg_xyz"))
 
 
-def test_a_softmax_grows_with_the_square_of_the_prompt_and_a_cache_is_copied_once() -> None:
-    short, long = (dict(elementwise(layer(PALM, Layout("ws2d", "heads"), Forward("prefill", 4, n, n))))["attention"]
+def test_a_single_query_is_work_for_the_vector_unit_and_two_are_not() -> None:
+    """Llama 3 70B: on 64 chips one of 64 heads a chip, on 32 chips two that share a KV head: rows for the matrix unit."""
+    one, two = (elementwise(layer(LLAMA, Layout("ws2d", "heads"), DECODE, {"x": 4, "y": 4, "z": z}))["attention"] for z in (4, 2))
+    assert [(o.matmuls[0].m, o.matmuls[0].count) for o in (one, two)] == [(1, 512), (2, 512)]
+    assert one.vector == 10 * 512 * 2048 + 8 * 2 * 512 * 2048 * 128
+    assert two.vector == 10 * 2 * 512 * 2048
+
+
+def test_a_softmax_grows_with_the_square_of_the_prompt_and_is_made_and_used_up_inside() -> None:
+    short, long = (elementwise(layer(PALM, Layout("ws2d", "heads"), Forward("prefill", 4, n, n)))["attention"]
                    for n in (512, 1024))
-    assert long[0] == 4 * short[0]
-    wide, narrow = (elementwise(layer(PALM, Layout("ws2d", "batch", kv_cache=dtype), DECODE))["attention"]
-                    for dtype in ("bf16", "int8"))
-    assert wide[1] - narrow[1] == 2 * 2 * 8 * 2048 * 256
+    assert long.vector == 4 * short.vector and long.scratch == 4 * short.scratch == 4 * 4 * 512 * 512 * 4  # f32, one head a chip
+    assert long.vector_bytes == 0 and long.scratch_passes == 5
 
 
-def test_a_looped_scatter_sends_its_sums_through_hbm_seven_times_and_a_looped_gather_none() -> None:
+def test_what_a_looped_collective_adds_or_puts_together_goes_through_hbm() -> None:
+    """Sums: what was made and what arrived are read, their sum is written. Halves that arrive from either side are copied."""
     program = {o.name: o for o in layer(PALM, Layout("ws2d_code", "batch"), DECODE)}
-    sums = {(o.name, program[loop.collective].kind): loop.sum_bytes / program[loop.collective].bytes
+    sums = {(o.name, loop.kind): loop.sum_bytes / program[loop.collective].bytes
             for o in program.values() if isinstance(o, Compute) for loop in o.loops}
-    assert sums == {("matmul_in_q", "reduce_scatter"): 7.0, ("matmul_out_o", "all_gather"): 0.0}
+    assert sums == {("matmul_in_q", kind): 3.0 for kind in LOOPS} | {("matmul_out_o", "one_way"): 0.0} | {
+        ("matmul_out_o", kind): 2.0 for kind in ("throughput", "latency")}
+    nested = [loop for o in layer(PALM, Layout("wg_xyz_code", "batch"), PREFILL) if isinstance(o, Compute) for loop in o.loops]
+    assert nested and all(loop.sum_bytes == 0 for loop in nested)
+
+
+def test_attention_is_many_kernels_and_more_with_a_cache() -> None:
+    def kernels(forward: Forward) -> dict[str, int]:
+        return {o.name: o.kernels for o in layer(PALM, Layout("ws2d", "batch"), forward) if isinstance(o, Compute)}
+    assert kernels(DECODE) == {"add_residual": 3, "matmul_in_q": 1, "matmul_k_v": 1, "attention": 11, "nonlinearity": 2,
+                               "matmul_out_o": 1}
+    assert kernels(PREFILL)["attention"] == 7
+    assert kernels(Forward("prefill", 512, 64, 128))["attention"] == 11  # a chunk with what is cached before it
+
+
+# What the measured code ran, beyond shardings
+
+
+def collective(operations: tuple[Operation, ...], name: str) -> Collective:
+    (found,) = [o for o in operations if o.name == name]
+    assert isinstance(found, Collective)
+    return found
+
+
+@pytest.mark.parametrize(("ffn", "one_way"), [("ws2d_code", True), ("ws1d_code", True), ("ws2d", False), ("ws1d", False)])
+def test_reduce_scatters_of_the_measured_code_go_one_way_and_nothing_else_does(ffn: str, one_way: bool) -> None:
+    found = [o for o in layer(PALM, Layout(ffn, "batch"), DECODE) if isinstance(o, Collective)]
+    assert {o.kind for o in found} >= {"reduce_scatter", "all_gather", "all_to_all"}
+    assert all((o.direction == "one_way") == (one_way and o.kind == "reduce_scatter") for o in found)
+
+
+def test_a_serial_block_of_the_measured_code_loops_what_leaves_it_over_y_and_scatters_over_z_both_ways() -> None:
+    operations = layer(model(PALM_SERIAL), Layout("ws2d_code", "batch"), DECODE)
+    loops = {(o.name, o_.kind, o_.axes) for o in operations if isinstance(o, Compute)
+             for o_ in (collective(operations, loop.collective) for loop in o.loops)}
+    assert loops == {("matmul_q", "reduce_scatter", ("x",)), ("matmul_o", "reduce_scatter", ("y",)),
+                     ("matmul_in", "reduce_scatter", ("x",)), ("matmul_out", "reduce_scatter", ("y",))}
+    assert {(o.axes, o.direction) for o in operations if isinstance(o, Collective) and o.kind == "reduce_scatter"} == {
+        (("x",), "one_way"), (("y",), "one_way"), (("z",), "both")}
+    parallel = layer(PALM, Layout("ws2d_code", "batch"), DECODE)
+    assert collective(parallel, "scatter_residual_z").direction == "one_way"
+
+
+@pytest.mark.parametrize(("batch", "pieces"), [(64, 64), (512, 512), (1024, 1024)])
+def test_the_messages_of_an_exchange_are_put_together_from_the_sequences_of_a_chip(batch: int, pieces: int) -> None:
+    for length in (1, 16):  # the tokens of a sequence lie side by side
+        operations = layer(PALM, Layout("ws2d_code", "batch"), Forward("prefill", batch, length, 2048))
+        found = [o.pieces for o in operations if isinstance(o, Collective) and o.kind == "all_to_all"]
+        assert found == [pieces, pieces]
+    assert all(o.pieces == 0 for o in operations if isinstance(o, Collective) and o.kind != "all_to_all")

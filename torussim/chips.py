@@ -34,6 +34,7 @@ class Chip:
     flops: Mapping[str, float] = field(hash=False)  # dtype of the activations -> peak FLOP/s; bf16 is always there
     hbm_bytes: float
     hbm_bandwidth: float  # bytes/s
+    on_chip_bytes: float  # memory on the chip, beside HBM
     link_bandwidth: float  # bytes/s, one direction of one link
     link_latency: float  # s a hop
     links: int
@@ -46,7 +47,7 @@ class Chip:
     link_efficiency: float
     shared_efficiency: float  # of a link while several routed messages share it
     launch: float  # s, of a collective, on each chip, before its first send
-    message: float  # s, of each message of an all-to-all, on each chip, before its first send
+    message: float  # s, of each message of an all-to-all and of each piece in one, on each chip, before its first send
     op_overhead: float  # s, of a compute operation
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of UNCERTAIN: one standard deviation
@@ -242,6 +243,7 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     ("flops",): _read_flops,
     **{("flops", dtype): partial(units.positive, unit="FLOP/s") for dtype in _MULTIPLIED_AS},
     ("hbm_bytes",): partial(units.positive, unit="B"),
+    ("on_chip_bytes",): partial(units.read, unit="B"),
     ("hbm_bandwidth",): partial(units.positive, unit="B/s"),
     ("link_bandwidth",): partial(units.positive, unit="B/s"),
     ("links",): _read_count,

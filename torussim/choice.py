@@ -50,7 +50,7 @@ def _choose(operations: tuple[Operation, ...], net: Grid, chip: Chip) -> tuple[O
         for name in sorted(alone, key=lambda name: -alone[name]):  # the longer one first
             collective = partners[name]
             assert isinstance(collective, Collective)
-            best = alone[name] + chip.op_overhead + compute_seconds(matmul, chip)
+            best = alone[name] + chip.op_overhead * matmul.kernels + compute_seconds(matmul, chip)
             for loop in matmul.loops:
                 if loop.collective == name:
                     seconds = _pair(matmul, collective, loop, net, chip)

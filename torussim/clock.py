@@ -57,7 +57,7 @@ class Clock:
             elif isinstance(o, Collective):
                 ends[o.name] = self.collective(o, at)
             else:
-                ends[o.name] = self.unit = max(at, self.unit) + self.chip.op_overhead + compute_seconds(o, self.chip)
+                ends[o.name] = self.unit = max(at, self.unit) + self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)
             self.last = ends[o.name]
         self.latest = max([self.latest, *ends.values()])
 
@@ -94,7 +94,7 @@ class Clock:
         assert matmul.loop is not None
         due: dict[tuple[int, int], float] = {}
         gathered = self.collective(gather, at, matmul.loop, due=due)
-        clock = max(matmul_at, self.unit) + self.chip.op_overhead
+        clock = max(matmul_at, self.unit) + self.chip.op_overhead * matmul.kernels
         for key, seconds in pieces_of(gather, matmul, matmul.loop, self.net, self.chip):
             clock = (clock if key is None else max(clock, due[key])) + seconds
         self.unit = clock
@@ -103,7 +103,7 @@ class Clock:
     def scatter_loop(self, matmul: Compute, scatter: Collective, started: float, at: float) -> tuple[float, float]:
         """Return when the matmul and the scatter looped with it end."""
         assert matmul.loop is not None
-        clock = started + self.chip.op_overhead
+        clock = started + self.chip.op_overhead * matmul.kernels
         fed: dict[tuple[int, int], float] = {}
         for key, seconds in pieces_of(scatter, matmul, matmul.loop, self.net, self.chip):
             clock += seconds

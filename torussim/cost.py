@@ -31,11 +31,13 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
     """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (DESIGN 4).
 
-    Elementwise work comes after it, in max(time of the vector unit, time of HBM).
+    Elementwise work comes after it, in max(time of the vector unit, time of HBM). What is made and used up inside crosses
+    HBM only where it is larger than the memory on the chip.
     """
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
     multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
-    return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), compute.vector_bytes / rate)
+    spilled = compute.scratch_passes * compute.scratch if compute.scratch > chip.on_chip_bytes else 0.0
+    return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), (compute.vector_bytes + spilled) / rate)
 
 
 def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:
@@ -47,11 +49,12 @@ def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:
 def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
     """Return the time from the start of a collective over groups of so many chips to its first send.
 
-    In an all-to-all a chip has a message of its own for every other chip, and issues them one after another.
+    In an all-to-all a chip has a message of its own for every other chip, put together from pieces, and issues all of them
+    one after another.
     """
     if chips == 1:
         return 0.0
-    return chip.launch + (chip.message * (chips - 1) if collective.kind == "all_to_all" else 0.0)
+    return chip.launch + (chip.message * (chips - 1 + collective.pieces) if collective.kind == "all_to_all" else 0.0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 A table gives each tensor its path: as it is stored or made, then every sharding on its way, up to the one it is used in. The
 collectives are not written here: they follow from the steps of the paths (sharding.steps). Keys: residual w_in hidden w_out
 w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm (where the norm's mean square
-is summed), embedding and loop (the axes whose collectives may be looped with a matmul).
+is summed), embedding; and lists of axes: loop (whose collectives may be looped with a matmul), loop_out (likewise with W_out and
+W_o, where those are others), one_way (over which reduce-scatters outside loops go in one direction).
 Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_efficiency (`*_code`).
 """
 
@@ -18,7 +19,8 @@ from torussim.errors import LayoutError
 from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
-OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", "loop")
+AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
+OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", *AXES)
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
@@ -65,6 +67,8 @@ class Table:
     paths: Mapping[str, Path]
     heads: int | None = None
     loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
+    loop_out: tuple[str, ...] | None = None  # likewise with the matmuls that lead back to the residual
+    one_way: tuple[str, ...] = ()  # logical axes over which reduce-scatters outside loops go in one direction
 
     def __getitem__(self, tensor: str) -> Path:
         return self.paths[tensor]
@@ -104,6 +108,7 @@ class Sizes:
     kv_heads: int  # likewise
     attention: str
     padded: bool = False  # whether the model's heads may be padded further
+    parallel: bool = True  # whether attention and FFN share a block
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -180,30 +185,41 @@ def _unlike(stations: list[str]) -> list[str]:
 def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
     """Return the paths of q and kv in the code: batch over z, yz or xyz, the most that the batch allows.
 
-    `x_apart`: the 1D layer exchanges over x first, then over yz; the 2D layer over all at once.
+    `x_apart`: the 1D layer exchanges over x first, then over yz; the 2D layer over all at once. Where there are fewer heads than
+    chips, x cuts the batch instead; a batch that is too small for that too leaves heads replicated (paper, 3.3).
     """
-    fit = [axes for axes in ("", "z", "yz", "xyz") if s.batch % prod(s.lengths[a] for a in axes) == 0]
-    batch = max(fit, key=lambda axes: prod(s.lengths[a] for a in axes)) if s.attention == "batch" else ""
-    rest = "".join(a for a in "xyz" if a not in batch)
-    q = ["B L H_xyz"] + (["B_x L H_yz"] if batch == "xyz" and x_apart else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
+    made, fit = "B L H_xyz", [axes for axes in (("", "z", "yz", "xyz") if s.attention == "batch" else ("",))
+                              if s.batch % prod(s.lengths[a] for a in axes) == 0
+                              and s.heads % prod(s.lengths[a] for a in LOGICAL if a not in axes) == 0]
+    if not fit:
+        fit = ["x"] if s.batch % s.lengths["x"] == 0 else [""]
+        made = f"{cut('B', fit[0])} L {cut('H', fitting(s.heads, 'yz', s.lengths))}"
+    batch = max(fit, key=lambda axes: prod(s.lengths[a] for a in axes))
+    rest = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
+    q = [made] + (["B_x L H_yz"] if batch == "xyz" and x_apart else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
     return {"q": _unlike(q), "kv": f"{cut('B', batch)} L {cut('K', fitting(s.kv_heads, rest, s.lengths))}"}
 
 
 def ws2d_code(s: Sizes) -> dict[str, object]:
-    """Return what the code runs as 2D: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped."""
+    """Return what the code runs as 2D: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped.
+
+    The compiler's reduce-scatters go one way (README, Why it is so). A serial block loops W_out and W_o with their scatters over
+    y, gathers over x by itself, and has a reduce-scatter over z of its own, in both directions.
+    """
     by_batch = s.batch % s.lengths["z"] == 0
     kv = fitting(s.kv_heads, "yz", s.lengths)
     home, half = ("B_z L E_xy", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xz")
-    return {"residual": [home, half, "B L E_x"], "norm": half, "out": ["B L E_xy {U_z}", home], "loop": "x",
+    serial = {} if s.parallel else {"loop_out": "y", "one_way": "xy"}
+    return {"residual": [home, half, "B L E_x"], "norm": half, "out": ["B L E_xy {U_z}", home], "loop": "x", "one_way": "xyz",
             "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
-            "w_o": "H_yz E_x", **code_attention(s)}
+            "w_o": "H_yz E_x", **code_attention(s), **serial}
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
     """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz."""
     return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
-            "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K", "w_o": "H_xyz E",
-            "embedding": "V_yz E_x", **code_attention(s, x_apart=True)}
+            "one_way": "xyz", "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K",
+            "w_o": "H_xyz E", "embedding": "V_yz E_x", **code_attention(s, x_apart=True)}
 
 
 def wg_xyz_code(s: Sizes) -> dict[str, object]:
@@ -233,7 +249,7 @@ def table(layout: Layout, sizes: Sizes) -> Table:
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each")
-    loop = given.pop("loop", None)
+    axes = {key: tuple(str(given.pop(key))) for key in AXES if key in given}
     paths = {key: Path.of(value) for key, value in given.items()}
     for key, path in paths.items():
         for station in path.stations:
@@ -247,7 +263,8 @@ def table(layout: Layout, sizes: Sizes) -> Table:
     name = layout.ffn if isinstance(layout.ffn, str) else "own table"
     chips = prod(sizes.lengths.values())
     heads = max(sizes.heads, chips) if name == "ws1d_code" and sizes.padded else None  # "1D needs heads == chips"
-    return Table(name, paths, heads, tuple(str(loop)) if loop is not None else None)
+    loop = axes.get("loop")
+    return Table(name, paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()))
 
 
 def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -> dict[str, int]:

@@ -62,6 +62,9 @@ class Compute:
     loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
     vector: float = 0.0  # elementwise operations, done after the matmuls, one chip
     vector_bytes: float = 0.0  # HBM bytes of these
+    scratch: float = 0.0  # bytes of a value that is made and used up inside, one chip
+    scratch_passes: float = 0.0  # how often it crosses HBM where it is larger than the chip's own memory
+    kernels: int = 1  # operations that a compiler makes of it: each has the chip's op_overhead
 
     @property
     def total_flops(self) -> float:
@@ -83,6 +86,7 @@ class Collective:
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
     after: tuple[str, ...] | None = None
     detour: bool | None = None  # rings with a dead link: go round it (True), run as lines (False), or as is faster by estimate
+    pieces: float = 0.0  # of an all-to-all: parts that its messages are put together from, one chip, each issued apart
 
 
 Operation = Compute | Collective

@@ -22,15 +22,23 @@ from torussim.workload import Forward
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 LOGIT_BYTES = NORM_BYTES = SCORE_BYTES = 4  # f32
 # Elementwise work: operations an element, and how often it crosses HBM. A softmax that the compiler does not fuse with its
-# matmuls is written, read for the maximum, read, exponentiated and written with its sum, read again and divided: 6 passes (ours).
-SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 6
-# A layer's K and V are cut out of those of all layers: a copy, read and written (ours).
-CACHE_PASSES = 2
-# Of partial sums that a looped reduce-scatter sends: what the matmul made is in f32, twice as wide (one pass more to write it,
-# two to read it), what arrived is written and read, the sum is written, and read again to be sent (ours).
-SUM_PASSES = 7
+# matmuls is written, read for the maximum, read, exponentiated and written with its sum, and read again: 5 passes (ours), where
+# the scores of a layer do not fit on the chip. Its sums divide what comes out of the second product.
+SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
+# The product of a single query with K or V is no work for the matrix unit: each element is widened to f32, multiplied, and
+# summed across lanes (ours).
+MATVEC_OPERATIONS = 8
+# Of partial sums that a looped reduce-scatter sends, the code reads what the matmul made and what arrived, and writes their sum.
+SUM_PASSES = 3
+# A looped all-gather in both directions puts together the halves that arrived from either side: a copy.
+HALVES_PASSES = 2
+# Operations that the code's attention becomes: q and k are rotated, product, maximum, exponentials with their sum, product,
+# normalisation; what is cached has the middle four of its own.
+ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
 MLP_OPERATIONS = 5
+MLP_KERNELS = 2  # the nonlinearity, and its result put beside that of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
+RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Builder:
         self.lengths = lengths_of(self.mesh, self.physical)
         chips, m = prod(self.physical.values()), self.model
         sizes = Sizes(self.lengths, self.forward.batch, m.d_model, m.padded(chips), m.padded_kv(chips), self.layout.attention,
-                      bool(m.padded_heads))
+                      bool(m.padded_heads), m.parallel)
         self.table: Table = table(self.layout, sizes)
         self.heads = self.table.heads or sizes.heads
         self.kv_heads = self.heads if m.kv_heads == m.heads else sizes.kv_heads
@@ -119,9 +127,16 @@ class Builder:
             name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
-            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits))
+            one_way = kind == "reduce_scatter" and set(axes) <= set(self.table.one_way)
+            pieces = max(self.sequences(sharding) for sharding in (values[0].sharding, targets[0])) if kind == "all_to_all" else 0
+            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
+                                              direction="one_way" if one_way else "both"))
             added.append((name, step))
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
+
+    def sequences(self, sharding: Sharding) -> int:
+        """Return how many sequences of the batch a chip has a part of."""
+        return self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B"))
 
     def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
         """Return the physical axes of logical ones, leaving out those of one chip."""
@@ -132,16 +147,17 @@ class Builder:
         overlap = self.layout.overlap
         if overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
             return ()
-        if self.table.loop is not None and not set(step[1].axes) <= set(self.table.loop):
+        allowed = self.table.loop_out if made == "E" else self.table.loop
+        if allowed is not None and not set(step[1].axes) <= set(allowed):
             return ()
         cuts = {"m": 1, "k": 1, "n": 1}
         for axis, dim in zip(step[1].axes, step[1].dims):
             cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
         kinds = LOOPS if overlap is True else (str(overlap),)
-        sums = 0.0
-        if step[1].kind == "reduce_scatter":
-            sums = SUM_PASSES * next(o.bytes for o in self.operations if o.name == step[0] and isinstance(o, Collective))
-        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]), sums) for kind in kinds)
+        found = next(o for o in self.operations if o.name == step[0] and isinstance(o, Collective))
+        passes = {kind: SUM_PASSES if found.kind == "reduce_scatter" else 0 if kind == "one_way" or found.algorithm
+                  else HALVES_PASSES for kind in kinds}
+        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]), passes[kind] * found.bytes) for kind in kinds)
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
@@ -181,7 +197,7 @@ class Builder:
         path = self.table["residual"].stations
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
-        self.elementwise(self.name(f"add_{label}"), value, RESIDUAL_OPERATIONS, RESIDUAL_PASSES)
+        self.elementwise(self.name(f"add_{label}"), value, RESIDUAL_OPERATIONS, RESIDUAL_PASSES, RESIDUAL_KERNELS)
         stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
         needed = self.input_of(value.sharding, self.table["w_in"].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
@@ -193,11 +209,11 @@ class Builder:
             self.norm(label, norm.stored)
         return stations
 
-    def elementwise(self, name: str, value: _Value, operations: float, passes: float) -> None:
+    def elementwise(self, name: str, value: _Value, operations: float, passes: float, kernels: int) -> None:
         """Add elementwise work on a value: so many operations and passes through HBM for each element on a chip."""
         elements = value.sharding.elements(value.sizes, self.lengths)
         self.operations.append(Compute(name, dtype=self.dtype, vector=operations * elements,
-                                       vector_bytes=passes * elements * SUM_BYTES))
+                                       vector_bytes=passes * elements * SUM_BYTES, kernels=kernels))
 
     def norm(self, label: str, sharding: Sharding) -> None:
         """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
@@ -314,9 +330,11 @@ class Builder:
         own = 2 * rows * length * heads * d_head * self.act
         self.peak = max(self.peak, own)
         scores = rows * length * heads * attended
-        passed = SOFTMAX_PASSES * SCORE_BYTES * scores + CACHE_PASSES * cache
+        single = 2 * rows * attended * shared * d_head if length * heads / shared <= 1 else 0.0
+        kernels = ATTENTION_KERNELS + (CACHE_KERNELS if attended > length else 0)
         self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype,
-                                       vector=SOFTMAX_OPERATIONS * scores, vector_bytes=passed))
+                                       vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
+                                       scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES, kernels=kernels))
         out = _Value("o", q.sharding, q.sizes, self.act)
         for target in reversed(self.table["q"].stations[:-1]):
             (out,), _ = self.travel("", [out], [target])
@@ -359,7 +377,8 @@ class Builder:
     def activated(self, hidden: _Value) -> _Value:
         """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
         value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
-        self.elementwise("nonlinearity", value, MLP_OPERATIONS, 3 if self.model.gated else 2)  # one or two are read, one written
+        self.elementwise("nonlinearity", value, MLP_OPERATIONS, 3 if self.model.gated else 2,  # one or two are read, one written
+                         MLP_KERNELS)
         return value
 
     def embed(self) -> tuple[Operation, ...]:

@@ -60,13 +60,14 @@ class Planner:
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:
             busy = zero + compute_seconds(operation, self.chip)
-            return Ready(operation, after, Work(busy, zero + self.chip.op_overhead))
+            return Ready(operation, after, Work(busy, zero + self.chip.op_overhead * operation.kernels))
         partner = index[operation.loop.collective]
         collective = operations[partner]
         assert isinstance(collective, Collective)
         pieces, busy, steps = self.pieces(operation, operation.loop, collective)
-        return Ready(operation, after, Work(busy, self.chip.op_overhead + steps * self.chip.loop_step), (), pieces, partner,
-                     overhead=self.chip.op_overhead)
+        overhead = self.chip.op_overhead * operation.kernels
+        return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
+                     overhead=overhead)
 
     def pieces(self, compute: Compute, loop: Loop, collective: Collective) -> tuple[tuple[Piece, ...], Array, Array]:
         """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""

@@ -12,7 +12,7 @@ from typing import Any
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import TorusSimError
-from torussim.layouts import DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
+from torussim.layouts import AXES, DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.scenario import forms, values
@@ -129,7 +129,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             found.append(Found((key,), f"{key}: {values.EMPTY}", at_key=True))
             continue
         try:
-            table[key] = _loop(value, logical) if key == "loop" else _path(value, DIMENSIONS[key], logical)
+            table[key] = _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
     lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
@@ -140,8 +140,8 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
     return table
 
 
-def _loop(value: Any, logical: Sequence[str]) -> str:
-    """Return the axes whose collectives may be looped."""
+def _axes(value: Any, logical: Sequence[str]) -> str:
+    """Return a list of axes."""
     axes = values.axes(value)
     for axis in axes:
         _known_axis(axis, logical)
@@ -229,7 +229,7 @@ def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, i
     mesh = dict(asked.layout.mesh) or default_mesh(asked.ffn, axes)
     lengths, chips = lengths_of(mesh, axes), prod(axes.values())
     sizes = Sizes(lengths, workload.batch, model.d_model, model.padded(chips), model.padded_kv(chips), asked.layout.attention,
-                  bool(model.padded_heads))
+                  bool(model.padded_heads), model.parallel)
     try:
         given = resolve.call(asked.function, sizes, **deepcopy(dict(asked.keywords or {})))
         if not isinstance(given, Mapping):
