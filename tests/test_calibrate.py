@@ -69,6 +69,17 @@ def test_what_the_times_were_made_with_comes_back_and_the_rest_stays(tmp_path):
     assert "say hardly anything about matmul_efficiency" in found.text()
 
 
+def test_what_two_parameters_explain_together_is_left_to_one_of_them(tmp_path):
+    """Gathers of one size on one axis: launch, hops and bandwidth cannot be told apart; one takes what is to be explained."""
+    text = "\n".join(LONE.splitlines()[:7]) + "\n" + "".join(
+        f"      - {{time: TIME, change: {{program.0.bytes: {size} kB}}}}\n" for size in (127, 128, 129))
+    found = calibrate(made(tmp_path, text, launch=8e-6))
+    fitted = {p.name: p for p in found.parameters}
+    assert [name for name, p in fitted.items() if p.told] == ["launch"]
+    assert fitted["launch"].value == pytest.approx(8e-6, rel=0.05)
+    assert fitted["link_latency"].value == chip("tpu-v5e").link_latency
+
+
 def test_a_point_that_is_off_moves_the_fit_less_than_its_own_error(tmp_path):
     path = made(tmp_path, LONE, **TRUE)
     row = read(path).rows[3]

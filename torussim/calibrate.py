@@ -1,8 +1,9 @@
 """Files of measurements -> the calibrated parameters of their chip, how well they are known, and how well they predict.
 
 Least squares (soft L1) over log(simulated / measured) / SPREAD of each distinct point, and log(parameter / prior) / sigma of each
-parameter: few points cannot drive a parameter far from what is plausible. A parameter that the points say hardly anything about
-is left as the chip has it. No random numbers.
+parameter: few points cannot drive a parameter far from what is plausible. Parameters that the points say hardly anything about
+are left as the chip has them, as many as the fit can spare: what two parameters explain together, one of them can explain. No
+random numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torussim.tables import table
 
 SPREAD = 0.03  # of one measurement: the paper's tables and figures differ by 2 to 4 % at the same point
 TOLD = 0.7  # a parameter is told by the points if they bring its deviation below this share of its prior's
+SPARE = 2.0  # what leaving parameters as they are may add to the cost in all: a factor of e**2 of likelihood
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ PRIORS: Final[Mapping[str, Prior]] = {
     "link_efficiency": Prior(0.95, 0.03, "of a link's bandwidth (TPU v5e's, scaling book)"),
     "launch": Prior(2.7e-6, 0.4, "s, of a collective (TPU v5e's, from scaling book)"),
     "link_latency": Prior(1e-6, 0.3, "s, of a hop (scaling book)"),
-    "message": Prior(0.3e-6, 0.5, "s, of each message of an all-to-all"),
+    "message": Prior(0.1e-6, 0.7, "s, of each message of an all-to-all, and of each piece in one"),
     "op_overhead": Prior(1.5e-6, 0.5, "s, of an operation"),
     "loop_step": Prior(1e-6, 0.5, "s, of a step of a looped einsum"),
 }
@@ -160,30 +162,40 @@ def calibrate(file: str | Path | None = None, *, progress: Progress | None = Non
     folds = list(dict.fromkeys(labels)) if len(set(labels)) > 1 else []
     step = _counted(progress, 2 + len(folds))
 
-    values, deviations = _fit(cases, chips[0], tuple(PRIORS))
+    loose = _fit(cases, chips[0], tuple(PRIORS))
     step()
-    loose = deviations
-    free = tuple(name for name in PRIORS if deviations[name] < TOLD * PRIORS[name].sigma)
-    if len(free) < len(PRIORS):
-        values, deviations = _fit(cases, chips[0], free, values) if free else ({}, {})
+    held = _held(loose)
+    free = tuple(name for name in PRIORS if name not in held)
+    values, deviations = dict[str, float](), loose.deviations
+    if free:
+        fit = _fit(cases, chips[0], free, loose.values) if held else loose
+        values, deviations = fit.values, {**deviations, **fit.deviations}
     step()
     values = {name: float(f"{value:.3g}") for name, value in values.items()}
     chip = _with(chips[0], values)
     left_out: dict[str, Chip] = {}
     for fold in folds:
         others = [c for c, label in zip(cases, labels) if label != fold]
-        left_out[fold] = _with(chips[0], _fit(others, chips[0], free, values)[0] if free else {})
+        left_out[fold] = _with(chips[0], _fit(others, chips[0], free, values).values if free else {})
         step()
     points = [Point(c.measurement.group, c.measurement.name, c.measurement.time, c.simulated(chip),
                     c.simulated(left_out[label]) if folds else None) for c, label in zip(cases, labels)]
-    parameters = [Parameter(name, getattr(chip, name), getattr(chip, name) * {**loose, **deviations}[name], name in values)
+    parameters = [Parameter(name, getattr(chip, name), getattr(chip, name) * deviations[name], name in values)
                   for name in PRIORS]
     return Calibration(chip, chips[0].name, tuple(parameters), tuple(points), tuple(mistakes))
 
 
-def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str],
-         start: Mapping[str, float] | None = None) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the values of the free parameters, and the standard deviation of each one's logarithm."""
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Fitted parameters by name, the standard deviation of each one's logarithm, and the covariance of these logarithms."""
+
+    values: dict[str, float]
+    deviations: dict[str, float]
+    covariance: Array
+
+
+def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str], start: Mapping[str, float] | None = None) -> _Fit:
+    """Return the fit of the free parameters."""
     try:
         optimize: Any = import_module("scipy.optimize")
     except ImportError:
@@ -201,8 +213,31 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str],
     first = center if start is None else np.array([log(start[name]) for name in free])
     solved = optimize.least_squares(residuals, np.minimum(first, most - 1e-6), bounds=(-inf, most), loss="soft_l1",
                                     xtol=1e-6, ftol=1e-6)
-    deviation = np.sqrt(np.diag(np.linalg.inv(solved.jac.T @ solved.jac)))
-    return ({name: exp(value) for name, value in zip(free, solved.x)}, dict(zip(free, deviation.tolist())))
+    covariance = np.linalg.inv(solved.jac.T @ solved.jac)
+    values = {name: exp(value) for name, value in zip(free, solved.x)}
+    return _Fit(values, dict(zip(free, np.sqrt(np.diag(covariance)).tolist())), covariance)
+
+
+def _held(fit: _Fit) -> list[str]:
+    """Return the parameters to leave as the chip has them, as many of those not told as cost SPARE in all (Wald's test).
+
+    To have parameters where they are plausible, at a distance d from the fit, costs d^T C^-1 d / 2, C their covariance.
+    """
+    names = list(fit.values)
+    away = np.array([log(PRIORS[name].value / fit.values[name]) for name in names])
+
+    def cost(chosen: list[int]) -> float:
+        return float(away[chosen] @ np.linalg.solve(fit.covariance[np.ix_(chosen, chosen)], away[chosen])) / 2
+
+    held = list[int]()
+    loose = [i for i, name in enumerate(names) if fit.deviations[name] >= TOLD * PRIORS[name].sigma]
+    while loose:
+        cheapest = min(loose, key=lambda i: cost([*held, i]))
+        if cost([*held, cheapest]) > SPARE:
+            break
+        held.append(cheapest)
+        loose.remove(cheapest)
+    return [names[i] for i in held]
 
 
 def _with(chip: Chip, values: Mapping[str, float]) -> Chip:
