@@ -27,8 +27,8 @@ def detours(o: Collective, net: Grid, chip: Chip) -> bool:
 def with_loops(program: Program, net: Grid, chip: Chip) -> Program:
     """Return the program with each matmul that may be looped looped in the fastest way, by estimate.
 
-    Of the gather before a matmul and the scatter after it the longer one is looped, in the fastest of the kinds offered;
-    where even that is slower than one after the other, the other one, else none. The gather is put next to its matmul.
+    Of the gather before a matmul and the scatter after it that one is looped, and in that kind, which gains most over one after
+    the other; none where none gains. The gather is put next to its matmul.
     """
     if not any(isinstance(o, Compute) and o.loops for o in program.operations()):
         return program
@@ -46,18 +46,14 @@ def _choose(operations: tuple[Operation, ...], net: Grid, chip: Chip) -> tuple[O
         named = {o.name: o for o in ops}
         partners = {loop.collective: named[loop.collective] for loop in matmul.loops if loop.collective not in taken}
         alone = {name: Clock(net, chip).collective(c, 0.0) for name, c in partners.items() if isinstance(c, Collective)}
-        chosen = None
-        for name in sorted(alone, key=lambda name: -alone[name]):  # the longer one first
-            collective = partners[name]
-            assert isinstance(collective, Collective)
-            best = alone[name] + chip.op_overhead * matmul.kernels + compute_seconds(matmul, chip)
-            for loop in matmul.loops:
-                if loop.collective == name:
-                    seconds = _pair(matmul, collective, loop, net, chip)
-                    if seconds < best * (1 - 1e-12):
-                        best, chosen = seconds, loop
-            if chosen:
-                break
+        chosen, most = None, 1e-12 * max(alone.values(), default=0.0)
+        for loop in matmul.loops:
+            collective = partners.get(loop.collective)
+            if isinstance(collective, Collective):
+                apart = alone[loop.collective] + chip.op_overhead * matmul.kernels + compute_seconds(matmul, chip)
+                gain = apart - _pair(matmul, collective, loop, net, chip)
+                if gain > most:
+                    chosen, most = loop, gain
         ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
         if chosen and abs([o.name for o in ops].index(chosen.collective) - ops.index(matmul)) > 1:
             chosen = None  # something between them waits for it
