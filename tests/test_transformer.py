@@ -155,10 +155,10 @@ def test_ws2d_of_the_code_over_heads() -> None:
 
 
 def test_ws2d_of_the_code_keeps_the_batch_together_where_it_is_smaller_than_z() -> None:
-    """The residual is B L E_xyz; what was gathered over z of the batch is then gathered of the width."""
+    """The residual is B L E_xyz; what was gathered over z of the batch is then gathered of the width, and before that over y."""
     operations = layer(PALM, Layout("ws2d_code", "heads"), Forward("prefill", 1, 2048, 2048))
     kinds = [(kind, axes) for kind, axes, _ in collectives(operations)]
-    assert kinds == [("all_gather", "y"), ("all_reduce", "xz"), ("all_gather", "z"), ("reduce_scatter", "x"), ("all_reduce", "x"),
+    assert kinds == [("all_gather", "z"), ("all_gather", "y"), ("all_reduce", "x"), ("reduce_scatter", "x"), ("all_reduce", "x"),
                      ("all_gather", "x"), ("reduce_scatter", "y"), ("reduce_scatter", "z")]
     gathers = [size for kind, axes, size in collectives(operations) if kind == "all_gather" and axes in "yz"]
     assert gathers == [18_874_368 / 4, 18_874_368]
