@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from torussim import run
+from torussim import report, run
 from torussim.cli import cli
 from torussim.errors import ScenarioError
 from torussim.scenario import load
@@ -55,6 +55,16 @@ def test_the_mistakes_shown_are_what_is_said(tmp_path):
     with pytest.raises(ScenarioError) as error:
         load(file)
     assert [str(m).replace(str(file), "broken.yaml") for m in error.value.mistakes] == shown.strip().splitlines()
+
+
+def test_the_lines_of_reports_shown_are_what_is_said():
+    """A line that is longer than README's goes on in the next one; those that begin with two spaces are lines of their own."""
+    shown = [block for block in blocks("") if not block.startswith("broken.yaml")]
+    assert len(shown) == 2
+    for block, name in zip(shown, ("64-chips", "slow-link")):
+        said = report.text(run(ROOT / "scenarios" / f"palm-540b-decode-{name}.yaml"))
+        for line in block.split("\n  "):
+            assert " ".join(line.split()) in said
 
 
 def shown_steps():
