@@ -151,7 +151,9 @@ def test_ws2d_of_the_code_over_heads() -> None:
     operations = layer(PALM, Layout("ws2d_code", "heads"), replace(DECODE, batch=64))
     assert in_order(collectives(operations)) == [
         ("all_gather", "y"), ("all_reduce", "x"), ("all_gather", "z"), ("reduce_scatter", "x"), ("all_reduce", "x"),
-        ("all_gather", "x"), ("reduce_scatter", "y"), ("reduce_scatter", "z")]
+        ("all_gather", "z"), ("all_gather", "x"), ("reduce_scatter", "y"), ("reduce_scatter", "z")]
+    sizes = [size for kind, axes, size in collectives(operations) if (kind, axes) in (("all_reduce", "x"), ("all_gather", "z"))]
+    assert sizes[2:] == [64 / 4 * 512 * 2, 64 * 512 * 2]  # made of a quarter of the batch, and gathered
 
 
 def test_ws2d_of_the_code_keeps_the_batch_together_where_it_is_smaller_than_z() -> None:

@@ -210,9 +210,12 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
     kv = fitting(s.kv_heads, "yz", s.lengths)
     home, half, norm = ("B_z L E_xy", "B_z L E_x", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xy", "B L E_x")
     serial = {} if s.parallel else {"loop_out": "y", "one_way": "xy"}
+    attention = code_attention(s)
+    if by_batch and attention["kv"] == "B L K":  # made of what the chip has of the batch, and gathered
+        attention["kv"] = ["B_z L K", "B L K"]
     return {"residual": [home, half, "B L E_x"], "norm": norm, "out": ["B L E_xy {U_z}", home], "loop": "x", "one_way": "xyz",
             "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
-            "w_o": "H_yz E_x", **code_attention(s), **serial}
+            "w_o": "H_yz E_x", **attention, **serial}
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
