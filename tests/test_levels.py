@@ -31,7 +31,7 @@ collectives.lines
 collectives.rings
 collectives.playback
 cost
-layouts
+layouts kernels
 program
 collectives.contract
 topology

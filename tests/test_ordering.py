@@ -11,7 +11,7 @@ from torussim.calibrate import calibrate
 from torussim.cases import case
 from torussim.measurements import default_file, read
 
-TIMING = ("cost", "clock", "choice", "transformer", "program", "estimate", "bound", "sharding", "analysis")
+TIMING = ("cost", "clock", "choice", "transformer", "kernels", "program", "estimate", "bound", "sharding", "analysis")
 PACKAGES = ("engine", "collectives")
 FULL = {"model": "palm-540b", "chip": "tpu-v4", "topology": {"kind": "torus", "shape": [4, 4, 4]},
         "layout": {"ffn": "ws2d_code", "attention": "batch"},

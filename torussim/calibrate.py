@@ -46,7 +46,7 @@ PRIORS: Final[Mapping[str, Prior]] = {
     "launch": Prior(2.7e-6, 0.4, "s, of a collective (TPU v5e's, from scaling book)"),
     "link_latency": Prior(1e-6, 0.3, "s, of a hop (scaling book)"),
     "message": Prior(0.1e-6, 0.7, "s, of each message of an all-to-all, and of each piece in one"),
-    "op_overhead": Prior(1.5e-6, 0.5, "s, of an operation"),
+    "op_overhead": Prior(1.5e-6, 0.5, "s, of a kernel: what a compiler makes of an operation"),
     "loop_step": Prior(1e-6, 0.5, "s, of a step of a looped einsum"),
 }
 _SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency")  # at most 1

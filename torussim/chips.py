@@ -48,7 +48,7 @@ class Chip:
     shared_efficiency: float  # of a link while several routed messages share it
     launch: float  # s, of a collective, on each chip, before its first send
     message: float  # s, of each message of an all-to-all and of each piece in one, on each chip, before its first send
-    op_overhead: float  # s, of a compute operation
+    op_overhead: float  # s, of a kernel: what a compiler makes of a compute operation
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of UNCERTAIN: one standard deviation
     validated: str = ""  # against what measured times; empty: against none

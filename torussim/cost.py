@@ -36,8 +36,13 @@ def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1
     """
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
     multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
+    return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), elementwise_bytes(compute, chip) / rate)
+
+
+def elementwise_bytes(compute: Compute, chip: Chip) -> float:
+    """Return the HBM bytes of the elementwise work, with those of a value inside that does not fit on the chip."""
     spilled = compute.scratch_passes * compute.scratch if compute.scratch > chip.on_chip_bytes else 0.0
-    return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), (compute.vector_bytes + spilled) / rate)
+    return compute.vector_bytes + spilled
 
 
 def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torussim.chips import DTYPE_BYTES
+from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.sharding import divide
-from torussim.transformer import SUM_BYTES, Builder
+from torussim.transformer import Builder
 from torussim.workload import Workload, passes
 
 

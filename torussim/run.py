@@ -14,6 +14,7 @@ from torussim.analysis import breakdown, link_use
 from torussim.bound import bound, limits, operation_seconds
 from torussim.clock import broken
 from torussim.collectives.lower import algorithm_of
+from torussim.cost import elementwise_bytes
 from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
 from torussim.estimate import axes_seconds, charges, estimate
@@ -219,7 +220,7 @@ def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
         least, span = operation_seconds(o, most, scenario.chip), float(block.end[i].max() - block.start[i].min())
         found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
                       "axes": list(o.axes) if isinstance(o, Collective) else [],
-                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + o.vector_bytes,
+                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
                       "algorithm": _how(o, scenario, loops.get(o.name))})

@@ -11,34 +11,17 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import cast
 
+from torussim import kernels
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError
+from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, default_mesh, lengths_of, table
 from torussim.models import Model
 from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.sharding import Sharding, Step, divide, product, steps
 from torussim.workload import Forward
 
-SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
-LOGIT_BYTES = NORM_BYTES = SCORE_BYTES = 4  # f32
-# Elementwise work: operations an element, and how often it crosses HBM. A softmax that the compiler does not fuse with its
-# matmuls is written, read for the maximum, read, exponentiated and written with its sum, and read again: 5 passes (ours), where
-# the scores of a layer do not fit on the chip. Its sums divide what comes out of the second product.
-SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
-# The product of a single query with K or V is no work for the matrix unit: each element is widened to f32, multiplied, and
-# summed across lanes (ours).
-MATVEC_OPERATIONS = 8
-# Of partial sums that a looped reduce-scatter sends, the code reads what the matmul made and what arrived, and writes their sum.
-SUM_PASSES = 3
-# A looped all-gather in both directions puts together the halves that arrived from either side: a copy.
-HALVES_PASSES = 2
-# Operations that the code's attention becomes: q and k are rotated, product, maximum, exponentials with their sum, product,
-# normalisation; what is cached has the middle four of its own.
-ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
-MLP_OPERATIONS = 5
-MLP_KERNELS = 2  # the nonlinearity, and its result put beside that of attention
-RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
-RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
+LOGIT_BYTES = NORM_BYTES = 4  # f32
 
 
 @dataclass(frozen=True)
@@ -155,9 +138,8 @@ class Builder:
             cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
         kinds = LOOPS if overlap is True else (str(overlap),)
         found = next(o for o in self.operations if o.name == step[0] and isinstance(o, Collective))
-        passes = {kind: SUM_PASSES if found.kind == "reduce_scatter" else 0 if kind == "one_way" or found.algorithm
-                  else HALVES_PASSES for kind in kinds}
-        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]), passes[kind] * found.bytes) for kind in kinds)
+        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]),
+                          kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm))) for kind in kinds)
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
@@ -197,7 +179,8 @@ class Builder:
         path = self.table["residual"].stations
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
-        self.elementwise(self.name(f"add_{label}"), value, RESIDUAL_OPERATIONS, RESIDUAL_PASSES, RESIDUAL_KERNELS)
+        elements = value.sharding.elements(value.sizes, self.lengths)
+        self.operations.append(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
         stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
         needed = self.input_of(value.sharding, self.table["w_in"].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
@@ -208,12 +191,6 @@ class Builder:
         if norm and stations[-1][0].sharding == norm.stored:
             self.norm(label, norm.stored)
         return stations
-
-    def elementwise(self, name: str, value: _Value, operations: float, passes: float, kernels: int) -> None:
-        """Add elementwise work on a value: so many operations and passes through HBM for each element on a chip."""
-        elements = value.sharding.elements(value.sizes, self.lengths)
-        self.operations.append(Compute(name, dtype=self.dtype, vector=operations * elements,
-                                       vector_bytes=passes * elements * SUM_BYTES, kernels=kernels))
 
     def norm(self, label: str, sharding: Sharding) -> None:
         """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
@@ -324,17 +301,11 @@ class Builder:
         local = q.sharding.local(q.sizes, self.lengths)
         rows, length, d_head, attended = local["B"], local["L"], self.model.d_head, self.forward.attended
         shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
-        products = (Matmul(length * heads / shared, d_head, attended, rows * shared),
-                    Matmul(length * heads / shared, attended, d_head, rows * shared))
         cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
         own = 2 * rows * length * heads * d_head * self.act
         self.peak = max(self.peak, own)
-        scores = rows * length * heads * attended
-        single = 2 * rows * attended * shared * d_head if length * heads / shared <= 1 else 0.0
-        kernels = ATTENTION_KERNELS + (CACHE_KERNELS if attended > length else 0)
-        self.operations.append(Compute(self.name("attention"), products, 0.0, cache + own, self.dtype,
-                                       vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
-                                       scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES, kernels=kernels))
+        name = self.name("attention")
+        self.operations.append(kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype))
         out = _Value("o", q.sharding, q.sizes, self.act)
         for target in reversed(self.table["q"].stations[:-1]):
             (out,), _ = self.travel("", [out], [target])
@@ -377,8 +348,8 @@ class Builder:
     def activated(self, hidden: _Value) -> _Value:
         """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
         value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
-        self.elementwise("nonlinearity", value, MLP_OPERATIONS, 3 if self.model.gated else 2,  # one or two are read, one written
-                         MLP_KERNELS)
+        elements = value.sharding.elements(value.sizes, self.lengths)
+        self.operations.append(kernels.nonlinearity("nonlinearity", elements, self.model.gated, self.dtype))
         return value
 
     def embed(self) -> tuple[Operation, ...]:

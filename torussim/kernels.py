@@ -1,0 +1,62 @@
+"""What a layer costs a chip besides multiplying by weights: attention, elementwise work, passes through HBM, kernels.
+
+Read from the code that the paper's measurements ran (google-research, scaling_transformer_inference_efficiency: attention.py,
+collectives.py, layers); what it does not show is a count of ours, and says so. A kernel is what a compiler makes of the code: it
+has a fixed cost. Knows nothing of shardings and chips: sizes are those on one chip.
+"""
+
+from __future__ import annotations
+
+from torussim.program import Compute, Matmul
+
+SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
+SCORE_BYTES = 4  # f32
+
+# Written, read for the maximum, read, exponentiated and written with its sum, and read again, where the scores of a layer do not
+# fit on the chip (ours). The sums divide what comes out of the second product.
+SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
+# A single query for a KV head is no work for the matrix unit: each element of K and V is widened to f32, multiplied, and summed
+# across lanes (ours).
+MATVEC_OPERATIONS = 8
+# q and k are rotated; product, maximum, exponentials with their sum, product; normalisation. What is cached has the middle four
+# of its own.
+ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
+MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and its result put beside that of attention
+RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
+RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
+SUM_PASSES = 3  # of a looped reduce-scatter: what the matmul made and what arrived are read, their sum is written
+HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves that arrived from either side are copied together
+
+
+def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, wide: float,
+              dtype: str) -> Compute:
+    """Return attention of `rows` sequences with `length` new tokens each, which attend to `attended`; `wide`: cache bytes.
+
+    `heads` and `kv_heads` are those of the chip, KV heads at least one.
+    """
+    queries, scores = length * heads / kv_heads, rows * length * heads * attended
+    products = (Matmul(queries, d_head, attended, rows * kv_heads), Matmul(queries, attended, d_head, rows * kv_heads))
+    single = 2 * rows * attended * kv_heads * d_head if queries <= 1 else 0.0
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype,
+                   vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
+                   scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
+                   kernels=ATTENTION_KERNELS + (CACHE_KERNELS if attended > length else 0))
+
+
+def residual(name: str, elements: float, dtype: str) -> Compute:
+    """Return the sum that ends a block and the norm that begins the next."""
+    return Compute(name, dtype=dtype, vector=RESIDUAL_OPERATIONS * elements, kernels=RESIDUAL_KERNELS,
+                   vector_bytes=RESIDUAL_PASSES * elements * SUM_BYTES)
+
+
+def nonlinearity(name: str, elements: float, gated: bool, dtype: str) -> Compute:
+    """Return the nonlinearity of the hidden layer; of a gated MLP two values are read for one that is written."""
+    return Compute(name, dtype=dtype, vector=MLP_OPERATIONS * elements, kernels=MLP_KERNELS,
+                   vector_bytes=(3 if gated else 2) * elements * SUM_BYTES)
+
+
+def loop_bytes(collective: str, size: float, kind: str, nested: bool) -> float:
+    """Return the HBM traffic of one chip that a matmul looped with a collective of `size` bytes has besides its own."""
+    if collective == "reduce_scatter":
+        return SUM_PASSES * size
+    return 0.0 if nested or kind == "one_way" else HALVES_PASSES * size
