@@ -217,6 +217,17 @@ def test_a_verb_is_the_function_whatever_was_imported_before(first):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_scores_that_do_not_fit_on_the_chip_are_among_the_bytes_of_attention_and_take_time():
+    def attention(room):
+        chip = {"base": "tpu-v4", "on_chip_bytes": room}
+        found = run({**SMALL, "chip": chip, "workload": {"phase": "prefill", "batch": 8, "context": 256}}).keys["operations"]
+        (one,) = [o for o in found if o["name"] == "attention"]
+        return one["bytes"], one["end_s"] - one["start_s"]
+    scores = 16 * 256 * 256 * 4  # of one sequence on each of 8 chips, f32
+    there, here = attention(scores), attention(scores - 1)
+    assert here[0] == there[0] + 5 * scores and here[1] > there[1]
+
+
 def test_memory_is_that_of_the_largest_pass_not_of_the_last_chunk():
     whole = {**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}}
     chunked = run({**whole, "workload": {**whole["workload"], "chunk": 63}})

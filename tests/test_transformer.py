@@ -456,6 +456,15 @@ def test_memory_that_does_not_fit_is_told(weights: str, fits: bool) -> None:
     assert 64 * found.weights == (PALM.counted + padding + replicas) * DTYPE_BYTES[weights]
 
 
+def test_the_scores_of_a_long_prompt_must_fit_into_memory_too() -> None:
+    """Attention is not fused: one head a chip, all scores in f32; chunks have fewer of them."""
+    def activations(context: int, chunk: int | None = None) -> float:
+        work = Workload("prefill", 1, context, chunk=chunk)
+        return memory(PALM, Layout("ws2d_code", "heads"), work, CUBE, 32 * 2**30).activations
+    assert 65536**2 * 4 < activations(65536) < 1.01 * 65536**2 * 4
+    assert 2048 * 65536 * 4 < activations(65536, 2048) < 1.05 * 2048 * 65536 * 4
+
+
 # Elementwise work
 
 

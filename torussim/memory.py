@@ -35,7 +35,7 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     """Return what one chip must hold at the end of a workload, or of one phase of it.
 
     Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
-    takes piece by piece.
+    takes piece by piece, and with the scores of attention.
     """
     todo = [f for f in passes(workload) if phase in (None, f.phase)]
     builders = [Builder(model, layout, f, axes) for f in {max(todo, key=lambda f: f.length), todo[-1]}]

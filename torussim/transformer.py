@@ -303,9 +303,10 @@ class Builder:
         shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
         cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
         own = 2 * rows * length * heads * d_head * self.act
-        self.peak = max(self.peak, own)
         name = self.name("attention")
-        self.operations.append(kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype))
+        made = kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
+        self.peak = max(self.peak, own + made.scratch)
+        self.operations.append(made)
         out = _Value("o", q.sharding, q.sizes, self.act)
         for target in reversed(self.table["q"].stations[:-1]):
             (out,), _ = self.travel("", [out], [target])
