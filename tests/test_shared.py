@@ -24,6 +24,7 @@ from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
 from torussim.engine.shared import SharedRun
+from torussim.engine.turn import Turn
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology import hops
@@ -226,20 +227,24 @@ def latency_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue is not held up by a transfer that is not ready, if another is."""
-    poke = Queues.poke
+    send, line_up = Queues.send, Queues.line_up
 
-    def broken(self: Queues, hop: int) -> None:
-        if hop not in self.going and self.queue.get(hop):
-            turn, line = self.queue[hop][0]
-            first = self.place[hop]
-            for place, (i, transfer) in enumerate(line[first:], first):
-                came = 0 if transfer.after is None else turn.came[i][transfer.after]
-                if not np.isnan(turn.base[i][transfer.stage][transfer.chip] + came):
-                    earlier = [line[place], *line[first:place], *line[place + 1:]]
-                    self.queue[hop][0] = turn, [*line[:first], *earlier]
+    def apart(self: Queues, turn: Turn) -> None:
+        self.lines.clear()  # every turn has queues of its own
+        line_up(self, turn)
+
+    def broken(self: Queues) -> None:
+        for hop in {*self.pokes} - {*self.going}:
+            turn, before = self.turn[hop], self.head[hop]
+            while turn and before and before.then:
+                ready = before.then
+                if not np.isnan(turn.causes[ready.cause]):
+                    before.then, ready.then, self.head[hop] = ready.then, self.head[hop], ready
                     break
-        poke(self, hop)
-    monkeypatch.setattr(Queues, "poke", broken)
+                before = ready
+        send(self)
+    monkeypatch.setattr(Queues, "line_up", apart)
+    monkeypatch.setattr(Queues, "send", broken)
 
 
 def one_detour_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
+from math import nan
 from typing import Any
 
 import numpy as np
 
 from torussim.engine.agenda import COMPLETE, SHARD, Agenda
+from torussim.engine.entries import Entry, entries
 from torussim.engine.lanes import Sending
 from torussim.engine.network import Network
 from torussim.engine.plan import Planner
-from torussim.engine.routed import Shared, Transfer
-from torussim.engine.turn import Turn
+from torussim.engine.routed import Shared
+from torussim.engine.turn import Turn, numbers
 
 Array = np.ndarray[Any, Any]
-Line = list[tuple[int, Transfer]]  # operations and their transfers, in queue order
 
 
 class Queues:
@@ -28,32 +29,28 @@ class Queues:
     def __init__(self, planner: Planner, shared: Shared, agenda: Agenda, network: Network, free: Array,
                  sending: Sending | None) -> None:
         self.planner, self.shared, self.agenda, self.network, self.sending = planner, shared, agenda, network, sending
-        self.count, self.free = planner.count, free
-        self.rate, self.latency = planner.rate.ravel().tolist(), shared.paths.latency[:planner.rate.size].tolist()
-        self.alone = shared.alone.tolist()
-        self.lines: dict[int, dict[int, Line]] = {}  # by list of operations, by hop
-        self.queue: dict[int, deque[tuple[Turn, Line]]] = {}  # by hop, what it sends in each turn
-        self.place = [0] * planner.rate.size  # by hop: how many transfers of its first turn have gone
+        self.count, self.free = planner.count, numbers(free)
+        self.lines: dict[int, dict[int, Entry]] = {}  # by list of operations, by hop
+        self.turn: list[Turn | None] = [None] * planner.rate.size  # by hop: the turn that it is in, and what it sends next
+        self.head: list[Entry | None] = [None] * planner.rate.size
+        self.queue: dict[int, deque[tuple[Turn, Entry]]] = {}  # by hop: what it sends first in each turn after that
         self.pokes: list[int] = []  # hops whose head may be able to go
-        self.going: set[int] = set()  # hops whose head is a flow, or will be at a time that is known
+        self.going: dict[int, float] = {}  # hops whose head is a flow, or will be at a time that is known: its end, or nan
 
     def line_up(self, turn: Turn) -> None:
         """Put the transfers of a turn behind those of the turns before."""
-        lines = self.lines.get(id(turn.ready))
-        if lines is None:
-            lines = self.lines[id(turn.ready)] = {}
-            for i, r in enumerate(turn.ready):
-                for transfer in self.shared.transfers[r.operation.name]:
-                    lines.setdefault(transfer.hop, []).append((i, transfer))
-        for hop, line in lines.items():
-            self.queue.setdefault(hop, deque()).append((turn, line))
+        if id(turn.ready) not in self.lines:
+            self.lines[id(turn.ready)] = entries(turn, self.planner, self.shared)
+        for hop, first in self.lines[id(turn.ready)].items():
+            self.queue.setdefault(hop, deque()).append((turn, first))
+            if self.head[hop] is None:
+                self.turn[hop], self.head[hop] = self.queue[hop].popleft()
 
     def lengths(self) -> Array:
         """Return (hops,) how many transfers each hop has yet to send."""
-        left = -np.array(self.place)
+        left = np.array([head.left if head else 0 for head in self.head])
         for hop, queue in self.queue.items():
-            for _, line in queue:
-                left[hop] += len(line)
+            left[hop] += sum(first.left for _, first in queue)
         return left
 
     def based(self, turn: Turn, i: int, k: int, chips: Array) -> None:
@@ -62,73 +59,106 @@ class Queues:
         self.pokes += [(2 * a + d) * self.count + c for c in chips.tolist() for a in axes for d in (0, 1)]
 
     def send(self) -> None:
-        """Let all go that can."""
-        while self.pokes:
-            self.poke(self.pokes.pop())
+        """Let the head of every hop that was poked go, and those behind it, as far as it is known when they can.
 
-    def poke(self, hop: int) -> None:
-        """Let the head of a hop's queue go, and those behind it, as far as it is known when they can."""
-        queue = self.queue.get(hop)
-        while queue and hop not in self.going:
-            turn, line = queue[0]
-            i, transfer = line[self.place[hop]]
-            begin = turn.base[i][transfer.stage].item(transfer.chip)
+        In a large network with a dead link this is where the time goes: what happens to every transfer is done without calls.
+        """
+        pokes, turns, heads, free = self.pokes, self.turn, self.head, self.free
+        while pokes:
+            hop = pokes.pop()
+            turn, head = turns[hop], heads[hop]
+            if turn is None or head is None:
+                continue
+            causes = turn.causes
+            begin = causes[head.cause]
             if begin != begin:
-                return
-            if transfer.after is not None:
-                came = turn.came[i][transfer.after]
-                if came != came:
-                    return
-                if came > begin:
-                    begin = came
-            free = self.free.item(hop)
-            if free > begin:
-                begin = free
-            if i in turn.fed:
-                begin = max(begin, turn.fed[i][transfer.key].item(transfer.chip))
-            if self.alone[hop]:
-                self.left(turn, i, transfer, begin, begin + transfer.bytes / self.rate[hop])
+                continue
+            since = free[hop]
+            if since > begin:
+                begin = since
+            if head.more:
+                begin = self.since(turn, head, begin)
+                if begin != begin:
+                    continue
+            if head.seconds is None:
+                end = self.flow(head, begin)
+                if end != end:
+                    continue
             else:
-                self.going.add(hop)
-                ended = partial(self.ended, turn, i, transfer, begin)
-                self.network.later(begin, np.array([hop]), np.array([transfer.bytes]), ended)
+                end = begin + head.seconds
+            if self.sending:
+                self.note(turn, head, begin, end)
+            free[hop] = end
+            causes[head.number] = arrival = end + head.latency
+            if head.closes or head.shard:
+                self.arrive(turn, head, arrival)
+            heads[hop] = then = head.then
+            if then is None:
+                self.next_turn(hop)
+                pokes.append(hop)
+            elif causes[then.cause] == causes[then.cause]:
+                pokes.append(hop)
+            for other in head.onward:
+                if heads[other.hop] is other:
+                    pokes.append(other.hop)
 
-    def ended(self, turn: Turn, i: int, transfer: Transfer, begin: float, _: Array, end: float) -> None:
+    def next_turn(self, hop: int) -> None:
+        """Let a hop go on to the next turn in which it sends anything."""
+        queue = self.queue[hop]
+        self.turn[hop], self.head[hop] = queue.popleft() if queue else (None, None)
+
+    def since(self, turn: Turn, head: Entry, begin: float) -> float:
+        """Return when the head of a queue can begin which waits for more than one cause, nan if that is not known."""
+        transfer = head.transfer
+        if head.also is not None:
+            also = turn.causes[head.also]
+            begin = max(begin, also) if also == also else nan
+        if head.fed and begin == begin:
+            begin = max(begin, turn.fed[head.operation][transfer.key].item(transfer.chip))
+        return begin
+
+    def flow(self, head: Entry, begin: float) -> float:
+        """Return when the flow at the head of a queue has ended, nan if it has not; if there is none yet, let it begin."""
+        if head.hop not in self.going:
+            self.going[head.hop] = nan
+            self.network.later(begin, np.array([head.hop]), np.array([head.transfer.bytes]), partial(self.ended, head.hop))
+        end = self.going[head.hop]
+        if end == end:
+            del self.going[head.hop]
+        return end
+
+    def ended(self, hop: int, _: Array, end: float) -> None:
         """Note that the flow of a hop has ended."""
-        self.going.discard(transfer.hop)
-        self.left(turn, i, transfer, begin, end)
-        self.pokes.append(transfer.hop)
+        self.going[hop] = end
+        self.pokes.append(hop)
 
-    def left(self, turn: Turn, i: int, transfer: Transfer, begin: float, end: float) -> None:
-        """Note that a transfer, the head of its queue, has left its hop, and when it arrives."""
-        hop, chip, k = transfer.hop, transfer.receiver, transfer.stage
-        self.free[hop] = end
-        self.place[hop] += 1
-        if self.place[hop] == len(self.queue[hop][0][1]):
-            self.queue[hop].popleft()
-            self.place[hop] = 0
+    def note(self, turn: Turn, head: Entry, begin: float, end: float) -> None:
+        """Tell of a transfer that has left its hop."""
+        transfer = head.transfer
         if self.sending:
-            self.sending(turn.ready[i].operation.name, hop, transfer.chip, begin, end, transfer.bytes, turn.run)
-        arrival = turn.came[i][transfer.number] = end + self.latency[hop]
-        if turn.ready[i].partner is not None and i not in turn.fed:
-            self.piece(turn, i, transfer, arrival)
-        arrived, due = turn.arrived[i][k], turn.due[i][k]
-        latest = max(arrived.item(chip), arrival)
-        arrived[chip] = latest
-        missing = due.item(chip) - 1
-        due[chip] = missing
-        if not missing:
-            base = turn.base[i][k].item(chip)
-            if base == base:
-                self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(latest, base))
-        self.pokes += transfer.onward
+            self.sending(turn.ready[head.operation].operation.name, head.hop, transfer.chip, begin, end, transfer.bytes, turn.run)
 
-    def piece(self, turn: Turn, i: int, transfer: Transfer, arrival: float) -> None:
+    def arrive(self, turn: Turn, head: Entry, arrival: float) -> None:
+        """Note the arrival of the last transfer of a stage on its hop, or of a shard of a looped all-gather."""
+        i, k, chip = head.operation, head.transfer.stage, head.transfer.receiver
+        if head.shard:
+            self.shard(turn, head, arrival)
+        if not head.closes:
+            return
+        arrived, due = turn.arrived[i][k], turn.due[i][k]
+        arrived[chip] = latest = max(arrived.item(chip), arrival)
+        due[chip] = missing = due.item(chip) - head.closes
+        base = turn.base[i][k].item(chip)
+        if not missing and base == base:
+            self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(latest, base))
+
+    def shard(self, turn: Turn, head: Entry, arrival: float) -> None:
         """Note that a shard has arrived of a looped all-gather."""
-        pieces = turn.pieces.setdefault(i, {})
+        transfer = head.transfer
+        pieces = turn.pieces.setdefault(head.operation, {})
         if transfer.key not in pieces:
             pieces[transfer.key] = np.full(self.count, -np.inf)
         latest = pieces[transfer.key]
         latest[transfer.receiver] = max(latest.item(transfer.receiver), arrival)
         if transfer.awaited:
-            self.agenda.add_chip(turn.number, i, 0, SHARD, transfer.receiver, arrival)
+            self.agenda.add_chip(turn.number, head.operation, 0, SHARD, transfer.receiver, arrival)

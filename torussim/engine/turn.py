@@ -5,9 +5,8 @@ Times are known as soon as they follow from what is known, also if they lie ahea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torussim.program import Compute
 from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
+Numbers = MutableSequence[Any]
 END, START, ORDER = "end", "start", "order"  # what an operation tells one that waits for it
 
 
@@ -81,8 +81,9 @@ class Turn:
     parts: list[Array]  # by operation: parts that are not complete
     latest: list[Array]  # by operation: the latest part that is
     done: list[list[Array]]  # by operation and stage: bool, private lanes that have run
-    came: list[list[float]]  # by operation: the arrival of each transfer
     order: list[list[dict[int, int]]]  # by operation and stage: axis -> its place among the stages of that axis
+    came: list[Array]  # by operation: the arrival of each transfer
+    causes: Numbers  # base and came, all one after another, and then a time that nobody has to wait for
     fed: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped reduce-scatters: when a piece is ready
     pieces: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped all-gathers: when a shard is there
     sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
@@ -96,8 +97,12 @@ class Turn:
         names = [r.operation.name for r in ready]
         unknown = np.full((2, n, chips), np.nan)
         stages = [1 if r.direct else len(r.stages) for r in ready]
-        due = [[np.full(chips, len(shared.direct[name].receiver))] if r.direct else [d.copy() for d in shared.due[name]]
-               for name, r in zip(names, ready)]
+        transfers = [len(shared.transfers[name]) for name in names]
+        causes = np.append(np.full(sum(stages) * chips + sum(transfers), np.nan), -np.inf)
+        base, came = causes[:sum(stages) * chips].reshape(-1, chips), causes[sum(stages) * chips:]
+        arrived = np.full((sum(stages), chips), -np.inf)
+        due = np.array([row for name, r in zip(names, ready) for row in (
+            [np.full(chips, len(shared.direct[name].receiver))] if r.direct else shared.due[name])], int).reshape(-1, chips)
         missing = np.repeat(np.array(waits.count)[:, None], chips, axis=1)
         for name, r in zip(names, ready):
             if name in shared.awaited and r.partner is not None:
@@ -105,19 +110,18 @@ class Turn:
         parts = [np.full(chips, 1 if r.direct else len({s.part for s in r.stages})) for r in ready]
         return Turn(number, run, ready, waits, Segment(section, tuple(r.operation for r in ready), *unknown),
                     np.full((n, chips), -np.inf), missing, np.zeros((n, chips), bool),
-                    [[np.full(chips, np.nan) for _ in range(k)] for k in stages],
-                    [[np.full(chips, -np.inf) for _ in range(k)] for k in stages], due, parts,
+                    cut(base, stages), cut(arrived, stages), cut(due, stages), parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
-                    [[nan] * len(shared.transfers[name]) for name in names], [[{} for _ in range(k)] for k in stages])
+                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(causes))
 
     def times(self) -> list[Array]:
-        """Return all times that are known; only those of single transfers, which come last, are copies."""
+        """Return all times that are known."""
         nested = [array for of in (self.base, self.arrived) for stages in of for array in stages]
         times = [self.segment.start, self.segment.end, self.at, *nested, *self.latest]
         for of in (self.fed, self.pieces):
             times += [array for i in sorted(of) for _, array in sorted(of[i].items())]
         times += [self.sent[i] for i in sorted(self.sent)] + [self.got[i] for i in sorted(self.got)]
-        return times + [np.array(came) for came in self.came]
+        return times + self.came
 
     def counts(self) -> list[Array]:
         """Return what else is known."""
@@ -126,8 +130,18 @@ class Turn:
 
     def leap(self, later: Iterator[Array]) -> None:
         """Make all times later, each by its own."""
-        times = self.times()
-        for time in times:
+        for time in self.times():
             time += next(later)
-        for came, now in zip(self.came, times[len(times) - len(self.came):]):
-            came[:] = now.tolist()
+
+
+def cut(rows: Array, lengths: Sequence[int]) -> list[Any]:
+    """Return lists of rows, of these lengths, one after another; views. Of a single row they are rows of that."""
+    ends = np.cumsum(lengths).tolist()
+    found = [rows[end - length:end] for length, end in zip(lengths, ends)]
+    return found if rows.ndim == 1 else [list(part) for part in found]
+
+
+def numbers(array: Array) -> Numbers:
+    """Return the memory of an array, in C order: a single number is read or written there in half of numpy's time."""
+    memory: Any = array.reshape(-1).data
+    return memory  # type: ignore[no-any-return]
