@@ -15,7 +15,7 @@ from random_shared import Scenario, compare, drifting, expected, run, scenario
 
 from torussim.analysis import last_block
 from torussim.chips import chip
-from torussim.engine import network, routed, simulate
+from torussim.engine import agenda, network, routed, simulate
 from torussim.engine.agenda import BASE, LOOK, Agenda
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network
@@ -208,6 +208,19 @@ def test_on_private_links_every_way_gives_the_times_of_the_cohort(seed: int, flu
     assert said.link_bytes == pytest.approx(wanted.link_bytes, rel=1e-9)
 
 
+@pytest.mark.parametrize("few", [0, 10 ** 9], ids=["all at once", "chip by chip"])
+@pytest.mark.parametrize("seed", range(0, 60, 3))
+def test_chip_by_chip_is_all_at_once_to_the_last_bit(seed: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`handful` does what `shared` does."""
+    cases = scenario(seed), scenario(seed, nested=True)
+    wanted = [run(case) for case in cases]
+    monkeypatch.setattr(agenda, "FEW", few)
+    for case, timeline in zip(cases, wanted, strict=True):
+        said = run(case)
+        assert all((flat(said, times) == flat(timeline, times)).all() for times in ("start", "end"))
+        assert (said.finish == timeline.finish).all() and said.events == timeline.events
+
+
 # Breaking the engine
 
 
@@ -387,7 +400,7 @@ def test_twice_the_bytes_take_twice_the_time_and_twice_the_bandwidth_half(seed: 
 
 
 def test_a_second_look_at_a_stage_is_not_lost_among_news_of_its_chips() -> None:
-    agenda = Agenda()
-    agenda.add(0, 1, 2, BASE, np.array([3]), np.array([1.0]))
-    agenda.look_again(0, 1, 2)
-    assert [agenda.pop()[0][3] for _ in range(2)] == [BASE, LOOK] and not agenda
+    due = Agenda()
+    due.add(0, 1, 2, BASE, np.array([3]), np.array([1.0]))
+    due.look_again(0, 1, 2)
+    assert [due.pop()[0][3] for _ in range(2)] == [BASE, LOOK] and not due

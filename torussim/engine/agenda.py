@@ -13,15 +13,17 @@ Key = tuple[int, int, int, int]  # turn, operation, stage, what
 # What is left to do, in this order within one operation of one turn.
 ARRIVE, BASE, LOOK, COMPLETE, SHARD, FINISH, ENTER = range(7)
 LAST = 1 << 30  # in place of an operation: a list is entered when all else of the one before is done
-NOBODY, NEVER = np.zeros(0, int), np.zeros(0)
+FEW = 12  # chips; with more, numpy is faster
+Few = tuple[list[int], list[float]]  # chips, and their times
+Many = tuple[Array, Array]
 
 
 class Agenda:
     """Chips, and times on them, for which something is to be done; what belongs together is done at once."""
 
     def __init__(self) -> None:
-        self._work: dict[Key, list[tuple[Array, Array]]] = {}
-        self._single: dict[Key, tuple[list[int], list[float]]] = {}  # of chips that came one by one
+        self._few: dict[Key, Few] = {}  # chips that came by the handful, with their times; empty lists if none did
+        self._many: dict[Key, list[Many]] = {}
         self._order: list[Key] = []
 
     def __bool__(self) -> bool:
@@ -29,36 +31,39 @@ class Agenda:
 
     def add(self, number: int, i: int, k: int, what: int, chips: Array, times: Array) -> None:
         """Put something on the agenda: operation i of a turn, stage k."""
-        if len(chips):
-            self._put((number, i if what != ENTER else LAST, k, what), chips, times)
+        key = (number, i if what != ENTER else LAST, k, what)
+        if len(chips) > FEW:
+            self._put(key)
+            self._many.setdefault(key, []).append((chips, times))
+        elif len(chips):
+            few = self._put(key)
+            few[0].extend(chips.tolist())
+            few[1].extend(times.tolist())
 
     def add_chip(self, number: int, i: int, k: int, what: int, chip: int, time: float) -> None:
         """Put one chip on the agenda."""
-        key = (number, i, k, what)
-        if key not in self._single:
-            self._single[key] = ([], [])
-            self._put(key, NOBODY, NEVER)
-        chips, times = self._single[key]
-        chips.append(chip)
-        times.append(time)
+        few = self._put((number, i if what != ENTER else LAST, k, what))
+        few[0].append(chip)
+        few[1].append(time)
 
     def look_again(self, number: int, i: int, k: int) -> None:
         """Put on the agenda that a stage's lanes are looked at again, without news of any chip."""
-        self._put((number, i, k, LOOK), NOBODY, NEVER)
+        self._put((number, i, k, LOOK))
 
-    def pop(self) -> tuple[Key, Array, Array]:
-        """Take away what comes first; return it with its chips and their times."""
+    def pop(self) -> tuple[Key, Few, list[Many]]:
+        """Take away what comes first; return it with the chips that came by the handful, and with the others."""
         key = heappop(self._order)
-        found = self._work.pop(key)
-        if key in self._single:
-            chips, times = self._single.pop(key)
-            found.append((np.array(chips), np.array(times)))
-        if len(found) == 1:
-            return key, *found[0]
-        return key, np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
+        return key, self._few.pop(key), self._many.pop(key, [])
 
-    def _put(self, key: Key, chips: Array, times: Array) -> None:
-        if key not in self._work:
-            self._work[key] = []
+    def _put(self, key: Key) -> Few:
+        """Return where to put a few chips of a key."""
+        if key not in self._few:
+            self._few[key] = ([], [])
             heappush(self._order, key)
-        self._work[key].append((chips, times))
+        return self._few[key]
+
+
+def together(few: Few, many: list[Many]) -> Many:
+    """Return all chips, and their times, in arrays."""
+    chips, times = zip(*many, (np.array(few[0], dtype=int), np.array(few[1], dtype=float)))
+    return np.concatenate(chips), np.concatenate(times)

@@ -14,7 +14,7 @@ from torussim.engine.network import Network
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move
 from torussim.engine.routed import Shared, fluid_chips
-from torussim.engine.turn import Turn
+from torussim.engine.turn import Numbers, Turn, numbers
 
 Array = np.ndarray[Any, Any]
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
@@ -33,6 +33,7 @@ class Lanes:
         self.idle: dict[Place, float] = {}  # stages whose lanes can wait, until this time
         self.until = -inf  # the time until which lanes are run at once
         self._fluid: dict[int, Array] = {}  # by stage
+        self._fluid_numbers: dict[int, Numbers] = {}
         self._moved: dict[int, Array] = {}
         self._lacking: dict[Place, tuple[Array, Array]] = {}
 
@@ -42,6 +43,13 @@ class Lanes:
         if id(stage) not in self._fluid:
             self._fluid[id(stage)] = fluid_chips(self.planner, stage, self.shared.fluid)
         return self._fluid[id(stage)]
+
+    def fluid_numbers(self, turn: Turn, i: int, k: int) -> Numbers:
+        """Return the same, for looking at single chips."""
+        stage = turn.ready[i].stages[k]
+        if id(stage) not in self._fluid_numbers:
+            self._fluid_numbers[id(stage)] = numbers(self.fluid(turn, i, k))
+        return self._fluid_numbers[id(stage)]
 
     def line_up(self, turn: Turn) -> None:
         """Put the stages of a turn behind those of the turns before."""
@@ -67,6 +75,11 @@ class Lanes:
         idle = self.idle.get((turn.number, i, k))
         if idle is None or not self.postponed(turn, i, k, full, idle):
             self.run(turn, i, k)
+
+    def based_singly(self, turn: Turn, i: int, k: int, there: list[tuple[int, float]]) -> None:
+        """Do the same for a few chips and the times since when they may send."""
+        chips, times = zip(*there)
+        self.based(turn, i, k, np.array(chips), np.array(times))
 
     def lacking(self, turn: Turn, i: int, k: int) -> tuple[Array, Array]:
         """Return, of each lane of a stage, how many chips are not there yet (never 0 if it is fluid), and the last that is."""

@@ -6,6 +6,7 @@ A hop whose link nobody else uses sends at its bandwidth, without the network.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from math import nan
 from typing import Any
@@ -53,10 +54,10 @@ class Queues:
             left[hop] += sum(first.left for _, first in queue)
         return left
 
-    def based(self, turn: Turn, i: int, k: int, chips: Array) -> None:
+    def based(self, turn: Turn, i: int, k: int, chips: Iterable[int]) -> None:
         """See what chips can send now that they may send what a stage has for them."""
         axes = [self.planner.grid.axis(a) for a in turn.ready[i].stages[k].lane.axes]
-        self.pokes += [(2 * a + d) * self.count + c for c in chips.tolist() for a in axes for d in (0, 1)]
+        self.pokes += [(2 * a + d) * self.count + c for c in chips for a in axes for d in (0, 1)]
 
     def send(self) -> None:
         """Let the head of every hop that was poked go, and those behind it, as far as it is known when they can.
@@ -145,10 +146,10 @@ class Queues:
             self.shard(turn, head, arrival)
         if not head.closes:
             return
-        arrived, due = turn.arrived[i][k], turn.due[i][k]
-        arrived[chip] = latest = max(arrived.item(chip), arrival)
-        due[chip] = missing = due.item(chip) - head.closes
-        base = turn.base[i][k].item(chip)
+        arrived, due = turn.rows.arrived[i][k], turn.rows.due[i][k]
+        arrived[chip] = latest = max(arrived[chip], arrival)
+        due[chip] = missing = due[chip] - head.closes
+        base = turn.rows.base[i][k][chip]
         if not missing and base == base:
             self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(latest, base))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from torussim.collectives.contract import Lane, Pattern
-from torussim.program import Operation
+from torussim.program import Compute, Operation
 from torussim.timeline import Work
 
 Array = np.ndarray[Any, Any]
@@ -90,3 +91,23 @@ class Ready:
     sent: Array | None = None  # (hops,) bytes
     overhead: float = 0.0  # fixed cost before the first piece of a looped matmul, seconds
     direct: str = ""  # "direct" or "shifts": an all-to-all whose messages are routed
+
+    @cached_property
+    def looped(self) -> bool:
+        """Whether it is a matmul that runs piece by piece."""
+        return isinstance(self.operation, Compute) and self.partner is not None
+
+    @cached_property
+    def firsts(self) -> tuple[int, ...]:
+        """The stages that begin with the operation, the first of each part."""
+        if self.direct:
+            return (0,)
+        return tuple(k for k, stage in enumerate(self.stages) if all(s.part != stage.part for s in self.stages[:k]))
+
+    @cached_property
+    def then(self) -> tuple[int | None, ...]:
+        """For each stage the next of its part, None if it is the last."""
+        if self.direct:
+            return (None,)
+        return tuple(next((j for j in range(k + 1, len(self.stages)) if self.stages[j].part == stage.part), None)
+                     for k, stage in enumerate(self.stages))

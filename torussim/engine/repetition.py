@@ -10,6 +10,8 @@ and end in the same order; that it was the same at both ends and not in between 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,25 @@ ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
 NOT_YET = 1e300  # a time that is not known, or, negative, one that nothing waits for
 
 
+@dataclass
+class Seen:
+    """The state before a block: when that began, times from then on, and counts."""
+
+    begin: float
+    later: list[Array]
+    counts: list[Array]
+
+    @cached_property
+    def times(self) -> list[Array]:
+        """The same times, with those that are not known replaced; only looked at where the counts are the same, too."""
+        return [np.where(np.isfinite(t), t, np.where(np.isnan(t), NOT_YET, -NOT_YET)) for t in self.later]
+
+
 class Repetition:
-    """The states before the latest blocks: when each began, times from then on, and counts."""
+    """The states before the latest blocks."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[float, list[Array], list[Array]]] = []
+        self.seen: list[Seen] = []
 
     def forget(self) -> None:
         """Begin anew: what was before a leap is not what comes before the next block."""
@@ -35,17 +51,16 @@ class Repetition:
 
     def note(self, begin: float, times: Sequence[Array], counts: Sequence[Array]) -> None:
         """Remember the state before a block."""
-        known = [np.where(np.isfinite(t), t - begin, np.where(np.isnan(t), NOT_YET, -NOT_YET)) for t in times]
-        self.seen.append((begin, known, [count.copy() for count in counts]))
+        self.seen.append(Seen(begin, [time - begin for time in times], [count.copy() for count in counts]))
         del self.seen[:-REMEMBERED]
 
     def period(self) -> tuple[int, float]:
         """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
-        begin, times, counts = self.seen[-1]
-        for period, (then, old, before) in enumerate(reversed(self.seen[:-1]), 1):
-            shift = begin - then
-            if _equal(counts, before) and _alike(times, old) and all(
-                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(times, old)):
+        now = self.seen[-1]
+        for period, old in enumerate(reversed(self.seen[:-1]), 1):
+            shift = now.begin - old.begin
+            if _equal(now.counts, old.counts) and _alike(now.later, old.later) and all(
+                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(now.times, old.times)):
                 return period, shift
         return 0, 0.0
 
@@ -53,13 +68,16 @@ class Repetition:
         """Return what a block adds to each time if the last two added the same."""
         if len(self.seen) < 3:
             return None
-        (first, a, few), (second, b, some), (third, c, many) = self.seen[-3:]
-        if not (_equal(few, some) and _equal(some, many) and _alike(a, b) and _alike(b, c)):
+        a, b, c = self.seen[-3:]
+        if not all(_equal(x.counts, y.counts) and _alike(x.later, y.later) for x, y in ((a, b), (b, c))):
             return None
-        near = SAME * (third - second)
-        if abs(third - 2 * second + first) > near or any((np.abs(z - 2 * y + x) > near).any() for x, y, z in zip(a, b, c)):
+        shift = c.begin - b.begin
+        near = SAME * shift
+        if abs(c.begin - 2 * b.begin + a.begin) > near:
             return None
-        return [np.where(np.abs(z) < NOT_YET, z - y + (third - second), 0.0) for y, z in zip(b, c)]
+        if any((np.abs(z - 2 * y + x) > near).any() for x, y, z in zip(a.times, b.times, c.times)):
+            return None
+        return [np.where(np.abs(z) < NOT_YET, z - y + shift, 0.0) for y, z in zip(b.times, c.times)]
 
 
 def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:

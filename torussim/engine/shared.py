@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, SHARD, Agenda
+from torussim.engine import agenda
+from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, SHARD, Agenda, Key, together
+from torussim.engine.handful import Handful, can
 from torussim.engine.lanes import Lanes, Sending
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network, PastError
@@ -23,7 +25,7 @@ from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
 from torussim.engine.repetition import Repetition, fill, straight
 from torussim.engine.routed import Shared
-from torussim.engine.turn import END, START, Turn, Waits
+from torussim.engine.turn import END, START, Turn, Waits, numbers
 from torussim.program import Compute, Program
 from torussim.timeline import Segment
 
@@ -53,6 +55,7 @@ class SharedRun:
         self.network = Network(planner, shared.paths)
         self.queues = Queues(planner, shared, self.agenda, self.network, self.free, sending)
         self.lanes = Lanes(planner, shared, self.agenda, self.network, self.free, sending)
+        self.handful = Handful(shared, self.agenda, self.queues, self.lanes, numbers(self.unit))
         self.messages = Messages(shared, self.count, self.agenda, self.network)
         self.turns: list[Turn] = []
         self.runs: list[tuple[int, float]] = []
@@ -104,25 +107,33 @@ class SharedRun:
             self.queues.send()
             if not self.agenda:
                 return
-            (number, i, k, what), chips, times = self.agenda.pop()
-            if what == ENTER:
-                self.enter(number, chips, times)
-                continue
-            turn = self.turns[number]
-            if what == ARRIVE:
-                self.arrive(turn, i, chips)
-            elif what == BASE:
-                self.based(turn, i, k, chips, times)
-            elif what == LOOK:
-                self.lanes.run(turn, i, k)
-            elif what == COMPLETE:
-                self.complete(turn, i, k, chips, times)
-            elif what == SHARD:
-                partner = turn.ready[i].partner
-                assert partner is not None
-                self.tell(turn, partner, chips, None)
+            key, few, many = self.agenda.pop()
+            number, i, _, what = key
+            turn = self.turns[number] if number < len(self.turns) else None
+            if turn is not None and not many and len(few[0]) <= agenda.FEW and can(turn, i, what):
+                self.handful.do(turn, key, *few)
             else:
-                self.finish(turn, i, chips, times)
+                self.do(key, *together(few, many))
+
+    def do(self, key: Key, chips: Array, times: Array) -> None:
+        """Do what is on the agenda for chips."""
+        number, i, k, what = key
+        if what == ENTER:
+            self.enter(number, chips, times)
+            return
+        turn = self.turns[number]
+        if what == ARRIVE:
+            self.arrive(turn, i, chips)
+        elif what == BASE:
+            self.based(turn, i, k, chips, times)
+        elif what == COMPLETE:
+            self.complete(turn, i, k, chips, times)
+        elif what == SHARD:
+            partner = turn.ready[i].partner
+            assert partner is not None
+            self.tell(turn, partner, chips, None)
+        else:
+            self.finish(turn, i, chips, times)
 
     def enter(self, number: int, chips: Array, times: Array) -> None:
         """Begin a list on chips; on the first of them, see whether all was like this before."""
@@ -170,17 +181,17 @@ class SharedRun:
         """Tell an operation on chips that one it waits for is known, and since when it need not wait for that one."""
         if times is not None:
             turn.at[i, chips] = np.maximum(turn.at[i, chips], times)
-        np.subtract.at(turn.missing[i], chips, 1)  # a chip can be there more than once
-        ready = np.unique(chips[turn.missing[i, chips] == 0])
-        if len(ready):
-            self.agenda.add(turn.number, i, 0, ARRIVE, ready, turn.at[i, ready])
+        told = np.bincount(chips, minlength=self.count)  # a chip can be there more than once
+        turn.missing[i] -= told
+        ready = np.flatnonzero((told > 0) & (turn.missing[i] == 0))
+        self.agenda.add(turn.number, i, 0, ARRIVE, ready, turn.at[i, ready])
 
     def arrive(self, turn: Turn, i: int, chips: Array) -> None:
         """Start an operation on chips."""
         r, at = turn.ready[i], turn.at[i, chips]
         if isinstance(r.operation, Compute):
             start = np.maximum(at, self.unit[chips])
-            if r.partner is None:
+            if not r.looped:
                 end = start + r.work.fixed[chips] + r.work.busy[chips]
             else:
                 end = self.pieces(turn, i, chips, start)
@@ -193,11 +204,9 @@ class SharedRun:
             self.begun(turn, i, chips)
         base = at + r.work.fixed[chips]
         turn.latest[i][chips] = base
-        firsts = [0] if r.direct else [k for k, stage in enumerate(r.stages)
-                                       if all(s.part != stage.part for s in r.stages[:k])]
-        for k in firsts:
+        for k in r.firsts:
             self.agenda.add(turn.number, i, k, BASE, chips, base)
-        if not firsts:
+        if not r.firsts:
             self.agenda.add(turn.number, i, 0, FINISH, chips, base)
 
     def pieces(self, turn: Turn, i: int, chips: Array, start: Array) -> Array:
@@ -225,7 +234,7 @@ class SharedRun:
         else:
             fluid = self.lanes.fluid(turn, i, k)[chips]
             flowing = chips[fluid]
-            self.queues.based(turn, i, k, flowing)
+            self.queues.based(turn, i, k, flowing.tolist())
             if len(flowing) < len(chips):
                 self.lanes.based(turn, i, k, chips[~fluid], times[~fluid])
         over = flowing[turn.due[i][k][flowing] == 0]
@@ -235,9 +244,9 @@ class SharedRun:
     def complete(self, turn: Turn, i: int, k: int, chips: Array, times: Array) -> None:
         """Go on, on chips, from a stage that is complete there."""
         r = turn.ready[i]
-        after = [] if r.direct else [j for j in range(k + 1, len(r.stages)) if r.stages[j].part == r.stages[k].part]
-        if after:
-            self.agenda.add(turn.number, i, after[0], BASE, chips, times)
+        then = r.then[k]
+        if then is not None:
+            self.agenda.add(turn.number, i, then, BASE, chips, times)
             return
         turn.latest[i][chips] = np.maximum(turn.latest[i][chips], times)
         turn.parts[i][chips] -= 1
@@ -311,7 +320,7 @@ class SharedRun:
             return times
         last.leap(iter(of_turn))
         self.free[:-1] = np.maximum(self.free[:-1], now) + free
-        self.unit = np.maximum(self.unit, now) + unit
+        self.unit[:] = np.maximum(self.unit, now) + unit
         later = times.copy()
         later[order] += entering
         self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block

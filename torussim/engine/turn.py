@@ -5,8 +5,9 @@ Times are known as soon as they follow from what is known, also if they lie ahea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,32 @@ class Waits:
         return Waits(tuple(map(tuple, tells)), tuple(count), tuple(entering), first, last)
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The arrays of a turn in the same memory, row by row: by operation, or by operation and stage, then by chip."""
+
+    at: list[Numbers]
+    missing: list[Numbers]
+    known: list[Numbers]
+    start: list[Numbers]
+    end: list[Numbers]
+    parts: list[Numbers]
+    latest: list[Numbers]
+    base: list[list[Numbers]]
+    arrived: list[list[Numbers]]
+    due: list[list[Numbers]]
+
+    @staticmethod
+    def of(turn: Turn) -> Rows:
+        """Return the rows of a turn."""
+        def rows(arrays: Iterable[Array]) -> list[Numbers]:
+            return [numbers(array) for array in arrays]
+
+        return Rows(rows(turn.at), rows(turn.missing), rows(turn.known), rows(turn.segment.start), rows(turn.segment.end),
+                    rows(turn.parts), rows(turn.latest), *([rows(stages) for stages in nested]
+                                                           for nested in (turn.base, turn.arrived, turn.due)))
+
+
 @dataclass(eq=False)
 class Turn:
     """One run of a list; arrays are (chips,), or (operations, chips), seconds, nan where not known yet."""
@@ -89,6 +116,11 @@ class Turn:
     sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
     got: dict[int, Array] = field(default_factory=dict)  # and when the one due in that shift has arrived
     more: list[tuple[int, Turn, int]] = field(default_factory=list)  # who of later turns waits
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The same arrays for reading and writing single numbers."""
+        return Rows.of(self)
 
     @staticmethod
     def new(number: int, run: int, section: str, ready: tuple[Ready, ...], waits: Waits, shared: Shared, chips: int) -> Turn:
