@@ -165,6 +165,11 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
             found.path.update(zip(ids.tolist(), paths.tolist(), strict=True))
             return ids
 
+        def start_few(self, flows: Any, time: float) -> int:
+            first = super().start_few(flows, time)
+            found.path.update((flow, path) for flow, (path, _) in enumerate(flows, first))
+            return first
+
         def next(self) -> float:
             end = super().next()
             found.read(self)

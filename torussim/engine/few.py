@@ -59,20 +59,25 @@ class Few:
     def __len__(self) -> int:
         return len(self.flows)
 
-    def start(self, ids: Iterable[int], paths: Iterable[int], sizes: Iterable[float], now: float) -> None:
-        """Start flows, all with links and a size above 0; rates are given when somebody asks for what they change."""
-        for i, path, size in zip(ids, paths, sizes):
+    def start(self, flows: Iterable[tuple[int, int, float]], now: float) -> None:
+        """Start flows (id, path, size), all with links and a size above 0; rates are given when somebody asks for those."""
+        for i, path, size in flows:
             self.new.append(self.add(self.flow(i, path, size, now, now)))
 
     def flow(self, i: int, path: int, left: float, began: float, since: float, rate: float = 0.0, end: float = inf) -> Flow:
         """Return a flow on a path."""
-        if path not in self.used:
+        links, shares, several = self.path(path)
+        return Flow(i, path, links, shares, left, began, since, rate, end, several)
+
+    def path(self, path: int) -> tuple[list[int], list[float], frozenset[int]]:
+        """Return the links of a path, the share that a flow puts on each, and those where it stands for several."""
+        found = self.used.get(path)
+        if found is None:
             entry = slice(self.routes.first[path], self.routes.first[path + 1])
             link, number = self.routes.link[entry], self.routes.number
             many = frozenset[int]() if number is None else frozenset(link[number[entry] > 1].tolist())
-            self.used[path] = link.tolist(), self.routes.share[entry].tolist(), many
-        links, shares, several = self.used[path]
-        return Flow(i, path, links, shares, left, began, since, rate, end, several)
+            found = self.used[path] = link.tolist(), self.routes.share[entry].tolist(), many
+        return found
 
     def add(self, flow: Flow) -> Flow:
         """Put a flow on its links."""
@@ -135,6 +140,15 @@ class Few:
                 self.freed.add(link)
                 self.bound = min(self.bound, max(f.rate for f in self.on[link]), self.lowest(link))
 
+    def alone(self, flow: Flow) -> float | None:
+        """Return what a flow's links pass if nobody else is on any of them, None if somebody is."""
+        rate = inf
+        for link, share in zip(flow.links, flow.shares):
+            if len(self.on[link]) > 1:
+                return None
+            rate = min(rate, self.passes(link) / share)
+        return rate
+
     def lowest(self, link: int) -> float:
         """Return the lowest level that a link can have with its flows."""
         return self.efficiency * float(self.bandwidth[link]) / sum(self.on[link].values())
@@ -145,8 +159,9 @@ class Few:
             return
         seeds = []
         for flow in self.new:
-            if all(len(self.on[link]) == 1 for link in flow.links):
-                self.move(flow, min(self.passes(n) / s for n, s in zip(flow.links, flow.shares)), now)
+            rate = self.alone(flow)
+            if rate is not None:
+                self.move(flow, rate, now)
             else:
                 self.bound = min(self.bound, *(self.lowest(link) for link in flow.links))
                 seeds.append(flow)

@@ -12,6 +12,7 @@ from torussim.engine.compiled import Solver
 from torussim.engine.crowd import Crowd, Flows, starting
 from torussim.engine.fair import Array
 from torussim.engine.few import Few
+from torussim.engine.numbers import numbers
 from torussim.topology.routes import Routes
 
 FEW = 128  # flows; below a quarter of that a crowd is few again
@@ -31,9 +32,11 @@ class Fluid:
         self._ids = 0
         self._solves = 0  # of pools that are no more
         self._sizes = np.zeros(len(routes))  # bytes started on each path
+        self._sent = numbers(self._sizes)
         self._at_once: list[int] = []  # started now, and ending now: nothing to send, or nowhere
         self._solver = Solver()
         self._pool: Few | Crowd = Few(routes, self.bandwidth, efficiency)
+        self._next: float | None = None  # what `next` says, while nothing changes
 
     def __repr__(self) -> str:
         return f"<Fluid at {self.now:g} s: {len(self._pool)} flows, at most {self.most}, {self.solves} solves>"
@@ -54,6 +57,7 @@ class Fluid:
         `time` is not before `now` and not after `next()`; the same path may be used by several flows.
         """
         self._go(time)
+        self._next = None
         ids = np.arange(self._ids, self._ids + len(paths))
         self._ids += len(paths)
         np.add.at(self._sizes, paths, sizes)
@@ -65,9 +69,31 @@ class Fluid:
             self._enter(ids[moves], paths[moves], sizes[moves])
         return ids
 
+    def start_few(self, flows: list[tuple[int, float]], time: float) -> int:
+        """Start a few flows, each a path and a size, without arrays; return the id of the first, the others follow on it."""
+        first, pool = self._ids, self._pool
+        if isinstance(pool, Crowd) or len(pool) + len(flows) > FEW:
+            self.start(np.array([path for path, _ in flows]), np.array([size for _, size in flows]), time)
+            return first
+        self._go(time)
+        self._next = None
+        self._ids += len(flows)
+        moving = list[tuple[int, int, float]]()
+        for i, (path, size) in enumerate(flows, first):
+            self._sent[path] += size
+            if size > 0 and pool.path(path)[0]:
+                moving.append((i, path, size))
+            else:
+                self._at_once.append(i)
+        pool.start(moving, self.now)
+        self.most = max(self.most, len(pool))
+        return first
+
     def next(self) -> float:
         """Return when the next flow ends, inf if none is under way."""
-        return self.now if self._at_once else max(self.now, self._pool.next(self.now))
+        if self._next is None:
+            self._next = self.now if self._at_once else max(self.now, self._pool.next(self.now))
+        return self._next
 
     def end(self) -> Array:
         """Go on to `next()` and return the ids of the flows that end then, sorted.
@@ -75,10 +101,10 @@ class Fluid:
         Flows end together if their ends differ by 1e-12 of the time since the earliest of them began.
         """
         assert self.next() < np.inf, "no flow is under way"
+        time, self._next = self.next(), None
         at_once, self._at_once = self._at_once, []
         if at_once and self._pool.next(self.now) > self.now:
             return np.array(at_once)
-        time = self.next()
         ended = self._pool.end(self.now)
         self.now = time
         return np.sort(np.array([*at_once, *ended], dtype=np.intp)) if at_once else np.asarray(ended, dtype=np.intp)
@@ -87,6 +113,7 @@ class Fluid:
         """Give links another bandwidth, each above 0, from `time` on: not before `now` and not after `next()`."""
         self._go(time)
         self._pool.next(time)
+        self._next = None
         self.bandwidth[links] = bandwidth
         self._pool.change(np.asarray(links) if isinstance(self._pool, Crowd) else np.asarray(links).tolist())
 
@@ -118,7 +145,8 @@ class Fluid:
         """Go on to a time, with what has changed until now settled."""
         assert time >= self.now, "time goes on"
         if time > self.now:
-            self._pool.next(self.now)
+            if self._next is None:
+                self._pool.next(self.now)
             self.now = time
 
     def _enter(self, ids: Array, paths: Array, sizes: Array) -> None:
@@ -128,7 +156,7 @@ class Fluid:
             self._become(self._few(self._settled()))
         if isinstance(self._pool, Few):
             if total <= FEW:
-                self._pool.start(ids.tolist(), paths.tolist(), sizes.tolist(), self.now)
+                self._pool.start(zip(ids.tolist(), paths.tolist(), sizes.tolist()), self.now)
             else:
                 flows = starting(ids, paths, sizes, self.now)
                 if len(self._pool):

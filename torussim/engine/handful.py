@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 from torussim.engine.agenda import ARRIVE, BASE, COMPLETE, ENTER, FINISH, LOOK, SHARD, Agenda, Key
 from torussim.engine.lanes import Lanes
+from torussim.engine.numbers import Numbers, numbers
 from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
-from torussim.engine.turn import END, START, Numbers, Turn, numbers
+from torussim.engine.turn import END, START, Turn
 from torussim.program import Compute
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from torussim.engine import recurrence
 from torussim.engine.agenda import COMPLETE, Agenda
 from torussim.engine.network import Network
+from torussim.engine.numbers import Numbers, numbers
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move
 from torussim.engine.routed import Shared, fluid_chips
-from torussim.engine.turn import Numbers, Turn, numbers
+from torussim.engine.turn import Turn
 
 Array = np.ndarray[Any, Any]
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run

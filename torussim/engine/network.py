@@ -17,6 +17,7 @@ from torussim.engine.plan import Planner
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
+Starts = tuple[Array | list[int], Array | list[float], "Ended"]  # paths, sizes and what is called
 Ended = Callable[[Array, float], None]  # the places of flows among those that were started together, and the time
 
 
@@ -32,14 +33,14 @@ class Network:
         self.fluid = Fluid(paths, planner.grid.links.bandwidth * efficiency, efficiency=planner.chip.shared_efficiency)
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * efficiency) for e in planner.grid.links.events]
         self.offset, self.steps = 0.0, 0
-        self._starts: dict[float, list[tuple[Array, Array, Ended]]] = {}
+        self._starts: dict[float, list[Starts]] = {}
         self._times: list[float] = []  # of the starts, a heap
         self._single: dict[int, Ended] = {}  # by flow: those that were started alone
         self._first: list[int] = []  # the first flow of each of the others
         self._several: list[Ended] = []
 
-    def later(self, time: float, paths: Array, sizes: Array, ended: Ended) -> None:
-        """Start flows at a time that is not before now."""
+    def later(self, time: float, paths: Array | list[int], sizes: Array | list[float], ended: Ended) -> None:
+        """Start flows at a time that is not before now; a few of them are better in lists."""
         if time not in self._starts:
             heappush(self._times, time)
         self._starts.setdefault(time, []).append((paths, sizes, ended))
@@ -99,9 +100,13 @@ class Network:
         waiting = self._starts.pop(time)
         if time < self.fluid.now * (1 - 1e-9):
             raise PastError("no flow starts in the network's past")
-        ids = self.fluid.start(np.concatenate([paths for paths, _, _ in waiting]),
-                               np.concatenate([sizes for _, sizes, _ in waiting]), max(time, self.fluid.now))
-        first = int(ids[0]) if len(ids) else 0
+        now = max(time, self.fluid.now)
+        if all(isinstance(paths, list) for paths, _, _ in waiting):
+            first = self.fluid.start_few([(path, size) for paths, sizes, _ in waiting for path, size in zip(paths, sizes)], now)
+        else:
+            ids = self.fluid.start(np.concatenate([paths for paths, _, _ in waiting]),
+                                   np.concatenate([sizes for _, sizes, _ in waiting]), now)
+            first = int(ids[0]) if len(ids) else 0
         for paths, _, ended in waiting:
             if len(paths) == 1:
                 self._single[first] = ended

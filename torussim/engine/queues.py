@@ -17,9 +17,10 @@ from torussim.engine.agenda import COMPLETE, SHARD, Agenda
 from torussim.engine.entries import Entry, entries
 from torussim.engine.lanes import Sending
 from torussim.engine.network import Network
+from torussim.engine.numbers import numbers
 from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
-from torussim.engine.turn import Turn, numbers
+from torussim.engine.turn import Turn
 
 Array = np.ndarray[Any, Any]
 
@@ -122,7 +123,7 @@ class Queues:
         """Return when the flow at the head of a queue has ended, nan if it has not; if there is none yet, let it begin."""
         if head.hop not in self.going:
             self.going[head.hop] = nan
-            self.network.later(begin, np.array([head.hop]), np.array([head.transfer.bytes]), partial(self.ended, head.hop))
+            self.network.later(begin, [head.hop], [head.transfer.bytes], partial(self.ended, head.hop))
         end = self.going[head.hop]
         if end == end:
             del self.going[head.hop]

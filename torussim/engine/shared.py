@@ -20,12 +20,13 @@ from torussim.engine.handful import Handful, can
 from torussim.engine.lanes import Lanes, Sending
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network, PastError
+from torussim.engine.numbers import numbers
 from torussim.engine.plan import Planner
 from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
 from torussim.engine.repetition import Repetition, fill, straight
 from torussim.engine.routed import Shared
-from torussim.engine.turn import END, START, Turn, Waits, numbers
+from torussim.engine.turn import END, START, Turn, Waits
 from torussim.program import Compute, Program
 from torussim.timeline import Segment
 

@@ -5,13 +5,14 @@ Times are known as soon as they follow from what is known, also if they lie ahea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from torussim.engine.numbers import Numbers, numbers
 from torussim.engine.ready import Ready
 from torussim.engine.recurrence import Key
 from torussim.engine.routed import Shared
@@ -19,7 +20,6 @@ from torussim.program import Compute
 from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
-Numbers = MutableSequence[Any]
 END, START, ORDER = "end", "start", "order"  # what an operation tells one that waits for it
 
 
@@ -171,9 +171,3 @@ def cut(rows: Array, lengths: Sequence[int]) -> list[Any]:
     ends = np.cumsum(lengths).tolist()
     found = [rows[end - length:end] for length, end in zip(lengths, ends)]
     return found if rows.ndim == 1 else [list(part) for part in found]
-
-
-def numbers(array: Array) -> Numbers:
-    """Return the memory of an array, in C order: a single number is read or written there in half of numpy's time."""
-    memory: Any = array.reshape(-1).data
-    return memory  # type: ignore[no-any-return]
