@@ -31,7 +31,8 @@ class Entry:
     number: int  # where its arrival goes
     closes: int  # the arrivals of its stage on its hop, if it is the last of them, else 0
     shard: bool  # a piece of a looped gather
-    onward: tuple[Entry, ...]  # those that pass it on
+    onward: Entry | None  # the first that passes it on
+    others: tuple[Entry, ...]  # and the others
     then: Entry | None  # the next one in the queue
     left: int  # it, and all that are behind it
 
@@ -46,6 +47,7 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
     seen = Counter[tuple[int, int, int, int]]()
     onward: dict[int, list[Entry]] = {}
     heads: dict[int, Entry] = {}
+    places, lengths = dict[int, int](), dict[float, float]()  # equal numbers are one object, which the processor has at hand
     for i, t in reversed(transfers):  # what comes after is made before
         here, partner = (i, t.stage, t.hop, t.receiver), turn.ready[i].partner
         fed, shard = partner is not None and partner < i, partner is not None and partner > i
@@ -54,12 +56,17 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
         if seen[here] == many[here]:
             causes.append((rows[i] + t.stage) * planner.count + t.chip)
         causes += [len(turn.causes) - 1] if not causes else []
-        number, then = first[i] + t.number, heads.get(t.hop)
+        causes = [places.setdefault(place, place) for place in causes]
+        number, then = places.setdefault(first[i] + t.number, first[i] + t.number), heads.get(t.hop)
+        seconds = t.bytes / rate[t.hop] if alone[t.hop] else None
+        further = onward.pop(number, [])
         heads[t.hop] = entry = Entry(
-            operation=i, transfer=t, hop=t.hop, cause=causes[0], also=causes[1] if len(causes) > 1 else None,
-            fed=fed, more=fed or len(causes) > 1, seconds=t.bytes / rate[t.hop] if alone[t.hop] else None,
-            latency=latency[t.hop], number=number, closes=many[here] if seen[here] == 1 else 0, shard=shard,
-            onward=tuple(onward.pop(number, ())), then=then, left=1 + (then.left if then else 0))
+            operation=i, transfer=t, hop=places.setdefault(t.hop, t.hop), cause=causes[0],
+            also=causes[1] if len(causes) > 1 else None, fed=fed, more=fed or len(causes) > 1,
+            seconds=None if seconds is None else lengths.setdefault(seconds, seconds),
+            latency=lengths.setdefault(latency[t.hop], latency[t.hop]), number=number,
+            closes=many[here] if seen[here] == 1 else 0, shard=shard,
+            onward=further[0] if further else None, others=tuple(further[1:]), then=then, left=1 + (then.left if then else 0))
         if t.after is not None:
             onward.setdefault(first[i] + t.after, []).append(entry)
     return heads

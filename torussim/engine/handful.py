@@ -98,7 +98,7 @@ class Handful:
     def based(self, turn: Turn, i: int, k: int, chips: list[int], times: list[float]) -> None:
         """Let chips send what a stage has for them."""
         base, arrived, due = turn.rows.base[i][k], turn.rows.arrived[i][k], turn.rows.due[i][k]
-        fluid = self.lanes.fluid_numbers(turn, i, k)
+        fluid, _, _ = self.lanes.singly(turn, i, k)
         flowing, private = list[int](), list[tuple[int, float]]()
         for chip, time in zip(chips, times):
             base[chip] = time

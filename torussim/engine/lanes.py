@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
@@ -22,6 +22,14 @@ Sending = Callable[[str, int, int, float, float, float, int], None]  # operation
 Place = tuple[int, int, int]  # turn, operation, stage
 
 
+class Gathering:
+    """The lanes of a stage in a turn: how many of their chips are not there yet, never 0 on fluid ones, and the last that is."""
+
+    def __init__(self, lacking: Array) -> None:
+        self.lacking, self.last = lacking, np.full(len(lacking), -np.inf)
+        self.singly = numbers(self.lacking), numbers(self.last)
+
+
 class Lanes:
     """`free`: (hops + 1,) since when each hop is free, for all lanes."""
 
@@ -34,9 +42,9 @@ class Lanes:
         self.idle: dict[Place, float] = {}  # stages whose lanes can wait, until this time
         self.until = -inf  # the time until which lanes are run at once
         self._fluid: dict[int, Array] = {}  # by stage
-        self._fluid_numbers: dict[int, Numbers] = {}
         self._moved: dict[int, Array] = {}
-        self._lacking: dict[Place, tuple[Array, Array]] = {}
+        self._singly: dict[int, tuple[Numbers, Numbers, Numbers]] = {}  # by stage: whether chips' lanes are fluid, lanes, bytes
+        self._gathering: dict[Place, Gathering] = {}
 
     def fluid(self, turn: Turn, i: int, k: int) -> Array:
         """Return (chips,) whether the lane of a chip in a stage is fluid."""
@@ -45,12 +53,13 @@ class Lanes:
             self._fluid[id(stage)] = fluid_chips(self.planner, stage, self.shared.fluid)
         return self._fluid[id(stage)]
 
-    def fluid_numbers(self, turn: Turn, i: int, k: int) -> Numbers:
-        """Return the same, for looking at single chips."""
+    def singly(self, turn: Turn, i: int, k: int) -> tuple[Numbers, Numbers, Numbers]:
+        """Return the same for looking at single chips, and their lanes, and the bytes that move on each lane."""
         stage = turn.ready[i].stages[k]
-        if id(stage) not in self._fluid_numbers:
-            self._fluid_numbers[id(stage)] = numbers(self.fluid(turn, i, k))
-        return self._fluid_numbers[id(stage)]
+        if id(stage) not in self._singly:
+            arrays = self.fluid(turn, i, k), self.planner.lanes(stage.lane.axes), self.moved(turn, i, k)
+            self._singly[id(stage)] = numbers(arrays[0]), numbers(arrays[1]), numbers(arrays[2])
+        return self._singly[id(stage)]
 
     def line_up(self, turn: Turn) -> None:
         """Put the stages of a turn behind those of the turns before."""
@@ -66,40 +75,52 @@ class Lanes:
 
         They can wait until the network acts, for others to come: nothing ends on them before their last chip is there.
         """
-        lacking, last = self.lacking(turn, i, k)
+        gathering = self.gathering(turn, i, k)
         lane = self.planner.lanes(turn.ready[i].stages[k].lane.axes)[chips]
-        np.subtract.at(lacking, lane, 1)
-        np.maximum.at(last, lane, times)
-        full = lane[lacking[lane] == 0]
-        if not len(full):
-            return
+        np.subtract.at(gathering.lacking, lane, 1)
+        np.maximum.at(gathering.last, lane, times)
+        full = lane[gathering.lacking[lane] == 0]
+        if len(full):
+            self.filled(turn, i, k, self.earliest(turn, i, k, full))
+
+    def based_singly(self, turn: Turn, i: int, k: int, chips: Iterable[tuple[int, float]]) -> None:
+        """Do the same chip by chip, for a few chips and the times since when they may send."""
+        lacking, last = self.gathering(turn, i, k).singly
+        _, lanes, moved = self.singly(turn, i, k)
+        full = list[int]()
+        for chip, time in chips:
+            lane = lanes[chip]
+            last[lane] = max(last[lane], time)
+            lacking[lane] = left = lacking[lane] - 1
+            if not left:
+                full.append(lane)
+        if full:
+            self.filled(turn, i, k, min(last[lane] if moved[lane] > 0 else -inf for lane in full))
+
+    def filled(self, turn: Turn, i: int, k: int, earliest: float) -> None:
+        """Run the lanes of a stage after the last chips of some have come, but for lanes that can all wait for others."""
         idle = self.idle.get((turn.number, i, k))
-        if idle is None or not self.postponed(turn, i, k, full, idle):
+        if idle is None or not self.postponed(turn, i, k, min(earliest, idle)):
             self.run(turn, i, k)
 
-    def based_singly(self, turn: Turn, i: int, k: int, there: list[tuple[int, float]]) -> None:
-        """Do the same for a few chips and the times since when they may send."""
-        chips, times = zip(*there)
-        self.based(turn, i, k, np.array(chips), np.array(times))
-
-    def lacking(self, turn: Turn, i: int, k: int) -> tuple[Array, Array]:
-        """Return, of each lane of a stage, how many chips are not there yet (never 0 if it is fluid), and the last that is."""
+    def gathering(self, turn: Turn, i: int, k: int) -> Gathering:
+        """Return how far the lanes of a stage are."""
         place = turn.number, i, k
-        if place not in self._lacking:
+        if place not in self._gathering:
             stage = turn.ready[i].stages[k]
             lanes, fluid = self.planner.lanes(stage.lane.axes), self.fluid(turn, i, k)
             lacking = np.bincount(lanes, minlength=self.count) + self.count * np.bincount(lanes, fluid, self.count).astype(int)
-            self._lacking[place] = lacking, np.full(self.count, -np.inf)
-        return self._lacking[place]
+            self._gathering[place] = Gathering(lacking)
+        return self._gathering[place]
 
     def run(self, turn: Turn, i: int, k: int) -> None:
         """Run a stage on the private lanes on which every chip may send, in the order of their queues."""
         stage, base = turn.ready[i].stages[k], turn.base[i][k]
         lanes = self.planner.lanes(stage.lane.axes)
-        here = (self.lacking(turn, i, k)[0][lanes] == 0) & ~turn.done[i][k]
+        here = (self.gathering(turn, i, k).lacking == 0)[lanes] & ~turn.done[i][k]
         for axis, place in turn.order[i][k].items():
             here &= self.over[axis] == place
-        if not here.any() or self.postponed(turn, i, k, lanes[here]):
+        if not here.any() or self.postponed(turn, i, k, self.earliest(turn, i, k, lanes[here])):
             return
         gathers = turn.ready[i].partner is not None and i not in turn.fed
         due: dict[recurrence.Key, Array] | None = {} if gathers else None
@@ -108,13 +129,13 @@ class Lanes:
         if free is not self.free:
             for axis in turn.order[i][k]:
                 rows = slice(2 * axis * self.count, 2 * (axis + 1) * self.count)
-                self.free[rows].reshape(2, -1)[:, here] = free[rows].reshape(2, -1)[:, here]
+                np.copyto(self.free[rows].reshape(2, -1), free[rows].reshape(2, -1), where=here)
         for key, arrived in (due or {}).items():
             kept = turn.pieces.setdefault(i, {}).setdefault(key, np.full(self.count, -np.inf))
             kept[here] = np.maximum(kept, arrived)[here]
         turn.done[i][k] |= here
         if (turn.done[i][k] | self.fluid(turn, i, k)).all():
-            del self._lacking[turn.number, i, k]
+            del self._gathering[turn.number, i, k]
         chips = np.flatnonzero(here)
         self.agenda.add(turn.number, i, k, COMPLETE, chips, complete[chips])
         for axis, place in turn.order[i][k].items():
@@ -124,13 +145,15 @@ class Lanes:
                 if not np.isnan(other.base[j][stage_after]).all():
                     self.agenda.look_again(other.number, j, stage_after)
 
-    def postponed(self, turn: Turn, i: int, k: int, lanes: Array, others: float = inf) -> bool:
-        """Return whether lanes, and others until a time, can wait for the network to act before their last chip is there.
+    def earliest(self, turn: Turn, i: int, k: int, lanes: Array) -> float:
+        """Return when something ends on lanes whose chips are all there, at the earliest.
 
         Where a stage moves nothing, as on healthy rings when broken ones run as lines, each chip ends as it comes.
         """
-        last = np.where(self.moved(turn, i, k)[lanes] > 0, self.lacking(turn, i, k)[1][lanes], -np.inf)
-        earliest = min(float(last.min()), others)
+        return float(np.where(self.moved(turn, i, k)[lanes] > 0, self.gathering(turn, i, k).last[lanes], -np.inf).min())
+
+    def postponed(self, turn: Turn, i: int, k: int, earliest: float) -> bool:
+        """Return whether the lanes of a stage can wait for the network to act before something ends on them."""
         if earliest <= max(self.network.next(), self.until):
             self.idle.pop((turn.number, i, k), None)
             return False
@@ -147,6 +170,8 @@ class Lanes:
 
     def wake(self, now: float) -> bool:
         """Run the lanes that cannot wait any longer; return whether there are any."""
+        if not self.idle:
+            return False
         ripe = [place for place, earliest in self.idle.items() if earliest <= now]
         if ripe:
             self.until = now

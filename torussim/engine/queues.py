@@ -50,9 +50,10 @@ class Queues:
 
     def lengths(self) -> Array:
         """Return (hops,) how many transfers each hop has yet to send."""
-        left = np.array([head.left if head else 0 for head in self.head])
+        left = np.zeros(len(self.head), int)
         for hop, queue in self.queue.items():
-            left[hop] += sum(first.left for _, first in queue)
+            head = self.head[hop]
+            left[hop] = sum(first.left for _, first in queue) + (head.left if head else 0)
         return left
 
     def based(self, turn: Turn, i: int, k: int, chips: Iterable[int]) -> None:
@@ -100,9 +101,11 @@ class Queues:
                 pokes.append(hop)
             elif causes[then.cause] == causes[then.cause]:
                 pokes.append(hop)
-            for other in head.onward:
-                if heads[other.hop] is other:
-                    pokes.append(other.hop)
+            onward = head.onward
+            if onward is not None and heads[onward.hop] is onward:
+                pokes.append(onward.hop)
+            for other in head.others:
+                pokes.append(other.hop)
 
     def next_turn(self, hop: int) -> None:
         """Let a hop go on to the next turn in which it sends anything."""

@@ -59,6 +59,7 @@ class SharedRun:
         self.handful = Handful(shared, self.agenda, self.queues, self.lanes, numbers(self.unit))
         self.messages = Messages(shared, self.count, self.agenda, self.network)
         self.turns: list[Turn] = []
+        self.over = 0  # turns of which all is known, and nobody asks again
         self.runs: list[tuple[int, float]] = []
         self.simulated = self.skipped = 0
         self.repetition = Repetition()
@@ -169,6 +170,7 @@ class SharedRun:
         self.runs.append((len(self.segments), self.network.offset))
         self.segments.append(turn.segment)
         self.turns.append(turn)
+        self.let_go()
         self.queues.line_up(turn)
         self.lanes.line_up(turn)
         if waits.first is not None:  # the compute unit serves the lists in turn
@@ -177,6 +179,12 @@ class SharedRun:
                 turn.missing[waits.first] += ~before.known[before.waits.last]
                 before.more.append((before.waits.last, turn, waits.first))
         return times
+
+    def let_go(self) -> None:
+        """Forget what was in turns that are over, but for the latest, which says what a block adds."""
+        while self.over < len(self.turns) - 2 and self.turns[self.over].known.all():
+            self.turns[self.over].let_go()
+            self.over += 1
 
     def tell(self, turn: Turn, i: int, chips: Array, times: Array | None) -> None:
         """Tell an operation on chips that one it waits for is known, and since when it need not wait for that one."""
@@ -290,7 +298,7 @@ class SharedRun:
 
     def skip(self, block: int, blocks: int, begin: float, chips: Array, times: Array) -> Array:
         """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
-        if not all(turn.known.all() for turn in self.turns[:-1]):
+        if not all(turn.known.all() for turn in self.turns[self.over:-1]):
             self.repetition.forget()
             return times
         self.note(begin, chips, times)

@@ -160,6 +160,15 @@ class Turn:
         nested = [array for of in (self.due, self.done) for stages in of for array in stages]
         return [self.missing, self.known, *self.parts, *nested]
 
+    def let_go(self) -> None:
+        """Forget all but what the timeline has, when all of it is known: what happens later does not depend on the rest."""
+        self.at = self.missing = np.zeros((0, 0))
+        self.base, self.arrived, self.due, self.done, self.order = [], [], [], [], []
+        self.parts, self.latest, self.came, self.causes = [], [], [], []
+        for of in (self.fed, self.pieces, self.sent, self.got):
+            of.clear()
+        vars(self).pop("rows", None)
+
     def leap(self, later: Iterator[Array]) -> None:
         """Make all times later, each by its own."""
         for time in self.times():
