@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Any
 
@@ -40,6 +41,12 @@ class Agenda:
             few[0].extend(chips.tolist())
             few[1].extend(times.tolist())
 
+    def add_few(self, number: int, i: int, k: int, what: int, chips: Iterable[int], times: Iterable[float]) -> None:
+        """Put a few chips on the agenda."""
+        few = self._put((number, i if what != ENTER else LAST, k, what))
+        few[0].extend(chips)
+        few[1].extend(times)
+
     def add_chip(self, number: int, i: int, k: int, what: int, chip: int, time: float) -> None:
         """Put one chip on the agenda."""
         few = self._put((number, i if what != ENTER else LAST, k, what))
@@ -57,10 +64,11 @@ class Agenda:
 
     def _put(self, key: Key) -> Few:
         """Return where to put a few chips of a key."""
-        if key not in self._few:
-            self._few[key] = ([], [])
+        few = self._few.get(key)
+        if few is None:
+            few = self._few[key] = ([], [])
             heappush(self._order, key)
-        return self._few[key]
+        return few
 
 
 def together(few: Few, many: list[Many]) -> Many:

@@ -23,9 +23,7 @@ class Entry:
     transfer: Transfer
     hop: int
     cause: int  # what it waits for: that its chip may send, or the arrival of the transfer that it passes on
-    also: int | None  # the other of the two, where it waits for both
-    fed: bool  # a piece of a looped scatter, which waits for the matmul, too
-    more: bool  # whether it waits for more than its cause
+    also: tuple[int, ...]  # the other of the two, where it waits for both, and the piece of a looped matmul that feeds it
     seconds: float | None  # None if it is a flow
     latency: float
     number: int  # where its arrival goes
@@ -41,7 +39,8 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
     """Return the first transfer of every hop that has one, the same in every turn of a list."""
     rate, latency, alone = planner.rate.ravel().tolist(), shared.paths.latency.tolist(), shared.alone.tolist()
     rows = [0, *accumulate(map(len, turn.base))]  # of each operation, its first stage
-    first = list(accumulate(map(len, turn.came), initial=rows[-1] * planner.count))  # and its first transfer
+    fed = {(i, key): row for row, (i, key) in enumerate(((i, key) for i in turn.fed for key in turn.fed[i]), rows[-1])}
+    first = list(accumulate(map(len, turn.came), initial=(rows[-1] + len(fed)) * planner.count))  # and its first transfer
     transfers = [(i, t) for i, ready in enumerate(turn.ready) for t in shared.transfers[ready.operation.name]]
     many = Counter((i, t.stage, t.hop, t.receiver) for i, t in transfers)
     seen = Counter[tuple[int, int, int, int]]()
@@ -50,22 +49,21 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
     places, lengths = dict[int, int](), dict[float, float]()  # equal numbers are one object, which the processor has at hand
     for i, t in reversed(transfers):  # what comes after is made before
         here, partner = (i, t.stage, t.hop, t.receiver), turn.ready[i].partner
-        fed, shard = partner is not None and partner < i, partner is not None and partner > i
         seen[here] += 1
         causes = [] if t.after is None else [first[i] + t.after]
         if seen[here] == many[here]:
             causes.append((rows[i] + t.stage) * planner.count + t.chip)
         causes += [len(turn.causes) - 1] if not causes else []
+        causes += [(fed[i, t.key]) * planner.count + t.chip] if i in turn.fed else []
         causes = [places.setdefault(place, place) for place in causes]
         number, then = places.setdefault(first[i] + t.number, first[i] + t.number), heads.get(t.hop)
         seconds = t.bytes / rate[t.hop] if alone[t.hop] else None
         further = onward.pop(number, [])
         heads[t.hop] = entry = Entry(
-            operation=i, transfer=t, hop=places.setdefault(t.hop, t.hop), cause=causes[0],
-            also=causes[1] if len(causes) > 1 else None, fed=fed, more=fed or len(causes) > 1,
+            operation=i, transfer=t, hop=places.setdefault(t.hop, t.hop), cause=causes[0], also=tuple(causes[1:]),
             seconds=None if seconds is None else lengths.setdefault(seconds, seconds),
             latency=lengths.setdefault(latency[t.hop], latency[t.hop]), number=number,
-            closes=many[here] if seen[here] == 1 else 0, shard=shard,
+            closes=many[here] if seen[here] == 1 else 0, shard=partner is not None and partner > i,
             onward=further[0] if further else None, others=tuple(further[1:]), then=then, left=1 + (then.left if then else 0))
         if t.after is not None:
             onward.setdefault(first[i] + t.after, []).append(entry)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from torussim.engine.fair import TIE, Rows, fill
+from torussim.engine.numbers import numbers
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +65,9 @@ class Few:
         for i, path, size in flows:
             self.new.append(self.add(self.flow(i, path, size, now, now)))
 
+    def __post_init__(self) -> None:
+        self.rate = numbers(self.bandwidth)
+
     def flow(self, i: int, path: int, left: float, began: float, since: float, rate: float = 0.0, end: float = inf) -> Flow:
         """Return a flow on a path."""
         links, shares, several = self.path(path)
@@ -83,14 +87,19 @@ class Few:
         """Put a flow on its links."""
         self.flows[flow.id] = flow
         for link, share in zip(flow.links, flow.shares):
-            self.on.setdefault(link, {})[flow] = share
+            here = self.on.get(link)
+            if here is None:
+                self.on[link] = {flow: share}
+            else:
+                here[flow] = share
         return flow
 
     def passes(self, link: int) -> float:
         """Return what a link passes with its flows, bytes/s."""
         here = self.on[link]
         alone = len(here) == 1 and link not in next(iter(here)).several
-        return float(self.bandwidth[link]) * (1.0 if alone else self.efficiency)
+        bandwidth: float = self.rate[link]
+        return bandwidth if alone else bandwidth * self.efficiency
 
     def next(self, now: float) -> float:
         """Return when the next flow ends, inf if none is under way."""
@@ -146,7 +155,9 @@ class Few:
         for link, share in zip(flow.links, flow.shares):
             if len(self.on[link]) > 1:
                 return None
-            rate = min(rate, self.passes(link) / share)
+            bandwidth = self.rate[link]
+            passed = bandwidth * self.efficiency if link in flow.several else bandwidth
+            rate = min(rate, passed / share)
         return rate
 
     def lowest(self, link: int) -> float:

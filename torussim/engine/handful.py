@@ -57,10 +57,13 @@ class Handful:
             for chip, time in zip(chips, times):
                 if time > at[chip]:
                     at[chip] = time
+        ready = list[int]()
         for chip in chips:
             missing[chip] = left = missing[chip] - 1
             if not left:
-                self.agenda.add_chip(turn.number, i, 0, ARRIVE, chip, at[chip])
+                ready.append(chip)
+        if ready:
+            self.agenda.add_few(turn.number, i, 0, ARRIVE, ready, [at[chip] for chip in ready])
 
     def arrive(self, turn: Turn, i: int, chips: list[int]) -> None:
         """Start an operation on chips."""
@@ -70,13 +73,15 @@ class Handful:
             return
         fixed, _ = self.seconds(ready)
         at, latest = turn.rows.at[i], turn.rows.latest[i]
+        bases = list[float]()
         for chip in chips:
             start[chip] = at[chip]
             latest[chip] = base = at[chip] + fixed[chip]
-            for k in ready.firsts:
-                self.agenda.add_chip(turn.number, i, k, BASE, chip, base)
-            if not ready.firsts:
-                self.agenda.add_chip(turn.number, i, 0, FINISH, chip, base)
+            bases.append(base)
+        for k in ready.firsts:
+            self.agenda.add_few(turn.number, i, k, BASE, chips, bases)
+        if not ready.firsts:
+            self.agenda.add_few(turn.number, i, 0, FINISH, chips, bases)
         if ready.operation.name in self.shared.awaited:
             self.begun(turn, i, chips)
 
@@ -84,10 +89,12 @@ class Handful:
         """Start what the compute unit does on chips."""
         at, start, unit = turn.rows.at[i], turn.rows.start[i], self.unit
         fixed, busy = self.seconds(turn.ready[i])
+        ends = list[float]()
         for chip in chips:
             start[chip] = begin = max(at[chip], unit[chip])
             unit[chip] = end = begin + fixed[chip] + busy[chip]
-            self.agenda.add_chip(turn.number, i, 0, FINISH, chip, end)
+            ends.append(end)
+        self.agenda.add_few(turn.number, i, 0, FINISH, chips, ends)
 
     def seconds(self, ready: Ready) -> tuple[Numbers, Numbers]:
         """Return (chips,) the fixed seconds of an operation, and the busy ones."""
@@ -118,8 +125,7 @@ class Handful:
         ready, rows = turn.ready[i], turn.rows
         then = ready.then[k]
         if then is not None:
-            for chip, time in zip(chips, times):
-                self.agenda.add_chip(turn.number, i, then, BASE, chip, time)
+            self.agenda.add_few(turn.number, i, then, BASE, chips, times)
             return
         latest, parts = rows.latest[i], rows.parts[i]
         looped = rows.end[ready.partner] if ready.partner is not None and i in turn.fed else None
@@ -134,8 +140,6 @@ class Handful:
         end, known = turn.rows.end[i], turn.rows.known[i]
         for chip, time in zip(chips, times):
             end[chip], known[chip] = time, True
-            if i == len(turn.ready) - 1:
-                self.agenda.add_chip(turn.number + 1, 0, 0, ENTER, chip, time)
         if turn.ready[i].operation.name not in self.shared.awaited:
             self.begun(turn, i, chips)
         for j, what in turn.waits.tells[i]:
@@ -144,6 +148,8 @@ class Handful:
         for j, other, k in turn.more:
             if j == i:
                 self.tell(other, k, chips, None)
+        if i == len(turn.ready) - 1:
+            self.agenda.add_few(turn.number + 1, 0, 0, ENTER, chips, times)
 
     def begun(self, turn: Turn, i: int, chips: list[int]) -> None:
         """Tell a matmul that is looped with a gather when that began on chips."""

@@ -59,12 +59,15 @@ class Network:
 
     def next(self) -> float:
         """Return when something happens next, as far as is known now."""
-        return min(self.start(), self.change(), self.fluid.next())
+        first, start = self.fluid.next(), self._times[0] if self._times else inf
+        if start < first:
+            first = start
+        return min(first, self.change()) if self.changes else first
 
     def step(self, now: float) -> None:
         """Do what happens at this time, the next at which something does."""
         self.steps += 1
-        if now == self.change():
+        if self.changes and now == self.change():
             _, links, bandwidth = self.changes.pop(0)
             self.fluid.set_bandwidth(links, bandwidth, max(now, self.fluid.now))
         elif now == self.fluid.next():

@@ -5,7 +5,7 @@ A hop whose link nobody else uses sends at its bandwidth, without the network.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from functools import partial
 from math import nan
@@ -35,7 +35,7 @@ class Queues:
         self.lines: dict[int, dict[int, Entry]] = {}  # by list of operations, by hop
         self.turn: list[Turn | None] = [None] * planner.rate.size  # by hop: the turn that it is in, and what it sends next
         self.head: list[Entry | None] = [None] * planner.rate.size
-        self.queue: dict[int, deque[tuple[Turn, Entry]]] = {}  # by hop: what it sends first in each turn after that
+        self.queue = defaultdict[int, deque[tuple[Turn, Entry]]](deque)  # by hop: what it sends first in each turn after that
         self.pokes: list[int] = []  # hops whose head may be able to go
         self.going: dict[int, float] = {}  # hops whose head is a flow, or will be at a time that is known: its end, or nan
 
@@ -44,9 +44,9 @@ class Queues:
         if id(turn.ready) not in self.lines:
             self.lines[id(turn.ready)] = entries(turn, self.planner, self.shared)
         for hop, first in self.lines[id(turn.ready)].items():
-            self.queue.setdefault(hop, deque()).append((turn, first))
+            self.queue[hop].append((turn, first))
             if self.head[hop] is None:
-                self.turn[hop], self.head[hop] = self.queue[hop].popleft()
+                self.next_turn(hop)
 
     def lengths(self) -> Array:
         """Return (hops,) how many transfers each hop has yet to send."""
@@ -74,15 +74,14 @@ class Queues:
                 continue
             causes = turn.causes
             begin = causes[head.cause]
+            if free[hop] > begin:
+                begin = free[hop]
+            for also in head.also:
+                time = causes[also]
+                if time > begin or time != time:
+                    begin = time
             if begin != begin:
                 continue
-            since = free[hop]
-            if since > begin:
-                begin = since
-            if head.more:
-                begin = self.since(turn, head, begin)
-                if begin != begin:
-                    continue
             if head.seconds is None:
                 end = self.flow(head, begin)
                 if end != end:
@@ -111,16 +110,6 @@ class Queues:
         """Let a hop go on to the next turn in which it sends anything."""
         queue = self.queue[hop]
         self.turn[hop], self.head[hop] = queue.popleft() if queue else (None, None)
-
-    def since(self, turn: Turn, head: Entry, begin: float) -> float:
-        """Return when the head of a queue can begin which waits for more than one cause, nan if that is not known."""
-        transfer = head.transfer
-        if head.also is not None:
-            also = turn.causes[head.also]
-            begin = max(begin, also) if also == also else nan
-        if head.fed and begin == begin:
-            begin = max(begin, turn.fed[head.operation][transfer.key].item(transfer.chip))
-        return begin
 
     def flow(self, head: Entry, begin: float) -> float:
         """Return when the flow at the head of a queue has ended, nan if it has not; if there is none yet, let it begin."""

@@ -9,9 +9,8 @@ and end in the same order; that it was the same at both ends and not in between 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,10 +32,10 @@ class Seen:
     later: list[Array]
     counts: list[Array]
 
-    @cached_property
-    def times(self) -> list[Array]:
-        """The same times, with those that are not known replaced; only looked at where the counts are the same, too."""
-        return [np.where(np.isfinite(t), t, np.where(np.isnan(t), NOT_YET, -NOT_YET)) for t in self.later]
+    def times(self) -> Iterator[Array]:
+        """Yield the times with those that are not known replaced, one by one: as a rule the first already tells a difference."""
+        for time in self.later:
+            yield np.where(np.isfinite(time), time, np.where(np.isnan(time), NOT_YET, -NOT_YET))
 
 
 class Repetition:
@@ -60,7 +59,7 @@ class Repetition:
         for period, old in enumerate(reversed(self.seen[:-1]), 1):
             shift = now.begin - old.begin
             if _equal(now.counts, old.counts) and _alike(now.later, old.later) and all(
-                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(now.times, old.times)):
+                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(now.times(), old.times())):
                 return period, shift
         return 0, 0.0
 
@@ -75,9 +74,9 @@ class Repetition:
         near = SAME * shift
         if abs(c.begin - 2 * b.begin + a.begin) > near:
             return None
-        if any((np.abs(z - 2 * y + x) > near).any() for x, y, z in zip(a.times, b.times, c.times)):
+        if any((np.abs(z - 2 * y + x) > near).any() for x, y, z in zip(a.times(), b.times(), c.times())):
             return None
-        return [np.where(np.abs(z) < NOT_YET, z - y + shift, 0.0) for y, z in zip(b.times, c.times)]
+        return [np.where(np.abs(z) < NOT_YET, z - y + shift, 0.0) for y, z in zip(b.times(), c.times())]
 
 
 def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:

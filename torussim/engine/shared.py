@@ -105,10 +105,8 @@ class SharedRun:
 
     def drain(self) -> None:
         """Do all that follows from what is known."""
-        while True:
-            self.queues.send()
-            if not self.agenda:
-                return
+        self.queues.send()
+        while self.agenda:
             key, few, many = self.agenda.pop()
             number, i, _, what = key
             turn = self.turns[number] if number < len(self.turns) else None
@@ -116,6 +114,8 @@ class SharedRun:
                 self.handful.do(turn, key, *few)
             else:
                 self.do(key, *together(few, many))
+            if self.queues.pokes:
+                self.queues.send()
 
     def do(self, key: Key, chips: Array, times: Array) -> None:
         """Do what is on the agenda for chips."""
@@ -224,14 +224,13 @@ class SharedRun:
         clock = start + r.overhead
         assert r.partner is not None
         gathers, never = r.partner < i, np.full(self.count, -np.inf)
-        fed = turn.fed.setdefault(r.partner, {}) if not gathers else {}
         for piece in r.pieces:
             if piece.key is not None and gathers:
                 arrived = turn.pieces[r.partner].get(piece.key, never)[chips]
                 clock = np.maximum(clock, arrived if piece.idle is None else np.where(piece.idle[chips], -np.inf, arrived))
             clock = clock + piece.seconds[chips]
             if piece.key is not None and not gathers:
-                fed.setdefault(piece.key, np.full(self.count, -np.inf))[chips] = clock
+                turn.fed[r.partner][piece.key][chips] = clock
         return clock
 
     def based(self, turn: Turn, i: int, k: int, chips: Array, times: Array) -> None:

@@ -110,8 +110,8 @@ class Turn:
     done: list[list[Array]]  # by operation and stage: bool, private lanes that have run
     order: list[list[dict[int, int]]]  # by operation and stage: axis -> its place among the stages of that axis
     came: list[Array]  # by operation: the arrival of each transfer
-    causes: Numbers  # base and came, all one after another, and then a time that nobody has to wait for
-    fed: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped reduce-scatters: when a piece is ready
+    causes: Numbers  # base, fed and came, all one after another, and then a time that nobody has to wait for
+    fed: dict[int, dict[Key, Array]]  # of looped reduce-scatters: when a piece is ready
     pieces: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped all-gathers: when a shard is there
     sent: dict[int, Array] = field(default_factory=dict)  # of all-to-alls in shifts: (messages, chips) when each has left
     got: dict[int, Array] = field(default_factory=dict)  # and when the one due in that shift has arrived
@@ -130,8 +130,13 @@ class Turn:
         unknown = np.full((2, n, chips), np.nan)
         stages = [1 if r.direct else len(r.stages) for r in ready]
         transfers = [len(shared.transfers[name]) for name in names]
-        causes = np.append(np.full(sum(stages) * chips + sum(transfers), np.nan), -np.inf)
-        base, came = causes[:sum(stages) * chips].reshape(-1, chips), causes[sum(stages) * chips:]
+        pieces = {i: [p.key for p in ready[r.partner].pieces if p.key is not None] for i, r in enumerate(ready)
+                  if r.partner is not None and r.partner < i and not r.looped}
+        fed = sum(map(len, pieces.values()))
+        causes = np.append(np.full((sum(stages) + fed) * chips + sum(transfers), np.nan), -np.inf)
+        per_chip, came = causes[:(sum(stages) + fed) * chips].reshape(-1, chips), causes[(sum(stages) + fed) * chips:]
+        base, of_pieces = per_chip[:sum(stages)], iter(per_chip[sum(stages):])
+        per_chip[sum(stages):] = -np.inf
         arrived = np.full((sum(stages), chips), -np.inf)
         due = np.array([row for name, r in zip(names, ready) for row in (
             [np.full(chips, len(shared.direct[name].receiver))] if r.direct else shared.due[name])], int).reshape(-1, chips)
@@ -144,7 +149,8 @@ class Turn:
                     np.full((n, chips), -np.inf), missing, np.zeros((n, chips), bool),
                     cut(base, stages), cut(arrived, stages), cut(due, stages), parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
-                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(causes))
+                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(causes),
+                    {i: {key: next(of_pieces) for key in keys} for i, keys in pieces.items()})
 
     def times(self) -> list[Array]:
         """Return all times that are known."""
