@@ -73,5 +73,7 @@ class Agenda:
 
 def together(few: Few, many: list[Many]) -> Many:
     """Return all chips, and their times, in arrays."""
+    if len(many) == 1 and not few[0]:
+        return many[0]
     chips, times = zip(*many, (np.array(few[0], dtype=int), np.array(few[1], dtype=float)))
     return np.concatenate(chips), np.concatenate(times)

@@ -27,6 +27,8 @@ class Entry:
     seconds: float | None  # None if it is a flow
     latency: float
     number: int  # where its arrival goes
+    to: int  # where in `Turn.causes`, `Turn.arrivals` and `Turn.lacks` the receiver has its numbers of the stage
+    bytes: float
     closes: int  # the arrivals of its stage on its hop, if it is the last of them, else 0
     shard: bool  # a piece of a looped gather
     onward: Entry | None  # the first that passes it on
@@ -49,10 +51,11 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
     places, lengths = dict[int, int](), dict[float, float]()  # equal numbers are one object, which the processor has at hand
     for i, t in reversed(transfers):  # what comes after is made before
         here, partner = (i, t.stage, t.hop, t.receiver), turn.ready[i].partner
+        row = (rows[i] + t.stage) * planner.count
         seen[here] += 1
         causes = [] if t.after is None else [first[i] + t.after]
         if seen[here] == many[here]:
-            causes.append((rows[i] + t.stage) * planner.count + t.chip)
+            causes.append(row + t.chip)
         causes += [len(turn.causes) - 1] if not causes else []
         causes += [(fed[i, t.key]) * planner.count + t.chip] if i in turn.fed else []
         causes = [places.setdefault(place, place) for place in causes]
@@ -63,6 +66,7 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
             operation=i, transfer=t, hop=places.setdefault(t.hop, t.hop), cause=causes[0], also=tuple(causes[1:]),
             seconds=None if seconds is None else lengths.setdefault(seconds, seconds),
             latency=lengths.setdefault(latency[t.hop], latency[t.hop]), number=number,
+            to=places.setdefault(row + t.receiver, row + t.receiver), bytes=lengths.setdefault(t.bytes, t.bytes),
             closes=many[here] if seen[here] == 1 else 0, shard=partner is not None and partner > i,
             onward=further[0] if further else None, others=tuple(further[1:]), then=then, left=1 + (then.left if then else 0))
         if t.after is not None:

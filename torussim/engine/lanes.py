@@ -44,6 +44,7 @@ class Lanes:
         self._fluid: dict[int, Array] = {}  # by stage
         self._moved: dict[int, Array] = {}
         self._singly: dict[int, tuple[Numbers, Numbers, Numbers]] = {}  # by stage: whether chips' lanes are fluid, lanes, bytes
+        self._missing: dict[int, Array] = {}
         self._gathering: dict[Place, Gathering] = {}
 
     def fluid(self, turn: Turn, i: int, k: int) -> Array:
@@ -105,13 +106,19 @@ class Lanes:
 
     def gathering(self, turn: Turn, i: int, k: int) -> Gathering:
         """Return how far the lanes of a stage are."""
-        place = turn.number, i, k
-        if place not in self._gathering:
-            stage = turn.ready[i].stages[k]
+        found = self._gathering.get((turn.number, i, k))
+        if found is None:
+            found = self._gathering[turn.number, i, k] = Gathering(self.missing(turn, i, k).copy())
+        return found
+
+    def missing(self, turn: Turn, i: int, k: int) -> Array:
+        """Return how many chips have to come on each lane of a stage, more than there are on fluid ones."""
+        stage = turn.ready[i].stages[k]
+        if id(stage) not in self._missing:
             lanes, fluid = self.planner.lanes(stage.lane.axes), self.fluid(turn, i, k)
-            lacking = np.bincount(lanes, minlength=self.count) + self.count * np.bincount(lanes, fluid, self.count).astype(int)
-            self._gathering[place] = Gathering(lacking)
-        return self._gathering[place]
+            more = self.count * np.bincount(lanes, fluid, self.count).astype(int)
+            self._missing[id(stage)] = np.bincount(lanes, minlength=self.count) + more
+        return self._missing[id(stage)]
 
     def run(self, turn: Turn, i: int, k: int) -> None:
         """Run a stage on the private lanes on which every chip may send, in the order of their queues."""

@@ -92,8 +92,10 @@ class Queues:
                 self.note(turn, head, begin, end)
             free[hop] = end
             causes[head.number] = arrival = end + head.latency
-            if head.closes or head.shard:
-                self.arrive(turn, head, arrival)
+            if head.closes:
+                self.close(turn, head, arrival)
+            if head.shard:
+                self.shard(turn, head, arrival)
             heads[hop] = then = head.then
             if then is None:
                 self.next_turn(hop)
@@ -115,7 +117,7 @@ class Queues:
         """Return when the flow at the head of a queue has ended, nan if it has not; if there is none yet, let it begin."""
         if head.hop not in self.going:
             self.going[head.hop] = nan
-            self.network.later(begin, [head.hop], [head.transfer.bytes], partial(self.ended, head.hop))
+            self.network.later(begin, [head.hop], [head.bytes], partial(self.ended, head.hop))
         end = self.going[head.hop]
         if end == end:
             del self.going[head.hop]
@@ -132,19 +134,16 @@ class Queues:
         if self.sending:
             self.sending(turn.ready[head.operation].operation.name, head.hop, transfer.chip, begin, end, transfer.bytes, turn.run)
 
-    def arrive(self, turn: Turn, head: Entry, arrival: float) -> None:
-        """Note the arrival of the last transfer of a stage on its hop, or of a shard of a looped all-gather."""
-        i, k, chip = head.operation, head.transfer.stage, head.transfer.receiver
-        if head.shard:
-            self.shard(turn, head, arrival)
-        if not head.closes:
-            return
-        arrived, due = turn.rows.arrived[i][k], turn.rows.due[i][k]
-        arrived[chip] = latest = max(arrived[chip], arrival)
-        due[chip] = missing = due[chip] - head.closes
-        base = turn.rows.base[i][k][chip]
-        if not missing and base == base:
-            self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(latest, base))
+    def close(self, turn: Turn, head: Entry, arrival: float) -> None:
+        """Note the arrival of the last transfer of a stage on its hop."""
+        to = head.to
+        if arrival > turn.arrivals[to]:
+            turn.arrivals[to] = arrival
+        turn.lacks[to] = lacks = turn.lacks[to] - head.closes
+        base = turn.causes[to]
+        if not lacks and base == base:
+            i, k, chip = head.operation, head.transfer.stage, head.transfer.receiver
+            self.agenda.add_chip(turn.number, i, k, COMPLETE, chip, max(turn.arrivals[to], base))
 
     def shard(self, turn: Turn, head: Entry, arrival: float) -> None:
         """Note that a shard has arrived of a looped all-gather."""

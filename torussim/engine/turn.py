@@ -110,6 +110,8 @@ class Turn:
     done: list[list[Array]]  # by operation and stage: bool, private lanes that have run
     order: list[list[dict[int, int]]]  # by operation and stage: axis -> its place among the stages of that axis
     came: list[Array]  # by operation: the arrival of each transfer
+    arrivals: Numbers  # arrived, all rows one after another
+    lacks: Numbers  # due, likewise
     causes: Numbers  # base, fed and came, all one after another, and then a time that nobody has to wait for
     fed: dict[int, dict[Key, Array]]  # of looped reduce-scatters: when a piece is ready
     pieces: dict[int, dict[Key, Array]] = field(default_factory=dict)  # of looped all-gathers: when a shard is there
@@ -149,7 +151,7 @@ class Turn:
                     np.full((n, chips), -np.inf), missing, np.zeros((n, chips), bool),
                     cut(base, stages), cut(arrived, stages), cut(due, stages), parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
-                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(causes),
+                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(arrived), numbers(due), numbers(causes),
                     {i: {key: next(of_pieces) for key in keys} for i, keys in pieces.items()})
 
     def times(self) -> list[Array]:
@@ -170,7 +172,8 @@ class Turn:
         """Forget all but what the timeline has, when all of it is known: what happens later does not depend on the rest."""
         self.at = self.missing = np.zeros((0, 0))
         self.base, self.arrived, self.due, self.done, self.order = [], [], [], [], []
-        self.parts, self.latest, self.came, self.causes = [], [], [], []
+        self.parts, self.latest, self.came = [], [], []
+        self.arrivals, self.lacks, self.causes = [], [], []
         for of in (self.fed, self.pieces, self.sent, self.got):
             of.clear()
         vars(self).pop("rows", None)
