@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -25,10 +25,10 @@ class Agenda:
     def __init__(self) -> None:
         self._few: dict[Key, Few] = {}  # chips that came by the handful, with their times; empty lists if none did
         self._many: dict[Key, list[Many]] = {}
-        self._order: list[Key] = []
+        self.keys: list[Key] = []  # what there is, a heap
 
     def __bool__(self) -> bool:
-        return bool(self._order)
+        return bool(self.keys)
 
     def add(self, number: int, i: int, k: int, what: int, chips: Array, times: Array) -> None:
         """Put something on the agenda: operation i of a turn, stage k."""
@@ -57,21 +57,21 @@ class Agenda:
         """Put on the agenda that a stage's lanes are looked at again, without news of any chip."""
         self._put((number, i, k, LOOK))
 
-    def pop(self) -> tuple[Key, Few, list[Many]]:
+    def pop(self) -> tuple[Key, Few, Sequence[Many]]:
         """Take away what comes first; return it with the chips that came by the handful, and with the others."""
-        key = heappop(self._order)
-        return key, self._few.pop(key), self._many.pop(key, [])
+        key = heappop(self.keys)
+        return key, self._few.pop(key), self._many.pop(key, ()) if self._many else ()
 
     def _put(self, key: Key) -> Few:
         """Return where to put a few chips of a key."""
         few = self._few.get(key)
         if few is None:
             few = self._few[key] = ([], [])
-            heappush(self._order, key)
+            heappush(self.keys, key)
         return few
 
 
-def together(few: Few, many: list[Many]) -> Many:
+def together(few: Few, many: Sequence[Many]) -> Many:
     """Return all chips, and their times, in arrays."""
     if len(many) == 1 and not few[0]:
         return many[0]

@@ -31,6 +31,7 @@ class Entry:
     bytes: float
     closes: int  # the arrivals of its stage on its hop, if it is the last of them, else 0
     shard: bool  # a piece of a looped gather
+    told: bool  # somebody else than those that pass it on is told, or several pass it on
     onward: Entry | None  # the first that passes it on
     others: tuple[Entry, ...]  # and the others
     then: Entry | None  # the next one in the queue
@@ -62,12 +63,13 @@ def entries(turn: Turn, planner: Planner, shared: Shared) -> dict[int, Entry]:
         number, then = places.setdefault(first[i] + t.number, first[i] + t.number), heads.get(t.hop)
         seconds = t.bytes / rate[t.hop] if alone[t.hop] else None
         further = onward.pop(number, [])
+        closes, shard = many[here] if seen[here] == 1 else 0, partner is not None and partner > i
         heads[t.hop] = entry = Entry(
             operation=i, transfer=t, hop=places.setdefault(t.hop, t.hop), cause=causes[0], also=tuple(causes[1:]),
             seconds=None if seconds is None else lengths.setdefault(seconds, seconds),
             latency=lengths.setdefault(latency[t.hop], latency[t.hop]), number=number,
             to=places.setdefault(row + t.receiver, row + t.receiver), bytes=lengths.setdefault(t.bytes, t.bytes),
-            closes=many[here] if seen[here] == 1 else 0, shard=partner is not None and partner > i,
+            closes=closes, shard=shard, told=bool(closes or shard or further[1:]),
             onward=further[0] if further else None, others=tuple(further[1:]), then=then, left=1 + (then.left if then else 0))
         if t.after is not None:
             onward.setdefault(first[i] + t.after, []).append(entry)

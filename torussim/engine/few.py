@@ -119,7 +119,7 @@ class Few:
             end, i = self.ends[0]
             if i in self.flows and self.flows[i].end == end:
                 flow = self.flows[i]
-                if end > first + TOGETHER * (first - min(earliest, flow.began)) + 4 * ulp(first):
+                if end > first and end > first + TOGETHER * (first - min(earliest, flow.began)) + 4 * ulp(first):
                     break
                 earliest = min(earliest, flow.began)
                 ended.append(i)
@@ -172,7 +172,8 @@ class Few:
         for flow in self.new:
             rate = self.alone(flow)
             if rate is not None:
-                self.move(flow, rate, now)
+                flow.rate, flow.end = rate, now + flow.left / rate
+                heappush(self.ends, (flow.end, flow.id))
             else:
                 self.bound = min(self.bound, *(self.lowest(link) for link in flow.links))
                 seeds.append(flow)

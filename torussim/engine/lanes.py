@@ -37,6 +37,7 @@ class Lanes:
                  sending: Sending | None) -> None:
         self.planner, self.shared, self.agenda, self.network, self.sending = planner, shared, agenda, network, sending
         self.count, self.free = planner.count, free
+        self.chips = np.arange(planner.count)  # a lane has the number of one of its chips
         self.order: list[list[tuple[Turn, int, int]]] = [[] for _ in planner.grid.axes]  # the stages of each axis
         self.over = np.zeros((len(planner.grid.axes), self.count), int)  # how many of them are over
         self.idle: dict[Place, float] = {}  # stages whose lanes can wait, until this time
@@ -127,7 +128,7 @@ class Lanes:
         here = (self.gathering(turn, i, k).lacking == 0)[lanes] & ~turn.done[i][k]
         for axis, place in turn.order[i][k].items():
             here &= self.over[axis] == place
-        if not here.any() or self.postponed(turn, i, k, self.earliest(turn, i, k, lanes[here])):
+        if not here.any() or self.postponed(turn, i, k, self.earliest(turn, i, k, lanes[here & (lanes == self.chips)])):
             return
         gathers = turn.ready[i].partner is not None and i not in turn.fed
         due: dict[recurrence.Key, Array] | None = {} if gathers else None

@@ -66,7 +66,7 @@ class Queues:
 
         In a large network with a dead link this is where the time goes: what happens to every transfer is done without calls.
         """
-        pokes, turns, heads, free = self.pokes, self.turn, self.head, self.free
+        pokes, turns, heads, free, sending = self.pokes, self.turn, self.head, self.free, self.sending
         while pokes:
             hop = pokes.pop()
             turn, head = turns[hop], heads[hop]
@@ -74,39 +74,41 @@ class Queues:
                 continue
             causes = turn.causes
             begin = causes[head.cause]
-            if free[hop] > begin:
-                begin = free[hop]
-            for also in head.also:
-                time = causes[also]
-                if time > begin or time != time:
-                    begin = time
             if begin != begin:
                 continue
-            if head.seconds is None:
-                end = self.flow(head, begin)
-                if end != end:
+            since = free[hop]
+            if since > begin:
+                begin = since
+            if head.also:
+                for also in head.also:
+                    time = causes[also]
+                    if time > begin or time != time:
+                        begin = time
+                if begin != begin:
                     continue
-            else:
-                end = begin + head.seconds
-            if self.sending:
+            seconds = head.seconds
+            end = begin + seconds if seconds is not None else self.flow(head, begin)
+            if end != end:
+                continue
+            if sending:
                 self.note(turn, head, begin, end)
             free[hop] = end
             causes[head.number] = arrival = end + head.latency
-            if head.closes:
-                self.close(turn, head, arrival)
-            if head.shard:
-                self.shard(turn, head, arrival)
+            if head.told:
+                self.tell(turn, head, arrival)
             heads[hop] = then = head.then
             if then is None:
                 self.next_turn(hop)
                 pokes.append(hop)
-            elif causes[then.cause] == causes[then.cause]:
-                pokes.append(hop)
+            else:
+                known = causes[then.cause]
+                if known == known:
+                    pokes.append(hop)
             onward = head.onward
-            if onward is not None and heads[onward.hop] is onward:
-                pokes.append(onward.hop)
-            for other in head.others:
-                pokes.append(other.hop)
+            if onward is not None:
+                hop = onward.hop
+                if heads[hop] is onward:
+                    pokes.append(hop)
 
     def next_turn(self, hop: int) -> None:
         """Let a hop go on to the next turn in which it sends anything."""
@@ -133,6 +135,15 @@ class Queues:
         transfer = head.transfer
         if self.sending:
             self.sending(turn.ready[head.operation].operation.name, head.hop, transfer.chip, begin, end, transfer.bytes, turn.run)
+
+    def tell(self, turn: Turn, head: Entry, arrival: float) -> None:
+        """Tell all of an arrival but the first that passes it on."""
+        if head.closes:
+            self.close(turn, head, arrival)
+        if head.shard:
+            self.shard(turn, head, arrival)
+        for other in head.others:
+            self.pokes.append(other.hop)
 
     def close(self, turn: Turn, head: Entry, arrival: float) -> None:
         """Note the arrival of the last transfer of a stage on its hop."""

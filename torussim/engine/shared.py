@@ -105,17 +105,17 @@ class SharedRun:
 
     def drain(self) -> None:
         """Do all that follows from what is known."""
-        self.queues.send()
-        while self.agenda:
+        queues, turns, handful, most = self.queues, self.turns, self.handful, agenda.FEW
+        queues.send()
+        while self.agenda.keys:
             key, few, many = self.agenda.pop()
             number, i, _, what = key
-            turn = self.turns[number] if number < len(self.turns) else None
-            if turn is not None and not many and len(few[0]) <= agenda.FEW and can(turn, i, what):
-                self.handful.do(turn, key, *few)
-            else:
+            if many or len(few[0]) > most or number == len(turns) or not can(turns[number], i, what):
                 self.do(key, *together(few, many))
-            if self.queues.pokes:
-                self.queues.send()
+            else:
+                handful.do(turns[number], key, *few)
+            if queues.pokes:
+                queues.send()
 
     def do(self, key: Key, chips: Array, times: Array) -> None:
         """Do what is on the agenda for chips."""

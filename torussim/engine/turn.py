@@ -151,7 +151,8 @@ class Turn:
                     np.full((n, chips), -np.inf), missing, np.zeros((n, chips), bool),
                     cut(base, stages), cut(arrived, stages), cut(due, stages), parts,
                     [np.full(chips, -np.inf) for _ in ready], [[np.zeros(chips, bool) for _ in range(k)] for k in stages],
-                    [[{} for _ in range(k)] for k in stages], cut(came, transfers), numbers(arrived), numbers(due), numbers(causes),
+                    [[{} for _ in range(k)] for k in stages], cut(came, transfers),
+                    numbers(arrived), numbers(due), numbers(causes),
                     {i: {key: next(of_pieces) for key in keys} for i, keys in pieces.items()})
 
     def times(self) -> list[Array]:
