@@ -23,7 +23,7 @@ class Agenda:
     """Chips, and times on them, for which something is to be done; what belongs together is done at once."""
 
     def __init__(self) -> None:
-        self._few: dict[Key, Few] = {}  # chips that came by the handful, with their times; empty lists if none did
+        self._few: dict[Key, Few] = {}  # chips that came by the handful; empty lists if none did
         self._many: dict[Key, list[Many]] = {}
         self.keys: list[Key] = []  # what there is, a heap
 
