@@ -47,8 +47,11 @@ def random_starts(rng, flows):
     return sorted(((rng.choice(times), flow, rng.choice(sizes)) for flow in flows), key=lambda start: start[0])
 
 
-def run(starts, capacity, changes=(), watch=None, **options):
-    """Return when each flow ends, and the fluid network at its end; `watch` is called with each stretch of time."""
+def run(starts, capacity, changes=(), watch=None, listed=False, **options):
+    """Return when each flow ends, and the fluid network at its end; `watch` is called with each stretch of time.
+
+    `listed`: flows are started by `start_few`.
+    """
     fluid = Fluid(routes_of([flow for _, flow, _ in starts]), np.array(capacity), **options)
     events = {time: ([], []) for time in sorted({t for t, *_ in starts} | {t for t, *_ in changes})}
     for i, (time, _, _) in enumerate(starts):
@@ -64,7 +67,10 @@ def run(starts, capacity, changes=(), watch=None, **options):
         if pending and pending[0] <= upcoming:
             pending.pop(0)
             begin, change = events[time]
-            if begin:
+            if begin and listed:
+                first = fluid.start_few([(i, starts[i][2]) for i in begin], time)
+                index |= dict(enumerate(begin, first))
+            elif begin:
                 paths = np.array(begin)
                 ids = fluid.start(paths, np.array([starts[i][2] for i in begin]), time)
                 index |= dict(zip(ids.tolist(), begin))
@@ -164,6 +170,19 @@ def test_every_byte_is_sent_once_and_no_link_passes_more_than_its_bandwidth(seed
 
     run(starts, capacity, changes, watch, efficiency=efficiency)
     assert carried == pytest.approx([size for _, _, size in starts], rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_flows_in_lists_are_flows_in_arrays_to_the_last_bit(seed):
+    rng = random.Random(seed)
+    links = rng.randint(2, 8)
+    capacity = random_capacity(rng, links)
+    flows = [*random_flows(rng, links, 30), {}]
+    starts = [(time, flow, size * (rng.random() < 0.9)) for time, flow, size in random_starts(rng, flows)]
+    ends, fluid = run(starts, capacity)
+    same, listed = run(starts, capacity, listed=True)
+    assert same == ends and (listed.most, listed.solves, listed.flows) == (fluid.most, fluid.solves, fluid.flows)
+    assert (listed.sent() == fluid.sent()).all()
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -19,6 +19,7 @@ from torussim.topology.routes import Routes
 Array = np.ndarray[Any, Any]
 Starts = tuple[Array | list[int], Array | list[float], "Ended"]  # paths, sizes and what is called
 Ended = Callable[[Array, float], None]  # the places of flows among those that were started together, and the time
+ALONE = np.zeros(1, int)  # the place of a flow that was started alone
 
 
 class PastError(AssertionError):
@@ -121,11 +122,11 @@ class Network:
     def _end(self) -> None:
         """Tell of the flows that have just sent their last byte."""
         ids = self.fluid.end()
-        now, crowd, alone = self.fluid.now, [], np.zeros(1, int)
+        now, crowd = self.fluid.now, []
         for flow in ids.tolist():
             ended = self._single.pop(flow, None)
             if ended is not None:
-                ended(alone, now)
+                ended(ALONE, now)
             else:
                 crowd.append(flow)
         if crowd:
