@@ -56,9 +56,9 @@ def exchange(shape: tuple[int, ...], slow: bool = False) -> Callable[[], Any]:
 CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, 64 chips, with repetition": (lambda: decode("palm-540b-decode-high-throughput"), RUNS, 22),
     "PaLM 540B decode, 64 chips, without": (lambda: decode("palm-540b-decode-high-throughput", repeat=False), RUNS, 1659),
-    "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 474),
-    "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1539),
-    "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 4518),
+    "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 1110),
+    "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1421),
+    "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 87992),
     "direct all-to-all, 8x8x8": (lambda: exchange((8, 8, 8)), RUNS, 2),
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
