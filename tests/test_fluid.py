@@ -233,6 +233,15 @@ def test_a_flow_without_links_or_bytes_ends_at_its_start():
     assert np.isinf(fair.fair_rates(routes, np.array([1.0]))[1])
 
 
+def test_flows_without_bytes_alone_end_at_their_start_while_others_are_under_way(pool):
+    fluid = Fluid(routes_of([{n: 1.0} for n in range(8)]), np.ones(8))
+    first = fluid.start(np.arange(8), np.ones(8), 0.0)
+    fluid.next()
+    ids = fluid.start(np.array([3, 3]), np.zeros(2), 0.5)
+    assert (fluid.next(), fluid.end().tolist()) == (0.5, ids.tolist())
+    assert (fluid.next(), fluid.end().tolist()) == (1.0, first.tolist())
+
+
 def test_one_path_can_be_used_by_several_flows(pool):
     fluid = Fluid(routes_of([{0: 0.5}]), np.array([1.0]))
     fluid.start(np.array([0, 0]), np.array([1.0, 1.0]), 0.0)

@@ -66,7 +66,8 @@ class Fluid:
             self._enter(ids, paths, sizes)
         else:
             self._at_once += ids[~moves].tolist()
-            self._enter(ids[moves], paths[moves], sizes[moves])
+            if moves.any():
+                self._enter(ids[moves], paths[moves], sizes[moves])
         return ids
 
     def start_few(self, flows: list[tuple[int, float]], time: float) -> int:
