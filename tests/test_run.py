@@ -228,6 +228,19 @@ def test_scores_that_do_not_fit_on_the_chip_are_among_the_bytes_of_attention_and
     assert here[0] == there[0] + 5 * scores and here[1] > there[1]
 
 
+@pytest.mark.parametrize("ffn", ["ws2d", "ws2d_code", "ws1d_code"])
+def test_what_overlap_gains_is_said_and_is_what_a_run_without_it_takes(ffn):
+    from torussim import report
+
+    rings = {"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 4, 4]},
+             "workload": {"phase": "prefill", "batch": 64, "context": 128}}
+    looped, apart = (run({**rings, "layout": {"ffn": ffn, "attention": "batch", "overlap": way}}) for way in (True, False))
+    assert looped.step_s < apart.step_s == pytest.approx(looped.estimate["unlooped"]["step_s"], rel=1e-9)
+    assert apart.estimate["unlooped"]["step_s"] == apart.step_s
+    assert f"overlap gains a factor of {apart.step_s / looped.step_s:.2f}" in report.text(looped)
+    assert "without looping" not in report.text(apart)
+
+
 def test_memory_is_that_of_the_largest_pass_not_of_the_last_chunk():
     whole = {**SMALL, "workload": {"phase": "prefill", "batch": 8, "context": 64}}
     chunked = run({**whole, "workload": {**whole["workload"], "chunk": 63}})

@@ -120,6 +120,11 @@ class Program:
         return replace(self, **swap)  # type: ignore[arg-type]
 
 
+def unlooped(program: Program) -> Program:
+    """Return the program with no matmul looped with a collective."""
+    return program.replaced({o.name: replace(o, loop=None, loops=()) for o in program.operations() if isinstance(o, Compute)})
+
+
 def check_program(program: Program, axes: tuple[str, ...]) -> None:
     """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes."""
     names = [o.name for o in program.operations()]

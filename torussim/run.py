@@ -20,7 +20,7 @@ from torussim.errors import TorusSimError
 from torussim.estimate import axes_seconds, charges, estimate
 from torussim.layouts import counterpart, is_code
 from torussim.memory import Memory, memory
-from torussim.program import Collective, Operation, Program
+from torussim.program import Collective, Operation, Program, unlooped
 from torussim.result import Result
 from torussim.scenario import Scenario, load
 from torussim.sensitivity import deviation
@@ -122,6 +122,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
              "memory": {"weights": held.weights, "kv_cache": held.kv_cache, "activations": held.activations,
                         "capacity": held.capacity, "fits": held.fits, "longest_context": held.longest_context}}
     keys |= (decode if decode.passes else prefill).keys(mean=bool(decode.passes))
+    keys["estimate"]["unlooped"] = {"step_s": _unlooped(program, scenario, step_s)}
     keys["operations"] = operations(timeline, scenario)
     whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
     keys["links"] = link_use(whole, scenario.net, latency)
@@ -145,6 +146,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
                             "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
                             "estimate": total.keys(mean=False)["estimate"]}
+    keys["estimate"]["unlooped"] = {"step_s": _unlooped(program, scenario, timeline.makespan)}
     keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
     keys["range_s"] = _range(program, scenario, timeline.makespan)
     keys["validated"] = scenario.chip.validated or None
@@ -172,6 +174,12 @@ def _without(program: Program, timeline: Timeline, scenario: Scenario, scale: fl
     seconds_of = [simulate(few, net, scenario.chip, start=timeline.begin.tolist()).makespan
                   for net in (with_bandwidth(scenario.net, bandwidth), scenario.net)]
     return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
+
+
+def _unlooped(program: Program, scenario: Scenario, seconds: float) -> float:
+    """Return what a time would be if nothing overlapped, by the ratio of both closed forms of the last pass."""
+    apart, looped = (axes_seconds(p, scenario.net, scenario.chip) for p in (unlooped(program), program))
+    return seconds * apart / looped if looped else seconds
 
 
 def _range(program: Program, scenario: Scenario, seconds: float) -> list[float] | None:
