@@ -1,0 +1,100 @@
+"""What each mechanism of the machine model does for TPU v4: the fit without it, as the table of README (some minutes).
+
+`python plots/mechanisms.py` fits the chip anew to the measured times of PaLM 540B with one thing changed at a time, and holds the
+fitted chip against two things that no fit sees: what a serial block costs, and what a long context does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from torussim import kernels, layouts, run
+from torussim.calibrate import Calibration, calibrate
+from torussim.chips import Chip, describe
+from torussim.program import Compute
+from torussim.tables import table
+from torussim.transformer import Builder
+
+STEP = {"model": "palm-540b", "topology": {"shape": [4, 4, 4]}, "layout": {"ffn": "ws2d_code", "attention": "batch"},
+        "workload": {"phase": "decode", "batch": 512, "context": 2080, "tokens": 1}}
+
+
+@contextmanager
+def both_ways() -> Iterator[None]:
+    """Let reduce-scatters outside loops go in both directions."""
+    def without(table_of: Callable[[layouts.Sizes], dict[str, object]]) -> Callable[[layouts.Sizes], dict[str, object]]:
+        return lambda sizes: {key: value for key, value in table_of(sizes).items() if key != "one_way"}
+
+    with patch.dict(layouts.LAYOUTS, {name: without(table_of) for name, table_of in layouts.LAYOUTS.items()}):
+        yield
+
+
+def attention_as(change: Callable[[Compute, float], Compute]) -> Any:
+    """Replace the attention of `rows` sequences on a chip by what `change` makes of it."""
+    before = kernels.attention
+    return patch.object(kernels, "attention", lambda name, rows, *more: change(before(name, rows, *more), rows))
+
+
+def no_pieces() -> Any:
+    """Let the messages of an all-to-all be of one piece each."""
+    return patch.object(Builder, "sequences", lambda self, sharding: 0)
+
+
+@contextmanager
+def kernels_for_pieces() -> Iterator[None]:
+    """Let each sequence that a chip attends to cost eight kernels, and messages no pieces."""
+    with no_pieces(), attention_as(lambda o, rows: replace(o, kernels=o.kernels + round(8 * rows))):
+        yield
+
+
+@contextmanager
+def one_kernel() -> Iterator[None]:
+    """Let every operation be one kernel."""
+    with patch.multiple(kernels, ATTENTION_KERNELS=1, CACHE_KERNELS=0, MLP_KERNELS=1, RESIDUAL_KERNELS=1):
+        yield
+
+
+VARIANTS: dict[str, Callable[[], Any]] = {
+    "as it is": lambda: patch.object(kernels, "SUM_BYTES", kernels.SUM_BYTES),
+    "reduce-scatters go both ways": both_ways,
+    "no pieces in all-to-alls": no_pieces,
+    "eight kernels a sequence in their place": kernels_for_pieces,
+    "every operation one kernel": one_kernel,
+    "scores always cross HBM": lambda: attention_as(
+        lambda o, rows: replace(o, vector_bytes=o.scratch * o.scratch_passes, scratch=0.0)),
+    "sums and halves in loops for nothing": lambda: patch.multiple(kernels, SUM_PASSES=0, HALVES_PASSES=0),
+}
+
+
+def seconds(chip: Chip, **changes: Any) -> float:
+    """Return the time of a decode step on a chip, of the scenario with changes."""
+    return float(run({**STEP, "chip": describe(chip), **changes}).step_s)
+
+
+def row(name: str, found: Calibration) -> list[str]:
+    """Return a row of the table."""
+    fit, left_out = found.errors(), found.errors(left_out=True)
+    serial = seconds(found.chip, model={"base": "palm-540b", "parallel": False}) / seconds(found.chip)
+    short, long = (seconds(found.chip, model={"base": "palm-540b", "layers": 8},
+                           workload={**STEP["workload"], "batch": 256, "context": context}) for context in (512, 8192))
+    told = ", ".join(p.name for p in found.parameters if p.told)
+    mean, mean_left_out = (sum(map(abs, errors)) / len(errors) for errors in (fit, left_out))
+    return [name, f"{mean:.1%}", f"{max(fit, key=abs):+.1%}", f"{mean_left_out:.1%}", f"{serial - 1:+.0%}",
+            f"{long / short - 1:+.0%}", told]
+
+
+def main() -> None:
+    """Print the table."""
+    rows = [["", "error", "worst", "left out", "serial", "context", "fitted"]]
+    for name, variant in VARIANTS.items():
+        with variant():
+            rows.append(row(name, calibrate()))
+    print(table(rows, "lrrrrrl"))
+
+
+if __name__ == "__main__":
+    main()
