@@ -1,14 +1,16 @@
 """Fitting a chip to measured times: what the times were made with comes back, and what they do not tell is said."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_measurements import ALONE, GOOD
 
-from torussim.calibrate import PRIORS, SPREAD, calibrate
+from torussim.calibrate import PRIORS, SPREAD, TOLD, _Fit, _held, calibrate
 from torussim.cases import case
 from torussim.chips import chip
 from torussim.cli import cli
@@ -69,15 +71,19 @@ def test_what_the_times_were_made_with_comes_back_and_the_rest_stays(tmp_path):
     assert "say hardly anything about matmul_efficiency" in found.text()
 
 
-def test_what_two_parameters_explain_together_is_left_to_one_of_them(tmp_path):
-    """Gathers of one size on one axis: launch, hops and bandwidth cannot be told apart; one takes what is to be explained."""
-    text = "\n".join(LONE.splitlines()[:7]) + "\n" + "".join(
-        f"      - {{time: TIME, change: {{program.0.bytes: {size} kB}}}}\n" for size in (127, 128, 129))
-    found = calibrate(made(tmp_path, text, launch=8e-6))
-    fitted = {p.name: p for p in found.parameters}
-    assert [name for name, p in fitted.items() if p.told] == ["launch"]
-    assert fitted["launch"].value == pytest.approx(8e-6, rel=0.05)
-    assert fitted["link_latency"].value == chip("tpu-v5e").link_latency
+@pytest.mark.parametrize(("away", "held"), [(0.0, 2), (0.9, 1)])
+def test_what_two_parameters_explain_together_is_left_to_one_of_them_if_it_must_be_explained(away, held):
+    """The points tell the product of two parameters alone, `away` from what is plausible, and nothing of a third."""
+    names = ["op_overhead", "loop_step", "load_rows"]
+    plausible = np.diag([1 / PRIORS[name].sigma**2 for name in names])
+    together = np.array([1.0, 1.0, 0.0])
+    covariance = np.linalg.inv(plausible + np.outer(together, together) / SPREAD**2)
+    logs = covariance @ together * away / SPREAD**2
+    values = {name: PRIORS[name].value * math.exp(log) for name, log in zip(names, logs)}
+    deviations = dict(zip(names, np.sqrt(np.diag(covariance)).tolist()))
+    assert all(deviations[name] > TOLD * PRIORS[name].sigma for name in names)  # neither is told by itself
+    found = _held(_Fit(values, deviations, covariance))
+    assert "load_rows" in found and len(found) == 1 + held
 
 
 def test_a_point_that_is_off_moves_the_fit_less_than_its_own_error(tmp_path):

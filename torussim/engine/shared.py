@@ -26,7 +26,7 @@ from torussim.engine.queues import Queues
 from torussim.engine.ready import Ready
 from torussim.engine.repetition import Repetition, fill, straight
 from torussim.engine.routed import Shared
-from torussim.engine.turn import END, START, Turn, Waits
+from torussim.engine.turn import START, Turn, Waits
 from torussim.program import Compute, Program
 from torussim.timeline import Segment
 
@@ -272,12 +272,8 @@ class SharedRun:
         turn.known[i, chips] = True
         if turn.ready[i].operation.name not in self.shared.awaited:
             self.begun(turn, i, chips)
-        for j, what in turn.waits.tells[i]:
-            if what != START:
-                self.tell(turn, j, chips, times if what == END else None)
-        for j, other, k in turn.more:
-            if j == i:
-                self.tell(other, k, chips, None)
+        for other, j, takes in turn.waiting(i):
+            self.tell(other, j, chips, times if takes else None)
         if i == len(turn.ready) - 1:
             self.agenda.add(turn.number + 1, 0, 0, ENTER, chips, times)
 

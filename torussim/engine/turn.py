@@ -164,6 +164,15 @@ class Turn:
         times += [self.sent[i] for i in sorted(self.sent)] + [self.got[i] for i in sorted(self.got)]
         return times + self.came
 
+    def waiting(self, i: int) -> Iterator[tuple[Turn, int, bool]]:
+        """Yield who waits for the end of an operation: turn, operation, and whether it takes the time."""
+        for j, what in self.waits.tells[i]:
+            if what != START:
+                yield self, j, what == END
+        for j, other, k in self.more:
+            if j == i:
+                yield other, k, False
+
     def counts(self) -> list[Array]:
         """Return what else is known."""
         nested = [array for of in (self.due, self.done) for stages in of for array in stages]

@@ -141,7 +141,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
 
 
 def _axes(value: Any, logical: Sequence[str]) -> str:
-    """Return a list of axes."""
+    """Return logical axes, one after another in a text."""
     axes = values.axes(value)
     for axis in axes:
         _known_axis(axis, logical)
