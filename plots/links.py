@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from torussim.answer import run
 from torussim.plot import LinkPicture, links_figure, save
-from torussim.run import run
 from torussim.scenario import load
 
 HERE = Path(__file__).resolve().parent

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from torussim.analysis import chosen_chips
+from torussim.answer import replay, run
 from torussim.plot import save, timeline_figure
-from torussim.run import replay, run
 from torussim.scenario import load
 from torussim.units import show
 

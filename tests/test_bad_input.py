@@ -68,7 +68,7 @@ def _presets_are_read_once():
 
 @pytest.fixture
 def no_simulation(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("torussim.run"), "run", lambda *_, **__: pytest.fail("simulated"))
+    monkeypatch.setattr(importlib.import_module("torussim.answer"), "run", lambda *_, **__: pytest.fail("simulated"))
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from torussim.bound import Part, limits_of, operation_seconds
 from torussim.chips import chip
+from torussim.lower_bound import Part, limits_of, operation_seconds
 from torussim.program import KINDS, Collective
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid

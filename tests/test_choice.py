@@ -6,8 +6,8 @@ import pytest
 from torussim import run
 from torussim.chips import chip
 from torussim.choice import chosen
+from torussim.closed_forms import axes_seconds, charges
 from torussim.engine.simulate import simulate
-from torussim.estimate import axes_seconds, charges
 from torussim.program import Collective, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim import cli as command_line
+from torussim.answer import run
 from torussim.compare import BY, MORE_IS_BETTER, OF_TOKENS, WIDTH, check_by, compare
 from torussim.differences import alike, differences, main_ones, shown
 from torussim.errors import TorusSimError
 from torussim.result import Result
-from torussim.run import run
 from torussim.scenario import load
 from torussim.tables import shorten
 

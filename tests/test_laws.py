@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from random_scenarios import REAL, operations, run, scenario
 
-from torussim.bound import bound
 from torussim.chips import chip
+from torussim.closed_forms import axes_seconds
 from torussim.collectives.lower import ALGORITHMS, DIRECT
 from torussim.engine.simulate import simulate
-from torussim.estimate import axes_seconds
 from torussim.layouts import Layout
+from torussim.lower_bound import bound
 from torussim.models import model
 from torussim.program import KINDS, LOOPS, Collective, Compute, Loop, Matmul, Operation, Program
 from torussim.topology.builders import torus

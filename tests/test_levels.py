@@ -13,14 +13,14 @@ differences
 validate calibrate
 cases
 measurements
-run
+answer
 scenario
 result
 analysis
 engine
-bound
+lower_bound
 sensitivity
-estimate
+closed_forms
 choice
 clock
 memory
@@ -117,3 +117,11 @@ def test_a_module_imports_only_from_modules_below_it(module):
 def test_a_library_has_one_door(library):
     users = {m for m in modules() if any(n.split(".")[0] == library for n in imports(m))}
     assert users == DOORS[library]
+
+
+def test_no_module_has_the_name_of_a_public_verb():
+    import torussim
+
+    names = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert not names & set(torussim.__all__)
+    assert type(torussim) is type(ast), "the module is a plain module"

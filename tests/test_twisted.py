@@ -17,12 +17,12 @@ from test_fold import unlike
 
 from torussim.chips import chip
 from torussim.choice import chosen
+from torussim.closed_forms import axes_seconds, charges
 from torussim.collectives.lower import lower, view
 from torussim.collectives.playback import check
 from torussim.engine import plan
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError
-from torussim.estimate import axes_seconds, charges
 from torussim.program import LOOPS, Collective, Kind, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid

@@ -14,7 +14,7 @@ from torussim import run, simulate
 from torussim.cases import case
 from torussim.chips import chip
 from torussim.cli import cli
-from torussim.estimate import estimate
+from torussim.closed_forms import estimate
 from torussim.measurements import read
 from torussim.plot import validation_figure
 from torussim.scenario import load, read_document

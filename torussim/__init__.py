@@ -8,39 +8,37 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torussim.bound import bound as bound
+    from torussim.answer import run as run
+    from torussim.chips import chip as chip
+    from torussim.closed_forms import estimate as estimate
     from torussim.collectives.lower import lower as lower
     from torussim.engine.simulate import simulate as simulate
-    from torussim.estimate import estimate as estimate
-    from torussim.run import run as run
+    from torussim.lower_bound import bound as bound
+    from torussim.models import model as model
     from torussim.scenario import load as load
+    from torussim.topology.builders import mesh as mesh
+    from torussim.topology.builders import ring as ring
+    from torussim.topology.builders import torus as torus
     from torussim.transformer import build as build
 
-_HOMES = {"run": "torussim.run", "load": "torussim.scenario", "build": "torussim.transformer", "estimate": "torussim.estimate",
-          "simulate": "torussim.engine.simulate", "lower": "torussim.collectives.lower", "bound": "torussim.bound"}
+# No module of the package has the name of one of these, so importing a module never hides a verb (tests/test_levels.py).
+_HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate": "closed_forms", "simulate": "engine.simulate",
+          "lower": "collectives.lower", "bound": "lower_bound", "chip": "chips", "model": "models", "torus": "topology.builders",
+          "mesh": "topology.builders", "ring": "topology.builders"}
 
-__all__ = ["bound", "build", "estimate", "load", "lower", "run", "simulate"]
+__all__ = ["bound", "build", "chip", "estimate", "load", "lower", "mesh", "model", "ring", "run", "simulate", "torus"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb when it is asked for: `import torussim` alone costs nothing, so the command line starts at once."""
     if name not in _HOMES:
         raise AttributeError(f"module 'torussim' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"torussim.{_HOMES[name]}"), name)
 
 
-class _Package(ModuleType):
-    """Importing torussim/run.py must not hide the verb `torussim.run` behind the module of that name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

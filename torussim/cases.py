@@ -9,9 +9,9 @@ import numpy as np
 
 from torussim import chips, edits, files
 from torussim.chips import Chip
+from torussim.closed_forms import estimate
 from torussim.engine.simulate import simulate
 from torussim.errors import Mark, TorusSimError
-from torussim.estimate import estimate
 from torussim.layouts import of_formula
 from torussim.measurements import Measurement
 from torussim.program import Program

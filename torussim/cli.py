@@ -35,7 +35,7 @@ def cli() -> None:
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/."""
     from torussim import report
-    from torussim.run import run as answer
+    from torussim.answer import run as answer
 
     scenarios = _load(files, overrides)
     folders = _folders(scenarios, Path(out))
@@ -73,7 +73,7 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
     import shutil
 
     from torussim import compare as side_by_side
-    from torussim.run import run as answer
+    from torussim.answer import run as answer
 
     scenarios = _load(files, overrides)
     side_by_side.check_by(by, all(s.program is not None for s in scenarios))
@@ -134,7 +134,7 @@ def calibrate(file: str | None, as_json: bool) -> None:
 @click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
 def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int) -> None:
     """Draw the timeline of a scenario."""
-    from torussim.run import run as answer
+    from torussim.answer import run as answer
 
     path = Path(image or "timeline.png")
     if path.suffix not in PICTURES:
@@ -271,8 +271,8 @@ def _links(scenario: Scenario, result: Result, path: Path) -> None:
 def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
     """Draw the timeline of a result's last pass."""
     from torussim.analysis import chosen_chips
+    from torussim.answer import replay
     from torussim.plot import encode, timeline_figure
-    from torussim.run import replay
 
     chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
     timeline = replay(scenario, chosen)

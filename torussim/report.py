@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torussim.estimate import Charge
+from torussim.closed_forms import Charge
 from torussim.result import SCALARS, Result
 from torussim.tables import table
 from torussim.units import show

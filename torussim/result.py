@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.estimate import Charge
+from torussim.closed_forms import Charge
 from torussim.timeline import Timeline
 from torussim.units import show
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.estimate import axes_seconds
+from torussim.closed_forms import axes_seconds
 from torussim.program import Program
 from torussim.topology.grid import Grid, with_latency
 

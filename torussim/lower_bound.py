@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.estimate import paper_compute
+from torussim.closed_forms import paper_compute
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid, grid
 from torussim.topology.shape import coordinates

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from random_scenarios import operations, run, scenario
 
-from torussim.bound import Part, bound, limits, limits_of, operation_seconds, traffic
 from torussim.chips import chip
 from torussim.collectives.lower import ALGORITHMS
 from torussim.engine.simulate import simulate
+from torussim.lower_bound import Part, bound, limits, limits_of, operation_seconds, traffic
 from torussim.program import KINDS, Collective, Compute, Matmul, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
