@@ -23,6 +23,7 @@ sensitivity
 closed_forms
 choice
 clock
+outlines
 memory
 transformer
 collectives.lower

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import breakdown, link_use
-from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
 from torussim.collectives.lower import algorithm_of
 from torussim.cost import elementwise_bytes
@@ -20,6 +19,7 @@ from torussim.errors import TorusSimError
 from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import bound, limits, operation_seconds
 from torussim.memory import Memory, memory
+from torussim.outlines import broken
 from torussim.program import Collective, Operation, Program, unlooped
 from torussim.result import Result
 from torussim.scenario import Scenario, load

@@ -11,91 +11,119 @@ from dataclasses import dataclass, field
 from math import prod
 
 from torussim.chips import Chip
-from torussim.collectives.axes import ring_order
-from torussim.collectives.contract import Phase
-from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
-from torussim.cost import Stretch, compute_seconds, shard_seconds, start_seconds, stretches
+from torussim.collectives.lower import algorithm_of
+from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.outlines import Lane, Outlines, Pace, Step
 from torussim.program import Collective, Compute, Loop, Operation
-from torussim.topology.grid import Grid
-from torussim.topology.hops import slowest
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """An operation of a list, what is the same each time it runs: which operations of the list it waits for, by index.
+
+    `partner`: the other half of its loop; `fixed`, `busy`: seconds of a compute operation that is not looped.
+    """
+
+    operation: Operation
+    after: tuple[int, ...]
+    partner: int | None = None
+    fixed: float = 0.0
+    busy: float = 0.0
 
 
 @dataclass
 class Clock:
     """One chip that stands for all: when its unit and its links are free, and when each operation ended."""
 
-    net: Grid
+    outlines: Outlines
     chip: Chip
     fastest: bool = False
     last: float = 0.0
     latest: float = 0.0  # when all of the lists so far is done
     unit: float = 0.0
     links: dict[tuple[str, int], float] = field(default_factory=dict)
-    rates: dict[tuple[str, bool, tuple[bool, ...]], tuple[float, float, float]] = field(default_factory=dict)
 
-    def section(self, operations: tuple[Operation, ...]) -> None:
-        """Run one list of operations; a looped pair runs when its second half comes."""
-        begin, ends, named = self.last, dict[str, float](), {o.name: o for o in operations}
-        loops = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
-        waiting: dict[str, float] = {}  # first halves: when they could start
+    def ready(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
+        """Return a list of operations made ready to be run, once or again and again."""
+        place = {o.name: i for i, o in enumerate(operations)}
+        loops = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
+        found = []
         for i, o in enumerate(operations):
-            after = o.after if o.after is not None else (operations[i - 1].name,) if i else ()
-            at = max((ends[a] for a in after if a not in waiting), default=begin)
-            matmul = loops.get(o.name) if isinstance(o, Collective) else o
-            if matmul is not None and matmul.loop is not None:
-                collective = named[matmul.loop.collective]
-                assert isinstance(collective, Collective)
-                if not {matmul.name, collective.name} & waiting.keys():
-                    waiting[o.name] = at
-                    continue
-                if o is matmul:
-                    first = waiting.pop(collective.name)
-                    ends[collective.name], ends[o.name] = self.gather_loop(collective, matmul, first, max(first, at))
-                else:
-                    started = max(waiting.pop(matmul.name), self.unit)
-                    ends[matmul.name], ends[o.name] = self.scatter_loop(matmul, collective, started, at)
-            elif isinstance(o, Collective):
-                ends[o.name] = self.collective(o, at)
+            after = tuple(place[name] for name in o.after) if o.after is not None else (i - 1,) if i else ()
+            if isinstance(o, Collective):
+                found.append(Ready(o, after, loops.get(o.name)))
+            elif o.loop is not None:
+                found.append(Ready(o, after, place[o.loop.collective]))
             else:
-                ends[o.name] = self.unit = max(at, self.unit) + self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)
-            self.last = ends[o.name]
-        self.latest = max([self.latest, *ends.values()])
+                found.append(Ready(o, after, None, self.chip.op_overhead * o.kernels, compute_seconds(o, self.chip)))
+        return tuple(found)
 
-    def collective(self, o: Collective, at: float, loop: Loop | None = None,
-                   fed: Mapping[tuple[int, int], float] | None = None,
-                   due: dict[tuple[int, int], float] | None = None) -> float:
-        """Return when a collective that starts at `at` is done."""
-        phases = phases_of(o, self.net, loop)
-        done = dict[int, float]()
-        base = at + start_seconds(o, prod(self.net.length(a) for a in o.axes), self.chip)
-        if algorithm_of(o) in DIRECT:
+    def section(self, operations: tuple[Ready, ...]) -> None:
+        """Run one list of operations; a looped pair runs when its second half comes."""
+        begin, ends = self.last, [0.0] * len(operations)
+        waiting: dict[int, float] = {}  # first halves: when they could start
+        for i, ready in enumerate(operations):
+            o, partner = ready.operation, ready.partner
+            at = max([ends[a] for a in ready.after if a not in waiting], default=begin)
+            if partner is None:
+                if isinstance(o, Collective):
+                    ends[i] = self.collective(o, at)
+                else:
+                    ends[i] = self.unit = max(at, self.unit) + ready.fixed + ready.busy
+            elif partner not in waiting:
+                waiting[i] = at
+                continue
+            elif isinstance(o, Collective):
+                matmul = operations[partner].operation
+                assert isinstance(matmul, Compute)
+                started = max(waiting.pop(partner), self.unit)
+                ends[partner], ends[i] = self.scatter_loop(matmul, o, started, at)
+            else:
+                gather = operations[partner].operation
+                assert isinstance(gather, Collective)
+                first = waiting.pop(partner)
+                ends[partner], ends[i] = self.gather_loop(gather, o, first, max(first, at))
+            self.last = ends[i]
+        self.latest = max([self.latest, *ends])
+
+    def collective(self, o: Collective, at: float, loop: Loop | None = None, fed: Mapping[Step, float] | None = None,
+                   due: dict[Step, float] | None = None) -> float:
+        """Return when a collective that starts at `at` is done; `due` is told when each step is there."""
+        outline = self.outlines.of(o, loop)
+        base = at + start_seconds(o, outline.chips, self.chip)
+        if outline.direct:
             return base + self.direct(o)
-        net = view(o, self.net)
-        for stretch in phases:
-            begin = done.get(stretch.part, base)
-            end = begin
-            rate, late, once = self.link(stretch.axis, net, o.detour is not False)
-            for direction, sends in enumerate(stretch.sends):
-                clock = begin
-                free = self.links.get((stretch.axis, direction), 0.0)
+        done = dict[int, float]()
+        for line in outline.lines:
+            stretch = line.stretch
+            begin = end = done.get(stretch.part, base)
+            rate, late, once = self.pace(line.lane)
+            rate *= self.chip.link_efficiency
+            plus, minus = (stretch.axis, 0), (stretch.axis, 1)
+            same = line.alike and self.links.get(plus) == self.links.get(minus)
+            for link, sends in ((plus, stretch.sends[0]),) if same else ((plus, stretch.sends[0]), (minus, stretch.sends[1])):
+                clock, free = begin, self.links.get(link, 0.0)
                 for step, size in sends:
-                    key = (stretch.index, step)
-                    free = max(clock, free, fed[key] if fed is not None else clock) + size / (rate * self.chip.link_efficiency)
+                    ready = clock if fed is None else fed[stretch.index, step]
+                    free = max(clock, free, ready) + size / rate
                     clock = free + late
                     if due is not None:
+                        key = stretch.index, step
                         due[key] = max(due.get(key, 0.0), clock)
-                self.links[stretch.axis, direction] = free
+                self.links[link] = free
                 end = max(end, clock + once if sends else clock)
+            if same:
+                self.links[minus] = self.links[plus]
             done[stretch.part] = end
         return max([base, *done.values()])
 
     def gather_loop(self, gather: Collective, matmul: Compute, at: float, matmul_at: float) -> tuple[float, float]:
         """Return when the gather and the matmul looped with it end."""
         assert matmul.loop is not None
-        due: dict[tuple[int, int], float] = {}
+        due: dict[Step, float] = {}
         gathered = self.collective(gather, at, matmul.loop, due=due)
         clock = max(matmul_at, self.unit) + self.chip.op_overhead * matmul.kernels
-        for key, seconds in pieces_of(gather, matmul, matmul.loop, self.net, self.chip):
+        for key, seconds in self.pieces(gather, matmul, matmul.loop):
             clock = (clock if key is None else max(clock, due[key])) + seconds
         self.unit = clock
         return gathered, clock
@@ -104,32 +132,23 @@ class Clock:
         """Return when the matmul and the scatter looped with it end."""
         assert matmul.loop is not None
         clock = started + self.chip.op_overhead * matmul.kernels
-        fed: dict[tuple[int, int], float] = {}
-        for key, seconds in pieces_of(scatter, matmul, matmul.loop, self.net, self.chip):
+        fed: dict[Step, float] = {}
+        for key, seconds in self.pieces(scatter, matmul, matmul.loop):
             clock += seconds
             if key is not None:
                 fed[key] = clock
         self.unit = clock
         return clock, max(clock, self.collective(scatter, max(at, started), matmul.loop, fed=fed))
 
-    def link(self, axis: str, net: Grid, detour: bool = True) -> tuple[float, float, float]:
-        """Return bandwidth and latency of the slowest (fastest) hop of an axis, or of a ring over several; bytes/s, s.
+    def pieces(self, o: Collective, matmul: Compute, loop: Loop) -> list[tuple[Step | None, float]]:
+        """Return the pieces of a looped matmul: (the step that brings or takes it or None, seconds)."""
+        shard = shard_seconds(matmul, loop, self.chip)
+        return [(key, shard if key is None else share * shard + self.chip.loop_step)
+                for key, share in self.outlines.of(o, loop).pieces]
 
-        Third: what a message loses once on its way by going round a dead link, s.
-        """
-        key = axis, detour, net.ring
-        if key not in self.rates:
-            names = axis.split("+")
-            of = [net.extremes(a) for a in names]
-            rate, late = (max(e.fastest for e in of), min(e.shortest for e in of)) if self.fastest else (
-                min(e.slowest for e in of), max(e.longest for e in of))
-            gaps = [a for a in names if net.gap[net.axis(a)].any() and (detour or not runs_as_line(net, a))]
-            once = 0.0
-            for a in gaps if not self.fastest else ():
-                shared, latency, more = slowest(net, net.axis(a), self.chip.shared_efficiency)
-                rate, late, once = min(rate, shared), max(late, latency), max(once, more)
-            self.rates[key] = rate, late, once
-        return self.rates[key]
+    def pace(self, lane: Lane) -> Pace:
+        """Return bandwidth and latency of a lane, and what a message loses once by going round a dead link; bytes/s, s."""
+        return self.outlines.pace(lane, self.fastest, self.chip.shared_efficiency)
 
     def direct(self, o: Collective) -> float:
         """Return the time of a routed all-to-all: what the busiest link of any axis must carry, and the longest way.
@@ -137,14 +156,13 @@ class Clock:
         D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line what crosses its middle. In shifts:
         the busiest axis of each displacement, one after another. On a twisted torus an axis is taken as if it were not.
         """
-        seconds = far = 0.0
-        lengths = {a: self.net.length(a) for a in o.axes if self.net.length(a) > 1}
+        seconds, far, net = 0.0, 0.0, self.outlines.net
+        lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
         messages = prod(lengths.values())
         rates = {}
         for a, k in lengths.items():
-            rate, late, _ = self.link(a, self.net)
-            axis = self.net.axis(a)
-            ring = self.net.ring[axis] or self.net.links.ring[list(self.net.links.axes).index(a.partition("/")[0])]
+            rate, late, _ = self.pace((a, True, net.ring))
+            ring = net.ring[net.axis(a)] or net.links.ring[list(net.links.axes).index(a.partition("/")[0])]
             alone = k <= 3 and len(lengths) == 1
             rates[a] = rate * self.chip.link_efficiency * (1.0 if alone else self.chip.shared_efficiency), ring
             crossing = (k / 8 if k % 2 == 0 else (k - 1 / k) / 8) if ring and k > 2 else (k // 2) * ((k + 1) // 2) / k
@@ -166,72 +184,3 @@ class Clock:
     def state(self) -> list[float]:
         """Return what the future can see, relative to the clock."""
         return [max(self.unit - self.last, 0.0)] + [max(v - self.last, 0.0) for _, v in sorted(self.links.items())]
-
-
-def phases_of(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
-    """Return the phases of a collective on the axes of a network, as one chip sees them."""
-    net = view(o, net)
-    lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
-    ring = {a: net.ring[net.axis(a)] and not (o.detour is False and runs_as_line(net, a)) for a in lengths}
-    name, way = algorithm_of(o), loop.kind if loop else o.direction
-    if not lengths or name in DIRECT:
-        return []
-    if ":" in name:
-        return [_stretch(phase) for phase in lower(o, net, way=way).phases]
-    shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
-    if name == "one_ring":
-        order, closed = ring_order(list(lengths.values()), list(ring.values()))
-        joined = "+".join(lengths)
-        lengths, ring, name, shares = {joined: len(order)}, {joined: closed and len(order) > 2}, "multi_axis", (1.0,)
-    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
-
-
-def _stretch(phase: Phase) -> Stretch:
-    """Return a phase of a user's own algorithm as the busiest position of its lane sees it."""
-    sends = tuple(tuple((hop.step, float(hop.halves.max()) * phase.block / 2) for hop in phase.pattern.hops if hop.sign == sign)
-                  for sign in (+1, -1))
-    return Stretch(phase.index, phase.part, "+".join(phase.lane.axes), sends)
-
-
-def broken(o: Collective, net: Grid) -> list[str]:
-    """Return the axes of a collective on which rings lack a link, and could run as lines instead."""
-    if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
-        return []
-    return [a for a in o.axes if runs_as_line(view(o, net), a)]
-
-
-def runs_as_line(net: Grid, axis: str) -> bool:
-    """Return whether some ring along an axis lacks a link."""
-    i = net.axis(axis)
-    return net.ring[i] and net.stride[i] == 1 and bool(net.gap[i].any())
-
-
-def goes_round(axis: str, net: Grid) -> bool:
-    """Return whether an axis, or the one ring through several (joined by +), closes."""
-    names = axis.split("+")
-    order, closed = ring_order([net.length(a) for a in names], [net.ring[net.axis(a)] for a in names])
-    return closed and len(order) > 2
-
-
-def pieces_of(o: Collective, matmul: Compute, loop: Loop, net: Grid,
-              chip: Chip) -> list[tuple[tuple[int, int] | None, float]]:
-    """Return the pieces of a looped matmul on a ring's chip, or a line's end: ((phase, step) or None, seconds)."""
-    shard, gathers = shard_seconds(matmul, loop, chip), o.kind == "all_gather"
-    chips = prod(net.length(a) for a in o.axes)
-    share: dict[tuple[int, int], float] = {}
-    net = view(o, net)
-    phases = phases_of(o, net, loop)
-    for stretch in phases:
-        for sends in stretch.sends if goes_round(stretch.axis, net) else stretch.sends[:1]:
-            for step, size in sends:
-                key = (stretch.index, step)
-                share[key] = share.get(key, 0.0) + size / o.bytes * chips
-    keys = sorted(share)
-    own: list[tuple[tuple[int, int] | None, float]] = [(None, shard)]
-    merged = (loop.kind == "latency" and len(phases) == 1 and len(keys) * 2 == chips
-              and all(goes_round(stretch.axis, net) for stretch in phases))
-    if merged:
-        share[keys[0] if gathers else keys[-1]] += 1.0
-        own = []
-    made: list[tuple[tuple[int, int] | None, float]] = [(k, share[k] * shard + chip.loop_step) for k in keys]
-    return own + made if gathers else made + own

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.clock import Clock, goes_round, phases_of
-from torussim.collectives.lower import DIRECT, algorithm_of, view
+from torussim.clock import Clock
+from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid, grid
 
@@ -32,9 +32,12 @@ class Estimate:
     axes_s: float
 
 
-def estimate(program: Program, topology: nx.DiGraph | Grid, chip: Chip) -> Estimate:
-    """Return both closed forms; the same arguments as `simulate`. Where links of an axis differ, `axes` takes the slowest."""
-    net = topology if isinstance(topology, Grid) else grid(topology)
+def estimate(program: Program, topology: nx.DiGraph | Grid | Outlines, chip: Chip) -> Estimate:
+    """Return both closed forms; the same arguments as `simulate`. Where links of an axis differ, `axes` takes the slowest.
+
+    Many estimates on one network are quicker with its `Outlines`.
+    """
+    network = topology if isinstance(topology, Grid | Outlines) else grid(topology)
     compute = collective = size = 0.0
     for operations, times in program.sections():
         for o in operations:
@@ -43,7 +46,7 @@ def estimate(program: Program, topology: nx.DiGraph | Grid, chip: Chip) -> Estim
             else:
                 collective += times * paper_collective(o, chip)
                 size += times * o.bytes
-    return Estimate(compute + collective, compute, collective, size, axes_seconds(program, net, chip))
+    return Estimate(compute + collective, compute, collective, size, axes_seconds(program, network, chip))
 
 
 def paper_compute(compute: Compute, chip: Chip) -> float:
@@ -59,15 +62,17 @@ def paper_collective(collective: Collective, chip: Chip) -> float:
     return collective.bytes * (2 if collective.kind == "all_reduce" else 1) / (chip.links * chip.link_bandwidth)
 
 
-def axes_seconds(program: Program, net: Grid, chip: Chip, *, fastest: bool = False) -> float:
+def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fastest: bool = False) -> float:
     """Return the time of the program with every link of an axis as slow as its slowest (fast as its fastest), seconds."""
-    program = chosen(program, net, chip)
-    clock = Clock(net, chip, fastest)
-    clock.section(program.prologue)
+    outlines = outlines_of(network)
+    program = chosen(program, outlines, chip)
+    clock = Clock(outlines, chip, fastest)
+    clock.section(clock.ready(program.prologue))
+    block = clock.ready(program.block)
     durations, states = list[float](), list[list[float]]()
     for done in range(program.layers):
         before = clock.last
-        clock.section(program.block)
+        clock.section(block)
         durations.append(clock.last - before)
         states.append(clock.state())
         if done and len(states[-1]) == len(states[-2]) and all(
@@ -78,7 +83,7 @@ def axes_seconds(program: Program, net: Grid, chip: Chip, *, fastest: bool = Fal
             clock.unit += later
             clock.links = {k: v + later for k, v in clock.links.items()}
             break
-    clock.section(program.epilogue)
+    clock.section(clock.ready(program.epilogue))
     return clock.latest
 
 
@@ -101,23 +106,25 @@ class Charge:
     axes_s: float
 
 
-def charges(program: Program, net: Grid, chip: Chip) -> list[Charge]:
+def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Charge]:
     """Return every collective that moves something, in program order, as the paper charges it and as its axes allow."""
-    found = []
-    for operations, times in chosen(program, net, chip).sections():
+    found, outlines = [], outlines_of(network)
+    for operations, times in chosen(program, outlines, chip).sections():
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
         for o in operations:
-            phases = phases_of(o, net, loops.get(o.name)) if isinstance(o, Collective) else []
-            direct = isinstance(o, Collective) and algorithm_of(o) in DIRECT and any(net.length(a) > 1 for a in o.axes)
-            if not isinstance(o, Collective) or not (phases or direct):
+            if not isinstance(o, Collective):
+                continue
+            outline = outlines.of(o, loops.get(o.name))
+            if outline.chips == 1 or not (outline.lines or outline.direct):
                 continue
             at_once: dict[int, set[tuple[str, int]]] = {}
-            for stretch in phases:
-                for direction, sends in enumerate(stretch.sends if goes_round(stretch.axis, view(o, net)) else stretch.sends[:1]):
+            for line in outline.lines:
+                for direction, sends in enumerate(line.stretch.sends if line.closed else line.stretch.sends[:1]):
                     if sends:
-                        at_once.setdefault(stretch.index, set()).add((stretch.axis, direction))
-            links = (sum(2 if net.length(a) > 2 else 1 for a in o.axes if net.length(a) > 1) if direct
+                        at_once.setdefault(line.stretch.index, set()).add((line.stretch.axis, direction))
+            lengths = map(outlines.net.length, o.axes)
+            links = (sum(min(length, 3) - 1 for length in lengths) if outline.direct
                      else max(len(used) for used in at_once.values()))
-            alone = Clock(net, chip).collective(o, 0.0, loops.get(o.name))
+            alone = Clock(outlines, chip).collective(o, 0.0, loops.get(o.name))
             found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, links, chip.links, paper_collective(o, chip), alone))
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -39,7 +40,8 @@ class Extremes:
 class Grid:
     """Axes, and the + and - hop of each chip along each. Arrays are of shape (axes, 2, chips) and not writable.
 
-    Where like chips are folded, `chips` are those that stand for all; `links` are always all.
+    Where like chips are folded, `chips` are those that stand for all; `links` are always all. What follows from the fields is
+    worked out once a grid.
     """
 
     links: Links
@@ -80,28 +82,43 @@ class Grid:
 
     def extremes(self, axis: str) -> Extremes:
         """Return the slowest and fastest of an axis' links. Raise TopologyError if no axis has that name."""
-        at = self.axis(axis)
-        there = self.hops[at] & (self.bandwidth[at] > 0)
-        rate, late = self.bandwidth[at][there], self.latency[at][there]
-        if not rate.size:
-            return Extremes(np.inf, np.inf, 0.0, 0.0)
-        return Extremes(float(rate.min()), float(rate.max()), float(late.min()), float(late.max()))
+        return self._extremes[self.axis(axis)]
+
+    @cached_property
+    def _extremes(self) -> tuple[Extremes, ...]:
+        """The extremes of each axis."""
+        found = []
+        for hops, bandwidth, latency in zip(self.hops, self.bandwidth, self.latency, strict=True):
+            there = hops & (bandwidth > 0)
+            rate, late = bandwidth[there], latency[there]
+            found.append(Extremes(float(rate.min()), float(rate.max()), float(late.min()), float(late.max())) if rate.size
+                         else Extremes(np.inf, np.inf, 0.0, 0.0))
+        return tuple(found)
 
     def index(self, coordinate: Sequence[int]) -> int:
         """Return the index of a chip. Raise TopologyError if it is outside."""
         return chip_index(coordinate, self.links.axes)
 
-    @property
+    @cached_property
     def hops(self) -> Bools:
         """Where an axis has a hop, with a link of its own or without: inside, and round the ends of rings; (axes, 2, chips)."""
         inner = ~wraparounds_of(self.coordinates, self.shape)
         goes_round = np.array(self.ring)[:, None, None]
-        return np.asarray((inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
+        hops = np.asarray((inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
+        hops.flags.writeable = False
+        return hops
 
-    @property
+    @cached_property
     def gap(self) -> Bools:
         """Where an axis needs a hop that has no link of its own, (axes, 2, chips)."""
-        return np.asarray(self.hops & (self.slot < 0))
+        gap = np.asarray(self.hops & (self.slot < 0))
+        gap.flags.writeable = False
+        return gap
+
+    @cached_property
+    def gaps(self) -> tuple[bool, ...]:
+        """Whether an axis needs any hop that has no link of its own."""
+        return tuple(bool(one.any()) for one in self.gap)
 
     def around(self, axes: Iterable[str], *, detour: bool = True) -> Grid:
         """Return the grid with those twisted axes as rings that shift nothing but others of `axes`.
@@ -111,11 +128,24 @@ class Grid:
         """
         twist, group = self.links.twist, set(axes) & set(self.axes)
         closed = [a for a in group & twist.keys() if twist[a].keys() <= group - twist.keys() and self.goes_round(a)]
-        turned = replace(self, ring=tuple(ring or a in closed for a, ring in zip(self.axes, self.ring, strict=True)))
-        if detour or not closed or not (gap := turned.gap).any():
+        turned = self.with_rings(tuple(ring or a in closed for a, ring in zip(self.axes, self.ring, strict=True)))
+        if detour or not closed or not any(turned.gaps):
             return turned
-        broken = {a for a in closed if gap[self.axis(a)].any()}
-        return replace(self, ring=tuple(ring and a not in broken for a, ring in zip(self.axes, turned.ring, strict=True)))
+        broken = {a for a in closed if turned.gaps[self.axis(a)]}
+        return self.with_rings(tuple(ring and a not in broken for a, ring in zip(self.axes, turned.ring, strict=True)))
+
+    def with_rings(self, ring: tuple[bool, ...]) -> Grid:
+        """Return the grid with other axes as rings, the same one each time."""
+        if ring == self.ring:
+            return self
+        if ring not in self._turned:
+            self._turned[ring] = replace(self, ring=ring)
+        return self._turned[ring]
+
+    @cached_property
+    def _turned(self) -> dict[tuple[bool, ...], Grid]:
+        """The grids that differ from this one in their rings alone, as far as they were asked for."""
+        return {}
 
     def goes_round(self, axis: str) -> bool:
         """Return whether a whole axis has wraparounds, twisted or not."""

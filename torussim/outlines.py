@@ -1,0 +1,173 @@
+"""What collectives do on the axes of one network, as one chip that stands for all sees them, whatever its parameters.
+
+Phases, messages and the links that they take are worked out once for a network: closed forms of the same program with other
+parameters of the chip, or of other programs on the same network, use them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torussim.collectives.axes import ring_order
+from torussim.collectives.contract import Phase
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
+from torussim.cost import Stretch, stretches
+from torussim.program import Collective, Loop
+from torussim.topology.grid import Grid
+from torussim.topology.hops import slowest
+
+Lane = tuple[str, bool, tuple[bool, ...]]  # an axis (or several, joined by +), whether detours are taken, which axes are rings
+Step = tuple[int, int]  # a phase and a step in it
+Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One phase of one part on a lane.
+
+    `closed`: the lane goes round, so that each direction brings a chip what the other does not; `alike`: both directions send
+    the same.
+    """
+
+    stretch: Stretch
+    lane: Lane
+    closed: bool
+    alike: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A collective on a network: its phases in queue order.
+
+    `chips`: of a group. `pieces`: where a matmul is looped with it, the step and the shards of each piece in order; the chip's
+    own shard, which no step brings, is (None, 1.0).
+    """
+
+    chips: int
+    direct: bool
+    lines: tuple[Line, ...]
+    pieces: tuple[tuple[Step | None, float], ...] = ()
+
+
+class Outlines:
+    """The outlines of collectives on one network and the pace of its axes, each worked out when it is first asked for."""
+
+    def __init__(self, net: Grid) -> None:
+        self.net = net
+        self._outlines: dict[Hashable, Outline] = {}
+        self._paces: dict[tuple[Lane, bool, float], Pace] = {}
+
+    def of(self, o: Collective, loop: Loop | None = None) -> Outline:
+        """Return the outline of a collective, alone or looped with a matmul."""
+        key = (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()),
+               loop.kind if loop else None, o.name if ":" in o.algorithm else None)
+        found = self._outlines.get(key)
+        if found is None:
+            found = self._outlines[key] = _outline(o, self.net, loop)
+        return found
+
+    def pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:
+        """Return bandwidth and latency of the slowest (`fastest`: the fastest) hop of a lane, bytes/s and s.
+
+        Third: what a message loses once on its way by going round a dead link, s.
+        """
+        key = lane, fastest, shared_efficiency
+        found = self._paces.get(key)
+        if found is None:
+            found = self._paces[key] = self._pace(lane, fastest, shared_efficiency)
+        return found
+
+    def _pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:
+        joined, detour, ring = lane
+        net, names = self.net.with_rings(ring), joined.split("+")
+        of = [net.extremes(a) for a in names]
+        if fastest:
+            return max(e.fastest for e in of), min(e.shortest for e in of), 0.0
+        rate, late, once = min(e.slowest for e in of), max(e.longest for e in of), 0.0
+        for a in names:
+            if net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a)):
+                shared, latency, more = slowest(net, net.axis(a), shared_efficiency)
+                rate, late, once = min(rate, shared), max(late, latency), max(once, more)
+        return rate, late, once
+
+
+def outlines_of(network: Grid | Outlines) -> Outlines:
+    """Return the outlines of a network, new ones where a grid is given."""
+    return network if isinstance(network, Outlines) else Outlines(network)
+
+
+def broken(o: Collective, net: Grid) -> list[str]:
+    """Return the axes of a collective on which rings lack a link, and could run as lines instead."""
+    if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
+        return []
+    seen = view(o, net)
+    return [a for a in o.axes if runs_as_line(seen, a)]
+
+
+def runs_as_line(net: Grid, axis: str) -> bool:
+    """Return whether some ring along an axis lacks a link."""
+    i = net.axis(axis)
+    return net.ring[i] and net.stride[i] == 1 and net.gaps[i]
+
+
+def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
+    """Return the outline of a collective on a network."""
+    net = view(o, net)
+    chips = prod(net.length(a) for a in o.axes)
+    detour = o.detour is not False
+    found = _stretches(o, net, loop)
+    closed = {axis: _goes_round(axis, net) for axis in {stretch.axis for stretch in found}}
+    lines = tuple(Line(stretch, (stretch.axis, detour, net.ring), closed[stretch.axis], stretch.sends[0] == stretch.sends[1])
+                  for stretch in found)
+    return Outline(chips, algorithm_of(o) in DIRECT, lines, _pieces(o, lines, loop, chips) if loop else ())
+
+
+def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
+    """Return the phases of a collective on the axes of the network that it sees."""
+    lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
+    ring = {a: net.ring[net.axis(a)] and not (o.detour is False and runs_as_line(net, a)) for a in lengths}
+    name, way = algorithm_of(o), loop.kind if loop else o.direction
+    if not lengths or name in DIRECT:
+        return []
+    if ":" in name:
+        return [_stretch(phase) for phase in lower(o, net, way=way).phases]
+    shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
+    if name == "one_ring":
+        order, closed = ring_order(list(lengths.values()), list(ring.values()))
+        joined = "+".join(lengths)
+        lengths, ring, name, shares = {joined: len(order)}, {joined: closed and len(order) > 2}, "multi_axis", (1.0,)
+    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
+
+
+def _stretch(phase: Phase) -> Stretch:
+    """Return a phase of a user's own algorithm as the busiest position of its lane sees it."""
+    sends = tuple(tuple((hop.step, float(hop.halves.max()) * phase.block / 2) for hop in phase.pattern.hops if hop.sign == sign)
+                  for sign in (+1, -1))
+    return Stretch(phase.index, phase.part, "+".join(phase.lane.axes), sends)
+
+
+def _goes_round(axis: str, net: Grid) -> bool:
+    """Return whether an axis, or the one ring through several (joined by +), closes."""
+    names = axis.split("+")
+    order, closed = ring_order([net.length(a) for a in names], [net.ring[net.axis(a)] for a in names])
+    return closed and len(order) > 2
+
+
+def _pieces(o: Collective, lines: Sequence[Line], loop: Loop, chips: int) -> tuple[tuple[Step | None, float], ...]:
+    """Return the pieces of a matmul looped with a collective, on a ring's chip, or a line's end."""
+    gathers = o.kind == "all_gather"
+    share: dict[Step, float] = {}
+    for line in lines:
+        for sends in line.stretch.sends if line.closed else line.stretch.sends[:1]:
+            for step, size in sends:
+                key = line.stretch.index, step
+                share[key] = share.get(key, 0.0) + size / o.bytes * chips
+    keys = sorted(share)
+    own: list[tuple[Step | None, float]] = [(None, 1.0)]
+    if loop.kind == "latency" and len(lines) == 1 and len(keys) * 2 == chips and lines[0].closed:
+        share[keys[0] if gathers else keys[-1]] += 1.0
+        own = []
+    made: list[tuple[Step | None, float]] = [(key, share[key]) for key in keys]
+    return tuple(own + made if gathers else made + own)
