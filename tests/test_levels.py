@@ -14,6 +14,7 @@ validate calibrate
 cases
 measurements
 answer
+keys
 scenario
 result
 analysis

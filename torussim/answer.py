@@ -10,29 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from torussim.analysis import breakdown, link_use
-from torussim.closed_forms import axes_seconds, charges, estimate
-from torussim.collectives.lower import algorithm_of
-from torussim.cost import elementwise_bytes
+from torussim.analysis import breakdown
 from torussim.engine.simulate import simulate
-from torussim.errors import TorusSimError
-from torussim.layouts import counterpart, is_code
-from torussim.lower_bound import bound, limits, operation_seconds
-from torussim.memory import Memory, memory
-from torussim.outlines import broken
-from torussim.program import Collective, Operation, Program, unlooped
-from torussim.result import Result
+from torussim.keys import Ran, charged, estimate_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.program import Program
+from torussim.result import Keys, Later, Result
 from torussim.scenario import Scenario, load
-from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
-from torussim.topology.grid import with_bandwidth
 from torussim.transformer import build
-from torussim.workload import Forward, passes
+from torussim.workload import passes
 
 Progress = Callable[[int, int], None]
-ALIKE = 0.01  # links whose use differs by less are equally busy
-SAMPLE = 12  # layers that tell what a run would be without its busiest links
-NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
 
 
 def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (),
@@ -58,34 +46,18 @@ def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
 
 
 @dataclass
-class _Sum:
-    """What is summed up over the passes of one phase."""
+class _Phase:
+    """The passes of one phase: how long they took in all, where that went, and their programs."""
 
     seconds: float = 0.0
-    passes: int = 0
     breakdown: dict[str, float] = field(default_factory=dict)
-    estimate: dict[str, float] = field(default_factory=dict)
+    programs: list[Program] = field(default_factory=list)
 
-    def add(self, program: Program, timeline: Timeline, scenario: Scenario) -> None:
-        guess = estimate(program, scenario.net, scenario.chip)
-        shares = breakdown(timeline, timeline.last_chip)
-        guesses = {"step_s": guess.paper_s, "compute_s": guess.paper_compute_s, "collective_s": guess.paper_collective_s,
-                   "collective_bytes": guess.collective_bytes, "axes": guess.axes_s,
-                   "bound": bound(program, scenario.net, scenario.chip)}
+    def add(self, program: Program, timeline: Timeline) -> None:
         self.seconds += timeline.makespan
-        self.passes += 1
-        for total, new in ((self.breakdown, shares), (self.estimate, guesses)):
-            for key, value in new.items():
-                total[key] = total.get(key, 0.0) + value
-
-    def keys(self, mean: bool) -> dict[str, Any]:
-        """Return breakdown_s and estimate, a pass or in all."""
-        count = self.passes if mean else 1
-        guess = {key: value / count for key, value in self.estimate.items()}
-        axes, least = guess.pop("axes"), guess.pop("bound")
-        return {"breakdown_s": {key: value / count for key, value in self.breakdown.items()},
-                "estimate": {"paper": guess, "axes": {"step_s": axes},
-                             "bound": {"step_s": least, "of_limit": _share(least, self.seconds / count)}}}
+        self.programs.append(program)
+        for key, value in breakdown(timeline, timeline.last_chip).items():
+            self.breakdown[key] = self.breakdown.get(key, 0.0) + value
 
 
 def _model(scenario: Scenario, progress: Progress | None) -> Result:
@@ -94,46 +66,42 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     assert model is not None and workload is not None
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     todo = passes(workload)
-    sums = {"prefill": _Sum(), "decode": _Sum()}
+    phases = {"prefill": _Phase(), "decode": _Phase()}
     links = np.zeros((2, len(scenario.net.links.source)))
     events = simulated = flows = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
-        timeline = simulate(program, scenario.net, scenario.chip, start=_start(scenario, sums), progress=step)
-        sums[forward.phase].add(program, timeline, scenario)
+        timeline = simulate(program, scenario.net, scenario.chip, start=_start(scenario, phases), progress=step)
+        phases[forward.phase].add(program, timeline)
         links += (timeline.link_bytes, timeline.link_seconds)
         events += timeline.events
         flows += timeline.flows
         simulated += timeline.blocks_simulated
-    prefill, decode = sums["prefill"], sums["decode"]
+    prefill, decode = phases["prefill"], phases["decode"]
     latency = prefill.seconds + decode.seconds
-    step_s = decode.seconds / decode.passes if decode.passes else prefill.seconds
+    mean = bool(decode.programs)
+    timed, count = (decode, len(decode.programs)) if mean else (prefill, 1)
+    step_s = timed.seconds / count
     tokens = workload.batch * ((workload.context if workload.phase != "decode" else 0)
                                + (workload.tokens if workload.phase != "prefill" else 0))
     chips = len(scenario.net.chips)
-    keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": chips, "step_s": step_s, "latency_s": latency,
-                            "makespan_s": latency}
+    ran = Ran(scenario, program, timeline, step_s, timed.programs, mean, forward)
+    given: dict[str, Any] = {"scenario": scenario.resolved, "chips": chips, "step_s": step_s, "latency_s": latency,
+                             "makespan_s": latency}
     if workload.phase == "generate":
-        keys["prefill_s"] = prefill.seconds
-    held = _memory(scenario, todo)
-    keys |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
-             "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
-             "memory": {"weights": held.weights, "kv_cache": held.kv_cache, "activations": held.activations,
-                        "capacity": held.capacity, "fits": held.fits, "longest_context": held.longest_context}}
-    keys |= (decode if decode.passes else prefill).keys(mean=bool(decode.passes))
-    keys["estimate"]["unlooped"] = {"step_s": _unlooped(program, scenario, step_s)}
-    keys["operations"] = operations(timeline, scenario)
+        given["prefill_s"] = prefill.seconds
     whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
-    keys["links"] = link_use(whole, scenario.net, latency)
-    keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
-    keys["range_s"] = _range(program, scenario, step_s)
-    keys["validated"] = scenario.chip.validated or None
-    keys["layout"] = _layout(program, scenario, forward, step_s)
-    keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
-    return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
+    given |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
+              "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
+              "memory": Later(memory_key, scenario),
+              "breakdown_s": {key: value / count for key, value in timed.breakdown.items()}}
+    given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
+              "links": Later(links_key, ran, whole, latency), "range_s": Later(range_key, ran),
+              "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
+    engine = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
+              "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+    return _result(ran, given, engine)
 
 
 def _bare(scenario: Scenario, progress: Progress | None) -> Result:
@@ -141,116 +109,26 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     program = scenario.program
     assert program is not None
     timeline = simulate(program, scenario.net, scenario.chip, progress=progress)
-    total = _Sum()
-    total.add(program, timeline, scenario)
-    keys: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
-                            "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
-                            "estimate": total.keys(mean=False)["estimate"]}
-    keys["estimate"]["unlooped"] = {"step_s": _unlooped(program, scenario, timeline.makespan)}
-    keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
-    keys["range_s"] = _range(program, scenario, timeline.makespan)
-    keys["validated"] = scenario.chip.validated or None
-    keys["expect"] = _expect(scenario, keys)
-    keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
-    return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
+    ran = Ran(scenario, program, timeline, timeline.makespan, [program], False)
+    given: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
+                             "operations": Later(operations_key, ran), "links": Later(links_key, ran, timeline, None),
+                             "estimate": estimate_key(ran), "range_s": Later(range_key, ran),
+                             "validated": scenario.chip.validated or None}
+    engine = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
+              "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
+    return _result(ran, given, engine)
 
 
-def _start(scenario: Scenario, sums: Mapping[str, _Sum]) -> Sequence[float] | None:
+def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Result:
+    """Return the result with these keys, what was expected of them, and the engine's."""
+    found = Keys({**given, "expect": Later(_expect, ran.scenario, Keys(given)), "engine": engine})
+    return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes)
+
+
+def _start(scenario: Scenario, phases: Mapping[str, _Phase]) -> Sequence[float] | None:
     """Return when the chips begin a pass: at 0, but where links change in mid-run when the pass before has ended."""
-    elapsed = sum(one.seconds for one in sums.values())
+    elapsed = sum(one.seconds for one in phases.values())
     return [elapsed] * len(scenario.net.chips) if scenario.net.links.events else None
-
-
-def _without(program: Program, timeline: Timeline, scenario: Scenario, scale: float) -> dict[str, Any] | None:
-    """Return what the last pass would take if the busiest links, all that are as busy, were no limit; from its first layers."""
-    seconds = timeline.link_seconds
-    if not seconds.any() or not timeline.makespan:
-        return None
-    which = np.flatnonzero(seconds >= (1 - ALIKE) * seconds.max())
-    bandwidth = scenario.net.links.bandwidth.copy()
-    bandwidth[which] *= NO_LIMIT
-    few = replace(program, layers=min(program.layers, SAMPLE))
-    seconds_of = [simulate(few, net, scenario.chip, start=timeline.begin.tolist()).makespan
-                  for net in (with_bandwidth(scenario.net, bandwidth), scenario.net)]
-    return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
-
-
-def _unlooped(program: Program, scenario: Scenario, seconds: float) -> float:
-    """Return what a time would be if nothing overlapped, by the ratio of both closed forms of the last pass."""
-    apart, looped = (axes_seconds(p, scenario.net, scenario.chip) for p in (unlooped(program), program))
-    return seconds * apart / looped if looped else seconds
-
-
-def _range(program: Program, scenario: Scenario, seconds: float) -> list[float] | None:
-    """Return one standard deviation below and above a time, from the chip's uncertain parameters; None if it has none."""
-    spread = np.exp(deviation(program, scenario.net, scenario.chip))
-    return [float(seconds / spread), float(seconds * spread)] if scenario.chip.uncertainty else None
-
-
-def _layout(program: Program, scenario: Scenario, forward: Forward, step_s: float) -> dict[str, Any]:
-    """Return whether the last pass's layout is the paper's formula or what its code ran, and what the other would take.
-
-    `step_s` of the other is this one's times the ratio of both closed forms; both are None where there is no such pair.
-    """
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
-    layout = scenario.layouts[forward.phase]
-    other = counterpart(layout, axes)
-    found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
-                             "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
-    if other is not None and scenario.model is not None:
-        try:
-            instead = build(scenario.model, other, forward, axes)
-        except TorusSimError:
-            return found
-        ratio = axes_seconds(instead, scenario.net, scenario.chip) / axes_seconds(program, scenario.net, scenario.chip)
-        found["other"] = {"name": other.ffn, "step_s": step_s * ratio}
-    return found
-
-
-def operations(timeline: Timeline, scenario: Scenario) -> list[dict[str, Any]]:
-    """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
-
-    `of_limit`, of collectives: the bound over the time from the first chip's start to the last one's end. On one chip alone
-    it can take less than the bound: what is due to a chip that comes late may be there already.
-    """
-    blocks = [s for s in timeline.segments if s.section == "block"]
-    if not blocks:
-        return []
-    chip, block = timeline.last_chip, blocks[-1]
-    begin = min(float(v) for v in block.start[:, chip])
-    loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
-             if getattr(o, "loop", None)}
-    most = limits(scenario.net)
-    found = []
-    for i, o in enumerate(block.operations):
-        moves = isinstance(o, Collective)
-        least, span = operation_seconds(o, most, scenario.chip), float(block.end[i].max() - block.start[i].min())
-        found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
-                      "axes": list(o.axes) if isinstance(o, Collective) else [],
-                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
-                      "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
-                      "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
-                      "algorithm": _how(o, scenario, loops.get(o.name))})
-    return found
-
-
-def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
-    """Return in words how an operation runs: the algorithm, its loop, and what becomes of rings that lack a link."""
-    if not isinstance(o, Collective):
-        return "matmul" if o.matmuls else "vector"
-    rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
-    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
-
-
-def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:
-    """Return what a chip must hold; of two layouts the most of each."""
-    assert scenario.model and scenario.workload
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
-    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase)
-            for phase, layout in scenario.layouts.items()]
-    return Memory(max(h.weights for h in held), max(h.kv_cache for h in held), max(h.activations for h in held),
-                  held[0].capacity, min(h.longest_context for h in held))
 
 
 def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -264,10 +142,6 @@ def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]
         found.append({"what": e.what, "value": e.value, "got": got, "error": error, "within": e.within,
                       "ok": False if got is None else within, "source": e.source})
     return found
-
-
-def _share(least: float, got: float) -> float | None:
-    return least / got if got else None
 
 
 def _step(progress: Progress | None, number: int, count: int) -> Progress | None:

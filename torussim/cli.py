@@ -57,7 +57,10 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     if as_json:
         import json
 
-        click.echo(results[0].json() if len(results) == 1 else json.dumps([r.keys for r in results], indent=1, allow_nan=False))
+        from torussim.result import plain
+
+        every = plain([r.keys for r in results])
+        click.echo(results[0].json() if len(results) == 1 else json.dumps(every, indent=1, allow_nan=False))
     if strict and any(r.missed for r in results):
         sys.exit(1)
 

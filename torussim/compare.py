@@ -11,7 +11,7 @@ from typing import Any
 from torussim.differences import alike, differences, main_ones, shown
 from torussim.errors import TorusSimError
 from torussim.resolve import unknown
-from torussim.result import Result
+from torussim.result import Result, plain
 from torussim.tables import shorten, table
 from torussim.units import show
 
@@ -62,7 +62,7 @@ class Comparison:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a mapping for each run, best first: rank, name, file, ratio, the result's keys, and its part of `differs`."""
-        return [{"rank": run.rank, "name": run.result.name, "file": run.file, "ratio": run.ratio, **run.result.keys,
+        return [{"rank": run.rank, "name": run.result.name, "file": run.file, "ratio": run.ratio, **plain(run.result.keys),
                  "differs": {key: values[run.rank] for key, values in self.differs.items() if run.rank in values}}
                 for run in self.runs]
 

@@ -1,10 +1,14 @@
-"""The answer of one run, and its keys (DESIGN section 6): it prints itself as a short report, and turns into JSON."""
+"""The answer of one run, and its keys (DESIGN section 6): it prints itself as a short report, and turns into JSON.
+
+Keys that take long to work out are worked out when they are first asked for: who wants one number does not wait for the others.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torussim.closed_forms import Charge
@@ -13,6 +17,48 @@ from torussim.units import show
 
 SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "", "mfu": "",
            "chip_s_per_token": "s"}
+
+
+class Later:
+    """A value that is worked out when it is first asked for, once: what a function returns."""
+
+    def __init__(self, function: Callable[..., Any], *given: Any) -> None:
+        self._function, self._given = function, given
+
+    @cached_property
+    def value(self) -> Any:
+        """What the function returned."""
+        return self._function(*self._given)
+
+
+class Keys(Mapping[str, Any]):
+    """Keys in their order, with values that are there, or are worked out later."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._values = dict(given)
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values[key]
+        return value.value if isinstance(value, Later) else value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Keys {', '.join(self._values)}>"
+
+
+def plain(value: Any) -> Any:
+    """Return a value with all its keys worked out, and dicts for its mappings, fit for JSON."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,8 +71,13 @@ class Result:
     name: str
     keys: Mapping[str, Any]
     timeline: Timeline  # of the last pass
-    charges: tuple[Charge, ...] = ()  # its collectives, as the paper charges them and as their axes allow
+    charged: Later | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def charges(self) -> tuple[Charge, ...]:
+        """The collectives of the last pass, as the paper charges them and as their axes allow."""
+        return tuple(self.charged.value) if self.charged else ()
 
     def __getattr__(self, key: str) -> Any:
         keys = self.__dict__.get("keys", {})
@@ -42,7 +93,7 @@ class Result:
 
     def json(self) -> str:
         """Return all keys as JSON: numbers as they are, no NaN."""
-        return json.dumps(self.keys, indent=1, allow_nan=False)
+        return json.dumps(plain(self.keys), indent=1, allow_nan=False)
 
     def __repr__(self) -> str:
         k = self.keys

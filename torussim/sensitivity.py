@@ -10,32 +10,35 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.closed_forms import axes_seconds
+from torussim.outlines import Outlines, outlines_of
 from torussim.program import Program
 from torussim.topology.grid import Grid, with_latency
 
 
-def deviation(program: Program, net: Grid, chip: Chip) -> float:
+def deviation(program: Program, network: Grid | Outlines, chip: Chip) -> float:
     """Return one standard deviation of the logarithm of a program's time; 0 for a chip without uncertainties.
 
     sqrt(sum of (d ln t / d p * deviation of p)^2) over the chip's uncertain parameters p, as if they were independent, with t
     the closed form axis by axis and differences over one deviation either way, as far as p can go. On networks that are not
     alike everywhere the closed form is not the simulated time; what it says of the ratio to it is then an estimate.
     """
-    parts = []
+    parts, outlines = [], outlines_of(network)
     for name, sigma in chip.uncertainty.items():
         value = getattr(chip, name)
         low = max(value - sigma, value / 2 if name.endswith("efficiency") else 0.0)
         high = min(value + sigma, 1.0) if name.endswith("efficiency") else value + sigma
         if high > low:
-            seconds = [_seconds(program, net, chip, name, p) for p in (low, high)]
+            seconds = [_seconds(program, outlines, chip, name, p) for p in (low, high)]
             if min(seconds) > 0:
                 parts.append(log(seconds[1] / seconds[0]) / (high - low) * sigma)
     return hypot(*parts)
 
 
-def _seconds(program: Program, net: Grid, chip: Chip, name: str, value: float) -> float:
+def _seconds(program: Program, outlines: Outlines, chip: Chip, name: str, value: float) -> float:
     """Return the closed form with one parameter changed; links that have the chip's own latency follow it."""
     change: dict[str, Any] = {name: value}
     if name == "link_latency":
-        net = with_latency(net, np.where(net.links.latency == chip.link_latency, value, net.links.latency))
-    return axes_seconds(program, net, replace(chip, **change))
+        net = outlines.net
+        latency = np.where(net.links.latency == chip.link_latency, value, net.links.latency)
+        outlines = Outlines(with_latency(net, latency))
+    return axes_seconds(program, outlines, replace(chip, **change))

@@ -1,0 +1,210 @@
+"""The keys of a result that take long to work out, each from what a run left behind. DESIGN section 6 says what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from torussim.analysis import link_use
+from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate
+from torussim.collectives.lower import algorithm_of
+from torussim.cost import elementwise_bytes
+from torussim.engine.simulate import simulate
+from torussim.errors import TorusSimError
+from torussim.layouts import counterpart, is_code
+from torussim.lower_bound import Limits, bound, limits, operation_seconds
+from torussim.memory import Memory, memory
+from torussim.outlines import Outlines, broken
+from torussim.program import Collective, Operation, Program, unlooped
+from torussim.result import Keys, Later
+from torussim.scenario import Scenario
+from torussim.sensitivity import deviation
+from torussim.timeline import Timeline
+from torussim.topology.grid import with_bandwidth
+from torussim.transformer import build
+from torussim.workload import Forward
+
+ALIKE = 0.01  # links whose use differs by less are equally busy
+SAMPLE = 12  # layers that tell what a run would be without its busiest links
+NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What was run, from which the keys that take long are made; what several of them need is worked out once.
+
+    `program`, `timeline`: of the last pass; `seconds`: of all passes, or of one on the mean; `programs`: of these.
+    """
+
+    scenario: Scenario
+    program: Program
+    timeline: Timeline
+    seconds: float
+    programs: Sequence[Program]
+    mean: bool
+    forward: Forward | None = None
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """What collectives do on the network."""
+        return Outlines(self.scenario.net)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What the network lets through."""
+        return limits(self.scenario.net)
+
+    @cached_property
+    def estimates(self) -> list[Estimate]:
+        """The closed forms of each program."""
+        return [estimate(program, self.outlines, self.scenario.chip) for program in self.programs]
+
+    def total(self, values: Iterable[float]) -> float:
+        """Return the sum of a value of each program, or the mean."""
+        in_all = 0.0
+        for value in values:
+            in_all += value
+        return in_all / (len(self.programs) if self.mean else 1)
+
+    def axes_seconds(self, program: Program) -> float:
+        """Return the closed form of a program axis by axis, seconds."""
+        return axes_seconds(program, self.outlines, self.scenario.chip)
+
+
+def estimate_key(ran: Ran) -> Keys:
+    """Return what both closed forms, the bound, and the closed form without loops say."""
+    return Keys({"paper": Later(_paper, ran), "axes": Later(_axes, ran), "bound": Later(_bound, ran),
+                 "unlooped": Later(_unlooped, ran)})
+
+
+def _paper(ran: Ran) -> dict[str, float]:
+    return {"step_s": ran.total(e.paper_s for e in ran.estimates),
+            "compute_s": ran.total(e.paper_compute_s for e in ran.estimates),
+            "collective_s": ran.total(e.paper_collective_s for e in ran.estimates),
+            "collective_bytes": ran.total(e.collective_bytes for e in ran.estimates)}
+
+
+def _axes(ran: Ran) -> dict[str, float]:
+    return {"step_s": ran.total(e.axes_s for e in ran.estimates)}
+
+
+def _bound(ran: Ran) -> dict[str, float | None]:
+    least = ran.total(bound(program, ran.limits, ran.scenario.chip) for program in ran.programs)
+    return {"step_s": least, "of_limit": _share(least, ran.seconds)}
+
+
+def charged(ran: Ran) -> list[Charge]:
+    """Return the collectives of the last pass, as the paper charges them and as their axes allow."""
+    return charges(ran.program, ran.outlines, ran.scenario.chip)
+
+
+def links_key(ran: Ran, whole: Timeline, seconds: float | None) -> Keys:
+    """Return how busy the links were in the whole run, and what the last pass would take without the busiest."""
+    return Keys({**link_use(whole, ran.scenario.net, seconds), "without_busiest": Later(_without, ran)})
+
+
+def _without(ran: Ran) -> dict[str, Any] | None:
+    """Return what the last pass would take if the busiest links, all that are as busy, were no limit; from its first layers."""
+    timeline, net, chip = ran.timeline, ran.scenario.net, ran.scenario.chip
+    scale = ran.seconds / timeline.makespan if timeline.makespan else 1.0
+    seconds = timeline.link_seconds
+    if not seconds.any() or not timeline.makespan:
+        return None
+    which = np.flatnonzero(seconds >= (1 - ALIKE) * seconds.max())
+    bandwidth = net.links.bandwidth.copy()
+    bandwidth[which] *= NO_LIMIT
+    few = replace(ran.program, layers=min(ran.program.layers, SAMPLE))
+    seconds_of = [simulate(few, other, chip, start=timeline.begin.tolist()).makespan
+                  for other in (with_bandwidth(net, bandwidth), net)]
+    return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
+
+
+def _unlooped(ran: Ran) -> dict[str, float]:
+    """Return what a time would be if nothing overlapped, by the ratio of both closed forms of the last pass."""
+    apart, looped = (ran.axes_seconds(p) for p in (unlooped(ran.program), ran.program))
+    return {"step_s": ran.seconds * apart / looped if looped else ran.seconds}
+
+
+def range_key(ran: Ran) -> list[float] | None:
+    """Return one standard deviation below and above a time, from the chip's uncertain parameters; None if it has none."""
+    if not ran.scenario.chip.uncertainty:
+        return None
+    spread = np.exp(deviation(ran.program, ran.outlines, ran.scenario.chip))
+    return [float(ran.seconds / spread), float(ran.seconds * spread)]
+
+
+def layout_key(ran: Ran) -> dict[str, Any]:
+    """Return whether the last pass's layout is the paper's formula or what its code ran, and what the other would take.
+
+    `step_s` of the other is this one's times the ratio of both closed forms; both are None where there is no such pair.
+    """
+    scenario, forward = ran.scenario, ran.forward
+    assert scenario.model is not None and forward is not None
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    layout = scenario.layouts[forward.phase]
+    other = counterpart(layout, axes)
+    found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
+                             "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
+    if other is not None:
+        try:
+            instead = build(scenario.model, other, forward, axes)
+        except TorusSimError:
+            return found
+        ratio = ran.axes_seconds(instead) / ran.axes_seconds(ran.program)
+        found["other"] = {"name": other.ffn, "step_s": ran.seconds * ratio}
+    return found
+
+
+def operations_key(ran: Ran) -> list[dict[str, Any]]:
+    """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
+
+    `of_limit`, of collectives: the bound over the time from the first chip's start to the last one's end. On one chip alone
+    it can take less than the bound: what is due to a chip that comes late may be there already.
+    """
+    timeline, scenario = ran.timeline, ran.scenario
+    blocks = [s for s in timeline.segments if s.section == "block"]
+    if not blocks:
+        return []
+    chip, block = timeline.last_chip, blocks[-1]
+    begin = min(float(v) for v in block.start[:, chip])
+    loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
+             if getattr(o, "loop", None)}
+    found = []
+    for i, o in enumerate(block.operations):
+        moves = isinstance(o, Collective)
+        least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.end[i].max() - block.start[i].min())
+        found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
+                      "axes": list(o.axes) if isinstance(o, Collective) else [],
+                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
+                      "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
+                      "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
+                      "algorithm": _how(o, scenario, loops.get(o.name))})
+    return found
+
+
+def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
+    """Return in words how an operation runs: the algorithm, its loop, and what becomes of rings that lack a link."""
+    if not isinstance(o, Collective):
+        return "matmul" if o.matmuls else "vector"
+    rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
+    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
+
+
+def memory_key(scenario: Scenario) -> dict[str, Any]:
+    """Return what a chip must hold; of two layouts the most of each."""
+    assert scenario.model and scenario.workload
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase)
+            for phase, layout in scenario.layouts.items()]
+    most = Memory(max(h.weights for h in held), max(h.kv_cache for h in held), max(h.activations for h in held),
+                  held[0].capacity, min(h.longest_context for h in held))
+    return {"weights": most.weights, "kv_cache": most.kv_cache, "activations": most.activations, "capacity": most.capacity,
+            "fits": most.fits, "longest_context": most.longest_context}
+
+
+def _share(least: float, got: float) -> float | None:
+    return least / got if got else None
