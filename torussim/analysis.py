@@ -190,16 +190,15 @@ def merged(spans: Array) -> Array:
 
 def without(spans: Array, taken: Array) -> Array:
     """Return what is left of spans after those in `taken`; each array is in order and free of overlaps."""
-    left = []
-    for start, end in spans:
-        first = np.searchsorted(taken[:, 1], start, side="right")
-        for a, b in taken[first:np.searchsorted(taken[:, 0], end)]:
-            if a > start:
-                left.append((start, a))
-            start = max(start, b)
-        if end > start:
-            left.append((start, end))
-    return np.array(left).reshape(-1, 2)
+    if not len(taken):
+        return spans[spans[:, 1] > spans[:, 0]]
+    first = np.searchsorted(taken[:, 1], spans[:, 0], side="right")  # of the taken ones that end within a span or after it
+    count = np.maximum(np.searchsorted(taken[:, 0], spans[:, 1]) - first, 0) + 1  # pieces: before each taken one, and behind all
+    span = np.repeat(np.arange(len(spans)), count)
+    after = first[span] + np.arange(len(span)) - np.repeat(np.cumsum(count) - count, count)  # the taken one behind each piece
+    free = np.append(-np.inf, taken[:, 1])[after], np.append(taken[:, 0], np.inf)[after]
+    left = np.stack([np.maximum(spans[span, 0], free[0]), np.minimum(spans[span, 1], free[1])], axis=1)
+    return left[left[:, 1] > left[:, 0]]
 
 
 def spread(spans: Array, edges: Array, amounts: Array | None = None) -> Array:

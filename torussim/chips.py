@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from torussim import files, resolve, sourced, units
@@ -62,7 +62,13 @@ class Chip:
         """
         if dtype not in _MULTIPLIED_AS:
             raise NameError_(resolve.unknown(dtype, _MULTIPLIED_AS, "dtype of activations"))
-        return max(self.flops[wider] for wider in _MULTIPLIED_AS[dtype] if wider in self.flops)
+        return self._rates[dtype]
+
+    @cached_property
+    def _rates(self) -> dict[str, float]:
+        """The rate for each dtype of activations."""
+        return {dtype: max(self.flops[wider] for wider in wideners if wider in self.flops)
+                for dtype, wideners in _MULTIPLIED_AS.items()}
 
     def wraps(self, shape: tuple[int, ...]) -> tuple[bool, ...]:
         """Return for each axis of a slice of this shape, in chips, whether it has a wraparound.

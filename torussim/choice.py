@@ -50,10 +50,11 @@ def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -
         partners = {loop.collective: named[loop.collective] for loop in matmul.loops if loop.collective not in taken}
         alone = {name: Clock(outlines, chip).collective(c, 0.0) for name, c in partners.items() if isinstance(c, Collective)}
         chosen, most = None, 1e-12 * max(alone.values(), default=0.0)
+        multiply = compute_seconds(matmul, chip)
         for loop in matmul.loops:
             collective = partners.get(loop.collective)
             if isinstance(collective, Collective):
-                apart = alone[loop.collective] + chip.op_overhead * matmul.kernels + compute_seconds(matmul, chip)
+                apart = alone[loop.collective] + chip.op_overhead * matmul.kernels + multiply
                 gain = apart - _pair(matmul, collective, loop, outlines, chip)
                 if gain > most:
                     chosen, most = loop, gain
@@ -68,10 +69,10 @@ def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -
 
 def _pair(matmul: Compute, collective: Collective, loop: Loop, outlines: Outlines, chip: Chip) -> float:
     """Return the time of a matmul looped with its collective, on an idle chip."""
-    clock, looped = Clock(outlines, chip), replace(matmul, loop=loop)
+    clock = Clock(outlines, chip)
     if collective.kind == "all_gather":
-        return clock.gather_loop(collective, looped, 0.0, 0.0)[1]
-    return clock.scatter_loop(looped, collective, 0.0, 0.0)[1]
+        return clock.gather_loop(collective, matmul, loop, 0.0, 0.0)[1]
+    return clock.scatter_loop(matmul, collective, loop, 0.0, 0.0)[1]
 
 
 def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operation]:

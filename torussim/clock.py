@@ -75,14 +75,14 @@ class Clock:
                 continue
             elif isinstance(o, Collective):
                 matmul = operations[partner].operation
-                assert isinstance(matmul, Compute)
+                assert isinstance(matmul, Compute) and matmul.loop
                 started = max(waiting.pop(partner), self.unit)
-                ends[partner], ends[i] = self.scatter_loop(matmul, o, started, at)
+                ends[partner], ends[i] = self.scatter_loop(matmul, o, matmul.loop, started, at)
             else:
                 gather = operations[partner].operation
-                assert isinstance(gather, Collective)
+                assert isinstance(gather, Collective) and o.loop
                 first = waiting.pop(partner)
-                ends[partner], ends[i] = self.gather_loop(gather, o, first, max(first, at))
+                ends[partner], ends[i] = self.gather_loop(gather, o, o.loop, first, max(first, at))
             self.last = ends[i]
         self.latest = max([self.latest, *ends])
 
@@ -117,28 +117,26 @@ class Clock:
             done[stretch.part] = end
         return max([base, *done.values()])
 
-    def gather_loop(self, gather: Collective, matmul: Compute, at: float, matmul_at: float) -> tuple[float, float]:
+    def gather_loop(self, gather: Collective, matmul: Compute, loop: Loop, at: float, matmul_at: float) -> tuple[float, float]:
         """Return when the gather and the matmul looped with it end."""
-        assert matmul.loop is not None
         due: dict[Step, float] = {}
-        gathered = self.collective(gather, at, matmul.loop, due=due)
+        gathered = self.collective(gather, at, loop, due=due)
         clock = max(matmul_at, self.unit) + self.chip.op_overhead * matmul.kernels
-        for key, seconds in self.pieces(gather, matmul, matmul.loop):
+        for key, seconds in self.pieces(gather, matmul, loop):
             clock = (clock if key is None else max(clock, due[key])) + seconds
         self.unit = clock
         return gathered, clock
 
-    def scatter_loop(self, matmul: Compute, scatter: Collective, started: float, at: float) -> tuple[float, float]:
+    def scatter_loop(self, matmul: Compute, scatter: Collective, loop: Loop, started: float, at: float) -> tuple[float, float]:
         """Return when the matmul and the scatter looped with it end."""
-        assert matmul.loop is not None
         clock = started + self.chip.op_overhead * matmul.kernels
         fed: dict[Step, float] = {}
-        for key, seconds in self.pieces(scatter, matmul, matmul.loop):
+        for key, seconds in self.pieces(scatter, matmul, loop):
             clock += seconds
             if key is not None:
                 fed[key] = clock
         self.unit = clock
-        return clock, max(clock, self.collective(scatter, max(at, started), matmul.loop, fed=fed))
+        return clock, max(clock, self.collective(scatter, max(at, started), loop, fed=fed))
 
     def pieces(self, o: Collective, matmul: Compute, loop: Loop) -> list[tuple[Step | None, float]]:
         """Return the pieces of a looped matmul: (the step that brings or takes it or None, seconds)."""
