@@ -18,9 +18,9 @@ from torussim.scenario.forms import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Keys, quote
-from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus
+from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus, torus_links
 from torussim.topology.check import MAX_CHIPS
-from torussim.topology.grid import Grid, Routing, cut_axes, grid
+from torussim.topology.grid import Grid, Routing, cut_axes, default_routing, grid, grid_of
 from torussim.topology.routing import NAMES, routes
 from torussim.topology.slices import slice_of
 
@@ -46,10 +46,20 @@ class Network:
     """What is known of a network: its axes as soon as they can be relied on, the rest as far as nothing is in the way."""
 
     axes: dict[str, int] | None = None
-    graph: nx.DiGraph | None = None
+    graph: nx.DiGraph | None = None  # of a torus of ours only where something is changed in it
     net: Grid | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # for the report
+    torus: Mapping[str, Any] | None = None  # what `torus` makes the graph from
+
+    def topology(self) -> nx.DiGraph:
+        """Return the graph."""
+        if self.graph is not None or self.torus is None:
+            return self.graph
+        graph = torus(**self.torus)
+        if self.net is not None and self.net.routing != default_routing(self.net.links):
+            graph.graph["routing"] = self.net.routing
+        return graph
 
 
 def own_kind(given: Any) -> str | None:
@@ -80,8 +90,12 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
     changes, events = (read_changes(notes, given[key], (*TOPOLOGY, key), network.axes)
                        if isinstance(given, Mapping) and given.get(key) is not None else [] for key in ("links", "events"))
     routing, name = _read_routing(notes, given)
-    if network.graph is None:
+    if network.graph is None and network.torus is None:
         return network
+    if network.torus is not None and not (changes or events or callable(routing)):
+        net = grid_of(torus_links(**network.torus), routing=routing)
+        return _routed(network, net, name) if routing is None or _check_routes(notes, net) else network
+    network = replace(network, graph=network.topology(), torus=None)
     graph = changed_later(notes, changed(notes, network.graph, changes), events)
     try:
         net = grid(graph)
@@ -97,15 +111,20 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         return replace(network, graph=graph)
     made = {"links": changes, "events": events}
     record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
+    return _routed(replace(network, graph=graph, record=record), net, name)
+
+
+def _routed(network: Network, net: Grid, name: str | None) -> Network:
+    """Return a network with its grid, and with its routing, which may have a name, in the record."""
     name = name or (net.routing if isinstance(net.routing, str) else None)
-    return replace(network, graph=graph, net=net, record=record | ({"routing": name} if name else {}))
+    return replace(network, net=net, record=network.record | ({"routing": name} if name else {}))
 
 
 def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network:
     """Return a network whose axes are cut into parts, as `grid` cuts them."""
     if not parts or network.axes is None:
         return network
-    net = None if network.net is None else grid(network.graph, parts=parts)
+    net = network.net and grid_of(network.net.links, parts=parts, routing=network.net.routing, graph=network.net.graph)
     return replace(network, axes=cut_axes(network.axes, parts), net=net)
 
 
@@ -177,12 +196,11 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         bandwidth = chip.link_bandwidth if chip else 1.0  # without a chip there is a mistake, and only the links are checked
     if latency is None:
         latency = chip.link_latency if chip else 0.0
-    graph = torus(shape, wrap=wrap, bandwidth=bandwidth, latency=latency, twist=twist)
-    record = {"kind": "torus", "shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency}
-    if twist:
-        record["twist"] = twist
+    made = {"shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency} | ({"twist": twist} if twist else {})
+    record = {"kind": "torus", **made}
     closed = [axis for axis, wraps in zip(axes, wrap) if wraps]
-    return Network(axes, graph, None, record, (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})",))
+    said = (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})",)
+    return Network(axes, record=record, notes=said, torus=made)
 
 
 def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> tuple[int, ...] | None:

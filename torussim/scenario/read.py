@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Scenario:
     name: str
     file: str
     chip: Chip
-    topology: nx.DiGraph
+    network: Network
     net: Grid
     model: Model | None
     layouts: Mapping[str, Layout]  # by phase: "prefill", "decode"
@@ -53,6 +54,11 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def topology(self) -> nx.DiGraph:
+        """The network as a graph."""
+        return self.network.topology()
 
     @property
     def slug(self) -> str:
@@ -134,9 +140,9 @@ def _read(notes: Notes) -> Scenario:
         asked = fit(notes, model, workload, asked, network.axes, chip.hbm_bytes if chip else 1.0)
     if notes.mistakes:
         raise notes.error()
-    assert chip is not None and network.net is not None and network.graph is not None
+    assert chip is not None and network.net is not None
     layouts = {phase: one.layout for phase, one in asked.items()}
-    return Scenario(name, notes.document.file, chip, network.graph, network.net, model, layouts, workload, program, expect,
+    return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
                     _record(name, chip, network, model, workload, asked, program, expect), network.notes + network.net.notes)
 
 

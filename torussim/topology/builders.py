@@ -10,16 +10,19 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import inf, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 
 from torussim.errors import TopologyError
-from torussim.topology.check import MAX_CHIPS, as_float, check_topology
-from torussim.topology.shape import Twist, is_int, receivers, wraparounds
+from torussim.topology.check import MAX_CHIPS, Links, as_float, check_topology, made_links, moving
+from torussim.topology.shape import Indices, Twist, is_int, receivers, wraparounds
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def torus(
@@ -42,6 +45,56 @@ def torus(
     >>> sorted(graph[0, 0]), graph.graph["axes"]
     ([(0, 1), (1, 0), (3, 0)], {'x': 4, 'y': 2})
     """
+    import networkx as nx
+
+    plan = _planned(shape, wrap, bandwidth, latency, axes, twist)
+    chips = list(product(*map(range, plan.axes.values())))
+    graph = nx.DiGraph(axes=dict(plan.axes))
+    if plan.twist:
+        graph.graph["twist"] = {axis: dict(shifts) for axis, shifts in plan.twist.items()}
+    graph.add_nodes_from(chips)
+    for rate, delay, sources, targets in _hops(plan):
+        ends = zip([chips[i] for i in sources.tolist()], [chips[i] for i in targets.tolist()], strict=True)
+        graph.add_edges_from(ends, bandwidth=rate, latency=delay)
+    return graph
+
+
+def torus_links(
+    shape: Sequence[int],
+    *,
+    wrap: bool | Sequence[bool] | None = None,
+    bandwidth: float | Sequence[float],
+    latency: float | Sequence[float] = 0.0,
+    axes: Sequence[str] | None = None,
+    twist: Twist | bool | None = None,
+) -> Links:
+    """Return the links of a torus, the same as `read_links` of `torus`, without its graph."""
+    plan = _planned(shape, wrap, bandwidth, latency, axes, twist)
+    hops = _hops(plan)
+    source, target = (np.concatenate([np.empty(0, np.intp), *(hop[end] for hop in hops)]) for end in (2, 3))
+    rates, delays = (np.concatenate([np.empty(0), *(np.full(len(hop[2]), hop[of]) for hop in hops)]) for of in (0, 1))
+    # a graph has one edge from a chip to another: where the first hop comes that leads so, and as the last one is
+    pair = source * prod(plan.axes.values()) + target
+    first, last = np.unique(pair, return_index=True)[1], len(pair) - 1 - np.unique(pair[::-1], return_index=True)[1]
+    order = np.lexsort((first, source[first]))
+    first, last = first[order], last[order]
+    return made_links(dict(plan.axes), moving(plan.twist, plan.axes), source[first], target[first], rates[last], delays[last])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A torus whose values make sense; one value an axis."""
+
+    axes: Mapping[str, int]
+    wrap: Sequence[bool]
+    bandwidth: Sequence[float]
+    latency: Sequence[float]
+    twist: Twist
+
+
+def _planned(shape: Sequence[int], wrap: bool | Sequence[bool] | None, bandwidth: float | Sequence[float],
+             latency: float | Sequence[float], axes: Sequence[str] | None, twist: Twist | bool | None) -> _Plan:
+    """Return the torus that is asked for. Raise TopologyError if a value makes no sense."""
     lengths = _lengths(shape)
     names = _names(axes, len(lengths))
     goes_round = _one_an_axis("wrap", True if wrap is None else wrap, len(lengths))
@@ -59,21 +112,21 @@ def torus(
 
     twist = standard_twist(lengths, names) if twist is True else twist or {}
     check_twist(twist, dict(zip(names, lengths)), goes_round)
-    chips = list(product(*map(range, lengths)))
-    graph = nx.DiGraph(axes=dict(zip(names, lengths, strict=True)))
-    if twist:
-        graph.graph["twist"] = {axis: dict(shifts) for axis, shifts in twist.items()}
-    graph.add_nodes_from(chips)
-    receiver, wraparound = receivers(graph.graph["axes"], twist), wraparounds(lengths)
+    return _Plan(dict(zip(names, lengths, strict=True)), [bool(wraps) for wraps in goes_round], list(map(as_float, bandwidths)),
+                 list(map(as_float, latencies)), twist)
+
+
+def _hops(plan: _Plan) -> list[tuple[float, float, Indices, Indices]]:
+    """Return the hops of each axis and direction: bandwidth, latency, and chips from which and to which they lead."""
+    names, lengths = list(plan.axes), tuple(plan.axes.values())
+    receiver, wraparound = receivers(plan.axes, plan.twist), wraparounds(lengths)
+    found = []
     for axis, length in enumerate(lengths):
-        twisted = any(shift % lengths[names.index(other)] for other, shift in twist.get(names[axis], {}).items())
+        twisted = any(shift % lengths[names.index(other)] for other, shift in plan.twist.get(names[axis], {}).items())
         for sign in range(2):
-            exists = ~wraparound[axis, sign] | ((length > 2 or twisted) and bool(goes_round[axis]))
-            sources = [chips[i] for i in np.flatnonzero(exists).tolist()]
-            targets = [chips[i] for i in receiver[axis, sign, exists].tolist()]
-            graph.add_edges_from(zip(sources, targets, strict=True), bandwidth=as_float(bandwidths[axis]),
-                                 latency=as_float(latencies[axis]))
-    return graph
+            exists = ~wraparound[axis, sign] | ((length > 2 or twisted) and plan.wrap[axis])
+            found.append((plan.bandwidth[axis], plan.latency[axis], np.flatnonzero(exists), receiver[axis, sign, exists]))
+    return found
 
 
 def mesh(
@@ -162,6 +215,8 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int]) -> nx.DiGraph:
     Numbers in the names of chips count as numbers, so that chip9 stands before chip10. Raise TopologyError if the axes have
     more or fewer chips than the network, or if that has axes of its own.
     """
+    import networkx as nx
+
     if not isinstance(graph, nx.DiGraph):
         raise TopologyError(f"a topology is a networkx.DiGraph, not a {type(graph).__name__}")
     if "axes" in graph.graph:

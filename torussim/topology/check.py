@@ -19,14 +19,16 @@ from functools import cached_property
 from itertools import chain, product
 from math import inf, nan, prod
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.shape import Indices, coordinates, is_int, receivers, wraparounds
+from torussim.topology.shape import Indices, Twist, coordinates, is_int, receivers, wraparounds
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MAX_CHIPS = 1_000_000  # 2 GB and half a minute as a graph; a mistyped shape must not fill the memory
 WITNESSES = 3  # named for each thing that is wrong
@@ -94,6 +96,8 @@ def check_topology(graph: nx.DiGraph) -> None:
 
 def read_links(graph: nx.DiGraph) -> Links:
     """Return the links of a topology. Raise TopologyError if it breaks the contract."""
+    import networkx as nx
+
     if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
         raise TopologyError(f"a topology is a networkx.DiGraph with one edge for each direction of a link, "
                             f"not a {type(graph).__name__}")
@@ -126,10 +130,18 @@ def read_links(graph: nx.DiGraph) -> Links:
     switches = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
     number.update((node, len(chips) + i) for i, node in enumerate(switches))
     place = np.array([number[node] for node in nodes], np.intp)
-    source, target = place[start], place[end]
+    return made_links(axes, twist, place[start], place[end], bandwidth, latency, switches, events,
+                      tuple(graph.graph.get("failed", ())))
+
+
+def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,
+               latency: Floats, switches: Sequence[Node] = (), events: tuple[Event, ...] = (),
+               failed: tuple[tuple[Node, Node], ...] = ()) -> Links:
+    """Return the links of sound columns (links,): indices of chips in C order, and above those of switches."""
+    chips = tuple(product(*map(range, axes.values())))
     axis, sign, wraparound = _directions(axes, twist, source, target)
     return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
-                 wraparound, bandwidth, latency, events, tuple(graph.graph.get("failed", ())))
+                 wraparound, bandwidth, latency, events, failed)
 
 
 def as_float(value: object) -> float:
@@ -187,9 +199,14 @@ def _read_twist(graph: nx.DiGraph, axes: Mapping[str, int]) -> tuple[dict[str, d
                 return {}, [f'graph.graph["twist"] is {given!r}, but the axes are {", ".join(axes)}: {remedy}']
         if axes[axis] < 2:
             return {}, [f'graph.graph["twist"] is {given!r}, but axis {axis} has one chip: {remedy}']
+    return moving(given, axes), []
+
+
+def moving(twist: Twist, axes: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return the twists that change anything, each shift as its least number of chips."""
     moved = {axis: {other: int(shift) % axes[other] for other, shift in shifts.items() if shift % axes[other]}
-             for axis, shifts in given.items()}
-    return {axis: shifts for axis, shifts in moved.items() if shifts}, []
+             for axis, shifts in twist.items()}
+    return {axis: shifts for axis, shifts in moved.items() if shifts}
 
 
 def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:

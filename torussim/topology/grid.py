@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Bools, Coordinate, Floats, Links, read_links
 from torussim.topology.shape import Indices, chip_index, coordinates, receivers, wraparounds
 from torussim.topology.shortest import connected
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Routing = str | Callable[..., Any]
 
@@ -159,12 +161,17 @@ class Grid:
 
 
 def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = None) -> Grid:
-    """Return a topology as a grid.
+    """Return a topology as a grid; `parts` as in `grid_of`. Raise TopologyError if the topology breaks its contract."""
+    return grid_of(read_links(topology), parts=parts, routing=topology.graph.get("routing"), graph=topology)
+
+
+def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, routing: Routing | None = None,
+            graph: nx.DiGraph | None = None) -> Grid:
+    """Return links as a grid; `graph` is what a user's routing is called with.
 
     `parts`: into which lengths to cut an axis, from neighbours outwards; part_names names them. Raise TopologyError if the
-    topology breaks its contract or is cut in two, or if a part does not divide.
+    topology is cut in two, or if a part does not divide.
     """
-    links = read_links(topology)
     cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
     names, shape, ring, stride, slots, lead, at = [], [], [], [], [], [], []
     own = coordinates(tuple(links.axes.values()))
@@ -201,12 +208,12 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
                           for column in (links.bandwidth, links.latency))
     for array in (bandwidth, latency, receiver, slot):
         array.flags.writeable = False
-    routing = topology.graph.get("routing") or default_routing(links)
+    routing = routing or default_routing(links)
     in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
     notes = tuple(_turning(name, shifts, links.twist.keys() - {name} | in_parts) for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
-                np.array(at), receiver, every, every, np.arange(len(links.source)), routing, topology, notes)
+                np.array(at), receiver, every, every, np.arange(len(links.source)), routing, graph, notes)
     if found.gap.any() or (links.axis < 0).any() or len(links.nodes) > len(links.chips):  # else neighbours are joined
         connected(links)
     return found

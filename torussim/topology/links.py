@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import TYPE_CHECKING
 
-import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Coordinate, Links, as_float, read_links
 from torussim.topology.shape import chip_index, is_int
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Mask = npt.NDArray[np.bool_]  # (links,)
 Column = npt.NDArray[np.bool_] | npt.NDArray[np.intp]  # (links,)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 
 from torussim import resolve
@@ -21,6 +20,9 @@ from torussim.topology.dimension import Steps, dimension_order, longest, neighbo
 from torussim.topology.minimal import minimal
 from torussim.topology.routes import Array, Routes
 from torussim.topology.shortest import joined, shortest, spread
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 ON_GRIDS = {"dimension_order": dimension_order, "minimal": minimal}
 NAMES = (*ON_GRIDS, "shortest")
