@@ -1,15 +1,18 @@
 """Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what DESIGN says."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import torussim
+from torussim import keys
 from torussim.answer import replay, run
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
@@ -23,6 +26,9 @@ SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("
 KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory",
         "breakdown_s", "operations", "estimate", "links", "range_s", "validated", "layout", "expect", "engine"}
 BARE_KEYS = {"range_s", "validated", "scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
+ORDER = ("scenario", "chips", "step_s", "latency_s", "makespan_s", "prefill_s", "tokens_per_s", "chip_s_per_token", "mfu",
+         "memory", "breakdown_s", "estimate", "operations", "links", "range_s", "validated", "layout", "expect", "engine")
+BARE_ORDER = ("scenario", "chips", "makespan_s", "operations", "links", "estimate", "range_s", "validated", "expect", "engine")
 SMALL = {"chip": "tpu-v4", "topology": {"shape": [2, 2, 2], "wrap": False}, "layout": {"ffn": "ws2d", "attention": "batch"},
          "model": {"base": "palm-8b", "layers": 3}}
 
@@ -46,6 +52,14 @@ def test_every_scenario_answers_with_all_keys(answered):
     _, _, result = answered
     assert set(result.keys) == (BARE_KEYS if "program" in result.scenario else KEYS)
     assert json.loads(result.json()) == json.loads(json.dumps(plain(result.keys)))
+
+
+def test_keys_stand_in_their_order(answered):
+    _, _, result = answered
+    order = BARE_ORDER if "program" in result.scenario else ORDER
+    assert list(result.keys) == list(json.loads(result.json())) == [key for key in order if key in result.keys]
+    assert list(result.estimate) == ["paper", "axes", "bound", "unlooped"]
+    assert list(result.links) == ["busiest", "mean_busy", "per_axis", "without_busiest"]
 
 
 def test_the_record_gives_the_same_result_again(answered):
@@ -277,3 +291,37 @@ def test_without_the_slow_link_the_step_is_that_of_the_healthy_torus():
     assert got.links["without_busiest"]["step_s"] == pytest.approx(whole.makespan_s, rel=1e-9)
     assert whole.makespan_s < 0.5 * got.makespan_s
     assert "were the 2 links that are as busy no limit" in text(got)
+
+
+COSTLY = ("estimate", "axes_seconds", "charges", "bound", "limits", "deviation", "link_use", "simulate", "memory", "build")
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_who_asks_for_times_waits_for_nothing_else(monkeypatch, tokens):
+    """No closed form, bound, table of links or second simulation before a key that needs it is asked for; then once."""
+    asked = Counter()
+
+    def counted(name, real):
+        return lambda *given, **more: asked.update([name]) or real(*given, **more)
+
+    for name in COSTLY:
+        monkeypatch.setattr(keys, name, counted(name, getattr(keys, name)))
+    result = run({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64, "tokens": tokens},
+                  "expect": {"step_s": {"value": 1.0}, "memory.longest_context": {"value": 1.0}}})
+    for key in ("chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "chip_s_per_token", "mfu", "breakdown_s"):
+        assert result.keys[key] == getattr(result, key)
+    assert "links" in result.keys and len(result.keys) == len(KEYS) and not asked
+    assert result.estimate["paper"]["step_s"] > 0 and asked == {"estimate": tokens}
+    assert result.expect[1]["got"] == result.memory["longest_context"] and not result.missed
+    assert asked == {"estimate": tokens, "memory": 1}
+    result.json()
+    text(result)
+    before = dict(asked)
+    assert before["bound"] == tokens and before["limits"] == before["link_use"] == before["charges"] == before["deviation"] == 1
+    assert result.json() == result.json() and asked == before
+
+
+def test_a_result_can_be_sent_to_another_process_before_and_after_its_keys_are_made():
+    result = run({**SMALL, "workload": {"phase": "decode", "batch": 8, "context": 64}})
+    early = pickle.loads(pickle.dumps(result))
+    assert early.json() == result.json() == pickle.loads(pickle.dumps(result)).json()

@@ -91,11 +91,24 @@ def test_list_names_what_there_is(what, has):
     assert has in invoke("list").stdout
 
 
-def test_help_is_quick_because_it_imports_nothing_heavy():
-    code = "import sys; from torussim.cli import cli; cli(['--help'], standalone_mode=False); print(sorted(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for heavy in ("numpy", "networkx", "simpy", "matplotlib", "ruamel"):
-        assert f"'{heavy}'" not in said
+HEAVY = ("numpy", "networkx", "simpy", "matplotlib", "ruamel", "scipy", "numba")
+OF_A_RUN = ("torussim.engine", "torussim.analysis", "torussim.timeline", "torussim.answer", "torussim.keys", "torussim.result",
+            "torussim.report", "torussim.closed_forms", "torussim.clock", "torussim.lower_bound", "torussim.plot")
+
+
+@pytest.mark.parametrize("words, forbidden", [
+    (["--help"], (*HEAVY, "torussim.scenario", *OF_A_RUN)),
+    (["check", "small.yaml"], ("networkx", "simpy", "matplotlib", "scipy", "numba", *OF_A_RUN)),
+    (["run", "small.yaml", "--no-pictures"], ("networkx", "matplotlib", "scipy", "numba", "torussim.plot", "torussim.compare")),
+    (["run", "small.yaml", "--json"], ("networkx", "matplotlib", "scipy", "numba", "torussim.plot", "torussim.compare")),
+    (["compare", "small.yaml"], ("networkx", "matplotlib", "scipy", "numba", "torussim.plot")),
+    (["list", "chips"], ("networkx", "simpy", "matplotlib", "scipy", "numba", *OF_A_RUN)),
+])
+def test_a_command_imports_nothing_that_it_does_not_use(file, words, forbidden):
+    code = f"import sys; from torussim.cli import cli; cli({words}, standalone_mode=False); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=file.parent).stdout
+    imported = set(said.splitlines()[-1].split())
+    assert "click" in imported and not imported & set(forbidden)
 
 
 def test_a_run_without_pictures_leaves_no_older_picture_beside_the_new_result(file, tmp_path):

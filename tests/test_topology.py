@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import product
 from math import inf, nan, prod
 from pathlib import Path
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim.errors import TopologyError
-from torussim.topology.builders import axis_names, from_function, mesh, ring, torus
-from torussim.topology.check import check_topology, read_links
+from torussim.topology.builders import axis_names, from_function, mesh, ring, torus, torus_links
+from torussim.topology.check import Links, check_topology, read_links
 
 RATE, DELAY = 45e9, 1e-6
 quick = settings(deadline=None, max_examples=60)
@@ -46,6 +47,23 @@ def obvious_edges(shape: list[int], wrap: list[bool]) -> set[tuple[tuple[int, ..
 def test_a_torus_links_exactly_the_neighbours(drawn: tuple[list[int], list[bool]]) -> None:
     shape, wrap = drawn
     assert set(torus(shape, wrap=wrap, bandwidth=RATE).edges) == obvious_edges(shape, wrap)
+
+
+@quick
+@given(tori(), st.data())
+def test_a_torus_has_the_same_links_without_its_graph(drawn: tuple[list[int], list[bool]], data: st.DataObject) -> None:
+    """Every column in the same order, of the same type, also where twisted wraparounds lead to a neighbour."""
+    shape, wrap = drawn
+    names = axis_names(len(shape))
+    shifts = {axis: data.draw(st.dictionaries(st.sampled_from(names), st.integers(-7, 7), max_size=2)) for axis in names}
+    twist = {axis: {other: shift for other, shift in shifts[axis].items() if other != axis}
+             for axis, length, wraps in zip(names, shape, wrap, strict=True) if wraps and length > 1}
+    rates = [RATE * (1 + i) for i in range(len(shape))]
+    given_: dict[str, Any] = {"wrap": wrap, "bandwidth": rates, "latency": [DELAY * i for i in range(len(shape))], "twist": twist}
+    ours, graphs = torus_links(shape, **given_), read_links(torus(shape, **given_))
+    for name in (field.name for field in fields(Links)):
+        mine, theirs = getattr(ours, name), getattr(graphs, name)
+        assert (mine.dtype == theirs.dtype and np.array_equal(mine, theirs)) if isinstance(mine, np.ndarray) else mine == theirs
 
 
 @quick

@@ -11,7 +11,7 @@ from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.sharding import divide
 from torussim.transformer import Builder
-from torussim.workload import Workload, passes
+from torussim.workload import Forward, Workload, passes
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class Memory:
 
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
-           phase: str | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it.
+           phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
+    """Return what one chip must hold at the end of a workload, or of one phase of it; `builders` are those that there are.
 
     Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
     takes piece by piece, and with the scores of attention.
     """
     todo = [f for f in passes(workload) if phase in (None, f.phase)]
-    builders = [Builder(model, layout, f, axes) for f in {max(todo, key=lambda f: f.length), todo[-1]}]
-    builder = builders[0]
+    largest = dict.fromkeys((max(todo, key=lambda f: f.length), todo[-1]))
+    made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
+    builder = made[0]
     m, t, n = model, builder.table, builder.lengths
     widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
               "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
@@ -55,14 +56,12 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(_activations(b) for b in builders), hbm_bytes,
+    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, made)), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
 
 
 def _activations(builder: Builder) -> float:
     """Return the bytes of the residual and of the largest operation of a pass."""
-    builder.embed()
-    builder.layer()
-    builder.unembed()
+    builder.build()
     residual = builder.table["residual"].stored
     return residual.elements(builder.tokens(E=builder.model.d_model), builder.lengths) * SUM_BYTES + builder.peak

@@ -45,6 +45,7 @@ class Builder:
     operations: list[Operation] = field(default_factory=list)
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
+    built: Program | None = None
 
     def __post_init__(self) -> None:
         self.mesh = dict(self.layout.mesh) or default_mesh(self.layout.ffn, self.physical)
@@ -386,11 +387,16 @@ class Builder:
         self.forward = whole
         return tuple(self.operations)
 
+    def build(self) -> Program:
+        """Return the program of the pass, built the first time."""
+        if self.built is None:
+            self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
+        return self.built
+
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:
     """Return the program of one pass on a network with these axes (name -> chips).
 
     Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh.
     """
-    builder = Builder(model, layout, forward, axes)
-    return Program(block=builder.layer(), layers=model.layers, prologue=builder.embed(), epilogue=builder.unembed())
+    return Builder(model, layout, forward, axes).build()

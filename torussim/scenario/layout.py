@@ -21,7 +21,7 @@ from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
 from torussim.sharding import Sharding
-from torussim.transformer import build
+from torussim.transformer import Builder
 from torussim.workload import Workload, passes
 
 LETTERS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
@@ -213,8 +213,9 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
         try:
             made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
             found[forward.phase] = made[asked.path]
-            build(model, made[asked.path].layout, forward, axes)
-            memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase)
+            builder = Builder(model, made[asked.path].layout, forward, axes)
+            builder.build()
+            memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase, builders={forward: builder})
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
         except TorusSimError as error:
