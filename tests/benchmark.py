@@ -63,7 +63,40 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
 }
+def answers(file: str, ask: Callable[[Any], Any] = lambda result: result.step_s) -> Callable[[], Any]:
+    """Return the whole way from a scenario file to an answer; `ask` asks the result for keys."""
+    from torussim import run
+
+    return lambda: ask(run(SCENARIOS / f"{file}.yaml", overrides=["workload.tokens=1"]))
+
+
+def estimates(file: str, again: bool = False) -> Callable[[], Any]:
+    """Return the closed forms of one decode step; `again`: with what the same network is known by."""
+    from torussim import estimate
+    from torussim.outlines import Outlines
+    from torussim.scenario import load
+    from torussim.transformer import build
+    from torussim.workload import passes
+
+    scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])
+    assert scenario.model and scenario.workload
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], axes)
+    network = Outlines(scenario.net) if again else scenario.net
+    return lambda: estimate(program, network, scenario.chip)
+
+
+# name: what to call, runs, how many collectives are timed on the clock of the closed forms and outlined for it
+CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] = {
+    "run(file).step_s, 64 chips": (lambda: answers("palm-540b-decode-high-throughput"), RUNS, (12, 12)),
+    "run(file).json(), 64 chips": (
+        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (883, 116)),
+    "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
+    "estimate on a network that is known, 64 chips": (
+        lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (37, 0)),
+}
 COMMANDS = {
+    "torussim check, 64 chips": ["check", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml"],
     "torussim run --no-pictures, 64 chips, one token": [
         "run", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml", "--no-pictures", "--set", "workload.tokens=1", "-o", "OUT"],
     "torussim --help": ["--help"],
@@ -84,6 +117,27 @@ def case(name: str) -> dict[str, float]:
             "blocks": timeline.blocks_simulated, "flows": timeline.flows, "chips": timeline.chips_simulated}
 
 
+def call(name: str) -> dict[str, float]:
+    """Call something several times in this process; return CPU seconds, and what the last call timed and outlined."""
+    from torussim import outlines
+    from torussim.clock import Clock
+
+    make, runs, _ = CALLS[name]
+    run = make()
+    times = []
+    for _ in range(runs):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    made = []
+    timed, outlined = Clock.collective, outlines._outline
+    Clock.collective = lambda *given, **more: made.append("timed") or timed(*given, **more)  # type: ignore
+    outlines._outline = lambda *given: made.append("outlined") or outlined(*given)  # type: ignore
+    run()
+    return {"best": min(times), "median": statistics.median(times), "timed": made.count("timed"),
+            "outlined": made.count("outlined")}
+
+
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
     """Run the command line; return CPU seconds and wall seconds of the whole process."""
     arguments = [folder if a == "OUT" else a for a in arguments]
@@ -95,7 +149,7 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table of every case and command."""
+    """Print a table of every case, call and command."""
     import tempfile
 
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -106,6 +160,13 @@ def main() -> None:
         print(f"{name:52} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['flows']:8,} "
               f"{got['chips']:6} {got['blocks']:7} {got['peak'] / 1e6:5.0f} MB", flush=True)
         assert got["events"] == events, f"{name}: {got['events']} events, not {events}"
+    print(f"\n{'call':52} {'best':>9} {'median':>9} {'timed':>7} {'outlined':>8}")
+    for name, (_, _, counts) in CALLS.items():
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['best'] * 1e3:6.2f} ms {got['median'] * 1e3:6.2f} ms {got['timed']:7} {got['outlined']:8}",
+              flush=True)
+        assert (got["timed"], got["outlined"]) == counts, f"{name}: {got['timed']} collectives timed, {got['outlined']} outlined"
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
@@ -116,6 +177,6 @@ def main() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if len(sys.argv) > 1:
-        print(json.dumps(case(sys.argv[1])))
+        print(json.dumps((case if sys.argv[1] in CASES else call)(sys.argv[1])))
     else:
         main()
