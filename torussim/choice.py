@@ -42,8 +42,7 @@ def with_loops(program: Program, network: Grid | Outlines, chip: Chip) -> Progra
 def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -> tuple[Operation, ...]:
     if not any(isinstance(o, Compute) and o.loops for o in operations):
         return operations
-    ops: list[Operation] = [o if o.after is not None else replace(o, after=(operations[i - 1].name,) if i else ())
-                            for i, o in enumerate(operations)]
+    ops = list(operations)
     taken: set[str] = set()
     for matmul in [o for o in ops if isinstance(o, Compute) and o.loops]:
         named = {o.name: o for o in ops}
@@ -59,12 +58,20 @@ def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -
                 if gain > most:
                     chosen, most = loop, gain
         ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
-        if chosen and abs([o.name for o in ops].index(chosen.collective) - ops.index(matmul)) > 1:
+        names = [o.name for o in ops]
+        place = names.index(matmul.name)
+        if chosen and abs(names.index(chosen.collective) - place) > 1:
             chosen = None  # something between them waits for it
-        ops[ops.index(matmul)] = replace(matmul, loop=chosen, loops=())
+        ops[place] = _looped(ops[place], chosen)
         if chosen:
             taken.add(chosen.collective)
     return tuple(ops)
+
+
+def _looped(matmul: Operation, loop: Loop | None) -> Compute:
+    """Return a matmul with its choice made."""
+    assert isinstance(matmul, Compute)
+    return replace(matmul, loop=loop, loops=())
 
 
 def _pair(matmul: Compute, collective: Collective, loop: Loop, outlines: Outlines, chip: Chip) -> float:
@@ -79,7 +86,9 @@ def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operatio
     """Return the list with an all-gather moved to just before its matmul, where nothing between waits for it."""
     names = [o.name for o in ops]
     i, j = names.index(collective), names.index(matmul)
-    if i < j - 1 and not any(collective in (o.after or ()) for o in ops[i + 1:j]):
-        moved = ops[i]
-        return ops[:i] + ops[i + 1:j] + [moved] + ops[j:]
+    if i < j - 1:
+        told: list[Operation] = [o if o.after is not None else replace(o, after=(names[k - 1],) if k else ())
+                                 for k, o in enumerate(ops)]  # what an operation waits for stays, where it stands changes
+        if not any(collective in (o.after or ()) for o in told[i + 1:j]):
+            return told[:i] + told[i + 1:j] + [told[i]] + told[j:]
     return ops

@@ -156,8 +156,8 @@ def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tu
     if way == "one_way":
         return tuple((s, block * (length - s)) for s in range(1, length)), ()
     half = length // 2
-    reach = [sum(0.5 if 2 * d == length else 1.0 for d in range(s, half + 1)) for s in range(1, half + 1)]
-    both = tuple((s, block * r) for s, r in enumerate(reach, 1))
+    farthest = 0.5 if length % 2 == 0 else 1.0  # of what goes half way round, half goes each way
+    both = tuple((s, block * (half - s + farthest)) for s in range(1, half + 1))
     return both, both
 
 
