@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +305,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, m
         with pytest.raises(ScenarioError, match=re.escape(f"{path}:1:1: cannot be read: {reason}")):
             files.read(path)
 
-    def forbid(path: Path) -> bytes:
+    def forbid(path: str) -> None:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "read_bytes", forbid)
+    monkeypatch.setattr(files.os, "stat", forbid)
     with pytest.raises(ScenarioError, match=r"s\.yaml:1:1: cannot be read: permission denied"):
         files.read("s.yaml")
 
@@ -415,3 +416,39 @@ def test_ruamel_is_imported_only_when_a_file_is_read() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(files.__file__).parents[1], check=False).returncode == 0
     )
+
+
+TOKENS = ["a", "b: ", "- ", "\n", "\n  ", "\n    ", ": ", ":", "{", "}", "[", "]", ", ", ",", "'x'", '"y"', "# c", "#", "1e-6", "~", "-",
+          "...", "---", "\n---\n", "'", '"', "  ", "http://x", "a b", "@", "`", "%", "=", "<<", "\u00e9", "''", "\r\n", "|", ">", "&", "*", "!",
+          "?", "\\", "\U0001f600", "&k ", "*k", "!!str ", "\t", "? "]
+
+
+def shape(node: Any) -> Any:
+    """Return all that is read of a node: kind, text, whether it is quoted, place (not of what is empty), parts."""
+    place = (node.start_mark.line, node.start_mark.column)
+    if node.id == "scalar":
+        return node.value, bool(node.style), place if node.value or node.style else None
+    parts = node.value if node.id == "sequence" else [part for pair in node.value for part in pair]
+    return node.id, place, [shape(part) for part in parts]
+
+
+def composed(compose: Callable[[str, str], Any], text: str) -> Any:
+    try:
+        node = compose(text, "f")
+    except ScenarioError as error:
+        return error.mistakes
+    return node and shape(node)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(TOKENS), max_size=10).map("".join))
+def test_what_the_fast_parser_reads_the_slow_one_reads_alike(text: str) -> None:
+    if files._RARE.search(text) or files._INVALID.search(text):
+        return  # never read by the fast one
+    assert composed(files._compose, text) == composed(files._compose_slowly, text)
+
+
+def test_the_fast_parser_reads_the_files_of_the_package_as_the_slow_one() -> None:
+    for path in sorted(Path(files.__file__).parent.rglob("*.yaml")):
+        text = path.read_text()
+        assert composed(files._compose, text) == composed(files._compose_slowly, text)

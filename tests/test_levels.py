@@ -37,7 +37,7 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits
+edits trust
 resolve files
 units tables
 errors
@@ -53,7 +53,7 @@ INSIDE = {
     "topology": ["builders", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
                  "routes"],
 }
-DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"},
+DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.compiled"}}
 
 

@@ -27,6 +27,7 @@ from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
 from torussim.topology.grid import with_bandwidth
 from torussim.transformer import build
+from torussim.trust import Trust
 from torussim.workload import Forward, passes
 
 Progress = Callable[[int, int], None]
@@ -35,14 +36,14 @@ SAMPLE = 12  # layers that tell what a run would be without its busiest links
 NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
 
 
-def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (),
+def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
         progress: Progress | None = None) -> Result:
     """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
 
-    `overrides`: assignments such as "workload.tokens=1"; `progress(done, all)` counts blocks. Raise ScenarioError with all
-    mistakes of the scenario.
+    `overrides`: assignments such as "workload.tokens=1"; `code`: whose code may run, as in `load`; `progress(done,
+    all)` counts blocks. Raise ScenarioError with all mistakes of the scenario.
     """
-    scenario = source if isinstance(source, Scenario) else load(source, overrides)
+    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
     return _bare(scenario, progress) if scenario.program else _model(scenario, progress)
 
 

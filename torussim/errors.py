@@ -36,6 +36,10 @@ class TorusSimError(Exception):
     """A mistake of the user's; its text says what was given, what is wrong, and what would do."""
 
 
+class FileError(TorusSimError):
+    """A file that cannot be read, is too large, or is no file."""
+
+
 class UnitError(TorusSimError):
     """A quantity that cannot be read."""
 

@@ -29,6 +29,7 @@ from torussim.scenario import Scenario, read_document
 from torussim.scenario.forms import Form, Key, Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import anything, flag, one_of, quantity, quote, text
+from torussim.trust import Trust
 
 WHAT = ("step", "layers")
 DEFAULT = "palm-540b-tpu-v4"  # the file of the package that is meant when none is named
@@ -54,6 +55,7 @@ class Measurement:
     mark: Mark
     document: Document = field(repr=False)  # that the scenario was read from
     beside: Path = field(repr=False)
+    trust: Trust = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +73,14 @@ def default_file() -> Path:
     return resolve.preset_path("measurements", DEFAULT)
 
 
-def read(file: str | Path) -> Measurements:
-    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake."""
+def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
+    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake. `code`: see `load`."""
+    trust = Trust.of(code)
     try:
-        document = files.read(file)
+        document = files.read(file, "measurements", trust.most)
     except ScenarioError as error:
         return Measurements(str(file), "", (), error.mistakes)
-    notes = Notes(document, Path(file).resolve().parent, list(document.mistakes))
+    notes = Notes(document, Path(file).resolve().parent, list(document.mistakes), trust)
     top = notes.section(_FILE, document.value, (), "a file of measurements")
     rows: list[Measurement] = []
     for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
@@ -121,7 +124,7 @@ def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
             source = row["source"] or group["source"] or top["source"]
             name = row["name"] or _name(document.value, changed) or group["name"]
             found.append(Measurement(group["name"], name, row["time"], row["what"] or group["what"], row["twin"], source, read,
-                                     notes.document.where(at), document, notes.beside))
+                                     notes.document.where(at), document, notes.beside, notes.trust))
     return found
 
 
@@ -149,7 +152,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
 def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
     """Return the scenario of a row, or None with its mistakes noted."""
     try:
-        scenario = read_document(document, notes.beside)
+        scenario = read_document(document, notes.beside, notes.trust)
     except ScenarioError as error:
         notes.mistakes += error.mistakes
         return None

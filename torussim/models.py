@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from torussim import files, resolve, sourced
-from torussim.errors import ModelError, TorusSimError
+from torussim.errors import FileError, ModelError, TorusSimError
 from torussim.sourced import Keys, Mistakes, quote
 
 MAX_SIZE: Final = 10**9  # of any one dimension
@@ -88,29 +88,29 @@ class Model:
         return self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
 
 
-def model(given: str | Mapping[str, Any], /, beside: Path | None = None, **changes: Any) -> Model:
+def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:
     """Return a preset by its name, the model of a config.json by its path, or the model of a mapping of fields.
 
-    A path ends in .json and is relative to the folder `beside`. A mapping has the fields of Model, or `base`, a preset
-    or a path, and the fields that differ from it; `changes` are fields too. Without `parameters` the matrices are
-    counted, unless the base has just as many, whose nominal number then stays; without `padded_heads` there is no
-    padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
+    A path ends in .json and is relative to the folder `beside`; `most` raises the size that its file may have. A mapping has
+    the fields of Model, or `base`, a preset or a path, and the fields that differ from it; `changes` are fields too. Without
+    `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays; without
+    `padded_heads` there is no padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
 
     >>> model("palm-540b", layers=8).parameters
     41032876032.0
     """
     if isinstance(given, str):
-        result, mistakes = _read(changes, _named(given, beside))
+        result, mistakes = _read(changes, _named(given, beside, most))
     else:
-        result, mistakes = _parse(given, changes, beside)
+        result, mistakes = _parse(given, changes, beside, most)
     if result is None:
         raise ModelError("model: " + "; ".join(text for _, text in mistakes))
     return result
 
 
-def model_mistakes(given: Any, beside: Path | None = None) -> Mistakes:
+def model_mistakes(given: Any, beside: Path | None = None, most: int = 0) -> Mistakes:
     """Return all that is wrong with a mapping that `model` is to read: the path of keys inside it, and the text."""
-    return _parse(given, {}, beside)[1]
+    return _parse(given, {}, beside, most)[1]
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -120,16 +120,16 @@ def describe(model: Model) -> dict[str, Any]:
     return {name: sourced.show(value, model.sources.get(name)) for name, value in values.items()}
 
 
-def _named(name: str, beside: Path | None) -> Model:
+def _named(name: str, beside: Path | None, most: int = 0) -> Model:
     if name.endswith(".json"):
-        return _read_config(name, beside)
+        return _read_config(name, beside, most)
     document = files.read(resolve.preset_path("models", name))
     result, mistakes = _read({"name": name, **document.value}, None)
     assert result is not None, f"preset {name}: {mistakes}"
     return result
 
 
-def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None) -> tuple[Model | None, Mistakes]:
+def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: int = 0) -> tuple[Model | None, Mistakes]:
     """Return the model of a mapping of fields that can have a base; or None and what is wrong."""
     if not isinstance(given, Mapping):
         return None, [((), f"{quote(given)} is neither the name of a model, nor a path, nor a mapping of fields")]
@@ -138,7 +138,7 @@ def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None) -> tuple
     try:
         if name is not None and not isinstance(name, str):
             raise ModelError(f"{quote(name)} is neither the name of a model nor a path")
-        base = None if name is None else _named(name, beside)
+        base = None if name is None else _named(name, beside, most)
     except TorusSimError as error:
         return None, [(("base",), f"base: {error}"), *sourced.read(_flat(own), _READERS, "a model").mistakes]
     return _read(own, base)
@@ -190,13 +190,13 @@ def _unfitting(model: Model) -> Mistakes:
     return mistakes
 
 
-def _read_config(name: str, beside: Path | None) -> Model:
+def _read_config(name: str, beside: Path | None, most: int) -> Model:
     """Return the model of a Hugging Face config.json, named after its folder, or after the file if it has another name.
 
     A sliding window of attention is not looked at: attention reads the whole context.
     """
     path = (beside or Path()) / name
-    config = _read_json(path)
+    config = _read_json(path, most)
     experts = next((key for key in _EXPERTS if config.get(key) is not None), None)
     if experts is not None:
         raise ModelError(f"{path}: {experts} is given: mixtures of experts cannot be read, only dense models")
@@ -231,13 +231,13 @@ def _read_config(name: str, beside: Path | None) -> Model:
     return result
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, most: int) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(files.contents(path, "model", most).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ModelError(f"{path}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except FileError as error:
+        raise ModelError(f"{path} {error}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, NUL in the name, a number of 5000 digits, 1000 brackets
         raise ModelError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):

@@ -1,23 +1,12 @@
-"""Names that a user gives, and what they stand for: presets of the package, functions of the user's.
-
-A user's module beside the scenario file is loaded anew every time and is not kept in sys.modules, nor is what it
-imports from its own folder: a changed file counts at once, and two scenarios can each have a `mine.py`. So such
-imports must stand at the top of the module; within a function they would come too late.
-"""
+"""Names that a user gives, and what they stand for: the nearest of those that there are, presets, arguments of functions."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.machinery
-import importlib.util
 import inspect
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any
 
 from torussim.errors import NameError_, TorusSimError
@@ -53,37 +42,8 @@ def unknown(name: str, names: Iterable[str], what: str) -> str:
     return f"{name!r} is not {article} {what}: " + (f"one of {listed}" if names else "there is none")
 
 
-def function(name: str, beside: Path | None = None) -> Callable[..., Any]:
-    """Return the function that "module:function" names.
-
-    The module is `module.py` in the folder `beside`, a path that ends in .py (from `beside`, or absolute), or one that
-    can be imported. Raise NameError_ if there is no such module or function, or if the module raises.
-    """
-    where, colon, attribute = name.rpartition(":")
-    if not (colon and where and attribute.isidentifier()):
-        raise NameError_(f'{name!r} is not of the form "module:function", such as "mine:star" or "path/mine.py:star"')
-    folder = Path.cwd() if beside is None else beside
-    if where.endswith(".py"):
-        file = folder / where
-        if not file.is_file():
-            raise NameError_(f"{name!r}: there is no file {file}")
-        module = _load(file, name)
-    elif beside is not None and (beside / f"{where}.py").is_file():
-        module = _load(beside / f"{where}.py", name)
-    else:
-        module = _import(where, name, beside)
-    if not hasattr(module, attribute):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise NameError_(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}")
-    value = getattr(module, attribute)
-    if not callable(value):
-        raise NameError_(f"{name!r} is not a function: it is {value!r:.60}")
-    found: Callable[..., Any] = value
-    return found
-
-
 def full_name(name: str, beside: Path) -> str:
-    """Return the name of a function that `function` finds, with the path of its file where that stands in `beside`."""
+    """Return the name of a function, with the path of its file where that stands in `beside`."""
     where, _, attribute = name.rpartition(":")
     file = beside / (where if where.endswith(".py") else f"{where}.py")
     return f"{file}:{attribute}" if file.is_file() else name
@@ -158,81 +118,3 @@ def _preset_folder(kind: str) -> Path:
     from importlib import resources
 
     return Path(str(resources.files("torussim").joinpath("data", kind)))
-
-
-class _Fresh(importlib.machinery.SourceFileLoader):
-    """Compiles the source every time, and never reads or writes a .pyc file."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _load(file: Path, name: str) -> ModuleType:
-    """Return the module in a file, run anew; it is in sys.modules only while it runs, which dataclasses need."""
-    module_name = f"_torussim_{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file, loader=_Fresh(module_name, str(file)))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with _surroundings(file.parent.resolve()):
-        sys.modules[module_name] = module
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            raise NameError_(_raised(name, error)) from error
-        finally:
-            sys.modules.pop(module_name, None)
-    return module
-
-
-@contextmanager
-def _surroundings(folder: Path) -> Iterator[None]:
-    """Let the modules of a folder be imported, after all others, and forget them at the end."""
-    if str(folder) in sys.path:
-        yield
-        return
-    before, no_bytecode = set(sys.modules), sys.dont_write_bytecode
-    sys.path.append(str(folder))
-    sys.dont_write_bytecode = True  # a .pyc file would not notice the next change within the same second
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = no_bytecode
-        sys.path[:] = [path for path in sys.path if path != str(folder)]
-        local = {key for key in set(sys.modules) - before if "." not in key and _stands_in(sys.modules[key], folder)}
-        for key in [key for key in sys.modules if key.partition(".")[0] in local]:
-            del sys.modules[key]
-
-
-def _stands_in(module: ModuleType, folder: Path) -> bool:
-    paths = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
-    return any(Path(path).parent == folder for path in paths if path is not None)
-
-
-def _import(where: str, name: str, beside: Path | None) -> ModuleType:
-    if not all(part.isidentifier() for part in where.split(".")):
-        raise NameError_(f"{name!r}: {where!r} is not the name of a module")
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
-            raise NameError_(_raised(name, error)) from error
-        missing = error.name
-    except (Exception, SystemExit) as error:
-        raise NameError_(_raised(name, error)) from error
-    place = "" if beside is None else f"there is no {where}.py in {beside}, and "
-    raise NameError_(f"{name!r}: {place}no module {missing!r} can be imported")
-
-
-def _raised(name: str, error: BaseException) -> str:
-    """Return one line about what a module raised on import, with the deepest line of its own file on the way there."""
-    between = ("<frozen", __file__, str(importlib.__file__))
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(between)]
-    place, message = "", " ".join(str(error).split())[:200]
-    if frames:
-        own = [frame for frame in frames if frame.filename == frames[0].filename]
-        place = f"{own[-1].filename}, line {own[-1].lineno}: "
-    elif isinstance(error, SyntaxError) and error.lineno is not None:
-        place, message = f"{error.filename}, line {error.lineno}: ", error.msg
-    return f"{name!r} cannot be loaded: {place}{type(error).__name__}" + (f": {message}" if message else "")

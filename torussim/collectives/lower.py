@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from torussim.collectives.contract import Phase, Schedule
 from torussim.collectives.playback import check
 from torussim.errors import ProgramError
 from torussim.program import Collective
-from torussim.resolve import function, unknown
+from torussim.resolve import unknown
+from torussim.trust import Trust, function
 
 if TYPE_CHECKING:
     from torussim.topology.grid import Grid
@@ -70,7 +72,7 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     elif kind == "permute":
         phases = over.permute(lengths, ring, size, collective.shift)
     elif ":" in name:
-        phases = tuple(function(name)(collective, dict(lengths), dict(ring)))
+        phases = tuple(function(name, Path.cwd(), Trust("any")).function(collective, dict(lengths), dict(ring)))
     elif name == "one_ring":
         phases = over.one_ring(kind, lengths, ring, size, way)
     elif name == "nested":

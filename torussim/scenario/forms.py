@@ -120,7 +120,8 @@ _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
 _NAMES = each(text, "[gather, multiply]")
 
-TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program")
+TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "code")
+CODE = by_name(text, "{mine.py: SHA-256}")
 
 TOPOLOGY: Form = {
     "kind": Key(topology_kind, "torus"),

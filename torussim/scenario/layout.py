@@ -81,7 +81,8 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
         except TorusSimError as error:
             notes.wrong((*path, "mesh"), str(error))
     function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh.axes) if mesh else LOGICAL)
-    if len(notes.mistakes) > before or not section.sound("ffn", "mesh", "attention", "collectives"):
+    unopened = isinstance(ffn, str) and ":" in ffn and function is None
+    if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
     choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap", "collectives")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
@@ -102,9 +103,11 @@ def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]
             notes.wrong(path, f"ffn: {quote(ffn)} is neither the name of a layout nor a table of shardings")
     elif ":" in ffn:
         try:
-            function = resolve.function(ffn, notes.beside)
+            function = notes.function(ffn, recorded=False)
         except TorusSimError as error:
             notes.wrong(path, f"ffn: {error}")
+            return None, ffn
+        if function is None:
             return None, ffn
         for key, reason in resolve.argument_mistakes(function, section.others or {}, given=1):
             notes.wrong((*path[:-1], key or "ffn"), f"{ffn}: {reason}", at_key=key is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,36 @@ from torussim.errors import Mistake, ScenarioError
 from torussim.files import Document
 from torussim.scenario import forms
 from torussim.scenario.values import Found, Keys
+from torussim.trust import Trust, Unopened, function
 
 
 @dataclass
 class Notes:
-    """A document, the folder that its names are looked up in, and its mistakes."""
+    """A document, the folder that its names are looked up in, and its mistakes.
+
+    `code`: the SHA-256 of the files of code that were run; `unopened`: those that were not, as nobody trusts them.
+    """
 
     document: Document
     beside: Path
     mistakes: list[Mistake] = field(default_factory=list)
+    trust: Trust = field(default_factory=Trust)
+    code: dict[str, str] = field(default_factory=dict)
+    unopened: list[Unopened] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # for the report
+
+    def function(self, name: str, *, recorded: bool = True) -> Callable[..., Any] | None:
+        """Return the user's function of this name, None where its file is not to be opened; raise NameError_ if there is none.
+
+        `recorded`: the record of the scenario will name it, not what it made.
+        """
+        try:
+            loaded = function(name, self.beside, self.trust)
+        except Unopened as unopened:
+            self.unopened.append(unopened)
+            return None
+        self.code |= loaded.files if recorded else {}
+        return loaded.function
 
     def wrong(self, path: Keys, text: str, at_key: bool = False) -> None:
         """Note a mistake in the value at `path`, or in its key; where there is no such value, in its nearest parent's key."""

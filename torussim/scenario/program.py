@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from torussim import resolve
+from torussim import resolve, trust
 from torussim.collectives.lower import ALGORITHMS, lower
 from torussim.errors import TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
@@ -102,7 +102,8 @@ def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
             notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"))
         return name
     try:
-        resolve.function(name, notes.beside)
+        if notes.function(name) is None:
+            return ""
     except TorusSimError as error:
         notes.wrong((*path, "algorithm"), f"algorithm: {error}")
         return name
@@ -118,7 +119,7 @@ def _try(notes: Notes, collective: Collective, name: str, path: Keys, net: Grid 
     except TorusSimError as error:
         reason = str(error)
     except (Exception, SystemExit) as error:
-        reason = resolve.raised(resolve.function(collective.algorithm), error)
+        reason = resolve.raised(trust.function(collective.algorithm, notes.beside, trust.Trust("any")).function, error)
     else:
         return
     notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}")

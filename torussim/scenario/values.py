@@ -97,7 +97,7 @@ def whole(low: int, high: int | None = None) -> Reader:
 
     def reader(value: Any) -> int:
         _not_quoted(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value != int(value):
+        if isinstance(value, bool) or (not isinstance(value, int) and not (isinstance(value, float) and value.is_integer())):
             refuse(f"{quote(value)} is not {wanted}")
         if value < low or (high is not None and value > high):
             refuse(f"{quote(value)} is not {wanted}")
