@@ -8,7 +8,6 @@ doubled key, a key that is no text, a tag, an alias inside itself) stand in `Doc
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
-from torussim.errors import Mark, Mistake, ScenarioError
-
-Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
+from torussim.errors import Keys, Mark, Mistake, ScenarioError
+from torussim.spelling import nearest
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000  # aliases filled in
@@ -86,7 +84,7 @@ def read(path: Path | str) -> Document:
         reason = (getattr(error, "strerror", None) or str(error)).lower() + _instead(Path(path), error)
     else:
         return parse(text, str(path))
-    _fail(f"cannot be read: {reason}", Mark(str(path), 1, 1))
+    _fail(f"cannot be read: {reason}", Mark(str(path), 1, 1), code="unreadable")
 
 
 def _instead(path: Path, error: Exception) -> str:
@@ -96,8 +94,8 @@ def _instead(path: Path, error: Exception) -> str:
     if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
         return ""
     files = [one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml", ".json")]
-    near = difflib.get_close_matches(path.name, sorted(files), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    near = nearest(path.name, sorted(files))
+    return f": did you mean {near!r}?" if near else ""
 
 
 def parse(text: str, file: str) -> Document:
@@ -137,17 +135,17 @@ class _Reading:
     def mark(self, node: Any) -> Mark:
         return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def add(self, text: str, node: Any) -> None:
-        self.mistakes[Mistake(text, self.mark(node))] = None
+    def add(self, text: str, node: Any, code: str = "syntax", path: Keys = ()) -> None:
+        self.mistakes[Mistake(text, self.mark(node), code, path)] = None
 
 
 def _construct(node: Any, path: Keys, reading: _Reading) -> Any:
     """Return the Python value of the node at `path`."""
     mark = reading.mark(node)
     if next(reading.values) > MAX_VALUES:
-        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes)
+        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes, code="limit")
     if len(reading.entered) >= MAX_DEPTH:
-        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes)
+        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes, code="limit")
     if id(node) in reading.entered:
         reading.add(f"the alias '*{node.anchor}' stands inside what it is an alias of", node)
         return None
@@ -171,7 +169,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
         if key is None or key in value:
             if key is not None:
                 first = reading.key_marks[*path, key]
-                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node)
+                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node, "doubled-key", (*path, key))
             _construct(value_node, path, replace(reading, marks={}, key_marks={}))  # only for the mistakes in it
         else:
             reading.key_marks[*path, key] = reading.mark(key_node)
@@ -258,5 +256,5 @@ def _problem(error: Any) -> str:
     return "not YAML: " + ": ".join(filter(None, [context and context + at, problem]))
 
 
-def _fail(text: str, mark: Mark, others: Iterable[Mistake] = ()) -> NoReturn:
-    raise ScenarioError([*others, Mistake(text, mark)]) from None
+def _fail(text: str, mark: Mark, others: Iterable[Mistake] = (), code: str = "syntax") -> NoReturn:
+    raise ScenarioError([*others, Mistake(text, mark, code)]) from None

@@ -7,7 +7,6 @@ imports must stand at the top of the module; within a function they would come t
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -21,32 +20,20 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from torussim.errors import NameError_, TorusSimError
+from torussim.spelling import nearest
 
 MOST_LISTED = 12
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that `name` is most likely a misspelling of, whatever the case; None if none is near.
-
-    >>> nearest("palm-54b", ["palm-540b", "palm-62b"])
-    'palm-540b'
-    """
-    folded: dict[str, str] = {}
-    for candidate in names:
-        folded.setdefault(candidate.casefold(), candidate)
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
-def unknown(name: str, names: Iterable[str], what: str) -> str:
-    """Return the message that `name` is not a `what`, with the nearest of `names`, or else with all of them.
+def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) -> str:
+    """Return the message that `name` is not a `what`, with the nearest of `names`, or else (without `hint`, always) with all.
 
     >>> unknown("palm-54b", ["palm-540b", "palm-62b"], "model")
     "'palm-54b' is not a model: did you mean 'palm-540b'?"
     """
     names = list(names)
     article = "an" if what[:1].lower() in "aeiou" else "a"
-    near = nearest(name, names)
+    near = nearest(name, names) if hint else None
     if near is not None:
         return f"{name!r} is not {article} {what}: did you mean {near!r}?"
     listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
@@ -61,12 +48,13 @@ def function(name: str, beside: Path | None = None) -> Callable[..., Any]:
     """
     where, colon, attribute = name.rpartition(":")
     if not (colon and where and attribute.isidentifier()):
-        raise NameError_(f'{name!r} is not of the form "module:function", such as "mine:star" or "path/mine.py:star"')
+        raise NameError_(f'{name!r} is not of the form "module:function", such as "mine:star" or "path/mine.py:star"',
+                         code="function")
     folder = Path.cwd() if beside is None else beside
     if where.endswith(".py"):
         file = folder / where
         if not file.is_file():
-            raise NameError_(f"{name!r}: there is no file {file}")
+            raise NameError_(f"{name!r}: there is no file {file}", code="function")
         module = _load(file, name)
     elif beside is not None and (beside / f"{where}.py").is_file():
         module = _load(beside / f"{where}.py", name)
@@ -74,10 +62,10 @@ def function(name: str, beside: Path | None = None) -> Callable[..., Any]:
         module = _import(where, name, beside)
     if not hasattr(module, attribute):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise NameError_(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}")
+        raise NameError_(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}", code="function")
     value = getattr(module, attribute)
     if not callable(value):
-        raise NameError_(f"{name!r} is not a function: it is {value!r:.60}")
+        raise NameError_(f"{name!r} is not a function: it is {value!r:.60}", code="function")
     found: Callable[..., Any] = value
     return found
 
@@ -94,7 +82,7 @@ def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
     try:
         return function(*given, **keywords)
     except (Exception, SystemExit) as error:
-        raise TorusSimError(raised(function, error)) from error
+        raise TorusSimError(raised(function, error), code="function") from error
 
 
 def raised(function: Callable[..., Any], error: BaseException) -> str:
@@ -178,7 +166,7 @@ def _load(file: Path, name: str) -> ModuleType:
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
-            raise NameError_(_raised(name, error)) from error
+            raise NameError_(_raised(name, error), code="function") from error
         finally:
             sys.modules.pop(module_name, None)
     return module
@@ -211,18 +199,18 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
 
 def _import(where: str, name: str, beside: Path | None) -> ModuleType:
     if not all(part.isidentifier() for part in where.split(".")):
-        raise NameError_(f"{name!r}: {where!r} is not the name of a module")
+        raise NameError_(f"{name!r}: {where!r} is not the name of a module", code="function")
     importlib.invalidate_caches()
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{where}.".startswith(f"{error.name}."):
-            raise NameError_(_raised(name, error)) from error
+            raise NameError_(_raised(name, error), code="function") from error
         missing = error.name
     except (Exception, SystemExit) as error:
-        raise NameError_(_raised(name, error)) from error
+        raise NameError_(_raised(name, error), code="function") from error
     place = "" if beside is None else f"there is no {where}.py in {beside}, and "
-    raise NameError_(f"{name!r}: {place}no module {missing!r} can be imported")
+    raise NameError_(f"{name!r}: {place}no module {missing!r} can be imported", code="function")
 
 
 def _raised(name: str, error: BaseException) -> str:

@@ -133,7 +133,7 @@ def validate(files: Sequence[str | Path] = (), *, progress: Callable[[int, int],
         try:
             rows.append(_row(file, measurement))
         except TorusSimError as error:
-            mistakes.append(Mistake(str(error), measurement.mark))
+            mistakes.append(Mistake(str(error), measurement.mark, error.code, error.path))
         if progress:
             progress(done + 1, len(todo))
     return Validation(tuple(read), tuple(rows), tuple(dict.fromkeys(mistakes)))
