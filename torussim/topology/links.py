@@ -209,7 +209,7 @@ def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, 
 
 def _check_axis(links: Links, axis: str) -> None:
     if axis not in links.axes:
-        raise TopologyError(f"there is no axis {axis!r}; the axes are {', '.join(links.axes)}")
+        raise TopologyError(f"there is no axis {axis!r}; the axes are {', '.join(links.axes)}", code="unknown-name")
 
 
 def _flow(value: object) -> str:
