@@ -411,6 +411,26 @@ def test_a_document_of_a_plain_value_has_one_place_and_takes_overrides() -> None
         edits.override(files.from_value(3), "a=1")
 
 
+def test_a_name_that_has_fields_is_written_out_as_their_base_and_keeps_its_place() -> None:
+    before = files.parse("chip: tpu-v4\nmodel: {base: palm-8b}\nname: a\n", "f")
+    after = before
+    for assignment in ("chip.launch=0", "chip.flops.bf16=1e12", "model.layers=2"):
+        after = edits.override(after, assignment, bases=("chip", "model"))
+    assert after.value == {"chip": {"base": "tpu-v4", "launch": 0, "flops": {"bf16": 1e12}},
+                           "model": {"base": "palm-8b", "layers": 2}, "name": "a"}
+    assert set(after.marks) == paths(after.value)
+    assert after.where(("chip",)) == after.where(("chip", "base")) == Mark("f", 1, 7)
+    assert after.where(("chip", "launch")) == Mark("--set chip.launch=0", 1, 13)
+    assert after.where_key(("chip", "launch")) == Mark("--set chip.launch=0", 1, 1)
+    assert after.where_key(("chip",)) == before.where_key(("chip",))
+    for document, bases in ((before, ()), (before, ("model",))):
+        with pytest.raises(ScenarioError, match="cannot set 'launch' in 'chip', which is 'tpu-v4'"):
+            edits.override(document, "chip.launch=0", bases=bases)
+    with pytest.raises(ScenarioError, match=r"cannot set 'b' in 'chip\.a', which is 'x'"):  # at the top alone
+        edits.override(files.parse("chip: {a: x}", "f"), "chip.a.b=0", bases=("chip", "a"))
+    assert edits.override(before, "chip=ideal", bases=("chip",)).value["chip"] == "ideal"
+
+
 def test_ruamel_is_imported_only_when_a_file_is_read() -> None:
     code = "import sys, torussim.files; sys.exit(any(name.startswith('ruamel') for name in sys.modules))"
     assert (

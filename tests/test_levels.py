@@ -39,7 +39,7 @@ timeline chips models sharding workload
 sourced
 edits trust
 resolve files
-units tables
+units tables spelling
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]

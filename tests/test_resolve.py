@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torussim.errors import NameError_
-from torussim.resolve import arguments, nearest, preset_names, preset_path, unknown
+from torussim.resolve import arguments, preset_names, preset_path, unknown
+from torussim.spelling import nearest
 
 MODELS = ["palm-8b", "palm-62b", "palm-540b"]
 names = st.text(min_size=1, max_size=8)
@@ -30,6 +31,20 @@ def test_the_nearest_name_is_the_likeliest_or_none() -> None:
     assert nearest("llama", MODELS) is None
     assert nearest("palm", []) is None
     assert nearest("", MODELS) is None
+    assert nearest("ring", ["default", "one_ring", "nested"]) == "one_ring"  # a whole word of one name alone
+    assert nearest("reduce", ["all_reduce", "reduce_scatter"]) is None
+
+
+@pytest.mark.parametrize(("given", "name"), [("palm-52b", "palm-62b"), ("tpu-v9", "tpu-v4"), ("int16", "int8"), ("v7x-8", "v4-8"),
+                                             ("fp4", "fp8"), ("q", "x"), ("x1", "x"), ("memory.fits", "memory.weights")])
+def test_another_number_or_another_word_is_no_misspelling(given: str, name: str) -> None:
+    assert nearest(given, [name]) is None
+
+
+@pytest.mark.parametrize(("given", "name"), [("fnn", "ffn"), ("axis", "axes"), ("tpu-v44", "tpu-v4"), ("bf61", "bf16"),
+                                             ("lenght", "length"), ("w_kk", "w_k"), ("TPU-V6", "tpu-v6e"), ("tours", "torus")])
+def test_an_edit_for_three_letters_is_a_misspelling(given: str, name: str) -> None:
+    assert nearest(given, [name, "something else"]) == name
 
 
 def test_an_unknown_name_is_told_with_the_nearest_or_with_all() -> None:

@@ -150,7 +150,7 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
         try:
             cases += [] if row.twin else [case(row)]
         except TorusSimError as error:
-            mistakes.append(Mistake(str(error), row.mark))
+            mistakes.append(Mistake(str(error), row.mark, error.code, error.path))
     if not cases:
         raise TorusSimError("\n".join(map(str, mistakes)) or f"{file}: there is no row that counts")
     chips = [c.measurement.scenario.chip for c in cases]
@@ -200,7 +200,8 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str], start: Mapping[
     try:
         optimize: Any = import_module("scipy.optimize")
     except ImportError:
-        raise TorusSimError("calibrate needs scipy: pip install 'torussim[calibrate]'") from None
+        raise TorusSimError("calibrate needs scipy: pip install scipy, or in a clone of torussim pip install '.[calibrate]'",
+                            code="missing-library") from None
     center = np.array([log(PRIORS[name].value) for name in free])
     sigma = np.array([PRIORS[name].sigma for name in free])
     most = np.array([0.0 if name in _SHARES else inf for name in free])

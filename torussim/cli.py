@@ -207,6 +207,8 @@ def main() -> None:
 
     try:
         cli(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, and not as the interpreter ends, so that a failure is told
     except click.exceptions.Abort:
         sys.exit(130)
     except KeyboardInterrupt:
@@ -215,12 +217,22 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _silence()  # what is written has no file name; _write tells its own failures, so it is standard output
+        _fail([f"standard output: cannot be written: {(error.strerror or str(error)).lower()}"])
     except ScenarioError as error:
         _fail([str(m) for m in error.mistakes])
     except TorusSimError as error:
         _fail([str(error)])
+
+
+def _silence() -> None:
+    """Let all that is printed from here on be lost, also what waits to be written as the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _load(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> list[Scenario]:
@@ -277,15 +289,18 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     import tempfile
 
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        _fail([f"{path}: cannot be written: {(error.strerror or str(error)).lower()}"])
 
 
 def _umask() -> int:
@@ -333,11 +348,20 @@ def _chips(text: str, scenario: Scenario) -> list[int]:
     """Return the indices of chips given as "0,0,0 1,0,0"."""
     from torussim.errors import TorusSimError
 
-    try:
-        return [scenario.net.index(tuple(int(n) for n in word.split(","))) for word in text.split()]
-    except (ValueError, TorusSimError) as error:
-        _fail([f"--chips {text!r}: {error}; write coordinates such as 0,0,0 1,0,0"])
-        raise
+    chips = scenario.net.chips
+    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
+    found = []
+    for word in text.split():
+        parts = word.split(",")
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            _fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
+        try:
+            found.append(scenario.net.index([int(part) for part in parts]))
+        except TorusSimError as error:
+            _fail([f"--chips {text!r}: {error}, such as {example}"])
+    if not found:
+        _fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
+    return found
 
 
 def _fail(lines: Sequence[str]) -> Any:

@@ -9,7 +9,6 @@ doubled key, a key that is no text, a tag, an alias inside itself) stand in `Doc
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gzip
 import math
@@ -24,9 +23,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from torussim import units
-from torussim.errors import FileError, Mark, Mistake, ScenarioError
-
-Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
+from torussim.errors import FileError, Keys, Mark, Mistake, ScenarioError
+from torussim.spelling import nearest
 
 # Bytes that a file may have, also after unpacking, by what it is for (docs/trust.md).
 LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "table": 2**20, "code": 2**20, "measurements": 16 * 2**20,
@@ -95,7 +93,7 @@ def read(path: Path | str, kind: str = "scenario", most: int = 0) -> Document:
     try:
         return parse(text(path, kind, most), str(path))
     except FileError as error:
-        _fail(str(error), Mark(str(path), 1, 1))
+        _fail(str(error), Mark(str(path), 1, 1), code=error.code)
 
 
 def text(path: Path | str, kind: str, most: int = 0) -> str:
@@ -132,7 +130,7 @@ def contents(path: Path | str, kind: str, most: int = 0) -> bytes:
     if len(data) > limit:
         size = units.show(limit, "B", 4)
         raise FileError(f"cannot be read: it is larger than the {size} that {kind} files may have: raise that with "
-                        "--max-file-size, such as --max-file-size 2GB")
+                        "--max-file-size, such as --max-file-size 2GB", code="limit")
     return data
 
 
@@ -143,8 +141,8 @@ def _instead(path: Path, error: Exception) -> str:
     if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
         return ""
     files = [one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml", ".json")]
-    near = difflib.get_close_matches(path.name, sorted(files), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    near = nearest(path.name, sorted(files))
+    return f": did you mean {near!r}?" if near else ""
 
 
 def parse(text: str, file: str) -> Document:
@@ -184,17 +182,17 @@ class _Reading:
     def mark(self, node: Any) -> Mark:
         return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def add(self, text: str, node: Any) -> None:
-        self.mistakes[Mistake(text, self.mark(node))] = None
+    def add(self, text: str, node: Any, code: str = "syntax", path: Keys = ()) -> None:
+        self.mistakes[Mistake(text, self.mark(node), code, path)] = None
 
 
 def _construct(node: Any, path: Keys, reading: _Reading) -> Any:
     """Return the Python value of the node at `path`."""
     mark = reading.mark(node)
     if next(reading.values) > MAX_VALUES:
-        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes)
+        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes, code="limit")
     if len(reading.entered) >= MAX_DEPTH:
-        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes)
+        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes, code="limit")
     if id(node) in reading.entered:
         reading.add(f"the alias '*{node.anchor}' stands inside what it is an alias of", node)
         return None
@@ -218,7 +216,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
         if key is None or key in value:
             if key is not None:
                 first = reading.key_marks[*path, key]
-                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node)
+                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node, "doubled-key", (*path, key))
             _construct(value_node, path, replace(reading, marks={}, key_marks={}))  # only for the mistakes in it
         else:
             reading.key_marks[*path, key] = reading.mark(key_node)
@@ -327,5 +325,5 @@ def _problem(error: Any) -> str:
     return "not YAML: " + ": ".join(filter(None, [context and context + at, problem]))
 
 
-def _fail(text: str, mark: Mark, others: Iterable[Mistake] = ()) -> NoReturn:
-    raise ScenarioError([*others, Mistake(text, mark)]) from None
+def _fail(text: str, mark: Mark, others: Iterable[Mistake] = (), code: str = "syntax") -> NoReturn:
+    raise ScenarioError([*others, Mistake(text, mark, code)]) from None

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from torussim import edits, files, resolve
-from torussim.errors import Mark, Mistake, ScenarioError
-from torussim.files import Document, Keys
+from torussim.errors import Keys, Mark, Mistake, ScenarioError
+from torussim.files import Document
 from torussim.scenario import Scenario, read_document
-from torussim.scenario.forms import Form, Key, Section
+from torussim.scenario.forms import BASES, Form, Key, Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import anything, flag, one_of, quantity, quote, text
 from torussim.trust import Trust
@@ -143,7 +143,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
             notes.wrong(at, f"{quote(way)} is no way to a value: write keys with dots, such as workload.batch", at_key=True)
             continue
         try:
-            base = edits.replaced(base, way, edits.part(notes.document, at), notes.document.where_key(at))
+            base = edits.replaced(base, way, edits.part(notes.document, at), notes.document.where_key(at), bases=BASES)
         except ScenarioError as error:
             notes.mistakes += error.mistakes
     return base if len(notes.mistakes) == before else None
@@ -184,7 +184,7 @@ def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
         if key in seen:
             twice.append(row)
             notes.mistakes.append(Mistake(f"the same point as line {seen[key].mark.line}: write twin: true, so that it is not "
-                                          "counted again", row.mark))
+                                          "counted again", row.mark, "duplicate"))
         seen.setdefault(key, row)
     return twice
 

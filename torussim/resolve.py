@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -10,32 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from torussim.errors import NameError_, TorusSimError
+from torussim.spelling import nearest
 
 MOST_LISTED = 12
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that `name` is most likely a misspelling of, whatever the case; None if none is near.
-
-    >>> nearest("palm-54b", ["palm-540b", "palm-62b"])
-    'palm-540b'
-    """
-    folded: dict[str, str] = {}
-    for candidate in names:
-        folded.setdefault(candidate.casefold(), candidate)
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
-def unknown(name: str, names: Iterable[str], what: str) -> str:
-    """Return the message that `name` is not a `what`, with the nearest of `names`, or else with all of them.
+def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) -> str:
+    """Return the message that `name` is not a `what`, with the nearest of `names`, or else (without `hint`, always) with all.
 
     >>> unknown("palm-54b", ["palm-540b", "palm-62b"], "model")
     "'palm-54b' is not a model: did you mean 'palm-540b'?"
     """
     names = list(names)
     article = "an" if what[:1].lower() in "aeiou" else "a"
-    near = nearest(name, names)
+    near = nearest(name, names) if hint else None
     if near is not None:
         return f"{name!r} is not {article} {what}: did you mean {near!r}?"
     listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
@@ -54,7 +41,7 @@ def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
     try:
         return function(*given, **keywords)
     except (Exception, SystemExit) as error:
-        raise TorusSimError(raised(function, error)) from error
+        raise TorusSimError(raised(function, error), code="function") from error
 
 
 def raised(function: Callable[..., Any], error: BaseException) -> str:

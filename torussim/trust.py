@@ -65,7 +65,7 @@ class Unopened(NameError_):
 
     def __init__(self, name: str, file: Path) -> None:
         super().__init__(f"{name!r}: {file} was not opened, as no code is run here: trust it with --code {file.parent}, or "
-                         "--allow-code")
+                         "--allow-code", code="not-trusted")
         self.file = file
 
 
@@ -80,35 +80,45 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
     where, colon, attribute = name.rpartition(":")
     module_name = where.removesuffix(".py")
     if not (colon and where and attribute.isidentifier()):
-        raise NameError_(f'{name!r} is not of the form "module:function", such as "mine:star"')
+        raise _refusal(f'{name!r} is not of the form "module:function", such as "mine:star"')
     for folder in dict.fromkeys([beside, *trust.folders] if trust.code != "never" else trust.folders):
         file = folder / f"{module_name}.py"
         if module_name.isidentifier() and file.is_file():
             if file.resolve().parent != folder.resolve() and trust.code != "any":
-                raise NameError_(f"{name!r}: {file} is a link to a file elsewhere, {file.resolve()}: put the file itself there, "
+                raise _distrust(f"{name!r}: {file} is a link to a file elsewhere, {file.resolve()}: put the file itself there, "
                                  "or pass --allow-code")
             return _loaded(file, name, attribute, trust)
     if trust.code == "any":
         return _loaded(beside / where, name, attribute, trust) if where.endswith(".py") else Loaded(
             _attribute(_import(where, name, beside), where, attribute, name))
     if not module_name.isidentifier():
-        raise NameError_(f"{name!r}: {where!r} is not the name of a file beside the scenario, such as \"mine:star\" for mine.py: "
+        raise _distrust(f"{name!r}: {where!r} is not the name of a file beside the scenario, such as \"mine:star\" for mine.py: "
                          "only --allow-code lets a scenario name other files and modules")
     if trust.code == "never" and (beside / f"{module_name}.py").is_file():
         raise Unopened(name, beside / f"{module_name}.py")
     places = " or ".join(dict.fromkeys(str(folder) for folder in (beside, *trust.folders)))
-    raise NameError_(f"{name!r}: there is no {module_name}.py in {places}: name its folder with --code DIR (code of the standard "
+    raise _distrust(f"{name!r}: there is no {module_name}.py in {places}: name its folder with --code DIR (code of the standard "
                      "library and of installed packages runs only with --allow-code)")
+
+
+def _refusal(text: str) -> NameError_:
+    """Return the error of a function that is not there, or cannot be loaded."""
+    return NameError_(text, code="function")
+
+
+def _distrust(text: str) -> NameError_:
+    """Return the error of a function that is not run, as nobody said that its code can be trusted."""
+    return NameError_(text, code="not-trusted")
 
 
 def _loaded(file: Path, name: str, attribute: str, trust: Trust) -> Loaded:
     """Return a function of a file of code."""
     if not file.is_file():
-        raise NameError_(f"{name!r}: there is no file {file}")
+        raise _refusal(f"{name!r}: there is no file {file}")
     module, hashes = _load(file, name, trust.most)
     value = _attribute(module, file.stem, attribute, name)
     if trust.code != "any" and not _own(value, module, file.parent):
-        raise NameError_(f"{name!r}: {attribute} is not defined in {file}, but comes from {_home(value)}: write a function there "
+        raise _distrust(f"{name!r}: {attribute} is not defined in {file}, but comes from {_home(value)}: write a function there "
                          "that calls it, or pass --allow-code")
     return Loaded(value, hashes)
 
@@ -117,10 +127,10 @@ def _attribute(module: ModuleType, where: str, attribute: str, name: str) -> Cal
     """Return a function of a module. Raise NameError_ if it has none of this name."""
     if not hasattr(module, attribute):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise NameError_(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}")
+        raise _refusal(f"{name!r}: {unknown(attribute, functions, f'function of {where}')}")
     value = getattr(module, attribute)
     if not callable(value):
-        raise NameError_(f"{name!r} is not a function: it is {value!r:.60}")
+        raise _refusal(f"{name!r} is not a function: it is {value!r:.60}")
     found: Callable[..., Any] = value
     return found
 
@@ -158,7 +168,7 @@ def _load(file: Path, name: str, most: int = 0) -> tuple[ModuleType, dict[str, s
     try:
         loader.source = files.contents(file, "code", most)
     except FileError as error:
-        raise NameError_(f"{name!r}: {file} {error}") from None
+        raise _refusal(f"{name!r}: {file} {error}") from None
     hashes = {file.name: sha256(loader.source).hexdigest()}
     spec = importlib.util.spec_from_file_location(module_name, file, loader=loader)
     assert spec is not None and spec.loader is not None
@@ -168,7 +178,7 @@ def _load(file: Path, name: str, most: int = 0) -> tuple[ModuleType, dict[str, s
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
-            raise NameError_(_raised(name, error)) from error
+            raise _refusal(_raised(name, error)) from error
         finally:
             sys.modules.pop(module_name, None)
     return module, dict(sorted(hashes.items()))
@@ -200,18 +210,18 @@ def _stands_in(module: ModuleType, folder: Path) -> bool:
 
 def _import(where: str, name: str, beside: Path | None) -> ModuleType:
     if not all(part.isidentifier() for part in where.split(".")):
-        raise NameError_(f"{name!r}: {where!r} is not the name of a module")
+        raise _refusal(f"{name!r}: {where!r} is not the name of a module")
     importlib.invalidate_caches()
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{where}.".startswith(f"{error.name}."):
-            raise NameError_(_raised(name, error)) from error
+            raise _refusal(_raised(name, error)) from error
         missing = error.name
     except (Exception, SystemExit) as error:
-        raise NameError_(_raised(name, error)) from error
+        raise _refusal(_raised(name, error)) from error
     place = "" if beside is None else f"there is no {where}.py in {beside}, and "
-    raise NameError_(f"{name!r}: {place}no module {missing!r} can be imported")
+    raise _refusal(f"{name!r}: {place}no module {missing!r} can be imported")
 
 
 def _raised(name: str, error: BaseException) -> str:

@@ -135,7 +135,7 @@ def validate(files: Sequence[str | Path] = (), *, code: str | Trust = "beside",
         try:
             rows.append(_row(file, measurement))
         except TorusSimError as error:
-            mistakes.append(Mistake(str(error), measurement.mark))
+            mistakes.append(Mistake(str(error), measurement.mark, error.code, error.path))
         if progress:
             progress(done + 1, len(todo))
     return Validation(tuple(read), tuple(rows), tuple(dict.fromkeys(mistakes)))

@@ -38,7 +38,7 @@ def algorithm_of(collective: Collective) -> str:
     names = ALGORITHMS[collective.kind]
     name = collective.algorithm or names[0]
     if name not in names and ":" not in name:
-        raise ProgramError(unknown(name, names, f"algorithm of {collective.kind}"))
+        raise ProgramError(unknown(name, names, f"algorithm of {collective.kind}"), code="unknown-name")
     return name
 
 

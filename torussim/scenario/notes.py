@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torussim.errors import Mistake, ScenarioError
+from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.scenario import forms
-from torussim.scenario.values import Found, Keys
 from torussim.trust import Trust, Unopened, function
 
 
@@ -42,15 +41,20 @@ class Notes:
         self.code |= loaded.files if recorded else {}
         return loaded.function
 
-    def wrong(self, path: Keys, text: str, at_key: bool = False) -> None:
+    def wrong(self, path: Keys, text: str, at_key: bool = False, code: str = "value") -> None:
         """Note a mistake in the value at `path`, or in its key; where there is no such value, in its nearest parent's key."""
-        self.mistakes.append(Mistake(text, self.document.where_key(path) if at_key else self.document.where(path)))
+        mark = self.document.where_key(path) if at_key else self.document.where(path)
+        self.mistakes.append(Mistake(text, mark, code, path))
+
+    def raised(self, path: Keys, error: TorusSimError, prefix: str = "") -> None:
+        """Note what was raised for the value at `path`, as a mistake in all of it."""
+        self.wrong(path, f"{prefix}{error}", code=error.code)
 
     def add(self, found: list[Found], path: Keys, prefix: str = "") -> None:
         """Note the mistakes that were found in the value at `path`."""
         for one in found:
             inside = one.within(path, prefix)
-            self.wrong(inside.path, inside.text, inside.at_key)
+            self.wrong(inside.path, inside.text, inside.at_key, inside.code)
 
     def section(self, form: forms.Form, value: Any, path: Keys, what: str, *, others: bool = False) -> forms.Section:
         """Return what `forms.read` returns, its mistakes noted."""

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torussim import resolve, trust
 from torussim.collectives.lower import ALGORITHMS, lower
-from torussim.errors import TorusSimError
+from torussim.errors import Keys, TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Keys, quote
+from torussim.scenario.values import quote
 from torussim.topology.grid import Grid
 
 EXAMPLE = "[{name: gather, collective: all_gather, axes: yz, bytes: 64 MB}]"
@@ -32,20 +32,8 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
         return None
     operations = tuple(operation for operation in read if operation is not None)
     names = tuple(axes) if axes is not None else tuple(a for o in operations if isinstance(o, Collective) for a in o.axes)
-    for i, reason, key in mistakes(operations, names):
-        notes.wrong(_place((*path, i), key, given[i], reason), reason)
+    notes.add(mistakes(operations, names), path)
     return Program(operations) if len(notes.mistakes) == before else None
-
-
-def _place(path: Keys, key: str, item: Mapping[str, Any], reason: str) -> Keys:
-    """Return where a mistake between operations stands: at the element that it quotes."""
-    if key == "axes" and "shift" in item:
-        axis = next((axis for axis in item["shift"] if f"axis {axis!r}" in reason), None)
-        return (*path, "shift", *([axis] if axis else []))
-    if key == "after":
-        index = next((i for i, name in enumerate(item["after"]) if f"waits for {name!r}" in reason), None)
-        return (*path, "after", *([index] if index is not None else []))
-    return (*path, key)
 
 
 def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int] | None, net: Grid | None) -> Operation | None:
@@ -75,22 +63,25 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     over = tuple(section["axes"])
     if kind == "permute":
         if not shift and section.sound("shift"):
-            notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}")
+            notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}",
+                        code="missing")
         if over and section.sound("axes", "shift") and set(over) != set(shift):
-            notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True)
+            notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True,
+                        code="clash")
         over = tuple(sorted(shift, key=list(axes or shift).index if axes is None or set(shift) <= set(axes) else str))
     else:
         if "shift" in section.given:
-            notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True)
+            notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True, code="clash")
         if not over and section.sound("axes"):
-            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz")
+            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz", code="missing")
     algorithm = section["algorithm"]
     if algorithm:
         algorithm = _algorithm(notes, kind, algorithm, path)
     used = [a for a in over if axes is None or axes.get(a, 2) > 1]
     if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
         notes.wrong((*path, "split"),
-                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis")
+                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis",
+                    code="clash")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
                       dict(shift), after, section["detour"])
 
@@ -99,13 +90,14 @@ def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
     """Return the name of an algorithm, a user's function with the path of its file."""
     if ":" not in name:
         if name not in ALGORITHMS[kind]:
-            notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"))
+            notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"),
+                        code="unknown-name")
         return name
     try:
         if notes.function(name) is None:
             return ""
     except TorusSimError as error:
-        notes.wrong((*path, "algorithm"), f"algorithm: {error}")
+        notes.raised((*path, "algorithm"), error, "algorithm: ")
         return name
     return resolve.full_name(name, notes.beside)
 
@@ -122,7 +114,7 @@ def _try(notes: Notes, collective: Collective, name: str, path: Keys, net: Grid 
         reason = resolve.raised(trust.function(collective.algorithm, notes.beside, trust.Trust("any")).function, error)
     else:
         return
-    notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}")
+    notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}", code="function")
 
 
 def describe_program(program: Program) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from torussim import chips, edits, files, models, resolve
 from torussim.chips import Chip
-from torussim.errors import Mark, Mistake, ScenarioError, TorusSimError
+from torussim.errors import Found, Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
@@ -94,7 +94,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     notes = _notes(source, overrides, code)
     scenario = _read(notes)
     if scenario is None:
-        raise ScenarioError([Mistake(str(one), notes.document.where(())) for one in notes.unopened])
+        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
     return scenario
 
 
@@ -116,7 +116,7 @@ def _notes(source: str | Path | Mapping[str, Any], overrides: Sequence[str], cod
     wrong: list[Mistake] = []
     for assignment in overrides:
         try:
-            document = edits.override(document, assignment)
+            document = edits.override(document, assignment, bases=forms.BASES)
         except ScenarioError as error:
             wrong += error.mistakes
     if wrong:
@@ -138,14 +138,14 @@ def read_document(document: Document, beside: Path, code: str | Trust = "beside"
     notes = Notes(document, beside, list(document.mistakes), Trust.of(code))
     scenario = _read(notes)
     if scenario is None:
-        raise ScenarioError([Mistake(str(one), document.where(())) for one in notes.unopened])
+        raise ScenarioError([Mistake(str(one), document.where(()), one.code) for one in notes.unopened])
     return scenario
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return plain dicts, lists and scalars, as a file gives them, from data of Python or numpy."""
     def fail(text: str) -> ScenarioError:
-        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1))])
+        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1), "value")])
     if depth > files.MAX_DEPTH:
         raise fail(f"nested deeper than {files.MAX_DEPTH} levels")
     if isinstance(value, Mapping):
@@ -190,7 +190,8 @@ def _read(notes: Notes) -> Scenario | None:
     program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     if model and model.layers > MAX_LAYERS:
-        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}")
+        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
+                    code="limit")
     elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = fit(notes, model, workload, asked, network.axes, chip.hbm_bytes if chip else 1.0)
     if "code" in given:
@@ -225,17 +226,18 @@ def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in top.items():
         if key not in forms.TOP:
-            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True)
+            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True, code="unknown-key")
         elif key in bare:
-            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True)
+            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True, code="clash")
         elif value is None:
-            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True)
+            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
         else:
             found[key] = value
     missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
     if missing:
         instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
-        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}")
+        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
+                    code="missing")
     return found
 
 
@@ -263,7 +265,8 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         return chips.chip(slice_.chip)
     sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
     if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
-        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}")
+        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
+                    code="missing")
     return None
 
 
@@ -273,27 +276,27 @@ def _preset(given: Any) -> str | None:
     return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
 
 
-def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any], judge: Callable[[Any], Any]) -> Any:
+def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
+               judge: Callable[[Any], list[Found]]) -> Any:
     """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
     if isinstance(given, str):
         try:
             return make(given)
         except TorusSimError as error:
-            notes.wrong((what,), str(error))
+            notes.raised((what,), error)
             return None
     if not isinstance(given, Mapping):
         notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
         return None
     found = judge(given)
-    for path, text in found:
-        empty = bool(path) and _at(given, path) is None
-        text = f"{'.'.join(path)}: {values.EMPTY}" if empty else text
-        unknown = "is not a field" in text or "cannot stand beside" in text
-        notes.wrong((what, *path), f"{what}: {text}", at_key=empty or unknown or not path)
+    for wrong in found:
+        if wrong.path and _at(given, wrong.path) is None:
+            wrong = Found(wrong.path, f"{'.'.join(map(str, wrong.path))}: {values.EMPTY}", True, "empty")
+        notes.add([wrong], (what,), f"{what}: ")
     return None if found else make(given)
 
 
-def _at(value: Any, path: Sequence[str]) -> Any:
+def _at(value: Any, path: Keys) -> Any:
     """Return the value at a path, or True if there is none."""
     for key in path:
         if not isinstance(value, Mapping) or key not in value:
@@ -302,7 +305,7 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     return value
 
 
-def _layers(top: Mapping[str, Any]) -> values.Keys:
+def _layers(top: Mapping[str, Any]) -> Keys:
     return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
 
 

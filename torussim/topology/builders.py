@@ -146,13 +146,13 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
         graph = function(**keywords)
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split())
-        raise TopologyError(
-            f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}") from error
+        text = f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}"
+        raise TopologyError(text, code="function") from error
     try:
         graph = graph if lengths is None else placed(graph, lengths)
         check_topology(graph)
     except TopologyError as error:
-        raise TopologyError(f"{_place(function)}: {called} returned no sound topology: {error}") from None
+        raise error.within((), f"{_place(function)}: {called} returned no sound topology: ") from None
     return graph
 
 

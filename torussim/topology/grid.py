@@ -71,7 +71,7 @@ class Grid:
     def axis(self, name: str) -> int:
         """Return the index of an axis. Raise TopologyError if no axis has that name."""
         if name not in self.axes:
-            raise TopologyError(f"there is no axis {name!r}; the axes are {', '.join(self.axes)}")
+            raise TopologyError(f"there is no axis {name!r}; the axes are {', '.join(self.axes)}", code="unknown-name")
         return self.axes.index(name)
 
     def length(self, axis: str | int) -> int:

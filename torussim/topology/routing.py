@@ -39,7 +39,7 @@ def routes(links: Links, routing: str | Callable[..., Any], source: Array, targe
     if routing == "shortest":
         return shortest(links, source, target)
     if routing not in ON_GRIDS:
-        raise TopologyError(resolve.unknown(routing, NAMES, "routing"))
+        raise TopologyError(resolve.unknown(routing, NAMES, "routing"), code="unknown-name")
     other = np.flatnonzero(links.axis < 0)
     if other.size:
         ends = f"{links.nodes[links.source[other[0]]]!r} -> {links.nodes[links.target[other[0]]]!r}"
