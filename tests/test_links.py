@@ -259,3 +259,9 @@ def test_later_changes_scale_the_bandwidth_as_it_then_is() -> None:
             change_later(graph, [(1e-3, wrong)])
     with pytest.raises(TopologyError, match=r"event 1, .*the time -1.0 is not one of the run"):
         change_later(graph, [(-1.0, half)])
+
+
+def test_a_name_in_place_of_coordinates_is_quoted_whole() -> None:
+    with pytest.raises(TopologyError, match="there is no chip 'switch'; give one coordinate an axis: x from 0 to 2") as caught:
+        change_links(torus([3], bandwidth=RATE), [LinkChange(from_="switch", to=[0], scale=0.5)])
+    assert caught.value.path == (0,) and caught.value.code == "unknown-name"
