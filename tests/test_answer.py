@@ -47,6 +47,14 @@ def test_every_scenario_answers_with_all_keys(answered):
     assert json.loads(result.json()) == json.loads(json.dumps(result.keys))
 
 
+def test_the_engine_says_how_many_layers_it_left_out_and_why(answered):
+    _, _, result = answered
+    engine = result.engine
+    assert set(engine) == {"events", "flows", "chips_simulated", "blocks_simulated", "blocks", "period", "leapt", "wall_s"}
+    left_out = engine["blocks"] - engine["blocks_simulated"]
+    assert left_out == engine["leapt"] or engine["period"]
+
+
 def test_the_record_gives_the_same_result_again(answered):
     _, _, result = answered
     again = run(json.loads(result.json())["scenario"])

@@ -401,6 +401,7 @@ def test_what_numba_compiles_gives_exact_rates_to_1e_12(rates):
         right = exact.fair_rates(flows, capacity)
         rows = rows_of(flows)
         solver = compiled.Solver()
+        assert rates is not None, "numba is in the test extra"
         solver.asked, solver.compiled = True, rates
         held = np.array([rng.random() < 0.3 for _ in flows]) & (np.array(right, dtype=float) < float(max(right)))
         least = min((r for r, h in zip(right, held) if not h))

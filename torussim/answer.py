@@ -96,7 +96,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     todo = passes(workload)
     sums = {"prefill": _Sum(), "decode": _Sum()}
     links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = flows = 0
+    events = simulated = flows = leapt = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
@@ -106,6 +106,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
         events += timeline.events
         flows += timeline.flows
         simulated += timeline.blocks_simulated
+        leapt += timeline.leapt
     prefill, decode = sums["prefill"], sums["decode"]
     latency = prefill.seconds + decode.seconds
     step_s = decode.seconds / decode.passes if decode.passes else prefill.seconds
@@ -132,7 +133,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["layout"] = _layout(program, scenario, forward, step_s)
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "period": timeline.period,
+                      "leapt": leapt, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -152,7 +154,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     keys["validated"] = scenario.chip.validated or None
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
+                      "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
