@@ -13,7 +13,7 @@ import numpy as np
 from torussim.analysis import breakdown, link_use
 from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
-from torussim.collectives.lower import algorithm_of
+from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
 from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
@@ -242,7 +242,7 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
     if not isinstance(o, Collective):
         return "matmul" if o.matmuls else "vector"
     rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
-    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
+    return name_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
 def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
+from typing import Any
 
 from torussim.errors import LayoutError
 from torussim.sharding import Sharding
@@ -93,7 +94,7 @@ class Layout:
     kv_cache: str = "bf16"
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    collectives: Mapping[str, str] = field(default_factory=dict)
+    collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

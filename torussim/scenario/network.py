@@ -119,7 +119,7 @@ def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]
         return (name, name) if isinstance(name, str) and name in NAMES else (None, None)
     path = (*TOPOLOGY, "routing")
     try:
-        function = resolve.function(name, notes.beside)
+        function = notes.function(name)
     except TorusSimError as error:
         notes.wrong(path, f"routing: {error}")
         return None, None
@@ -127,7 +127,7 @@ def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]
     if wrong:
         notes.wrong(path, f"routing: {name}: {wrong}: it is called with the graph and two chips, (graph, source, target)")
         return None, None
-    return function, resolve.full_name(name, notes.beside)
+    return function, name
 
 
 def _check_routes(notes: Notes, net: Grid) -> bool:
@@ -248,7 +248,7 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
     section = notes.section(forms.OWN_TOPOLOGY, given, TOPOLOGY, "topology", others=True)
     keywords = dict(section.others or {})
     try:
-        function = resolve.function(name, notes.beside)
+        function = notes.function(name)
         reasons = resolve.argument_mistakes(function, keywords)
         for key, reason in reasons:
             notes.wrong((*TOPOLOGY, key or "kind"), f"{name}: {reason}", at_key=key is not None)
@@ -258,7 +258,7 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
     except TorusSimError as error:
         notes.wrong((*TOPOLOGY, "kind"), str(error) if name in str(error) else f"{name}: {error}")
         return Network()
-    record = {"kind": resolve.full_name(name, notes.beside), **keywords}
+    record = {"kind": name, **keywords}
     if section["mesh"] is not None:
         record["mesh"] = section["mesh"]
     return Network(dict(graph.graph["axes"]), graph, None, record)

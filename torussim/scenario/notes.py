@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torussim import resolve
 from torussim.errors import Mistake, ScenarioError
 from torussim.files import Document
+from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.scenario.values import Found, Keys
 
@@ -35,6 +37,10 @@ class Notes:
         section, found = forms.read(form, value, what, others=others)
         self.add(found, path)
         return section
+
+    def function(self, name: str) -> UserFunction:
+        """Return the function that "module:function" names. Raise TorusSimError if there is none, or if it may not be run."""
+        return UserFunction(name, resolve.function(name, self.beside))
 
     def error(self) -> ScenarioError:
         """Return all that was noted; what two readers of one part have both noted stands there once."""
