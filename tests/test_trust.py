@@ -36,7 +36,7 @@ BESIDE, ANY = Trust(), Trust("any")
 
 
 def found(name: str, beside: Path, trust: Trust = BESIDE) -> Callable[..., Any]:
-    return function(name, beside, trust).function
+    return function(name, beside, trust).function.function
 
 
 def refused(name: str, beside: Path, trust: Trust = BESIDE) -> str:

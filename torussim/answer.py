@@ -13,7 +13,7 @@ import numpy as np
 from torussim.analysis import breakdown, link_use
 from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
-from torussim.collectives.lower import algorithm_of
+from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
 from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
@@ -97,7 +97,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     todo = passes(workload)
     sums = {"prefill": _Sum(), "decode": _Sum()}
     links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = flows = 0
+    events = simulated = flows = leapt = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
@@ -107,6 +107,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
         events += timeline.events
         flows += timeline.flows
         simulated += timeline.blocks_simulated
+        leapt += timeline.leapt
     prefill, decode = sums["prefill"], sums["decode"]
     latency = prefill.seconds + decode.seconds
     step_s = decode.seconds / decode.passes if decode.passes else prefill.seconds
@@ -133,7 +134,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["layout"] = _layout(program, scenario, forward, step_s)
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+                      "blocks_simulated": simulated, "blocks": model.layers * len(todo), "period": timeline.period,
+                      "leapt": leapt, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -153,7 +155,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     keys["validated"] = scenario.chip.validated or None
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
-                      "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
+                      "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "wall_s": time.perf_counter() - began}
     return Result(scenario.name, keys, timeline, tuple(charges(program, scenario.net, scenario.chip)), scenario.notes)
 
 
@@ -241,7 +243,7 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
     if not isinstance(o, Collective):
         return "matmul" if o.matmuls else "vector"
     rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
-    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
+    return name_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
 def _memory(scenario: Scenario, todo: Sequence[Forward]) -> Memory:

@@ -23,7 +23,6 @@ _WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 _TILE_SIDES = ("rows", "contraction", "columns")
 _SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency")
 _TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step")
-UNCERTAIN: Final = (*_SHARES, "load_rows", *_TIMES)  # parameters that can carry an uncertainty
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Chip:
     message: float  # s, of each message of an all-to-all and of each piece in one, on each chip, before its first send
     op_overhead: float  # s, of a kernel: what a compiler makes of a compute operation
     loop_step: float  # s, of each step of a looped einsum
-    uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of UNCERTAIN: one standard deviation
+    uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
     validated: str = ""  # against what measured times; empty: against none
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
 

@@ -176,7 +176,7 @@ def phases_of(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
     name, way = algorithm_of(o), loop.kind if loop else o.direction
     if not lengths or name in DIRECT:
         return []
-    if ":" in name:
+    if callable(name):
         return [_stretch(phase) for phase in lower(o, net, way=way).phases]
     shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
     if name == "one_ring":

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
+from typing import Any
 
 from torussim.errors import LayoutError
 from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
-OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", *AXES)
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
@@ -99,7 +99,7 @@ class Layout:
     kv_cache: str = "bf16"
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    collectives: Mapping[str, str] = field(default_factory=dict)
+    collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

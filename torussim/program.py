@@ -7,9 +7,9 @@ the vector, all_to_all all that one chip holds before it, permute what one chip 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torussim.errors import Found, ProgramError
 
@@ -80,7 +80,7 @@ class Collective:
     kind: Kind
     axes: tuple[str, ...]
     bytes: float  # per chip, counted as the module says
-    algorithm: str = ""  # "" is the default of the kind
+    algorithm: str | Callable[..., Any] = ""  # "" is the default of the kind; or a function of the user's (collectives.lower)
     split: str | tuple[float, ...] = "equal"  # multi_axis, dimension_wise: "equal", "auto" or one weight a part
     direction: str = "both"  # "both" | "one_way"
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips

@@ -5,13 +5,62 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from torussim.errors import NameError_, TorusSimError
 from torussim.spelling import nearest
 
 MOST_LISTED = 12
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A function of the user's with the name that the file gives it, such as "mine:star", which reports and records show."""
+
+    name: str
+    function: Callable[..., Any] = field(compare=False)  # a module is loaded anew each time, so that no two would be equal
+
+    def __call__(self, *given: Any, **keywords: Any) -> Any:
+        """Return what the function returns."""
+        return self.function(*given, **keywords)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def __name__(self) -> str:
+        """The name of the function itself."""
+        found: str = self.function.__name__
+        return found
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The function, where `inspect` looks for it."""
+        return self.function
+
+
+def shown(function: Callable[..., Any]) -> str:
+    """Return the name by which reports and records show a function: as the file gives it, else "module:qualname".
+
+    >>> shown(UserFunction("mine:star", min)), shown(shown)
+    ('mine:star', 'torussim.resolve:shown')
+    """
+    if isinstance(function, UserFunction):
+        return function.name
+    where = getattr(function, "func", function)  # of a partial
+    return f"{getattr(where, '__module__', '?')}:{getattr(where, '__qualname__', type(where).__qualname__)}"
+
+
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """Return the code of a function, through what wraps it; None where it is not written in Python."""
+    inner: Callable[..., Any] | None = function
+    while inner is not None:
+        function = inner
+        inner = getattr(function, "__wrapped__", getattr(function, "func", None))
+    return getattr(function, "__code__", None)
 
 
 def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) -> str:
@@ -29,13 +78,6 @@ def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) ->
     return f"{name!r} is not {article} {what}: " + (f"one of {listed}" if names else "there is none")
 
 
-def full_name(name: str, beside: Path) -> str:
-    """Return the name of a function, with the path of its file where that stands in `beside`."""
-    where, _, attribute = name.rpartition(":")
-    file = beside / (where if where.endswith(".py") else f"{where}.py")
-    return f"{file}:{attribute}" if file.is_file() else name
-
-
 def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
     """Return what a user's function returns; raise TorusSimError, with the line of its file, if it raises."""
     try:
@@ -46,7 +88,7 @@ def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
 
 def raised(function: Callable[..., Any], error: BaseException) -> str:
     """Return in a line what a user's function raised, and where in its file; or what came of what it returned."""
-    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    code = code_of(function)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
     called, message = getattr(function, "__name__", "it"), " ".join(str(error).split())[:200]

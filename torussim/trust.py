@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from typing import Any
 
 from torussim import files
 from torussim.errors import FileError, NameError_
-from torussim.resolve import unknown
+from torussim.resolve import UserFunction, code_of, unknown
 
 CODE = ("beside", "any", "never")
 
@@ -56,7 +55,7 @@ class Trust:
 class Loaded:
     """A user's function, and the SHA-256 of the files of code that were run for it, by their names."""
 
-    function: Callable[..., Any]
+    function: UserFunction
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,7 +89,7 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
             return _loaded(file, name, attribute, trust)
     if trust.code == "any":
         return _loaded(beside / where, name, attribute, trust) if where.endswith(".py") else Loaded(
-            _attribute(_import(where, name, beside), where, attribute, name))
+            UserFunction(name, _attribute(_import(where, name, beside), where, attribute, name)))
     if not module_name.isidentifier():
         raise _distrust(f"{name!r}: {where!r} is not the name of a file beside the scenario, such as \"mine:star\" for mine.py: "
                          "only --allow-code lets a scenario name other files and modules")
@@ -120,7 +119,7 @@ def _loaded(file: Path, name: str, attribute: str, trust: Trust) -> Loaded:
     if trust.code != "any" and not _own(value, module, file.parent):
         raise _distrust(f"{name!r}: {attribute} is not defined in {file}, but comes from {_home(value)}: write a function there "
                          "that calls it, or pass --allow-code")
-    return Loaded(value, hashes)
+    return Loaded(UserFunction(name, value), hashes)
 
 
 def _attribute(module: ModuleType, where: str, attribute: str, name: str) -> Callable[..., Any]:
@@ -137,11 +136,10 @@ def _attribute(module: ModuleType, where: str, attribute: str, name: str) -> Cal
 
 def _own(value: Callable[..., Any], module: ModuleType, folder: Path) -> bool:
     """Return whether a function is defined in a module, or in another file of its folder."""
-    inner = inspect.unwrap(getattr(value, "func", value))
-    code = getattr(inner, "__code__", None)
+    code = code_of(value)
     if code is not None:
         return Path(code.co_filename).resolve().parent == folder.resolve()
-    return _home(inner) == module.__name__
+    return _home(getattr(value, "func", value)) == module.__name__
 
 
 def _home(value: Any) -> str:

@@ -14,12 +14,15 @@ from torussim.errors import Found, Keys, TorusSimError
 from torussim.layouts import AXES, DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
 from torussim.memory import memory
 from torussim.models import Model
+from torussim.program import Collective, Program
 from torussim.scenario import forms, values
 from torussim.scenario.forms import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
+from torussim.scenario.program import read_algorithm, unfit
 from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
+from torussim.topology.grid import Grid
 from torussim.transformer import build
 from torussim.workload import Workload, passes
 
@@ -78,13 +81,15 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
             lengths_of(default_mesh(name, axes), axes)
         except TorusSimError as error:
             notes.raised((*path, "mesh"), error)
+    chosen = {kind: read_algorithm(notes, kind, algorithm, (*path, "collectives", kind))
+              for kind, algorithm in section["collectives"].items()}
     function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh.axes) if mesh else LOGICAL)
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap", "collectives")}
+    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
-    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, **choices), section["ffn"], written,
+    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, **choices), section["ffn"], written,
                  mesh.parts if mesh else {}, function, section.others)
 
 
@@ -205,7 +210,7 @@ def _known_axis(axis: str, logical: Sequence[str]) -> None:
 # -- against model, workload and network --------------------------------------------------------------------------------
 
 
-def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
+def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int], net: Grid | None,
         hbm_bytes: float) -> dict[str, Asked]:
     """Return the layouts with their tables made; note where one does not fit the model, the batch or the network."""
     forwards = {(f.phase, f.length): f for f in passes(workload)}
@@ -216,13 +221,26 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
         try:
             made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
             found[forward.phase] = made[asked.path]
-            build(model, made[asked.path].layout, forward, axes)
+            program = build(model, made[asked.path].layout, forward, axes)
+            _try_algorithms(notes, (*asked.path, "collectives"), program, net)
             memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase)
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
         except TorusSimError as error:
             _unfitting(notes, made.get(asked.path, asked), error)
     return found
+
+
+def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None) -> None:
+    """Note where a user's algorithm makes no sound schedule for a collective of a program; of each kind the first."""
+    if net is None:
+        return
+    wrong = dict[str, tuple[str, str]]()
+    for operation in program.operations():
+        if isinstance(operation, Collective) and operation.kind not in wrong and (found := unfit(operation, net)):
+            wrong[operation.kind] = operation.name, found
+    for kind, (name, found) in wrong.items():
+        notes.wrong((*path, kind), f"{kind}: for {name!r}: {found}", code="function")
 
 
 def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, int]) -> Asked:
@@ -268,7 +286,7 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
-    shown |= {"collectives": dict(layout.collectives)} if layout.collectives else {}
+    shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 
 

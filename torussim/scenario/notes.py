@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
+from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.trust import Trust, Unopened, function
 
@@ -28,7 +28,7 @@ class Notes:
     unopened: list[Unopened] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # for the report
 
-    def function(self, name: str, *, recorded: bool = True) -> Callable[..., Any] | None:
+    def function(self, name: str, *, recorded: bool = True) -> UserFunction | None:
         """Return the user's function of this name, None where its file is not to be opened; raise NameError_ if there is none.
 
         `recorded`: the record of the scenario will name it, not what it made.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from torussim import resolve, trust
+from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS, lower
 from torussim.errors import Keys, TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
+from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
@@ -52,8 +53,10 @@ def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int]
         return Compute(section["name"], (), section["flops"], section["hbm_bytes"], section["dtype"], after)
     if section.sound("collective"):
         made = _collective(notes, section, item, path, axes, after)
-        if len(notes.mistakes) == before and ":" in made.algorithm:
-            _try(notes, made, item["algorithm"], path, net)
+        if len(notes.mistakes) == before and net is not None and set(made.axes) <= set(net.axes):
+            reason = unfit(made, net) if len(set(made.axes)) == len(made.axes) else None
+            if reason:
+                notes.wrong((*path, "algorithm"), f"algorithm: {reason}", code="function")
     return made
 
 
@@ -76,7 +79,7 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
             notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz", code="missing")
     algorithm = section["algorithm"]
     if algorithm:
-        algorithm = _algorithm(notes, kind, algorithm, path)
+        algorithm = read_algorithm(notes, kind, algorithm, (*path, "algorithm"))
     used = [a for a in over if axes is None or axes.get(a, 2) > 1]
     if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
         notes.wrong((*path, "split"),
@@ -86,35 +89,31 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
                       dict(shift), after, section["detour"])
 
 
-def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
-    """Return the name of an algorithm, a user's function with the path of its file."""
+def read_algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str | UserFunction:
+    """Return an algorithm by its name, or the user's function of that name; note it at `path` if there is none."""
+    prefix = f"{path[-1]}: "
     if ":" not in name:
         if name not in ALGORITHMS[kind]:
-            notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"),
-                        code="unknown-name")
+            notes.wrong(path, prefix + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"), code="unknown-name")
         return name
     try:
-        if notes.function(name) is None:
-            return ""
+        return notes.function(name) or ""  # where its file was not opened the default stands in, and nothing is run
     except TorusSimError as error:
-        notes.raised((*path, "algorithm"), error, "algorithm: ")
+        notes.raised(path, error, prefix)
         return name
-    return resolve.full_name(name, notes.beside)
 
 
-def _try(notes: Notes, collective: Collective, name: str, path: Keys, net: Grid | None) -> None:
-    """Note what is wrong with the schedule that a user's algorithm makes, where the network and the axes are sound."""
-    if net is None or not set(collective.axes) <= set(net.axes) or len(set(collective.axes)) < len(collective.axes):
-        return
+def unfit(collective: Collective, net: Grid) -> str | None:
+    """Return what is wrong with the schedule that a user's algorithm makes for a collective; None for another's algorithm."""
+    if not callable(collective.algorithm):
+        return None
     try:
         lower(collective, net)
     except TorusSimError as error:
-        reason = str(error)
+        return f"{resolve.shown(collective.algorithm)}: {error}"
     except (Exception, SystemExit) as error:
-        reason = resolve.raised(trust.function(collective.algorithm, notes.beside, trust.Trust("any")).function, error)
-    else:
-        return
-    notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}", code="function")
+        return f"{resolve.shown(collective.algorithm)}: {resolve.raised(collective.algorithm, error)}"
+    return None
 
 
 def describe_program(program: Program) -> list[dict[str, Any]]:
@@ -128,7 +127,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,
                 "dtype": operation.dtype} | after
     where = {"shift": dict(operation.shift)} if operation.shift else {"axes": list(operation.axes)}
-    algorithm = {"algorithm": operation.algorithm} if operation.algorithm else {}
+    algorithm = {"algorithm": str(operation.algorithm)} if operation.algorithm else {}
     detour = {} if operation.detour is None else {"detour": operation.detour}
     split = list(operation.split) if isinstance(operation.split, tuple) else operation.split
     return {"name": operation.name, "collective": operation.kind, "bytes": operation.bytes, **algorithm, "split": split,

@@ -221,7 +221,7 @@ def algorithms(value: Any) -> dict[str, str]:
     for kind in kinds:
         if kind in value:
             try:
-                one_of(f"algorithm of {kind}", *ALGORITHMS[kind])(value[kind])
+                named(f"algorithm of {kind}", *ALGORITHMS[kind])(value[kind])
             except Misread as error:
                 found += [one.within((kind,), f"{kind}: ") for one in error.found]
     if found:
@@ -242,11 +242,13 @@ def twist(value: Any) -> bool | dict[str, dict[str, int]]:
 
 def named(what: str, *names: str) -> Reader:
     """Return a reader of one of some names, or of the name of a user's function."""
+    article = "an" if what[:1] in "aeiou" else "a"
+
     def reader(value: Any) -> str:
         if isinstance(value, str) and ":" in value:
             return value
         if not isinstance(value, str):
-            refuse(f'{quote(value)} is not a {what}: one of {", ".join(names)}, or "module:function"')
+            refuse(f'{quote(value)} is not {article} {what}: one of {", ".join(names)}, or "module:function"')
         if value not in names:
             refuse(unknown(value, names, what) + ("" if nearest(value, names) else ', or "module:function"'), "unknown-name")
         return value

@@ -6,7 +6,6 @@ built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and 
 
 from __future__ import annotations
 
-import inspect
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import networkx as nx  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 
+from torussim import resolve
 from torussim.errors import TopologyError
 from torussim.topology.check import MAX_CHIPS, as_float, check_topology
 from torussim.topology.shape import Twist, is_int, receivers, wraparounds
@@ -186,13 +186,13 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int]) -> nx.DiGraph:
 
 def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:
     """Return the file and line of the user's own code where an error arose, else where the function is defined."""
-    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    code = resolve.code_of(function)
     frames = traceback.extract_tb(error.__traceback__)[1:] if error else []  # the first frame is from_function's
     file = code.co_filename if code else frames[0].filename if frames else None
     own = [frame for frame in frames if frame.filename == file]
     if own:
         return f"{file}:{own[-1].lineno}"
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else resolve.shown(function)
 
 
 def _lengths(shape: Sequence[int]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.check import Coordinate, Links, as_float, read_links
+from torussim.topology.check import Links, as_float, read_links
 from torussim.topology.shape import chip_index, is_int
 
 Mask = npt.NDArray[np.bool_]  # (links,)
@@ -114,18 +114,6 @@ def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]])
     changed = graph.copy()
     changed.graph["events"] = (*graph.graph.get("events", ()), *events)
     return changed
-
-
-def matches(graph: nx.DiGraph, change: LinkChange) -> list[tuple[Coordinate, Coordinate]]:
-    """Return the edges that a change selects, in the order of the graph's edges.
-
-    Raise TopologyError if it selects none, or names a chip, an axis or a link that is not there.
-    """
-    links = read_links(graph)
-    try:
-        return links.edges(_select(links, change))
-    except TopologyError as error:
-        raise error.within((), f"{change}: ") from None
 
 
 def _check_values(change: LinkChange) -> None:

@@ -57,11 +57,6 @@ def detours(links: Links, slots: Array) -> Routes:
     return shortest(links, slots % len(links.chips), neighbours(links)[slots])
 
 
-def detour(links: Links, chip: int, axis: int, sign: int) -> Routes:
-    """Return the routes, as one path, that stand in for the dead link of a chip along an axis; sign is 0 for +, 1 for -."""
-    return detours(links, np.array([(axis * 2 + sign) * len(links.chips) + chip]))
-
-
 def _surviving(links: Links, steps: Steps, target: Array) -> Routes:
     """Return routes over slots as routes over links, with detours around those that are dead."""
     link_of = links.slot.reshape(-1)
