@@ -17,6 +17,11 @@ from torussim.topology.shortest import connected
 TWISTED = {(4, 4, 8): {"x": {"z": 4}, "y": {"z": 4}}, (4, 8, 8): {"x": {"y": 4, "z": 4}}}
 ODD = [((4, 6), {"x": {"y": 2}}), ((3, 5, 4), {"x": {"z": 3}}), ((3, 3, 5), {"x": {"z": 1}, "y": {"z": 2}}),
        ((3, 20), {"x": {"y": 4}}), ((4, 2), {"x": {"y": 1}}), ((4, 3, 2), {"x": {"y": 1, "z": 1}})]
+# Two links between chips of a twisted axis of length 2, which lead to different ones.
+TWOS = [((2, n), {"x": {"y": by}}) for n in range(2, 9) for by in range(1, n)]
+TWOS += [((5, 2), {"y": {"x": 2}}), ((2, 3, 4), {"x": {"y": 1, "z": 2}}), ((4, 2, 3), {"y": {"z": 1}}),
+         ((2, 2, 5), {"x": {"z": 1}, "y": {"z": 2}}), ((2, 4, 2), {"x": {"y": 2}, "z": {"y": 1}}),
+         ((3, 2, 4), {"x": {"z": 1}, "y": {"z": 2}})]
 SHAPES = [(1,), (2,), (5,), (2, 3), (4, 4), (1, 4), (3, 2, 4), (4, 4, 2)]
 
 
@@ -34,8 +39,9 @@ def cases():
         for ring in (True, False):
             yield grid(shape, ring=ring), ("dimension_order", "minimal", "shortest")
     yield grid((4, 5), ring=(False, True)), ("dimension_order", "minimal", "shortest")
-    for shape, twist in [*ODD, ((4, 4, 8), TWISTED[4, 4, 8])]:
+    for shape, twist in [*ODD, *TWOS, ((4, 4, 8), TWISTED[4, 4, 8])]:
         yield grid(shape, twist=twist), ("minimal", "shortest")
+    yield grid((2, 5), twist={"x": {"y": 2}}, dead={((0, 1), 0, 1), ((1, 3), 0, 0), ((1, 4), 0, 1)}), ("minimal", "shortest")
     yield grid((4, 3), ring=(True, False), dead={((1, 1), 0, 0), ((0, 2), 1, 1)}), ("dimension_order", "minimal", "shortest")
     yield grid((4, 6), twist={"x": {"y": 2}}, dead={((3, 1), 0, 0), ((0, 0), 1, 0), ((0, 1), 1, 1)}), ("minimal", "shortest")
     yield dragonfly(), ("shortest",)
@@ -128,7 +134,8 @@ def vectors(shape, ring, twist, chip, other):
 
 @pytest.mark.parametrize(("shape", "ring", "twist"), [
     ((4, 3), True, {}), ((3, 4), False, {}), ((4, 4, 4), (True, False, True), {}), ((4, 8), True, {"x": {"y": 4}}),
-    ((4, 4, 8), True, TWISTED[4, 4, 8])])
+    ((4, 4, 8), True, TWISTED[4, 4, 8]), ((2, 4), True, {"x": {"y": 2}}), ((2, 5), True, {"x": {"y": 2}}),
+    ((2, 3, 4), True, {"x": {"z": 2}})])
 def test_minimal_takes_every_order_of_the_steps_of_every_shortest_displacement_equally_often(shape, ring, twist):
     links = grid(shape, ring=ring, twist=twist)
     pick = np.random.default_rng(1)

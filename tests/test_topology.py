@@ -320,6 +320,8 @@ def test_going_round_a_twisted_axis_shifts_the_others(shape: list[int], twist: A
     ([4, 8], {"twist": True}, "has no twist of its own"),
     ([4, 8], {"twist": {"q": {"x": 1}}}, "twist names the axis 'q'; the axes are x, y"),
     ([4, 8], {"twist": {"x": {"x": 1}}}, "twist shifts axis x itself"),
+    ([3, 4], {"twist": {"x": {"y": 1}, "y": {"x": 1}}}, "gives chips two links to one neighbour, but a network has one edge"),
+    ([2, 2], {"twist": {"x": {"y": 1}, "y": {"x": 1}}}, "gives chips two links to one neighbour"),
     ([4, 8], {"twist": {"x": {"y": 1.5}}}, "give whole numbers of chips"),
     ([4, 8], {"twist": {"x": {"y": 4}}, "wrap": [False, True]}, "axis x has no wraparound that could be twisted"),
 ])

@@ -180,7 +180,11 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         bandwidth = chip.link_bandwidth if chip else 1.0  # without a chip there is a mistake, and only the links are checked
     if latency is None:
         latency = chip.link_latency if chip else 0.0
-    graph = torus(shape, wrap=wrap, bandwidth=bandwidth, latency=latency, twist=twist)
+    try:
+        graph = torus(shape, wrap=wrap, bandwidth=bandwidth, latency=latency, twist=twist)
+    except TorusSimError as error:
+        notes.wrong((*TOPOLOGY, "twist"), f"twist: {error}")
+        return Network(axes)
     record = {"kind": "torus", "shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency}
     if twist:
         record["twist"] = twist

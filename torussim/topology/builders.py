@@ -64,6 +64,7 @@ def torus(
     if twist:
         graph.graph["twist"] = {axis: dict(shifts) for axis, shifts in twist.items()}
     graph.add_nodes_from(chips)
+    links = 0
     receiver, wraparound = receivers(graph.graph["axes"], twist), wraparounds(lengths)
     for axis, length in enumerate(lengths):
         twisted = any(shift % lengths[names.index(other)] for other, shift in twist.get(names[axis], {}).items())
@@ -73,6 +74,10 @@ def torus(
             targets = [chips[i] for i in receiver[axis, sign, exists].tolist()]
             graph.add_edges_from(zip(sources, targets, strict=True), bandwidth=as_float(bandwidths[axis]),
                                  latency=as_float(latencies[axis]))
+            links += len(sources)
+    if graph.number_of_edges() < links:
+        raise TopologyError(f"twist {dict(twist)!r} gives chips two links to one neighbour, but a network has one edge from a "
+                            "chip to another: give shifts that lead to different chips")
     return graph
 
 
