@@ -1,4 +1,4 @@
-"""Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what DESIGN says."""
+"""Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what docs/design.md says."""
 
 import json
 import re

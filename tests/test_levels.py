@@ -1,4 +1,4 @@
-"""The rooms and the arrows between them: a module imports only from modules below it (DESIGN, section 3)."""
+"""The rooms and the arrows between them: a module imports only from modules below it (docs/design.md, section 3)."""
 
 import ast
 from pathlib import Path

@@ -1,7 +1,7 @@
 """What every chip runs: matmuls and collectives, each with what it waits for.
 
 Plain frozen data and its check; knows nothing of models, layouts, links or times. Sizes are per chip; bytes of a
-collective are counted as DESIGN section 4 says: all_gather the gathered output, reduce_scatter the input, all_reduce
+collective are counted as docs/design.md, section 4, says: all_gather the gathered output, reduce_scatter the input, all_reduce
 the vector, all_to_all all that one chip holds before it, permute what one chip sends.
 """
 

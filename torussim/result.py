@@ -1,4 +1,4 @@
-"""The answer of one run, and its keys (DESIGN section 6): it prints itself as a short report, and turns into JSON."""
+"""The answer of one run, and its keys (docs/design.md, section 6): it prints itself as a short report, and turns into JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "pre
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What one scenario gave: `keys` as in DESIGN section 6, in seconds, bytes and FLOP, and what they were made from.
+    """What one scenario gave: `keys` as in docs/design.md, section 6, in seconds, bytes and FLOP, and what they were made from.
 
     The keys can be read as attributes: `result.step_s`, `result.memory["fits"]`.
     """
