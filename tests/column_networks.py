@@ -13,7 +13,7 @@ def moved(chip, axis, step, axes, ring, twist):
     there = list(chip)
     there[axis] += step
     if not 0 <= there[axis] < lengths[axis]:
-        if not ring[axis] or lengths[axis] <= 2:
+        if not ring[axis]:
             return None
         there[axis] %= lengths[axis]
         for other, by in twist.get(names[axis], {}).items():
@@ -25,7 +25,7 @@ def grid(shape, *, ring=True, twist=None, dead=(), latency=0.0, bandwidth=1.0):
     """Return a torus or mesh; `dead`: (chip, axis, sign) of links to leave out; latency: a number, or a function of those."""
     axes = dict(zip("xyzwuv", shape, strict=False))
     ring = tuple(ring) if isinstance(ring, list | tuple) else (ring,) * len(shape)
-    ring = tuple(r and length > 2 for r, length in zip(ring, shape, strict=True))
+    ring = tuple(r and (length > 2 or name in (twist or {})) for r, length, name in zip(ring, shape, axes, strict=True))
     rows, slot = [], {}
     for chip in product(*map(range, shape)):
         for axis, sign in product(range(len(shape)), range(2)):

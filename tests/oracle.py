@@ -1,6 +1,6 @@
 """A second engine, slow and obvious, to hold the first one to: explicit shards, one SimPy process a queue of transfers.
 
-Written from DESIGN section 4 alone. It knows the program, and nothing of torussim's collectives, engine or cost.
+Written from docs/design.md, section 4, alone. It knows the program, and nothing of torussim's collectives, engine or cost.
 Every shard is cut in two halves, and a transfer names the half shards that it carries, so that who owns what can be
 asserted when a transfer leaves, when it arrives and when the collective is over.
 

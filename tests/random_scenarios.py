@@ -36,7 +36,7 @@ ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
     "permute": ("",),
 }
 SAME = 1e-9  # of the makespan
-STATE = 1e-12  # of a block: DESIGN 4, "Repetition"
+STATE = 1e-12  # of a block: docs/design.md 4, "Repetition"
 
 
 @dataclass(frozen=True, eq=False)

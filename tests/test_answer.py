@@ -1,4 +1,4 @@
-"""Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what DESIGN says."""
+"""Scenarios from file to answer: every file in scenarios/ runs, and every key of a result means what docs/design.md says."""
 
 import json
 import pickle
@@ -62,8 +62,17 @@ def test_keys_stand_in_their_order(answered):
     assert list(result.links) == ["busiest", "mean_busy", "per_axis", "without_busiest"]
 
 
-def test_the_record_gives_the_same_result_again(answered):
+def test_the_engine_says_how_many_layers_it_left_out_and_why(answered):
     _, _, result = answered
+    engine = result.engine
+    assert set(engine) == {"events", "flows", "chips_simulated", "blocks_simulated", "blocks", "period", "leapt", "wall_s"}
+    left_out = engine["blocks"] - engine["blocks_simulated"]
+    assert left_out == engine["leapt"] or engine["period"]
+
+
+def test_the_record_gives_the_same_result_again(answered, monkeypatch):
+    file, _, result = answered
+    monkeypatch.chdir(file.parent)  # where the functions of the user's are that the record names
     again = run(json.loads(result.json())["scenario"])
     assert timeless(again.keys) == timeless(result.keys)
 

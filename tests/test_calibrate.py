@@ -179,7 +179,7 @@ def test_two_chips_in_one_file_are_a_mistake(tmp_path):
 
 def test_without_scipy_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(TorusSimError, match=r"pip install 'torussim\[calibrate\]'"):
+    with pytest.raises(TorusSimError, match=r"pip install scipy, or in a clone of torussim pip install '\.\[calibrate\]'"):
         calibrate(made(tmp_path, LONE, **TRUE))
 
 

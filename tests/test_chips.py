@@ -188,13 +188,13 @@ def test_wraparounds_by_each_rule() -> None:
 def test_a_wrong_field_is_named_and_quoted(field: str, value: Any, text: str) -> None:
     with pytest.raises(TorusSimError, match=re.escape(text)):
         chip("tpu-v4", **{field: value})
-    assert any(text in message for _, message in chip_mistakes({"base": "tpu-v4", field: value}))
-    assert any(text in message for _, message in chip_mistakes(complete(**{field: value})))
+    assert any(text in wrong.text for wrong in chip_mistakes({"base": "tpu-v4", field: value}))
+    assert any(text in wrong.text for wrong in chip_mistakes(complete(**{field: value})))
 
 
 def test_all_mistakes_come_at_once_with_their_paths() -> None:
     wrong = {"base": "tpu-v44", "links": 0, "flops": {"int8": {"value": "x"}}, "nonsense": 1}
-    assert [path for path, _ in chip_mistakes(wrong)] == [
+    assert [wrong.path for wrong in chip_mistakes(wrong)] == [
         ("base",),
         ("links",),
         ("nonsense",),
@@ -209,7 +209,7 @@ def test_missing_fields_are_named() -> None:
     with pytest.raises(TorusSimError, match=r"flops\.bf16, hbm_bytes, .*, loop_step missing: give all fields, or"):
         chip({"links": 4})
     bare = {key: value for key, value in complete().items() if key != "launch"}
-    assert [(path, text[:16]) for path, text in chip_mistakes(bare)] == [((), "launch missing: ")]
+    assert [(wrong.path, wrong.text[:16]) for wrong in chip_mistakes(bare)] == [((), "launch missing: ")]
 
 
 def test_what_is_no_chip_at_all_is_refused() -> None:

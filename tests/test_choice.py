@@ -1,5 +1,7 @@
 """What is chosen by estimate: detours or lines for rings that lack a link, and what the closed forms say of them."""
 
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 
@@ -100,3 +102,13 @@ def test_the_collective_that_gains_most_is_looped_so_a_faster_axis_never_makes_a
                           "workload": {"phase": "decode", "batch": 8, "context": 64, "tokens": 1}}).step_s)
     times = [step(scale) for scale in (0.25, 0.5, 0.7, 1, 1.4, 2, 4)]
     assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("shape, links", [((4, 4, 4), 6), ((4, 4), 4), ((4,), 2), ((2, 2), 2), ((4, 4, 4, 4), 8)])
+@pytest.mark.parametrize("preset", [1, 4, 6])
+def test_no_collective_has_more_links_than_a_chip_and_the_paper_charges_those_of_the_preset(shape, links, preset):
+    net, real = grid(torus(shape, bandwidth=1e9)), replace(IDEAL, links=preset)
+    program = Program((Collective("c", "all_gather", net.axes, 1e6),))
+    (charge,) = charges(program, net, real)
+    assert charge.links <= charge.of == links and charge.charged == preset
+    assert charge.paper_s == 1e6 / (preset * real.link_bandwidth)

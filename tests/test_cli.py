@@ -1,13 +1,19 @@
 """The command line: what it prints, what it writes, and with which status it ends."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from torussim.cli import cli
+from torussim.scenario import load
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SCENARIO = """\
 name: A small one
@@ -147,3 +153,76 @@ def test_a_routing_that_fails_in_the_run_is_one_line_and_status_2(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line == "lost from (1,) to (2,) returned a path that ends at (1,), and does not arrive"
+
+
+def test_a_field_of_a_preset_can_be_set(file):
+    """A name is short for {base: name}."""
+    whole = SCENARIO.replace("{base: palm-8b, layers: 3}", "palm-8b")
+    file.write_text(whole)
+    changed = load(file, ["chip.launch=0", "model.layers=3"])
+    file.write_text(whole.replace("palm-8b", "{base: palm-8b, layers: 3}").replace("tpu-v4", "{base: tpu-v4, launch: 0}"))
+    assert changed.resolved == load(file).resolved and changed.chip.launch == 0
+    done = CliRunner().invoke(cli, ["check", str(file), "--set", "chip=tpu-v44", "--set", "chip.launch=0"], standalone_mode=False)
+    assert done.stderr == "--set chip=tpu-v44:1:6: chip: base: 'tpu-v44' is not a chip: did you mean 'tpu-v4'?\n"
+
+
+@pytest.mark.parametrize("chips, text", [
+    ("banana", "'banana' is not a chip: write coordinates with commas between them, such as 0,0,0 1,1,1"),
+    ("0,0,0 0,0,x", "'0,0,x' is not a chip: write coordinates with commas between them, such as 0,0,0 1,1,1"),
+    ("0,0,", "'0,0,' is not a chip: write"),
+    ("0,0,9", "there is no chip [0, 0, 9]; give one coordinate an axis: x from 0 to 1, y from 0 to 1, z from 0 to 1, such as "),
+    ("0,0", "there is no chip [0, 0]; give one coordinate an axis"),
+    (" ", "names no chip: write coordinates, such as 0,0,0 1,1,1"),
+])
+def test_chips_that_are_none_are_refused_in_words_of_ours(file, tmp_path, chips, text):
+    done = CliRunner().invoke(cli, ["plot", str(file), "-o", str(tmp_path / "x.png"), "--chips", chips], standalone_mode=False)
+    assert done.exit_code == 2 and done.stdout == "" and not (tmp_path / "x.png").exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"--chips {chips!r}") and text in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["check", "FILE"], ["run", "FILE", "--no-pictures"],
+                                   ["run", "FILE", "--json"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_output_that_cannot_be_written_is_one_line_and_status_2(file, tmp_path, words, buffered):
+    words = [str(file) if word == "FILE" else word for word in words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, *([] if buffered else ["-u"]), "-m", "torussim", *words], stdout=full,
+                              stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60,
+                              env={**{k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}, "PYTHONPATH": str(ROOT)})
+    assert done.stderr == "standard output: cannot be written: no space left on device\n"
+    assert done.returncode == 2
+
+
+def test_a_result_that_cannot_be_written_is_one_line_and_status_2(file, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "replace", full)
+    done = CliRunner().invoke(cli, ["run", str(file), "-o", str(tmp_path / "out"), "--no-pictures"], standalone_mode=False)
+    assert done.exit_code == 2
+    assert done.stderr == f"{tmp_path / 'out' / 'a-small-one' / 'result.json'}: cannot be written: no space left on device\n"
+    assert list((tmp_path / "out" / "a-small-one").iterdir()) == []
+
+
+STAR = """\
+import networkx as nx
+
+def star(chips):
+    graph = nx.DiGraph()
+    graph.add_node("switch", chip=False)
+    for chip in range(chips):
+        graph.add_edge(f"chip{chip}", "switch", bandwidth=1e9, latency=0.0)
+        graph.add_edge("switch", f"chip{chip}", bandwidth=1e9, latency=0.0)
+    return graph
+"""
+
+
+def test_a_switch_is_called_by_its_name_and_a_chip_has_the_links_that_are_there(tmp_path):
+    (tmp_path / "net.py").write_text(STAR)
+    file = tmp_path / "s.yaml"
+    file.write_text('name: star\nchip: tpu-v4\ntopology: {kind: "net:star", chips: 4, mesh: [2, 2], routing: shortest}\n'
+                    "program: [{name: g, collective: all_gather, axes: xy, bytes: 64 MB}]\n")
+    said = invoke("run", file, "-o", tmp_path / "out", "--no-pictures").stdout
+    assert "the busiest is (0, 0) -> switch, " in said
+    assert "g (all-gather of 64 MB over xy): has the chip's only link at once; " in said and "charges over 6 links." in said

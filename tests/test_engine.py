@@ -233,9 +233,11 @@ def assert_the_same(repeated: Timeline, whole: Timeline) -> None:
 
 
 def period(timeline: Timeline) -> int:
-    """Return how many blocks the repeated part takes in turn; 0 if every block was simulated."""
+    """Return how many blocks the repeated part takes in turn, as the timeline says too; 0 if every block was simulated."""
     blocks = [segment for segment, _ in timeline.runs if timeline.segments[segment].section == "block"]
-    return len(set(blocks[timeline.blocks_simulated:]))
+    found = len(set(blocks[timeline.blocks_simulated:]))
+    assert timeline.leapt == 0 and (timeline.period == found or len(blocks) - timeline.blocks_simulated < timeline.period)
+    return found
 
 
 @pytest.mark.parametrize("seed", range(45))

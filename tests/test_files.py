@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +305,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, m
         with pytest.raises(ScenarioError, match=re.escape(f"{path}:1:1: cannot be read: {reason}")):
             files.read(path)
 
-    def forbid(path: Path) -> bytes:
+    def forbid(path: str) -> None:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "read_bytes", forbid)
+    monkeypatch.setattr(files.os, "stat", forbid)
     with pytest.raises(ScenarioError, match=r"s\.yaml:1:1: cannot be read: permission denied"):
         files.read("s.yaml")
 
@@ -410,8 +411,64 @@ def test_a_document_of_a_plain_value_has_one_place_and_takes_overrides() -> None
         edits.override(files.from_value(3), "a=1")
 
 
+def test_a_name_that_has_fields_is_written_out_as_their_base_and_keeps_its_place() -> None:
+    before = files.parse("chip: tpu-v4\nmodel: {base: palm-8b}\nname: a\n", "f")
+    after = before
+    for assignment in ("chip.launch=0", "chip.flops.bf16=1e12", "model.layers=2"):
+        after = edits.override(after, assignment, bases=("chip", "model"))
+    assert after.value == {"chip": {"base": "tpu-v4", "launch": 0, "flops": {"bf16": 1e12}},
+                           "model": {"base": "palm-8b", "layers": 2}, "name": "a"}
+    assert set(after.marks) == paths(after.value)
+    assert after.where(("chip",)) == after.where(("chip", "base")) == Mark("f", 1, 7)
+    assert after.where(("chip", "launch")) == Mark("--set chip.launch=0", 1, 13)
+    assert after.where_key(("chip", "launch")) == Mark("--set chip.launch=0", 1, 1)
+    assert after.where_key(("chip",)) == before.where_key(("chip",))
+    for document, bases in ((before, ()), (before, ("model",))):
+        with pytest.raises(ScenarioError, match="cannot set 'launch' in 'chip', which is 'tpu-v4'"):
+            edits.override(document, "chip.launch=0", bases=bases)
+    with pytest.raises(ScenarioError, match=r"cannot set 'b' in 'chip\.a', which is 'x'"):  # at the top alone
+        edits.override(files.parse("chip: {a: x}", "f"), "chip.a.b=0", bases=("chip", "a"))
+    assert edits.override(before, "chip=ideal", bases=("chip",)).value["chip"] == "ideal"
+
+
 def test_ruamel_is_imported_only_when_a_file_is_read() -> None:
     code = "import sys, torussim.files; sys.exit(any(name.startswith('ruamel') for name in sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(files.__file__).parents[1], check=False).returncode == 0
     )
+
+
+TOKENS = ["a", "b: ", "- ", "\n", "\n  ", "\n    ", ": ", ":", "{", "}", "[", "]", ", ", ",", "'x'", '"y"', "# c", "#", "1e-6",
+          "~", "-", "...", "---", "\n---\n", "'", '"', "  ", "http://x", "a b", "@", "`", "%", "=", "<<", "\u00e9", "''", "\r\n",
+          "|", ">", "&", "*", "!", "?", "\\", "\U0001f600", "&k ", "*k", "!!str ", "\t", "? "]
+
+
+def shape(node: Any) -> Any:
+    """Return all that is read of a node: kind, text, whether it is quoted, place (not of what is empty), parts."""
+    place = (node.start_mark.line, node.start_mark.column)
+    if node.id == "scalar":
+        return node.value, bool(node.style), place if node.value or node.style else None
+    parts = node.value if node.id == "sequence" else [part for pair in node.value for part in pair]
+    return node.id, place, [shape(part) for part in parts]
+
+
+def composed(compose: Callable[[str, str], Any], text: str) -> Any:
+    try:
+        node = compose(text, "f")
+    except ScenarioError as error:
+        return error.mistakes
+    return node and shape(node)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(TOKENS), max_size=10).map("".join))
+def test_what_the_fast_parser_reads_the_slow_one_reads_alike(text: str) -> None:
+    if files._RARE.search(text) or files._INVALID.search(text):
+        return  # never read by the fast one
+    assert composed(files._compose, text) == composed(files._compose_slowly, text)
+
+
+def test_the_fast_parser_reads_the_files_of_the_package_as_the_slow_one() -> None:
+    for path in sorted(Path(files.__file__).parent.rglob("*.yaml")):
+        text = path.read_text()
+        assert composed(files._compose, text) == composed(files._compose_slowly, text)

@@ -22,6 +22,12 @@ def routes_of(flows):
     return Routes(first, link, share, np.zeros(len(flows)))
 
 
+def rows_of(flows):
+    """Return flows, each over a link at least, as rows of the network."""
+    routes = routes_of(flows)
+    return fair.Rows(routes.first, routes.link, routes.share)
+
+
 def random_flows(rng, links, flows, longest=5):
     """Return flows over random links, a part of them with links in full, a part in shares."""
     made = []
@@ -100,7 +106,8 @@ def test_rates_are_those_of_exact_filling(seed):
     flows, capacity = random_flows(rng, links, rng.randint(1, 30)), random_capacity(rng, links)
     efficiency = rng.choice([1.0, 1.0, 0.75, 0.9])
     right = exact.fair_rates(flows, capacity, efficiency)
-    got = fair.fair_rates(routes_of(flows), np.array(capacity), efficiency=efficiency)
+    rows = rows_of(flows)
+    got = fair.fill(rows, fair.passes(np.array(capacity), rows.count(links), efficiency))
     assert max(abs(Fraction(g) / r - 1) for g, r in zip(got, right)) < 1e-12
     paths = [few.Flow(i, i, list(flow), list(flow.values()), 1.0, 0.0, 0.0) for i, flow in enumerate(flows)]
     used = {link: sum(link in flow for flow in flows) for flow in flows for link in flow}
@@ -134,7 +141,7 @@ def test_no_rate_can_rise_but_at_the_cost_of_one_that_is_not_higher(seed):
     rng = random.Random(seed)
     links = rng.randint(2, 60)
     flows, capacity = random_flows(rng, links, rng.randint(1, 400)), np.array(random_capacity(rng, links))
-    rate = fair.fair_rates(routes_of(flows), capacity)
+    rate = fair.fill(rows_of(flows), capacity)
     load, fastest = np.zeros(links), np.zeros(links)
     for flow, own in zip(flows, rate):
         for link, share in flow.items():
@@ -230,7 +237,6 @@ def test_a_flow_without_links_or_bytes_ends_at_its_start():
     assert (fluid.next(), fluid.end().tolist()) == (2.0, ids[1:].tolist())
     assert (fluid.next(), fluid.end().tolist()) == (3.0, ids[:1].tolist())
     assert (fluid.next(), fluid.sent().tolist()) == (np.inf, [1.0])
-    assert np.isinf(fair.fair_rates(routes, np.array([1.0]))[1])
 
 
 def test_flows_without_bytes_alone_end_at_their_start_while_others_are_under_way(pool):
@@ -257,10 +263,10 @@ def test_an_efficiency_is_lost_only_where_flows_meet(pool):
 
 
 def test_little_left_of_a_link_is_shared_exactly():
-    routes = routes_of([{0: 1.0, i + 1: 1.0} for i in range(3000)] + [{0: 1 / 64}, {0: 1 / 64}])
+    rows = rows_of([{0: 1.0, i + 1: 1.0} for i in range(3000)] + [{0: 1 / 64}, {0: 1 / 64}])
     capacity = np.array([sum(Fraction(1, 3) for _ in range(3000)) + 1, *[1 / 3] * 3000], dtype=float)
     right = (Fraction(capacity[0]) - 3000 * Fraction(1 / 3)) * 32
-    assert abs(Fraction(fair.fair_rates(routes, capacity)[-1]) / right - 1) < 1e-15
+    assert abs(Fraction(fair.fill(rows, capacity)[-1]) / right - 1) < 1e-15
 
 
 def symmetric(rng, chips, longest=4):
@@ -373,8 +379,7 @@ def test_all_to_all_takes_as_long_as_its_busiest_link_and_twice_that_with_one_at
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_compiled_is_numpy(seed, monkeypatch):
-    pytest.importorskip("numba")
+def test_flows_by_compiled_rates_end_when_those_by_numpy_do_to_1e_12(seed, monkeypatch):
     rng = random.Random(seed)
     links = rng.randint(2, 60)
     starts = random_starts(rng, random_flows(rng, links, rng.randint(1, 100)))
@@ -387,17 +392,17 @@ def test_compiled_is_numpy(seed, monkeypatch):
     assert got == pytest.approx(plain, rel=1e-12)
 
 
-def test_compiled_gives_exact_rates():
-    """What numba compiles, run as it is."""
+@pytest.mark.parametrize("rates", [compiled.rates, compiled.compiled_rates()], ids=["as it is", "compiled"])
+def test_what_numba_compiles_gives_exact_rates_to_1e_12(rates):
     for seed in range(60):
         rng = random.Random(seed)
         links = rng.randint(1, 12)
         flows, capacity = random_flows(rng, links, rng.randint(1, 30)), random_capacity(rng, links)
         right = exact.fair_rates(flows, capacity)
-        routes = routes_of(flows)
-        rows = fair.Rows(routes.first, routes.link, routes.share)
+        rows = rows_of(flows)
         solver = compiled.Solver()
-        solver.asked, solver.compiled = True, compiled.rates
+        assert rates is not None, "numba is in the test extra"
+        solver.asked, solver.compiled = True, rates
         held = np.array([rng.random() < 0.3 for _ in flows]) & (np.array(right, dtype=float) < float(max(right)))
         least = min((r for r, h in zip(right, held) if not h))
         held &= np.array([r < least for r in right])

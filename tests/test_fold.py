@@ -14,7 +14,7 @@ from random_shared import Scenario, run
 
 from torussim.chips import chip
 from torussim.engine import fold, routed
-from torussim.engine.fair import fair_rates
+from torussim.engine.fair import Rows, fill
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Kind, Program
 from torussim.timeline import Timeline
@@ -181,7 +181,8 @@ def test_partition_refinement_alone_would_fold_a_dragonfly_wrongly() -> None:
     # Every router has three like links to routers with three: no refinement of labels ever tells two apart.
     assert {degree for _, degree in graph.in_degree()} == {degree for _, degree in graph.out_degree()} == {3}
     source, target = np.array([(a, b) for a in range(10) for b in range(10) if a != b]).T
-    rate = fair_rates(routes(links, "shortest", source, target), links.bandwidth).reshape(10, 9)
+    over = routes(links, "shortest", source, target)
+    rate = fill(Rows(over.first, over.link, over.share), links.bandwidth).reshape(10, 9)
     fastest = rate.max(axis=1)
     assert fastest.max() > 2 * fastest.min(), "the flows of some chips are unlike those of all others"
     for axes in (("group", "router"), ("group",)):

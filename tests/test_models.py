@@ -175,8 +175,8 @@ def test_sizes_can_be_written_with_an_exponent() -> None:
 def test_a_wrong_field_is_named_and_quoted(field: str, value: Any, text: str) -> None:
     with pytest.raises(ModelError, match=re.escape(text)):
         model("palm-8b", **{field: value})
-    assert any(text in message for _, message in model_mistakes({"base": "palm-8b", field: value}))
-    assert any(text in message for _, message in model_mistakes(complete(**{field: value})))
+    assert any(text in wrong.text for wrong in model_mistakes({"base": "palm-8b", field: value}))
+    assert any(text in wrong.text for wrong in model_mistakes(complete(**{field: value})))
 
 
 def test_padded_heads_share_out_grouped_kv_heads() -> None:
@@ -186,7 +186,7 @@ def test_padded_heads_share_out_grouped_kv_heads() -> None:
 
 def test_all_mistakes_come_at_once_with_their_paths() -> None:
     wrong = {"base": "palm-54b", "layers": {"value": 0}, "gated": 3}
-    assert [path for path, _ in model_mistakes(wrong)] == [("base",), ("layers", "value"), ("gated",)]
+    assert [wrong.path for wrong in model_mistakes(wrong)] == [("base",), ("layers", "value"), ("gated",)]
     assert model_mistakes({"base": "palm-8b", "layers": 3}) == []
     with pytest.raises(ModelError, match=r"'palm-54b' is not a model: did you mean 'palm-540b'\?; layers: '0' .*; ga"):
         model(wrong)
@@ -276,4 +276,4 @@ def test_broken_json_is_reported_with_line_and_column(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=60)
 def test_no_value_of_a_field_is_a_crash(value: Any) -> None:
     for field in [*SIZES, "gated", "parameters", "padded_heads", "name"]:
-        assert all(isinstance(text, str) for _, text in model_mistakes({"base": "palm-8b", field: value}))
+        assert all(isinstance(wrong.text, str) for wrong in model_mistakes({"base": "palm-8b", field: value}))

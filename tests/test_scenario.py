@@ -1,14 +1,16 @@
 """Good input: what a scenario file means, and that its record means the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from torussim.answer import run
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
-from torussim.errors import TopologyError
+from torussim.errors import ScenarioError, TopologyError
 from torussim.layouts import LAYOUTS, Sizes
 from torussim.models import model
 from torussim.program import Collective, Compute, Program
@@ -18,6 +20,7 @@ from torussim.topology.grid import grid
 from torussim.topology.links import LinkChange, change_links
 from torussim.topology.slices import names, slice_of
 from torussim.transformer import build
+from torussim.trust import Trust
 from torussim.workload import passes
 
 SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("*.yaml"))
@@ -27,6 +30,7 @@ SMALL = {"model": MODEL, "chip": "tpu-v4", "topology": {"shape": [2, 2, 2]}, "wo
 GATHER = {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": 8e6}
 NETWORK = {"chip": "ideal", "program": [GATHER]}
 MINE = '''
+import networkx
 from torussim.collectives.axes import in_parts
 from torussim.topology.builders import torus
 
@@ -38,8 +42,25 @@ def table(sizes, over="x"):
     return {"residual": "B L E_xyz", "w_in": f"E_{over} F_{rest}", "w_out": f"F_{rest} E_{over}", "w_q": f"E_{over} H_{rest}",
             "w_k": f"E_{over} K", "w_o": f"H_{rest} E_{over}", "q": "B L H_xyz", "kv": "B L K"}
 
+def route(graph, source, target):
+    return networkx.shortest_path(graph, source, target)
+
 def gather(collective, lengths, rings):
     return in_parts("all_gather", lengths, rings, collective.bytes, "one_way", [tuple(lengths)], [1.0])
+'''
+
+
+BROKEN = '''
+from dataclasses import replace
+
+def short(collective, lengths, rings):
+    return [replace(phase, block=phase.block / 2) for phase in gather(collective, lengths, rings)]
+
+def broken(collective, lengths, rings):
+    raise KeyError("no axis")
+
+def empty(collective, lengths, rings):
+    return []
 '''
 
 
@@ -76,9 +97,9 @@ def loaded(folder, scenario, name="s.yaml"):
 
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=[p.stem for p in SCENARIOS])
-def test_the_record_of_a_scenario_is_that_scenario(file):
+def test_the_record_of_a_scenario_is_that_scenario(file, monkeypatch):
     first = load(file)
-    again = load(json.loads(json.dumps(first.resolved, allow_nan=False)))
+    again = load(json.loads(json.dumps(first.resolved, allow_nan=False)), code=Trust(folders=(file.parent,)))
     assert again.resolved == first.resolved and again.name == first.name
     if len(first.net.chips) < 1000:
         assert same(first, again)
@@ -103,7 +124,7 @@ def test_the_record_of_a_scenario_is_that_scenario(file):
 def test_the_record_is_complete_wherever_it_is_loaded(folder, scenario, monkeypatch):
     first = loaded(folder, scenario)
     monkeypatch.chdir("/")
-    again = load(json.loads(json.dumps(first.resolved, allow_nan=False)))
+    again = load(json.loads(json.dumps(first.resolved, allow_nan=False)), code=Trust(folders=(folder,)))
     assert again.resolved == first.resolved
     assert same(first, again)
 
@@ -374,6 +395,45 @@ def test_a_program_in_a_file_is_that_of_the_python_api():
     assert simulate(scenario.program, scenario.topology, scenario.chip).makespan == ours.makespan
 
 
+def test_records_and_reports_show_the_users_functions_as_the_file_names_them(folder):
+    layout = {"ffn": "mine:table", "over": "y", "collectives": {"all_gather": "mine.py:gather"}, "overlap": False}
+    scenario = loaded(folder, {**SMALL, "topology": {"kind": "mine:graph", "length": 4, "routing": "mine.py:route"},
+                               "layout": {**layout, "mesh": {"x": "x", "y": "y"}}})
+    assert scenario.resolved["topology"]["kind"] == "mine:graph" and scenario.resolved["topology"]["routing"] == "mine.py:route"
+    assert scenario.resolved["layout"]["collectives"] == {"all_gather": "mine.py:gather"}
+    result = run(scenario)
+    assert {o["algorithm"] for o in result.operations if o["kind"] == "all_gather"} == {"mine.py:gather"}
+    assert str(folder) not in result.json() and str(folder) not in repr(scenario.layouts)
+
+
+def test_a_layouts_algorithm_of_the_users_runs_as_the_one_that_it_is(folder):
+    """The folder's algorithm is an all-gather axis by axis in one direction."""
+    ring = {"shape": [4, 2, 2], "wrap": [True, False, False]}
+    layouts = [{"ffn": "ws2d", "overlap": False, "collectives": {"all_gather": name}} for name in ("mine:gather", "sequential")]
+    mine, ours = (loaded(folder, {**SMALL, "topology": ring, "layout": layout}) for layout in layouts)
+    changed = [p.replaced({o.name: replace(o, algorithm="sequential", direction="one_way") for o in p.operations()
+                           if isinstance(o, Collective) and o.kind == "all_gather"}) for p in programs(mine)]
+    said = [simulate(p, mine.net, mine.chip).makespan for p in programs(mine)]
+    assert said == [simulate(p, mine.net, mine.chip).makespan for p in changed]
+    assert said != [simulate(p, ours.net, ours.chip).makespan for p in programs(ours)]
+
+
+@pytest.mark.parametrize("name, message", [
+    ("mine:nothing", r"all_gather: 'mine:nothing': 'nothing' is not a function of mine"),
+    ("mine:short", r"all_gather: for 'gather_\w+': mine:short: all_gather \(mine:short\): the parts hold .* set Phase.block"),
+    ("mine:broken", r"all_gather: for 'gather_\w+': mine:broken: .*mine.py:\d+: broken raised KeyError: 'no axis'"),
+    ("mine:empty", r"all_gather: for 'gather_\w+': mine:empty: all_gather \(mine:empty\): the parts hold 0 bytes in all"),
+    ("nested_", r"all_gather: 'nested_' is not an algorithm of all_gather: did you mean 'nested'\?"),
+])
+def test_what_is_wrong_with_a_layouts_algorithm_is_told_at_its_key(folder, name, message):
+    (folder / "mine.py").write_text(MINE + BROKEN)
+    with pytest.raises(ScenarioError, match=message) as caught:
+        loaded(folder, {**SMALL, "layout": {"ffn": "ws2d", "collectives": {"all_gather": name}}})
+    line = (folder / "s.yaml").read_text()
+    (mistake,) = caught.value.mistakes
+    assert mistake.mark.column == line.index(json.dumps(name)) + 1
+
+
 def test_an_algorithm_of_the_users_is_found_beside_the_file(folder, monkeypatch):
     scenario = loaded(folder, {**NETWORK, "topology": {"shape": [6]}, "program": [{**GATHER, "algorithm": "mine:gather"}]})
     one_way = load({**NETWORK, "topology": {"shape": [6]}, "program": [{**GATHER, "direction": "one_way"}]})
@@ -442,8 +502,8 @@ def test_a_routing_of_the_users_is_found_beside_the_file_and_in_the_record(folde
     (folder / "ways.py").write_text(ROUTES)
     scenario = loaded(folder, square(routing="ways:line"))
     monkeypatch.chdir("/")
-    again = load(scenario.resolved)
-    assert again.resolved == scenario.resolved and scenario.resolved["topology"]["routing"] == f"{folder / 'ways.py'}:line"
+    again = load(scenario.resolved, code=Trust(folders=(folder,)))
+    assert again.resolved == scenario.resolved and scenario.resolved["topology"]["routing"] == "ways:line"
     open_ends = load(square(wrap=False))  # in order of the axes it goes the same ways
     assert makespan(again) == makespan(scenario) == pytest.approx(makespan(open_ends), rel=1e-12)
     assert makespan(scenario) > makespan(load(square()))
@@ -493,14 +553,15 @@ def test_events_change_links_in_the_middle_of_a_run():
     assert makespan(both_) == pytest.approx(3.5 * whole, rel=1e-9)  # a quarter in the first half, then at a quarter of the rate
 
 
-def test_a_network_without_axes_gets_coordinates_in_the_order_of_its_chips(folder):
+def test_a_network_without_axes_gets_coordinates_in_the_order_of_its_chips(folder, monkeypatch):
     (folder / "ways.py").write_text(ROUTES)
+    monkeypatch.chdir(folder)
     topology = {"kind": "ways:star", "chips": 12, "mesh": [3, 4]}
     scenario = loaded(folder, {**NETWORK, "topology": topology, "program": [SWAP]})
     assert scenario.net.axes == ("x", "y") and scenario.net.shape == (3, 4)
     rates = [scenario.topology.edges[chip_, "switch"]["bandwidth"] for chip_ in scenario.net.chips]
     assert rates == [(1 + i) * 1e9 for i in range(12)]  # chip10 stands after chip9
-    assert makespan(recorded(scenario)) == makespan(scenario) > 0
+    assert makespan(load(scenario.resolved, code=Trust(folders=(folder,)))) == makespan(scenario) > 0
     assert scenario.resolved["topology"]["routing"] == "shortest"
 
 

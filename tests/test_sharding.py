@@ -96,11 +96,12 @@ def test_a_chip_has_its_part_of_each_dimension() -> None:
 
 
 def test_what_does_not_divide_is_refused() -> None:
-    with pytest.raises(ShardingError, match=r"E of 'B E_xy': 24 does not divide by 16 \(the chips of xy\): choose a size that"):
+    told = r"E \(d_model\) of 'B E_xy': 24 does not divide by 16 \(the chips of xy\): choose a size that"
+    with pytest.raises(ShardingError, match=told):
         P("B E_xy").local({"B": 1, "E": 24}, CUBE)
-    with pytest.raises(ShardingError, match=r"heads: 6 does not divide by 4 \(the chips of x\): pad them"):
-        divide(6, "x", CUBE, "heads", "pad them")
-    assert divide(6, "", CUBE, "heads") == 6
+    with pytest.raises(ShardingError, match=r"heads of 'B L H_x': 6 does not divide by 4 \(the chips of x\): pad them"):
+        divide(6, "H", P("B L H_x"), CUBE, what="heads", do="pad them")
+    assert divide(6, "H", P("B L H"), CUBE, what="heads") == 6
 
 
 # From one sharding to another
@@ -160,12 +161,33 @@ def test_axes_of_length_1_move_nothing() -> None:
     ("B L E", "B L F", "'B L E' cannot become 'B L F': their dimensions differ"),
     ("B L E", "B L E {U_x}", "'B L E' cannot become 'B L E {U_x}': nothing makes partial sums over x"),
     ("B L E_x {U_y}", "B L E {U_yx}", "nothing makes partial sums over x"),
-    ("B L E_x", "B_y L E_x", "B of 'B_y L E_x': 2 does not divide by 4"),
-    ("B_x L E", "B L E", "B of 'B_x L E': 2 does not divide by 4"),
+    ("B L E_x", "B_y L E_x", "B (the batch) of 'B_y L E_x': 2 does not divide by 4"),
+    ("B_x L E", "B L E", "B (the batch) of 'B_x L E': 2 does not divide by 4"),
 ])
 def test_steps_that_cannot_be_are_refused(source: str, target: str, reason: str) -> None:
     with pytest.raises(ShardingError, match=re.escape(reason)):
         steps(P(source), P(target), {"B": 2, "L": 1, "E": 16, "F": 16}, CUBE)
+
+
+@pytest.mark.parametrize(("source", "target", "sizes", "reason"), [
+    ("B L H {U_xyz}", "B L H_xyz", {"H": 8192}, "H (heads x d_head) of 'B L H_xyz': 8192 does not divide by 16384 (the chips of "
+                                                "xyz)"),
+    ("B L E {U_yx}", "B_x L E_yz", {"E": 6}, "E (d_model) of 'B_x L E_yz': 6 does not divide by 64 (the chips of yz)"),
+    ("B_y L E_x", "B L E_y", {"E": 4}, "E (d_model) on the way from 'B_y L E_x' to 'B L E_y': 4 does not divide by 32 "
+                                       "(the chips of xy)"),
+    ("B L E_xw {U_y}", "B L E_xwy", {"E": 4}, "E (d_model) of 'B L E_xwy': 4 does not divide by 32 (the chips of xy)"),
+])
+def test_the_size_that_is_told_is_the_whole_one_with_all_axes_that_cut_it(source: str, target: str, sizes: dict[str, int],
+                                                                          reason: str) -> None:
+    with pytest.raises(ShardingError, match=re.escape(reason)) as caught:
+        steps(P(source), P(target), {"B": 64, "L": 1, **sizes}, {"x": 4, "y": 8, "z": 512 if "H" in sizes else 8, "w": 1})
+    assert caught.value.path == (next(iter(sizes)),) and caught.value.shardings[0] == target
+
+
+def test_axes_that_divide_one_by_one_but_not_together_wait_until_something_is_gathered() -> None:
+    """Of 16 elements over x each chip has 4: they divide by 2 and by 4, and by both only once they are 16."""
+    sizes, lengths = {"B": 1, "L": 1, "E": 16}, {"x": 4, "y": 2, "z": 4}
+    assert [s.kind for s in steps(P("B L E_x"), P("B L E_yz"), sizes, lengths)] == ["all_gather"]
 
 
 def spread(sharding: Sharding) -> dict[tuple[int, ...], set[tuple[int, ...]]]:

@@ -28,6 +28,7 @@ from torussim.engine.turn import Turn
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology import hops
+from torussim.topology.builders import torus
 
 SEEDS = range(60)
 BROKEN = (17, 25, 26, 29, 31, 37, 38, 44, 48, 55, 256)  # that between them have what a broken engine gets wrong
@@ -90,6 +91,7 @@ def test_blocks_that_add_the_same_are_left_out_and_nothing_else_is_different(see
     said, wanted = run(case, record=record), run(case, record=record, repeat=False)
     assert (len(found) > 2) == (seed in (33, 34, 43)), "one run for each leap that was wrong, and the one without any"
     assert seed == 34 or (any(found) and said.blocks_simulated < wanted.blocks_simulated == 40)
+    assert (said.period, said.leapt) == (0, 40 - said.blocks_simulated)
     assert_the_same(said, wanted)
     assert said.link_bytes == pytest.approx(wanted.link_bytes, rel=1e-12)
     told = {sent.run for sent in said.sent}
@@ -351,6 +353,21 @@ def test_repeated_blocks_are_what_they_would_have_been(seed: int, alike: bool) -
 def test_many_programs_with_shared_links_repeat() -> None:
     skipped = [12 - run(scenario(seed, layers=12, alike=True), repeat=True).blocks_simulated for seed in range(15)]
     assert sum(left > 0 for left in skipped) >= 5
+
+
+@pytest.mark.parametrize("chips", [3, 11, 63])
+def test_a_longer_latency_on_a_shared_ring_comes_back_after_a_period_of_its_length(chips: int) -> None:
+    """As on private links (test_engine); a routed message before makes the links shared, and 64 states are remembered."""
+    graph = torus((chips,), bandwidth=1e12)
+    for i in range(chips):
+        graph.edges[(i,), ((i + 1) % chips,)]["latency"] = 1.0 + (i == 0) / 1024
+    hop = Collective("hop", "permute", ("x",), 1e-9, shift={"x": 1})
+    before = Collective("before", "all_to_all", ("x",), 1e-9, "direct")
+    program = Program((hop,), 3 * chips + 5, (before,), (replace(hop, name="last"),))
+    repeated, whole = (simulate.simulate(program, graph, chip("ideal"), repeat=repeat) for repeat in (True, False))
+    assert_the_same(repeated, whole)
+    assert (repeated.period, repeated.leapt) == (chips, 0) and (whole.period, whole.leapt) == (0, 0)
+    assert repeated.blocks_simulated <= whole.blocks_simulated - chips
 
 
 @pytest.mark.parametrize("seed", range(10))

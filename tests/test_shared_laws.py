@@ -61,7 +61,7 @@ def test_a_twisted_torus_is_faster_by_the_loads_on_the_busiest_links(shape: tupl
 
 @pytest.mark.parametrize("k", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_shifts_are_slower_than_all_at_once_by_less_than_three(k: int) -> None:
-    """They can never be faster: the busiest link has as many bytes to pass. REFERENCE says 2 to 2.8 times."""
+    """They can never be faster: the busiest link has as many bytes to pass."""
     took = seconds(torus((k, k, k), bandwidth=W), "xyz", kind="all_to_all", algorithm="shifts")
     assert 1.5 < took / (D * k / (8 * W)) < 3
 

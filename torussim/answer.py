@@ -18,19 +18,20 @@ from torussim.result import Keys, Later, Result
 from torussim.scenario import Scenario, load
 from torussim.timeline import Timeline
 from torussim.transformer import build
+from torussim.trust import Trust
 from torussim.workload import passes
 
 Progress = Callable[[int, int], None]
 
 
-def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (),
+def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
         progress: Progress | None = None) -> Result:
     """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
 
-    `overrides`: assignments such as "workload.tokens=1"; `progress(done, all)` counts blocks. Raise ScenarioError with all
-    mistakes of the scenario.
+    `overrides`: assignments such as "workload.tokens=1"; `code`: whose code may run, as in `load`; `progress(done,
+    all)` counts blocks. Raise ScenarioError with all mistakes of the scenario.
     """
-    scenario = source if isinstance(source, Scenario) else load(source, overrides)
+    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
     return _bare(scenario, progress) if scenario.program else _model(scenario, progress)
 
 
@@ -68,7 +69,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     todo = passes(workload)
     phases = {"prefill": _Phase(), "decode": _Phase()}
     links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = flows = 0
+    events = simulated = flows = leapt = 0
     for number, forward in enumerate(todo):
         program = build(model, scenario.layouts[forward.phase], forward, axes)
         step = _step(progress, number, len(todo))
@@ -78,6 +79,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
         events += timeline.events
         flows += timeline.flows
         simulated += timeline.blocks_simulated
+        leapt += timeline.leapt
     prefill, decode = phases["prefill"], phases["decode"]
     latency = prefill.seconds + decode.seconds
     mean = bool(decode.programs)
@@ -100,7 +102,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
               "links": Later(links_key, ran, whole, latency), "range_s": Later(range_key, ran),
               "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
     engine = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
-              "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}
+              "blocks": model.layers * len(todo), "period": timeline.period, "leapt": leapt,
+              "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)
 
 
@@ -115,7 +118,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
                              "estimate": estimate_key(ran), "range_s": Later(range_key, ran),
                              "validated": scenario.chip.validated or None}
     engine = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
-              "blocks_simulated": 1, "blocks": 1, "wall_s": time.perf_counter() - began}
+              "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)
 
 

@@ -23,6 +23,7 @@ from torussim.cases import Case, case
 from torussim.chips import Chip
 from torussim.errors import Mistake, TorusSimError
 from torussim.tables import table
+from torussim.trust import Trust
 
 SPREAD = 0.03  # of one measurement: the paper's tables and figures differ by 2 to 4 % at the same point
 TOLD = 0.7  # a parameter is told by the points if they bring its deviation below this share of its prior's
@@ -136,20 +137,20 @@ class Calibration:
         return json.dumps(keys, indent=1, allow_nan=False)
 
 
-def calibrate(file: str | Path | None = None, *, progress: Progress | None = None) -> Calibration:
+def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", progress: Progress | None = None) -> Calibration:
     """Return the calibration of the one chip that a file of measurements, by default the package's own, is of.
 
     `progress(done, all)` counts fits. Every group is left out once and predicted by the others; of a single group every
     point. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
     """
     file = file or measurements.default_file()
-    found = measurements.read(file)
+    found = measurements.read(file, code)
     mistakes, cases = list(found.mistakes), []
     for row in found.rows:
         try:
             cases += [] if row.twin else [case(row)]
         except TorusSimError as error:
-            mistakes.append(Mistake(str(error), row.mark))
+            mistakes.append(Mistake(str(error), row.mark, error.code, error.path))
     if not cases:
         raise TorusSimError("\n".join(map(str, mistakes)) or f"{file}: there is no row that counts")
     chips = [c.measurement.scenario.chip for c in cases]
@@ -199,7 +200,8 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str], start: Mapping[
     try:
         optimize: Any = import_module("scipy.optimize")
     except ImportError:
-        raise TorusSimError("calibrate needs scipy: pip install 'torussim[calibrate]'") from None
+        raise TorusSimError("calibrate needs scipy: pip install scipy, or in a clone of torussim pip install '.[calibrate]'",
+                            code="missing-library") from None
     center = np.array([log(PRIORS[name].value) for name in free])
     sigma = np.array([PRIORS[name].sigma for name in free])
     most = np.array([0.0 if name in _SHARES else inf for name in free])

@@ -67,7 +67,7 @@ class Case:
         other = replace(m.scenario.chip, link_latency=m.scenario.chip.link_latency + 1e-6,
                         link_bandwidth=2 * m.scenario.chip.link_bandwidth)
         chip = files.from_value(chips.describe(other))
-        links = read_document(edits.replaced(m.document, "chip", chip, Mark("<dict>", 1, 1)), m.beside).net.links
+        links = read_document(edits.replaced(m.document, "chip", chip, Mark("<dict>", 1, 1)), m.beside, m.trust).net.links
         mine = m.scenario.net.links
         return np.asarray(links.latency != mine.latency), np.asarray(links.bandwidth != mine.bandwidth)
 

@@ -12,8 +12,8 @@ from functools import cached_property, partial
 from typing import Any, Final
 
 from torussim import files, resolve, sourced, units
-from torussim.errors import NameError_, TorusSimError
-from torussim.sourced import Keys, Mistakes, quote
+from torussim.errors import Found, NameError_, TorusSimError
+from torussim.sourced import Keys, quote
 
 DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "f32": 4}
 
@@ -23,7 +23,6 @@ _WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 _TILE_SIDES = ("rows", "contraction", "columns")
 _SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency")
 _TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step")
-UNCERTAIN: Final = (*_SHARES, "load_rows", *_TIMES)  # parameters that can carry an uncertainty
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Chip:
     message: float  # s, of each message of an all-to-all and of each piece in one, on each chip, before its first send
     op_overhead: float  # s, of a kernel: what a compiler makes of a compute operation
     loop_step: float  # s, of each step of a looped einsum
-    uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of UNCERTAIN: one standard deviation
+    uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
     validated: str = ""  # against what measured times; empty: against none
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
 
@@ -101,12 +100,12 @@ def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
     """
     result, mistakes = _read(changes, _preset(given)) if isinstance(given, str) else _parse(given, changes)
     if result is None:
-        raise TorusSimError("chip: " + "; ".join(text for _, text in mistakes))
+        raise TorusSimError("chip: " + "; ".join(one.text for one in mistakes), code=mistakes[0].code, path=mistakes[0].path)
     return result
 
 
-def chip_mistakes(given: Any) -> Mistakes:
-    """Return all that is wrong with a mapping that `chip` is to read: the path of keys inside it, and the text."""
+def chip_mistakes(given: Any) -> list[Found]:
+    """Return all that is wrong with a mapping that `chip` is to read."""
     return _parse(given, {})[1]
 
 
@@ -130,22 +129,22 @@ def _preset(name: str) -> Chip:
     return result
 
 
-def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, Mistakes]:
+def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, list[Found]]:
     """Return the chip of a mapping of fields that can have a base; or None and what is wrong."""
     if not isinstance(given, Mapping):
-        return None, [((), f"{quote(given)} is neither the name of a chip nor a mapping of its fields")]
+        return None, [Found((), f"{quote(given)} is neither the name of a chip nor a mapping of its fields")]
     own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
     name = changes.get("base", given.get("base"))
     try:
         if name is not None and not isinstance(name, str):
-            raise TorusSimError(f"{quote(name)} is not the name of a chip")
+            raise TorusSimError(f"{quote(name)} is not the name of a chip", code="value")
         base = None if name is None else _preset(name)
     except TorusSimError as error:
-        return None, [(("base",), f"base: {error}"), *sourced.read(_flat(own), _READERS, "a chip").mistakes]
+        return None, [Found(("base",), f"base: {error}", code=error.code), *sourced.read(_flat(own), _READERS, "a chip").mistakes]
     return _read(own, base)
 
 
-def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, Mistakes]:
+def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, list[Found]]:
     """Return the chip of these fields, the others as in `base`; or None and what is wrong."""
     flat = _flat(given)
     read = sourced.read(flat, _READERS, "a chip")
@@ -153,7 +152,7 @@ def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, Mis
     missing = [".".join(path) for path in _NEEDED if path not in flat and path[:1] not in flat]
     if missing and base is None:
         text = "missing: give all fields, or those that differ from a base, such as base: tpu-v4"
-        mistakes.append(((), f"{', '.join(missing)} {text}"))
+        mistakes.append(Found((), f"{', '.join(missing)} {text}", True, "missing"))
     if mistakes:
         return None, mistakes
 
@@ -186,39 +185,40 @@ def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
 
 def _read_name(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TorusSimError(f"{quote(value)} is not a name")
+        raise TorusSimError(f"{quote(value)} is not a name", code="value")
     return value
 
 
 def _read_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TorusSimError(f"{quote(value)} is not a text")
+        raise TorusSimError(f"{quote(value)} is not a text", code="value")
     return value
 
 
 def _read_uncertainty(value: Any) -> Any:
-    raise TorusSimError(f"{quote(value)} is not a mapping of parameters to standard deviations, such as {{launch: 0.3 us}}")
+    raise TorusSimError(f"{quote(value)} is not a mapping of parameters to standard deviations, such as {{launch: 0.3 us}}",
+                        code="value")
 
 
 def _read_deviation(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise TorusSimError(f"{quote(value)} is not the deviation of a share: must be from 0 to 1")
+        raise TorusSimError(f"{quote(value)} is not the deviation of a share: must be from 0 to 1", code="value")
     return float(value)
 
 
 def _read_flops(value: Any) -> Any:
-    raise TorusSimError(f"{quote(value)} is not a mapping of dtypes to rates, such as {{bf16: 275 TFLOP/s}}")
+    raise TorusSimError(f"{quote(value)} is not a mapping of dtypes to rates, such as {{bf16: 275 TFLOP/s}}", code="value")
 
 
 def _read_count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**6:
-        raise TorusSimError(f"{quote(value)} is not a whole number from 1 to 10**6")
+        raise TorusSimError(f"{quote(value)} is not a whole number from 1 to 10**6", code="value")
     return value
 
 
 def _read_share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise TorusSimError(f"{quote(value)} is not a share: must be above 0 and at most 1")
+        raise TorusSimError(f"{quote(value)} is not a share: must be above 0 and at most 1", code="value")
     return float(value)
 
 
@@ -228,19 +228,19 @@ def _read_wrap(value: Any) -> Mapping[str, int] | str:
     if isinstance(value, Mapping) and len(value) == 1 and set(value) <= set(_WRAP_RULES):
         return {rule: _read_count(length) for rule, length in value.items()}
     rules = "always, {every_axis_multiple_of: 4} or {axis_length: 16}"
-    raise TorusSimError(f"{quote(value)} is no rule for wraparounds: write {rules}")
+    raise TorusSimError(f"{quote(value)} is no rule for wraparounds: write {rules}", code="value")
 
 
 def _read_tile(value: Any) -> tuple[int, int, int]:
     if not isinstance(value, Mapping) or set(value) != set(_TILE_SIDES):
-        raise TorusSimError(f"{quote(value)} is not a tile: write {{rows: 8, contraction: 128, columns: 128}}")
+        raise TorusSimError(f"{quote(value)} is not a tile: write {{rows: 8, contraction: 128, columns: 128}}", code="value")
     rows, contraction, columns = (_read_count(value[side]) for side in _TILE_SIDES)
     return rows, contraction, columns
 
 
 def _read_rows(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**6:
-        raise TorusSimError(f"{quote(value)} is not a number of rows: must be from 0 to 10**6")
+        raise TorusSimError(f"{quote(value)} is not a number of rows: must be from 0 to 10**6", code="value")
     return float(value)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,28 @@ import click
 if TYPE_CHECKING:
     from torussim.result import Result
     from torussim.scenario import Scenario
+    from torussim.trust import Trust
 
 PICTURES = (".png", ".svg", ".pdf")
 BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespan_s")  # compare.BY, heavy to import
+
+
+def trusting(default: str = "beside") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say whose code may run, and how large files may be: its parameter `trust`."""
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--code", "folders", multiple=True, metavar="DIR", type=click.Path(exists=True, file_okay=False),
+                      help="Also run code of .py files in this folder.")
+        @click.option("--allow-code", is_flag=True, help="Let files name code anywhere, also of installed packages.")
+        @click.option("--max-file-size", "most", metavar="SIZE", help="Read files up to this size, such as 2GB.")
+        @wraps(command)
+        def asked(*, folders: Sequence[str], allow_code: bool, most: str | None, **others: Any) -> None:
+            from torussim import units
+            from torussim.trust import Trust
+
+            size = int(units.positive(most, "B")) if most else 0
+            command(trust=Trust("any" if allow_code else default, tuple(map(Path, folders)), size), **others)
+        return asked
+    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,12 +52,14 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
-def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool) -> None:
+@trusting()
+def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
+        trust: Trust) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/."""
     from torussim import report
     from torussim.answer import run as answer
 
-    scenarios = _load(files, overrides)
+    scenarios = _load(files, overrides, trust)
     folders = _folders(scenarios, Path(out))
     results = []
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
@@ -71,14 +93,15 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
 @click.option("--by", type=click.Choice(BY), default="step_s", help="What decides which is best; default: step_s.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results, best first, as a JSON list.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
-def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bool, strict: bool) -> None:
+@trusting()
+def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bool, strict: bool, trust: Trust) -> None:
     """Simulate scenarios and put them side by side, best first, with what differs; writes nothing."""
     import shutil
 
     from torussim import compare as side_by_side
     from torussim.answer import run as answer
 
-    scenarios = _load(files, overrides)
+    scenarios = _load(files, overrides, trust)
     side_by_side.check_by(by, all(s.program is not None for s in scenarios))
     results = []
     for scenario in scenarios:
@@ -94,7 +117,8 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
 @cli.command()
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with all parameters of the chips.")
-def validate(files: Sequence[str], as_json: bool) -> None:
+@trusting()
+def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
     """Predict what was measured and print how far off that is; default: PaLM 540B on TPU v4.
 
     Rows with mistakes are named on standard error and left out; the exit status is then 2.
@@ -102,7 +126,7 @@ def validate(files: Sequence[str], as_json: bool) -> None:
     from torussim.validate import validate as held_against
 
     with _progress("validate") as progress:
-        found = held_against(files, progress=progress)
+        found = held_against(files, code=trust, progress=progress)
     for mistake in found.mistakes:
         click.echo(str(mistake), err=True)
     click.echo(found.json() if as_json else found.text())
@@ -113,7 +137,8 @@ def validate(files: Sequence[str], as_json: bool) -> None:
 @cli.command()
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def calibrate(file: str | None, as_json: bool) -> None:
+@trusting()
+def calibrate(file: str | None, as_json: bool, trust: Trust) -> None:
     """Fit a chip's parameters to what was measured and print a mapping to paste; default: PaLM 540B on TPU v4.
 
     Rows with mistakes are named on standard error and left out; the exit status is then 2.
@@ -121,7 +146,7 @@ def calibrate(file: str | None, as_json: bool) -> None:
     from torussim.calibrate import calibrate as fitted
 
     with _progress("calibrate") as progress:
-        found = fitted(file, progress=progress)
+        found = fitted(file, code=trust, progress=progress)
     for mistake in found.mistakes:
         click.echo(str(mistake), err=True)
     click.echo(found.json() if as_json else found.text())
@@ -135,14 +160,15 @@ def calibrate(file: str | None, as_json: bool) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
 @click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
 @click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
-def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int) -> None:
+@trusting()
+def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int, trust: Trust) -> None:
     """Draw the timeline of a scenario."""
     from torussim.answer import run as answer
 
     path = Path(image or "timeline.png")
     if path.suffix not in PICTURES:
         _fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
-    (scenario,) = _load([file], overrides)
+    (scenario,) = _load([file], overrides, trust)
     shown = _chips(chips, scenario) if chips else None
     _writable(path.parent, path.name)
     with _progress(scenario.name) as progress:
@@ -154,10 +180,16 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
 @cli.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
-def check(files: Sequence[str], overrides: Sequence[str]) -> None:
-    """Check scenarios without running them; name every mistake with its line and column."""
-    for scenario in _load(files, overrides):
-        click.echo(f"{scenario.file}: ok ({scenario.name}, {len(scenario.net.chips)} chips)")
+@trusting("never")
+def check(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> None:
+    """Check scenarios without running them or any code that they name; name every mistake with its line and column."""
+    from torussim.scenario import check as checked
+
+    for found in _each(files, lambda file: checked(file, overrides, code=trust)):
+        chips = "" if found.chips is None else f", {found.chips} chips"
+        click.echo(f"{found.file}: {'ok' if found.chips is not None else 'ok as far as it was read'} ({found.name}{chips})")
+        for sentence in (*found.unopened, *found.notes):
+            click.echo(f"  {sentence}")
 
 
 @cli.command(name="list")
@@ -178,6 +210,8 @@ def main() -> None:
 
     try:
         cli(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, and not as the interpreter ends, so that a failure is told
     except click.exceptions.Abort:
         sys.exit(130)
     except KeyboardInterrupt:
@@ -186,23 +220,39 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _silence()  # what is written has no file name; _write tells its own failures, so it is standard output
+        _fail([f"standard output: cannot be written: {(error.strerror or str(error)).lower()}"])
     except ScenarioError as error:
         _fail([str(m) for m in error.mistakes])
     except TorusSimError as error:
         _fail([str(error)])
 
 
-def _load(files: Sequence[str], overrides: Sequence[str]) -> list[Scenario]:
+def _silence() -> None:
+    """Let all that is printed from here on be lost, also what waits to be written as the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _load(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> list[Scenario]:
     """Return the scenarios of all files; end with all mistakes of all of them."""
-    from torussim.errors import ScenarioError
     from torussim.scenario import load
+
+    return _each(files, lambda file: load(file, overrides, code=trust))
+
+
+def _each(files: Sequence[str], read: Callable[[str], Any]) -> list[Any]:
+    """Return what is read from each file; end with all mistakes of all of them."""
+    from torussim.errors import ScenarioError
 
     found, wrong = [], []
     for file in files:
         try:
-            found.append(load(file, overrides))
+            found.append(read(file))
         except ScenarioError as error:
             wrong += [str(m) for m in error.mistakes]
     if wrong:
@@ -242,15 +292,18 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     import tempfile
 
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        _fail([f"{path}: cannot be written: {(error.strerror or str(error)).lower()}"])
 
 
 def _umask() -> int:
@@ -298,11 +351,20 @@ def _chips(text: str, scenario: Scenario) -> list[int]:
     """Return the indices of chips given as "0,0,0 1,0,0"."""
     from torussim.errors import TorusSimError
 
-    try:
-        return [scenario.net.index(tuple(int(n) for n in word.split(","))) for word in text.split()]
-    except (ValueError, TorusSimError) as error:
-        _fail([f"--chips {text!r}: {error}; write coordinates such as 0,0,0 1,0,0"])
-        raise
+    chips = scenario.net.chips
+    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
+    found = []
+    for word in text.split():
+        parts = word.split(",")
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            _fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
+        try:
+            found.append(scenario.net.index([int(part) for part in parts]))
+        except TorusSimError as error:
+            _fail([f"--chips {text!r}: {error}, such as {example}"])
+    if not found:
+        _fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
+    return found
 
 
 def _fail(lines: Sequence[str]) -> Any:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.clock import Clock
@@ -91,8 +93,8 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
 class Charge:
     """One collective of a program, alone on an idle network: what the paper charges it, and what its own axes allow.
 
-    `links`: how many of a chip's `of` links bring it data at once; on a line those of the chip at its end. `times`: how often
-    it runs.
+    `links`: how many of a chip's `of` links on this network (the most that a chip has) bring it data at once; on a line those of
+    the chip at its end. `charged`: the chip's links by its data, over which the paper charges. `times`: how often it runs.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Charge:
     times: int
     links: int
     of: int
+    charged: int
     paper_s: float
     axes_s: float
 
@@ -109,6 +112,8 @@ class Charge:
 def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Charge]:
     """Return every collective that moves something, in program order, as the paper charges it and as its axes allow."""
     found, outlines = [], outlines_of(network)
+    net = outlines.net
+    of = int(np.bincount(net.links.source, minlength=1)[:len(net.links.chips)].max())
     for operations, times in chosen(program, outlines, chip).sections():
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
         for o in operations:
@@ -122,9 +127,10 @@ def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Char
                 for direction, sends in enumerate(line.stretch.sends if line.closed else line.stretch.sends[:1]):
                     if sends:
                         at_once.setdefault(line.stretch.index, set()).add((line.stretch.axis, direction))
-            lengths = map(outlines.net.length, o.axes)
+            lengths = map(net.length, o.axes)
             links = (sum(min(length, 3) - 1 for length in lengths) if outline.direct
                      else max(len(used) for used in at_once.values()))
             alone = Clock(outlines, chip).collective(o, 0.0, loops.get(o.name))
-            found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, links, chip.links, paper_collective(o, chip), alone))
+            found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, min(links, of), of, chip.links, paper_collective(o, chip),
+                                alone))  # directions of a logical mesh can share one link, such as that to a switch
     return found

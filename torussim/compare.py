@@ -100,7 +100,7 @@ def compare(results: Sequence[Result], files: Sequence[str], *, by: str = "step_
 def check_by(by: str, bare: bool) -> None:
     """Raise TorusSimError for what cannot be compared by; `bare`: all are programs without a model."""
     if by not in BY:
-        raise TorusSimError(unknown(by, BY, "key to compare by"))
+        raise TorusSimError(unknown(by, BY, "key to compare by"), code="unknown-name")
     if bare and by in OF_TOKENS:
         raise TorusSimError(f"{by!r} is of no use to compare by: programs alone have no tokens; use makespan_s")
 

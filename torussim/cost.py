@@ -29,7 +29,7 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
 
 
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
-    """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (DESIGN 4).
+    """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (docs/design.md 4).
 
     Elementwise work comes after it, in max(time of the vector unit, time of HBM). What is made and used up inside crosses
     HBM only where it is larger than the memory on the chip.

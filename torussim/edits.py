@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from torussim import files
-from torussim.errors import Mark, Mistake, ScenarioError
-from torussim.files import MAX_DEPTH, Document, Keys
+from torussim.errors import Keys, Mark, Mistake, ScenarioError
+from torussim.files import MAX_DEPTH, Document
 
 
 def part(document: Document, path: Keys) -> Document:
@@ -20,13 +21,16 @@ def part(document: Document, path: Keys) -> Document:
     return Document(value, document.file, {(): document.where(path)} | marks, key_marks)
 
 
-def replaced(document: Document, way: str, new: Document, mark: Mark) -> Document:
+def replaced(document: Document, way: str, new: Document, mark: Mark, *, bases: Collection[str] = ()) -> Document:
     """Return `document` with the value at a dotted way, such as "topology.links.0.scale", replaced by that of `new`.
 
-    Mappings that are missing on the way are created. `mark` is the place of the way itself, and of keys that are new.
-    Raise ScenarioError for a way that cannot be gone.
+    Mappings that are missing on the way are created. Under a key of `bases`, at the top, a text is short for {base: text}.
+    `mark` is the place of the way itself, and of keys that are new. Raise ScenarioError for a way that cannot be gone.
     """
-    value, path, known = _assign(document.value, way.strip().split("."), new.value, mark)
+    steps = way.strip().split(".")
+    if len(steps) > 1 and steps[0] in bases:
+        document = _written_out(document, steps[0])
+    value, path, known = _assign(document.value, steps, new.value, mark)
     marks = {at: place for at, place in document.marks.items() if at[: len(path)] != path}
     key_marks = {at: place for at, place in document.key_marks.items() if at[: len(path)] != path}
     marks |= {path[:length]: new.where(()) for length in range(known + 1, len(path))}
@@ -36,15 +40,25 @@ def replaced(document: Document, way: str, new: Document, mark: Mark) -> Documen
     return Document(value, document.file, marks, key_marks, (*document.mistakes, *new.mistakes))
 
 
+def _written_out(document: Document, key: str) -> Document:
+    """Return `document` with a text under a key made into {base: text}; the text keeps its place."""
+    if not isinstance(document.value, Mapping) or not isinstance(document.value.get(key), str):
+        return document
+    value = {**document.value, key: {"base": document.value[key]}}
+    places: Mapping[Keys, Mark] = {(key, "base"): document.where((key,))}
+    return replace(document, value=value, marks={**document.marks, **places}, key_marks={**document.key_marks, **places})
+
+
 def is_way(text: str) -> bool:
     """Return whether a text can be a dotted way to a value."""
     steps = text.strip().split(".")
     return all(steps) and len(steps) <= MAX_DEPTH
 
 
-def override(document: Document, assignment: str) -> Document:
+def override(document: Document, assignment: str, *, bases: Collection[str] = ()) -> Document:
     """Return `document` with one value replaced, as by "topology.bandwidth=22.5 GB/s" or "topology.links.0.scale=0.5".
 
+    `bases` is as in `replaced`.
     The value is YAML, and nothing at all is null; mappings that are missing on the way are created. The places of what
     is new are in a file named after the assignment. Raise ScenarioError for a path that cannot be gone, or broken YAML.
     """
@@ -52,12 +66,12 @@ def override(document: Document, assignment: str) -> Document:
     name = f"--set {short}"
     way, equals, text = assignment.partition("=")
     if not equals or not is_way(way):
-        _fail(f"{short!r} is not of the form path=value, such as topology.latency=2us", Mark(name, 1, 1))
+        _fail(f"{short!r} is not of the form path=value, such as topology.latency=2us", Mark(name, 1, 1), "syntax")
     column = len(assignment) - len(text.lstrip(" "))
     new = files.fragment(" " * column + text.lstrip(" "), name)  # so that columns are those of the assignment
     if new is None:
         new = Document(None, name, {(): Mark(name, 1, column + 1)}, {})
-    return replaced(document, way, new, Mark(name, 1, 1))
+    return replaced(document, way, new, Mark(name, 1, 1), bases=bases)
 
 
 def _assign(old: Any, steps: list[str], new: Any, mark: Mark) -> tuple[Any, Keys, int]:
@@ -73,12 +87,13 @@ def _assign(old: Any, steps: list[str], new: Any, mark: Mark) -> tuple[Any, Keys
             indices = [str(index) for index in range(len(part))]
             if step not in indices:
                 which = f"0 to {indices[-1]}" if part else "none, since it is empty"
-                _fail(f"{step!r} is not an index of the list {here!r}: its indices are {which}", mark)
+                _fail(f"{step!r} is not an index of the list {here!r}: its indices are {which}", mark, "unknown-key",
+                      tuple(path[1:]))
             part, key = list(part), int(step)
         elif part is None or isinstance(part, Mapping):
             part = dict(part or {})
         else:
-            _fail(f"cannot set {step!r} in {here!r}, which is {part!r}: not a mapping or a list", mark)
+            _fail(f"cannot set {step!r} in {here!r}, which is {part!r}: not a mapping or a list", mark, "value", tuple(path[1:]))
         if isinstance(part, list) or key in part:
             known += 1
         else:
@@ -90,5 +105,5 @@ def _assign(old: Any, steps: list[str], new: Any, mark: Mark) -> tuple[Any, Keys
     return root[0], tuple(path[1:]), known
 
 
-def _fail(text: str, mark: Mark) -> NoReturn:
-    raise ScenarioError([Mistake(text, mark)])
+def _fail(text: str, mark: Mark, code: str, path: Keys = ()) -> NoReturn:
+    raise ScenarioError([Mistake(text, mark, code, path)])

@@ -1,25 +1,35 @@
 """YAML files with the place of every key and value; knows nothing of what the keys mean.
 
-YAML 1.2, core schema: `1e-6` is a number, `no` a word, a date and `1_000` are texts. ruamel.yaml scans and composes;
-plain Python is constructed here, because its constructors stop at the first doubled key and keep no places. A mistake
+YAML 1.2, core schema: `1e-6` is a number, `no` a word, a date and `1_000` are texts. libyaml (PyYAML) scans and composes; what it
+refuses, and the few things that it reads by YAML 1.1, ruamel.yaml reads and judges. Plain Python is constructed here, because
+their constructors stop at the first doubled key and keep no places. A mistake
 that leaves nothing to check (no such file, broken YAML, two documents, too deep) raises ScenarioError; the others (a
 doubled key, a key that is no text, a tag, an alias inside itself) stand in `Document.mistakes`.
 """
 
 from __future__ import annotations
 
-import difflib
+import errno
+import gzip
 import math
+import os
 import re
+import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
-from torussim.errors import Mark, Mistake, ScenarioError
+from torussim import units
+from torussim.errors import FileError, Keys, Mark, Mistake, ScenarioError
+from torussim.spelling import nearest
 
-Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
+# Bytes that a file may have, also after unpacking, by what it is for (docs/trust.md).
+LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "table": 2**20, "code": 2**20, "measurements": 16 * 2**20,
+                             "graph": 256 * 2**20, "result": 2**30, "trace": 2**30}
+PACKED = ("graph", "result", "trace")  # kinds of files that gzip may have packed
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000  # aliases filled in
@@ -35,10 +45,13 @@ _WORDS = {
 }
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_HALF = re.compile("[\ud800-\udfff]")
 _INVALID = re.compile(  # characters, and two things that make ruamel raise what is no YAMLError
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
     r"|\\U(?!000|0010)[0-9a-fA-F]{8}|(?<![^\n\r\x85\u2028\u2029])%YAML(?!\s+1\.[12]\b).*"
 )
+# Directives, tags, anchors, aliases, blocks of text, spelt-out keys, tabs, line breaks of YAML 1.1, escaped halves of characters.
+_RARE = re.compile(r"^%|(?:^|[\s,\[{:-])[!&*?|>]|[\t\x85\u2028\u2029]|\\u[dD][89a-fA-F]", re.MULTILINE)
 
 # What is in ruamel's context, what in its problem, and better words for it.
 _BETTER = (
@@ -75,18 +88,50 @@ class Document:
         return self.key_marks[path] if path in self.key_marks else self.where(path)
 
 
-def read(path: Path | str) -> Document:
-    """Return the content of a YAML file in UTF-8; raise ScenarioError if it cannot be read."""
+def read(path: Path | str, kind: str = "scenario", most: int = 0) -> Document:
+    """Return the content of a YAML file in UTF-8; raise ScenarioError if it cannot be read. `kind`, `most`: see `contents`."""
     try:
-        text = Path(path).read_bytes().decode()
+        return parse(text(path, kind, most), str(path))
+    except FileError as error:
+        _fail(str(error), Mark(str(path), 1, 1), code=error.code)
+
+
+def text(path: Path | str, kind: str, most: int = 0) -> str:
+    """Return the content of a file in UTF-8. Raise FileError likewise."""
+    data = contents(path, kind, most)
+    try:
+        return data.decode()
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        reason = f"not UTF-8, byte 0x{error.object[error.start]:02x} in line {line}"
-    except (OSError, ValueError) as error:  # ValueError: NUL in the name
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FileError(f"cannot be read: not UTF-8, byte 0x{data[error.start]:02x} in line {line}") from None
+
+
+def contents(path: Path | str, kind: str, most: int = 0) -> bytes:
+    """Return the bytes of a regular file, unpacked where gzip has packed them.
+
+    `kind`, one of LIMITS, sets how many bytes it may have, packed or not; `most` raises that. Raise FileError for a larger
+    file, and for what cannot be read: nothing ever waits for a pipe, or reads from a device.
+    """
+    limit = max(LIMITS[kind], most)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise FileError("cannot be read: it is a device, a pipe or a socket: name a regular file")
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+            if data[:2] == b"\x1f\x8b" and kind in PACKED:
+                file.seek(0)
+                data = gzip.GzipFile(fileobj=file).read(limit + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: NUL in the name
         reason = (getattr(error, "strerror", None) or str(error)).lower() + _instead(Path(path), error)
-    else:
-        return parse(text, str(path))
-    _fail(f"cannot be read: {reason}", Mark(str(path), 1, 1))
+        raise FileError(f"cannot be read: {reason}") from None
+    if len(data) > limit:
+        size = units.show(limit, "B", 4)
+        raise FileError(f"cannot be read: it is larger than the {size} that {kind} files may have: raise that with "
+                        "--max-file-size, such as --max-file-size 2GB", code="limit")
+    return data
 
 
 def _instead(path: Path, error: Exception) -> str:
@@ -96,8 +141,8 @@ def _instead(path: Path, error: Exception) -> str:
     if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
         return ""
     files = [one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml", ".json")]
-    near = difflib.get_close_matches(path.name, sorted(files), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    near = nearest(path.name, sorted(files))
+    return f": did you mean {near!r}?" if near else ""
 
 
 def parse(text: str, file: str) -> Document:
@@ -111,7 +156,7 @@ def parse(text: str, file: str) -> Document:
 def fragment(text: str, file: str) -> Document | None:
     """Return the content of a YAML text, or None if there is nothing in it."""
     node = _compose(text, file)
-    if node is None or (node.id == "scalar" and node.value == "" and node.style is None):
+    if node is None or (node.id == "scalar" and node.value == "" and not node.style):
         return None
     reading = _Reading(file)
     value = _construct(node, (), reading)
@@ -137,17 +182,17 @@ class _Reading:
     def mark(self, node: Any) -> Mark:
         return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def add(self, text: str, node: Any) -> None:
-        self.mistakes[Mistake(text, self.mark(node))] = None
+    def add(self, text: str, node: Any, code: str = "syntax", path: Keys = ()) -> None:
+        self.mistakes[Mistake(text, self.mark(node), code, path)] = None
 
 
 def _construct(node: Any, path: Keys, reading: _Reading) -> Any:
     """Return the Python value of the node at `path`."""
     mark = reading.mark(node)
     if next(reading.values) > MAX_VALUES:
-        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes)
+        _fail(f"more than {MAX_VALUES} values, aliases filled in", mark, reading.mistakes, code="limit")
     if len(reading.entered) >= MAX_DEPTH:
-        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes)
+        _fail(f"nested deeper than {MAX_DEPTH} levels", mark, reading.mistakes, code="limit")
     if id(node) in reading.entered:
         reading.add(f"the alias '*{node.anchor}' stands inside what it is an alias of", node)
         return None
@@ -171,7 +216,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
         if key is None or key in value:
             if key is not None:
                 first = reading.key_marks[*path, key]
-                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node)
+                reading.add(f"{key!r} is given twice: first at line {first.line}", key_node, "doubled-key", (*path, key))
             _construct(value_node, path, replace(reading, marks={}, key_marks={}))  # only for the mistakes in it
         else:
             reading.key_marks[*path, key] = reading.mark(key_node)
@@ -182,7 +227,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
 def _key(node: Any, reading: _Reading) -> str | None:
     """Return the text of a key, or None if it is not a text, which is a mistake."""
     key = _scalar(node, reading) if node.id == "scalar" else None
-    if node.value == "<<" and node.style is None:
+    if node.value == "<<" and not node.style:
         reading.add("'<<' is no key in YAML 1.2, which has no merging: write the keys out", node)
     elif isinstance(key, str):
         return key
@@ -194,12 +239,12 @@ def _key(node: Any, reading: _Reading) -> str | None:
 
 def _scalar(node: Any, reading: _Reading) -> str | int | float | bool | None:
     text: str = node.value
-    if re.search("[\ud800-\udfff]", text):  # JSON escapes a character in two halves
+    if _HALF.search(text):  # JSON escapes a character in two halves
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    if re.search("[\0\ud800-\udfff]", text):
+    if "\0" in text or _HALF.search(text):
         reading.add("an escape in this text stands for a character that is not allowed", node)
         return None
-    if _tag(node, reading) or node.style is not None:
+    if _tag(node, reading) or node.style:
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -213,7 +258,7 @@ def _scalar(node: Any, reading: _Reading) -> str | int | float | bool | None:
 
 def _tag(node: Any, reading: _Reading) -> str | None:
     """Return the tag that stands in the file, or None; one that the core schema has no use for is a mistake."""
-    if node.ctag.suffix is None:
+    if node.tag is None or node.ctag.suffix is None:
         return None
     tag = f"{node.ctag.handle or ''}{node.ctag.suffix}"
     if tag != {"scalar": "!!str", "sequence": "!!seq", "mapping": "!!map"}[node.id]:
@@ -223,22 +268,44 @@ def _tag(node: Any, reading: _Reading) -> str | None:
 
 def _compose(text: str, file: str) -> Any:
     """Return the root node of the one document in `text`, scalars unresolved; None if there is no document."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-    from ruamel.yaml.resolver import VersionedResolver
-
-    class Unresolved(VersionedResolver):
-        def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
-            """Leave a node without a tag when it has none in the file."""
-
     text = text.removeprefix("\ufeff")
     invalid = _INVALID.search(text)
     if invalid:
         before = re.split("\r\n|\r|\n", text[: invalid.start()])
         _fail(f"{invalid[0]!a} is not allowed", Mark(file, len(before), len(before[-1]) + 1))
+    if not _RARE.search(text):
+        import yaml
+
+        if yaml.__with_libyaml__:
+            try:
+                return yaml.compose(text, Loader=_plain_loader(yaml.CLoader))
+            except yaml.YAMLError:
+                pass  # ruamel.yaml says what is wrong
+    return _compose_slowly(text, file)
+
+
+def _plain_loader(loader: Any) -> Any:
+    class Unresolved(loader):  # type: ignore[misc]
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
+            """Leave a node without a tag when it has none in the file."""
+
+        def descend_resolver(self, node: Any, index: Any) -> None:
+            """Look for no tags."""
+
+        def ascend_resolver(self) -> None:
+            """Look for no tags."""
+    return Unresolved
+
+
+def _compose_slowly(text: str, file: str) -> Any:
+    """Return what `_compose` does, by ruamel.yaml; raise ScenarioError, with the place, for what is no YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.resolver import VersionedResolver
+
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
-    yaml.Resolver = Unresolved
+    yaml.Resolver = _plain_loader(VersionedResolver)
     yaml.composer.warn_double_anchors = False
     try:
         return yaml.compose(text)
@@ -258,5 +325,5 @@ def _problem(error: Any) -> str:
     return "not YAML: " + ": ".join(filter(None, [context and context + at, problem]))
 
 
-def _fail(text: str, mark: Mark, others: Iterable[Mistake] = ()) -> NoReturn:
-    raise ScenarioError([*others, Mistake(text, mark)]) from None
+def _fail(text: str, mark: Mark, others: Iterable[Mistake] = (), code: str = "syntax") -> NoReturn:
+    raise ScenarioError([*others, Mistake(text, mark, code)]) from None

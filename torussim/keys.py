@@ -1,4 +1,4 @@
-"""The keys of a result that take long to work out, each from what a run left behind. DESIGN section 6 says what they mean."""
+"""The keys of a result that take long to work out, each from what a run left behind (docs/design.md, section 6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from torussim.analysis import link_use
 from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate
-from torussim.collectives.lower import algorithm_of
+from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
 from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
@@ -191,7 +191,7 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
     if not isinstance(o, Collective):
         return "matmul" if o.matmuls else "vector"
     rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
-    return algorithm_of(o) + rings + (f", looped {loop}" if loop else "")
+    return name_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
 def memory_key(scenario: Scenario) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
+from typing import Any
 
 from torussim.errors import LayoutError
 from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
-OPTIONAL = ("hidden", "w_v", "out", "norm", "embedding", *AXES)
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
@@ -77,6 +77,11 @@ class Table:
         """Return the path of a tensor, if the table has one."""
         return self.paths.get(tensor)
 
+    def holding(self, shardings: Sequence[str]) -> str | None:
+        """Return the first tensor that has the first of these shardings, as written, else the next; None if none has one."""
+        return next((tensor for wanted in shardings for tensor, path in self.paths.items()
+                     if wanted in map(str, path.stations)), None)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -94,7 +99,7 @@ class Layout:
     kv_cache: str = "bf16"
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    collectives: Mapping[str, str] = field(default_factory=dict)
+    collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,17 +256,18 @@ def table(layout: Layout, sizes: Sizes) -> Table:
     given = LAYOUTS[layout.ffn](sizes) if isinstance(layout.ffn, str) else dict(layout.ffn)
     missing = [key for key in REQUIRED if key not in given]
     if missing:
-        raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each")
+        raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each", code="missing")
     axes = {key: tuple(str(given.pop(key))) for key in AXES if key in given}
     paths = {key: Path.of(value) for key, value in given.items()}
     for key, path in paths.items():
         for station in path.stations:
             if "".join(station.names()) != DIMENSIONS[key]:
-                raise LayoutError(f"{key}: {str(station)!r} must have the dimensions {' '.join(DIMENSIONS[key])}")
+                raise LayoutError(f"{key}: {str(station)!r} must have the dimensions {' '.join(DIMENSIONS[key])}",
+                                  path=(key,))
             strange = [a for a in station.used if a not in sizes.lengths]
             if strange:
                 raise LayoutError(f"{key}: {str(station)!r} uses the axis {strange[0]}, but the mesh has "
-                                  f"{', '.join(sizes.lengths)}")
+                                  f"{', '.join(sizes.lengths)}", path=(key,))
     paths.setdefault("w_v", paths["w_k"])
     name = layout.ffn if isinstance(layout.ffn, str) else "own table"
     chips = prod(sizes.lengths.values())

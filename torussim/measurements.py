@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from torussim import edits, files, resolve
-from torussim.errors import Mark, Mistake, ScenarioError
-from torussim.files import Document, Keys
+from torussim.errors import Keys, Mark, Mistake, ScenarioError
+from torussim.files import Document
 from torussim.scenario import Scenario, read_document
-from torussim.scenario.forms import Form, Key, Section
+from torussim.scenario.forms import BASES, Form, Key, Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import anything, flag, one_of, quantity, quote, text
+from torussim.trust import Trust
 
 WHAT = ("step", "layers")
 DEFAULT = "palm-540b-tpu-v4"  # the file of the package that is meant when none is named
@@ -54,6 +55,7 @@ class Measurement:
     mark: Mark
     document: Document = field(repr=False)  # that the scenario was read from
     beside: Path = field(repr=False)
+    trust: Trust = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +73,14 @@ def default_file() -> Path:
     return resolve.preset_path("measurements", DEFAULT)
 
 
-def read(file: str | Path) -> Measurements:
-    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake."""
+def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
+    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake. `code`: see `load`."""
+    trust = Trust.of(code)
     try:
-        document = files.read(file)
+        document = files.read(file, "measurements", trust.most)
     except ScenarioError as error:
         return Measurements(str(file), "", (), error.mistakes)
-    notes = Notes(document, Path(file).resolve().parent, list(document.mistakes))
+    notes = Notes(document, Path(file).resolve().parent, list(document.mistakes), trust)
     top = notes.section(_FILE, document.value, (), "a file of measurements")
     rows: list[Measurement] = []
     for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
@@ -121,7 +124,7 @@ def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
             source = row["source"] or group["source"] or top["source"]
             name = row["name"] or _name(document.value, changed) or group["name"]
             found.append(Measurement(group["name"], name, row["time"], row["what"] or group["what"], row["twin"], source, read,
-                                     notes.document.where(at), document, notes.beside))
+                                     notes.document.where(at), document, notes.beside, notes.trust))
     return found
 
 
@@ -140,7 +143,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
             notes.wrong(at, f"{quote(way)} is no way to a value: write keys with dots, such as workload.batch", at_key=True)
             continue
         try:
-            base = edits.replaced(base, way, edits.part(notes.document, at), notes.document.where_key(at))
+            base = edits.replaced(base, way, edits.part(notes.document, at), notes.document.where_key(at), bases=BASES)
         except ScenarioError as error:
             notes.mistakes += error.mistakes
     return base if len(notes.mistakes) == before else None
@@ -149,7 +152,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
 def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
     """Return the scenario of a row, or None with its mistakes noted."""
     try:
-        scenario = read_document(document, notes.beside)
+        scenario = read_document(document, notes.beside, notes.trust)
     except ScenarioError as error:
         notes.mistakes += error.mistakes
         return None
@@ -181,7 +184,7 @@ def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
         if key in seen:
             twice.append(row)
             notes.mistakes.append(Mistake(f"the same point as line {seen[key].mark.line}: write twin: true, so that it is not "
-                                          "counted again", row.mark))
+                                          "counted again", row.mark, "duplicate"))
         seen.setdefault(key, row)
     return twice
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torussim.chips import DTYPE_BYTES
+from torussim.errors import ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
 from torussim.models import Model
@@ -40,28 +41,37 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     todo = [f for f in passes(workload) if phase in (None, f.phase)]
     largest = dict.fromkeys((max(todo, key=lambda f: f.length), todo[-1]))
     made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
-    builder = made[0]
-    m, t, n = model, builder.table, builder.lengths
+    for one in made:
+        one.build()
+    try:
+        return _memory(made, workload, hbm_bytes)
+    except ShardingError as error:
+        raise made[0].located(error) from None
+
+
+def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
+    """Return what one chip must hold for the passes of these builders, which were built."""
+    builder = builders[0]
+    m, t, n, layout = builder.model, builder.table, builder.lengths, builder.layout
     widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
               "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
               "w_v": ("K", builder.kv_heads * m.d_head)}
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
-    rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
-    mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
+    rows = divide(workload.batch, "B", kv, n)
+    mine = divide(builder.heads, "H", t["q"].used, n, what="heads")
     read = -(-mine * builder.kv_heads // builder.heads)
     # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
-    heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
+    heads = min(divide(builder.kv_heads, "K", kv, n, what="KV heads"), read)
     a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, made)), hbm_bytes,
+    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
 
 
 def _activations(builder: Builder) -> float:
-    """Return the bytes of the residual and of the largest operation of a pass."""
-    builder.build()
+    """Return the bytes of the residual and of the largest operation of a pass that was built."""
     residual = builder.table["residual"].stored
     return residual.elements(builder.tokens(E=builder.model.d_model), builder.lengths) * SUM_BYTES + builder.peak

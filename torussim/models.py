@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from torussim import files, resolve, sourced
-from torussim.errors import ModelError, TorusSimError
-from torussim.sourced import Keys, Mistakes, quote
+from torussim.errors import FileError, Found, ModelError, TorusSimError
+from torussim.sourced import Keys, quote
 
 MAX_SIZE: Final = 10**9  # of any one dimension
 MAX_PARAMETERS: Final = 1e40  # more than such sizes can make
@@ -88,29 +88,29 @@ class Model:
         return self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
 
 
-def model(given: str | Mapping[str, Any], /, beside: Path | None = None, **changes: Any) -> Model:
+def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:
     """Return a preset by its name, the model of a config.json by its path, or the model of a mapping of fields.
 
-    A path ends in .json and is relative to the folder `beside`. A mapping has the fields of Model, or `base`, a preset
-    or a path, and the fields that differ from it; `changes` are fields too. Without `parameters` the matrices are
-    counted, unless the base has just as many, whose nominal number then stays; without `padded_heads` there is no
-    padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
+    A path ends in .json and is relative to the folder `beside`; `most` raises the size that its file may have. A mapping has
+    the fields of Model, or `base`, a preset or a path, and the fields that differ from it; `changes` are fields too. Without
+    `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays; without
+    `padded_heads` there is no padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
 
     >>> model("palm-540b", layers=8).parameters
     41032876032.0
     """
     if isinstance(given, str):
-        result, mistakes = _read(changes, _named(given, beside))
+        result, mistakes = _read(changes, _named(given, beside, most))
     else:
-        result, mistakes = _parse(given, changes, beside)
+        result, mistakes = _parse(given, changes, beside, most)
     if result is None:
-        raise ModelError("model: " + "; ".join(text for _, text in mistakes))
+        raise ModelError("model: " + "; ".join(one.text for one in mistakes), code=mistakes[0].code, path=mistakes[0].path)
     return result
 
 
-def model_mistakes(given: Any, beside: Path | None = None) -> Mistakes:
-    """Return all that is wrong with a mapping that `model` is to read: the path of keys inside it, and the text."""
-    return _parse(given, {}, beside)[1]
+def model_mistakes(given: Any, beside: Path | None = None, most: int = 0) -> list[Found]:
+    """Return all that is wrong with a mapping that `model` is to read."""
+    return _parse(given, {}, beside, most)[1]
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -120,31 +120,32 @@ def describe(model: Model) -> dict[str, Any]:
     return {name: sourced.show(value, model.sources.get(name)) for name, value in values.items()}
 
 
-def _named(name: str, beside: Path | None) -> Model:
+def _named(name: str, beside: Path | None, most: int = 0) -> Model:
     if name.endswith(".json"):
-        return _read_config(name, beside)
+        return _read_config(name, beside, most)
     document = files.read(resolve.preset_path("models", name))
     result, mistakes = _read({"name": name, **document.value}, None)
     assert result is not None, f"preset {name}: {mistakes}"
     return result
 
 
-def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None) -> tuple[Model | None, Mistakes]:
+def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: int = 0) -> tuple[Model | None, list[Found]]:
     """Return the model of a mapping of fields that can have a base; or None and what is wrong."""
     if not isinstance(given, Mapping):
-        return None, [((), f"{quote(given)} is neither the name of a model, nor a path, nor a mapping of fields")]
+        return None, [Found((), f"{quote(given)} is neither the name of a model, nor a path, nor a mapping of fields")]
     own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
     name = changes.get("base", given.get("base"))
     try:
         if name is not None and not isinstance(name, str):
             raise ModelError(f"{quote(name)} is neither the name of a model nor a path")
-        base = None if name is None else _named(name, beside)
+        base = None if name is None else _named(name, beside, most)
     except TorusSimError as error:
-        return None, [(("base",), f"base: {error}"), *sourced.read(_flat(own), _READERS, "a model").mistakes]
+        wrong = Found(("base",), f"base: {error}", code=error.code)
+        return None, [wrong, *sourced.read(_flat(own), _READERS, "a model").mistakes]
     return _read(own, base)
 
 
-def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, Mistakes]:
+def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, list[Found]]:
     """Return the model of these fields, the others as in `base`; or None and what is wrong."""
     flat = _flat(given)
     read = sourced.read(flat, _READERS, "a model")
@@ -152,7 +153,7 @@ def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, M
     missing = [path[0] for path in _NEEDED if path not in flat]
     if missing and base is None:
         text = "missing: give all fields, or those that differ from a base, such as base: palm-540b"
-        mistakes.append(((), f"{', '.join(missing)} {text}"))
+        mistakes.append(Found((), f"{', '.join(missing)} {text}", True, "missing"))
     if mistakes:
         return None, mistakes
 
@@ -175,28 +176,29 @@ def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
     return {(str(key),): value for key, value in given.items()}
 
 
-def _unfitting(model: Model) -> Mistakes:
+def _unfitting(model: Model) -> list[Found]:
     """Return what is wrong among fields that are right one by one."""
     if model.heads % model.kv_heads:
-        return [(("kv_heads",), f"kv_heads: {model.heads} heads are not a multiple of {model.kv_heads} KV heads")]
-    mistakes: Mistakes = []
+        text = f"kv_heads: {model.heads} heads are not a multiple of {model.kv_heads} KV heads"
+        return [Found(("kv_heads",), text, code="clash")]
+    mistakes: list[Found] = []
     for chips, heads in model.padded_heads.items():
         text = f"padded_heads: {heads} heads on up to {chips} chips are"
         if heads < model.heads:
             reason = f"fewer than the {model.heads} of the model: give {{}} for no padding"
-            mistakes.append((("padded_heads",), f"{text} {reason}"))
+            mistakes.append(Found(("padded_heads",), f"{text} {reason}", code="clash"))
         elif model.kv_heads != model.heads and heads % model.kv_heads:
-            mistakes.append((("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads"))
+            mistakes.append(Found(("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads", code="clash"))
     return mistakes
 
 
-def _read_config(name: str, beside: Path | None) -> Model:
+def _read_config(name: str, beside: Path | None, most: int) -> Model:
     """Return the model of a Hugging Face config.json, named after its folder, or after the file if it has another name.
 
     A sliding window of attention is not looked at: attention reads the whole context.
     """
     path = (beside or Path()) / name
-    config = _read_json(path)
+    config = _read_json(path, most)
     experts = next((key for key in _EXPERTS if config.get(key) is not None), None)
     if experts is not None:
         raise ModelError(f"{path}: {experts} is given: mixtures of experts cannot be read, only dense models")
@@ -227,53 +229,53 @@ def _read_config(name: str, beside: Path | None) -> Model:
             given[field_name] = {"value": values.get(key, defaults.get(key)), "source": f"{name}: {source}"}
     result, others = (None, []) if mistakes else _read(given, None)
     if result is None:
-        raise ModelError(f"{path}: " + "; ".join(mistakes + [text for _, text in others]))
+        raise ModelError(f"{path}: " + "; ".join(mistakes + [one.text for one in others]))
     return result
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, most: int) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(files.contents(path, "model", most).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ModelError(f"{path}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except FileError as error:
+        raise ModelError(f"{path} {error}", code=error.code) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, NUL in the name, a number of 5000 digits, 1000 brackets
-        raise ModelError(f"{path} cannot be read: {error}") from None
+        raise ModelError(f"{path} cannot be read: {error}", code="unreadable") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} is no config.json of a model: it must be an object in braces")
+        raise ModelError(f"{path} is no config.json of a model: it must be an object in braces", code="unreadable")
     return value
 
 
 def _read_name(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ModelError(f"{quote(value)} is not a name")
+        raise ModelError(f"{quote(value)} is not a name", code="value")
     return value
 
 
 def _read_whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError(f"{quote(value)} is not a whole number")
+        raise ModelError(f"{quote(value)} is not a whole number", code="value")
     if not 1 <= value <= MAX_SIZE or value != int(value):
-        raise ModelError(f"{quote(value)} is not a whole number from 1 to {MAX_SIZE:.0e}")
+        raise ModelError(f"{quote(value)} is not a whole number from 1 to {MAX_SIZE:.0e}", code="value")
     return int(value)
 
 
 def _read_flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ModelError(f"{quote(value)} is neither true nor false")
+        raise ModelError(f"{quote(value)} is neither true nor false", code="value")
     return value
 
 
 def _read_parameters(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_PARAMETERS:
-        raise ModelError(f"{quote(value)} is not a number of parameters: must be from 1 to {MAX_PARAMETERS:.0e}")
+        raise ModelError(f"{quote(value)} is not a number of parameters: must be from 1 to {MAX_PARAMETERS:.0e}", code="value")
     return float(value)
 
 
 def _read_padded_heads(value: Any) -> Mapping[int, int]:
     if not isinstance(value, Mapping):
-        raise ModelError(f'{quote(value)} is not a mapping of numbers of chips to heads, such as {{"64": 64}}')
+        raise ModelError(f'{quote(value)} is not a mapping of numbers of chips to heads, such as {{"64": 64}}', code="value")
     return {_read_whole(_unquoted(chips)): _read_whole(heads) for chips, heads in value.items()}
 
 

@@ -62,7 +62,7 @@ class Outlines:
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
         """Return the outline of a collective, alone or looped with a matmul."""
         key = (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()),
-               loop.kind if loop else None, o.name if ":" in o.algorithm else None)
+               loop.kind if loop else None, (o.name, o.pieces) if callable(o.algorithm) else None)
         found = self._outlines.get(key)
         if found is None:
             found = self._outlines[key] = _outline(o, self.net, loop)
@@ -131,7 +131,7 @@ def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
     name, way = algorithm_of(o), loop.kind if loop else o.direction
     if not lengths or name in DIRECT:
         return []
-    if ":" in name:
+    if callable(name):
         return [_stretch(phase) for phase in lower(o, net, way=way).phases]
     shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
     if name == "one_ring":

@@ -1,17 +1,17 @@
 """What every chip runs: matmuls and collectives, each with what it waits for.
 
 Plain frozen data and its check; knows nothing of models, layouts, links or times. Sizes are per chip; bytes of a
-collective are counted as DESIGN section 4 says: all_gather the gathered output, reduce_scatter the input, all_reduce
+collective are counted as docs/design.md, section 4, says: all_gather the gathered output, reduce_scatter the input, all_reduce
 the vector, all_to_all all that one chip holds before it, permute what one chip sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
-from torussim.errors import ProgramError
+from torussim.errors import Found, ProgramError
 
 Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute"]
 KINDS: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute")
@@ -80,7 +80,7 @@ class Collective:
     kind: Kind
     axes: tuple[str, ...]
     bytes: float  # per chip, counted as the module says
-    algorithm: str = ""  # "" is the default of the kind
+    algorithm: str | Callable[..., Any] = ""  # "" is the default of the kind; or a function of the user's (collectives.lower)
     split: str | tuple[float, ...] = "equal"  # multi_axis, dimension_wise: "equal", "auto" or one weight a part
     direction: str = "both"  # "both" | "one_way"
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
@@ -126,49 +126,62 @@ def unlooped(program: Program) -> Program:
 
 
 def check_program(program: Program, axes: tuple[str, ...]) -> None:
-    """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes."""
+    """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes.
+
+    Its path begins with the list: ("block", 2, "after", 0).
+    """
     names = [o.name for o in program.operations()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists")
-    for operations, _ in program.sections():
-        for _, reason, _ in mistakes(operations, axes):
-            raise ProgramError(reason)
+        raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
+                           code="duplicate")
+    for section, (operations, _) in zip(("prologue", "block", "epilogue"), program.sections()):
+        for wrong in mistakes(operations, axes):
+            raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[tuple[int, str, str]]:
-    """Return (index of the operation, reason, field) of all that is wrong in one list of operations."""
-    found: list[tuple[int, str, str]] = []
+def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
+    """Return all that is wrong in one list of operations.
+
+    Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop").
+    """
+    found: list[Found] = []
     place: dict[str, int] = {}
     for i, operation in enumerate(operations):
         if operation.name in place:
-            found.append((i, f"two operations are named {operation.name!r}: give each a name of its own", "name"))
+            text = f"two operations are named {operation.name!r}: give each a name of its own"
+            found.append(Found((i, "name"), text, code="duplicate"))
         place.setdefault(operation.name, i)
     waits = {o.name: _waits(i, operations) for i, o in enumerate(operations)}
     for i, operation in enumerate(operations):
-        for name in operation.after or ():
+        for j, name in enumerate(operation.after or ()):
+            at = (i, "after", j)
             if name not in place:
-                found.append((i, f"{operation.name!r} waits for {name!r}, but no operation has that name: "
-                                 f"{_names(place)}", "after"))
+                text = f"{operation.name!r} waits for {name!r}, but no operation has that name: {_names(place)}"
+                found.append(Found(at, text, code="unknown-name"))
+            elif place[name] >= i and (circle := _circle(operation.name, waits)):
+                text = f"{operation.name!r} waits for {name!r}, which waits for it: {' -> '.join(circle)}"
+                found.append(Found(at, text, code="cycle"))
             elif place[name] >= i:
-                circle = _circle(operation.name, waits)
-                found.append((i, f"{operation.name!r} waits for {name!r}, which waits for it: {' -> '.join(circle)}" if circle
-                              else f"{operation.name!r} waits for {name!r}, which stands below it: operations run in the order "
-                                   f"of the list, so move {name!r} above", "after"))
+                text = f"{operation.name!r} waits for {name!r}, which stands below it: operations run in the order of the " \
+                       f"list, so move {name!r} above"
+                found.append(Found(at, text, code="program"))
         if isinstance(operation, Compute) and operation.loop:
             near = [o.name for o, kind in ((operations[i - 1] if i else None, "all_gather"),
                                            (operations[i + 1] if i + 1 < len(operations) else None, "reduce_scatter"))
                     if isinstance(o, Collective) and o.kind == kind]
             if operation.loop.collective not in near:
-                found.append((i, f"{operation.name!r} is looped with {operation.loop.collective!r}, which is neither the "
-                                 f"all-gather just before it nor the reduce-scatter just after: put them side by side", "loop"))
+                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which is neither the all-gather just " \
+                       "before it nor the reduce-scatter just after: put them side by side"
+                found.append(Found((i, "loop"), text, code="program"))
         if isinstance(operation, Collective):
             for axis in operation.axes:
                 if axis not in axes:
-                    found.append((i, f"{operation.name!r} runs over axis {axis!r}, but the network has "
-                                     f"{', '.join(axes) or 'no axes'}", "axes"))
+                    text = f"{operation.name!r} runs over axis {axis!r}, but the network has {', '.join(axes) or 'no axes'}"
+                    at_axis = (i, "shift", axis) if axis in operation.shift else (i, "axes")
+                    found.append(Found(at_axis, text, code="unknown-name"))
                 elif operation.axes.count(axis) > 1:
-                    found.append((i, f"{operation.name!r} uses the axis {axis!r} twice", "axes"))
+                    found.append(Found((i, "axes"), f"{operation.name!r} uses the axis {axis!r} twice", code="duplicate"))
                     break
     return found
 

@@ -128,8 +128,10 @@ def _misleads(result: Result) -> str:
 def _sentence(c: Charge) -> str:
     times = f", {c.times} times" if c.times > 1 else ""
     factor = f"{c.axes_s / c.paper_s:.1f} times as long as" if c.paper_s else "longer than"
-    return (f"{c.name} ({KINDS[c.kind]} of {show(c.bytes, 'B')} over {_axes(c.axes)}): has {c.links} of the chip's {c.of} links "
-            f"at once; {show(c.axes_s, 's')}, {factor} the {show(c.paper_s, 's')} that the paper charges{times}.")
+    over = f" over {c.charged} links" if c.charged != c.of else ""
+    has = f"{c.links} of the chip's {c.of} links" if c.of > 1 else "the chip's only link"
+    return (f"{c.name} ({KINDS[c.kind]} of {show(c.bytes, 'B')} over {_axes(c.axes)}): has {has} at once; "
+            f"{show(c.axes_s, 's')}, {factor} the {show(c.paper_s, 's')} that the paper charges{over}{times}.")
 
 
 def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
@@ -202,8 +204,9 @@ def _axes(axes: Sequence[str]) -> str:
     return ("" if all(len(a) == 1 for a in axes) else ",").join(axes) or "-"
 
 
-def _chip(coordinate: Sequence[int]) -> str:
-    return "(" + ", ".join(str(c) for c in coordinate) + ")"
+def _chip(node: Sequence[int] | str) -> str:
+    """Return a chip's coordinates in brackets, and the name of a switch as it is."""
+    return node if isinstance(node, str) else "(" + ", ".join(str(c) for c in node) + ")"
 
 
 def _value(field: Any) -> Any:

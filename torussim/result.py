@@ -1,4 +1,4 @@
-"""The answer of one run, and its keys (DESIGN section 6): it prints itself as a short report, and turns into JSON.
+"""The answer of one run, and its keys (docs/design.md, section 6): it prints itself as a short report, and turns into JSON.
 
 Keys that take long to work out are worked out when they are first asked for: who wants one number does not wait for the others.
 """
@@ -63,7 +63,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What one scenario gave: `keys` as in DESIGN section 6, in seconds, bytes and FLOP, and what they were made from.
+    """What one scenario gave: `keys` as in docs/design.md, section 6, in seconds, bytes and FLOP, and what they were made from.
 
     The keys can be read as attributes: `result.step_s`, `result.memory["fits"]`.
     """

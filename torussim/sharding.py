@@ -8,13 +8,15 @@ Knows nothing of models, chips or links.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from torussim.errors import ShardingError
 
 _TOKEN = re.compile(r"([A-Z])(?:_([a-z]+))?")
+MEANINGS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
+            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}  # of the paper's letters, for messages
 _WHOLE = re.compile(r"\s*((?:[A-Z](?:_[a-z]+)?\s*)+)(?:\{\s*U_([a-z]+)\s*\})?\s*")
 
 
@@ -74,7 +76,7 @@ class Sharding:
         for name, axes in self.dims:
             if name == dim:
                 return axes
-        raise ShardingError(f"{str(self)!r} has no dimension {dim}")
+        raise ShardingError(f"{str(self)!r} has no dimension {dim}", path=(dim,), shardings=(str(self),))
 
     def names(self) -> tuple[str, ...]:
         """Return the dimensions, in writing order."""
@@ -88,21 +90,35 @@ class Sharding:
 
     def local(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, int]:
         """Return the size of each dimension on one chip; raise ShardingError where it does not divide."""
-        return {dim: divide(sizes[dim], cut, lengths, f"{dim} of {str(self)!r}") for dim, cut in self.dims}
+        return {dim: divide(sizes[dim], dim, self, lengths) for dim, _ in self.dims}
 
     def elements(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> int:
         """Return the number of elements on one chip."""
         return prod(self.local(sizes, lengths).values())
 
 
-def divide(size: int, axes: Iterable[str], lengths: Mapping[str, int], what: str,
+def divide(size: int, dim: str, sharding: Sharding, lengths: Mapping[str, int], *, what: str = "",
            do: str = "choose a size that does, or fewer axes") -> int:
-    """Return size / (number of chips on these axes); raise ShardingError, saying what to do, if that is no whole number."""
-    axes = tuple(axes)
+    """Return the size of a dimension on one chip; raise ShardingError, saying what to do, if that is no whole number.
+
+    `what` names what has this size, where that is not the dimension itself.
+    """
+    axes = sharding.axes(dim)
     chips = prod(lengths[a] for a in axes)
     if size % chips:
-        raise ShardingError(f"{what}: {size} does not divide by {chips} (the chips of {''.join(axes)}): {do}")
+        raise _indivisible(size, dim, axes, lengths, f"{what or _meaning(dim)} of {str(sharding)!r}", (str(sharding),), do)
     return size // chips
+
+
+def _indivisible(size: int, dim: str, axes: Sequence[str], lengths: Mapping[str, int], what: str, shardings: tuple[str, ...],
+                 do: str = "choose a size that does, or fewer axes") -> ShardingError:
+    """Return the error that a whole size does not divide by the chips of all axes that cut it."""
+    text = f"{what}: {size} does not divide by {prod(lengths[a] for a in axes)} (the chips of {''.join(axes)}): {do}"
+    return ShardingError(text, code="does-not-divide", path=(dim,), shardings=shardings)
+
+
+def _meaning(dim: str) -> str:
+    return f"{dim} ({MEANINGS[dim]})" if dim in MEANINGS else dim
 
 
 @dataclass(frozen=True)
@@ -128,36 +144,49 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
     >>> steps(Sharding.parse("B L E_xyz"), Sharding.parse("B L E_x"), dict(B=2, L=1, E=64), dict(x=4, y=4, z=4))
     [Step(kind='all_gather', axes=('y', 'z'), elements=32, dims=('E', 'E'))]
     """
+    shardings = (str(source), str(target))
     if source.names() != target.names():
-        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ")
+        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ", shardings=shardings)
     single = [a for a in {*source.used, *target.used} if lengths[a] == 1]
-    source, target = source.without(single), target.without(single)
+    whole, source, target = source, source.without(single), target.without(single)
     wanted = {axis: dim for dim, axes in target.dims for axis in axes}
     had = {axis: dim for dim, axes in source.dims for axis in axes}
     new_partial = [a for a in target.partial if a not in source.partial]
     if new_partial:
         raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: nothing makes partial sums over "
-                            f"{''.join(new_partial)}")
+                            f"{''.join(new_partial)}", shardings=shardings)
     scattered = tuple(a for a in source.partial if a in wanted)
     reduced = tuple(a for a in source.partial if a not in wanted and a not in target.partial)
     moved = tuple(a for a in had if a in wanted and wanted[a] != had[a])
     gathered = tuple(a for a in had if a not in wanted)
     sliced = [a for a in wanted if a not in had and a not in source.partial]
 
-    local = {dim: divide(sizes[dim], axes, lengths, f"{dim} of {str(source)!r}") for dim, axes in source.dims}
+    local = whole.local(sizes, lengths)
+    cutting = {dim: list(axes) for dim, axes in source.dims}  # the axes that cut each dimension at the moment
 
     def cut(axes: Iterable[str]) -> None:
         for axis in axes:
             dim = wanted[axis]
-            local[dim] = divide(local[dim], (axis,), lengths, f"{dim} of {str(target)!r}")
+            cutting[dim].append(axis)
+            if local[dim] % lengths[axis]:
+                at_last = set(cutting[dim]) <= set(target.axes(dim))
+                where = f"of {shardings[1]!r}" if at_last else f"on the way from {shardings[0]!r} to {shardings[1]!r}"
+                raise _indivisible(sizes[dim], dim, target.axes(dim) if at_last else cutting[dim], lengths,
+                                   f"{_meaning(dim)} {where}", shardings[1:] + shardings[:1])
+            local[dim] //= lengths[axis]
 
     def join(axes: Iterable[str]) -> None:
         for axis in axes:
+            cutting[had[axis]].remove(axis)
             local[had[axis]] *= lengths[axis]
 
     found = []
-    late = [a for a in sliced if local[wanted[a]] % lengths[a]]  # divides only once something is gathered
-    cut(a for a in sliced if a not in late)
+    late = []
+    for axis in sliced:
+        if local[wanted[axis]] % lengths[axis]:
+            late.append(axis)  # divides only once something is gathered
+        else:
+            cut((axis,))
     if scattered:
         found.append(Step("reduce_scatter", scattered, prod(local.values()), tuple(wanted[a] for a in scattered)))
         cut(scattered)
@@ -184,10 +213,11 @@ def product(activations: Sharding, weight: Sharding, contracted: str, made: str)
     if ours != theirs:
         raise ShardingError(f"{str(activations)!r} x {str(weight)!r}: {contracted} is cut over "
                             f"{''.join(sorted(ours)) or 'nothing'} on one side and {''.join(sorted(theirs)) or 'nothing'} "
-                            f"on the other")
+                            f"on the other", path=(contracted,), shardings=(str(activations), str(weight)))
     dims = tuple((made, weight.axes(made)) if dim == contracted else (dim, axes) for dim, axes in activations.dims)
     result = Sharding(dims, activations.partial + activations.axes(contracted))
     twice = [a for a in result.used if result.used.count(a) > 1]
     if twice:
-        raise ShardingError(f"{str(activations)!r} x {str(weight)!r} uses the axis {twice[0]} twice")
+        raise ShardingError(f"{str(activations)!r} x {str(weight)!r} uses the axis {twice[0]} twice",
+                            shardings=(str(activations), str(weight)))
     return result

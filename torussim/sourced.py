@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.errors import TorusSimError
+from torussim.errors import Found, TorusSimError
 from torussim.resolve import unknown
 
 Keys = tuple[str, ...]  # keys from the outermost mapping inwards
-Mistakes = list[tuple[Keys, str]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Fields:
 
     values: dict[Keys, Any]
     sources: dict[Keys, str]
-    mistakes: Mistakes
+    mistakes: list[Found]
 
 
 def read(given: Mapping[Keys, Any], readers: Mapping[Keys, Callable[[Any], Any]], what: str) -> Fields:
@@ -32,21 +31,22 @@ def read(given: Mapping[Keys, Any], readers: Mapping[Keys, Callable[[Any], Any]]
     for path, field in given.items():
         name = ".".join(path)
         if path not in readers:
-            fields.mistakes.append((path, unknown(name, names, f"field of {what}")))
+            fields.mistakes.append(Found(path, unknown(name, names, f"field of {what}"), True, "unknown-key"))
             continue
         value, source, place = field, None, path
         if isinstance(field, Mapping) and "value" in field:
             value, source, place = field["value"], field.get("source"), (*path, "value")
             for key in sorted(map(str, field.keys() - {"value", "source"})):
-                fields.mistakes.append(((*path, key), f"{name}: {quote(key)} cannot stand beside value and source"))
+                text = f"{name}: {quote(key)} cannot stand beside value and source"
+                fields.mistakes.append(Found((*path, key), text, True, "unknown-key"))
         if isinstance(source, str):
             fields.sources[path] = source
         elif source is not None:
-            fields.mistakes.append(((*path, "source"), f"{name}: the source {quote(source)} is not a text"))
+            fields.mistakes.append(Found((*path, "source"), f"{name}: the source {quote(source)} is not a text"))
         try:
             fields.values[path] = readers[path](value)
         except TorusSimError as error:
-            fields.mistakes.append((place, f"{name}: {error}"))
+            fields.mistakes.append(Found((*place, *error.path), f"{name}: {error}", code=error.code))
     return fields
 
 

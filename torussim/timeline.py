@@ -79,6 +79,8 @@ class Timeline:
     chips_simulated: int = 0  # the others are like one of them
     flows: int = 0  # messages that went through the fluid network
     solves: int = 0  # how often their rates were found anew
+    period: int = 0  # blocks after which the state came back; 0: it did not, or that was not used
+    leapt: int = 0  # blocks between two that were run, left out as each adds the same
 
     @property
     def makespan(self) -> float:

@@ -13,7 +13,7 @@ from typing import cast
 
 from torussim import kernels
 from torussim.chips import DTYPE_BYTES
-from torussim.errors import LayoutError
+from torussim.errors import LayoutError, ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, default_mesh, lengths_of, table
 from torussim.models import Model
@@ -60,7 +60,12 @@ class Builder:
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if set(self.table["q"].used.axes("B")) != set(self.table["kv"].used.axes("B")):
             raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention "
-                              f"needs the same sequences on a chip")
+                              f"needs the same sequences on a chip", path=("q",))
+
+    def located(self, error: ShardingError) -> ShardingError:
+        """Return an error with the tensor of the table that it is about before its path, where that is known."""
+        tensor = self.table.holding(error.shardings)
+        return error.within((tensor,)) if tensor else error
 
     # -- sizes ----------------------------------------------------------------------------------------------------------
 
@@ -267,7 +272,7 @@ class Builder:
                 and not set(s[0].sharding.axes("B")) & set(weight.used)]
         if not fits:
             raise LayoutError(f"no station of the residual ({', '.join(str(s[0].sharding) for s in stations)}) has E cut like "
-                              f"{str(weight)!r}")
+                              f"{str(weight)!r}", path=({"hidden": "w_in"}.get(tensors[0], f"w_{tensors[0]}"),))
         value, arrived = fits[-1]
         if tensors[0] in ("k", "v"):
             rows, keep = value.sharding.local(value.sizes, self.lengths)["B"], []
@@ -294,11 +299,12 @@ class Builder:
             (q,), _ = self.travel("", [q], [target])
         for target in self.table["kv"].stations[1:]:
             (k, v), _ = self.travel("", [k, v], [target, target])
-        heads = divide(self.heads, q.sharding.axes("H"), self.lengths, f"heads of {str(q.sharding)!r}",
-                       "give the model padded_heads for so many chips, or choose attention: batch")
+        heads = divide(self.heads, "H", q.sharding, self.lengths, what="heads",
+                       do="give the model padded_heads for so many chips, or choose attention: batch")
         if not set(k.sharding.axes("K")) <= set(q.sharding.axes("H")):
-            raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H")
-        divide(self.kv_heads, k.sharding.axes("K"), self.lengths, f"KV heads of {str(k.sharding)!r}")
+            raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H",
+                              path=("kv",))
+        divide(self.kv_heads, "K", k.sharding, self.lengths, what="KV heads")
         local = q.sharding.local(q.sizes, self.lengths)
         rows, length, d_head, attended = local["B"], local["L"], self.model.d_head, self.forward.attended
         shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
@@ -326,7 +332,8 @@ class Builder:
         name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
         results = self.matmul(name, moved, used, sizes, dims, ["E"] * len(values), gathers)
         if len(set(results)) > 1:
-            raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: both must be alike, to be added")
+            raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: both must be alike, to be added",
+                              path=("w_out",))
         value = _Value(label, results[0], self.tokens(E=self.model.d_model), self.act)
         path = self.table.get("out")
         all_added: list[tuple[str, Step]] = []
@@ -388,15 +395,19 @@ class Builder:
         return tuple(self.operations)
 
     def build(self) -> Program:
-        """Return the program of the pass, built the first time."""
+        """Return the program of the pass, built the first time. Raise errors as `build` does."""
         if self.built is None:
-            self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
+            try:
+                self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
+            except ShardingError as error:
+                raise self.located(error) from None
         return self.built
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:
     """Return the program of one pass on a network with these axes (name -> chips).
 
-    Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh.
+    Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh. Its path is the tensor of
+    the table, and the dimension where a size does not divide: ("w_in", "F").
     """
     return Builder(model, layout, forward, axes).build()

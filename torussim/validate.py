@@ -15,6 +15,7 @@ from torussim.chips import Chip
 from torussim.errors import Mistake, TorusSimError
 from torussim.measurements import Measurement, Measurements
 from torussim.tables import table
+from torussim.trust import Trust
 
 ALL = "all distinct points"
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -120,12 +121,13 @@ class Validation:
         return json.dumps(self.keys(), indent=1, allow_nan=False)
 
 
-def validate(files: Sequence[str | Path] = (), *, progress: Callable[[int, int], None] | None = None) -> Validation:
+def validate(files: Sequence[str | Path] = (), *, code: str | Trust = "beside",
+             progress: Callable[[int, int], None] | None = None) -> Validation:
     """Return how far the predictions are from the times in files of measurements, the package's own if none is named.
 
     `progress(done, all)` counts rows. What is wrong in a file is among the mistakes, and the other rows are there.
     """
-    read = [measurements.read(file) for file in files or [measurements.default_file()]]
+    read = [measurements.read(file, code) for file in files or [measurements.default_file()]]
     mistakes = [mistake for found in read for mistake in found.mistakes]
     todo = [(found.file, measurement) for found in read for measurement in found.rows]
     rows = []
@@ -133,7 +135,7 @@ def validate(files: Sequence[str | Path] = (), *, progress: Callable[[int, int],
         try:
             rows.append(_row(file, measurement))
         except TorusSimError as error:
-            mistakes.append(Mistake(str(error), measurement.mark))
+            mistakes.append(Mistake(str(error), measurement.mark, error.code, error.path))
         if progress:
             progress(done + 1, len(todo))
     return Validation(tuple(read), tuple(rows), tuple(dict.fromkeys(mistakes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from torussim.collectives.contract import Phase, Schedule
 from torussim.collectives.playback import check
 from torussim.errors import ProgramError
 from torussim.program import Collective
-from torussim.resolve import function, unknown
+from torussim.resolve import shown, unknown
 
 if TYPE_CHECKING:
     from torussim.topology.grid import Grid
@@ -31,13 +31,19 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
 DIRECT = ("direct", "shifts")  # every chip to every other, routed: all at once, or one message after another
 
 
-def algorithm_of(collective: Collective) -> str:
-    """Return the name of the algorithm that will run; raise ProgramError if its kind has none of that name."""
+def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
+    """Return the algorithm that will run, a name or the user's function; raise ProgramError if its kind has none of that name."""
     names = ALGORITHMS[collective.kind]
-    name = collective.algorithm or names[0]
-    if name not in names and ":" not in name:
-        raise ProgramError(unknown(name, names, f"algorithm of {collective.kind}"))
-    return name
+    found = collective.algorithm or names[0]
+    if not callable(found) and found not in names:
+        raise ProgramError(unknown(found, names, f"algorithm of {collective.kind}"), code="unknown-name")
+    return found
+
+
+def name_of(collective: Collective) -> str:
+    """Return the name of the algorithm that will run, as reports show it."""
+    found = algorithm_of(collective)
+    return shown(found) if callable(found) else found
 
 
 def view(collective: Collective, grid: Grid) -> Grid:
@@ -56,33 +62,33 @@ def view(collective: Collective, grid: Grid) -> Grid:
 def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Schedule:
     """Return the schedule of a collective on the axes of `grid`.
 
-    `way`: a loop kind in place of the collective's own direction. A "module:function" is called with the collective,
-    the lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has
-    no phases: its messages are routed.
+    `way`: a loop kind in place of the collective's own direction. A user's function is called with the collective, the
+    lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has no
+    phases: its messages are routed.
     """
     grid = view(collective, grid)
     lengths = {a: grid.length(a) for a in collective.axes if grid.length(a) > 1}
     ring = {a: grid.ring[grid.axis(a)] for a in lengths}
-    name, size, kind = algorithm_of(collective), collective.bytes, collective.kind
+    algorithm, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
-    if not lengths or name in DIRECT:
+    if not lengths or algorithm in DIRECT:
         phases: tuple[Phase, ...] = ()
+    elif callable(algorithm):
+        phases = tuple(algorithm(collective, dict(lengths), dict(ring)))
     elif kind == "permute":
         phases = over.permute(lengths, ring, size, collective.shift)
-    elif ":" in name:
-        phases = tuple(function(name)(collective, dict(lengths), dict(ring)))
-    elif name == "one_ring":
+    elif algorithm == "one_ring":
         phases = over.one_ring(kind, lengths, ring, size, way)
-    elif name == "nested":
+    elif algorithm == "nested":
         phases = over.nested(lengths, ring, size)
-    elif name == "sequential":
+    elif algorithm == "sequential":
         phases = over.in_parts(kind, lengths, ring, size, way, [tuple(lengths)], [1.0])
     else:
         orders = over.rotations(list(lengths))
         phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    schedule = Schedule(kind, lengths, size, phases, name, dict(collective.shift), twist)
-    if ":" in name:
+    schedule = Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
+    if callable(algorithm):
         check(schedule)
     return schedule
 

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from torussim.topology.routes import Routes
-
 Array = np.ndarray[Any, Any]
 TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
 SMALL = 1 / 32  # of what was left: less than that is computed afresh
@@ -119,13 +117,3 @@ def passes(bandwidth: Array, count: Array, efficiency: float) -> Array:
     Packets that meet wait for one another in ways that a fluid does not know; this is a constant loss for it.
     """
     return bandwidth if efficiency == 1.0 else np.where(count > 1, efficiency * bandwidth, bandwidth)
-
-
-def fair_rates(routes: Routes, bandwidth: Array, *, efficiency: float = 1.0) -> Array:
-    """Return (flows,) max-min fair rates, bytes/s, of one flow on each path; inf where a path has no links."""
-    rate = np.full(len(routes), np.inf)
-    moves = np.diff(routes.first) > 0
-    rows = Rows(np.unique(routes.first), routes.link, routes.share, routes.number)
-    if len(rows):
-        rate[moves] = fill(rows, passes(bandwidth, rows.count(len(bandwidth)), efficiency))
-    return rate

@@ -64,7 +64,7 @@ def numbered(label: Array) -> Array:
 def _runs_as_line(collective: Collective, net: Grid, axis: int) -> bool:
     """Return whether a collective sends nothing over the gaps of an axis: its broken rings run as lines."""
     return (collective.detour is False and net.ring[axis] and net.stride[axis] == 1 and collective.kind != "permute"
-            and algorithm_of(collective) not in ("one_ring", "nested") and ":" not in algorithm_of(collective))
+            and algorithm_of(collective) not in ("one_ring", "nested") and not callable(algorithm_of(collective)))
 
 
 def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> list[Array]:
@@ -72,7 +72,7 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
 
     Those are lines, broken rings that run as lines, the axes of a ring over several, and any axis of a user's algorithm.
     """
-    spelt = {net.axis(a) for o in near for a in o.axes if algorithm_of(o) == "one_ring" or ":" in algorithm_of(o)}
+    spelt = {net.axis(a) for o in near for a in o.axes if algorithm_of(o) == "one_ring" or callable(algorithm_of(o))}
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}
     straight = {net.axis(a) for o in near for a in o.axes if not view(o, net).ring[net.axis(a)]}
     found = []

@@ -12,7 +12,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives import lines, rings
 from torussim.collectives.contract import Hop, Lane, Phase, Schedule
-from torussim.collectives.lower import DIRECT, algorithm_of, lower
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, name_of
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
@@ -54,7 +54,7 @@ class Planner:
             chips = prod(self.grid.length(a) for a in operation.axes)
             fixed = zero + start_seconds(operation, chips, self.chip)
             if algorithm_of(operation) in DIRECT and chips > 1:
-                return Ready(operation, after, Work(zero, fixed), direct=algorithm_of(operation))
+                return Ready(operation, after, Work(zero, fixed), direct=name_of(operation))
             schedule = lower(operation, self.grid, way=loop.kind if loop else None)
             stages, sent = self.stages(schedule, operation.detour is not False)
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)

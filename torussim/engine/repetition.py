@@ -10,7 +10,7 @@ and end in the same order; that it was the same at both ends and not in between 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ import numpy as np
 from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
-REMEMBERED = 8  # states
+REMEMBERED = 64  # states
+ROOM = 512e6  # bytes of states that are remembered, where the latest eight take no more
+GLANCE = 1000  # times that are compared before all are
 SAME = 1e-12  # of a block: states closer than this are the same
 ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
 NOT_YET = 1e300  # a time that is not known, or, negative, one that nothing waits for
@@ -26,16 +28,28 @@ NOT_YET = 1e300  # a time that is not known, or, negative, one that nothing wait
 
 @dataclass
 class Seen:
-    """The state before a block: when that began, times from then on, and counts."""
+    """The state before a block: when that began, times from then on, and counts.
+
+    `some`: every so many of the times, which as a rule already tell a difference.
+    """
 
     begin: float
     later: list[Array]
     counts: list[Array]
+    some: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        every = max(1, sum(time.size for time in self.later) // GLANCE)
+        self.some = _comparable(np.concatenate([time.ravel()[::every] for time in self.later]))
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return sum(array.nbytes for array in (*self.later, *self.counts))
 
     def times(self) -> Iterator[Array]:
-        """Yield the times with those that are not known replaced, one by one: as a rule the first already tells a difference."""
-        for time in self.later:
-            yield np.where(np.isfinite(time), time, np.where(np.isnan(time), NOT_YET, -NOT_YET))
+        """Yield the times with those that are not known replaced, one by one."""
+        return map(_comparable, self.later)
 
 
 class Repetition:
@@ -51,15 +65,17 @@ class Repetition:
     def note(self, begin: float, times: Sequence[Array], counts: Sequence[Array]) -> None:
         """Remember the state before a block."""
         self.seen.append(Seen(begin, [time - begin for time in times], [count.copy() for count in counts]))
-        del self.seen[:-REMEMBERED]
+        del self.seen[:-max(8, min(REMEMBERED, int(ROOM // max(self.seen[-1].size, 1))))]
 
     def period(self) -> tuple[int, float]:
         """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
         now = self.seen[-1]
         for period, old in enumerate(reversed(self.seen[:-1]), 1):
             shift = now.begin - old.begin
-            if _equal(now.counts, old.counts) and _alike(now.later, old.later) and all(
-                    (np.abs(a - b) <= SAME * shift / period).all() for a, b in zip(now.times(), old.times())):
+            near = SAME * shift / period
+            if len(now.some) == len(old.some) and (np.abs(now.some - old.some) <= near).all() \
+                    and _equal(now.counts, old.counts) and _alike(now.later, old.later) \
+                    and all((np.abs(a - b) <= near).all() for a, b in zip(now.times(), old.times())):
                 return period, shift
         return 0, 0.0
 
@@ -92,6 +108,11 @@ def fill(segments: Sequence[Segment], since: Segment, until: Segment) -> None:
         share = number / (len(segments) + 1)
         for times, a, b in ((segment.start, since.start, until.start), (segment.end, since.end, until.end)):
             times[...] = a + share * (b - a)
+
+
+def _comparable(time: Array) -> Array:
+    """Return times with those that are not known replaced by numbers."""
+    return np.where(np.isfinite(time), time, np.where(np.isnan(time), NOT_YET, -NOT_YET))
 
 
 def _alike(times: Sequence[Array], others: Sequence[Array]) -> bool:

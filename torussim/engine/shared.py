@@ -61,7 +61,7 @@ class SharedRun:
         self.turns: list[Turn] = []
         self.over = 0  # turns of which all is known, and nobody asks again
         self.runs: list[tuple[int, float]] = []
-        self.simulated = self.skipped = 0
+        self.simulated = self.skipped = self.period = 0
         self.repetition = Repetition()
         self.segments: list[Segment] = []  # what every list has done, each run of it
         self.leapt: tuple[int, int] | None = None
@@ -311,6 +311,7 @@ class SharedRun:
             self.runs += [(j, self.network.offset + shift * (turn + 1)) for turn in range(turns) for j in like]
             self.skipped += turns * period
             self.network.offset += turns * shift
+            self.period = period
             self.repetition.forget()
         return times
 

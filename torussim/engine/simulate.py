@@ -19,7 +19,7 @@ from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
-from torussim.engine.repetition import SAME
+from torussim.engine.repetition import REMEMBERED, SAME
 from torussim.engine.routed import Shared, link_bytes, shared
 from torussim.engine.shared import SharedRun
 from torussim.program import Collective, Program, check_program
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Array = np.ndarray[Any, Any]
-REMEMBERED = 64  # states kept to find a repetition
 
 
 def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start: Sequence[float] | None = None,
@@ -86,7 +85,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     if whole.links.events:
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
     return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, total / rate, begin, finish, run.events,
-                    program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves)
+                    program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves,
+                    run.period, run.leapt[1] if run.leapt else 0)
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
@@ -128,7 +128,7 @@ class _Cohort:
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
         self.events = self.flows = self.solves = 0
-        self.simulated = self.patience = 0
+        self.simulated = self.patience = self.period = 0
         self.leapt, self.wrong = None, False
 
     def process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
@@ -148,7 +148,7 @@ class _Cohort:
                 self.progress(done, layers)
             if done == layers:
                 return
-            period = self.seen_before(seen) if self.repeat else 0
+            self.period = period = self.seen_before(seen) if self.repeat else 0
             if period:
                 break
             yield from self.section(env, "block", self.ready[1])

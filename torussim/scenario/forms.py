@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torussim.errors import Found
 from torussim.layouts import AXES, DIMENSIONS
 from torussim.program import KINDS
-from torussim.resolve import nearest, unknown
+from torussim.resolve import unknown
 from torussim.scenario.values import (
     EMPTY,
-    Found,
     Misread,
     Reader,
     algorithms,
@@ -39,6 +39,7 @@ from torussim.scenario.values import (
     twist,
     whole,
 )
+from torussim.spelling import nearest
 from torussim.topology.routing import NAMES
 
 MAX_SIZE = 10**9  # of a batch or a context
@@ -90,10 +91,10 @@ def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Se
     for name, part in value.items():
         if name not in form:
             if not others:
-                found.append(Found((name,), unknown(name, form, f"key of {what}"), at_key=True))
+                found.append(Found((name,), unknown(name, form, f"key of {what}"), True, "unknown-key"))
             continue
         if part is None:
-            found.append(Found((name,), f"{name}: {EMPTY}", at_key=True))
+            found.append(Found((name,), f"{name}: {EMPTY}", True, "empty"))
             wrong.add(name)
             continue
         try:
@@ -104,7 +105,8 @@ def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Se
     missing = [name for name in needed if name not in value]
     told = [name for name in missing if name not in meant(value, form)]
     if told:  # there is no such path: the place is the section's key
-        found.append(Found((told[0],), f"{what} lacks {listed(told)}: write {'them' if len(told) > 1 else 'it'}"))
+        found.append(Found((told[0],), f"{what} lacks {listed(told)}: write {'them' if len(told) > 1 else 'it'}",
+                           code="missing"))
     rest = {name: part for name, part in value.items() if name not in form} if others else None
     return Section(values, frozenset(value), frozenset({*wrong, *missing}), rest), found
 
@@ -120,7 +122,9 @@ _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
 _NAMES = each(text, "[gather, multiply]")
 
-TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program")
+TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "code")
+CODE = by_name(text, "{mine.py: SHA-256}")
+BASES = ("model", "chip")  # a name there is short for {base: name}
 
 TOPOLOGY: Form = {
     "kind": Key(topology_kind, "torus"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -11,21 +10,22 @@ from typing import Any
 
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
-from torussim.errors import TorusSimError
+from torussim.errors import Found, Keys, TorusSimError
 from torussim.layouts import AXES, DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
 from torussim.memory import memory
 from torussim.models import Model
+from torussim.program import Collective, Program
 from torussim.scenario import forms, values
 from torussim.scenario.forms import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
+from torussim.scenario.program import read_algorithm, unfit
+from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
+from torussim.topology.grid import Grid
 from torussim.transformer import Builder
 from torussim.workload import Workload, passes
 
-LETTERS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
-           "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}
 PHASES = ("prefill", "decode")
 
 
@@ -56,14 +56,15 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
         if key not in PHASES:
             text = f"{quote(key)} cannot stand beside a layout for each phase: put it into them" if key in forms.LAYOUT \
                 else resolve.unknown(key, PHASES, "phase with a layout")
-            notes.wrong((*path, key), text, at_key=True)
+            notes.wrong((*path, key), text, at_key=True, code="unknown-key")
     both = {p: _read_layout(notes, given[p], (*path, p), axes) for p in PHASES if p in given}
     if phase not in (None, "generate"):
         notes.wrong((*path, next(iter(both))),
                     f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
-                    "right under layout", at_key=True)
+                    "right under layout", at_key=True, code="clash")
     elif len(both) == 1 and not forms.meant(given, PHASES):
-        notes.wrong((*path, "lacking"), f"layout lacks {listed([p for p in PHASES if p not in both])}: give one for each phase")
+        lost = [p for p in PHASES if p not in both]
+        notes.wrong((*path, lost[0]), f"layout lacks {listed(lost)}: give one for each phase", code="missing")
     return {p: asked for p, asked in both.items() if asked and p in phases}
 
 
@@ -79,13 +80,16 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
         try:
             lengths_of(default_mesh(name, axes), axes)
         except TorusSimError as error:
-            notes.wrong((*path, "mesh"), str(error))
+            notes.raised((*path, "mesh"), error)
+    chosen = {kind: read_algorithm(notes, kind, algorithm, (*path, "collectives", kind))
+              for kind, algorithm in section["collectives"].items()}
     function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh.axes) if mesh else LOGICAL)
-    if len(notes.mistakes) > before or not section.sound("ffn", "mesh", "attention", "collectives"):
+    unopened = isinstance(ffn, str) and ":" in ffn and function is None
+    if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap", "collectives")}
+    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
-    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, **choices), section["ffn"], written,
+    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, **choices), section["ffn"], written,
                  mesh.parts if mesh else {}, function, section.others)
 
 
@@ -102,15 +106,17 @@ def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]
             notes.wrong(path, f"ffn: {quote(ffn)} is neither the name of a layout nor a table of shardings")
     elif ":" in ffn:
         try:
-            function = resolve.function(ffn, notes.beside)
+            function = notes.function(ffn, recorded=False)
         except TorusSimError as error:
-            notes.wrong(path, f"ffn: {error}")
+            notes.raised(path, error, "ffn: ")
+            return None, ffn
+        if function is None:
             return None, ffn
         for key, reason in resolve.argument_mistakes(function, section.others or {}, given=1):
-            notes.wrong((*path[:-1], key or "ffn"), f"{ffn}: {reason}", at_key=key is not None)
+            notes.wrong((*path[:-1], key or "ffn"), f"{ffn}: {reason}", at_key=key is not None, code="function")
         return function, ffn
     elif ffn not in LAYOUTS:
-        notes.wrong(path, "ffn: " + resolve.unknown(ffn, LAYOUTS, "layout"))
+        notes.wrong(path, "ffn: " + resolve.unknown(ffn, LAYOUTS, "layout"), code="unknown-name")
     return None, ffn
 
 
@@ -123,10 +129,10 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
     found: list[Found] = []
     for key, value in given.items():
         if key not in forms.TENSORS:
-            found.append(Found((key,), resolve.unknown(str(key), forms.TENSORS, "tensor of a layout"), at_key=True))
+            found.append(Found((key,), resolve.unknown(str(key), forms.TENSORS, "tensor of a layout"), True, "unknown-key"))
             continue
         if value is None:
-            found.append(Found((key,), f"{key}: {values.EMPTY}", at_key=True))
+            found.append(Found((key,), f"{key}: {values.EMPTY}", True, "empty"))
             continue
         try:
             table[key] = _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
@@ -134,7 +140,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             found += [one.within((key,), f"{key}: ") for one in error.found]
     lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
     if lost:
-        found.append(Found((), f"the table lacks {listed(lost)}: give a sharding for each", at_key=True))
+        found.append(Found((), f"the table lacks {listed(lost)}: give a sharding for each", True, "missing"))
     if found:
         raise Misread(*found)
     return table
@@ -161,11 +167,13 @@ def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
             found += [one.within(("path",)) for one in error.found]
     algorithm, axes = section["algorithm"], tuple(section["axes"])
     if algorithm and algorithm not in ALGORITHMS["all_gather"]:
-        found.append(Found(("algorithm",), resolve.unknown(algorithm, ALGORITHMS["all_gather"], "algorithm of all_gather")))
+        found.append(Found(("algorithm",), resolve.unknown(algorithm, ALGORITHMS["all_gather"], "algorithm of all_gather"),
+                           code="unknown-name"))
     used = {axis for station in stations for axis in station.used}
     if axes and stations and (set(axes) != used or len(used) < len(axes)):
         wanted = "".join(sorted(used)) or "none: leave axes out"
-        found.append(Found(("axes",), f"axes: {quote(value['axes'])} is not an order of the path's axes, which are {wanted}"))
+        found.append(Found(("axes",), f"axes: {quote(value['axes'])} is not an order of the path's axes, which are {wanted}",
+                           code="clash"))
     if found:
         raise Misread(*found)
     return Path(stations, algorithm, axes)
@@ -186,9 +194,9 @@ def _station(value: Any, dimensions: str, logical: Sequence[str]) -> Sharding:
     try:
         sharding = Sharding.parse(value)
     except TorusSimError as error:
-        refuse(str(error))
+        refuse(str(error), error.code)
     if "".join(sharding.names()) != dimensions:
-        refuse(f"{quote(value)} must have the dimensions {' '.join(dimensions)}")
+        refuse(f"{quote(value)} must have the dimensions {' '.join(dimensions)}", "sharding")
     for axis in sharding.used:
         _known_axis(axis, logical)
     return sharding
@@ -196,13 +204,13 @@ def _station(value: Any, dimensions: str, logical: Sequence[str]) -> Sharding:
 
 def _known_axis(axis: str, logical: Sequence[str]) -> None:
     if axis not in logical:
-        refuse(f"{quote(axis)} is not a logical axis: the mesh has {', '.join(logical)}")
+        refuse(f"{quote(axis)} is not a logical axis: the mesh has {', '.join(logical)}", "unknown-name")
 
 
 # -- against model, workload and network --------------------------------------------------------------------------------
 
 
-def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
+def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int], net: Grid | None,
         hbm_bytes: float) -> dict[str, Asked]:
     """Return the layouts with their tables made; note where one does not fit the model, the batch or the network."""
     forwards = {(f.phase, f.length): f for f in passes(workload)}
@@ -214,13 +222,25 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
             made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
             found[forward.phase] = made[asked.path]
             builder = Builder(model, made[asked.path].layout, forward, axes)
-            builder.build()
+            _try_algorithms(notes, (*asked.path, "collectives"), builder.build(), net)
             memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase, builders={forward: builder})
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
         except TorusSimError as error:
-            _unfitting(notes, made.get(asked.path, asked), str(error))
+            _unfitting(notes, made.get(asked.path, asked), error)
     return found
+
+
+def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None) -> None:
+    """Note where a user's algorithm makes no sound schedule for a collective of a program; of each kind the first."""
+    if net is None:
+        return
+    wrong = dict[str, tuple[str, str]]()
+    for operation in program.operations():
+        if isinstance(operation, Collective) and operation.kind not in wrong and (found := unfit(operation, net)):
+            wrong[operation.kind] = operation.name, found
+    for kind, (name, found) in wrong.items():
+        notes.wrong((*path, kind), f"{kind}: for {name!r}: {found}", code="function")
 
 
 def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, int]) -> Asked:
@@ -237,28 +257,23 @@ def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, i
             refuse(f"it returned {quote(given)}, not a mapping of tensors to shardings")
         table = read_table(given, tuple(lengths))
     except TorusSimError as error:
-        raise Misread(Found((), f"{asked.ffn}: {error}")) from None
+        raise Misread(Found((), f"{asked.ffn}: {error}", code="function")) from None
     except Misread as error:
         text = "; ".join(one.text for one in error.found)
-        raise Misread(Found((), f"{asked.ffn} returned no sound table of shardings: {text}")) from None
+        raise Misread(Found((), f"{asked.ffn} returned no sound table of shardings: {text}", code="function")) from None
     return replace(asked, layout=replace(asked.layout, ffn=table), ffn={key: describe_path(path) for key, path in table.items()})
 
 
-def _unfitting(notes: Notes, asked: Asked, reason: str) -> None:
-    """Note that a layout does not fit, at the tensor that the reason quotes, at the batch, or at the layout's name."""
+def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
+    """Note that a layout does not fit: at the batch that does not divide, at the tensor in the table, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
-    stations = {f"'{station}'": key for key, way in (asked.layout.ffn.items() if isinstance(asked.layout.ffn, Mapping) else ())
-                if isinstance(way, Path) for station in way.stations}
-    quoted = [stations[text] for text in re.findall(r"'[^']+'", reason) if text in stations]
-    if reason.startswith("B of "):
+    table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
+    if error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
-    elif quoted and asked.function is None:
-        path = (*path, quoted[0])
-    letter = re.match(r"([BLEFHKV]) of '", reason)
-    if letter:
-        reason = f"{letter[1]} ({LETTERS[letter[1]]}){reason[1:]}"
+    elif error.path and error.path[0] in table:
+        path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
-    notes.wrong(path, f"the {name} does not fit: {reason}")
+    notes.raised(path, error, f"the {name} does not fit: ")
 
 
 def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, ...]] | None:
@@ -271,7 +286,7 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
-    shown |= {"collectives": dict(layout.collectives)} if layout.collectives else {}
+    shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torussim import resolve
-from torussim.errors import TorusSimError
+from torussim.errors import Keys, TopologyError, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Keys, quote
+from torussim.scenario.values import quote
 from torussim.topology.check import read_links
 from torussim.topology.links import LinkChange, change_later, change_links
 from torussim.topology.shape import is_chip_of
@@ -60,13 +59,13 @@ def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None
     lost = section.sound("failed") and section["failed"]
     nothing = not given & {"bandwidth", "latency", "scale"} and not lost
     if nothing and section.sound() and given <= set(forms.LINK):
-        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth, latency, scale or failed: true")
+        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth, latency, scale or failed: true", code="missing")
     if {"bandwidth", "scale"} <= given:
-        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True)
+        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True, code="clash")
     others = [key for key in ("bandwidth", "latency", "scale") if key in given]
     if lost and others:
         notes.wrong((*path, "failed"), f"failed and {others[0]} are both given: a link that has failed is no more: leave one out",
-                    at_key=True)
+                    at_key=True, code="clash")
 
 
 def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
@@ -75,11 +74,11 @@ def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
     for key in ("latency", "failed"):
         if key in section.given:
             notes.wrong((*path, key), f"{key}: in mid-run a link can change its bandwidth alone: leave {key} out, or give it "
-                        "under links", at_key=True)
+                        "under links", at_key=True, code="unknown-key")
     if {"bandwidth", "scale"} <= given:
-        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True)
+        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True, code="clash")
     if not given & {"bandwidth", "scale", "latency", "failed"} and section.sound() and given <= set(forms.EVENT):
-        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth or scale")
+        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth or scale", code="missing")
 
 
 def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> None:
@@ -87,19 +86,22 @@ def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, 
     given = section.given | forms.meant(section.given, forms.LINK)
     if len(given & {"from", "to"}) == 1:
         one, other = ("from", "to") if "from" in given else ("to", "from")
-        notes.wrong((*path, one), f"'{one}' is given without '{other}': give both, or neither", at_key=True)
+        notes.wrong((*path, one), f"'{one}' is given without '{other}': give both, or neither", at_key=True, code="missing")
     if axes is None:
         return
     shape = tuple(axes.values())
     ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
     for key in ("from", "to"):
         if section[key] is not None and not is_chip_of(section[key], shape):
-            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}")
+            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}",
+                        code="unknown-name")
     if section["axis"] is not None and section["axis"] not in axes:
-        notes.wrong((*path, "axis"), "axis: " + resolve.unknown(section["axis"], axes, "axis of the topology"))
+        notes.wrong((*path, "axis"), "axis: " + resolve.unknown(section["axis"], axes, "axis of the topology"),
+                    code="unknown-name")
     for axis, coordinate in (section["at"] or {}).items():
         if axis not in axes:
-            notes.wrong((*path, "at", axis), "at: " + resolve.unknown(axis, axes, "axis of the topology"), at_key=True)
+            notes.wrong((*path, "at", axis), "at: " + resolve.unknown(axis, axes, "axis of the topology"), at_key=True,
+                        code="unknown-key")
         elif coordinate >= axes[axis]:
             notes.wrong((*path, "at", axis), f"at: '{coordinate}' is not on axis {axis}: give 0 to {axes[axis] - 1}")
 
@@ -111,8 +113,7 @@ def changed(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.Di
 
 def changed_later(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
     """Return the graph with the changes that its links see in mid-run; one that does not fit is noted and left out."""
-    in_order = sorted(changes, key=lambda one: one.time)  # so are they counted in what change_later says
-    return _made(notes, graph, in_order, lambda left: change_later(graph, [(one.time, one.what) for one in left]))
+    return _made(notes, graph, changes, lambda left: change_later(graph, [(one.time, one.what) for one in left]))
 
 
 def _made(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change],
@@ -121,12 +122,9 @@ def _made(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change],
     while left:
         try:
             return make(left)
-        except TorusSimError as error:
-            text = str(error)
-            number = re.match(r"(?:change (\d+) of links|event (\d+)), ", text)
-            assert number is not None, text
-            wrong = left.pop(int(number[1] or number[2]) - 1)
-            notes.wrong(wrong.path, text.removeprefix(f"{number[0]}{wrong.what}: "))
+        except TopologyError as error:
+            wrong = left.pop(int(error.path[0]))
+            notes.wrong(wrong.path, error.reason, code=error.code)
     return graph
 
 

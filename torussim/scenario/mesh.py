@@ -9,9 +9,10 @@ from math import prod
 from typing import Any
 
 from torussim import resolve
+from torussim.errors import Keys
 from torussim.layouts import LAYOUTS, LOGICAL
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Keys, listed, quote
+from torussim.scenario.values import listed, quote
 from torussim.topology.grid import part_names
 
 PART = re.compile(r"(.+)/([0-9]+)")
@@ -46,33 +47,35 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
     for name, written in given.items():
         if not (len(name) == 1 and name.isascii() and name.islower()):
             notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis: use small letters, such as x, y, z",
-                        at_key=True)
+                        at_key=True, code="unknown-key")
         elif isinstance(ffn, str) and ffn in LAYOUTS and name not in LOGICAL:
-            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis of {ffn}, which has x, y, z", at_key=True)
+            notes.wrong((*path, name), f"mesh: {quote(name)} is not a logical axis of {ffn}, which has x, y, z", at_key=True,
+                        code="unknown-key")
         for i, factor in enumerate(written):
             place = (*path, name, i)
             place = place if place in notes.document.marks else place[:-1]
             part = PART.fullmatch(factor) if axes is None or factor not in axes else None
             axis, length = (part[1], int(part[2])) if part else (factor, None)
             if axes is not None and axis not in axes:
-                notes.wrong(place, "mesh: " + resolve.unknown(axis, axes, "axis of the topology"))
+                notes.wrong(place, "mesh: " + resolve.unknown(axis, axes, "axis of the topology"), code="unknown-name")
             factors.append(_Factor(place, name, axis, length))
     if axes is None:
         for i, one in enumerate(factors):
             if one.length is None and any(one.axis == other.axis for other in factors[:i]):
-                notes.wrong(one.place, TWICE.format(one.axis))
+                notes.wrong(one.place, TWICE.format(one.axis), code="duplicate")
         return Mesh(_with_all({name: tuple(written) for name, written in given.items()}))
     of_axis = {axis: [factor for factor in factors if factor.axis == axis] for axis in axes}
     cut = {axis: _lengths(notes, axis, length, of_axis[axis]) for axis, length in axes.items()}
     unused = [axis for axis, length in axes.items() if length > 1 and not of_axis[axis]]
     if len(unused) > len(notes.mistakes) - before:  # else what is wrong above may well stand where these should
-        notes.wrong(path, f"mesh leaves {listed(unused)} unused: use every axis of the topology exactly once", at_key=True)
+        notes.wrong(path, f"mesh leaves {listed(unused)} unused: use every axis of the topology exactly once", at_key=True,
+                    code="missing")
     for axis, length in axes.items():
         used = prod(cut[axis])
         if len(notes.mistakes) == before and of_axis[axis] and used < length:
             verb = "are" if len(of_axis[axis]) > 1 else "is"
             notes.wrong(path, f"mesh: {_written(of_axis[axis])} {verb} {used} of the {length} chips of axis {axis}: use all of "
-                        f"them, such as with another '{axis}/{length // used}'", at_key=True)
+                        f"them, such as with another '{axis}/{length // used}'", at_key=True, code="missing")
     if len(notes.mistakes) > before:
         return Mesh(_with_all({}))
     labels = {axis: iter(part_names(axis, lengths)) for axis, lengths in cut.items()}
@@ -92,12 +95,13 @@ def _lengths(notes: Notes, axis: str, chips: int, factors: Sequence[_Factor]) ->
         if factor.length is not None and ((length < 2 and chips > 1) or length < 1 or chips % length):
             several = [n for n in range(2, chips + 1) if chips % n == 0][:8]
             would = f"write {' or '.join(f'{axis}/{n}' for n in several)}" if several else "leave it out"
-            notes.wrong(factor.place, f"mesh: {shown} does not divide the {chips} chips of axis {axis}: {would}")
+            notes.wrong(factor.place, f"mesh: {shown} does not divide the {chips} chips of axis {axis}: {would}",
+                        code="does-not-divide")
         elif found and (factor.length is None or (len(found) == 1 and used == chips)):
-            notes.wrong(factor.place, TWICE.format(axis))
+            notes.wrong(factor.place, TWICE.format(axis), code="duplicate")
         elif chips // used % length:
             notes.wrong(factor.place, f"mesh: {shown} is too much: of the {chips} chips of axis {axis} the parts before it leave "
-                        f"{'none' if used == chips else f'{chips // used} in a row'}")
+                        f"{'none' if used == chips else f'{chips // used} in a row'}", code="does-not-divide")
         else:
             found.append(length)
     return found
@@ -121,5 +125,5 @@ def cut_alike(notes: Notes, meshes: Sequence[tuple[Keys, Mapping[str, tuple[int,
             if parts.get(axis) != other.get(axis):
                 one, two = (" x ".join(map(str, cut[axis])) if axis in cut else "not at all" for cut in (parts, other))
                 notes.wrong((*path, "mesh"), f"mesh: axis {axis} is cut {two} here, and {one} by the other phase: both must cut "
-                            "the axes alike, from neighbours outwards")
+                            "the axes alike, from neighbours outwards", code="clash")
     return parts if len(notes.mistakes) == before else None

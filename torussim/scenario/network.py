@@ -12,14 +12,14 @@ import numpy as np
 
 from torussim import resolve
 from torussim.chips import Chip
-from torussim.errors import TorusSimError
+from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Keys, quote
+from torussim.scenario.values import quote
 from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus, torus_links
-from torussim.topology.check import MAX_CHIPS
+from torussim.topology.check import MAX_CHIPS, Links
 from torussim.topology.grid import Grid, Routing, cut_axes, default_routing, grid, grid_of
 from torussim.topology.routing import NAMES, routes
 from torussim.topology.slices import slice_of
@@ -50,7 +50,8 @@ class Network:
     net: Grid | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # for the report
-    torus: Mapping[str, Any] | None = None  # what `torus` makes the graph from
+    links: Links | None = None  # of a torus of ours, and what `torus` makes its graph from
+    torus: Mapping[str, Any] | None = None
 
     def topology(self) -> nx.DiGraph:
         """Return the graph."""
@@ -76,7 +77,7 @@ def read_slice(notes: Notes, given: Any) -> Slice | None:
     try:
         return Slice(name, *slice_of(name))
     except TorusSimError as error:
-        notes.wrong((*TOPOLOGY, "slice"), f"slice: {error}")
+        notes.raised((*TOPOLOGY, "slice"), error, "slice: ")
         return None
 
 
@@ -90,18 +91,18 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
     changes, events = (read_changes(notes, given[key], (*TOPOLOGY, key), network.axes)
                        if isinstance(given, Mapping) and given.get(key) is not None else [] for key in ("links", "events"))
     routing, name = _read_routing(notes, given)
-    if network.graph is None and network.torus is None:
+    if network.graph is None and network.links is None:
         return network
-    if network.torus is not None and not (changes or events or callable(routing)):
-        net = grid_of(torus_links(**network.torus), routing=routing)
+    if network.links is not None and not (changes or events or callable(routing)):
+        net = grid_of(network.links, routing=routing)
         return _routed(network, net, name) if routing is None or _check_routes(notes, net) else network
-    network = replace(network, graph=network.topology(), torus=None)
+    network = replace(network, graph=network.topology(), links=None, torus=None)
     graph = changed_later(notes, changed(notes, network.graph, changes), events)
     try:
         net = grid(graph)
     except TorusSimError as error:
         place = cutting(network.graph, changes)
-        notes.wrong(place or (*TOPOLOGY, "kind"), f"{error}" if place else f"{kind or 'topology'}: {error}")
+        notes.raised(place or (*TOPOLOGY, "kind"), error, "" if place else f"{kind or 'topology'}: ")
         return replace(network, graph=graph)
     if routing is not None and routing != net.routing:
         graph = graph.copy()  # a user's function may hand out the same graph again
@@ -138,15 +139,18 @@ def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]
         return (name, name) if isinstance(name, str) and name in NAMES else (None, None)
     path = (*TOPOLOGY, "routing")
     try:
-        function = resolve.function(name, notes.beside)
+        function = notes.function(name)
     except TorusSimError as error:
-        notes.wrong(path, f"routing: {error}")
+        notes.raised(path, error, "routing: ")
+        return None, None
+    if function is None:
         return None, None
     wrong = resolve.arguments(function, {}, given=3)
     if wrong:
-        notes.wrong(path, f"routing: {name}: {wrong}: it is called with the graph and two chips, (graph, source, target)")
+        notes.wrong(path, f"routing: {name}: {wrong}: it is called with the graph and two chips, (graph, source, target)",
+                    code="function")
         return None, None
-    return function, resolve.full_name(name, notes.beside)
+    return function, name
 
 
 def _check_routes(notes: Notes, net: Grid) -> bool:
@@ -155,7 +159,7 @@ def _check_routes(notes: Notes, net: Grid) -> bool:
     try:
         routes(net.links, net.routing, np.zeros_like(others), others, graph=net.graph)
     except TorusSimError as error:
-        notes.wrong((*TOPOLOGY, "routing"), f"routing: {error}")
+        notes.raised((*TOPOLOGY, "routing"), error, "routing: ")
         return False
     return True
 
@@ -168,7 +172,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     if slice_ and chip_preset not in (None, slice_.chip, "ideal"):
         notes.wrong((*TOPOLOGY, "slice"),
                     f"slice: {slice_.name!r} is made of {slice_.chip}, but the chip is {chip_preset!r}: write "
-                    f"chip: {slice_.chip}, or shape and wrap in place of slice")
+                    f"chip: {slice_.chip}, or shape and wrap in place of slice", code="clash")
     shape = _shape(notes, section, given, slice_)
     if shape is None:
         return Network()
@@ -178,7 +182,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     for key in uneven:
         notes.wrong((*TOPOLOGY, key),
                     f"{key}: {quote(given[key])} is a list of {len(section[key])}, but there are {len(shape)} axes: give one, or "
-                    "one an axis")
+                    "one an axis", code="clash")
     if uneven or not section.sound("kind", "wrap", "twist"):
         return Network(axes)
     wrap, origin = _wrap(section, shape, chip, slice_)
@@ -188,7 +192,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         twist = standard_twist(shape) if section["twist"] is True else section["twist"] or {}
         check_twist(twist, axes, wrap)
     except TorusSimError as error:
-        notes.wrong((*TOPOLOGY, "twist"), f"twist: {error}")
+        notes.raised((*TOPOLOGY, "twist"), error, "twist: ")
         return Network(axes)
     wrap = [wraps and (length > 2 or axis in twist) for wraps, (axis, length) in zip(wrap, axes.items())]
     bandwidth, latency = section["bandwidth"], section["latency"]
@@ -198,9 +202,14 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         latency = chip.link_latency if chip else 0.0
     made = {"shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency} | ({"twist": twist} if twist else {})
     record = {"kind": "torus", **made}
+    try:
+        links = torus_links(**made)
+    except TorusSimError as error:
+        notes.raised((*TOPOLOGY, "twist"), error, "twist: ")
+        return Network(axes)
     closed = [axis for axis, wraps in zip(axes, wrap) if wraps]
     said = (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})",)
-    return Network(axes, record=record, notes=said, torus=made)
+    return Network(axes, record=record, notes=said, links=links, torus=made)
 
 
 def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> tuple[int, ...] | None:
@@ -209,15 +218,17 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
     if not {"slice", "shape"} & section.given:
         if isinstance(given, Mapping) and not {"slice", "shape"} & forms.meant(given, forms.TOPOLOGY):
             notes.wrong((*TOPOLOGY, "shape"),
-                        "topology lacks 'shape': give the chips along each axis, such as [4, 4, 4], or a slice, such as v5e-16")
+                        "topology lacks 'shape': give the chips along each axis, such as [4, 4, 4], or a slice, such as v5e-16",
+                        code="missing")
         return None
     if {"slice", "shape"} <= section.given:
-        notes.wrong((*TOPOLOGY, "slice"), "slice and shape are both given: leave one out", at_key=True)
+        notes.wrong((*TOPOLOGY, "slice"), "slice and shape are both given: leave one out", at_key=True, code="clash")
         return None
     if "slice" in section.given:
         if kind in ("mesh", "ring"):
             notes.wrong((*TOPOLOGY, "kind"),
-                        f"kind: {quote(kind)} contradicts slice, which has the wraparounds of the real one: leave kind out")
+                        f"kind: {quote(kind)} contradicts slice, which has the wraparounds of the real one: leave kind out",
+                        code="clash")
             return None
         return slice_.shape if slice_ else None
     if not section.sound("shape"):
@@ -227,16 +238,18 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
     if chips_ > MAX_CHIPS:
         many = f"{chips_:,}" if chips_ < 10**18 else "more than 10**18"
         notes.wrong((*TOPOLOGY, "shape"),
-                    f"shape: {quote(given['shape'])} has {many} chips: at most {MAX_CHIPS:,} can be simulated")
+                    f"shape: {quote(given['shape'])} has {many} chips: at most {MAX_CHIPS:,} can be simulated", code="limit")
         return None
     if kind == "ring" and len(shape) != 1:
         notes.wrong((*TOPOLOGY, "shape"),
-                    f"shape: {quote(given['shape'])} has {len(shape)} axes, but a ring has one: write [{chips_}], or kind: torus")
+                    f"shape: {quote(given['shape'])} has {len(shape)} axes, but a ring has one: write [{chips_}], or kind: torus",
+                    code="clash")
         return None
     wraps = section["wrap"] if isinstance(section["wrap"], list) else [section["wrap"]]
     if (kind == "mesh" and True in wraps) or (kind == "ring" and False in wraps):
         has = "no wraparounds" if kind == "mesh" else "its wraparound"
-        notes.wrong((*TOPOLOGY, "wrap"), f"wrap: {quote(given['wrap'])} contradicts kind: a {kind} has {has}: leave one out")
+        notes.wrong((*TOPOLOGY, "wrap"), f"wrap: {quote(given['wrap'])} contradicts kind: a {kind} has {has}: leave one out",
+                    code="clash")
         return None
     return shape
 
@@ -266,17 +279,23 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
     section = notes.section(forms.OWN_TOPOLOGY, given, TOPOLOGY, "topology", others=True)
     keywords = dict(section.others or {})
     try:
-        function = resolve.function(name, notes.beside)
-        reasons = resolve.argument_mistakes(function, keywords)
-        for key, reason in reasons:
-            notes.wrong((*TOPOLOGY, key or "kind"), f"{name}: {reason}", at_key=key is not None)
-        if reasons:
-            return Network()
+        function = notes.function(name)
+    except TorusSimError as error:
+        notes.raised((*TOPOLOGY, "kind"), error)
+        return Network()
+    if function is None:
+        return Network()
+    reasons = resolve.argument_mistakes(function, keywords)
+    for key, reason in reasons:
+        notes.wrong((*TOPOLOGY, key or "kind"), f"{name}: {reason}", at_key=key is not None, code="function")
+    if reasons:
+        return Network()
+    try:
         graph = from_function(function, deepcopy(keywords), section["mesh"])
     except TorusSimError as error:
-        notes.wrong((*TOPOLOGY, "kind"), str(error) if name in str(error) else f"{name}: {error}")
+        notes.raised((*TOPOLOGY, "kind"), error, f"{name}: ")
         return Network()
-    record = {"kind": resolve.full_name(name, notes.beside), **keywords}
+    record = {"kind": name, **keywords}
     if section["mesh"] is not None:
         record["mesh"] = section["mesh"]
     return Network(dict(graph.graph["axes"]), graph, None, record)

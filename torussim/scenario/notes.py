@@ -6,29 +6,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torussim.errors import Mistake, ScenarioError
+from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
+from torussim.resolve import UserFunction
 from torussim.scenario import forms
-from torussim.scenario.values import Found, Keys
+from torussim.trust import Trust, Unopened, function
 
 
 @dataclass
 class Notes:
-    """A document, the folder that its names are looked up in, and its mistakes."""
+    """A document, the folder that its names are looked up in, and its mistakes.
+
+    `code`: the SHA-256 of the files of code that were run; `unopened`: those that were not, as nobody trusts them.
+    """
 
     document: Document
     beside: Path
     mistakes: list[Mistake] = field(default_factory=list)
+    trust: Trust = field(default_factory=Trust)
+    code: dict[str, str] = field(default_factory=dict)
+    unopened: list[Unopened] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # for the report
 
-    def wrong(self, path: Keys, text: str, at_key: bool = False) -> None:
+    def function(self, name: str, *, recorded: bool = True) -> UserFunction | None:
+        """Return the user's function of this name, None where its file is not to be opened; raise NameError_ if there is none.
+
+        `recorded`: the record of the scenario will name it, not what it made.
+        """
+        try:
+            loaded = function(name, self.beside, self.trust)
+        except Unopened as unopened:
+            self.unopened.append(unopened)
+            return None
+        self.code |= loaded.files if recorded else {}
+        return loaded.function
+
+    def wrong(self, path: Keys, text: str, at_key: bool = False, code: str = "value") -> None:
         """Note a mistake in the value at `path`, or in its key; where there is no such value, in its nearest parent's key."""
-        self.mistakes.append(Mistake(text, self.document.where_key(path) if at_key else self.document.where(path)))
+        mark = self.document.where_key(path) if at_key else self.document.where(path)
+        self.mistakes.append(Mistake(text, mark, code, path))
+
+    def raised(self, path: Keys, error: TorusSimError, prefix: str = "") -> None:
+        """Note what was raised for the value at `path`, as a mistake in all of it."""
+        self.wrong(path, f"{prefix}{error}", code=error.code)
 
     def add(self, found: list[Found], path: Keys, prefix: str = "") -> None:
         """Note the mistakes that were found in the value at `path`."""
         for one in found:
             inside = one.within(path, prefix)
-            self.wrong(inside.path, inside.text, inside.at_key)
+            self.wrong(inside.path, inside.text, inside.at_key, inside.code)
 
     def section(self, form: forms.Form, value: Any, path: Keys, what: str, *, others: bool = False) -> forms.Section:
         """Return what `forms.read` returns, its mistakes noted."""

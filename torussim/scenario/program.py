@@ -7,12 +7,13 @@ from typing import Any, cast
 
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS, lower
-from torussim.errors import TorusSimError
+from torussim.errors import Keys, TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
+from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Keys, quote
+from torussim.scenario.values import quote
 from torussim.topology.grid import Grid
 
 EXAMPLE = "[{name: gather, collective: all_gather, axes: yz, bytes: 64 MB}]"
@@ -32,20 +33,8 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
         return None
     operations = tuple(operation for operation in read if operation is not None)
     names = tuple(axes) if axes is not None else tuple(a for o in operations if isinstance(o, Collective) for a in o.axes)
-    for i, reason, key in mistakes(operations, names):
-        notes.wrong(_place((*path, i), key, given[i], reason), reason)
+    notes.add(mistakes(operations, names), path)
     return Program(operations) if len(notes.mistakes) == before else None
-
-
-def _place(path: Keys, key: str, item: Mapping[str, Any], reason: str) -> Keys:
-    """Return where a mistake between operations stands: at the element that it quotes."""
-    if key == "axes" and "shift" in item:
-        axis = next((axis for axis in item["shift"] if f"axis {axis!r}" in reason), None)
-        return (*path, "shift", *([axis] if axis else []))
-    if key == "after":
-        index = next((i for i, name in enumerate(item["after"]) if f"waits for {name!r}" in reason), None)
-        return (*path, "after", *([index] if index is not None else []))
-    return (*path, key)
 
 
 def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int] | None, net: Grid | None) -> Operation | None:
@@ -64,8 +53,10 @@ def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int]
         return Compute(section["name"], (), section["flops"], section["hbm_bytes"], section["dtype"], after)
     if section.sound("collective"):
         made = _collective(notes, section, item, path, axes, after)
-        if len(notes.mistakes) == before and ":" in made.algorithm:
-            _try(notes, made, item["algorithm"], path, net)
+        if len(notes.mistakes) == before and net is not None and set(made.axes) <= set(net.axes):
+            reason = unfit(made, net) if len(set(made.axes)) == len(made.axes) else None
+            if reason:
+                notes.wrong((*path, "algorithm"), f"algorithm: {reason}", code="function")
     return made
 
 
@@ -75,53 +66,54 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     over = tuple(section["axes"])
     if kind == "permute":
         if not shift and section.sound("shift"):
-            notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}")
+            notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}",
+                        code="missing")
         if over and section.sound("axes", "shift") and set(over) != set(shift):
-            notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True)
+            notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True,
+                        code="clash")
         over = tuple(sorted(shift, key=list(axes or shift).index if axes is None or set(shift) <= set(axes) else str))
     else:
         if "shift" in section.given:
-            notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True)
+            notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True, code="clash")
         if not over and section.sound("axes"):
-            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz")
+            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz", code="missing")
     algorithm = section["algorithm"]
     if algorithm:
-        algorithm = _algorithm(notes, kind, algorithm, path)
+        algorithm = read_algorithm(notes, kind, algorithm, (*path, "algorithm"))
     used = [a for a in over if axes is None or axes.get(a, 2) > 1]
     if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
         notes.wrong((*path, "split"),
-                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis")
+                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis",
+                    code="clash")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
                       dict(shift), after, section["detour"])
 
 
-def _algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str:
-    """Return the name of an algorithm, a user's function with the path of its file."""
+def read_algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str | UserFunction:
+    """Return an algorithm by its name, or the user's function of that name; note it at `path` if there is none."""
+    prefix = f"{path[-1]}: "
     if ":" not in name:
         if name not in ALGORITHMS[kind]:
-            notes.wrong((*path, "algorithm"), "algorithm: " + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"))
+            notes.wrong(path, prefix + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"), code="unknown-name")
         return name
     try:
-        resolve.function(name, notes.beside)
+        return notes.function(name) or ""  # where its file was not opened the default stands in, and nothing is run
     except TorusSimError as error:
-        notes.wrong((*path, "algorithm"), f"algorithm: {error}")
+        notes.raised(path, error, prefix)
         return name
-    return resolve.full_name(name, notes.beside)
 
 
-def _try(notes: Notes, collective: Collective, name: str, path: Keys, net: Grid | None) -> None:
-    """Note what is wrong with the schedule that a user's algorithm makes, where the network and the axes are sound."""
-    if net is None or not set(collective.axes) <= set(net.axes) or len(set(collective.axes)) < len(collective.axes):
-        return
+def unfit(collective: Collective, net: Grid) -> str | None:
+    """Return what is wrong with the schedule that a user's algorithm makes for a collective; None for another's algorithm."""
+    if not callable(collective.algorithm):
+        return None
     try:
         lower(collective, net)
     except TorusSimError as error:
-        reason = str(error)
+        return f"{resolve.shown(collective.algorithm)}: {error}"
     except (Exception, SystemExit) as error:
-        reason = resolve.raised(resolve.function(collective.algorithm), error)
-    else:
-        return
-    notes.wrong((*path, "algorithm"), f"algorithm: {name}: {reason}")
+        return f"{resolve.shown(collective.algorithm)}: {resolve.raised(collective.algorithm, error)}"
+    return None
 
 
 def describe_program(program: Program) -> list[dict[str, Any]]:
@@ -135,7 +127,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,
                 "dtype": operation.dtype} | after
     where = {"shift": dict(operation.shift)} if operation.shift else {"axes": list(operation.axes)}
-    algorithm = {"algorithm": operation.algorithm} if operation.algorithm else {}
+    algorithm = {"algorithm": str(operation.algorithm)} if operation.algorithm else {}
     detour = {} if operation.detour is None else {"detour": operation.detour}
     split = list(operation.split) if isinstance(operation.split, tuple) else operation.split
     return {"name": operation.name, "collective": operation.kind, "bytes": operation.bytes, **algorithm, "split": split,

@@ -16,7 +16,7 @@ import numpy as np
 
 from torussim import chips, edits, files, models, resolve
 from torussim.chips import Chip
-from torussim.errors import Mark, Mistake, ScenarioError, TorusSimError
+from torussim.errors import Found, Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
@@ -29,6 +29,7 @@ from torussim.scenario.program import describe_program, read_program
 from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
 from torussim.topology.grid import Grid
+from torussim.trust import Trust
 from torussim.workload import Workload
 
 if TYPE_CHECKING:
@@ -67,30 +68,90 @@ class Scenario:
         return words or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.file).stem).strip("-") or "scenario"
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Scenario:
-    """Return the scenario in a file, or in a mapping of the same form. Raise ScenarioError with all mistakes."""
-    document = files.from_value(_plain(source)) if isinstance(source, Mapping) else files.read(source)
+@dataclass(frozen=True)
+class Checked:
+    """A scenario without a mistake; where code was not opened, `chips` is None, and what depends on it was not looked at."""
+
+    file: str
+    name: str
+    chips: int | None
+    unopened: tuple[str, ...]  # a sentence for each file
+    notes: tuple[str, ...] = ()  # what else is worth saying
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "beside") -> Scenario:
+    """Return the scenario in a file, in a result.json of an earlier run, or in a mapping of the same form.
+
+    Parameters
+    ----------
+    source
+        The path of a file, or plain data; names in data are looked up in the working folder.
+    overrides
+        Assignments such as "workload.tokens=1".
+    code
+        Whose code may run: "beside" (that of .py files beside the scenario), "any" (that of installed packages too), "never";
+        or a Trust, which has more to choose from.
+
+    Raises
+    ------
+    ScenarioError
+        With all mistakes, each with its place.
+    """
+    notes = _notes(source, overrides, code)
+    scenario = _read(notes)
+    if scenario is None:
+        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
+    return scenario
+
+
+def check(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "never") -> Checked:
+    """Return what can be said of a scenario without running anything of it; the same arguments as `load`, and its errors."""
+    notes = _notes(source, overrides, code)
+    scenario = _read(notes)
+    unopened = tuple(dict.fromkeys(map(str, notes.unopened)))
+    if scenario is None:
+        top = notes.document.value
+        return Checked(notes.document.file, _name(notes, top), None, unopened)
+    return Checked(scenario.file, scenario.name, len(scenario.net.chips), unopened, tuple(notes.said))
+
+
+def _notes(source: str | Path | Mapping[str, Any], overrides: Sequence[str], code: str | Trust) -> Notes:
+    """Return the document of a scenario with its overrides, ready to be read."""
+    trust = Trust.of(code)
+    document = files.from_value(_plain(source)) if isinstance(source, Mapping) else _file(source, trust)
     wrong: list[Mistake] = []
     for assignment in overrides:
         try:
-            document = edits.override(document, assignment)
+            document = edits.override(document, assignment, bases=forms.BASES)
         except ScenarioError as error:
             wrong += error.mistakes
     if wrong:
         raise ScenarioError([*document.mistakes, *wrong])
     beside = Path.cwd() if isinstance(source, Mapping) else Path(source).resolve().parent
-    return read_document(document, beside)
+    return Notes(document, beside, list(document.mistakes), trust)
 
 
-def read_document(document: Document, beside: Path) -> Scenario:
+def _file(path: str | Path, trust: Trust) -> Document:
+    """Return the document of a scenario's file, or of the scenario that a result.json holds."""
+    result = Path(path).name in ("result.json", "result.json.gz")
+    document = files.read(path, "result" if result else "scenario", trust.most)
+    held = document.value.get("scenario") if result and isinstance(document.value, dict) else None
+    return edits.part(document, ("scenario",)) if isinstance(held, dict) else document
+
+
+def read_document(document: Document, beside: Path, code: str | Trust = "beside") -> Scenario:
     """Return the scenario of a document; names in it are looked up in the folder `beside`. Raise ScenarioError likewise."""
-    return _read(Notes(document, beside, list(document.mistakes)))
+    notes = Notes(document, beside, list(document.mistakes), Trust.of(code))
+    scenario = _read(notes)
+    if scenario is None:
+        raise ScenarioError([Mistake(str(one), document.where(()), one.code) for one in notes.unopened])
+    return scenario
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return plain dicts, lists and scalars, as a file gives them, from data of Python or numpy."""
     def fail(text: str) -> ScenarioError:
-        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1))])
+        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1), "value")])
     if depth > files.MAX_DEPTH:
         raise fail(f"nested deeper than {files.MAX_DEPTH} levels")
     if isinstance(value, Mapping):
@@ -109,8 +170,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _read(notes: Notes) -> Scenario:
-    """Return the scenario of a document; raise ScenarioError with all that is noted."""
+def _read(notes: Notes) -> Scenario | None:
+    """Return the scenario of a document, None if code was not opened; raise ScenarioError with all that is noted."""
     top = notes.document.value
     if not isinstance(top, dict):
         notes.wrong((), f"{quote(top)} is not a scenario: write keys such as model, chip, topology, layout, workload")
@@ -120,8 +181,8 @@ def _read(notes: Notes) -> Scenario:
     name = _name(notes, given)
     slice_ = read_slice(notes, given.get("topology"))
     chip = _chip(notes, given, slice_, top)
-    model = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside),
-                       lambda g: models.model_mistakes(g, notes.beside)) if "model" in given else None
+    model = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=notes.trust.most),
+                       lambda g: models.model_mistakes(g, notes.beside, most=notes.trust.most)) if "model" in given else None
     network = Network()
     if "topology" in given:
         network = read_network(notes, given["topology"], chip, _preset(given.get("chip")), slice_)
@@ -135,15 +196,33 @@ def _read(notes: Notes) -> Scenario:
     program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     if model and model.layers > MAX_LAYERS:
-        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}")
+        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
+                    code="limit")
     elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
-        asked = fit(notes, model, workload, asked, network.axes, chip.hbm_bytes if chip else 1.0)
+        asked = fit(notes, model, workload, asked, network.axes, network.net, chip.hbm_bytes if chip else 1.0)
+    if "code" in given:
+        _compare_code(notes, given["code"])
     if notes.mistakes:
         raise notes.error()
+    if notes.unopened:
+        return None
     assert chip is not None and network.net is not None
     layouts = {phase: one.layout for phase, one in asked.items()}
+    record = _record(name, chip, network, model, workload, asked, program, expect)
+    record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
     return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
-                    _record(name, chip, network, model, workload, asked, program, expect), network.notes + network.net.notes)
+                    record, (*network.notes, *network.net.notes, *notes.said))
+
+
+def _compare_code(notes: Notes, given: Any) -> None:
+    """Say which code is not what it was when this scenario was recorded."""
+    try:
+        recorded = forms.CODE(given)
+    except values.Misread as error:
+        notes.add(list(error.found), ("code",), "code: ")
+        return
+    other = [file for file, found in notes.code.items() if recorded.get(file, found) != found]
+    notes.said += [f"{', '.join(other)} changed since this scenario was recorded"] if other else []
 
 
 def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,17 +232,18 @@ def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in top.items():
         if key not in forms.TOP:
-            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True)
+            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True, code="unknown-key")
         elif key in bare:
-            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True)
+            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True, code="clash")
         elif value is None:
-            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True)
+            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
         else:
             found[key] = value
     missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
     if missing:
         instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
-        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}")
+        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
+                    code="missing")
     return found
 
 
@@ -191,7 +271,8 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         return chips.chip(slice_.chip)
     sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
     if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
-        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}")
+        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
+                    code="missing")
     return None
 
 
@@ -201,27 +282,27 @@ def _preset(given: Any) -> str | None:
     return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
 
 
-def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any], judge: Callable[[Any], Any]) -> Any:
+def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
+               judge: Callable[[Any], list[Found]]) -> Any:
     """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
     if isinstance(given, str):
         try:
             return make(given)
         except TorusSimError as error:
-            notes.wrong((what,), str(error))
+            notes.raised((what,), error)
             return None
     if not isinstance(given, Mapping):
         notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
         return None
     found = judge(given)
-    for path, text in found:
-        empty = bool(path) and _at(given, path) is None
-        text = f"{'.'.join(path)}: {values.EMPTY}" if empty else text
-        unknown = "is not a field" in text or "cannot stand beside" in text
-        notes.wrong((what, *path), f"{what}: {text}", at_key=empty or unknown or not path)
+    for wrong in found:
+        if wrong.path and _at(given, wrong.path) is None:
+            wrong = Found(wrong.path, f"{'.'.join(map(str, wrong.path))}: {values.EMPTY}", True, "empty")
+        notes.add([wrong], (what,), f"{what}: ")
     return None if found else make(given)
 
 
-def _at(value: Any, path: Sequence[str]) -> Any:
+def _at(value: Any, path: Keys) -> Any:
     """Return the value at a path, or True if there is none."""
     for key in path:
         if not isinstance(value, Mapping) or key not in value:
@@ -230,7 +311,7 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     return value
 
 
-def _layers(top: Mapping[str, Any]) -> values.Keys:
+def _layers(top: Mapping[str, Any]) -> Keys:
     return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
 
 

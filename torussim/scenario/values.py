@@ -8,35 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
 
 from torussim import units
 from torussim.collectives.lower import ALGORITHMS
-from torussim.errors import TorusSimError
+from torussim.errors import Found, TorusSimError
 from torussim.program import LOOPS
-from torussim.resolve import nearest, unknown
+from torussim.resolve import unknown
+from torussim.spelling import nearest
 
-Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
 Reader = Callable[[Any], Any]
 
 EMPTY = "no value is given: write one, or leave the key out"  # of a key with nothing behind it
 SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: what is computed from them stays far from the ends of the floats
 _NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"  # as in YAML 1.2
-
-
-@dataclass(frozen=True)
-class Found:
-    """One mistake: where in the value, what is wrong, and whether the place is that of the key."""
-
-    path: Keys
-    text: str
-    at_key: bool = False
-
-    def within(self, path: Keys, prefix: str = "") -> Found:
-        """Return the mistake as seen from further outside."""
-        return Found((*path, *self.path), prefix + self.text, self.at_key)
 
 
 class Misread(Exception):
@@ -71,9 +57,9 @@ def _flow(value: Any) -> str:
     return str(value)
 
 
-def refuse(text: str) -> NoReturn:
+def refuse(text: str, code: str = "value") -> NoReturn:
     """Raise Misread for the value as a whole."""
-    raise Misread(Found((), text))
+    raise Misread(Found((), text, code=code))
 
 
 def quantity(unit: str, *, zero: bool = False) -> Reader:
@@ -84,9 +70,9 @@ def quantity(unit: str, *, zero: bool = False) -> Reader:
         try:
             number = units.read(value, unit) if zero else units.positive(value, unit)
         except TorusSimError as error:
-            refuse(str(error))
+            refuse(str(error), error.code)
         if not (SMALLEST <= number <= LARGEST or number == 0):
-            refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}")
+            refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
         return number
     return reader
 
@@ -97,7 +83,7 @@ def whole(low: int, high: int | None = None) -> Reader:
 
     def reader(value: Any) -> int:
         _not_quoted(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value != int(value):
+        if isinstance(value, bool) or (not isinstance(value, int) and not (isinstance(value, float) and value.is_integer())):
             refuse(f"{quote(value)} is not {wanted}")
         if value < low or (high is not None and value > high):
             refuse(f"{quote(value)} is not {wanted}")
@@ -149,7 +135,7 @@ def one_of(what: str, *names: str) -> Reader:
         if not isinstance(value, str):
             refuse(f"{quote(value)} is not {'an' if what[:1] in 'aeiou' else 'a'} {what}: one of {', '.join(names)}")
         if value not in names:
-            refuse(unknown(value, names, what))
+            refuse(unknown(value, names, what), "unknown-name")
         return value
     return reader
 
@@ -182,7 +168,7 @@ def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
     for key, part in items:
         try:
             if part is None:
-                refuse("no value is given")
+                refuse("no value is given", "empty")
             made.append(reader(part))
         except Misread as error:
             found += [f.within((key,)) for f in error.found]
@@ -230,11 +216,12 @@ def algorithms(value: Any) -> dict[str, str]:
     kinds = [kind for kind in ALGORITHMS if kind != "permute"]
     if not isinstance(value, dict):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: direct}}")
-    found = [Found((key,), unknown(key, kinds, "collective of a layout"), at_key=True) for key in value if key not in kinds]
+    found = [Found((key,), unknown(key, kinds, "collective of a layout"), True, "unknown-key")
+             for key in value if key not in kinds]
     for kind in kinds:
         if kind in value:
             try:
-                one_of(f"algorithm of {kind}", *ALGORITHMS[kind])(value[kind])
+                named(f"algorithm of {kind}", *ALGORITHMS[kind])(value[kind])
             except Misread as error:
                 found += [one.within((kind,), f"{kind}: ") for one in error.found]
     if found:
@@ -255,13 +242,15 @@ def twist(value: Any) -> bool | dict[str, dict[str, int]]:
 
 def named(what: str, *names: str) -> Reader:
     """Return a reader of one of some names, or of the name of a user's function."""
+    article = "an" if what[:1] in "aeiou" else "a"
+
     def reader(value: Any) -> str:
         if isinstance(value, str) and ":" in value:
             return value
         if not isinstance(value, str):
-            refuse(f'{quote(value)} is not a {what}: one of {", ".join(names)}, or "module:function"')
+            refuse(f'{quote(value)} is not {article} {what}: one of {", ".join(names)}, or "module:function"')
         if value not in names:
-            refuse(unknown(value, names, what) + ("" if nearest(value, names) else ', or "module:function"'))
+            refuse(unknown(value, names, what) + ("" if nearest(value, names) else ', or "module:function"'), "unknown-name")
         return value
     return reader
 

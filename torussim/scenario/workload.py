@@ -31,13 +31,15 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
     section = notes.section(forms.WORKLOAD, given, PATH, "workload")
     phase = section["phase"] if section.sound("phase") else None
     if "tokens" in section.given and phase == "prefill":
-        notes.wrong((*PATH, "tokens"), "tokens: a prefill makes no tokens: leave it out, or write phase: generate", at_key=True)
+        notes.wrong((*PATH, "tokens"), "tokens: a prefill makes no tokens: leave it out, or write phase: generate", at_key=True,
+                    code="clash")
     if "chunk" in section.given and phase == "decode":
-        notes.wrong((*PATH, "chunk"), "chunk: a decode has no prompt to cut: leave it out, or write phase: prefill", at_key=True)
+        notes.wrong((*PATH, "chunk"), "chunk: a decode has no prompt to cut: leave it out, or write phase: prefill", at_key=True,
+                    code="clash")
     if section["cached"] and phase == "decode":
         notes.wrong((*PATH, "cached"),
                     f"cached: a decode starts with its context in the cache: add the {quote(section['cached'])} to context, and "
-                    "leave it out", at_key=True)
+                    "leave it out", at_key=True, code="clash")
     if not section.sound("phase", "batch", "context", "chunk"):
         return phase, None
     chunk = section["chunk"]
@@ -51,11 +53,12 @@ def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
     count = -(-context // chunk)
     if chunk > context:
         notes.wrong((*PATH, "chunk"),
-                    f"chunk: '{chunk}' is more than the context of {context}: give at most {context}, or leave it out")
+                    f"chunk: '{chunk}' is more than the context of {context}: give at most {context}, or leave it out",
+                    code="clash")
     elif count > MAX_PASSES:
         notes.wrong((*PATH, "chunk"),
                     f"chunk: '{chunk}' cuts a context of {context:,} into {count:,} passes: at most {MAX_PASSES:,} can be run: "
-                    f"give {-(-context // MAX_PASSES):,} or more")
+                    f"give {-(-context // MAX_PASSES):,} or more", code="limit")
     return chunk <= context and count <= MAX_PASSES
 
 
@@ -91,7 +94,7 @@ def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool
         better = "expect step_s" if phase == "prefill" else "leave it out"
         reason = f"'prefill_s' is a result of phase: generate, not of {phase}: {better}"
     if reason:
-        notes.wrong(("expect", what), f"expect: {reason}", at_key=True)
+        notes.wrong(("expect", what), f"expect: {reason}", at_key=True, code="clash" if what in forms.RESULTS else "unknown-key")
     return reason is None
 
 
@@ -104,7 +107,7 @@ def _read_expected(notes: Notes, what: str, given: Any) -> Expected | None:
         return Expected(what, section["value"], section["within"], section["source"]) if section.sound() else None
     try:
         if given is None:
-            values.refuse(values.EMPTY)
+            values.refuse(values.EMPTY, "empty")
         return Expected(what, reader(given), None, "")
     except Misread as error:
         notes.add(list(error.found), path, f"{what}: ")

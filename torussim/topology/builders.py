@@ -6,7 +6,6 @@ built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and 
 
 from __future__ import annotations
 
-import inspect
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torussim import resolve
 from torussim.errors import TopologyError
 from torussim.topology.check import MAX_CHIPS, Links, as_float, check_topology, made_links, moving
 from torussim.topology.shape import Indices, Twist, is_int, receivers, wraparounds
@@ -71,14 +71,10 @@ def torus_links(
     """Return the links of a torus, the same as `read_links` of `torus`, without its graph."""
     plan = _planned(shape, wrap, bandwidth, latency, axes, twist)
     hops = _hops(plan)
-    source, target = (np.concatenate([np.empty(0, np.intp), *(hop[end] for hop in hops)]) for end in (2, 3))
-    rates, delays = (np.concatenate([np.empty(0), *(np.full(len(hop[2]), hop[of]) for hop in hops)]) for of in (0, 1))
-    # a graph has one edge from a chip to another: where the first hop comes that leads so, and as the last one is
-    pair = source * prod(plan.axes.values()) + target
-    first, last = np.unique(pair, return_index=True)[1], len(pair) - 1 - np.unique(pair[::-1], return_index=True)[1]
-    order = np.lexsort((first, source[first]))
-    first, last = first[order], last[order]
-    return made_links(dict(plan.axes), moving(plan.twist, plan.axes), source[first], target[first], rates[last], delays[last])
+    source, target = (np.concatenate([hop[end] for hop in hops]) for end in (2, 3))
+    rates, delays = (np.repeat([hop[of] for hop in hops], [len(hop[2]) for hop in hops]) for of in (0, 1))
+    order = np.argsort(source, kind="stable")  # as a graph has its edges
+    return made_links(dict(plan.axes), moving(plan.twist, plan.axes), source[order], target[order], rates[order], delays[order])
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,10 @@ def _hops(plan: _Plan) -> list[tuple[float, float, Indices, Indices]]:
         for sign in range(2):
             exists = ~wraparound[axis, sign] | ((length > 2 or twisted) and plan.wrap[axis])
             found.append((plan.bandwidth[axis], plan.latency[axis], np.flatnonzero(exists), receiver[axis, sign, exists]))
+    pairs = np.concatenate([source * prod(lengths) + target for _, _, source, target in found])
+    if len(np.unique(pairs)) < len(pairs):
+        raise TopologyError(f"twist {dict(plan.twist)!r} gives chips two links to one neighbour, but a network has one edge from "
+                            "a chip to another: give shifts that lead to different chips")
     return found
 
 
@@ -199,13 +199,13 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
         graph = function(**keywords)
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split())
-        raise TopologyError(
-            f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}") from error
+        text = f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}"
+        raise TopologyError(text, code="function") from error
     try:
         graph = graph if lengths is None else placed(graph, lengths)
         check_topology(graph)
     except TopologyError as error:
-        raise TopologyError(f"{_place(function)}: {called} returned no sound topology: {error}") from None
+        raise error.within((), f"{_place(function)}: {called} returned no sound topology: ") from None
     return graph
 
 
@@ -241,13 +241,13 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int]) -> nx.DiGraph:
 
 def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:
     """Return the file and line of the user's own code where an error arose, else where the function is defined."""
-    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    code = resolve.code_of(function)
     frames = traceback.extract_tb(error.__traceback__)[1:] if error else []  # the first frame is from_function's
     file = code.co_filename if code else frames[0].filename if frames else None
     own = [frame for frame in frames if frame.filename == file]
     if own:
         return f"{file}:{own[-1].lineno}"
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else resolve.shown(function)
 
 
 def _lengths(shape: Sequence[int]) -> tuple[int, ...]:

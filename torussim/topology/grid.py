@@ -75,7 +75,7 @@ class Grid:
     def axis(self, name: str) -> int:
         """Return the index of an axis. Raise TopologyError if no axis has that name."""
         if name not in self.axes:
-            raise TopologyError(f"there is no axis {name!r}; the axes are {', '.join(self.axes)}")
+            raise TopologyError(f"there is no axis {name!r}; the axes are {', '.join(self.axes)}", code="unknown-name")
         return self.axes.index(name)
 
     def length(self, axis: str | int) -> int:
@@ -210,7 +210,9 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
         array.flags.writeable = False
     routing = routing or default_routing(links)
     in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
-    notes = tuple(_turning(name, shifts, links.twist.keys() - {name} | in_parts) for name, shifts in links.twist.items())
+    never = in_parts | {name for name, length in links.axes.items() if length == 2}  # to go round: they are lines anyway
+    notes = tuple(_turning(name, shifts, links.twist.keys() - {name} | (in_parts if links.axes[name] > 2 else never))
+                  for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                 np.array(at), receiver, every, every, np.arange(len(links.source)), routing, graph, notes)

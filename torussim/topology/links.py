@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.check import Coordinate, Links, as_float, read_links
+from torussim.topology.check import Links, as_float, read_links
 from torussim.topology.shape import chip_index, is_int
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ class LinkChange:
 def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph:
     """Return a copy of a topology in which the changes were made, one after another.
 
-    Raise TopologyError, quoting the change, if it selects no link or makes no sense.
+    Raise TopologyError, quoting the change, if it selects no link or makes no sense; its path begins with the change's index.
     """
     links = read_links(graph)
     bandwidth, latency = links.bandwidth.copy(), links.latency.copy()
     touched, failed = np.zeros((2, len(bandwidth)), bool)
-    for number, change in enumerate(changes, start=1):
+    for index, change in enumerate(changes):
         try:
             _check_values(change)
             selected = _select(links, change) & ~failed
@@ -77,7 +77,7 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
             if change.scale is not None:
                 bandwidth[selected] = _scaled(bandwidth[selected], as_float(change.scale))
         except TopologyError as error:
-            raise TopologyError(f"change {number} of links, {change}: {error}") from None
+            raise error.within((index,), f"change {index + 1} of links, {change}: ") from None
         touched |= selected
 
     changed = graph.copy()
@@ -95,12 +95,13 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
 def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]]) -> nx.DiGraph:
     """Return a copy of a topology whose links change in mid-run: (seconds from the start, bandwidth or scale of links).
 
-    `scale` multiplies the bandwidth as it is just before. Raise TopologyError, quoting the change, as change_links does.
+    `scale` multiplies the bandwidth as it is just before. Raise TopologyError, quoting the change, as change_links does; the
+    index of a change is that in the order given.
     """
     links = read_links(graph)
     bandwidth = links.bandwidth.copy()
     events = []
-    for number, (time, change) in enumerate(sorted(changes, key=lambda one: one[0]), start=1):
+    for index, (time, change) in sorted(enumerate(changes), key=lambda one: one[1][0]):
         try:
             _check_values(change)
             if change.latency is not None or change.failed or (change.bandwidth is None and change.scale is None):
@@ -111,23 +112,11 @@ def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]])
             bandwidth[selected] = (_scaled(bandwidth[selected], as_float(change.scale)) if change.scale is not None
                                    else as_float(change.bandwidth))
         except TopologyError as error:
-            raise TopologyError(f"event {number}, {change}: {error}") from None
+            raise error.within((index,), f"event {index + 1}, {change}: ") from None
         events.append((float(time), dict(zip(links.edges(selected), bandwidth[selected].tolist(), strict=True))))
     changed = graph.copy()
     changed.graph["events"] = (*graph.graph.get("events", ()), *events)
     return changed
-
-
-def matches(graph: nx.DiGraph, change: LinkChange) -> list[tuple[Coordinate, Coordinate]]:
-    """Return the edges that a change selects, in the order of the graph's edges.
-
-    Raise TopologyError if it selects none, or names a chip, an axis or a link that is not there.
-    """
-    links = read_links(graph)
-    try:
-        return links.edges(_select(links, change))
-    except TopologyError as error:
-        raise TopologyError(f"{change}: {error}") from None
 
 
 def _check_values(change: LinkChange) -> None:
@@ -211,7 +200,7 @@ def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, 
 
 def _check_axis(links: Links, axis: str) -> None:
     if axis not in links.axes:
-        raise TopologyError(f"there is no axis {axis!r}; the axes are {', '.join(links.axes)}")
+        raise TopologyError(f"there is no axis {axis!r}; the axes are {', '.join(links.axes)}", code="unknown-name")
 
 
 def _flow(value: object) -> str:

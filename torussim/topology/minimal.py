@@ -40,6 +40,7 @@ def minimal(links: Links, source: Array, target: Array) -> Steps:
     codes, kind = np.unique(code, return_inverse=True)
     fan = _fan(grid, np.array(np.unravel_index(codes, tuple(span))) + least)
 
+    single = (grid.shape == 2) & ~grid.twisted  # a twisted axis of length 2 has two links, to different chips
     chips = len(links.chips)
     count = np.diff(fan.first)[kind]
     first = np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
@@ -50,7 +51,7 @@ def minimal(links: Links, source: Array, target: Array) -> Steps:
         entry, path = spread(fan.first, kind[begin:end])
         point = grid.canonical(links.coordinates[:, source[begin:end]][:, path] + fan.point[:, entry])
         axis, sign = fan.axis[entry], fan.sign[entry]
-        sign = np.where(grid.shape[axis] == 2, point[axis, np.arange(len(entry))], sign)  # the one link from 1 is a - link
+        sign = np.where(single[axis], point[axis, np.arange(len(entry))], sign)  # the one link from 1 is a - link
         here = slice(first[begin], first[end])
         slot[here] = (axis * 2 + sign) * chips + grid.number(point)
         share[here], level[here] = fan.share[entry], fan.level[entry]
@@ -62,7 +63,7 @@ def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:
     """Return all shortest vectors to chips that are `gap`, (axes, gaps), away.
 
     The number of the gap that each is for, (vectors,), in order, and the vectors, (axes, vectors). On an axis of length 2
-    there is one way only, called +.
+    that is not twisted there is one way only, called +.
     """
     twisted = np.flatnonzero(grid.twisted)
     far = 1
@@ -98,6 +99,7 @@ def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
     if grid.twisted.any():  # otherwise tied vectors differ only in signs
         of, ways = displacements(grid, np.indices(tuple(np.where(grid.closed, grid.shape, 1))).reshape(len(grid.shape), -1))
         links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # that leave a chip
+        links = np.where(grid.twisted, 2, links)
         cost = abs(ways) / links[:, None]
         bound = max(_cheapest(of, of_axis) for of_axis in cost)
         now, least, step, last = price, np.inf, np.ones(len(price)), np.zeros(len(price))

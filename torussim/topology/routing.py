@@ -41,7 +41,7 @@ def routes(links: Links, routing: str | Callable[..., Any], source: Array, targe
     if routing == "shortest":
         return shortest(links, source, target)
     if routing not in ON_GRIDS:
-        raise TopologyError(resolve.unknown(routing, NAMES, "routing"))
+        raise TopologyError(resolve.unknown(routing, NAMES, "routing"), code="unknown-name")
     other = np.flatnonzero(links.axis < 0)
     if other.size:
         ends = f"{links.nodes[links.source[other[0]]]!r} -> {links.nodes[links.target[other[0]]]!r}"
@@ -57,11 +57,6 @@ def detours(links: Links, slots: Array) -> Routes:
     A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
     """
     return shortest(links, slots % len(links.chips), neighbours(links)[slots])
-
-
-def detour(links: Links, chip: int, axis: int, sign: int) -> Routes:
-    """Return the routes, as one path, that stand in for the dead link of a chip along an axis; sign is 0 for +, 1 for -."""
-    return detours(links, np.array([(axis * 2 + sign) * len(links.chips) + chip]))
 
 
 def _surviving(links: Links, steps: Steps, target: Array) -> Routes:

@@ -66,7 +66,8 @@ def chip_index(chip: Sequence[int], axes: Mapping[str, int]) -> int:
     """Return the place of a chip in C order. Raise TopologyError if it is outside."""
     if not is_chip_of(chip, tuple(axes.values())):
         ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
-        raise TopologyError(f"there is no chip [{', '.join(map(str, chip))}]; give one coordinate an axis: {ranges}")
+        shown = repr(chip) if isinstance(chip, str) else f"[{', '.join(map(str, chip))}]"
+        raise TopologyError(f"there is no chip {shown}; give one coordinate an axis: {ranges}", code="unknown-name")
     index = 0
     for c, length in zip(chip, axes.values(), strict=True):
         index = index * length + int(c)

@@ -28,12 +28,20 @@ def slice_of(name: str) -> tuple[tuple[int, ...], tuple[bool, ...], str]:
     generation = data["aliases"].get(generation, generation)
     public = generation + dash + size
     if public not in data["slices"]:
-        raise NameError_(resolve.unknown(name, _candidates(name, generation, list(data["slices"])), "TPU slice"))
+        raise NameError_(_unknown(name, generation, list(data["slices"])))
     entry = data["slices"][public]
     return tuple(entry["shape"]), tuple(entry["wrap"]), data["chips"][generation]
 
 
-def _candidates(name: str, generation: str, slices: list[str]) -> list[str]:
-    """Return what an unknown name can mean: the slice that differs by a hyphen, those of its generation, or all."""
+def _unknown(name: str, generation: str, slices: list[str]) -> str:
+    """Return the message for an unknown name: the slice that differs by a hyphen or its case, those of its generation, or which
+    generations there are. Another size, or another generation, is no misspelling.
+    """
+    sizes: dict[str, list[str]] = {}
+    for public in slices:
+        sizes.setdefault(public.partition("-")[0], []).append(public)
     hyphen = [public for public in slices if public.replace("-", "") == name.replace("-", "").lower()]
-    return hyphen or [public for public in slices if public.partition("-")[0] == generation] or slices
+    if hyphen or generation in sizes:
+        return resolve.unknown(name, hyphen or sizes[generation], "TPU slice", hint=bool(hyphen))
+    return (f"{name!r} is not a TPU slice: slices of {', '.join(sizes)} have names, such as {slices[0]}: give shape and wrap "
+            "for another network")
