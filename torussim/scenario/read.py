@@ -27,6 +27,7 @@ from torussim.scenario.notes import Notes
 from torussim.scenario.program import describe_program, read_program
 from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
+from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid
 from torussim.workload import Workload
 
@@ -53,6 +54,7 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     notes: tuple[str, ...] = ()
+    changes: Changes | None = None  # the network as built, and what the file changes of it
 
     @property
     def slug(self) -> str:
@@ -137,7 +139,8 @@ def _read(notes: Notes) -> Scenario:
     assert chip is not None and network.net is not None and network.graph is not None
     layouts = {phase: one.layout for phase, one in asked.items()}
     return Scenario(name, notes.document.file, chip, network.graph, network.net, model, layouts, workload, program, expect,
-                    _record(name, chip, network, model, workload, asked, program, expect), network.notes + network.net.notes)
+                    _record(name, chip, network, model, workload, asked, program, expect), network.notes + network.net.notes,
+                    network.changes)
 
 
 def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
