@@ -188,33 +188,31 @@ def _faults(found: Mapping[str, Any] | None, got: float) -> str:
     """Say what the faults of the network cost: all together, and the worst three."""
     if not found:
         return ""
-    count, worst = found["count"], found["worst"]
-    lines = [f"Faults: without {'it' if count == 1 else f'all {count:,}'}, {show(found['step_s'], 's')} in place of {show(got, 's')} "
-             f"({-found['cost']:+.1%})"]
+    count = found["count"]
+    lines = [f"Faults: {count:,}; without {'it' if count == 1 else 'them'} {show(found['step_s'], 's')} in place of "
+             f"{show(got, 's')} ({-found['cost']:+.1%})"]
     if count > 1:
-        tried = "" if found["tried"] == count else f" of the {found['tried']} that are likely to cost most"
-        lines[0] += f"; the worst{tried}, each repaired alone (costs do not add up):"
-    for fault in worst:
-        lines.append(f"  {_fault(fault)}: costs {fault['cost']:.1%}" + (_taken_out(fault) if fault["as_dead"] else ""))
+        among = "" if found["tried"] == count else f" of the {found['tried']} that are likely to cost most"
+        lines.append(f"  the worst{among}, each repaired alone, in shares of the time (they do not add up):")
+    lines += [f"  {_fault(fault)}: costs {fault['cost']:.1%}{_taken_out(fault)}" for fault in found["worst"]]
     return "\n".join(lines)
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
-    """Name a fault: its cable, or the change of several."""
-    which = f"{_chip(fault['from'])} - {_chip(fault['to'])}" if fault["cables"] == 1 else \
+    """Name a fault: its cable, or the changes of several."""
+    which = f"cable {_chip(fault['from'])} - {_chip(fault['to'])}" if fault["cables"] == 1 else \
         f"{fault['cables']:,} cables {' '.join(fault['changes'])}"
-    if fault["kind"] == "dead":
-        return f"dead {which}"
-    least = "at the least " if fault["kind"] == "changing" else ""
-    slower = f"{least}{show(fault['bandwidth'], 'B/s')} in place of {show(fault['built'], 'B/s')}"
-    return f"{fault['kind']} {which}, " + (slower if fault["kind"] != "late" else f"latency {show(fault['late'], 's')} longer")
+    slower = f"{show(fault['bandwidth'], 'B/s')} in place of {show(fault['built'], 'B/s')}"
+    how = {"dead": "", "slow": f", {slower}", "changing": f", at the least {slower}", "late": f", by {show(fault['late'], 's')}"}
+    return f"{fault['kind']} {which}{how[fault['kind']]}"
 
 
 def _taken_out(fault: Mapping[str, Any]) -> str:
-    """Say whether the cables of a fault had better be dead."""
+    """Say what a fault would cost if its cables were dead, and whether that is better."""
+    if fault["as_dead"] is None:
+        return ""
     dead = fault["as_dead"]["cost"]
-    better = dead < fault["cost"]
-    return f"; dead it would cost {dead:.1%}: {'take it out' if better else 'leave it in'}"
+    return f"; dead it would cost {dead:.1%}: {'take it out' if dead < fault['cost'] else 'leave it in'}"
 
 
 def _bar(share: float) -> str:
