@@ -183,6 +183,7 @@ def test_of_many_faults_the_likely_ones_are_tried_and_the_worst_is_found():
     found = bare(links)["faults"]
     assert (found["count"], found["tried"], len(found["worst"])) == (21, 7, 3)
     assert found["runs"] <= 12
+    assert all((one["as_dead"] is None) == (one["cost"] < 1e-3) for one in found["worst"])
     ends = {tuple(found["worst"][0][key]) for key in ("from", "to")}
     assert ends == set(CABLES[22])
     assert [one["cost"] for one in found["worst"]] == sorted((one["cost"] for one in found["worst"]), reverse=True)
