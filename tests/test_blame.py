@@ -104,14 +104,22 @@ def test_what_a_users_graph_has_from_the_start_is_no_fault():
     assert (one.bandwidth, one.built) == (0.5e8, 1e8)
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_a_network_with_all_its_changes_is_that_of_the_scenario(path):
-    scenario = load(path)
+PARTS = {"model": "palm-8b", "chip": "tpu-v4", "workload": {"phase": "decode", "batch": 64, "context": 64},
+         "topology": {"shape": [8, 4], "wrap": True, "routing": "shortest", "links": [{**SLOW, "from": [0, 0], "to": [1, 0]}],
+                      "events": [{"time": "2 ms", "axis": "x", "scale": 0.5}, {"time": "1 ms", "axis": "y", "scale": 0.5}]},
+         "layout": {"ffn": "ws2d", "attention": "batch", "mesh": {"x": ["x/2"], "y": ["x/4", "y"], "z": []}}}
+
+
+@pytest.mark.parametrize("source", [*SCENARIOS, PARTS], ids=lambda source: getattr(source, "stem", "parts, routing, events"))
+def test_a_network_with_all_its_changes_is_that_of_the_scenario(source):
+    scenario = load(source)
     net, again = scenario.net, scenario.changes.net()
     assert (again.axes, again.shape, again.ring, again.routing) == (net.axes, net.shape, net.ring, net.routing)
     assert again.links.failed == net.links.failed
     for column in ("source", "target", "bandwidth", "latency"):
         assert (getattr(again.links, column) == getattr(net.links, column)).all()
+    assert [(event.time, event.links.tolist(), event.bandwidth.tolist()) for event in again.links.events] == \
+        [(event.time, event.links.tolist(), event.bandwidth.tolist()) for event in net.links.events]
 
 
 # -- what they cost
@@ -187,6 +195,16 @@ def test_of_many_faults_the_likely_ones_are_tried_and_the_worst_is_found():
     ends = {tuple(found["worst"][0][key]) for key in ("from", "to")}
     assert ends == set(CABLES[22])
     assert [one["cost"] for one in found["worst"]] == sorted((one["cost"] for one in found["worst"]), reverse=True)
+
+
+def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables():
+    links = [{"from": [0, 0], "to": [1, 0], "latency": "1 ms"}, {"axis": "x", "wraparound": True, "at": {"y": 1}, "failed": True},
+             {"axis": "y", "at": {"y": 1, "x": 2}, "scale": 0.5}, {"axis": "x", "at": {"y": 2}, "scale": 0.05}]
+    said = report.text(run({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
+                            "program": PROGRAM}))
+    assert "Faults: 4; without them" in said
+    assert "late cable (0, 0) - (1, 0), by 999 us: costs" in said
+    assert "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s: costs" in said
 
 
 # -- laws, on private links
