@@ -171,12 +171,21 @@ def test_a_change_in_mid_run_is_run_whole_and_at_its_time():
     """Of 40 layers the network is slow in the last half: a few layers from the start would not see it."""
     base = {"model": {"base": "palm-8b", "layers": 40}, "chip": "tpu-v4", "layout": {"ffn": "ws2d", "attention": "batch"},
             "workload": {"phase": "generate", "batch": 64, "context": 16, "tokens": 1}}
-    good = run({**base, "topology": {"kind": "torus", "shape": [4, 4]}})
-    event = {"time": good.prefill_s + good.step_s / 2, "from": [0, 0], "to": [1, 0], "scale": 0.05}
-    bad = run({**base, "topology": {"kind": "torus", "shape": [4, 4], "events": [event]}})
+
+    def network(*events):
+        changes = {"events": list(events)} if events else {}
+        return run({**base, "topology": {"kind": "torus", "shape": [4, 4], **changes}})
+
+    good = network()
+    half = good.prefill_s + good.step_s / 2
+    first, second = {**slow(CABLES[0], 0.05), "time": half}, {**slow(((0, 0), (0, 1)), 0.02), "time": half}
+    bad = network(first, second)
     assert bad.prefill_s == pytest.approx(good.prefill_s, rel=1e-9)
     assert bad.faults["cost"] == pytest.approx(cost(bad.step_s, good.step_s), abs=1e-9)
-    assert bad.faults["cost"] > 0.1 and bad.faults["worst"][0]["kind"] == "changing"
+    by_place = {tuple(fault["to"]): fault["cost"] for fault in bad.faults["worst"]}
+    for place, other in (((1, 0), second), ((0, 1), first)):
+        assert by_place[place] == pytest.approx(cost(bad.step_s, network(other).step_s), abs=1e-9)
+    assert max(by_place.values()) > 0.1 and {fault["kind"] for fault in bad.faults["worst"]} == {"changing"}
     assert "changing cable (0, 0) - (1, 0), at the least 2.25 GB/s in place of 45 GB/s" in report.text(bad)
 
 

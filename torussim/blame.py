@@ -2,7 +2,8 @@
 
 Every cost comes from a run of the last pass with the cable repaired, dead, or without a limit, and is a share of the time as it
 is: a fault whose repair makes a step of 25.8 ms one of 21.2 ms costs 17.8 %. Costs do not add up: of two slow cables that
-every chip waits for, the repair of one alone gains nothing.
+every chip waits for, the repair of one alone gains nothing. On private links a repair never loses, and that of all gains the
+most, except where `split: auto` divides the data otherwise for other links.
 
 Runs have all layers where all links are private, or links change in mid-run, and begin when the pass did. Otherwise only the
 first SAMPLE layers are run; each other layer takes the mean of the last SAMPLE / 2 of them. That is exact where the layers
