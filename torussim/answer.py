@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import breakdown, link_use
+from torussim.blame import faults, without_busiest
 from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
 from torussim.collectives.lower import name_of
@@ -25,15 +26,11 @@ from torussim.result import Result
 from torussim.scenario import Scenario, load
 from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
-from torussim.topology.grid import with_bandwidth
 from torussim.transformer import build
 from torussim.trust import Trust
 from torussim.workload import Forward, passes
 
 Progress = Callable[[int, int], None]
-ALIKE = 0.01  # links whose use differs by less are equally busy
-SAMPLE = 12  # layers that tell what a run would be without its busiest links
-NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
 
 
 def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
@@ -128,7 +125,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["operations"] = operations(timeline, scenario)
     whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
     keys["links"] = link_use(whole, scenario.net, latency)
-    keys["links"]["without_busiest"] = _without(program, timeline, scenario, step_s / timeline.makespan)
+    keys |= _blame(program, timeline, scenario, step_s, keys["links"])
     keys["range_s"] = _range(program, scenario, step_s)
     keys["validated"] = scenario.chip.validated or None
     keys["layout"] = _layout(program, scenario, forward, step_s)
@@ -150,7 +147,7 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
                             "operations": operations(timeline, scenario), "links": link_use(timeline, scenario.net),
                             "estimate": total.keys(mean=False)["estimate"]}
     keys["estimate"]["unlooped"] = {"step_s": _unlooped(program, scenario, timeline.makespan)}
-    keys["links"]["without_busiest"] = _without(program, timeline, scenario, 1.0)
+    keys |= _blame(program, timeline, scenario, timeline.makespan, keys["links"])
     keys["range_s"] = _range(program, scenario, timeline.makespan)
     keys["validated"] = scenario.chip.validated or None
     keys["expect"] = _expect(scenario, keys)
@@ -165,18 +162,11 @@ def _start(scenario: Scenario, sums: Mapping[str, _Sum]) -> Sequence[float] | No
     return [elapsed] * len(scenario.net.chips) if scenario.net.links.events else None
 
 
-def _without(program: Program, timeline: Timeline, scenario: Scenario, scale: float) -> dict[str, Any] | None:
-    """Return what the last pass would take if the busiest links, all that are as busy, were no limit; from its first layers."""
-    seconds = timeline.link_seconds
-    if not seconds.any() or not timeline.makespan:
-        return None
-    which = np.flatnonzero(seconds >= (1 - ALIKE) * seconds.max())
-    bandwidth = scenario.net.links.bandwidth.copy()
-    bandwidth[which] *= NO_LIMIT
-    few = replace(program, layers=min(program.layers, SAMPLE))
-    seconds_of = [simulate(few, net, scenario.chip, start=timeline.begin.tolist()).makespan
-                  for net in (with_bandwidth(scenario.net, bandwidth), scenario.net)]
-    return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
+def _blame(program: Program, timeline: Timeline, scenario: Scenario, step_s: float, links: dict[str, Any]) -> dict[str, Any]:
+    """Return `faults`, where the network has any; else note in `links` what the step would be without the busiest cables."""
+    found = faults(scenario.changes, program, timeline, scenario.net, scenario.chip, step_s)
+    links["without_busiest"] = None if found else without_busiest(program, timeline, scenario.net, scenario.chip, step_s)
+    return {"faults": found} if found else {}
 
 
 def _unlooped(program: Program, scenario: Scenario, seconds: float) -> float:

@@ -20,6 +20,7 @@ from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus
 from torussim.topology.check import MAX_CHIPS
+from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid, Routing, cut_axes, grid
 from torussim.topology.routing import NAMES, routes
 from torussim.topology.slices import slice_of
@@ -50,6 +51,7 @@ class Network:
     net: Grid | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # for the report
+    changes: Changes | None = None  # what `graph` was made from
 
 
 def own_kind(given: Any) -> str | None:
@@ -98,7 +100,9 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
     made = {"links": changes, "events": events}
     record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
     name = name or (net.routing if isinstance(net.routing, str) else None)
-    return replace(network, graph=graph, net=net, record=record | ({"routing": name} if name else {}))
+    in_order = sorted(events, key=lambda one: one.time)
+    made_of = Changes(network.graph, tuple(one.what for one in changes), tuple((one.time, one.what) for one in in_order), routing)
+    return replace(network, graph=graph, net=net, record=record | ({"routing": name} if name else {}), changes=made_of)
 
 
 def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network:
@@ -106,7 +110,8 @@ def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network
     if not parts or network.axes is None:
         return network
     net = None if network.net is None else grid(network.graph, parts=parts)
-    return replace(network, axes=cut_axes(network.axes, parts), net=net)
+    changes = network.changes and replace(network.changes, parts=parts)
+    return replace(network, axes=cut_axes(network.axes, parts), net=net, changes=changes)
 
 
 # -- routing ------------------------------------------------------------------------------------------------------------
