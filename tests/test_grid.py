@@ -165,3 +165,8 @@ def test_a_grid_prints_itself_and_cannot_be_written_to() -> None:
     assert repr(result) == "<Grid x: ring of 3, y: line of 2; 6 chips, 18 links>"
     with pytest.raises(ValueError, match="read-only"):
         result.bandwidth[0, 0, 0] = 1.0
+
+
+def test_a_twisted_axis_of_length_2_is_a_line_in_every_group() -> None:
+    (note,) = grid(torus([2, 3], bandwidth=5.0, twist={"x": {"y": 1}})).notes
+    assert note == "axis x is twisted (y + 1): rings along it run as lines"

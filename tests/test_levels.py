@@ -18,6 +18,7 @@ keys
 scenario
 result
 analysis
+blame
 engine
 lower_bound
 sensitivity
@@ -52,8 +53,8 @@ INSIDE = {
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "ready", "fold", "fluid", "crowd", "compiled", "few", "refine",
                "fair", "numbers"],
-    "topology": ["builders", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape", "slices",
-                 "routes"],
+    "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
+                 "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.compiled"}}

@@ -12,7 +12,7 @@ import numpy as np
 
 from torussim.analysis import breakdown
 from torussim.engine.simulate import simulate
-from torussim.keys import Ran, charged, estimate_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
 from torussim.program import Program
 from torussim.result import Keys, Later, Result
 from torussim.scenario import Scenario, load
@@ -99,8 +99,9 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
               "memory": Later(memory_key, scenario),
               "breakdown_s": {key: value / count for key, value in timed.breakdown.items()}}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
-              "links": Later(links_key, ran, whole, latency), "range_s": Later(range_key, ran),
-              "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
+              "links": Later(links_key, ran, whole, latency)}
+    given |= _faults(ran)
+    given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
     engine = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
               "blocks": model.layers * len(todo), "period": timeline.period, "leapt": leapt,
               "wall_s": time.perf_counter() - began}
@@ -115,11 +116,17 @@ def _bare(scenario: Scenario, progress: Progress | None) -> Result:
     ran = Ran(scenario, program, timeline, timeline.makespan, [program], False)
     given: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
                              "operations": Later(operations_key, ran), "links": Later(links_key, ran, timeline, None),
-                             "estimate": estimate_key(ran), "range_s": Later(range_key, ran),
-                             "validated": scenario.chip.validated or None}
+                             "estimate": estimate_key(ran)}
+    given |= _faults(ran)
+    given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None}
     engine = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
               "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)
+
+
+def _faults(ran: Ran) -> dict[str, Any]:
+    """Return the key of what faults cost, where the network has any."""
+    return {"faults": Later(faults_key, ran)} if ran.faulty else {}
 
 
 def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Result:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from torussim.analysis import link_use
+from torussim.blame import faults, without_busiest
 from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate
 from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
-from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
 from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import Limits, bound, limits, operation_seconds
@@ -24,13 +24,9 @@ from torussim.result import Keys, Later
 from torussim.scenario import Scenario
 from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
-from torussim.topology.grid import with_bandwidth
+from torussim.topology.faults import faults as faults_of
 from torussim.transformer import build
 from torussim.workload import Forward
-
-ALIKE = 0.01  # links whose use differs by less are equally busy
-SAMPLE = 12  # layers that tell what a run would be without its busiest links
-NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +58,14 @@ class Ran:
     def estimates(self) -> list[Estimate]:
         """The closed forms of each program."""
         return [estimate(program, self.outlines, self.scenario.chip) for program in self.programs]
+
+    @cached_property
+    def faulty(self) -> bool:
+        """Whether the network has faults."""
+        changes = self.scenario.changes
+        if changes is None or not (changes.links or changes.events) or not self.timeline.makespan:
+            return False
+        return bool(faults_of(changes))
 
     def total(self, values: Iterable[float]) -> float:
         """Return the sum of a value of each program, or the mean."""
@@ -108,19 +112,13 @@ def links_key(ran: Ran, whole: Timeline, seconds: float | None) -> Keys:
 
 
 def _without(ran: Ran) -> dict[str, Any] | None:
-    """Return what the last pass would take if the busiest links, all that are as busy, were no limit; from its first layers."""
-    timeline, net, chip = ran.timeline, ran.scenario.net, ran.scenario.chip
-    scale = ran.seconds / timeline.makespan if timeline.makespan else 1.0
-    seconds = timeline.link_seconds
-    if not seconds.any() or not timeline.makespan:
-        return None
-    which = np.flatnonzero(seconds >= (1 - ALIKE) * seconds.max())
-    bandwidth = net.links.bandwidth.copy()
-    bandwidth[which] *= NO_LIMIT
-    few = replace(ran.program, layers=min(ran.program.layers, SAMPLE))
-    seconds_of = [simulate(few, other, chip, start=timeline.begin.tolist()).makespan
-                  for other in (with_bandwidth(net, bandwidth), net)]
-    return {"links": len(which), "step_s": timeline.makespan * scale * seconds_of[0] / seconds_of[1]}
+    """Return what the step would be without the busiest cables, where the network has no faults."""
+    return None if ran.faulty else without_busiest(ran.program, ran.timeline, ran.scenario.net, ran.scenario.chip, ran.seconds)
+
+
+def faults_key(ran: Ran) -> dict[str, Any] | None:
+    """Return what the faults of the network cost."""
+    return faults(ran.scenario.changes, ran.program, ran.timeline, ran.scenario.net, ran.scenario.chip, ran.seconds)
 
 
 def _unlooped(ran: Ran) -> dict[str, float]:

@@ -28,7 +28,9 @@ def text(result: Result) -> str:
     parts.append(_operations(k["operations"], k["chips"]))
     if "memory" in k:
         parts.append(_memory(k["memory"]))
-    parts.append(_links(k["links"], k.get("step_s", k["makespan_s"])))
+    got = k.get("step_s", k["makespan_s"])
+    parts.append(_links(k["links"], got))
+    parts.append(_faults(k.get("faults"), got))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -178,10 +180,41 @@ def _bottleneck(links: Mapping[str, Any], got: float) -> str:
     more = f" and {len(first['users']) - 3} more" if len(first["users"]) > 3 else ""
     lines = f"\n  the busiest carries {shares}{more}" if shares else ""
     if without:
-        those = "it" if without["links"] == 1 else f"the {without['links']:,} links that are as busy"
+        those = "its cable" if without["cables"] == 1 else f"the {without['cables']:,} cables that are as busy"
         lines += (f"\n  were {those} no limit, {show(without['step_s'], 's')} in place of {show(got, 's')} "
                   f"({without['step_s'] / got - 1:+.1%})")
     return lines
+
+
+def _faults(found: Mapping[str, Any] | None, got: float) -> str:
+    """Say what the faults of the network cost: all together, and the worst three."""
+    if not found:
+        return ""
+    count = found["count"]
+    lines = [f"Faults: {count:,}; without {'it' if count == 1 else 'them'} {show(found['step_s'], 's')} in place of "
+             f"{show(got, 's')} ({-found['cost']:+.1%})"]
+    if count > 1:
+        among = "" if found["tried"] == count else f" of the {found['tried']} that are likely to cost most"
+        lines.append(f"  the worst{among}, each repaired alone, in shares of the time (they do not add up):")
+    lines += [f"  {_fault(fault)}: costs {fault['cost']:.1%}{_taken_out(fault)}" for fault in found["worst"]]
+    return "\n".join(lines)
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """Name a fault: its cable, or the changes of several."""
+    which = f"cable {_chip(fault['from'])} - {_chip(fault['to'])}" if fault["cables"] == 1 else \
+        f"{fault['cables']:,} cables {' '.join(fault['changes'])}"
+    slower = f"{show(fault['bandwidth'], 'B/s')} in place of {show(fault['built'], 'B/s')}"
+    how = {"dead": "", "slow": f", {slower}", "changing": f", at the least {slower}", "late": f", by {show(fault['late'], 's')}"}
+    return f"{fault['kind']} {which}{how[fault['kind']]}"
+
+
+def _taken_out(fault: Mapping[str, Any]) -> str:
+    """Say what a fault would cost if its cables were dead, and whether that is better."""
+    if fault["as_dead"] is None:
+        return ""
+    dead = fault["as_dead"]["cost"]
+    return f"; dead it would cost {dead:.1%}: {'take it out' if dead < fault['cost'] else 'leave it in'}"
 
 
 def _bar(share: float) -> str:

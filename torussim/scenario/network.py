@@ -20,6 +20,7 @@ from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus, torus_links
 from torussim.topology.check import MAX_CHIPS, Links
+from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid, Routing, cut_axes, default_routing, grid, grid_of
 from torussim.topology.routing import NAMES, routes
 from torussim.topology.slices import slice_of
@@ -50,6 +51,7 @@ class Network:
     net: Grid | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # for the report
+    changes: Changes | None = None  # a graph as it was built, and what the file changes of it
     links: Links | None = None  # of a torus of ours, and what `torus` makes its graph from
     torus: Mapping[str, Any] | None = None
 
@@ -112,7 +114,9 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         return replace(network, graph=graph)
     made = {"links": changes, "events": events}
     record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
-    return _routed(replace(network, graph=graph, record=record), net, name)
+    in_order = sorted(events, key=lambda one: one.time)
+    made_of = Changes(network.graph, tuple(one.what for one in changes), tuple((one.time, one.what) for one in in_order), routing)
+    return _routed(replace(network, graph=graph, record=record, changes=made_of), net, name)
 
 
 def _routed(network: Network, net: Grid, name: str | None) -> Network:
@@ -126,7 +130,8 @@ def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network
     if not parts or network.axes is None:
         return network
     net = network.net and grid_of(network.net.links, parts=parts, routing=network.net.routing, graph=network.net.graph)
-    return replace(network, axes=cut_axes(network.axes, parts), net=net)
+    changes = network.changes and replace(network.changes, parts=parts)
+    return replace(network, axes=cut_axes(network.axes, parts), net=net, changes=changes)
 
 
 # -- routing ------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from torussim.scenario.notes import Notes
 from torussim.scenario.program import describe_program, read_program
 from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
+from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid
 from torussim.trust import Trust
 from torussim.workload import Workload
@@ -55,6 +56,7 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     notes: tuple[str, ...] = ()
+    changes: Changes | None = None  # the network as built, and what the file changes of it
 
     @cached_property
     def topology(self) -> nx.DiGraph:
@@ -211,7 +213,7 @@ def _read(notes: Notes) -> Scenario | None:
     record = _record(name, chip, network, model, workload, asked, program, expect)
     record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
     return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
-                    record, (*network.notes, *network.net.notes, *notes.said))
+                    record, (*network.notes, *network.net.notes, *notes.said), network.changes)
 
 
 def _compare_code(notes: Notes, given: Any) -> None:

@@ -210,9 +210,8 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
         array.flags.writeable = False
     routing = routing or default_routing(links)
     in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
-    never = in_parts | {name for name, length in links.axes.items() if length == 2}  # to go round: they are lines anyway
-    notes = tuple(_turning(name, shifts, links.twist.keys() - {name} | (in_parts if links.axes[name] > 2 else never))
-                  for name, shifts in links.twist.items())
+    never = {name: links.twist.keys() - {name} | in_parts | ({name} if links.axes[name] == 2 else set()) for name in links.twist}
+    notes = tuple(_turning(name, shifts, never[name]) for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                 np.array(at), receiver, every, every, np.arange(len(links.source)), routing, graph, notes)

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from torussim.errors import TopologyError
-from torussim.topology.check import Links, as_float, read_links
+from torussim.topology.check import Links, Node, as_float, read_links
 from torussim.topology.shape import chip_index, is_int
 
 if TYPE_CHECKING:
     import networkx as nx
 
 Mask = npt.NDArray[np.bool_]  # (links,)
+Floats = npt.NDArray[np.float64]
 Column = npt.NDArray[np.bool_] | npt.NDArray[np.intp]  # (links,)
 
 SHOWN = 8  # values that a criterion could have had
@@ -65,17 +66,7 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
     touched, failed = np.zeros((2, len(bandwidth)), bool)
     for index, change in enumerate(changes):
         try:
-            _check_values(change)
-            selected = _select(links, change) & ~failed
-            if not selected.any():
-                raise TopologyError("every link that it selects has failed before: move it up, or leave it out")
-            failed |= selected & change.failed
-            if change.bandwidth is not None:
-                bandwidth[selected] = as_float(change.bandwidth)
-            if change.latency is not None:
-                latency[selected] = as_float(change.latency)
-            if change.scale is not None:
-                bandwidth[selected] = _scaled(bandwidth[selected], as_float(change.scale))
+            selected = apply(links, change, bandwidth, latency, failed)
         except TopologyError as error:
             raise error.within((index,), f"change {index + 1} of links, {change}: ") from None
         touched |= selected
@@ -85,11 +76,34 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
     edges = zip(links.edges(touched), bandwidth[touched].tolist(), latency[touched].tolist(), strict=True)
     for (u, v), new_bandwidth, new_latency in edges:
         attributes[u][v].update(bandwidth=new_bandwidth, latency=new_latency)
-    if failed.any():
-        dead = links.edges(failed)
-        changed.remove_edges_from(dead)
-        changed.graph["failed"] = (*links.failed, *dead)
-    return changed
+    return remove(changed, links.edges(failed)) if failed.any() else changed
+
+
+def apply(links: Links, change: LinkChange, bandwidth: Floats, latency: Floats, failed: Mask) -> Mask:
+    """Change the columns of links, (links,), in place, and return where; links that `failed` are left alone.
+
+    Raise TopologyError with the bare reason if the change selects no link or makes no sense.
+    """
+    _check_values(change)
+    selected = _select(links, change) & ~failed
+    if not selected.any():
+        raise TopologyError("every link that it selects has failed before: move it up, or leave it out")
+    failed |= selected & change.failed
+    if change.bandwidth is not None:
+        bandwidth[selected] = as_float(change.bandwidth)
+    if change.latency is not None:
+        latency[selected] = as_float(change.latency)
+    if change.scale is not None:
+        bandwidth[selected] = _scaled(bandwidth[selected], as_float(change.scale))
+    return selected
+
+
+def remove(graph: nx.DiGraph, edges: Sequence[tuple[Node, Node]]) -> nx.DiGraph:
+    """Return a copy of a topology in which some edges have failed."""
+    left = graph.copy()
+    left.remove_edges_from(edges)
+    left.graph["failed"] = (*graph.graph.get("failed", ()), *edges)
+    return left
 
 
 def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]]) -> nx.DiGraph:

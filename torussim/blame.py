@@ -1,0 +1,148 @@
+"""What single cables of a network cost: the faults that a scenario gives it, and the busiest cables.
+
+Every cost comes from a run of the last pass with the cable repaired, dead, or without a limit, and is a share of the time as it
+is: a fault whose repair makes a step of 25.8 ms one of 21.2 ms costs 17.8 %. Costs do not add up: of two slow cables that
+every chip waits for, the repair of one alone gains nothing. On private links a repair never loses, and that of all gains the
+most, except where `split: auto` divides the data otherwise for other links.
+
+Runs have all layers where all links are private, or links change in mid-run, and begin when the pass did. Otherwise only the
+first SAMPLE layers are run; each other layer takes the mean of the last SAMPLE / 2 of them. That is exact where the layers
+repeat by then, and within 0.01 % of a whole run for PaLM 540B on 16x16x16 chips with a dead link, where they never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from torussim.chips import Chip
+from torussim.engine.simulate import simulate
+from torussim.errors import TorusSimError
+from torussim.program import Collective, Program
+from torussim.timeline import Timeline
+from torussim.topology.faults import Changes, Fault, cables
+from torussim.topology.faults import faults as faults_of
+from torussim.topology.grid import Grid, with_bandwidth
+
+ALIKE = 0.01  # cables whose use differs by less are equally busy
+NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
+SAMPLE = 12  # layers
+TRIED = 7  # faults that are repaired one at a time, at the most: with the other runs 12
+SHOWN = 3
+LITTLE = 1e-3  # of the time: a cable that costs less is not tried dead, which gains no more than its repair
+
+
+def faults(changes: Changes | None, program: Program, timeline: Timeline, net: Grid, chip: Chip,
+           step_s: float) -> dict[str, Any] | None:
+    """Return what the faults of a network cost; None if it has none.
+
+    `timeline` is that of `program`, the last pass, on `net`, which `changes` describes; `step_s` is its time in the report.
+    Keys: `cost` of all faults together and `step_s` without them; `count` of faults; `tried`, how many were repaired one at a
+    time: the TRIED that are likely to cost most; `runs`, how many simulations that took; `worst`: the three of the highest
+    cost, each {kind, from, to (of its first cable), cables, changes, bandwidth, built, late, cost, step_s, as_dead}. `as_dead`:
+    {cost, step_s} if its cables were dead; None of dead ones, below LITTLE, and where no run is possible then.
+    """
+    found = faults_of(changes) if changes else []
+    if changes is None or not found or not timeline.makespan:
+        return None
+    whole = _whole(program, timeline, net)
+    least = program if whole else _sample(program)
+    rerouted = program if net.links.events else _sample(program)  # a dead cable makes links shared
+
+    def seconds(variant: Grid, part: Program = least) -> float:
+        return _seconds(program, simulate(part, variant, chip, start=timeline.begin.tolist()))
+
+    now = timeline.makespan if whole else seconds(net)
+    sound = changes.net(without=found)
+    healthy = simulate(least, sound, chip, start=timeline.begin.tolist())
+    best = _seconds(program, healthy)
+    tried = _likely(found, sound, healthy)
+    repaired = [best if len(found) == 1 else seconds(changes.net(without=[one])) for one in tried]
+    runs = 1 + (not whole) + (len(tried) if len(found) > 1 else 0)
+    worst: list[dict[str, Any]] = []
+    for i in np.argsort(repaired, kind="stable")[:SHOWN].tolist():
+        fault, without = tried[i], repaired[i]
+        as_dead = None
+        if fault.kind != "dead" and now - without > LITTLE * now:
+            try:
+                dead = seconds(changes.net(dead=fault), rerouted)
+            except TorusSimError:  # no network is left, or none that a user's routing knows
+                pass
+            else:
+                runs += 1
+                as_dead = {"cost": (dead - without) / now, "step_s": step_s * dead / now}
+        worst.append(_described(fault, changes) | {"cost": (now - without) / now, "step_s": step_s * without / now,
+                                                   "as_dead": as_dead})
+    return {"cost": (now - best) / now, "step_s": step_s * best / now, "count": len(found), "tried": len(tried), "runs": runs,
+            "worst": worst}
+
+
+def without_busiest(program: Program, timeline: Timeline, net: Grid, chip: Chip, step_s: float) -> dict[str, Any] | None:
+    """Return {links, cables, step_s}: what a step would take if the busiest cables, all that are as busy, were no limit.
+
+    A cable is as busy as the busier of its directions, and both are lifted. None if nothing is sent.
+    """
+    seconds = timeline.link_seconds
+    if not seconds.any() or not timeline.makespan:
+        return None
+    numbers, cable = np.unique(cables(net.links), return_inverse=True)
+    busy = np.zeros(len(numbers))
+    np.maximum.at(busy, cable, seconds)
+    lifted = (busy >= (1 - ALIKE) * busy.max())[cable]
+    start = timeline.begin.tolist()
+    whole = _whole(program, timeline, net)
+    least = program if whole else _sample(program)
+    sound = with_bandwidth(net, np.where(lifted, NO_LIMIT, 1.0) * net.links.bandwidth)
+    best = _seconds(program, simulate(least, sound, chip, start=start))
+    now = timeline.makespan if whole else _seconds(program, simulate(least, net, chip, start=start))
+    return {"links": int(lifted.sum()), "cables": len(np.unique(cable[lifted])), "step_s": step_s * best / now}
+
+
+def _whole(program: Program, timeline: Timeline, net: Grid) -> bool:
+    """Return whether all layers are run: all links are private, or some change in mid-run."""
+    return program.layers <= SAMPLE or not timeline.flows or bool(net.links.events)
+
+
+def _sample(program: Program) -> Program:
+    return replace(program, layers=min(program.layers, SAMPLE))
+
+
+def _seconds(program: Program, timeline: Timeline) -> float:
+    """Return the time of a program of which a timeline has the first layers, or all; see the top of this file."""
+    missing = program.layers - timeline.blocks
+    if not missing:
+        return timeline.makespan
+    ends = [float(timeline.segments[i].end.max()) + offset for i, offset in timeline.runs
+            if timeline.segments[i].section == "block"]
+    half = timeline.blocks // 2
+    return timeline.makespan + missing * (ends[-1] - ends[-1 - half]) / half
+
+
+def _likely(found: Sequence[Fault], net: Grid, healthy: Timeline) -> list[Fault]:
+    """Return at most TRIED faults that are likely to cost most, by a closed form; `healthy` is a run without any.
+
+    A cable's bytes in that run take longer at its bandwidth, and each collective takes its additional latency. A dead cable
+    counts as one of half the bandwidth: it makes a ring a line, whose other links carry twice as much.
+    """
+    if len(found) <= TRIED:
+        return list(found)
+    links = net.links
+    at = {edge: i for i, edge in enumerate(links.edges(np.ones(len(links.source), bool)))}
+    messages = sum(times for operations, times in healthy.program.sections() for o in operations if isinstance(o, Collective))
+
+    def longer(fault: Fault) -> float:
+        sent = max(healthy.link_bytes[at[edge]] for a, b in fault.cables for edge in ((a, b), (b, a)) if edge in at)
+        return float(sent * (1 / (fault.bandwidth or fault.built / 2) - 1 / fault.built) + messages * fault.late)
+
+    return sorted(found, key=longer, reverse=True)[:TRIED]
+
+
+def _described(fault: Fault, changes: Changes) -> dict[str, Any]:
+    """Return which fault it is, fit for JSON."""
+    ends = [list(end) if isinstance(end, tuple) else str(end) for end in fault.cables[0]]
+    return {"kind": fault.kind, "from": ends[0], "to": ends[1], "cables": len(fault.cables),
+            "changes": [str(changes.links[i]) for i in fault.links] + [str(changes.events[i][1]) for i in fault.events],
+            "bandwidth": fault.bandwidth, "built": fault.built, "late": fault.late}
