@@ -195,7 +195,7 @@ def _layout(program: Program, scenario: Scenario, forward: Forward, step_s: floa
     """
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     layout = scenario.layouts[forward.phase]
-    other = counterpart(layout, axes)
+    other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
                              "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
     if other is not None and scenario.model is not None:

@@ -90,7 +90,7 @@ def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program
     for forward in passes(scenario.workload):
         if forward.phase == timed:
             layout = scenario.layouts[timed]
-            made.append(build(scenario.model, of_formula(layout, axes) if paper else layout, forward, axes))
+            made.append(build(scenario.model, of_formula(layout) if paper else layout, forward, axes))
     if measurement.what == "layers":
         made = [replace(program, prologue=(), epilogue=()) for program in made]
     return tuple(made)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.layouts import AXES, DIMENSIONS
+from torussim.layouts import AXES, DIMENSIONS, HEADS, LONGEST
 from torussim.program import KINDS
 from torussim.resolve import nearest, unknown
 from torussim.scenario.values import (
@@ -160,7 +160,7 @@ LAYOUT: Form = {
     "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}")),
     "collectives": Key(algorithms, {}),
 }
-TENSORS = (*DIMENSIONS, *AXES)
+TENSORS = (*DIMENSIONS, *AXES, HEADS, LONGEST)
 PATH: Form = {"path": Key(anything, needed=True), "algorithm": Key(text, ""), "axes": Key(axes, [])}
 
 WORKLOAD: Form = {

@@ -6,13 +6,27 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import TorusSimError
-from torussim.layouts import AXES, DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
+from torussim.layouts import (
+    AXES,
+    DIMENSIONS,
+    HEADS,
+    HEADS_PADDED,
+    LAYOUTS,
+    LOGICAL,
+    LONGEST,
+    REQUIRED,
+    Layout,
+    Path,
+    Sizes,
+    default_mesh,
+    lengths_of,
+    placed,
+)
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.scenario import forms, values
@@ -21,7 +35,7 @@ from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
 from torussim.sharding import Sharding
-from torussim.transformer import build
+from torussim.transformer import build, sizes_of
 from torussim.workload import Workload, passes
 
 LETTERS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
@@ -77,7 +91,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
         mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"])
     elif section.sound("mesh") and axes is not None:
         try:
-            lengths_of(default_mesh(name, axes), axes)
+            lengths_of(default_mesh(axes), axes)
         except TorusSimError as error:
             notes.wrong((*path, "mesh"), str(error))
     function, ffn = _read_ffn(notes, section, (*path, "ffn"), tuple(mesh.axes) if mesh else LOGICAL)
@@ -129,7 +143,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             found.append(Found((key,), f"{key}: {values.EMPTY}", at_key=True))
             continue
         try:
-            table[key] = _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
+            table[key] = _entry(key, value, logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
     lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
@@ -138,6 +152,16 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
     if found:
         raise Misread(*found)
     return table
+
+
+def _entry(key: str, value: Any, logical: Sequence[str]) -> Path | str:
+    """Return the value of one key of a table."""
+    if key == HEADS:
+        return str(values.one_of("padding of heads", *HEADS_PADDED)(value))
+    if key == LONGEST:
+        _known_axis(values.text(value), logical)
+        return str(value)
+    return _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
 
 
 def _axes(value: Any, logical: Sequence[str]) -> str:
@@ -226,15 +250,15 @@ def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, i
     """Return the layout with the table that its function makes, if it has one."""
     if asked.function is None:
         return asked
-    mesh = dict(asked.layout.mesh) or default_mesh(asked.ffn, axes)
-    lengths, chips = lengths_of(mesh, axes), prod(axes.values())
-    sizes = Sizes(lengths, workload.batch, model.d_model, model.padded(chips), model.padded_kv(chips), asked.layout.attention,
-                  bool(model.padded_heads), model.parallel)
-    try:
+    def make(sizes: Sizes) -> dict[str, Any]:
+        assert asked.function is not None
         given = resolve.call(asked.function, sizes, **deepcopy(dict(asked.keywords or {})))
         if not isinstance(given, Mapping):
             refuse(f"it returned {quote(given)}, not a mapping of tensors to shardings")
-        table = read_table(given, tuple(lengths))
+        return read_table(given, tuple(sizes.lengths))
+    try:
+        _, sizes = placed(make, asked.layout.mesh, sizes_of(model, asked.layout, workload.batch, axes), axes)
+        table = make(sizes)
     except TorusSimError as error:
         raise Misread(Found((), f"{asked.ffn}: {error}")) from None
     except Misread as error:
