@@ -20,6 +20,7 @@ analysis
 engine
 lower_bound
 sensitivity
+padding
 closed_forms
 choice
 clock

@@ -20,6 +20,7 @@ from torussim.errors import TorusSimError
 from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import bound, limits, operation_seconds
 from torussim.memory import Memory, memory
+from torussim.padding import padded
 from torussim.program import Collective, Operation, Program, unlooped
 from torussim.result import Result
 from torussim.scenario import Scenario, load
@@ -198,8 +199,9 @@ def _layout(program: Program, scenario: Scenario, forward: Forward, step_s: floa
     other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
                              "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
-    if other is not None and scenario.model is not None:
+    if other is not None and scenario.model is not None and scenario.workload is not None:
         try:
+            other = padded(other, scenario.model, scenario.workload, [forward], axes, (scenario.net, scenario.chip))
             instead = build(scenario.model, other, forward, axes)
         except TorusSimError:
             return found

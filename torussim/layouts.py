@@ -85,7 +85,7 @@ class Layout:
 
     `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2.
     `overlap`: True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, where it is not the
-    default; that of a path counts more.
+    default; that of a path counts more. `batch`: sequences that are run, padding included; None: those of the workload.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -96,6 +96,7 @@ class Layout:
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     collectives: Mapping[str, str] = field(default_factory=dict)
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it.
+    """Return what one chip must hold at the end of a workload, or of one phase of it; sequences that pad the batch count.
 
     Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
     takes piece by piece, and with the scores of attention.
@@ -47,7 +47,7 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
-    rows = divide(workload.batch, kv.axes("B"), n, f"batch of {str(kv)!r}")
+    rows = divide(builder.forward.batch, kv.axes("B"), n, f"B of {str(kv)!r}")
     mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
     read = -(-mine * builder.kv_heads // builder.heads)
     # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)

@@ -47,6 +47,8 @@ class Builder:
     gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
 
     def __post_init__(self) -> None:
+        self.forward = replace(self.forward, batch=self.layout.batch or self.forward.batch)
+
         def make(sizes: Sizes) -> Mapping[str, object]:
             return written(self.layout, sizes)
         sizes = sizes_of(self.model, self.layout, self.forward.batch, self.physical)

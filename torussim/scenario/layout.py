@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torussim import resolve
+from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import TorusSimError
 from torussim.layouts import (
@@ -27,18 +28,19 @@ from torussim.layouts import (
     lengths_of,
     placed,
 )
-from torussim.memory import memory
 from torussim.models import Model
+from torussim.padding import made_padded
 from torussim.scenario import forms, values
 from torussim.scenario.forms import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Found, Keys, Misread, listed, quote, refuse
 from torussim.sharding import Sharding
-from torussim.transformer import build, sizes_of
+from torussim.topology.grid import Grid
+from torussim.transformer import sizes_of
 from torussim.workload import Workload, passes
 
-LETTERS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
+LETTERS = {"L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}
 PHASES = ("prefill", "decode")
 
@@ -227,27 +229,29 @@ def _known_axis(axis: str, logical: Sequence[str]) -> None:
 
 
 def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
-        hbm_bytes: float) -> dict[str, Asked]:
-    """Return the layouts with their tables made; note where one does not fit the model, the batch or the network."""
-    forwards = {(f.phase, f.length): f for f in passes(workload)}
-    made: dict[Keys, Asked] = {}
+        network: tuple[Grid, Chip] | None) -> dict[str, Asked]:
+    """Return the layouts with their tables made and their batch padded; note where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
-    for forward in forwards.values():
-        asked = layouts[forward.phase]
+    for asked in {one.path: one for one in layouts.values()}.values():
+        phases = [phase for phase, one in layouts.items() if one.path == asked.path]
+        forwards = [forward for forward in passes(workload) if forward.phase in phases]
+        made: dict[int, Asked] = {}
+
+        def make(batch: int, asked: Asked = asked, made: dict[int, Asked] = made) -> Layout:
+            made[batch] = _called(asked, model, batch, axes)
+            return made[batch].layout
         try:
-            made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
-            found[forward.phase] = made[asked.path]
-            build(model, made[asked.path].layout, forward, axes)
-            memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase)
+            layout = made_padded(make, model, workload, forwards, axes, network)
+            found |= dict.fromkeys(phases, replace(made[layout.batch or workload.batch], layout=layout))
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
         except TorusSimError as error:
-            _unfitting(notes, made.get(asked.path, asked), str(error))
+            _unfitting(notes, list(made.values())[-1], str(error))
     return found
 
 
-def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, int]) -> Asked:
-    """Return the layout with the table that its function makes, if it has one."""
+def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> Asked:
+    """Return the layout with the table that its function makes for a batch, if it has one."""
     if asked.function is None:
         return asked
     def make(sizes: Sizes) -> dict[str, Any]:
@@ -257,7 +261,7 @@ def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, i
             refuse(f"it returned {quote(given)}, not a mapping of tensors to shardings")
         return read_table(given, tuple(sizes.lengths))
     try:
-        _, sizes = placed(make, asked.layout.mesh, sizes_of(model, asked.layout, workload.batch, axes), axes)
+        _, sizes = placed(make, asked.layout.mesh, sizes_of(model, asked.layout, batch, axes), axes)
         table = make(sizes)
     except TorusSimError as error:
         raise Misread(Found((), f"{asked.ffn}: {error}")) from None
@@ -268,16 +272,14 @@ def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, i
 
 
 def _unfitting(notes: Notes, asked: Asked, reason: str) -> None:
-    """Note that a layout does not fit, at the tensor that the reason quotes, at the batch, or at the layout's name."""
+    """Note that a layout does not fit, at the tensor that the reason quotes, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
     stations = {f"'{station}'": key for key, way in (asked.layout.ffn.items() if isinstance(asked.layout.ffn, Mapping) else ())
                 if isinstance(way, Path) for station in way.stations}
     quoted = [stations[text] for text in re.findall(r"'[^']+'", reason) if text in stations]
-    if reason.startswith("B of "):
-        path = ("workload", "batch")
-    elif quoted and asked.function is None:
+    if quoted and asked.function is None:
         path = (*path, quoted[0])
-    letter = re.match(r"([BLEFHKV]) of '", reason)
+    letter = re.match(r"([LEFHKV]) of '", reason)
     if letter:
         reason = f"{letter[1]} ({LETTERS[letter[1]]}){reason[1:]}"
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"

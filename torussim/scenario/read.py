@@ -131,7 +131,7 @@ def _read(notes: Notes) -> Scenario:
     if model and model.layers > MAX_LAYERS:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}")
     elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
-        asked = fit(notes, model, workload, asked, network.axes, chip.hbm_bytes if chip else 1.0)
+        asked = fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
     if notes.mistakes:
         raise notes.error()
     assert chip is not None and network.net is not None and network.graph is not None
