@@ -20,7 +20,7 @@ analysis
 engine
 lower_bound
 sensitivity
-padding
+padding as_run
 closed_forms
 choice
 clock

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import breakdown, link_use
+from torussim.as_run import as_run
 from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
 from torussim.collectives.lower import algorithm_of
@@ -117,6 +118,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
                             "makespan_s": latency}
     if workload.phase == "generate":
         keys["prefill_s"] = prefill.seconds
+        keys["prompt_tokens_per_s"] = workload.batch * workload.context / prefill.seconds
+        keys["generated_tokens_per_s"] = workload.batch * workload.tokens / decode.seconds
     held = _memory(scenario, todo)
     keys |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
              "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
@@ -131,6 +134,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["range_s"] = _range(program, scenario, step_s)
     keys["validated"] = scenario.chip.validated or None
     keys["layout"] = _layout(program, scenario, forward, step_s)
+    keys["layout"]["as_run"] = as_run(model, workload, scenario.layouts, scenario.net, scenario.chip)
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
                       "blocks_simulated": simulated, "blocks": model.layers * len(todo), "wall_s": time.perf_counter() - began}

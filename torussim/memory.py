@@ -48,15 +48,22 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
     rows = divide(builder.forward.batch, kv.axes("B"), n, f"B of {str(kv)!r}")
-    mine = divide(builder.heads, t["q"].used.axes("H"), n, f"heads of {str(t['q'].used)!r}")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
-    heads = min(divide(builder.kv_heads, kv.axes("K"), n, f"KV heads of {str(kv)!r}"), read)
-    a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
+    a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
     return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(_activations(b) for b in builders), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
+
+
+def kv_heads_kept(builder: Builder) -> int:
+    """Return the KV heads that a chip keeps: those that its queries read.
+
+    With more chips than heads, heads are replicated in part (paper, 3.3).
+    """
+    q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
+    mine = divide(builder.heads, q.axes("H"), lengths, f"heads of {str(q)!r}")
+    read = -(-mine * builder.kv_heads // builder.heads)
+    return min(divide(builder.kv_heads, kv.axes("K"), lengths, f"KV heads of {str(kv)!r}"), read)
 
 
 def _activations(builder: Builder) -> float:
