@@ -104,6 +104,22 @@ def test_a_sentence_says_what_is_not_as_the_words_have_it(given, said):
     assert all(sentence in text(result) for sentence in said) and ("Not as the words" in text(result)) == bool(said)
 
 
+def test_rings_without_a_link_are_named_by_how_they_run():
+    given = scenario(shape=(4, 4, 4), model="palm-62b")
+    given["topology"]["links"] = [{"from": [0, 0, 0], "to": [1, 0, 0], "failed": True}]
+    found = run(given).layout["as_run"]["decode"]
+    assert {ring["run"] for ring in found["rings"].values()} == {"lines", "detours"}
+    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link; they run as lines in ")]
+    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link; they go round the gaps by detours in ")]
+
+
+def test_a_loop_that_was_asked_for_and_gains_nothing_is_named():
+    given = scenario(overlap="latency")
+    slow = {**given, "chip": {"base": "tpu-v4", "loop_step": 1.0}}
+    assert sentences(given) == [] and sentences(slow) == [
+        "overlap: latency was asked for; no matmul gains by a loop with a collective, so that none is looped."]
+
+
 def test_what_holds_for_both_phases_is_said_once():
     result = run(scenario("ws2d", "batch", 8, phase="generate"))
     assert set(result.layout["as_run"]) == {"prefill", "decode"}
