@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import breakdown, link_use
+from torussim.as_run import as_run
 from torussim.blame import faults, without_busiest
 from torussim.clock import broken
 from torussim.closed_forms import axes_seconds, charges, estimate
@@ -21,6 +22,7 @@ from torussim.errors import TorusSimError
 from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import bound, limits, operation_seconds
 from torussim.memory import Memory, memory
+from torussim.padding import padded
 from torussim.program import Collective, Operation, Program, unlooped
 from torussim.result import Result
 from torussim.scenario import Scenario, load
@@ -115,6 +117,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
                             "makespan_s": latency}
     if workload.phase == "generate":
         keys["prefill_s"] = prefill.seconds
+        keys["prompt_tokens_per_s"] = workload.batch * workload.context / prefill.seconds
+        keys["generated_tokens_per_s"] = workload.batch * workload.tokens / decode.seconds
     held = _memory(scenario, todo)
     keys |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
              "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
@@ -129,6 +133,7 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
     keys["range_s"] = _range(program, scenario, step_s)
     keys["validated"] = scenario.chip.validated or None
     keys["layout"] = _layout(program, scenario, forward, step_s)
+    keys["layout"]["as_run"] = as_run(model, workload, scenario.layouts, scenario.net, scenario.chip)
     keys["expect"] = _expect(scenario, keys)
     keys["engine"] = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated,
                       "blocks_simulated": simulated, "blocks": model.layers * len(todo), "period": timeline.period,
@@ -188,11 +193,12 @@ def _layout(program: Program, scenario: Scenario, forward: Forward, step_s: floa
     """
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     layout = scenario.layouts[forward.phase]
-    other = counterpart(layout, axes)
+    other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
                              "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
-    if other is not None and scenario.model is not None:
+    if other is not None and scenario.model is not None and scenario.workload is not None:
         try:
+            other = padded(other, scenario.model, scenario.workload, [forward], axes, (scenario.net, scenario.chip))
             instead = build(scenario.model, other, forward, axes)
         except TorusSimError:
             return found
