@@ -22,6 +22,7 @@ blame
 engine
 lower_bound
 sensitivity
+padding as_run
 closed_forms
 choice
 clock

@@ -120,5 +120,5 @@ def test_reports_say_what_the_other_layout_would_take():
     says = "ws2d is the paper's formula; ws2d_code, what the paper's measured code ran, would take about"
     assert says in report.text(results["ws2d"])
     alone = run({"chip": "tpu-v4", **DECODE, "layout": {"ffn": "wg_x", "attention": "heads"}})
-    assert alone.layout == {"name": "wg_x", "kind": None, "other": None}
+    assert (alone.layout["name"], alone.layout["kind"], alone.layout["other"]) == ("wg_x", None, None)
     assert exp(deviation(Program((Compute("one", flops=1e9),)), NET, chip("ideal"))) == 1

@@ -187,8 +187,8 @@ def test_wg_xyz_of_the_code_moves_weights_alone_one_axis_at_a_time() -> None:
 
 
 def test_the_longest_axis_is_x_for_ws1d_of_the_code() -> None:
-    assert default_mesh("ws1d_code", {"x": 4, "y": 4, "z": 8}) == {"x": ("z",), "y": ("y",), "z": ("x",)}
-    assert default_mesh("ws1d_code", CUBE) == default_mesh("ws2d", {"x": 4, "y": 4, "z": 8}) == {a: (a,) for a in "xyz"}
+    assert default_mesh({"x": 4, "y": 4, "z": 8}, "x") == {"x": ("z",), "y": ("y",), "z": ("x",)}
+    assert default_mesh(CUBE, "x") == default_mesh({"x": 4, "y": 4, "z": 8}) == {a: (a,) for a in "xyz"}
     operations = layer(PALM, Layout("ws1d_code", "heads"), DECODE, {"x": 4, "y": 4, "z": 8})
     assert [axes for _, axes, _ in collectives(operations)] == ["z", "z", "z", "z", "yx"]
 

@@ -93,6 +93,8 @@ def _model(scenario: Scenario, progress: Progress | None) -> Result:
                              "makespan_s": latency}
     if workload.phase == "generate":
         given["prefill_s"] = prefill.seconds
+        given["prompt_tokens_per_s"] = workload.batch * workload.context / prefill.seconds
+        given["generated_tokens_per_s"] = workload.batch * workload.tokens / decode.seconds
     whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
     given |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
               "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),

@@ -14,6 +14,7 @@ from torussim.engine.simulate import simulate
 from torussim.errors import Mark, TorusSimError
 from torussim.layouts import of_formula
 from torussim.measurements import Measurement
+from torussim.padding import padded
 from torussim.program import Program
 from torussim.scenario import read_document
 from torussim.topology.check import Bools
@@ -86,11 +87,11 @@ def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program
     assert scenario.model is not None and scenario.workload is not None
     axes = {axis: scenario.net.length(axis) for axis in scenario.net.axes}
     timed = "prefill" if scenario.workload.phase == "prefill" else "decode"
-    made = []
-    for forward in passes(scenario.workload):
-        if forward.phase == timed:
-            layout = scenario.layouts[timed]
-            made.append(build(scenario.model, of_formula(layout, axes) if paper else layout, forward, axes))
+    forwards = [forward for forward in passes(scenario.workload) if forward.phase == timed]
+    layout = scenario.layouts[timed]
+    if paper:
+        layout = padded(of_formula(layout), scenario.model, scenario.workload, forwards, axes, (scenario.net, scenario.chip))
+    made = [build(scenario.model, layout, forward, axes) for forward in forwards]
     if measurement.what == "layers":
         made = [replace(program, prologue=(), epilogue=()) for program in made]
     return tuple(made)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torussim.as_run import attention_words
 from torussim.differences import alike, differences, main_ones, shown
 from torussim.errors import TorusSimError
 from torussim.resolve import unknown
@@ -92,9 +93,22 @@ def compare(results: Sequence[Result], files: Sequence[str], *, by: str = "step_
         value = values[i]
         same = 1.0 if value is not None and value == best else None
         runs.append(Ranked(rank, str(files[i]), value / best if value is not None and best else same, results[i]))
-    records = [run.result.keys["scenario"] for run in runs]
+    records = [_record(run.result) for run in runs]
     found = {key: {i + 1: value for i, value in at.items()} for key, at in differences(records).items()}
     return Comparison(by, tuple(runs), found, tuple(alike(records)) if records else ())
+
+
+def _record(result: Result) -> Mapping[str, Any]:
+    """Return the record of a scenario with attention as it is run, where that is not as the word of the file has it."""
+    record: Mapping[str, Any] = result.keys["scenario"]
+    phases = result.keys.get("layout", {}).get("as_run", {})
+    if not phases:
+        return record
+    asked = record["layout"]
+    each = {phase: asked.get(phase, asked) for phase in phases}
+    shown = {phase: {**one, "attention": attention_words(phases[phase])} for phase, one in each.items()}
+    same = phases.keys().isdisjoint(asked) and len({one["attention"] for one in shown.values()}) == 1
+    return {**record, "layout": next(iter(shown.values())) if same else shown}
 
 
 def check_by(by: str, bare: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from torussim.analysis import link_use
+from torussim.as_run import as_run
 from torussim.blame import faults, without_busiest
 from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate
 from torussim.collectives.lower import name_of
@@ -19,6 +20,7 @@ from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import Limits, bound, limits, operation_seconds
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines, broken
+from torussim.padding import padded
 from torussim.program import Collective, Operation, Program, unlooped
 from torussim.result import Keys, Later
 from torussim.scenario import Scenario
@@ -140,16 +142,18 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 
     `step_s` of the other is this one's times the ratio of both closed forms; both are None where there is no such pair.
     """
-    scenario, forward = ran.scenario, ran.forward
-    assert scenario.model is not None and forward is not None
+    scenario, forward, model, workload = ran.scenario, ran.forward, ran.scenario.model, ran.scenario.workload
+    assert model is not None and workload is not None and forward is not None
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     layout = scenario.layouts[forward.phase]
-    other = counterpart(layout, axes)
+    other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
-                             "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None}
+                             "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None,
+                             "as_run": as_run(model, workload, scenario.layouts, scenario.net, scenario.chip)}
     if other is not None:
         try:
-            instead = build(scenario.model, other, forward, axes)
+            other = padded(other, model, workload, [forward], axes, (scenario.net, scenario.chip))
+            instead = build(model, other, forward, axes)
         except TorusSimError:
             return found
         ratio = ran.axes_seconds(instead) / ran.axes_seconds(ran.program)

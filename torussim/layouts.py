@@ -3,8 +3,10 @@
 A table gives each tensor its path: as it is stored or made, then every sharding on its way, up to the one it is used in. The
 collectives are not written here: they follow from the steps of the paths (sharding.steps). Keys: residual w_in hidden w_out
 w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm (where the norm's mean square
-is summed), embedding; and lists of axes: loop (whose collectives may be looped with a matmul), loop_out (likewise with W_out and
-W_o, where those are others), one_way (over which reduce-scatters outside loops go in one direction).
+is summed), embedding; lists of axes: loop (whose collectives may be looped with a matmul), loop_out (likewise with W_out and
+W_o, where those are others), one_way (over which reduce-scatters outside loops go in one direction); and two choices.
+`heads: chips` pads heads that may be padded to the number of chips. `longest: x` names the logical axis that is the longest one
+of the network in a scenario without a mesh. The name of a layout decides no time: a table under another name is the same layout.
 Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_efficiency (`*_code`).
 """
 
@@ -21,10 +23,11 @@ from torussim.sharding import Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
+HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: how heads are padded, and the longest logical axis
+HEADS_PADDED = ("chips",)  # how a table can ask for the padding of its heads: to the number of chips
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
-CODE = "_code"  # ends the names of the layouts that the paper's measured code ran
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,6 @@ class Path:
 class Table:
     """Paths by tensor, and the number of heads if the layout asks for its own padding."""
 
-    name: str
     paths: Mapping[str, Path]
     heads: int | None = None
     loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
@@ -89,7 +91,7 @@ class Layout:
 
     `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2.
     `overlap`: True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, where it is not the
-    default; that of a path counts more.
+    default; that of a path counts more. `batch`: sequences that are run, padding included; None: those of the workload.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -100,6 +102,7 @@ class Layout:
     overlap: bool | str = True
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,13 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
-    """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz."""
+    """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz.
+
+    "1D needs heads == chips", and x is its longest axis.
+    """
     return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
             "one_way": "xyz", "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K",
-            "w_o": "H_xyz E", "embedding": "V_yz E_x", **code_attention(s, x_apart=True)}
+            "w_o": "H_xyz E", "embedding": "V_yz E_x", "heads": "chips", "longest": "x", **code_attention(s, x_apart=True)}
 
 
 def wg_xyz_code(s: Sizes) -> dict[str, object]:
@@ -249,15 +255,28 @@ LAYOUTS: Mapping[str, Callable[[Sizes], dict[str, object]]] = {
     "ws2d_code": ws2d_code,
     "wg_xyz_code": wg_xyz_code,
 }
+FORMULA: Mapping[str, str] = {  # layout of the paper's measured code -> layout of its formula, which a report names beside it
+    "ws1d_code": "ws1d",
+    "ws2d_code": "ws2d",
+    "wg_xyz_code": "wg_xyz",
+}
+
+
+def written(layout: Layout, sizes: Sizes) -> Mapping[str, object]:
+    """Return the table of a layout as its keys and values stand in a file."""
+    return LAYOUTS[layout.ffn](sizes) if isinstance(layout.ffn, str) else layout.ffn
 
 
 def table(layout: Layout, sizes: Sizes) -> Table:
     """Return the table of a layout for these sizes. Raise LayoutError for a table that is incomplete or contradicts itself."""
-    given = LAYOUTS[layout.ffn](sizes) if isinstance(layout.ffn, str) else dict(layout.ffn)
+    given = dict(written(layout, sizes))
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each", code="missing")
     axes = {key: tuple(str(given.pop(key))) for key in AXES if key in given}
+    padding, _ = given.pop(HEADS, None), given.pop(LONGEST, None)
+    if padding not in (None, *HEADS_PADDED):
+        raise LayoutError(f"heads: {padding!r} is no padding of heads: give {' or '.join(HEADS_PADDED)}", path=(HEADS,))
     paths = {key: Path.of(value) for key, value in given.items()}
     for key, path in paths.items():
         for station in path.stations:
@@ -269,11 +288,9 @@ def table(layout: Layout, sizes: Sizes) -> Table:
                 raise LayoutError(f"{key}: {str(station)!r} uses the axis {strange[0]}, but the mesh has "
                                   f"{', '.join(sizes.lengths)}", path=(key,))
     paths.setdefault("w_v", paths["w_k"])
-    name = layout.ffn if isinstance(layout.ffn, str) else "own table"
-    chips = prod(sizes.lengths.values())
-    heads = max(sizes.heads, chips) if name == "ws1d_code" and sizes.padded else None  # "1D needs heads == chips"
+    heads = max(sizes.heads, prod(sizes.lengths.values())) if padding and sizes.padded else None
     loop = axes.get("loop")
-    return Table(name, paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()))
+    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()))
 
 
 def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -> dict[str, int]:
@@ -291,13 +308,15 @@ def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -
     return {name: prod(physical[a] for a in factors) for name, factors in mesh.items()}
 
 
-def default_mesh(layout: str | object, physical: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-    """Return the mesh of a scenario that gives none: the same names; for ws1d_code the longest axis is x.
+def default_mesh(physical: Mapping[str, int], longest: str = "") -> dict[str, tuple[str, ...]]:
+    """Return the mesh of a scenario that gives none: the same names, but the axis `longest`, if any, is made of the longest one.
 
     Of an axis that is cut it takes all parts.
 
-    >>> default_mesh("ws2d", {"x/2*2": 2, "x/2": 2, "y": 4})
+    >>> default_mesh({"x/2*2": 2, "x/2": 2, "y": 4})
     {'x': ('x/2*2', 'x/2'), 'y': ('y',), 'z': ()}
+    >>> default_mesh({"x": 4, "y": 4, "z": 8}, longest="x")
+    {'x': ('z',), 'y': ('y',), 'z': ('x',)}
     """
     whole: dict[str, tuple[str, ...]] = {}
     for part in physical:
@@ -305,30 +324,35 @@ def default_mesh(layout: str | object, physical: Mapping[str, int]) -> dict[str,
         whole[axis] = (*whole.get(axis, ()), part)
     lengths = {axis: prod(physical[part] for part in parts) for axis, parts in whole.items()}
     mesh: dict[str, tuple[str, ...]] = {a: whole.get(a, ()) for a in LOGICAL}
-    longest = max(lengths, key=lambda a: lengths[a], default="x")
-    if layout == "ws1d_code" and longest in LOGICAL and lengths[longest] > next(iter(lengths.values())):
-        mesh["x"], mesh[longest] = whole[longest], mesh["x"]
+    most = max(lengths, key=lambda a: lengths[a], default="")
+    if longest in mesh and most in mesh and lengths[most] > lengths.get(longest, 1):
+        mesh[longest], mesh[most] = mesh[most], mesh[longest]
     return mesh
 
 
-def of_formula(layout: Layout, axes: Mapping[str, int]) -> Layout:
+def placed(make: Callable[[Sizes], Mapping[str, object]], mesh: Mapping[str, tuple[str, ...]], sizes: Sizes,
+           physical: Mapping[str, int]) -> tuple[dict[str, tuple[str, ...]], Sizes]:
+    """Return the mesh of a layout and the sizes with its lengths: `mesh`, or if that is empty the default of the table made."""
+    found = dict(mesh) or default_mesh(physical)
+    sizes = replace(sizes, lengths=lengths_of(found, physical))
+    longest = "" if mesh else str(make(sizes).get(LONGEST, ""))
+    if longest:
+        found = default_mesh(physical, longest)
+        sizes = replace(sizes, lengths=lengths_of(found, physical))
+    return found, sizes
+
+
+def of_formula(layout: Layout) -> Layout:
     """Return the layout of the paper's formula for one that its measured code ran; any other as it is."""
-    return _named(layout, axes, layout.ffn.removesuffix(CODE)) if is_code(layout) and isinstance(layout.ffn, str) else layout
+    return replace(layout, ffn=FORMULA[layout.ffn]) if isinstance(layout.ffn, str) and layout.ffn in FORMULA else layout
 
 
-def counterpart(layout: Layout, axes: Mapping[str, int]) -> Layout | None:
+def counterpart(layout: Layout) -> Layout | None:
     """Return the paper's formula for a layout of its measured code, and the other way round; None if there is no such pair."""
-    if not isinstance(layout.ffn, str) or layout.ffn not in LAYOUTS:
-        return None
-    name = layout.ffn.removesuffix(CODE) if is_code(layout) else layout.ffn + CODE
-    return _named(layout, axes, name) if name in LAYOUTS else None
+    pairs = {**FORMULA, **{formula: code for code, formula in FORMULA.items()}}
+    return replace(layout, ffn=pairs[layout.ffn]) if isinstance(layout.ffn, str) and layout.ffn in pairs else None
 
 
 def is_code(layout: Layout) -> bool:
     """Return whether a layout is what the paper's measured code ran, where its formulas say otherwise."""
-    return isinstance(layout.ffn, str) and layout.ffn in LAYOUTS and layout.ffn.endswith(CODE)
-
-
-def _named(layout: Layout, axes: Mapping[str, int], name: str) -> Layout:
-    usual = layout.mesh == default_mesh(layout.ffn, axes)
-    return replace(layout, ffn=name, mesh={} if usual else layout.mesh)
+    return isinstance(layout.ffn, str) and layout.ffn in FORMULA

@@ -33,7 +33,9 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it; `builders` are those that there are.
+    """Return what one chip must hold at the end of a workload, or of one phase of it; sequences that pad the batch count.
+
+    `builders`: those of its passes that there are.
 
     Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
     takes piece by piece, and with the scores of attention.
@@ -59,16 +61,23 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
-    rows = divide(workload.batch, "B", kv, n)
-    mine = divide(builder.heads, "H", t["q"].used, n, what="heads")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    # a chip keeps the KV heads that its queries read: with more chips than heads, heads are replicated in part (paper, 3.3)
-    heads = min(divide(builder.kv_heads, "K", kv, n, what="KV heads"), read)
-    a_token = m.layers * rows * heads * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
+    rows = divide(builder.forward.batch, "B", kv, n)
+    a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
     return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
+
+
+def kv_heads_kept(builder: Builder) -> int:
+    """Return the KV heads that a chip keeps: those that its queries read.
+
+    With more chips than heads, heads are replicated in part (paper, 3.3).
+    """
+    q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
+    mine = divide(builder.heads, "H", q, lengths, what="heads")
+    read = -(-mine * builder.kv_heads // builder.heads)
+    return min(divide(builder.kv_heads, "K", kv, lengths, what="KV heads"), read)
 
 
 def _activations(builder: Builder) -> float:

@@ -23,7 +23,7 @@ def text(result: Result) -> str:
         parts.append(_where(k))
     parts.append(_others(k))
     if "layout" in k:
-        parts.append(_layout(k["layout"]))
+        parts += [_layout(k["layout"]), _as_run(k["layout"]["as_run"])]
     parts.append(_misleads(result))
     parts.append(_operations(k["operations"], k["chips"]))
     if "memory" in k:
@@ -36,7 +36,8 @@ def text(result: Result) -> str:
 
 def _head(result: Result) -> str:
     k = result.keys
-    lines = [result.name, "=" * min(len(result.name), 100)]
+    title = result.name + ("" if k.get("memory", {}).get("fits", True) else ": DOES NOT FIT in memory")
+    lines = [title, "=" * min(len(title), 100)]
     scenario = k["scenario"]
     shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
     model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
@@ -49,10 +50,13 @@ def _head(result: Result) -> str:
     else:
         phase = scenario["workload"]["phase"]
         if "prefill_s" in k:
-            lines.append(f"prefill      {show(k['prefill_s'], 's')}")
+            lines.append(f"prefill      {show(k['prefill_s'], 's')}, {k['prompt_tokens_per_s']:,.0f} prompt tokens/s")
         lines.append(f"{'prefill     ' if phase == 'prefill' else 'decode step '} {show(k['step_s'], 's')}{_between(k)}"
                      + (f"   (all of it: {show(k['latency_s'], 's')})" if k["latency_s"] != k["step_s"] else ""))
-        lines.append(f"throughput   {k['tokens_per_s']:,.0f} tokens/s, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
+        if "generated_tokens_per_s" in k:
+            lines.append(f"decode       {k['generated_tokens_per_s']:,.0f} generated tokens/s")
+        what = "prompt and generated tokens/s" if phase == "generate" else "tokens/s"
+        lines.append(f"throughput   {k['tokens_per_s']:,.0f} {what}, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
                      f"{k['mfu']:.1%}")
     for e in k.get("expect", ()):
         verdict = "" if e["ok"] is None else f"   within {e['within']:.0%}" if e["ok"] else f"   MISSED: beyond {e['within']:.0%}"
@@ -80,6 +84,16 @@ def _layout(found: Mapping[str, Any]) -> str:
         return f"The layout {found['name']} is {this}; {that} does not fit here."
     return (f"The layout {found['name']} is {this}; {other['name']}, {that}, would take about {show(other['step_s'], 's')} "
             "(by the closed forms' ratio).")
+
+
+def _as_run(phases: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say where a layout does not run as the words of the file have it; a sentence that holds for all phases once."""
+    told: dict[str, list[str]] = {}
+    for phase, found in phases.items():
+        for sentence in found["differs"]:
+            told.setdefault(sentence, []).append(phase)
+    lines = [("" if len(of) == len(phases) else f"{', '.join(of)}: ") + sentence for sentence, of in told.items()]
+    return "Not as the words of the file have it\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 
 def _where(k: Mapping[str, Any]) -> str:
@@ -156,9 +170,10 @@ def _memory(m: Mapping[str, Any]) -> str:
     short = show(max(used - m["capacity"], 0.0), "B")
     fits = f"fits in {capacity}" if m["fits"] else \
         f"DOES NOT FIT in {capacity}: short of {short} a chip; the times above are of a run that could not be"
+    longest = f"  longest context for its share of the memory: {m['longest_context']:,} tokens"
+    alone = f"  the weights alone do not fit in {capacity}: no context does"
     return (f"Memory a chip: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
-            f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n"
-            f"  longest context for its share of the memory: {m['longest_context']:,} tokens")
+            f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n" + (longest if m["weights"] < m["capacity"] else alone))
 
 
 def _links(links: Mapping[str, Any], got: float) -> str:

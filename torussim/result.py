@@ -15,7 +15,8 @@ from torussim.closed_forms import Charge
 from torussim.timeline import Timeline
 from torussim.units import show
 
-SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "", "mfu": "",
+SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
+           "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "",
            "chip_s_per_token": "s"}
 
 
@@ -97,14 +98,13 @@ class Result:
 
     def __repr__(self) -> str:
         k = self.keys
-        lines = [f"{self.name}: {k['chips']} chips"]
+        short = "" if k.get("memory", {}).get("fits", True) else ", DOES NOT FIT in memory"
+        lines = [f"{self.name}: {k['chips']} chips{short}"]
         if "step_s" in k:
             what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
             lines.append(f"  {what} takes {show(k['step_s'], 's')}, {k['tokens_per_s']:,.0f} tokens/s, MFU {k['mfu']:.1%}")
             shares = ", ".join(f"{key.replace('_', ' ')} {value / k['step_s']:.0%}" for key, value in k["breakdown_s"].items())
             lines.append(f"  of it {shares}")
-            if not k["memory"]["fits"]:
-                lines.append("  DOES NOT FIT in memory")
         else:
             lines.append(f"  done after {show(k['makespan_s'], 's')}")
         for e in k.get("expect", ()):

@@ -15,7 +15,7 @@ from torussim import kernels
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError, ShardingError
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Table, default_mesh, lengths_of, table
+from torussim.layouts import Layout, Sizes, Table, placed, table, written
 from torussim.models import Model
 from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.sharding import Sharding, Step, divide, product, steps
@@ -48,14 +48,16 @@ class Builder:
     built: Program | None = None
 
     def __post_init__(self) -> None:
-        self.mesh = dict(self.layout.mesh) or default_mesh(self.layout.ffn, self.physical)
-        self.lengths = lengths_of(self.mesh, self.physical)
-        chips, m = prod(self.physical.values()), self.model
-        sizes = Sizes(self.lengths, self.forward.batch, m.d_model, m.padded(chips), m.padded_kv(chips), self.layout.attention,
-                      bool(m.padded_heads), m.parallel)
-        self.table: Table = table(self.layout, sizes)
-        self.heads = self.table.heads or sizes.heads
-        self.kv_heads = self.heads if m.kv_heads == m.heads else sizes.kv_heads
+        self.forward = replace(self.forward, batch=self.layout.batch or self.forward.batch)
+
+        def make(sizes: Sizes) -> Mapping[str, object]:
+            return written(self.layout, sizes)
+        sizes = sizes_of(self.model, self.layout, self.forward.batch, self.physical)
+        self.mesh, self.sizes = placed(make, self.layout.mesh, sizes, self.physical)
+        self.lengths = self.sizes.lengths
+        self.table: Table = table(self.layout, self.sizes)
+        self.heads = self.table.heads or self.sizes.heads
+        self.kv_heads = self.heads if self.model.kv_heads == self.model.heads else self.sizes.kv_heads
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if set(self.table["q"].used.axes("B")) != set(self.table["kv"].used.axes("B")):
@@ -402,6 +404,13 @@ class Builder:
             except ShardingError as error:
                 raise self.located(error) from None
         return self.built
+
+
+def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:
+    """Return what a table of shardings may depend on; its lengths are those of the mesh, and not known yet."""
+    chips = prod(physical.values())
+    return Sizes({}, batch, model.d_model, model.padded(chips), model.padded_kv(chips), layout.attention,
+                 bool(model.padded_heads), model.parallel)
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torussim.errors import Found
-from torussim.layouts import AXES, DIMENSIONS
+from torussim.layouts import AXES, DIMENSIONS, HEADS, LONGEST
 from torussim.program import KINDS
 from torussim.resolve import unknown
 from torussim.scenario.values import (
@@ -164,7 +164,7 @@ LAYOUT: Form = {
     "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}")),
     "collectives": Key(algorithms, {}),
 }
-TENSORS = (*DIMENSIONS, *AXES)
+TENSORS = (*DIMENSIONS, *AXES, HEADS, LONGEST)
 PATH: Form = {"path": Key(anything, needed=True), "algorithm": Key(text, ""), "axes": Key(axes, [])}
 
 WORKLOAD: Form = {
@@ -179,8 +179,11 @@ WORKLOAD: Form = {
 
 EXPECT: Form = {"within": Key(number(zero=True)), "source": Key(text, "")}
 RESULTS: Mapping[str, str] = {  # what can be expected, and its unit
-    "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "", "mfu": "", "chip_s_per_token": "s",
+    "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
+    "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "", "chip_s_per_token": "s",
     "memory.weights": "B", "memory.kv_cache": "B", "memory.activations": "B", "memory.longest_context": ""}
+OF_GENERATE = {  # results of phase: generate alone, and what another phase has in place of each
+    "prefill_s": "step_s", "prompt_tokens_per_s": "tokens_per_s", "generated_tokens_per_s": "tokens_per_s"}
 
 COMPUTE: Form = {
     "name": Key(text, needed=True),

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 from torussim import resolve
+from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import Found, Keys, TorusSimError
-from torussim.layouts import AXES, DIMENSIONS, LAYOUTS, LOGICAL, REQUIRED, Layout, Path, Sizes, default_mesh, lengths_of
-from torussim.memory import memory
+from torussim.layouts import (
+    AXES,
+    DIMENSIONS,
+    HEADS,
+    HEADS_PADDED,
+    LAYOUTS,
+    LOGICAL,
+    LONGEST,
+    REQUIRED,
+    Layout,
+    Path,
+    Sizes,
+    default_mesh,
+    lengths_of,
+    placed,
+)
 from torussim.models import Model
+from torussim.padding import made_padded
 from torussim.program import Collective, Program
 from torussim.scenario import forms, values
 from torussim.scenario.forms import Section
@@ -23,7 +38,7 @@ from torussim.scenario.program import read_algorithm, unfit
 from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
 from torussim.topology.grid import Grid
-from torussim.transformer import Builder
+from torussim.transformer import build, sizes_of
 from torussim.workload import Workload, passes
 
 PHASES = ("prefill", "decode")
@@ -78,7 +93,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
         mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"])
     elif section.sound("mesh") and axes is not None:
         try:
-            lengths_of(default_mesh(name, axes), axes)
+            lengths_of(default_mesh(axes), axes)
         except TorusSimError as error:
             notes.raised((*path, "mesh"), error)
     chosen = {kind: read_algorithm(notes, kind, algorithm, (*path, "collectives", kind))
@@ -135,7 +150,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             found.append(Found((key,), f"{key}: {values.EMPTY}", True, "empty"))
             continue
         try:
-            table[key] = _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
+            table[key] = _entry(key, value, logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
     lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
@@ -144,6 +159,16 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
     if found:
         raise Misread(*found)
     return table
+
+
+def _entry(key: str, value: Any, logical: Sequence[str]) -> Path | str:
+    """Return the value of one key of a table."""
+    if key == HEADS:
+        return str(values.one_of("padding of heads", *HEADS_PADDED)(value))
+    if key == LONGEST:
+        _known_axis(values.text(value), logical)
+        return str(value)
+    return _axes(value, logical) if key in AXES else _path(value, DIMENSIONS[key], logical)
 
 
 def _axes(value: Any, logical: Sequence[str]) -> str:
@@ -210,24 +235,29 @@ def _known_axis(axis: str, logical: Sequence[str]) -> None:
 # -- against model, workload and network --------------------------------------------------------------------------------
 
 
-def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int], net: Grid | None,
-        hbm_bytes: float) -> dict[str, Asked]:
-    """Return the layouts with their tables made; note where one does not fit the model, the batch or the network."""
-    forwards = {(f.phase, f.length): f for f in passes(workload)}
-    made: dict[Keys, Asked] = {}
+def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
+        network: tuple[Grid, Chip] | None) -> dict[str, Asked]:
+    """Return the layouts with their tables made and their batch padded; note where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
-    for forward in forwards.values():
-        asked = layouts[forward.phase]
+    for asked in {one.path: one for one in layouts.values()}.values():
+        phases = [phase for phase, one in layouts.items() if one.path == asked.path]
+        forwards = [forward for forward in passes(workload) if forward.phase in phases]
+        made: dict[int, Asked] = {}
+
+        def make(batch: int, asked: Asked = asked, made: dict[int, Asked] = made) -> Layout:
+            made[batch] = _called(asked, model, batch, axes)
+            return made[batch].layout
         try:
-            made[asked.path] = made.get(asked.path) or _called(asked, model, workload, axes)
-            found[forward.phase] = made[asked.path]
-            builder = Builder(model, made[asked.path].layout, forward, axes)
-            _try_algorithms(notes, (*asked.path, "collectives"), builder.build(), net)
-            memory(model, made[asked.path].layout, workload, axes, hbm_bytes, forward.phase, builders={forward: builder})
+            layout = made_padded(make, model, workload, forwards, axes, network)
+            found |= dict.fromkeys(phases, replace(made[layout.batch or workload.batch], layout=layout))
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
+            continue
         except TorusSimError as error:
-            _unfitting(notes, made.get(asked.path, asked), error)
+            _unfitting(notes, list(made.values())[-1], error)
+            continue
+        for forward in {(f.phase, f.length): f for f in forwards}.values():
+            _try_algorithms(notes, (*asked.path, "collectives"), build(model, layout, forward, axes), network and network[0])
     return found
 
 
@@ -243,19 +273,19 @@ def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None
         notes.wrong((*path, kind), f"{kind}: for {name!r}: {found}", code="function")
 
 
-def _called(asked: Asked, model: Model, workload: Workload, axes: Mapping[str, int]) -> Asked:
-    """Return the layout with the table that its function makes, if it has one."""
+def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> Asked:
+    """Return the layout with the table that its function makes for a batch, if it has one."""
     if asked.function is None:
         return asked
-    mesh = dict(asked.layout.mesh) or default_mesh(asked.ffn, axes)
-    lengths, chips = lengths_of(mesh, axes), prod(axes.values())
-    sizes = Sizes(lengths, workload.batch, model.d_model, model.padded(chips), model.padded_kv(chips), asked.layout.attention,
-                  bool(model.padded_heads), model.parallel)
-    try:
+    def make(sizes: Sizes) -> dict[str, Any]:
+        assert asked.function is not None
         given = resolve.call(asked.function, sizes, **deepcopy(dict(asked.keywords or {})))
         if not isinstance(given, Mapping):
             refuse(f"it returned {quote(given)}, not a mapping of tensors to shardings")
-        table = read_table(given, tuple(lengths))
+        return read_table(given, tuple(sizes.lengths))
+    try:
+        _, sizes = placed(make, asked.layout.mesh, sizes_of(model, asked.layout, batch, axes), axes)
+        table = make(sizes)
     except TorusSimError as error:
         raise Misread(Found((), f"{asked.ffn}: {error}", code="function")) from None
     except Misread as error:

@@ -201,7 +201,7 @@ def _read(notes: Notes) -> Scenario | None:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
                     code="limit")
     elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
-        asked = fit(notes, model, workload, asked, network.axes, network.net, chip.hbm_bytes if chip else 1.0)
+        asked = fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
     if "code" in given:
         _compare_code(notes, given["code"])
     if notes.mistakes:

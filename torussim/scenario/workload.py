@@ -90,9 +90,9 @@ def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool
         reason = resolve.unknown(what, forms.RESULTS, "result that can be expected")
     elif bare and what != "makespan_s":
         reason = f"{quote(what)} is no result of a program without a model: expect makespan_s"
-    elif what == "prefill_s" and phase not in (None, "generate"):
-        better = "expect step_s" if phase == "prefill" else "leave it out"
-        reason = f"'prefill_s' is a result of phase: generate, not of {phase}: {better}"
+    elif what in forms.OF_GENERATE and phase not in (None, "generate"):
+        better = "leave it out" if (what, phase) == ("prefill_s", "decode") else f"expect {forms.OF_GENERATE[what]}"
+        reason = f"{quote(what)} is a result of phase: generate, not of {phase}: {better}"
     if reason:
         notes.wrong(("expect", what), f"expect: {reason}", at_key=True, code="clash" if what in forms.RESULTS else "unknown-key")
     return reason is None

@@ -1,0 +1,148 @@
+"""How a layout really runs on a network, beside the words that asked for it: shardings, heads, batch, loops, rings, mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from torussim.chips import Chip
+from torussim.choice import chosen
+from torussim.layouts import Layout, default_mesh
+from torussim.memory import kv_heads_kept
+from torussim.models import Model
+from torussim.outlines import broken
+from torussim.program import Collective, Compute, Program
+from torussim.topology.grid import Grid
+from torussim.transformer import Builder, build
+from torussim.workload import Forward, Workload, passes
+
+
+def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], net: Grid, chip: Chip) -> dict[str, dict[str, Any]]:
+    """Return how the last pass of each phase runs, fit for JSON.
+
+    Of each: the shardings where attention runs; `attention`: over what it is cut, and what a chip has of it; heads and KV heads
+    of the model and as run, with the chips that have the same one of the same sequence (`copies`); the batch; the loop of each
+    matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each of these
+    that is not as the words of the scenario have it.
+    """
+    return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, net, chip)
+            for forward in {forward.phase: forward for forward in passes(workload)}.values()}
+
+
+def attention_words(found: Mapping[str, Any]) -> str:
+    """Return in words over what attention is cut, and to how many sequences the batch is padded, if it is."""
+    batch, over = found["batch"], str(found["attention"]["over"])
+    return over + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
+
+
+def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, net: Grid, chip: Chip) -> dict[str, Any]:
+    axes = {axis: net.length(axis) for axis in net.axes}
+    builder = Builder(model, layout, forward, axes)
+    table, lengths = builder.table, builder.lengths
+    q, kv, chips = table["q"].used, table["kv"].used, prod(axes.values())
+    cut = {dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}
+    sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
+    words = {"B": "batch", "H": "heads"}
+    program = build(model, layout, forward, axes)
+    found = {
+        "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
+        "attention": {"over": " and ".join(words[dim] for dim in "BH" if cut[dim] > 1) or "nothing", "sequences": sequences,
+                      "heads": heads, "kv_heads": kept},
+        "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / (cut["B"] * cut["H"]))},
+        "kv_heads": {"model": model.kv_heads, "run": builder.kv_heads,
+                     "copies": _whole(chips / cut["B"] * kept / builder.kv_heads),
+                     "read": _read(heads, builder.heads, builder.kv_heads)},
+        "batch": {"asked": workload.batch, "run": builder.forward.batch},
+        "loops": _loops(program, chosen(program, net, chip)),
+        "rings": _rings(chosen(program, net, chip), net),
+        "mesh": {axis: list(parts) for axis, parts in builder.mesh.items()},
+    }
+    return {**found, "differs": _differs(found, layout, cut, chips, axes)}
+
+
+def _whole(value: float) -> float | int:
+    return round(value) if value == round(value) else value
+
+
+def _read(mine: int, heads: int, kv_heads: int) -> int:
+    """Return the most KV heads that `mine` query heads read, of those that lie side by side on a chip."""
+    return max((first + mine - 1) * kv_heads // heads - first * kv_heads // heads + 1 for first in range(0, heads, mine))
+
+
+def _loops(program: Program, run: Program) -> dict[str, Any]:
+    """Return with which collective each matmul that may be looped is, and in which kind; None where none gains."""
+    loops = {o.name: o.loop for o in run.operations() if isinstance(o, Compute)}
+    found = {}
+    for o in program.operations():
+        if isinstance(o, Compute) and o.loops:
+            loop = loops[o.name]
+            found[o.name] = {"with": loop.collective, "kind": loop.kind} if loop else None
+    return found
+
+
+def _rings(run: Program, net: Grid) -> dict[str, Any]:
+    """Return the collectives that have rings without a link: over which axes, and whether these run as lines or by detours."""
+    return {o.name: {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
+            for o in run.operations() if isinstance(o, Collective) and broken(o, net)}
+
+
+# -- what is not as the words have it -----------------------------------------------------------------------------------
+
+
+def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int, axes: Mapping[str, int]) -> list[str]:
+    said = [*_cut(found, layout, cut, chips), *_heads(found)]
+    if layout.overlap is not False and found["loops"] and not any(found["loops"].values()):
+        asked = "true" if layout.overlap is True else layout.overlap
+        said.append(f"overlap: {asked} was asked for; no matmul gains by a loop with a collective, so that none is looped.")
+    for run in ("lines", "detours"):
+        names = [name for name, ring in found["rings"].items() if ring["run"] == run]
+        if names:
+            over = ", ".join(dict.fromkeys(axis for name in names for axis in found["rings"][name]["axes"]))
+            how = "run as lines" if run == "lines" else "go round the gaps by detours"
+            said.append(f"rings: those over {over} lack a link; they {how} in {_listed(names)}.")
+    if not layout.mesh and {a: list(parts) for a, parts in default_mesh(axes).items()} != found["mesh"]:
+        turned = ", ".join(f"{axis}: [{', '.join(parts)}]" for axis, parts in found["mesh"].items())
+        said.append(f"mesh: none was given; the layout takes the longest axis of the network first, {{{turned}}}.")
+    return said
+
+
+def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int) -> list[str]:
+    """Say how the batch is padded, and what attention is cut over where the word for it says otherwise.
+
+    `attention: heads`, the default, says nothing about a table of one's own.
+    """
+    asked, run = found["batch"]["asked"], found["batch"]["run"]
+    over, copies, said = found["attention"]["over"], found["heads"]["copies"], []
+    if run != asked:
+        word, which = ("attention: batch", f"{chips} chips") if layout.attention == "batch" else (
+            f"batch: {asked}", "the chips that cut the batch")
+        divide = f"{_count(asked, 'sequence')} do{'es' if asked == 1 else ''} not divide over {which}"
+        said.append(f"{word} was asked for; {divide}, so the batch is padded to {run}.")
+    silent = chips == 1 or (layout.attention == "heads" and not isinstance(layout.ffn, str))
+    if not silent and (over != layout.attention or copies != 1):
+        batch, heads = (f"cut {cut[dim]} ways" if cut[dim] > 1 else "not cut" for dim in "BH")
+        alike = f", so that {copies} chips do the same" if copies != 1 else ""
+        said.append(f"attention: {layout.attention} was asked for; the batch is {batch} and the heads are {heads}{alike}.")
+    return said
+
+
+def _heads(found: Mapping[str, Any]) -> list[str]:
+    said = []
+    for key, name in (("heads", "head"), ("kv_heads", "KV head")):
+        model, run = found[key]["model"], found[key]["run"]
+        if model != run:
+            said.append(f"{key}: the model has {model}; {_count(run, name)} are run, so that they divide.")
+    read, kept = found["kv_heads"]["read"], found["attention"]["kv_heads"]
+    if read > kept:
+        said.append(f"kv_heads: the queries of some chips read {_count(read, 'KV head')}; a chip is taken to keep {kept}.")
+    return said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _listed(parts: Sequence[str], most: int = 3) -> str:
+    shown = [*parts[:most], *([f"{len(parts) - most} more"] if len(parts) > most else [])]
+    return ", ".join(shown[:-1]) + (" and " if shown[1:] else "") + shown[-1]

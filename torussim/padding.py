@@ -1,0 +1,74 @@
+"""How many sequences are run for a batch: as many as were asked for, or more where a batch that divides is faster.
+
+A padded sequence costs compute, cache and traffic as any other, and yields no tokens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from torussim.chips import Chip
+from torussim.closed_forms import axes_seconds
+from torussim.errors import LayoutError, ShardingError
+from torussim.layouts import Layout
+from torussim.memory import memory
+from torussim.models import Model
+from torussim.outlines import Outlines
+from torussim.topology.grid import Grid
+from torussim.transformer import Builder
+from torussim.workload import Forward, Workload
+
+
+def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
+    """Return the batch, and its next multiples of what some of the axes have of chips; in rising order.
+
+    >>> candidates(250, [4, 4, 8]), candidates(256, [4, 4, 8])
+    ([250, 252, 256], [256])
+    """
+    chips = {1}
+    for length in lengths:
+        chips |= {length * some for some in chips}
+    return sorted({-(-batch // some) * some for some in chips})
+
+
+def padded(layout: Layout, model: Model, workload: Workload, forwards: Sequence[Forward], axes: Mapping[str, int],
+           network: tuple[Grid, Chip] | None) -> Layout:
+    """Return `made_padded` of a layout that is made alike for every batch."""
+    return made_padded(lambda _: layout, model, workload, forwards, axes, network)
+
+
+def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload, forwards: Sequence[Forward],
+                axes: Mapping[str, int], network: tuple[Grid, Chip] | None) -> Layout:
+    """Return the layout that takes least time for some passes of a workload, by the closed form, and how far it pads the batch.
+
+    `make` returns the layout for a batch. Of equal times, and where the network is not known, the smallest batch that fits the
+    layout. Where some batch fits into memory, those that do not fit are left out. Raise LayoutError or ShardingError where no
+    batch fits the layout.
+    """
+    last = {(f.phase, f.length): f for f in forwards}
+    times = Counter((f.phase, f.length) for f in forwards)
+    found: list[tuple[Layout, float, bool]] = []
+    wrong: LayoutError | ShardingError | None = None
+    outlines: Outlines | None = None
+    sizes = candidates(workload.batch, axes.values())
+    for batch in sizes:
+        layout = replace(make(batch), batch=batch if batch != workload.batch else None)
+        try:
+            builders = {forward: Builder(model, layout, forward, axes) for forward in last.values()}
+            programs = {key: builders[forward].build() for key, forward in last.items()}
+            held = [memory(model, layout, workload, axes, network[1].hbm_bytes if network else 1.0, phase, builders=builders)
+                    for phase in {f.phase for f in forwards}]
+        except (LayoutError, ShardingError) as error:
+            wrong = error
+            continue
+        if network is None or len(sizes) == 1:
+            return layout
+        outlines = outlines or Outlines(network[0])
+        seconds = sum(times[key] * axes_seconds(program, outlines, network[1]) for key, program in programs.items())
+        found.append((layout, seconds, all(one.fits for one in held)))
+    if not found:
+        assert wrong is not None
+        raise wrong
+    return min([one for one in found if one[2]] or found, key=lambda one: one[1])[0]
