@@ -80,7 +80,7 @@ class Clock:
                 free = self.links.get((stretch.axis, direction), 0.0)
                 for step, size in sends:
                     key = (stretch.index, step)
-                    free = max(clock, free, fed[key] if fed is not None else clock) + size / (rate * self.chip.link_efficiency)
+                    free = max(clock, free, (fed or {}).get(key, clock)) + size / (rate * self.chip.link_efficiency)
                     clock = free + late
                     if due is not None:
                         due[key] = max(due.get(key, 0.0), clock)
