@@ -16,12 +16,14 @@ import random_scenarios as plain
 from test_fold import unlike
 
 from torussim.chips import chip
+from torussim.closed_forms import axes_seconds
 from torussim.collectives import axes as over
 from torussim.collectives import lines, rings
 from torussim.collectives.contract import Chunk, Hop, Lane, Pattern, Phase
 from torussim.collectives.lower import lower
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, TorusSimError
+from torussim.lower_bound import bound
 from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Program
 from torussim.scenario import load
 from torussim.topology.builders import mesh, torus
@@ -29,7 +31,7 @@ from torussim.topology.grid import Grid, grid
 
 IDEAL = chip("ideal")
 W, A, D = 1e9, 1e-6, 8e6  # bytes/s of a link, seconds of latency, bytes of a collective
-KINDS: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
+KINDS: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute")
 
 
 def swaps(length: int, distance: int, chunks: Callable[[int, int], list[int]], role: str, index: int, axis: str,
@@ -124,9 +126,15 @@ def lanes_of(rng: Random, lengths: Mapping[str, int]) -> list[Lane]:
     return found
 
 
-def random_phases(rng: Random, kind: Kind, lengths: Mapping[str, int], size: float) -> tuple[Phase, ...]:
+def random_phases(rng: Random, kind: Kind, lengths: Mapping[str, int], size: float,
+                  shift: Mapping[str, int]) -> tuple[Phase, ...]:
     """Return a sound schedule on lanes of any order; ring or line, whatever is linked."""
     whole, phases = prod(lengths.values()), []
+    ring = {a: n > 2 and rng.random() < 0.5 for a, n in lengths.items()}
+    if kind == "permute":
+        return over.permute(lengths, ring, size, shift)
+    if kind == "all_gather" and rng.random() < 0.3:
+        return over.nested(lengths, ring, size)
     lanes = lanes_of(rng, lengths)
 
     def pattern(role: str, length: int) -> Pattern:
@@ -190,9 +198,11 @@ def own_program(rng: Random, net: Grid, *, sound: bool) -> Program:
     axes = tuple(a for a in net.axes if net.length(a) > 1)
     axes = tuple(rng.sample(axes, rng.randint(1, len(axes))))
     lengths = {a: net.length(a) for a in axes}
-    phases = random_phases(rng, kind, lengths, D)
+    shift = {a: rng.randint(1, n - 1) for a, n in lengths.items()} if kind == "permute" else {}
+    phases = random_phases(rng, kind, lengths, D, shift)
     made = phases if sound else spoilt(rng, phases)
-    own = Collective("own", kind, axes, D, lambda collective, lengths, ring: made, detour=rng.choice((None, True, False)))
+    own = Collective("own", kind, axes, D, lambda collective, lengths, ring: made, shift=shift,
+                     detour=rng.choice((None, True, False)))
     matmul = Compute("matmul", (Matmul(512, 512, 512),))
     if rng.random() < 0.5 and kind in ("all_gather", "reduce_scatter"):
         matmul = replace(matmul, loop=Loop("own", rng.choice(LOOPS), (prod(lengths.values()), 1, 1)))
@@ -223,7 +233,8 @@ def test_a_sound_schedule_on_lanes_of_any_order_runs_the_same_folded_and_flow_by
     said = simulate(case, net, plain.REAL)
     assert not unlike(said, simulate(case, net, plain.REAL, fold=False))
     assert not unlike(said, simulate(case, shared(net), plain.REAL, repeat=False))
-    assert np.isfinite(said.finish).all()
+    assert bound(case, net, plain.REAL) <= said.makespan * (1 + 1e-12)
+    assert 0 < axes_seconds(case, net, plain.REAL) < np.inf
 
 
 def spoilt_cases(seeds: Sequence[int]) -> Iterator[tuple[int, Program, Grid, str]]:
@@ -241,7 +252,7 @@ def spoilt_cases(seeds: Sequence[int]) -> Iterator[tuple[int, Program, Grid, str
 
 def test_what_passes_the_check_runs_and_what_does_not_is_refused_with_a_reason() -> None:
     passed = 0
-    for seed, case, net, refused in spoilt_cases(range(1000, 1600)):
+    for seed, case, net, refused in spoilt_cases(range(1000, 1500)):
         if refused:
             assert len(refused) > 20
             with pytest.raises(TorusSimError):
@@ -253,7 +264,7 @@ def test_what_passes_the_check_runs_and_what_does_not_is_refused_with_a_reason()
         except Exception as error:
             raise AssertionError(f"seed {seed}: {error!r}") from error
         assert not unlike(said, simulate(case, shared(net), plain.REAL, repeat=False)), f"seed {seed}"
-    assert 60 < passed < 540
+    assert 60 < passed < 300
 
 
 @pytest.mark.parametrize("change, told", [
