@@ -34,6 +34,7 @@ collectives.axes
 collectives.lines
 collectives.rings
 collectives.playback
+collectives.form
 cost
 layouts kernels
 program
@@ -52,8 +53,8 @@ INSIDE = {
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
-               "repetition", "recurrence", "routed", "plan", "ready", "fold", "fluid", "crowd", "compiled", "few", "refine",
-               "fair", "numbers"],
+               "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
+               "refine", "fair", "numbers"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
                  "slices", "routes"],
 }

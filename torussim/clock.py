@@ -104,7 +104,7 @@ class Clock:
             for link, sends in ((plus, stretch.sends[0]),) if same else ((plus, stretch.sends[0]), (minus, stretch.sends[1])):
                 clock, free = begin, self.links.get(link, 0.0)
                 for step, size in sends:
-                    ready = clock if fed is None else fed[stretch.index, step]
+                    ready = fed.get((stretch.index, step), clock) if fed else clock
                     free = max(clock, free, ready) + size / rate
                     clock = free + late
                     if due is not None:

@@ -23,8 +23,9 @@ Chunk = tuple[tuple[int, ...], int]
 class Hop:
     """One step of a pattern in one direction: every position sends to its neighbour.
 
-    `halves`: (K,) ints, what each position sends, in halves of a block; 0 sends nothing. `after`: the step of the hop
-    of the same direction whose arrival at the sender is passed on; None: what the sender has when the phase starts.
+    `sign`: +1 or -1, to the next position or the one before. `halves`: (K,) ints, what each position sends, in halves of a
+    block; 0 sends nothing. `after`: the step of the hop of the same direction whose arrival at the sender is passed on; None:
+    what the sender has when the phase starts. Where the next position has no link, the hop is routed as the topology says.
     """
 
     sign: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ import numpy as np
 from torussim.collectives import axes as over
 from torussim.collectives.contract import Phase, Schedule
 from torussim.collectives.playback import check
-from torussim.errors import ProgramError
+from torussim.errors import ContractError, ProgramError, TorusSimError
 from torussim.program import Collective
-from torussim.resolve import shown, unknown
+from torussim.resolve import raised, shown, unknown
 
 if TYPE_CHECKING:
     from torussim.topology.grid import Grid
@@ -74,7 +75,7 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     if not lengths or algorithm in DIRECT:
         phases: tuple[Phase, ...] = ()
     elif callable(algorithm):
-        phases = tuple(algorithm(collective, dict(lengths), dict(ring)))
+        return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
         phases = over.permute(lengths, ring, size, collective.shift)
     elif algorithm == "one_ring":
@@ -87,10 +88,20 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
         orders = over.rotations(list(lengths))
         phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    schedule = Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
-    if callable(algorithm):
+    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
+
+
+def _own(algorithm: Callable[..., Any], collective: Collective, lengths: dict[str, int], ring: Mapping[str, bool]) -> Schedule:
+    """Return the schedule of a user's algorithm; raise ContractError if it raises, or does not do what is promised."""
+    try:
+        phases = tuple(algorithm(collective, dict(lengths), dict(ring)))
+        schedule = Schedule(collective.kind, lengths, collective.bytes, phases, shown(algorithm), dict(collective.shift))
         check(schedule)
-    return schedule
+    except TorusSimError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ContractError(raised(algorithm, error)) from error
+    return replace(schedule, phases=tuple(sorted(phases, key=lambda phase: (phase.index, phase.part))))
 
 
 def weights(collective: Collective, grid: Grid, lengths: Mapping[str, int], ring: Mapping[str, bool]) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from torussim.collectives.contract import Hop, Lane, Phase, Schedule, chips_of
+from torussim.collectives.form import check_form
 from torussim.errors import ContractError
 
 MOST = 2e9  # bytes that a check may take
@@ -81,27 +82,34 @@ class _Part:
     def pass_on(self, phase: Phase) -> None:
         """Play one phase back in which blocks are copied (gather), added up (scatter) or moved (exchange)."""
         start = self.held.any(axis=3)
-        waiting: list[tuple[Hop, int, Any, Any]] = []
+        under_way: dict[tuple[int, int], list[tuple[Hop, int, Any, Any]]] = {}  # by receiver and sign
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
-            here = [w for w in waiting if w[0].sign == hop.sign and hop.after is not None and w[0].step <= hop.after]
-            waiting = [w for w in waiting if not any(w is ripe for ripe in here)]
-            for message in here:
-                self.arrive(phase, *message)
-            sent = transfers(self.schedule, phase, hop)
-            waiting += [(hop, *self.send(phase, hop, transfer, start)) for transfer in sent]
-        for message in waiting:
+            sent: list[tuple[Hop, int, Any, Any]] = []
+            for transfer in transfers(self.schedule, phase, hop):
+                # What came before that of step `after`, on the same way, is there too; nothing has to be there if none came then.
+                coming = under_way.get((self.index[transfer.sender], hop.sign), [])
+                if any(message[0].step == hop.after for message in coming):
+                    while coming and coming[0][0].step <= (hop.after or 0):
+                        self.arrive(phase, *coming.pop(0))
+                sent.append((hop, *self.send(phase, hop, transfer, start)))
+            for message in sent:
+                under_way.setdefault((message[1], hop.sign), []).append(message)
+        for message in (message for coming in under_way.values() for message in coming):
             self.arrive(phase, *message)
 
     def send(self, phase: Phase, hop: Hop, transfer: Transfer, start: Any) -> tuple[int, Any, Any]:
         """Take what a transfer carries from its sender; return the receiver, the (block, half) rows and their counts."""
         sender, chunks = self.index[transfer.sender], hop.chunks(transfer.position)
+        if len(chunks) != hop.halves[transfer.position]:
+            raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in phase {phase.index}, step {hop.step} "
+                                f"{len(chunks)} halves of blocks, not {hop.halves[transfer.position]} as it says")
         what = np.array([(block, half) for tag, half in chunks
                          for block in (self.turned(sender, phase, hop.sign, tag[0], half, start) if self.schedule.twist
                                        else self.blocks(sender, phase, tag, start.any(axis=2)))])
-        counts = self.held[sender, what[:, 0], what[:, 1]].copy()
-        if len(chunks) != hop.halves[transfer.position] or not counts.any(axis=1).all():
+        counts = self.held[sender, what[:, 0], what[:, 1]].copy() if len(what) else what
+        if not len(what) or not counts.any(axis=1).all():
             raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in phase {phase.index}, step {hop.step} "
-                                f"what it does not have, or not as much as it says")
+                                f"what it does not have")
         if phase.pattern.role != "gather":
             self.held[sender, what[:, 0], what[:, 1]] = 0
         self.sizes.append(len(chunks) * phase.block / 2 / len(what))
@@ -210,6 +218,7 @@ def check(schedule: Schedule) -> None:
     if size > MOST:
         raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be "
                             f"checked: try the algorithm on a smaller one")
+    check_form(schedule)
     chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
     for part in sorted({p.part for p in schedule.phases}):
         state = _Part(schedule)

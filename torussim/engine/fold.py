@@ -38,8 +38,9 @@ def orbits(program: Program, net: Grid, begin: Array) -> Array:
     through = [o for o, seen in zip(near, views) for a in o.axes
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
     told = [begin, *_positions(near, net, used)]
-    if direct or through or net.links.events:
-        far = direct or any(net.stride[a] > 1 for a in used)
+    own = any(callable(algorithm_of(o)) for o in near)  # some of its hops may be routed
+    if direct or through or own or net.links.events:
+        far = direct or own or any(net.stride[a] > 1 for a in used)
         if (far and callable(net.routing)) or (net.links.axis < 0).any() or len(net.links.nodes) > len(net.chips):
             return np.arange(len(net.chips))
         found = _translated(direct, net, used, told)

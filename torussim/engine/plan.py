@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -14,8 +14,8 @@ from torussim.collectives import lines, rings
 from torussim.collectives.contract import Hop, Lane, Phase, Schedule
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, name_of
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
-from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
@@ -29,6 +29,7 @@ class Planner:
 
     grid: Grid
     chip: Chip
+    routed: Routed = field(default_factory=dict)  # lanes that axes of the grid stand for
     cache: dict[object, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,8 +56,8 @@ class Planner:
             fixed = zero + start_seconds(operation, chips, self.chip)
             if algorithm_of(operation) in DIRECT and chips > 1:
                 return Ready(operation, after, Work(zero, fixed), direct=name_of(operation))
-            schedule = lower(operation, self.grid, way=loop.kind if loop else None)
-            stages, sent = self.stages(schedule, operation.detour is not False)
+            schedule = self.lowered(operation, loop.kind if loop else None)
+            stages, sent = self.stages(schedule, callable(operation.algorithm), takes_detours(operation))
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:
             busy = zero + compute_seconds(operation, self.chip)
@@ -69,15 +70,24 @@ class Planner:
         return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
                      overhead=overhead)
 
+    def lowered(self, collective: Collective, way: str | None) -> Schedule:
+        """Return the schedule of a collective, its lanes those that the grid has for them."""
+        schedule = lower(collective, self.grid, way=way)
+        if not callable(collective.algorithm) or not self.routed:
+            return schedule
+        names = [self.routed.get((phase.lane, phase.pattern.ring)) for phase in schedule.phases]
+        return replace(schedule, phases=tuple(replace(phase, lane=Lane((name,))) if name else phase
+                                              for phase, name in zip(schedule.phases, names)))
+
     def pieces(self, compute: Compute, loop: Loop, collective: Collective) -> tuple[tuple[Piece, ...], Array, Array]:
         """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""
-        schedule = lower(collective, self.grid, way=loop.kind)
+        schedule = self.lowered(collective, loop.kind)
         gathers = collective.kind == "all_gather"
         shard = shard_seconds(compute, loop, self.chip)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
         merged = np.zeros(self.count, bool)  # where the own shard is worked on with another
         for phase in schedule.phases:
-            for course in self.courses(phase, collective.detour is not False):
+            for course in self.courses(phase, takes_detours(collective)):
                 steps_of: list[int] = []
                 for hop in course.pattern.hops:
                     at = course.here(np.roll(hop.halves, hop.sign) if gathers else hop.halves)
@@ -186,26 +196,25 @@ class Planner:
                 link[leads] = row * self.count + np.flatnonzero(leads)
         if not ring:
             link[place == (0 if sign > 0 else length - 1)] = self.rate.size  # over the end: nothing is sent on it
-        for chip in np.flatnonzero(link < 0):
-            raise ProgramError(f"a ring over {', '.join(lane.axes)} goes from chip {self.grid.chips[chip]} to "
-                               f"{self.grid.chips[receiver[chip]]}, but no link does: let every chip be followed by a neighbour")
+        link[link < 0] = self.rate.size  # likewise: `arrays` sees to it
         return link, receiver
 
-    def stages(self, schedule: Schedule, detour: bool) -> tuple[tuple[Stage, ...], Array]:
-        """Return the stages of a schedule, and (axes * 2 * chips) bytes that it puts on each hop."""
+    def stages(self, schedule: Schedule, own: bool, detour: bool) -> tuple[tuple[Stage, ...], Array]:
+        """Return the stages of a schedule, and (axes * 2 * chips) bytes that it puts on each hop; `own`: it is a user's."""
         sent = np.zeros(self.rate.size + 1)
         stages = []
         for phase in schedule.phases:
             for course in self.courses(phase, detour):
                 groups: dict[tuple[int, int | None], list[Any]] = {}
-                for hop in course.pattern.hops:
+                hops = sorted(course.pattern.hops, key=lambda hop: (hop.step, -hop.sign))
+                for hop in hops:
                     groups.setdefault((hop.step, hop.after), []).append(hop)
-                final = {hop.sign: hop for hop in course.pattern.hops}.values()  # what comes last in a direction is latest ...
+                final = {hop.sign: hop for hop in hops}.values()  # what comes last in a direction is latest ...
                 every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
-                moves = tuple(self.move(phase, course, hops, every or any(h is f for h in hops for f in final))
-                              for hops in groups.values())
+                moves = tuple(self.move(phase, course, group, every or any(h is f for h in group for f in final))
+                              for group in groups.values())
                 keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
-                some = course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
+                some = own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
                 stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
                     links = np.arange(self.rate.size + 1)[move.links].ravel()
@@ -244,6 +253,11 @@ class Planner:
             links = slice(first * self.count, (first + len(hops)) * self.count)
         late = np.where(sends, latency, -np.inf)
         return links, seconds, late, None if sends.all() else sends, source, size
+
+
+def takes_detours(collective: Collective) -> bool:
+    """Return whether rings with a dead link go round it, not as lines: a user's patterns are what they are."""
+    return collective.detour is not False or callable(collective.algorithm)
 
 
 def delivered(hop: Hop, length: int) -> Array:

@@ -17,6 +17,7 @@ from torussim.choice import chosen
 from torussim.engine import recurrence
 from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
+from torussim.engine.reach import reaching
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
 from torussim.engine.repetition import REMEMBERED, SAME
@@ -47,12 +48,13 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
     program = chosen(program, whole, chip)
     begin = np.zeros(len(whole.chips)) if start is None else np.array(start, dtype=float)
     net = folded(whole, orbits(program, whole, begin)) if fold else whole
-    planner = Planner(net, chip)
+    reach, routed = reaching(program, net)
+    planner = Planner(reach, chip, routed)
     sections = tuple(planner.section(operations) for operations, _ in program.sections())
     through = shared(planner, sections)
     patience, wrong = 0, True
     while wrong:  # once, as a rule
-        kept, env = _Kept(whole, net, record), simpy.Environment()
+        kept, env = _Kept(reach, record), simpy.Environment()
         run: _Cohort | SharedRun
         if through is None:
             run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
@@ -103,7 +105,7 @@ def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
 class _Kept:
     """The messages of the chips to record, told of by the hops of the chips that stand for them."""
 
-    def __init__(self, whole: Grid, net: Grid, record: Sequence[int]) -> None:
+    def __init__(self, net: Grid, record: Sequence[int]) -> None:
         self.net, self.sent = net, list[Sent]()
         self.chips: dict[int, list[int]] = {}
         for chip in record:

@@ -111,8 +111,6 @@ def unfit(collective: Collective, net: Grid) -> str | None:
         lower(collective, net)
     except TorusSimError as error:
         return f"{resolve.shown(collective.algorithm)}: {error}"
-    except (Exception, SystemExit) as error:
-        return f"{resolve.shown(collective.algorithm)}: {resolve.raised(collective.algorithm, error)}"
     return None
 
 

@@ -284,9 +284,14 @@ def _turning(axis: str, shifts: Mapping[str, int], never: Set[str]) -> str:
 
 
 def default_routing(links: Links) -> str:
-    """Return the routing of a topology that names none: minimal on twisted tori, shortest where links leave the axes."""
+    """Return the routing of a topology that names none: minimal on twisted tori, shortest where links leave the axes.
+
+    Where an axis that is shifted is twisted itself, or a line, minimal routes differ from chip to chip: shortest.
+    """
     if links.twist:
-        return "minimal"
+        shifted = {other for by in links.twist.values() for other in by}
+        lines = {name for name, ring in zip(links.axes, links.ring, strict=True) if not ring and links.axes[name] > 2}
+        return "shortest" if shifted & (links.twist.keys() | lines) else "minimal"
     return "shortest" if (links.axis < 0).any() or len(links.nodes) > len(links.chips) else "dimension_order"
 
 
