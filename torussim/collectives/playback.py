@@ -88,12 +88,12 @@ class _Part:
             for transfer in transfers(self.schedule, phase, hop):
                 # What came before that of step `after`, on the same way, is there too; nothing has to be there if none came then.
                 coming = under_way.get((self.index[transfer.sender], hop.sign), [])
-                if any(message[0].step == hop.after for message in coming):
+                if any(one[0].step == hop.after for one in coming):
                     while coming and coming[0][0].step <= (hop.after or 0):
                         self.arrive(phase, *coming.pop(0))
                 sent.append((hop, *self.send(phase, hop, transfer, start)))
-            for message in sent:
-                under_way.setdefault((message[1], hop.sign), []).append(message)
+            for one in sent:
+                under_way.setdefault((one[1], hop.sign), []).append(one)
         for message in (message for coming in under_way.values() for message in coming):
             self.arrive(phase, *message)
 
