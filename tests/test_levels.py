@@ -1,6 +1,7 @@
 """The rooms and the arrows between them: a module imports only from modules below it (docs/design.md, section 3)."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,21 +75,24 @@ def level(module):
     return None
 
 
+@cache
 def imports(module):
     """Return what a module imports of torussim and of others, also inside functions; not for type checkers alone."""
     tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
     typing_only = {id(n) for branch in ast.walk(tree) if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
                    for n in ast.walk(branch)}
+    found = []
     for node in ast.walk(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names)
+            found += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             if node.module == "torussim" or (ROOT / node.module.removeprefix("torussim.").replace(".", "/")).is_dir():
-                yield from (f"{node.module}.{a.name}" for a in node.names)
+                found += [f"{node.module}.{a.name}" for a in node.names]
             else:
-                yield node.module
+                found.append(node.module)
+    return found
 
 
 def test_every_module_has_a_level():

@@ -2,9 +2,11 @@
 
 import ast
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
+from thinned import thinned
 
 from torussim import layouts, run
 from torussim.errors import ScenarioError
@@ -47,9 +49,7 @@ def written_out(given):
             for key, value in LAYOUTS[given["layout"]["ffn"]](sizes).items()}
 
 
-@pytest.mark.parametrize("attention", ["heads", "batch"])
-@pytest.mark.parametrize("shape", [[4, 4, 8], [2, 4, 2]])
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name, shape, attention", thinned(list(product(LAYOUTS, [[4, 4, 8], [2, 4, 2]], ["heads", "batch"])), 3))
 def test_a_layout_is_the_same_under_another_name_as_a_table_and_from_a_function(name, shape, attention, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.setitem(layouts.LAYOUTS, "renamed", LAYOUTS[name])

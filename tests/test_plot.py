@@ -12,6 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from random_scenarios import run, scenario
+from thinned import thinned
 
 from torussim import analysis
 from torussim.chips import chip
@@ -116,7 +117,7 @@ def areas(figure, colour):
     return sum(box.width * box.height for box in boxes if box.y0 > 0)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thinned(CASES))
 def test_no_text_meets_another_and_all_are_inside_the_picture(name):
     figure = drawn(name)[2]
     canvas = FigureCanvasAgg(figure)

@@ -14,6 +14,7 @@ import random_scenarios as plain
 import random_shared
 from random_shared import Scenario, compare, run
 from test_fold import unlike
+from thinned import thinned
 
 from torussim.chips import chip
 from torussim.choice import chosen
@@ -84,7 +85,7 @@ def goes_round(case: Scenario) -> bool:
 # What arrives
 
 
-@pytest.mark.parametrize("shape, twist", TWISTED, ids=str)
+@pytest.mark.parametrize("shape, twist", thinned(TWISTED, 3), ids=str)
 def test_every_shard_arrives_and_every_contribution_counts_once_in_every_order_of_the_axes(
         shape: tuple[int, ...], twist: dict[str, dict[str, int]]) -> None:
     net = grid(alike(shape, twist))
@@ -185,7 +186,7 @@ def test_round_a_dead_link_or_all_of_the_axis_as_lines_whichever_is_faster(dead:
 # Engine and oracle
 
 
-@pytest.mark.parametrize("broken, seeds, least", [(False, range(20), 8), (True, range(25), 9)], ids=["private", "shared"])
+@pytest.mark.parametrize("broken, seeds, least", [(False, range(12), 5), (True, range(5, 17), 7)], ids=["private", "shared"])
 def test_engine_and_oracle_agree_on_twisted_tori(broken: bool, seeds: range, least: int) -> None:
     cases = [scenario(seed, broken=broken) for seed in seeds]
     assert sum(map(goes_round, cases)) >= least
@@ -194,7 +195,7 @@ def test_engine_and_oracle_agree_on_twisted_tori(broken: bool, seeds: range, lea
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 400))
+@pytest.mark.parametrize("seed", [*range(5), *range(12, 25), *range(100, 400)])
 def test_engine_and_oracle_agree_on_hundreds_more(seed: int) -> None:
     assert not compare(scenario(seed, broken=bool(seed % 2)))
 
@@ -255,7 +256,7 @@ def of_length_2(shape: tuple[int, ...], twist: Any, change: str, routing: str) -
 
 
 @pytest.mark.parametrize("change", ["", "slower", "dead", "each"])
-@pytest.mark.parametrize("shape, twist", TWOS, ids=str)
+@pytest.mark.parametrize("shape, twist", thinned(TWOS), ids=str)
 def test_two_links_between_chips_are_two_links(shape: tuple[int, ...], twist: Any, change: str) -> None:
     """By all shortest paths as the oracle has it; by minimal ones not under the bound, and folded as not."""
     case = of_length_2(shape, twist, change, "shortest")
