@@ -87,9 +87,9 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
 
 @pytest.mark.parametrize("given, said", [
     (scenario("wg_xyz", "batch", 5),
-     ["attention: batch was asked for; 5 sequences do not divide over 16 chips, so the batch is padded to 16."]),
+     ["batch: 5 sequences were asked for; 16 are run, so that they divide over the chips."]),
     (scenario("wg_xyz", "heads", 1),
-     ["batch: 1 was asked for; 1 sequence does not divide over the chips that cut the batch, so the batch is padded to 16."]),
+     ["batch: 1 sequence was asked for; 16 are run, so that they divide over the chips."]),
     (scenario("ws2d", "batch", 8), ["attention: batch was asked for; the batch is cut 8 ways and the heads are cut 2 ways."]),
     (scenario("ws2d", "heads", 8, model="llama-3-8b", shape=(4, 4, 4)),
      ["attention: heads was asked for; the batch is not cut and the heads are cut 16 ways, so that 4 chips do the same."]),
@@ -101,7 +101,7 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
 def test_a_sentence_says_what_is_not_as_the_words_have_it(given, said):
     result = run(given)
     assert result.layout["as_run"]["decode"]["differs"] == said
-    assert all(sentence in text(result) for sentence in said) and ("Not as the words" in text(result)) == bool(said)
+    assert all(sentence in text(result) for sentence in said) and ("Where the run differs" in text(result)) == bool(said)
 
 
 def test_rings_without_a_link_are_named_by_how_they_run():

@@ -4,7 +4,7 @@ import pytest
 
 from torussim import run
 from torussim.errors import ScenarioError
-from torussim.report import text
+from torussim.report import subtitle, text
 from torussim.scenario import load
 
 SMALL = {"name": "small", "model": {"base": "palm-8b", "layers": 2}, "chip": "tpu-v4", "topology": {"shape": [2, 2, 2]},
@@ -28,6 +28,7 @@ def test_the_report_of_a_generation_names_the_tokens_that_it_counts():
     assert f"{result.prompt_tokens_per_s:,.0f} prompt tokens/s" in head
     assert f"{result.generated_tokens_per_s:,.0f} generated tokens/s" in head
     assert f"{result.tokens_per_s:,.0f} prompt and generated tokens/s" in head and "prompt" not in text(run(SMALL))
+    assert "prompt and generated tokens/s" in repr(result)
 
 
 def test_prompt_and_generated_tokens_can_be_expected_of_a_generation_alone():
@@ -45,9 +46,11 @@ def test_what_does_not_fit_is_said_in_the_headline_and_no_context_where_the_weig
     result = run({**SMALL, "chip": {"base": "tpu-v4", "hbm_bytes": share * weights}})
     assert not result.memory["fits"] and text(result).splitlines()[0] == "small: DOES NOT FIT in memory"
     assert "DOES NOT FIT" in repr(result).splitlines()[0]
-    assert ("longest context" in text(result), "the weights alone do not fit" in text(result)) == (not alone, alone)
+    assert subtitle(result).endswith("DOES NOT FIT in memory")
+    assert ("longest context for" in text(result), "the weights alone do not fit" in text(result)) == (not alone, alone)
 
 
 def test_what_fits_has_its_name_alone_as_headline():
     result = run(SMALL)
     assert text(result).splitlines()[0] == "small" and "longest context" in text(result) and "FIT" not in repr(result)
+    assert "FIT" not in subtitle(result)

@@ -115,10 +115,8 @@ def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips
     asked, run = found["batch"]["asked"], found["batch"]["run"]
     over, copies, said = found["attention"]["over"], found["heads"]["copies"], []
     if run != asked:
-        word, which = ("attention: batch", f"{chips} chips") if layout.attention == "batch" else (
-            f"batch: {asked}", "the chips that cut the batch")
-        divide = f"{_count(asked, 'sequence')} do{'es' if asked == 1 else ''} not divide over {which}"
-        said.append(f"{word} was asked for; {divide}, so the batch is padded to {run}.")
+        was = "was" if asked == 1 else "were"
+        said.append(f"batch: {_count(asked, 'sequence')} {was} asked for; {run} are run, so that they divide over the chips.")
     silent = chips == 1 or (layout.attention == "heads" and not isinstance(layout.ffn, str))
     if not silent and (over != layout.attention or copies != 1):
         batch, heads = (f"cut {cut[dim]} ways" if cut[dim] > 1 else "not cut" for dim in "BH")

@@ -329,22 +329,12 @@ def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int
     from torussim.analysis import chosen_chips
     from torussim.answer import replay
     from torussim.plot import encode, timeline_figure
+    from torussim.report import subtitle
 
     chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
     timeline = replay(scenario, chosen)
-    figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=_subtitle(result))
+    figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
     _write(path, encode(figure, path.suffix[1:]))
-
-
-def _subtitle(result: Result) -> str:
-    """Return what the picture is of, in a line."""
-    from torussim.units import show
-
-    k = result.keys
-    if "step_s" not in k:
-        return f"{k['chips']} chips, done after {show(k['makespan_s'], 's')}"
-    what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "decode step"
-    return f"{k['chips']} chips, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}"
 
 
 def _chips(text: str, scenario: Scenario) -> list[int]:

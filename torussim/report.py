@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torussim.closed_forms import Charge
-from torussim.result import SCALARS, Result
+from torussim.result import NO_ROOM, SCALARS, Result
 from torussim.tables import table
 from torussim.units import show
 
@@ -34,9 +34,18 @@ def text(result: Result) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def subtitle(result: Result) -> str:
+    """Return what a picture of a run is of, in a line."""
+    k = result.keys
+    if "step_s" not in k:
+        return f"{k['chips']} chips, done after {show(k['makespan_s'], 's')}"
+    what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "decode step"
+    return f"{k['chips']} chips, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}" + ("" if result.fits else f", {NO_ROOM}")
+
+
 def _head(result: Result) -> str:
     k = result.keys
-    title = result.name + ("" if k.get("memory", {}).get("fits", True) else ": DOES NOT FIT in memory")
+    title = result.name + ("" if result.fits else f": {NO_ROOM}")
     lines = [title, "=" * min(len(title), 100)]
     scenario = k["scenario"]
     shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
@@ -55,8 +64,7 @@ def _head(result: Result) -> str:
                      + (f"   (all of it: {show(k['latency_s'], 's')})" if k["latency_s"] != k["step_s"] else ""))
         if "generated_tokens_per_s" in k:
             lines.append(f"decode       {k['generated_tokens_per_s']:,.0f} generated tokens/s")
-        what = "prompt and generated tokens/s" if phase == "generate" else "tokens/s"
-        lines.append(f"throughput   {k['tokens_per_s']:,.0f} {what}, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
+        lines.append(f"throughput   {result.throughput}, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU "
                      f"{k['mfu']:.1%}")
     for e in k.get("expect", ()):
         verdict = "" if e["ok"] is None else f"   within {e['within']:.0%}" if e["ok"] else f"   MISSED: beyond {e['within']:.0%}"
@@ -93,7 +101,7 @@ def _as_run(phases: Mapping[str, Mapping[str, Any]]) -> str:
         for sentence in found["differs"]:
             told.setdefault(sentence, []).append(phase)
     lines = [("" if len(of) == len(phases) else f"{', '.join(of)}: ") + sentence for sentence, of in told.items()]
-    return "Not as the words of the file have it\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+    return "Where the run differs from the words of the file\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 
 def _where(k: Mapping[str, Any]) -> str:
@@ -134,7 +142,8 @@ def _misleads(result: Result) -> str:
         lines.append("  " + _sentence(c))
     if len(wrong) > 3:
         more = sum((c.axes_s - c.paper_s) * c.times for c in wrong[3:])
-        lines.append(f"  {len(wrong) - 3} more take {show(more, 's')} longer than charged, in all.")
+        takes = "takes" if len(wrong) == 4 else "take"
+        lines.append(f"  {len(wrong) - 3} more {takes} {show(more, 's')} longer than charged, in all.")
     paper, axes = (sum(getattr(c, key) * c.times for c in charged) for key in ("paper_s", "axes_s"))
     lines.append(f"  All collectives, one after the other: {show(axes, 's')} on their axes, {show(paper, 's')} by the paper; "
                  f"overlap hides part of it.")
@@ -168,10 +177,10 @@ def _memory(m: Mapping[str, Any]) -> str:
     used = m["weights"] + m["kv_cache"] + m["activations"]
     capacity = show(m["capacity"], "B")
     short = show(max(used - m["capacity"], 0.0), "B")
-    fits = f"fits in {capacity}" if m["fits"] else \
-        f"DOES NOT FIT in {capacity}: short of {short} a chip; the times above are of a run that could not be"
+    fits = f"fits in {capacity}" if m["fits"] else (
+        f"DOES NOT FIT in {capacity}: {short} a chip are missing\n  the times above assume a larger memory")
     longest = f"  longest context for its share of the memory: {m['longest_context']:,} tokens"
-    alone = f"  the weights alone do not fit in {capacity}: no context does"
+    alone = f"  the weights alone do not fit in {capacity}, so there is no longest context"
     return (f"Memory a chip: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
             f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n" + (longest if m["weights"] < m["capacity"] else alone))
 
@@ -179,8 +188,8 @@ def _memory(m: Mapping[str, Any]) -> str:
 def _links(links: Mapping[str, Any], got: float) -> str:
     if not links["busiest"]:
         return ""
-    rows = [(f"axis {axis}", show(use["bytes"], "B"), f"busy {use['mean_busy']:.1%} in the mean",
-             f"{use['max_busy']:.1%} at the most")
+    rows = [("no axis" if axis == "none" else f"axis {axis}", show(use["bytes"], "B"),
+             f"busy {use['mean_busy']:.1%} in the mean", f"{use['max_busy']:.1%} at the most")
             for axis, use in links["per_axis"].items()]
     first = links["busiest"][0]
     lines = _bottleneck(links, got)
@@ -189,14 +198,14 @@ def _links(links: Mapping[str, Any], got: float) -> str:
 
 
 def _bottleneck(links: Mapping[str, Any], got: float) -> str:
-    """Return who uses the busiest link, and what the run would take if it, and all that are as busy, were no limit."""
+    """Return who uses the busiest link, and what the run would take if all that are as busy had infinite bandwidth."""
     first, without = links["busiest"][0], links.get("without_busiest")
     shares = ", ".join(f"{name} {share:.0%}" for name, share in list(first["users"].items())[:3])
     more = f" and {len(first['users']) - 3} more" if len(first["users"]) > 3 else ""
     lines = f"\n  the busiest carries {shares}{more}" if shares else ""
     if without:
         those = "its cable" if without["cables"] == 1 else f"the {without['cables']:,} cables that are as busy"
-        lines += (f"\n  were {those} no limit, {show(without['step_s'], 's')} in place of {show(got, 's')} "
+        lines += (f"\n  with infinite bandwidth on {those}: {show(without['step_s'], 's')} in place of {show(got, 's')} "
                   f"({without['step_s'] / got - 1:+.1%})")
     return lines
 

@@ -18,6 +18,7 @@ from torussim.units import show
 SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
            "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "",
            "chip_s_per_token": "s"}
+NO_ROOM = "DOES NOT FIT in memory"
 
 
 class Later:
@@ -90,7 +91,18 @@ class Result:
     def missed(self) -> bool:
         """Whether an expected value was missed, or memory does not fit."""
         late = any(e["ok"] is False for e in self.keys.get("expect", ()))
-        return late or not self.keys.get("memory", {}).get("fits", True)
+        return late or not self.fits
+
+    @property
+    def fits(self) -> bool:
+        """Whether memory holds the run; True for a bare program, which says nothing of memory."""
+        return bool(self.keys.get("memory", {}).get("fits", True))
+
+    @property
+    def throughput(self) -> str:
+        """Tokens a second in words: of a generation, prompt and generated ones together."""
+        what = "prompt and generated tokens/s" if self.keys["scenario"]["workload"]["phase"] == "generate" else "tokens/s"
+        return f"{self.keys['tokens_per_s']:,.0f} {what}"
 
     def json(self) -> str:
         """Return all keys as JSON: numbers as they are, no NaN."""
@@ -98,11 +110,10 @@ class Result:
 
     def __repr__(self) -> str:
         k = self.keys
-        short = "" if k.get("memory", {}).get("fits", True) else ", DOES NOT FIT in memory"
-        lines = [f"{self.name}: {k['chips']} chips{short}"]
+        lines = [f"{self.name}: {k['chips']} chips" + ("" if self.fits else f", {NO_ROOM}")]
         if "step_s" in k:
             what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
-            lines.append(f"  {what} takes {show(k['step_s'], 's')}, {k['tokens_per_s']:,.0f} tokens/s, MFU {k['mfu']:.1%}")
+            lines.append(f"  {what} takes {show(k['step_s'], 's')}, {self.throughput}, MFU {k['mfu']:.1%}")
             shares = ", ".join(f"{key.replace('_', ' ')} {value / k['step_s']:.0%}" for key, value in k["breakdown_s"].items())
             lines.append(f"  of it {shares}")
         else:
