@@ -227,6 +227,7 @@ def test_a_switch_is_called_by_its_name_and_a_chip_has_the_links_that_are_there(
     assert "the busiest is (0, 0) -> switch, " in said
     assert "g (all-gather of 64 MB over xy): has the chip's only link at once; " in said and "charges over 6 links." in said
     assert "  no axis  " in said and "axis none" not in said
+    assert " on no axis " in invoke("compare", file, file).stdout
 
 
 def test_a_cable_to_a_switch_is_changed_and_told_by_the_name_of_the_switch(tmp_path):
