@@ -226,3 +226,17 @@ def test_a_switch_is_called_by_its_name_and_a_chip_has_the_links_that_are_there(
     said = invoke("run", file, "-o", tmp_path / "out", "--no-pictures").stdout
     assert "the busiest is (0, 0) -> switch, " in said
     assert "g (all-gather of 64 MB over xy): has the chip's only link at once; " in said and "charges over 6 links." in said
+    assert "  no axis  " in said and "axis none" not in said
+    assert " on no axis " in invoke("compare", file, file).stdout
+
+
+def test_a_cable_to_a_switch_is_changed_and_told_by_the_name_of_the_switch(tmp_path):
+    (tmp_path / "net.py").write_text(STAR)
+    file = tmp_path / "s.yaml"
+    file.write_text('name: star\nchip: tpu-v4\ntopology:\n  {kind: "net:star", chips: 4, mesh: [2, 2], routing: shortest,'
+                    " links: [{from: switch, to: [1, 0], scale: 0.5}]}\n"
+                    "program: [{name: g, collective: all_gather, axes: xy, bytes: 64 MB}]\n")
+    said = invoke("run", file, "-o", tmp_path / "out", "--no-pictures").stdout
+    assert "  slow cable switch - (1, 0), " in said
+    again = invoke("run", tmp_path / "out/star/result.json", "--code", tmp_path, "-o", tmp_path / "again", "--no-pictures")
+    assert again.stdout.splitlines()[:-1] == said.splitlines()[:-1]

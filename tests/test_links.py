@@ -267,7 +267,34 @@ def test_later_changes_scale_the_bandwidth_as_it_then_is() -> None:
         change_later(graph, [(-1.0, half)])
 
 
-def test_a_name_in_place_of_coordinates_is_quoted_whole() -> None:
-    with pytest.raises(TopologyError, match="there is no chip 'switch'; give one coordinate an axis: x from 0 to 2") as caught:
-        change_links(torus([3], bandwidth=RATE), [LinkChange(from_="switch", to=[0], scale=0.5)])
-    assert caught.value.path == (0,) and caught.value.code == "unknown-name"
+def starred() -> nx.DiGraph:
+    """Return three chips on two switches, whose names are a word and a number of links."""
+    graph = nx.DiGraph(axes={"x": 3})
+    for name in ("leaf", "4"):
+        graph.add_node(name, chip=False)
+        for chip in range(3):
+            graph.add_edge((chip,), name, bandwidth=RATE, latency=0.0)
+            graph.add_edge(name, (chip,), bandwidth=RATE, latency=0.0)
+    return graph
+
+
+@pytest.mark.parametrize("name", ["leaf", "4"])
+@pytest.mark.parametrize("both_ways", [True, False])
+@pytest.mark.parametrize("up", [True, False])
+def test_a_link_of_a_switch_is_selected_by_the_name_of_the_switch(name: str, both_ways: bool, up: bool) -> None:
+    graph = starred()
+    ends: Any = ((1,), name) if up else (name, (1,))
+    changed = change_links(graph, [LinkChange(*ends, both_ways=both_ways, scale=0.5)])
+    slow = {edge for edge, rate in nx.get_edge_attributes(changed, "bandwidth").items() if rate != RATE}
+    assert slow == ({ends, ends[::-1]} if both_ways else {ends})
+    gone = change_links(graph, [LinkChange(*ends, both_ways=both_ways, failed=True)])
+    assert set(graph.edges) - set(gone.edges) == slow
+    later = change_later(graph, [(1.0, LinkChange(*ends, both_ways=both_ways, scale=0.5))])
+    assert later.graph["events"] == ((1.0, dict.fromkeys(slow, RATE / 2)),)
+
+
+@pytest.mark.parametrize("graph", [starred(), torus((3,), bandwidth=RATE, latency=0.0)])
+def test_a_switch_that_is_not_there_is_refused_and_its_name_quoted_whole(graph: nx.DiGraph) -> None:
+    with pytest.raises(TopologyError, match="there is no switch 'spine'") as error:
+        change_links(graph, [LinkChange((0,), "spine", scale=0.5)])
+    assert (error.value.code, error.value.path) == ("unknown-name", (0,))

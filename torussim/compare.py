@@ -179,7 +179,8 @@ def _busiest(links: Mapping[str, Any]) -> str | None:
     most = {axis: use for axis, use in links["per_axis"].items() if use["max_busy"] >= ALIKE * first["busy"]}
     if most and len(links["busiest"]) > 2 and last["busy"] >= ALIKE * first["busy"]:
         whole = all(use["mean_busy"] >= ALIKE * first["busy"] for use in most.values())
-        return f"{'all' if whole else 'many'} on {', '.join(most)} {first['busy']:.0%}"
+        axes = ", ".join("no axis" if axis == "none" else axis for axis in most)
+        return f"{'all' if whole else 'many'} on {axes} {first['busy']:.0%}"
     ends = [",".join(str(c) for c in end) if isinstance(end, list | tuple) else str(end) for end in (first["from"], first["to"])]
     return f"{ends[0]} > {ends[1]} {first['busy']:.0%}"
 

@@ -140,9 +140,15 @@ TOPOLOGY: Form = {
 }
 OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"]}
 
+
+def _node(value: Any) -> Any:
+    """Read the coordinates of a chip, or the name of a switch."""
+    return text(value) if isinstance(value, str) else _COORDINATE(value)
+
+
 LINK: Form = {
-    "from": Key(_COORDINATE),
-    "to": Key(_COORDINATE),
+    "from": Key(_node),
+    "to": Key(_node),
     "axis": Key(text),
     "wraparound": Key(flag),
     "at": Key(by_name(whole(0), "{y: 3}")),

@@ -92,7 +92,7 @@ def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, 
     shape = tuple(axes.values())
     ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
     for key in ("from", "to"):
-        if section[key] is not None and not is_chip_of(section[key], shape):
+        if isinstance(section[key], list) and not is_chip_of(section[key], shape):
             notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}",
                         code="unknown-name")
     if section["axis"] is not None and section["axis"] not in axes:

@@ -1,6 +1,6 @@
 """Changes to the links of a topology: which links, and what becomes of them.
 
-A change selects whole links, both directions at once, by what holds for the link: its two chips, its axis, whether it
+A change selects whole links, both directions at once, by what holds for the link: its two ends, its axis, whether it
 is a wraparound, and the coordinates of the chip that it leaves in + direction (on an axis of length n a wraparound
 leaves chip n - 1). `both_ways=False` then keeps one direction of each. Everything is a mask over the columns of
 `read_links`, so a change costs the same however many links it selects.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,8 +37,8 @@ class LinkChange:
     `str` is the change as a scenario file has it.
     """
 
-    from_: Sequence[int] | None = None  # with `to`: two neighbours
-    to: Sequence[int] | None = None
+    from_: Sequence[int] | str | None = None  # with `to`: two neighbours; a switch is given by its name
+    to: Sequence[int] | str | None = None
     axis: str | None = None
     wraparound: bool | None = None
     at: Mapping[str, int] = field(default_factory=dict)  # coordinates of the chip that the link leaves in + direction
@@ -178,11 +178,11 @@ def _select(links: Links, change: LinkChange) -> Mask:
 
 
 def _between(links: Links, change: LinkChange) -> Mask:
-    """Return where an edge joins the chips from and to. Raise TopologyError if they are no neighbours."""
+    """Return where an edge joins the nodes from and to. Raise TopologyError if they are no neighbours."""
     if change.from_ is None or change.to is None:
         given, other = ("from", "to") if change.to is None else ("to", "from")
         raise TopologyError(f"{given} is given without {other}; give both, or neither")
-    start, end = chip_index(change.from_, links.axes), chip_index(change.to, links.axes)
+    start, end = _index(links, change.from_), _index(links, change.to)
     there: Mask = (links.source == start) & (links.target == end)
     if not there.any():
         neighbours = ", ".join(_flow(links.nodes[chip]) for chip in links.target[links.source == start])
@@ -190,6 +190,23 @@ def _between(links: Links, change: LinkChange) -> Mask:
                             f"the neighbours of {_flow(change.from_)} are {neighbours or 'none'}")
     back: Mask = (links.source == end) & (links.target == start)
     return there | back if change.both_ways else there
+
+
+def _index(links: Links, node: Sequence[int] | str) -> int:
+    """Return the number of a chip, given by its coordinates, or of a switch, given by its name.
+
+    Raise TopologyError if it is not there.
+    """
+    if not isinstance(node, str):
+        return chip_index(node, links.axes)
+    chips = prod(links.axes.values())
+    switches = [str(name) for name in links.nodes[chips:]]
+    if node not in switches:
+        more = f" and {len(switches) - SHOWN} more" if len(switches) > SHOWN else ""
+        known = f": one of {', '.join(switches[:SHOWN])}{more}" if switches else " on this network"
+        raise TopologyError(f"there is no switch {node!r}{known}; a chip is a list of coordinates, such as "
+                            f"{_flow([0] * len(links.axes))}", code="unknown-name")
+    return chips + switches.index(node)
 
 
 def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, Callable[[int], str]]]:
