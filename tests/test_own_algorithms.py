@@ -82,7 +82,8 @@ def test_recursive_doubling_runs_over_the_routes_of_its_hops(kind: Kind, times: 
 
 
 def test_recursive_doubling_of_a_file_is_read_and_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own.py").write_text("import test_own_algorithms as own\ndef doubling(*given):\n    return own.doubling(*given)\n")
+    (tmp_path / "own.py").write_text("import test_own_algorithms as own\n"
+                                      "def doubling(*given):\n    return own.doubling(*given)\n")
     scenario = {"chip": "ideal", "topology": {"shape": [8], "bandwidth": W, "latency": A}, "program": [
         {"name": "c", "collective": "all_gather", "axes": "x", "bytes": D, "algorithm": "own:doubling"}]}
     monkeypatch.chdir(tmp_path)
