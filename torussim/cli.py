@@ -220,7 +220,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MemoryError as error:
-        _fail([f"out of memory: {str(error).lower() or 'the network or the program is too large for this machine'}"])
+        _fail([f"out of memory: {str(error) or 'the network or the program is too large for this machine'}"])
     except BrokenPipeError:
         _silence()
         sys.exit(141)

@@ -28,7 +28,7 @@ from torussim.spelling import nearest
 
 # Bytes that a file may have, also after unpacking, by what it is for (docs/trust.md).
 LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "table": 2**20, "code": 2**20, "measurements": 16 * 2**20,
-                             "graph": 256 * 2**20, "result": 2**30, "trace": 2**30}
+                             "graph": 256 * 2**20, "result": 64 * 2**20, "trace": 2**30}
 PACKED = ("graph", "result", "trace")  # kinds of files that gzip may have packed
 
 MAX_DEPTH = 100
