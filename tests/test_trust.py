@@ -20,9 +20,10 @@ import pytest
 from click.testing import CliRunner
 
 from torussim import files
-from torussim.cli import cli
+from torussim.cli import cli, main
 from torussim.errors import FileError, NameError_, ScenarioError
 from torussim.scenario import check, load
+from torussim.spelling import nearest
 from torussim.trust import Trust, Unopened, function
 
 
@@ -339,6 +340,10 @@ def test_a_file_cannot_say_where_results_go_or_whom_to_trust(tmp_path: Path) -> 
     ("[" * 5000 + "]" * 5000, "nested deeper than 100 levels"), ("name: " + "9" * 5000, "has 5000 digits"),
     ("{topology: {shape: [1" + "0" * 900 + "]}}", "has more than 10**18 chips"),
     ("{topology: {shape: [1000000000, 1000000000]}}", "chips: at most"),
+    ("[" + "[]," * 300_000 + "]", "more than 100000 values"), (f"a: {'a' * 400_000}", "is not a key"),
+    ("{topology: {kind: " + "a" * 5000 + ":star}}", "there is no"),
+    (f"chip: ideal\ntopology: {{shape: [64, 64], links: [{'{axis: x, scale: 1}, ' * 9000}]}}", "more than can be made"),
+    (f"chip: ideal\ntopology: {{shape: [4]}}\nprogram: [{{name: a, flops: 1, after: [{'b' * 400_000}]}}]", "no operation has"),
     ("{topology: {shape: [4], bandwidth: 1e999}}", "bandwidth"), ("name: " + "x" * 2_000_000, "larger than the 1.049 MB"),
 ])
 def test_no_bomb_takes_more_than_seconds(tmp_path: Path, text: str, said: str) -> None:
@@ -346,6 +351,59 @@ def test_no_bomb_takes_more_than_seconds(tmp_path: Path, text: str, said: str) -
     began = time.process_time()
     result = run(tmp_path, "run", "s.yaml")
     assert result.exit_code == 2 and said in result.stderr and time.process_time() - began < 5
+
+
+def test_no_more_nodes_are_made_than_a_file_may_have_values(tmp_path: Path) -> None:
+    made = 0
+
+    def descend(kind: type) -> type:
+        class Counting(kind):  # type: ignore[misc, valid-type]
+            def descend_resolver(self, node: Any, index: Any) -> None:
+                nonlocal made
+                made += 1
+                super().descend_resolver(node, index)
+        return Counting
+
+    plain = files._plain_loader
+    for before in ("", "&a "):  # libyaml, ruamel.yaml
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "_plain_loader", lambda loader, file: descend(plain(loader, file)))
+            patch.setattr(files, "MAX_VALUES", 1000)
+            with pytest.raises(ScenarioError, match="more than 1000 values"):
+                files.parse(before + "[" + "{a: 1}," * 5000 + "]", "f")
+    assert 2000 < made < 4000
+
+
+def test_a_misspelt_name_is_compared_with_few_and_short_names() -> None:
+    assert nearest("palm-54b", ["palm-540b"]) == "palm-540b"
+    assert nearest("a" * 100_000, ["a" * 99_999]) is None
+    names = (f"collective{i}" for i in range(10**6))
+    assert nearest("collectives", names) is not None and next(names) == "collective1000"
+
+
+def test_a_matplotlibrc_in_the_working_folder_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nsavefig.facecolor: red\n")
+    write(tmp_path, json.dumps({**BARE, "topology": {"shape": [4]}}), "s.yaml")
+    write(tmp_path / "clean", json.dumps({**BARE, "topology": {"shape": [4]}}), "s.yaml")
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parent.parent)}
+    for folder in (tmp_path, tmp_path / "clean"):
+        subprocess.run([sys.executable, "-m", "torussim", "run", "s.yaml"], cwd=folder, env=environment, check=True,
+                       capture_output=True)
+    for name in ("timeline.png", "links.png"):
+        assert (tmp_path / "out/s" / name).read_bytes() == (tmp_path / "clean/out/s" / name).read_bytes()
+
+
+def test_a_run_without_memory_ends_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    def exhausted(*given: Any, **keywords: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("torussim.answer.run", exhausted)
+    monkeypatch.setattr(sys, "argv", ["torussim", "run", "-o", str(tmp_path),
+                                      str(write(tmp_path, json.dumps({**BARE, "topology": {"shape": [4]}}), "s.yaml"))])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("out of memory: ")
 
 
 @pytest.mark.parametrize("kind", ["zero", "random", "pipe", "folder"])

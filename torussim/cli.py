@@ -219,6 +219,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except MemoryError as error:
+        _fail([f"out of memory: {str(error) or 'the network or the program is too large for this machine'}"])
     except BrokenPipeError:
         _silence()
         sys.exit(141)
@@ -314,27 +316,31 @@ def _umask() -> int:
 
 def _links(scenario: Scenario, result: Result, path: Path) -> None:
     """Draw what a result's last pass did with the links."""
-    from torussim.plot import LinkPicture, encode, links_figure
+    from torussim.plot import LinkPicture, defaults, encode, links_figure
 
     links = result.keys["links"]
     subtitle = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
     if links["busiest"]:
         subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
-    figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
-    _write(path, encode(figure, path.suffix.removeprefix(".")))
+    with defaults():
+        figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+        data = encode(figure, path.suffix.removeprefix("."))
+    _write(path, data)
 
 
 def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
     """Draw the timeline of a result's last pass."""
     from torussim.analysis import chosen_chips
     from torussim.answer import replay
-    from torussim.plot import encode, timeline_figure
+    from torussim.plot import defaults, encode, timeline_figure
     from torussim.report import subtitle
 
     chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
     timeline = replay(scenario, chosen)
-    figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
-    _write(path, encode(figure, path.suffix[1:]))
+    with defaults():
+        figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
+        data = encode(figure, path.suffix[1:])
+    _write(path, data)
 
 
 def _chips(text: str, scenario: Scenario) -> list[int]:

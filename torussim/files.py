@@ -278,19 +278,25 @@ def _compose(text: str, file: str) -> Any:
 
         if yaml.__with_libyaml__:
             try:
-                return yaml.compose(text, Loader=_plain_loader(yaml.CLoader))
+                return yaml.compose(text, Loader=_plain_loader(yaml.CLoader, file))
             except yaml.YAMLError:
                 pass  # ruamel.yaml says what is wrong
     return _compose_slowly(text, file)
 
 
-def _plain_loader(loader: Any) -> Any:
+def _plain_loader(loader: Any, file: str) -> Any:
     class Unresolved(loader):  # type: ignore[misc]
+        values = 0
+
         def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
             """Leave a node without a tag when it has none in the file."""
 
         def descend_resolver(self, node: Any, index: Any) -> None:
-            """Look for no tags."""
+            """Look for no tags; fail at too many values, before they take memory (the key of a mapping has no index)."""
+            self.values += node is None or index is not None
+            if self.values > MAX_VALUES:
+                _fail(f"more than {MAX_VALUES} values", Mark(file, node.start_mark.line + 1, node.start_mark.column + 1),
+                      code="limit")
 
         def ascend_resolver(self) -> None:
             """Look for no tags."""
@@ -305,7 +311,7 @@ def _compose_slowly(text: str, file: str) -> Any:
 
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
-    yaml.Resolver = _plain_loader(VersionedResolver)
+    yaml.Resolver = _plain_loader(VersionedResolver, file)
     yaml.composer.warn_double_anchors = False
     try:
         return yaml.compose(text)

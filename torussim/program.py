@@ -7,6 +7,7 @@ the vector, all_to_all all that one chip holds before it, permute what one chip 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -130,8 +131,8 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
 
     Its path begins with the list: ("block", 2, "after", 0).
     """
-    names = [o.name for o in program.operations()]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    often = Counter(o.name for o in program.operations())
+    twice = next((name for name in often if often[name] > 1), None)
     if twice:
         raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
                            code="duplicate")

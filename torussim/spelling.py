@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
+
+LONGEST, MOST = 100, 1000  # letters of a name, and names, that are compared: a file can give names of any size
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -12,6 +15,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
     Near is a name with up to one edit for every three letters (a letter too many, too few, wrong, or two swapped), or the only
     one that has `name` as a whole word. Another number is another name: digits can be missing, too many or swapped, not others.
+    Names of over LONGEST letters are near none, and of `names` the first MOST are compared.
 
     >>> nearest("palm-54b", ["palm-540b", "palm-62b"])
     'palm-540b'
@@ -20,8 +24,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """
     given = name.casefold()
     folded: dict[str, str] = {}
-    for candidate in names:
-        folded.setdefault(candidate.casefold(), candidate)
+    for candidate in islice(names, MOST):
+        if max(len(candidate), len(name)) <= LONGEST:
+            folded.setdefault(candidate.casefold(), candidate)
     near = [one for one in folded if _is_near(given, one)]
     if near:
         return folded[max(near, key=lambda one: (one == given, difflib.SequenceMatcher(None, given, one).ratio()))]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -82,7 +83,7 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
         raise _refusal(f'{name!r} is not of the form "module:function", such as "mine:star"')
     for folder in dict.fromkeys([beside, *trust.folders] if trust.code != "never" else trust.folders):
         file = folder / f"{module_name}.py"
-        if module_name.isidentifier() and file.is_file():
+        if module_name.isidentifier() and os.path.isfile(file):  # false for a name that no file can have
             if file.resolve().parent != folder.resolve() and trust.code != "any":
                 raise _distrust(f"{name!r}: {file} is a link to a file elsewhere, {file.resolve()}: put the file itself there, "
                                  "or pass --allow-code")
@@ -93,7 +94,7 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
     if not module_name.isidentifier():
         raise _distrust(f"{name!r}: {where!r} is not the name of a file beside the scenario, such as \"mine:star\" for mine.py: "
                          "only --allow-code lets a scenario name other files and modules")
-    if trust.code == "never" and (beside / f"{module_name}.py").is_file():
+    if trust.code == "never" and os.path.isfile(beside / f"{module_name}.py"):
         raise Unopened(name, beside / f"{module_name}.py")
     places = " or ".join(dict.fromkeys(str(folder) for folder in (beside, *trust.folders)))
     raise _distrust(f"{name!r}: there is no {module_name}.py in {places}: name its folder with --code DIR (code of the standard "
@@ -112,7 +113,7 @@ def _distrust(text: str) -> NameError_:
 
 def _loaded(file: Path, name: str, attribute: str, trust: Trust) -> Loaded:
     """Return a function of a file of code."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise _refusal(f"{name!r}: there is no file {file}")
     module, hashes = _load(file, name, trust.most)
     value = _attribute(module, file.stem, attribute, name)

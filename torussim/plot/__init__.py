@@ -6,11 +6,11 @@ time axis behind it. In a timeline an area is a length of time: what is lower th
 matplotlib is imported when it is needed, and never pyplot, which takes half a second.
 """
 
-from torussim.plot.canvas import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, encode, save
+from torussim.plot.canvas import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, defaults, encode, save
 from torussim.plot.links import links_figure
 from torussim.plot.network import LinkPicture
 from torussim.plot.timeline import timeline_figure
 from torussim.plot.validation import validation_figure
 
-__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "encode", "links_figure", "save", "timeline_figure",
-           "validation_figure"]
+__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "defaults", "encode", "links_figure", "save",
+           "timeline_figure", "validation_figure"]

@@ -5,7 +5,8 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +232,16 @@ def shades(shares: Array) -> Array:
     import matplotlib
 
     return np.asarray(matplotlib.colormaps["viridis_r"](np.clip(shares, 0.0, 1.0)))
+
+
+@contextmanager
+def defaults() -> Iterator[None]:
+    """Draw with the settings of matplotlib itself: a matplotlibrc in the working folder could name TeX to run."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def encode(figure: Figure, kind: str) -> bytes:

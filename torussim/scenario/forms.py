@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torussim.errors import Found
@@ -45,6 +46,7 @@ from torussim.topology.routing import NAMES
 MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
 MAX_AXES = 16
+MOST_MEANT = 100  # unknown keys of one mapping that are taken for misspelt ones
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Se
 
 
 def meant(given: Iterable[str], names: Iterable[str]) -> set[str]:
-    """Return the names that unknown keys are misspellings of: told to be missing too, one mistake would be told twice."""
+    """Return the names that the first unknown keys misspell: told to be missing too, one mistake would be told twice."""
     names = list(names)
-    near = {nearest(key, names) for key in given if key not in names}
+    near = {nearest(key, names) for key in islice((key for key in given if key not in names), MOST_MEANT)}
     return {name for name in near if name is not None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torussim import resolve
@@ -19,6 +20,8 @@ from torussim.topology.shortest import connected
 
 if TYPE_CHECKING:
     import networkx as nx
+
+MAX_CHANGED = 20_000_000  # changes times chips: each change looks at every link
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
         forms.LINK, "a change of links", "[{axis: x, scale: 0.5}]")
     if not isinstance(given, list):
         notes.wrong(path, f"{path[-1]}: {quote(given)} is not a list: write one such as {example}")
+        return []
+    if axes is not None and len(given) * prod(axes.values()) > MAX_CHANGED:
+        notes.wrong(path, f"{path[-1]}: {len(given):,} changes are more than can be made: give at most "
+                    f"{MAX_CHANGED // prod(axes.values()):,} on {prod(axes.values()):,} chips", code="limit")
         return []
     changes = []
     for i, item in enumerate(given):
