@@ -17,6 +17,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from random_scenarios import REAL, operations, run, scenario
+from thinned import thinned
 
 from torussim.chips import chip
 from torussim.closed_forms import axes_seconds
@@ -163,14 +164,14 @@ def foreseeable(listed: tuple[Operation, ...], net: Grid) -> tuple[Operation, ..
         o.algorithm == "one_ring" or (o.algorithm == "nested" and o.name in loops and line & set(o.axes))) else o for o in listed)
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", thinned(range(150), 3))
 def test_a_program_on_rings_takes_what_the_closed_form_says(seed: int) -> None:
     """With loops, any graph of what waits for what, and blocks that repeat."""
     program, graph = drawn(seed, wrap=True, unlike=False)
     assert abs(apart(program, grid(graph))) < 1e-9
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", thinned(range(150), 3))
 @pytest.mark.parametrize("unlike", [False, True])
 def test_no_program_is_slower_than_on_the_slowest_links_alone(seed: int, unlike: bool) -> None:
     """Also on lines, where chips inside are done sooner than those at the ends, whose time the closed form is."""
@@ -178,13 +179,13 @@ def test_no_program_is_slower_than_on_the_slowest_links_alone(seed: int, unlike:
     assert apart(program, grid(graph)) < 1e-9
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", thinned(range(150), 3))
 def test_no_program_on_rings_is_faster_than_on_the_fastest_links_alone(seed: int) -> None:
     program, graph = drawn(seed, wrap=True, unlike=True)
     assert apart(program, grid(graph), fastest=True) > -1e-9
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", thinned(range(60), 3))
 def test_no_program_beats_the_bound(seed: int) -> None:
     program, graph = drawn(seed, wrap=None, unlike=True)
     assert simulate(program, graph, REAL).makespan >= bound(program, graph, REAL) * (1 - 1e-12)
@@ -223,7 +224,7 @@ def doubled(o: Operation) -> Operation:
                    loop=o.loop and replace(o.loop, sum_bytes=2 * o.loop.sum_bytes))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", thinned(range(60), 3))
 def test_twice_the_bytes_and_twice_the_work_take_twice_the_time_at_zero_latency(seed: int) -> None:
     case = scenario(seed, skewed=False)
     for link in case.graph.edges.values():
@@ -257,7 +258,7 @@ def test_cyclic_relabelling_of_the_axes_of_a_cube_changes_nothing(length: int, w
         assert (a.start == b.start[:, moved]).all() and (a.end == b.end[:, moved]).all()
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", thinned(range(80), 3))
 def test_a_faster_link_makes_nothing_later_anywhere(seed: int) -> None:
     case = scenario(seed, layers=5)
     slow = replace(case, program=unsplit(case.program), repeat=False)

@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 from random_scenarios import operations, run, scenario
+from thinned import thinned
 
 from torussim.chips import chip
 from torussim.collectives.lower import ALGORITHMS
@@ -34,7 +35,7 @@ def slowed(graph, *links, by=10.0):
 
 # Nothing beats it
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", thinned(range(60), 3))
 def test_no_algorithm_beats_the_bound_on_uneven_links(seed):
     random = Random(seed)
     shape = [random.randint(1, 5) for _ in range(random.randint(1, 3))]
@@ -53,7 +54,7 @@ def test_no_algorithm_beats_the_bound_on_uneven_links(seed):
             assert 0 < operation_seconds(one, net, IDEAL) <= simulate(Program((one,)), net, IDEAL).makespan * (1 + 1e-12), one
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", thinned(range(60), 3))
 def test_no_operation_of_a_program_beats_its_bound_from_the_first_start_to_the_last_end(seed):
     """On one chip alone it may: what is due to a chip that comes late may be there already."""
     case = scenario(seed)
@@ -190,7 +191,7 @@ def test_operations_that_need_the_same_cut_add_up_and_others_do_not():
     assert bound(Program((over["y"],), 3, (over["x"],), (twice,)), graph, IDEAL) == pytest.approx(3 * alone)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", thinned(range(20), 3))
 def test_a_program_needs_as_long_as_each_operation_and_no_longer_than_all_one_after_another(seed):
     rng = Random(seed)
     net = grid(torus((3, 4), wrap=[True, False], bandwidth=[1e9, 2e9]))

@@ -34,7 +34,7 @@ class Plain(Outlines):
 
 
 @pytest.mark.parametrize("make", [scenario, shared])
-@pytest.mark.parametrize("seed", thinned(SEEDS))
+@pytest.mark.parametrize("seed", thinned(SEEDS, 3))
 def test_what_is_used_again_gives_the_same_times_to_the_last_digit(seed, make):
     case = make(seed)
     program, kept = case.program, Outlines(case.grid)
@@ -80,7 +80,7 @@ def test_hops_and_gaps_of_a_grid_are_worked_out_once_and_cannot_be_written_to(mo
             array[0] = True
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", thinned(SEEDS, 3))
 def test_what_a_grid_keeps_is_what_its_fields_say(seed):
     """Against a new grid of the same fields, also after the grid was asked for its other rings."""
     net: Grid = shared(seed).grid

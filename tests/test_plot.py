@@ -117,7 +117,7 @@ def areas(figure, colour):
     return sum(box.width * box.height for box in boxes if box.y0 > 0)
 
 
-@pytest.mark.parametrize("name", thinned(CASES))
+@pytest.mark.parametrize("name", thinned(CASES, 3))
 def test_no_text_meets_another_and_all_are_inside_the_picture(name):
     figure = drawn(name)[2]
     canvas = FigureCanvasAgg(figure)

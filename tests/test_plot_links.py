@@ -97,7 +97,7 @@ def matches(name):
     return found
 
 
-@pytest.mark.parametrize("name", thinned(SLICED, 3))
+@pytest.mark.parametrize("name", thinned(SLICED, 4))
 def test_every_link_of_a_shown_slice_is_drawn_exactly_once(name):
     links, figure = drawn(name)
     found = matches(name)
