@@ -11,6 +11,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,8 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
 }
+
+
 def answers(file: str, ask: Callable[[Any], Any] = lambda result: result.step_s) -> Callable[[], Any]:
     """Return the whole way from a scenario file to an answer; `ask` asks the result for keys."""
     from torussim import run
@@ -86,6 +89,17 @@ def estimates(file: str, again: bool = False) -> Callable[[], Any]:
     return lambda: estimate(program, network, scenario.chip)
 
 
+def values() -> Callable[[], Any]:
+    """Return the reading of a scenario of 66,000 values, as tests/test_trust.py has it."""
+    from torussim.scenario import load
+
+    operations = "".join(f"  - {{name: o{i}, flops: {i + 1}, hbm_bytes: {i}, dtype: bf16, after: []}}\n" for i in range(11_000))
+    folder = tempfile.TemporaryDirectory()
+    file = Path(folder.name) / "s.yaml"
+    file.write_text(f"chip: ideal\ntopology: {{shape: [4]}}\nprogram:\n{operations}")
+    return lambda: (load(file), folder)
+
+
 # name: what to call, runs, how many collectives are timed on the clock of the closed forms and outlined for it
 CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] = {
     "run(file).step_s, 64 chips": (lambda: answers("palm-540b-decode-high-throughput"), RUNS, (12, 12)),
@@ -94,6 +108,7 @@ CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] =
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (37, 0)),
+    "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
 COMMANDS = {
     "torussim check, 64 chips": ["check", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml"],
@@ -150,8 +165,6 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print a table of every case, call and command."""
-    import tempfile
-
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():

@@ -20,12 +20,12 @@ def blocks(language):
     return [text for name, text in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S) if name == language]
 
 
-def test_the_python_example_runs_and_has_twelve_lines(monkeypatch, capsys):
+def test_the_python_example_runs_and_has_eleven_lines(monkeypatch, capsys):
     (code,) = blocks("python")
     monkeypatch.chdir(ROOT)
     exec(compile(code, "README.md", "exec"), {})
     assert "a decode step takes" in capsys.readouterr().out
-    assert len([line for line in code.splitlines() if line.strip()]) == 12
+    assert len([line for line in code.splitlines() if line.strip()]) == 11
 
 
 def test_the_scenario_shown_is_the_one_that_ships():

@@ -39,7 +39,7 @@ class Trust:
     """
 
     code: str = "beside"
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path | str, ...] = ()
     most: int = 0
 
     def __post_init__(self) -> None:
@@ -81,7 +81,8 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
     module_name = where.removesuffix(".py")
     if not (colon and where and attribute.isidentifier()):
         raise _refusal(f'{name!r} is not of the form "module:function", such as "mine:star"')
-    for folder in dict.fromkeys([beside, *trust.folders] if trust.code != "never" else trust.folders):
+    folders = [Path(folder) for folder in trust.folders]
+    for folder in dict.fromkeys([beside, *folders] if trust.code != "never" else folders):
         file = folder / f"{module_name}.py"
         if module_name.isidentifier() and os.path.isfile(file):  # false for a name that no file can have
             if file.resolve().parent != folder.resolve() and trust.code != "any":
@@ -96,7 +97,7 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
                          "only --allow-code lets a scenario name other files and modules")
     if trust.code == "never" and os.path.isfile(beside / f"{module_name}.py"):
         raise Unopened(name, beside / f"{module_name}.py")
-    places = " or ".join(dict.fromkeys(str(folder) for folder in (beside, *trust.folders)))
+    places = " or ".join(dict.fromkeys(str(folder) for folder in (beside, *folders)))
     raise _distrust(f"{name!r}: there is no {module_name}.py in {places}: name its folder with --code DIR (code of the standard "
                      "library and of installed packages runs only with --allow-code)")
 
@@ -136,10 +137,13 @@ def _attribute(module: ModuleType, where: str, attribute: str, name: str) -> Cal
 
 
 def _own(value: Callable[..., Any], module: ModuleType, folder: Path) -> bool:
-    """Return whether a function is defined in a module, or in another file of its folder."""
+    """Return whether a function is defined in a module, or in another file of its folder.
+
+    Code that comes from no file, such as that of the modules that are frozen into Python, has a name like "<frozen os>".
+    """
     code = code_of(value)
     if code is not None:
-        return Path(code.co_filename).resolve().parent == folder.resolve()
+        return os.path.isabs(code.co_filename) and Path(code.co_filename).resolve().parent == folder.resolve()
     return _home(getattr(value, "func", value)) == module.__name__
 
 
@@ -163,7 +167,7 @@ def _load(file: Path, name: str, most: int = 0) -> tuple[ModuleType, dict[str, s
     The module is in sys.modules only while it runs, which dataclasses need.
     """
     module_name = f"_torussim_{file.stem}"
-    loader = _Fresh(module_name, str(file))
+    loader = _Fresh(module_name, os.path.abspath(file))
     try:
         loader.source = files.contents(file, "code", most)
     except FileError as error:
@@ -198,7 +202,7 @@ def _surroundings(folder: Path, hashes: dict[str, str]) -> Iterator[None]:
         local = {key for key in set(sys.modules) - before if "." not in key and _stands_in(sys.modules[key], folder)}
         for key in [key for key in sys.modules if key.partition(".")[0] in local]:
             source = getattr(sys.modules.pop(key), "__file__", None)
-            if source is not None and Path(source).is_file():
+            if source is not None and Path(source).is_relative_to(folder) and Path(source).is_file():
                 hashes[Path(source).relative_to(folder).as_posix()] = sha256(Path(source).read_bytes()).hexdigest()
 
 

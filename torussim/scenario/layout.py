@@ -256,7 +256,8 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
         except TorusSimError as error:
             _unfitting(notes, list(made.values())[-1], error)
             continue
-        for forward in {(f.phase, f.length): f for f in forwards}.values():
+        own = any(map(callable, layout.collectives.values()))
+        for forward in {(f.phase, f.length): f for f in forwards}.values() if own else ():
             _try_algorithms(notes, (*asked.path, "collectives"), build(model, layout, forward, axes), network and network[0])
     return found
 

@@ -56,12 +56,16 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     notes: tuple[str, ...] = ()
-    changes: Changes | None = None  # the network as built, and what the file changes of it
 
     @cached_property
     def topology(self) -> nx.DiGraph:
         """The network as a graph."""
         return self.network.topology()
+
+    @property
+    def changes(self) -> Changes | None:
+        """The network as it was built, and what the file changes of it; None where it changes nothing of a torus of ours."""
+        return self.network.changes
 
     @property
     def slug(self) -> str:
@@ -213,7 +217,7 @@ def _read(notes: Notes) -> Scenario | None:
     record = _record(name, chip, network, model, workload, asked, program, expect)
     record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
     return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
-                    record, (*network.notes, *network.net.notes, *notes.said), network.changes)
+                    record, (*network.notes, *network.net.notes, *notes.said))
 
 
 def _compare_code(notes: Notes, given: Any) -> None:
