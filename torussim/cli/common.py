@@ -1,0 +1,149 @@
+"""What the commands share: whose code may run, how files are read and written, what is shown while they wait.
+
+Heavy imports happen inside the functions, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from torussim.scenario import Scenario
+    from torussim.trust import Trust
+
+
+def trusting(default: str = "beside") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say whose code may run, and how large files may be: its parameter `trust`."""
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--code", "folders", multiple=True, metavar="DIR", type=click.Path(exists=True, file_okay=False),
+                      help="Also run code of .py files in this folder.")
+        @click.option("--allow-code", is_flag=True, help="Let files name code anywhere, also of installed packages.")
+        @click.option("--max-file-size", "most", metavar="SIZE", help="Read files up to this size, such as 2GB.")
+        @wraps(command)
+        def asked(*, folders: Sequence[str], allow_code: bool, most: str | None, **others: Any) -> None:
+            from torussim import units
+            from torussim.trust import Trust
+
+            size = int(units.positive(most, "B")) if most else 0
+            command(trust=Trust("any" if allow_code else default, tuple(map(Path, folders)), size), **others)
+        return asked
+    return decorate
+
+
+def silence() -> None:
+    """Let all that is printed from here on be lost, also what waits to be written as the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def load(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> list[Scenario]:
+    """Return the scenarios of all files; end with all mistakes of all of them."""
+    from torussim.scenario import load
+
+    return each(files, lambda file: load(file, overrides, code=trust))
+
+
+def each(files: Sequence[str], read: Callable[[str], Any]) -> list[Any]:
+    """Return what is read from each file; end with all mistakes of all of them."""
+    from torussim.errors import ScenarioError
+
+    found, wrong = [], []
+    for file in files:
+        try:
+            found.append(read(file))
+        except ScenarioError as error:
+            wrong += [str(m) for m in error.mistakes]
+    if wrong:
+        fail(list(dict.fromkeys(wrong)))  # a file can be given twice
+    return found
+
+
+def folders_of(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
+    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number."""
+    names: list[str] = []
+    for scenario in scenarios:
+        name, number = scenario.slug, 2
+        while name in names:
+            name, number = f"{scenario.slug}-{number}", number + 1
+        names.append(name)
+    for name in names:
+        writable(out / name, "result.json", "timeline.png", "links.png")
+    return [out / name for name in names]
+
+
+def writable(folder: Path, *names: str) -> None:
+    """Make a folder in which files of these names can be written, or end with what is in the way."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fail([f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}; name another folder with -o"])
+    for name in names:
+        if (folder / name).is_dir():
+            fail([f"{folder / name}: cannot be written: it is a folder; name another place with -o"])
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    import tempfile
+
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        fail([f"{path}: cannot be written: {(error.strerror or str(error)).lower()}"])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def fail(lines: Sequence[str]) -> Any:
+    """Print these lines on standard error, and end with status 2."""
+    for line in lines:
+        click.echo(line, err=True)
+    sys.exit(2)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on standard error for runs of over a second, when it is a terminal."""
+    import time
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    began, bar = time.monotonic(), None
+
+    def advance(done: int, of: int) -> None:
+        nonlocal bar
+        if bar is None and time.monotonic() - began > 1 and done < of:
+            bar = click.progressbar(length=of, label=name[:40], file=sys.stderr)
+            bar.__enter__()
+        if bar is not None:
+            bar.update(done - bar.pos)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)

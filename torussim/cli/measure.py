@@ -1,0 +1,54 @@
+"""The commands that hold torussim to measurements: validate, calibrate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from torussim.cli.common import progress, trusting
+
+if TYPE_CHECKING:
+    from torussim.trust import Trust
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with all parameters of the chips.")
+@trusting()
+def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
+    """Predict what was measured and print how far off that is; default: PaLM 540B on TPU v4.
+
+    Rows with mistakes are named on standard error and left out; the exit status is then 2.
+    """
+    from torussim.validate import validate as held_against
+
+    with progress("validate") as advance:
+        found = held_against(files, code=trust, progress=advance)
+    for mistake in found.mistakes:
+        click.echo(str(mistake), err=True)
+    click.echo(found.json() if as_json else found.text())
+    if found.mistakes:
+        sys.exit(2)
+
+
+@click.command()
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@trusting()
+def calibrate(file: str | None, as_json: bool, trust: Trust) -> None:
+    """Fit a chip's parameters to what was measured and print a mapping to paste; default: PaLM 540B on TPU v4.
+
+    Rows with mistakes are named on standard error and left out; the exit status is then 2.
+    """
+    from torussim.calibrate import calibrate as fitted
+
+    with progress("calibrate") as advance:
+        found = fitted(file, code=trust, progress=advance)
+    for mistake in found.mistakes:
+        click.echo(str(mistake), err=True)
+    click.echo(found.json() if as_json else found.text())
+    if found.mistakes:
+        sys.exit(2)

@@ -1,0 +1,162 @@
+"""The commands that simulate scenarios: run, compare, plot."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from torussim.cli.common import fail, folders_of, load, progress, trusting, writable, write
+
+if TYPE_CHECKING:
+    from torussim.result import Result
+    from torussim.scenario import Scenario
+    from torussim.trust import Trust
+
+PICTURES = (".png", ".svg", ".pdf")
+BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespan_s")  # compare.BY, heavy to import
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
+@click.option("--no-pictures", is_flag=True, help="Write no pictures.")
+@trusting()
+def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
+        trust: Trust) -> None:
+    """Simulate scenarios; print a report of each, and write out/<name>/."""
+    from torussim import report
+    from torussim.answer import run as answer
+
+    scenarios = load(files, overrides, trust)
+    folders = folders_of(scenarios, Path(out))
+    results = []
+    for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
+        with progress(scenario.name) as advance:
+            result = answer(scenario, progress=advance)
+        results.append(result)
+        write(folder / "result.json", result.json().encode() + b"\n")
+        if as_json or no_pictures:
+            for name in ("timeline.png", "links.png"):  # those of an earlier run would belie the result beside them
+                (folder / name).unlink(missing_ok=True)
+        else:
+            _picture(scenario, result, folder / "timeline.png")
+            _links(scenario, result, folder / "links.png")
+        if not as_json:
+            click.echo(("\n\n" if number else "") + report.text(result))
+            click.echo(f"\nwritten to {folder}{os.sep}")
+    if as_json:
+        import json
+
+        from torussim.result import plain
+
+        every = plain([r.keys for r in results])
+        click.echo(results[0].json() if len(results) == 1 else json.dumps(every, indent=1, allow_nan=False))
+    if strict and any(r.missed for r in results):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value in all files.")
+@click.option("--by", type=click.Choice(BY), default="step_s", help="What decides which is best; default: step_s.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results, best first, as a JSON list.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
+@trusting()
+def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bool, strict: bool, trust: Trust) -> None:
+    """Simulate scenarios and put them side by side, best first, with what differs; writes nothing."""
+    import shutil
+
+    from torussim import compare as side_by_side
+    from torussim.answer import run as answer
+
+    scenarios = load(files, overrides, trust)
+    side_by_side.check_by(by, all(s.program is not None for s in scenarios))
+    results = []
+    for scenario in scenarios:
+        with progress(scenario.name) as advance:
+            results.append(answer(scenario, progress=advance))
+    found = side_by_side.compare(results, files, by=by)
+    width = shutil.get_terminal_size((side_by_side.WIDTH, 0)).columns if sys.stdout.isatty() else side_by_side.WIDTH
+    click.echo(found.json() if as_json else found.text(width))
+    if strict and any(r.missed for r in results):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
+@click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
+@trusting()
+def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int, trust: Trust) -> None:
+    """Draw the timeline of a scenario."""
+    from torussim.answer import run as answer
+
+    path = Path(image or "timeline.png")
+    if path.suffix not in PICTURES:
+        fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
+    (scenario,) = load([file], overrides, trust)
+    shown = _chips(chips, scenario) if chips else None
+    writable(path.parent, path.name)
+    with progress(scenario.name) as advance:
+        result = answer(scenario, progress=advance)
+    _picture(scenario, result, path, shown, blocks)
+    click.echo(f"written to {path}")
+
+
+def _links(scenario: Scenario, result: Result, path: Path) -> None:
+    """Draw what a result's last pass did with the links."""
+    from torussim.plot import LinkPicture, defaults, encode, links_figure
+
+    links = result.keys["links"]
+    subtitle = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
+    if links["busiest"]:
+        subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
+    with defaults():
+        figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+        data = encode(figure, path.suffix.removeprefix("."))
+    write(path, data)
+
+
+def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
+    """Draw the timeline of a result's last pass."""
+    from torussim.analysis import chosen_chips
+    from torussim.answer import replay
+    from torussim.plot import defaults, encode, timeline_figure
+    from torussim.report import subtitle
+
+    chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
+    timeline = replay(scenario, chosen)
+    with defaults():
+        figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
+        data = encode(figure, path.suffix[1:])
+    write(path, data)
+
+
+def _chips(text: str, scenario: Scenario) -> list[int]:
+    """Return the indices of chips given as "0,0,0 1,0,0"."""
+    from torussim.errors import TorusSimError
+
+    chips = scenario.net.chips
+    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
+    found = []
+    for word in text.split():
+        parts = word.split(",")
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
+        try:
+            found.append(scenario.net.index([int(part) for part in parts]))
+        except TorusSimError as error:
+            fail([f"--chips {text!r}: {error}, such as {example}"])
+    if not found:
+        fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
+    return found
