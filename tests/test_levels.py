@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 compare report plot listing
+planner
 differences
 validate calibrate
 cases
@@ -50,10 +51,11 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
+    "planner": ["words", "search", "shapes", "plan", "prices", "candidates", "meshes", "shardings"],
     "cli": ["simulate", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
-    "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
+    "scenario": ["read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torussim.engine.simulate import simulate as simulate
     from torussim.lower_bound import bound as bound
     from torussim.models import model as model
+    from torussim.planner import plan as plan
     from torussim.scenario import load as load
     from torussim.topology.builders import mesh as mesh
     from torussim.topology.builders import ring as ring
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 # No module of the package has the name of one of these, so importing a module never hides a verb (tests/test_levels.py).
 _HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate": "closed_forms", "simulate": "engine.simulate",
           "lower": "collectives.lower", "bound": "lower_bound", "chip": "chips", "model": "models", "torus": "topology.builders",
-          "mesh": "topology.builders", "ring": "topology.builders"}
+          "mesh": "topology.builders", "plan": "planner", "ring": "topology.builders"}
 
-__all__ = ["bound", "build", "chip", "estimate", "load", "lower", "mesh", "model", "ring", "run", "simulate", "torus"]
+__all__ = ["bound", "build", "chip", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run", "simulate", "torus"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ CODES = {
     "layout": "a layout that does not fit the model, the workload or the mesh",
     "limit": "more than can be run",
     "missing": "a key that must be given is not",
+    "no-layout": "no candidate of a plan fits, or none meets the limits",
     "missing-library": "a library that is not installed",
     "mistake": "any other",
     "model": "a model whose sizes make no sense, or a config.json that cannot be read",
@@ -134,6 +135,12 @@ class ShardingError(TorusSimError):
     def __init__(self, text: str, *, code: str = "", path: Keys = (), shardings: tuple[str, ...] = ()) -> None:
         super().__init__(text, code=code, path=path)
         self.shardings = shardings
+
+
+class PlanError(TorusSimError):
+    """A plan for which there is no candidate."""
+
+    code = "no-layout"
 
 
 class LayoutError(TorusSimError):

@@ -1,6 +1,8 @@
 """Scenario files made into objects: all mistakes of a file at once, each with its place, and the record of what was run."""
 
+from torussim.scenario.layout import describe_ffn
+from torussim.scenario.planning import Limit, Planning
 from torussim.scenario.read import Checked, Scenario, check, load, read_document
 from torussim.scenario.workload import Expected
 
-__all__ = ["Checked", "Expected", "Scenario", "check", "load", "read_document"]
+__all__ = ["Checked", "Expected", "Limit", "Planning", "Scenario", "check", "describe_ffn", "load", "read_document"]

@@ -124,7 +124,7 @@ _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
 _NAMES = each(text, "[gather, multiply]")
 
-TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "code")
+TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "plan", "code")
 CODE = by_name(text, "{mine.py: SHA-256}")
 BASES = ("model", "chip")  # a name there is short for {base: name}
 
@@ -183,6 +183,12 @@ WORKLOAD: Form = {
     "cached": Key(whole(0, MAX_SIZE), 0),
     "chunk": Key(whole(1, MAX_SIZE)),
     "cache_share": Key(number(most=1), 0.30),
+}
+
+PLAN: Form = {
+    "objective": Key(one_of("objective", "latency", "throughput", "cost", "pareto"), "latency"),
+    "limits": Key(anything, {}),
+    "vary": Key(anything, {}),
 }
 
 EXPECT: Form = {"within": Key(number(zero=True)), "source": Key(text, "")}

@@ -292,7 +292,7 @@ def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> 
     except Misread as error:
         text = "; ".join(one.text for one in error.found)
         raise Misread(Found((), f"{asked.ffn} returned no sound table of shardings: {text}", code="function")) from None
-    return replace(asked, layout=replace(asked.layout, ffn=table), ffn={key: describe_path(path) for key, path in table.items()})
+    return replace(asked, layout=replace(asked.layout, ffn=table), ffn=describe_ffn(table))
 
 
 def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
@@ -319,6 +319,11 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
+
+
+def describe_ffn(ffn: str | Mapping[str, Any]) -> Any:
+    """Return what a file reads as this name or table of a layout."""
+    return ffn if isinstance(ffn, str) else {key: describe_path(path) for key, path in ffn.items()}
 
 
 def describe_path(path: Path | str) -> Any:

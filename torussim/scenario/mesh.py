@@ -78,10 +78,24 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
                         f"them, such as with another '{axis}/{length // used}'", at_key=True, code="missing")
     if len(notes.mistakes) > before:
         return Mesh(_with_all({}))
+    return mesh_of({name: [(f.axis, axes[f.axis] if f.length is None else f.length) for f in factors if f.logical == name]
+                    for name in given})
+
+
+def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]]) -> Mesh:
+    """Return the mesh with these factors of each logical axis, each a physical axis and the chips of it, as they stand in a file.
+
+    Parts of one axis are taken from neighbours outwards in the order in which they stand.
+
+    >>> mesh_of({"z": [("x", 2)], "x": [("x", 2), ("y", 4)]}).axes
+    {'x': ('x/2*2', 'y'), 'y': (), 'z': ('x/2',)}
+    """
+    cut: dict[str, list[int]] = {}
+    for factors in written.values():
+        for axis, length in factors:
+            cut.setdefault(axis, []).append(length)
     labels = {axis: iter(part_names(axis, lengths)) for axis, lengths in cut.items()}
-    made: dict[str, tuple[str, ...]] = dict.fromkeys(given, ())
-    for one in factors:
-        made[one.logical] += (next(labels[one.axis]),)
+    made = {name: tuple(next(labels[axis]) for axis, _ in factors) for name, factors in written.items()}
     return Mesh(_with_all(made), {axis: tuple(lengths) for axis, lengths in cut.items() if len(lengths) > 1})
 
 

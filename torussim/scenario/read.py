@@ -25,6 +25,7 @@ from torussim.scenario import forms, values
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
+from torussim.scenario.planning import Planning, describe_planning, read_planning
 from torussim.scenario.program import describe_program, read_program
 from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
@@ -56,6 +57,7 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     notes: tuple[str, ...] = ()
+    planning: Planning | None = None  # what `plan` looks for; None: its defaults
 
     @cached_property
     def topology(self) -> nx.DiGraph:
@@ -85,7 +87,8 @@ class Checked:
     notes: tuple[str, ...] = ()  # what else is worth saying
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "beside") -> Scenario:
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "beside",
+         fitting: bool = True) -> Scenario:
     """Return the scenario in a file, in a result.json of an earlier run, or in a mapping of the same form.
 
     Parameters
@@ -97,6 +100,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     code
         Whose code may run: "beside" (that of .py files beside the scenario), "any" (that of installed packages too), "never";
         or a Trust, which has more to choose from.
+    fitting
+        Whether the layout must fit the model, the batch and the network. A plan, which looks for one that does, needs none.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
         With all mistakes, each with its place.
     """
     notes = _notes(source, overrides, code)
-    scenario = _read(notes)
+    scenario = _read(notes, fitting)
     if scenario is None:
         raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
     return scenario
@@ -176,7 +181,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _read(notes: Notes) -> Scenario | None:
+def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
     """Return the scenario of a document, None if code was not opened; raise ScenarioError with all that is noted."""
     top = notes.document.value
     if not isinstance(top, dict):
@@ -201,10 +206,11 @@ def _read(notes: Notes) -> Scenario | None:
         network = cut_network(network, parts or {})
     program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
+    planning = read_planning(notes, given["plan"]) if "plan" in given else None
     if model and model.layers > MAX_LAYERS:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
                     code="limit")
-    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
+    elif fitting and model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
     if "code" in given:
         _compare_code(notes, given["code"])
@@ -215,9 +221,10 @@ def _read(notes: Notes) -> Scenario | None:
     assert chip is not None and network.net is not None
     layouts = {phase: one.layout for phase, one in asked.items()}
     record = _record(name, chip, network, model, workload, asked, program, expect)
+    record |= {"plan": describe_planning(planning)} if planning else {}
     record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
     return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
-                    record, (*network.notes, *network.net.notes, *notes.said))
+                    record, (*network.notes, *network.net.notes, *notes.said), planning)
 
 
 def _compare_code(notes: Notes, given: Any) -> None:
@@ -234,7 +241,7 @@ def _compare_code(notes: Notes, given: Any) -> None:
 def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections that have a value; note unknown, missing and empty ones, and those that a program has no use for."""
     needed = ["program" if "program" in top else "model", "topology"] + ([] if "program" in top else ["workload"])
-    bare = {"model", "layout", "workload"} if "program" in top else set()
+    bare = {"model", "layout", "workload", "plan"} if "program" in top else set()
     found: dict[str, Any] = {}
     for key, value in top.items():
         if key not in forms.TOP:

@@ -1,0 +1,127 @@
+"""A plan: every candidate with what is known of it, the pick, and how sure it is that nothing of the space is faster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torussim.memory import Memory
+from torussim.planner.candidates import Candidate
+from torussim.result import Result
+from torussim.scenario import Planning, Scenario
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate of one phase with what is known of it. Times are those of the result's keys: a step, or a whole prefill.
+
+    `state`: "simulated"; "excluded" (its bound is not below the pick's time); "open" (it could be faster, and was not simulated);
+    "limited" (it does not meet a limit, named in `why`); "misfit" (it does not fit the model, the batch or the mesh: `why`).
+    """
+
+    candidate: Candidate
+    state: str
+    why: str = ""
+    memory: Memory | None = None
+    least_s: float | None = None  # never above the simulated time
+    estimate_s: float | None = None  # the closed form axis by axis
+    paper_s: float | None = None
+    step_s: float | None = None  # simulated
+    result: Result | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The simulated time, or else the closed form; None for a misfit."""
+        return self.step_s if self.step_s is not None else self.estimate_s
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan could take as a whole: a candidate of each phase at one batch, and the keys of its result."""
+
+    batch: int
+    of: Mapping[str, Ranked]  # by phase
+    keys: Mapping[str, float]  # step_s, latency_s, tokens_per_s, mfu, chip_s_per_token, ...
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate of the only phase, or of the decode."""
+        return self.of["decode" if "decode" in self.of else "prefill"].candidate
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan:
+    """The answer of `plan`.
+
+    `picks`: the best choice; for the objective `pareto` those of the front, by rising latency. `best`: the scenario of the
+    first. `ranked`: every candidate that was tried, the fastest first within its phase and batch. `space`: how many candidates
+    the stated space has; `certified`: whether each of them was simulated or excluded by a bound. `gap`: how much faster, as a
+    share of the pick's time, an open candidate could be. `paper`: what the paper's model would have taken, `file`: what the
+    scenario's file has, both simulated; None where they do not fit. `shapes`: other shapes of as many chips.
+    """
+
+    scenario: Scenario
+    planning: Planning
+    picks: Sequence[Choice]
+    best: Scenario
+    ranked: Sequence[Ranked]
+    space: int
+    gap: float
+    paper: Choice | None = None
+    file: Choice | None = None
+    shapes: Sequence[Any] = ()
+    partial: bool = False
+    seconds: float = 0.0  # that the plan took
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def certified(self) -> bool:
+        """Whether every candidate of the space was simulated, or excluded by a bound or a limit."""
+        return not self.partial and not any(one.state == "open" for one in self.ranked)
+
+    @property
+    def pick(self) -> Choice:
+        """The best choice."""
+        return self.picks[0]
+
+    def count(self, state: str) -> int:
+        """Return how many candidates of the space are in a state; those that symmetries lead to one another count each."""
+        return sum(one.candidate.alike for one in self.ranked if one.state == state)
+
+    def json(self) -> str:
+        """Return the plan with every candidate as JSON."""
+        return json.dumps(self.keys(), indent=1, allow_nan=False)
+
+    def keys(self) -> dict[str, Any]:
+        """Return the plan as mappings and lists; seconds and bytes."""
+        return {
+            "scenario": self.scenario.resolved, "objective": self.planning.objective,
+            "picks": [_choice(one) for one in self.picks],
+            "certified": self.certified, "partial": self.partial, "gap": self.gap,
+            "counts": {"space": self.space, "tried": len(self.ranked),
+                       **{state: self.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")},
+                       "simulations": sum(one.state == "simulated" for one in self.ranked)},
+            "paper": _choice(self.paper), "file": _choice(self.file), "shapes": [one.keys() for one in self.shapes],
+            "candidates": [_ranked(one) for one in self.ranked], "seconds": self.seconds}
+
+    def __repr__(self) -> str:
+        from torussim.planner.words import text  # here, as the words need the plan
+
+        return text(self)
+
+
+def _choice(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    return {"batch": choice.batch, **choice.keys, "phases": {phase: _ranked(one) for phase, one in choice.of.items()}}
+
+
+def _ranked(one: Ranked) -> dict[str, Any]:
+    held = one.memory
+    return {"phase": one.candidate.phase, "batch": one.candidate.batch, "layout": one.candidate.record(), "state": one.state,
+            **({"why": one.why} if one.why else {}), "alike": one.candidate.alike, "step_s": one.step_s,
+            "estimate_s": one.estimate_s, "bound_s": one.least_s, "paper_s": one.paper_s,
+            "memory": None if held is None else {"weights": held.weights, "kv_cache": held.kv_cache,
+                                                 "activations": held.activations, "fits": held.fits}}
