@@ -35,6 +35,12 @@ class Candidate:
         """The layout's name, or "table"."""
         return self.layout.ffn if isinstance(self.layout.ffn, str) else "table"
 
+    @property
+    def words(self) -> str:
+        """The candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
+        mesh = ", ".join(f"{logical}=[{', '.join(factors)}]" for logical, factors in self.mesh.items())
+        return f"{self.name}{f' with {mesh}' if mesh else ''}, attention over {self.layout.attention}"
+
     def record(self) -> dict[str, Any]:
         """Return the `layout` of a scenario that runs it."""
         one = self.layout
