@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-compare report plot listing
+compare plot listing
 planner
-differences
+report differences
 validate calibrate
 cases
 measurements
@@ -51,8 +51,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "planner": ["words", "search", "shapes", "plan", "prices", "candidates", "meshes", "shardings"],
-    "cli": ["simulate", "measure", "look", "common"],
+    "planner": ["search", "shapes", "plans", "words", "prices", "candidates", "meshes", "shardings"],
+    "cli": ["simulate", "plan", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
