@@ -20,6 +20,8 @@ scenario
 result
 analysis
 blame
+critical_path
+fronts
 engine
 lower_bound
 sensitivity
