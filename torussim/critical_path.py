@@ -17,7 +17,6 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts
-from torussim.lower_bound import bound
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid
@@ -35,10 +34,10 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
     fronts = network if isinstance(network, Fronts) else Fronts(network, chip)
     program = chosen(program, fronts.outlines, chip)
     walk = _Walk(fronts, chip)
-    walk.section(walk.ready(program.prologue))
-    walk.blocks(walk.ready(program.block), program.layers)
-    walk.section(walk.ready(program.epilogue))
-    return max(walk.latest, bound(program, fronts.limits, chip))
+    walk.section(walk.ready(program.prologue, 1))
+    walk.blocks(walk.ready(program.block, program.layers), program.layers)
+    walk.section(walk.ready(program.epilogue, 1))
+    return max(walk.latest, float(walk.links.max(initial=0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +54,28 @@ class _Step:
 
 
 class _Walk:
-    """The fronts of a program, operation by operation: (classes,) seconds, as `clock.Clock` has them of one chip."""
+    """The fronts of a program, operation by operation, as `clock.Clock` has them of one chip.
+
+    (classes + 1,) seconds: each class, and some chip, wherever it is.
+    """
 
     def __init__(self, fronts: Fronts, chip: Chip) -> None:
         self.fronts, self.chip = fronts, chip
-        self.last = self.unit = np.zeros(len(fronts.members))
+        self.last = self.unit = np.zeros(len(fronts.members) + 1)
         self.latest = 0.0
+        self.links = np.zeros(len(fronts.pass_on))
 
-    def ready(self, operations: tuple[Operation, ...]) -> tuple[_Step, ...]:
-        """Return a list of operations with what each takes."""
+    def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
+        """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
         place = {o.name: i for i, o in enumerate(operations)}
-        loops = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
+        loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
+        halves = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
         found = []
         for i, o in enumerate(operations):
+            if isinstance(o, Collective):
+                self.links += times * o.bytes * self.fronts.table(o, loops.get(o.name)).links
             after = tuple(place[name] for name in o.after) if o.after is not None else (i - 1,) if i else ()
-            partner = loops.get(o.name) if isinstance(o, Collective) else place[o.loop.collective] if o.loop else None
+            partner = halves.get(o.name) if isinstance(o, Collective) else place[o.loop.collective] if o.loop else None
             if partner is None:
                 found.append(self.collective(o, after) if isinstance(o, Collective) else _Step(
                     o, after, None, self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
@@ -156,6 +162,8 @@ class _Walk:
 
 
 def _moved(at: Array, seconds: Array) -> Array:
-    """Return the fronts after something that takes (classes + 1, classes) seconds from the fronts at its start."""
-    found: Array = (np.append(at, at.min())[:, None] + seconds).max(axis=0)
+    """Return the fronts after something that takes (classes + 2, classes + 1) seconds from the fronts at its start."""
+    since = np.empty(len(at) + 1)
+    since[:-1], since[-1] = at, at[:-1].min()
+    found: Array = np.maximum.reduce(since[:, None] + seconds)
     return found

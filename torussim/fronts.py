@@ -20,6 +20,7 @@ from torussim.chips import Chip
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Piece, Ready, Stage
+from torussim.engine.routed import link_bytes, shared
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Loop, Program
@@ -38,15 +39,16 @@ LOOPED = [(size, 1.0, size * ratio, 1e-7) for size in (3e4, 3e6) for ratio in (1
 
 @dataclass(frozen=True, eq=False)
 class Waits:
-    """The longest paths to the end of something, (paths, classes + 1, classes, 4), from when a class (last: all chips) starts.
+    """The longest paths to the end of something, (paths, classes + 2, classes + 1, 4), from its start to its end.
 
-    Seconds are paths . (bytes of the collective, 1, seconds of a shard of the looped matmul, seconds of a step of the loop).
+    From when each class starts, some chip, and all chips; to when each class ends, and some chip. Seconds are paths . (bytes of
+    the collective, 1, seconds of a shard of the looped matmul, seconds of a step of the loop).
     """
 
     paths: Array
 
     def seconds(self, size: float, shard: float = 0.0, step: float = 0.0) -> Array:
-        """Return (classes + 1, classes) seconds."""
+        """Return (classes + 2, classes + 1) seconds."""
         found: Array = (self.paths @ np.array([size, 1.0, shard, step])).max(axis=0)
         return found
 
@@ -56,9 +58,10 @@ class Table:
     """A collective between classes of chips: when it ends, from its start.
 
     Looped with a matmul: `through`: when the second half ends, from the start of the first half, the gather or the matmul; `own`:
-    (classes, 4) what all pieces of the matmul take.
+    (classes + 1, 4) what all pieces of the matmul take. `links`: (links,) seconds a byte that each is busy.
     """
 
+    links: Array
     ends: Waits
     through: Waits | None = None
     own: Array | None = None
@@ -77,6 +80,7 @@ class Fronts:
         self.members = [np.flatnonzero(label == c) for c in range(int(label.max(initial=0)) + 1)]
         into = np.bincount(self.net.links.target, self.net.links.bandwidth, len(label))[:len(label)] * chip.link_efficiency
         self.into = np.array([into[members].max() for members in self.members])
+        self.pass_on = self.net.links.bandwidth * chip.link_efficiency
         self._tables: dict[Hashable, Table] = {}
 
     def table(self, o: Collective, loop: Loop | None) -> Table:
@@ -97,14 +101,18 @@ class Fronts:
         start = paths.starts()
         if loop is None:
             ready = planner.ready(o, {}, None, ())
-            return Table(paths.waits(paths.meeting(planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)[0]))
+            paths.links = self.busy((ready,), 0, planner) / (o.bytes or 1.0)
+            ends = paths.meeting(planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)[0]
+            return Table(paths.links, paths.waits(ends))
         matmul = Compute("looped", flops=planner.chip.rate("bf16") * planner.chip.matmul_efficiency,
                          loop=Loop(o.name, loop.kind, (1, 1, 1)))  # so that a shard takes a second
         gathers = o.kind == "all_gather"
         halves = planner.section((o, matmul) if gathers else (matmul, o))
         ready, pieces = (halves[0], halves[1].pieces) if gathers else (halves[1], halves[0].pieces)
+        paths.links = self.busy(halves, 0 if gathers else 1, planner) / (o.bytes or 1.0)
         work = [_work(piece) for piece in pieces]
-        own = np.array([sum(work, np.zeros((paths.chips, 4)))[members].min(axis=0) for members in self.members])
+        all_pieces = sum(work, np.zeros((paths.chips, 4)))
+        own = np.array([all_pieces[members].min(axis=0) for members in [*self.members, np.arange(paths.chips)]])
         launched = start + np.array([0.0, self.chip.launch, 0.0, 0.0])
         ends, due = paths.run(ready, launched)
         clock, fed = start, dict[Key, Array]()
@@ -116,13 +124,18 @@ class Fronts:
             if piece.key is not None:
                 fed[piece.key] = clock
         through = clock if gathers else paths.run(ready, np.broadcast_to(NEVER, start.shape), fed)[0]
-        return Table(paths.waits(ends), paths.waits(through), own)
+        return Table(paths.links, paths.waits(ends), paths.waits(through), own)
+
+    def busy(self, section: tuple[Ready, ...], which: int, planner: Planner) -> Array:
+        """Return (links,) seconds that an operation of a list keeps each link busy at least."""
+        return np.asarray(link_bytes(section[which], planner, shared(planner, [section])) / self.pass_on)
 
 
 class _Paths:
     """The longest paths through one collective, arrays of (samples, classes + 1, chips, 4): `weights` are the samples."""
 
     def __init__(self, fronts: Fronts, o: Collective, rate: Array, late: Array, weights: Array) -> None:
+        self.links = np.zeros(0)
         self.fronts, self.o, self.rate, self.late, self.weights = fronts, o, rate, late, weights
         self.chips = len(fronts.net.own)
 
@@ -186,12 +199,17 @@ class _Paths:
         return ends
 
     def waits(self, ends: Array) -> Waits:
-        """Return the least of each class; from all chips, also what must come in on all links of a chip."""
-        found = np.stack([ends[:, :, chips].min(axis=2) for chips in self.fronts.members], axis=2)
-        enters = np.tile(NEVER, (1, *found.shape[1:3], 1))
-        enters[0, -1] = 0.0
-        enters[0, -1, :, 0] = traffic(self.o, self.fronts.limits)[0] / (self.o.bytes or 1.0) / self.fronts.into
-        return Waits(np.concatenate([found, enters]))
+        """Return the least of each class. After all chips start, what comes into a chip takes its links some time too, and
+        some chip ends only when the busiest link has passed everything on."""
+        classes = len(self.fronts.members)
+        found = np.tile(NEVER, (len(ends) + 1, classes + 2, classes + 1, 1))
+        for c, chips in enumerate(self.fronts.members):
+            least = ends[:, :, chips].min(axis=2)
+            found[:-1, :classes, c], found[:-1, -1, c] = least[:, :-1], least[:, -1]
+        enters = traffic(self.o, self.fronts.limits)[0] / (self.o.bytes or 1.0) / self.fronts.into
+        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*enters, self.links.max(initial=0.0)], 0.0
+        found[:, classes, classes] = 0.0
+        return Waits(np.unique(found, axis=0))
 
 
 def _work(piece: Piece) -> Array:
