@@ -61,9 +61,9 @@ class _Walk:
 
     def __init__(self, fronts: Fronts, chip: Chip) -> None:
         self.fronts, self.chip = fronts, chip
-        self.last = self.unit = np.zeros(len(fronts.members) + 1)
+        self.last = self.unit = np.zeros(fronts.classes + 1)
         self.latest = 0.0
-        self.links = np.zeros(len(fronts.pass_on))
+        self.links = np.zeros(len(fronts.net.links.source))
 
     def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
         """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
