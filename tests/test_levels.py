@@ -21,6 +21,8 @@ scenario
 result
 analysis
 blame
+critical_path
+fronts
 engine
 lower_bound
 sensitivity
