@@ -28,6 +28,7 @@ closed_forms
 choice
 clock
 outlines
+prices
 memory
 transformer
 collectives.lower

@@ -10,16 +10,17 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, stretches
+from torussim.prices import Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 
 Lane = tuple[str, bool, tuple[bool, ...]]  # an axis (or several, joined by +), whether detours are taken, which axes are rings
-Step = tuple[int, int]  # a phase and a step in it
 Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
 
 
@@ -58,11 +59,23 @@ class Outlines:
         self.net = net
         self._outlines: dict[Hashable, Outline] = {}
         self._paces: dict[tuple[Lane, bool, float], Pace] = {}
+        self._prices: dict[int, Prices] = {}
+
+    def prices(self, chip: Chip) -> Prices:
+        """Return what operations take on this network with a chip, worked out once for the same chip."""
+        found = self._prices.get(id(chip))
+        if found is None:
+            found = self._prices[id(chip)] = Prices(self, chip)  # which holds the chip, so that no other has its id
+        return found
+
+    def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
+        """Return what decides the outline of a collective, alone or looped with a matmul."""
+        return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()),
+                loop.kind if loop else None, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
         """Return the outline of a collective, alone or looped with a matmul."""
-        key = (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()),
-               loop.kind if loop else None, (o.name, o.pieces) if callable(o.algorithm) else None)
+        key = self.key(o, loop)
         found = self._outlines.get(key)
         if found is None:
             found = self._outlines[key] = _outline(o, self.net, loop)
