@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.outlines import Outlines, broken, outlines_of
+from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
 from torussim.program import Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
@@ -17,7 +17,7 @@ def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     """Return the program with all chosen that is chosen by estimate: how broken rings run, and the loops."""
     outlines = outlines_of(network)
     change = {o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
-              if isinstance(o, Collective) and o.detour is None and broken(o, outlines.net)}
+              if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
     return with_loops(program.replaced(change) if change else program, outlines, chip)
 
 

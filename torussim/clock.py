@@ -109,7 +109,8 @@ class Clock:
                     times = list(accumulate(seconds, initial=times[0]))
                 if due is not None:
                     for step, there in zip(steps, times[2::2]):
-                        due[step] = max(due.get(step, 0.0), there)
+                        if there > due.get(step, -1.0):
+                            due[step] = there
                 links[link] = times[-2]
                 end = max(end, times[-1] + leg.once)
             if same:

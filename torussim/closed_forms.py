@@ -68,7 +68,7 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
     """Return the time of the program with every link of an axis as slow as its slowest (fast as its fastest), seconds."""
     outlines = outlines_of(network)
     program = chosen(program, outlines, chip)
-    clock = Clock(outlines.prices(chip), fastest)
+    clock = Clock(outlines.prices(chip), fastest and not outlines.even)
     clock.section(clock.ready(program.prologue))
     block = clock.ready(program.block)
     durations, states = list[float](), list[list[float]]()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import prod
-from typing import cast
+from typing import NamedTuple, cast
 
 from torussim import kernels
 from torussim.chips import DTYPE_BYTES
@@ -26,8 +26,7 @@ LOGIT_BYTES = NORM_BYTES = 4  # f32
 VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
 
 
-@dataclass(frozen=True)
-class _Value:
+class _Value(NamedTuple):
     """A tensor at hand: its sharding, the full size of each dimension, and bytes an element."""
 
     name: str
@@ -120,7 +119,7 @@ class Builder:
                 first, size, names = together.get(key, (step, 0.0, []))
                 width = max(value.bytes, SUM_BYTES) if step.kind in ("reduce_scatter", "all_reduce") else value.bytes
                 together[key] = (first, size + step.elements * width, [*names, value.name])
-        added = []
+        added: list[tuple[str, Step]] = []
         for (kind, _), (step, size, names) in together.items():
             axes = tuple(sorted(step.axes, key=list(order or self.mesh).index))
             name = self.name(f"{VERBS[kind]}_{verb or '_'.join(dict.fromkeys(names))}", axes)
@@ -149,14 +148,15 @@ class Builder:
         allowed = self.table.loop_out if made == "E" else self.table.loop
         if allowed is not None and not set(step[1].axes) <= set(allowed):
             return ()
-        cuts = {"m": 1, "k": 1, "n": 1}
+        cuts = {contracted: 1, made: 1, "": 1}
         for axis, dim in zip(step[1].axes, step[1].dims):
-            cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
+            cuts[dim if dim in cuts else ""] *= self.lengths[axis]
+        cut = cuts[""], cuts[contracted], cuts[made]
         kinds = LOOPS if overlap is True else (str(overlap),)
         found = self.operations[step[0]]
         assert isinstance(found, Collective)
-        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]),
-                          kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm))) for kind in kinds)
+        return tuple([Loop(step[0], kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
+                      for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
@@ -175,7 +175,7 @@ class Builder:
         alive = rows * deep * self.act + rows * across * SUM_BYTES
         held = deep * across * self.wide if self.gathered and not self.layout.overlap else 0.0
         self.peak = max(self.peak, alive + held)
-        loops = tuple(loop for step in gathers for loop in self.loops(step, contracted[0], made[0]))
+        loops = tuple([loop for step in gathers for loop in self.loops(step, contracted[0], made[0])])
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
         self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
                          after=after, loops=loops))
