@@ -31,6 +31,7 @@ closed_forms
 choice
 clock
 outlines
+prices
 memory
 transformer
 collectives.lower
