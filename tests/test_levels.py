@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-compare report plot listing
+compare plot listing
 planner
-differences
+report differences
 validate calibrate
 cases
 measurements
@@ -21,6 +21,8 @@ scenario
 result
 analysis
 blame
+critical_path
+fronts
 engine
 lower_bound
 sensitivity
@@ -29,6 +31,7 @@ closed_forms
 choice
 clock
 outlines
+prices
 memory
 transformer
 collectives.lower
@@ -51,8 +54,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "planner": ["words", "search", "shapes", "plan", "prices", "candidates", "meshes", "shardings"],
-    "cli": ["simulate", "measure", "look", "common"],
+    "planner": ["search", "shapes", "plans", "words", "prices", "candidates", "meshes", "shardings"],
+    "cli": ["simulate", "plan", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],

@@ -7,7 +7,7 @@ equal blocks cost little more than one. Seconds and bytes throughout.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,3 +240,15 @@ def _unit(timeline: Timeline, chip: int) -> _Unit:
     order = np.argsort(ran[:, 0], kind="stable")
     bare = without(merged(np.concatenate(launches)), merged(ran))
     return _Unit(ran[order], np.concatenate(busy)[order], np.concatenate(fixed)[order], bare)
+
+
+def advances(operations: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """Return each operation of a result with the time by which its end moves the end of a block, seconds.
+
+    The times add up to the block: what an operation does while another one runs is charged to the one that ends first.
+    """
+    found, end = [], 0.0
+    for operation in sorted(operations, key=lambda one: float(one["end_s"])):
+        found.append((operation, max(0.0, operation["end_s"] - end)))
+        end = max(end, operation["end_s"])
+    return found

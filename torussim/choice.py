@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.cost import compute_seconds
-from torussim.outlines import Outlines, broken, outlines_of
-from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.outlines import Outlines, outlines_of
+from torussim.prices import Prices, work
+from torussim.program import Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     """Return the program with all chosen that is chosen by estimate: how broken rings run, and the loops."""
     outlines = outlines_of(network)
-    change = {o.name: replace(o, detour=detours(o, outlines, chip)) for o in program.operations()
-              if isinstance(o, Collective) and o.detour is None and broken(o, outlines.net)}
+    change = {o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
+              if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
     return with_loops(program.replaced(change) if change else program, outlines, chip)
 
 
 def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:
     """Return whether a collective is faster if its broken rings go round the gaps than if they run as lines."""
-    times = [Clock(outlines, chip).collective(replace(o, detour=way), 0.0) for way in (True, False)]
-    return times[0] < times[1]
+    by_detour, as_lines = (alone(changed(o, detour=way), outlines.prices(chip)) for way in (True, False))
+    return by_detour < as_lines
+
+
+def alone(o: Collective, prices: Prices) -> float:
+    """Return the time of a collective on an idle network."""
+    timing = prices.collective(o)
+    return prices.once(("alone", timing), lambda: Clock(prices).collective(timing, 0.0))
+
+
+def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) -> Loop | None:
+    """Return the loop that gains most of those with these collectives, or None if none gains, on an idle chip."""
+    def found() -> int:
+        apart = {name: alone(o, prices) for name, o in partners.items()}
+        fixed, multiply = prices.chip.op_overhead * matmul.kernels, prices.compute(matmul)
+        pick, most = -1, 1e-12 * max(apart.values(), default=0.0)
+        for i, loop in enumerate(loops):
+            gain = apart[loop.collective] + fixed + multiply - looped(matmul, partners[loop.collective], loop, prices)
+            if gain > most:
+                pick, most = i, gain
+        return pick
+
+    loops = [loop for loop in matmul.loops if loop.collective in partners]
+    names = list(partners)
+    of = tuple([(names.index(loop.collective), loop.kind, loop.cut, loop.sum_bytes) for loop in loops])
+    key = "best", work(matmul), matmul.kernels, of, tuple([prices.outlines.key(o) for o in partners.values()])
+    pick = prices.once(key, found)
+    return None if pick < 0 else loops[pick]
+
+
+def looped(matmul: Compute, o: Collective, loop: Loop, prices: Prices) -> float:
+    """Return the time of a matmul looped with a collective, on an idle chip."""
+    clock, timing, pieces = Clock(prices), prices.collective(o, loop), prices.pieces(matmul, o, loop)
+    if o.kind == "all_gather":
+        return clock.gather_loop(timing, pieces, 0.0, 0.0)[1]
+    return clock.scatter_loop(pieces, timing, 0.0, 0.0)[1]
 
 
 def with_loops(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
@@ -35,28 +70,21 @@ def with_loops(program: Program, network: Grid | Outlines, chip: Chip) -> Progra
     outlines = outlines_of(network)
     if not any(isinstance(o, Compute) and o.loops for o in program.operations()):
         return program
-    return replace(program, prologue=_choose(program.prologue, outlines, chip), block=_choose(program.block, outlines, chip),
-                   epilogue=_choose(program.epilogue, outlines, chip))
+    prices = outlines.prices(chip)
+    return replace(program, prologue=_choose(program.prologue, prices), block=_choose(program.block, prices),
+                   epilogue=_choose(program.epilogue, prices))
 
 
-def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -> tuple[Operation, ...]:
+def _choose(operations: tuple[Operation, ...], prices: Prices) -> tuple[Operation, ...]:
     if not any(isinstance(o, Compute) and o.loops for o in operations):
         return operations
     ops = list(operations)
     taken: set[str] = set()
     for matmul in [o for o in ops if isinstance(o, Compute) and o.loops]:
         named = {o.name: o for o in ops}
-        partners = {loop.collective: named[loop.collective] for loop in matmul.loops if loop.collective not in taken}
-        alone = {name: Clock(outlines, chip).collective(c, 0.0) for name, c in partners.items() if isinstance(c, Collective)}
-        chosen, most = None, 1e-12 * max(alone.values(), default=0.0)
-        multiply = compute_seconds(matmul, chip)
-        for loop in matmul.loops:
-            collective = partners.get(loop.collective)
-            if isinstance(collective, Collective):
-                apart = alone[loop.collective] + chip.op_overhead * matmul.kernels + multiply
-                gain = apart - _pair(matmul, collective, loop, outlines, chip)
-                if gain > most:
-                    chosen, most = loop, gain
+        partners = {name: o for loop in matmul.loops if (name := loop.collective) not in taken
+                    and isinstance(o := named[name], Collective)}
+        chosen = best(matmul, partners, prices)
         ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
         names = [o.name for o in ops]
         place = names.index(matmul.name)
@@ -71,15 +99,7 @@ def _choose(operations: tuple[Operation, ...], outlines: Outlines, chip: Chip) -
 def _looped(matmul: Operation, loop: Loop | None) -> Compute:
     """Return a matmul with its choice made."""
     assert isinstance(matmul, Compute)
-    return replace(matmul, loop=loop, loops=())
-
-
-def _pair(matmul: Compute, collective: Collective, loop: Loop, outlines: Outlines, chip: Chip) -> float:
-    """Return the time of a matmul looped with its collective, on an idle chip."""
-    clock = Clock(outlines, chip)
-    if collective.kind == "all_gather":
-        return clock.gather_loop(collective, matmul, loop, 0.0, 0.0)[1]
-    return clock.scatter_loop(matmul, collective, loop, 0.0, 0.0)[1]
+    return changed(matmul, loop=loop, loops=())
 
 
 def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operation]:
@@ -87,7 +107,7 @@ def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operatio
     names = [o.name for o in ops]
     i, j = names.index(collective), names.index(matmul)
     if i < j - 1:
-        told: list[Operation] = [o if o.after is not None else replace(o, after=(names[k - 1],) if k else ())
+        told: list[Operation] = [o if o.after is not None else changed(o, after=(names[k - 1],) if k else ())
                                  for k, o in enumerate(ops)]  # what an operation waits for stays, where it stands changes
         if not any(collective in (o.after or ()) for o in told[i + 1:j]):
             return told[:i] + told[i + 1:j] + [told[i]] + told[j:]

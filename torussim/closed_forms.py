@@ -68,7 +68,7 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
     """Return the time of the program with every link of an axis as slow as its slowest (fast as its fastest), seconds."""
     outlines = outlines_of(network)
     program = chosen(program, outlines, chip)
-    clock = Clock(outlines, chip, fastest)
+    clock = Clock(outlines.prices(chip), fastest and not outlines.even)
     clock.section(clock.ready(program.prologue))
     block = clock.ready(program.block)
     durations, states = list[float](), list[list[float]]()
@@ -112,7 +112,7 @@ class Charge:
 def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Charge]:
     """Return every collective that moves something, in program order, as the paper charges it and as its axes allow."""
     found, outlines = [], outlines_of(network)
-    net = outlines.net
+    net, prices = outlines.net, outlines.prices(chip)
     of = int(np.bincount(net.links.source, minlength=1)[:len(net.links.chips)].max())
     for operations, times in chosen(program, outlines, chip).sections():
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
@@ -130,7 +130,7 @@ def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Char
             lengths = map(net.length, o.axes)
             links = (sum(min(length, 3) - 1 for length in lengths) if outline.direct
                      else max(len(used) for used in at_once.values()))
-            alone = Clock(outlines, chip).collective(o, 0.0, loops.get(o.name))
+            alone = Clock(prices).collective(prices.collective(o, loops.get(o.name)), 0.0)
             found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, min(links, of), of, chip.links, paper_collective(o, chip),
                                 alone))  # directions of a logical mesh can share one link, such as that to a switch
     return found

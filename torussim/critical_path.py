@@ -1,9 +1,169 @@
-"""Shim until the branch lands."""
-from torussim.closed_forms import axes_seconds
-from torussim.lower_bound import bound
-class Fronts:
-    def __init__(self, net, chip): self.outlines=net; self.chip=chip
-def least_seconds(program, fronts, chip):
-    net=fronts.outlines.net
-    if all(r or n<=2 for r,n in zip(net.ring,net.shape)) and not any(net.gaps): return axes_seconds(program,fronts.outlines,chip,fastest=True)
-    return bound(program, net, chip)
+"""The least time that a program takes on a network with the algorithms that it names: its critical path.
+
+Of each class of chips a *front* is known: a time before which no chip of it has got so far. A collective moves fronts as the
+longest paths through it say (`fronts`), a compute operation by its time. No simulation is below the last front. With a class for
+each kind of place it is the simulated time, where collectives do not meet on links.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from torussim.chips import Chip
+from torussim.choice import chosen
+from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.fronts import Fronts
+from torussim.outlines import Outlines
+from torussim.program import Collective, Compute, Operation, Program
+from torussim.topology.grid import Grid
+
+Array = np.ndarray[Any, Any]
+
+BLOCKS = 6  # that are run before the rest is taken to be as slow as the class that gains least
+
+
+def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chip) -> float:
+    """Return seconds that no simulation of a program on a network goes below; the choices of loops are made as it makes them.
+
+    Many bounds on one network are quicker with its `Fronts`.
+    """
+    fronts = network if isinstance(network, Fronts) else Fronts(network, chip)
+    program = chosen(program, fronts.outlines, chip)
+    walk = _Walk(fronts, chip)
+    walk.section(walk.ready(program.prologue, 1))
+    walk.blocks(walk.ready(program.block, program.layers), program.layers)
+    walk.section(walk.ready(program.epilogue, 1))
+    return max(walk.latest, float(walk.links.max(initial=0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all."""
+
+    operation: Operation
+    after: tuple[int, ...]
+    partner: int | None = None
+    seconds: float = 0.0
+    ends: Array | None = None
+    through: Array | None = None
+    own: Array | None = None
+
+
+class _Walk:
+    """The fronts of a program, operation by operation, as `clock.Clock` has them of one chip.
+
+    (classes + 1,) seconds: each class, and some chip, wherever it is.
+    """
+
+    def __init__(self, fronts: Fronts, chip: Chip) -> None:
+        self.fronts, self.chip = fronts, chip
+        self.last = self.unit = np.zeros(fronts.classes + 1)
+        self.latest = 0.0
+        self.links = np.zeros(len(fronts.net.links.source))
+
+    def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
+        """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
+        place = {o.name: i for i, o in enumerate(operations)}
+        loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
+        halves = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
+        found = []
+        for i, o in enumerate(operations):
+            if isinstance(o, Collective):
+                self.links += times * o.bytes * self.fronts.table(o, loops.get(o.name)).links
+            after = tuple(place[name] for name in o.after) if o.after is not None else (i - 1,) if i else ()
+            partner = halves.get(o.name) if isinstance(o, Collective) else place[o.loop.collective] if o.loop else None
+            if partner is None:
+                found.append(self.collective(o, after) if isinstance(o, Collective) else _Step(
+                    o, after, None, self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
+            elif partner > i:
+                found.append(_Step(o, after, partner))
+            else:
+                other = operations[partner]
+                matmul, collective = (o, other) if isinstance(o, Compute) else (other, o)
+                assert isinstance(matmul, Compute) and isinstance(collective, Collective)
+                found.append(self.pair(o, matmul, collective, after, partner))
+        return tuple(found)
+
+    def collective(self, o: Collective, after: tuple[int, ...]) -> _Step:
+        """Return a collective that runs alone."""
+        chips = prod(self.fronts.net.length(a) for a in o.axes)
+        ends = self.fronts.table(o, None).ends.seconds(o.bytes) + start_seconds(o, chips, self.chip)
+        return _Step(o, after, None, ends=ends)
+
+    def pair(self, second: Operation, matmul: Compute, o: Collective, after: tuple[int, ...], partner: int) -> _Step:
+        """Return a matmul looped with a collective."""
+        assert matmul.loop is not None
+        table = self.fronts.table(o, matmul.loop)
+        assert table.through is not None and table.own is not None
+        sizes = o.bytes, shard_seconds(matmul, matmul.loop, self.chip), self.chip.loop_step
+        overhead = self.chip.op_overhead * matmul.kernels
+        through = table.through.seconds(*sizes) + (0.0 if second is matmul else overhead)
+        own = table.own @ np.array([sizes[0], 1.0, *sizes[1:]]) + overhead
+        return _Step(second, after, partner, overhead, table.ends.seconds(*sizes), through, own)
+
+    def section(self, steps: tuple[_Step, ...]) -> None:
+        """Run one list of operations; a looped pair runs when its second half comes."""
+        begin, ends = self.last, [self.last] * len(steps)
+        waiting: dict[int, Array] = {}  # first halves: when they could start
+        for i, step in enumerate(steps):
+            waits = [ends[a] for a in step.after if a != step.partner]
+            at = np.maximum.reduce(waits) if waits else begin
+            if step.partner is None:
+                if step.ends is not None:
+                    ends[i] = _moved(at, step.ends)
+                else:
+                    ends[i] = self.unit = np.maximum(at, self.unit) + step.seconds
+            elif step.partner > i:
+                waiting[i] = at
+                continue
+            else:
+                first = waiting.pop(step.partner)
+                assert step.ends is not None and step.through is not None and step.own is not None
+                if isinstance(step.operation, Compute):
+                    ends[step.partner] = _moved(first, step.ends)
+                    alone = np.maximum(np.maximum(first, at), self.unit) + step.own
+                    ends[i] = self.unit = np.maximum(alone, _moved(first, step.through))
+                else:
+                    first = np.maximum(first, self.unit)
+                    ends[step.partner] = self.unit = first + step.own
+                    both = np.maximum(_moved(np.maximum(first, at), step.ends), _moved(first, step.through))
+                    ends[i] = np.maximum(both, self.unit)
+            self.last = ends[i]
+        self.latest = max(self.latest, *(float(end.max()) for end in ends)) if ends else self.latest
+
+    def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
+        """Run the block so many times; after BLOCKS the others are at least as slow as the fastest class has become.
+
+        A later start makes nothing earlier, and all later starts by the same time make all ends later by that.
+        """
+        states, before = [self.state()], self.latest
+        for done in range(1, layers + 1):
+            self.latest = 0.0
+            self.section(steps)
+            states.append(self.state())
+            gain = [0.0, *(float((states[-1] - state).min()) for state in states[-2::-1])]  # over so many blocks
+            last = states[-1] - states[-2]
+            if done == BLOCKS or last.max() - last.min() <= 1e-13 * last.max():
+                period = max(range(1, done + 1), key=lambda p: gain[p] / p * (1 + 1e-12 * (p == 1)))
+                turns, rest = divmod(layers - done, period)
+                later = turns * gain[period] + gain[rest]
+                self.last, self.unit, self.latest = self.last + later, self.unit + later, self.latest + later
+                break
+            before = max(before, self.latest)
+        self.latest = max(before, self.latest)
+
+    def state(self) -> Array:
+        """Return what later blocks start from: a unit that has been idle is as good as one that is free just now."""
+        return np.concatenate([self.last, np.maximum(self.unit, self.last)])
+
+
+def _moved(at: Array, seconds: Array) -> Array:
+    """Return the fronts after something that takes (classes + 2, classes + 1) seconds from the fronts at its start."""
+    since = np.empty(len(at) + 1)
+    since[:-1], since[-1] = at, at[:-1].min()
+    found: Array = np.maximum.reduce(since[:, None] + seconds)
+    return found

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
 from typing import Any
 
 from torussim.errors import LayoutError
-from torussim.sharding import Sharding
+from torussim.sharding import KEPT, Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
@@ -60,6 +61,11 @@ class Path:
     def used(self) -> Sharding:
         """The last sharding: as the tensor is used."""
         return self.stations[-1]
+
+    @cached_property
+    def cuts(self) -> tuple[tuple[frozenset[str], ...], ...]:
+        """The axes that cut each dimension, at each station."""
+        return tuple(tuple(frozenset(axes) for _, axes in station.dims) for station in self.stations)
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,9 @@ class Sizes:
     attention: str
     padded: bool = False  # whether the model's heads may be padded further
     parallel: bool = True  # whether attention and FFN share a block
+
+    def __hash__(self) -> int:
+        return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention))
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -269,7 +278,18 @@ def written(layout: Layout, sizes: Sizes) -> Mapping[str, object]:
 
 def table(layout: Layout, sizes: Sizes) -> Table:
     """Return the table of a layout for these sizes. Raise LayoutError for a table that is incomplete or contradicts itself."""
-    given = dict(written(layout, sizes))
+    return _named(layout.ffn, sizes) if isinstance(layout.ffn, str) else _table(layout.ffn, sizes)
+
+
+@lru_cache(KEPT)
+def _named(name: str, sizes: Sizes) -> Table:
+    """Return the table of a layout that has a name."""
+    return _table(LAYOUTS[name](sizes), sizes)
+
+
+def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
+    """Return a table as it stands in a file, read and checked."""
+    given = dict(table)
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each", code="missing")

@@ -6,20 +6,22 @@ parameters of the chip, or of other programs on the same network, use them again
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
+from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, stretches
+from torussim.prices import Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 
 Lane = tuple[str, bool, tuple[bool, ...]]  # an axis (or several, joined by +), whether detours are taken, which axes are rings
-Step = tuple[int, int]  # a phase and a step in it
 Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
 
 
@@ -58,14 +60,59 @@ class Outlines:
         self.net = net
         self._outlines: dict[Hashable, Outline] = {}
         self._paces: dict[tuple[Lane, bool, float], Pace] = {}
+        self._prices: dict[int, Prices] = {}
+        self._broken: dict[Hashable, bool] = {}
+
+    def prices(self, chip: Chip) -> Prices:
+        """Return what operations take on this network with a chip, worked out once for the same chip."""
+        found = self._prices.get(id(chip))
+        if found is None:
+            found = self._prices[id(chip)] = Prices(self, chip)  # which holds the chip, so that no other has its id
+        return found
+
+    def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
+        """Return what decides the outline of a collective, alone or looped with a matmul."""
+        return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
+                tuple(o.shift.items()) if o.shift else (),
+                loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
         """Return the outline of a collective, alone or looped with a matmul."""
-        key = (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()),
-               loop.kind if loop else None, (o.name, o.pieces) if callable(o.algorithm) else None)
+        key = self.key(o, loop)
         found = self._outlines.get(key)
         if found is None:
             found = self._outlines[key] = _outline(o, self.net, loop)
+        return found
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether all hops have a link and all links are alike: the slowest is the fastest."""
+        net = self.net
+        live = [net.extremes(a) for a in net.axes if net.length(a) > 1]
+        rates, latencies = {r for e in live for r in (e.slowest, e.fastest)}, {s for e in live for s in (e.shortest, e.longest)}
+        return not net.links.twist and not any(net.gaps) and len(rates) <= 1 and len(latencies) <= 1
+
+    @cached_property
+    def _kinds(self) -> dict[str, Hashable]:
+        """What closed forms see of an axis: two of one kind can change places; one that has any peculiarity is its own kind."""
+        net = self.net
+        return {a: a if net.links.twist or net.gaps[i] or "/" in a else (net.shape[i], net.ring[i], net.stride[i], net.extremes(a))
+                for i, a in enumerate(net.axes)}
+
+    def like(self, mesh: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Return one mesh for all that no closed form can tell from this one: axes of a kind in the order of the network's.
+
+        A simulation can tell them apart where links of an axis differ, and so can an algorithm of the user's that reads names.
+        """
+        free = {kind: iter([a for a in self.net.axes if self._kinds[a] == kind]) for kind in self._kinds.values()}
+        return {logical: tuple([next(free[self._kinds[a]]) for a in factors]) for logical, factors in mesh.items()}
+
+    def broken(self, o: Collective) -> bool:
+        """Return whether a collective has rings that lack a link, and could run as lines instead."""
+        key = o.kind, o.axes, o.algorithm, o.detour
+        found = self._broken.get(key)
+        if found is None:
+            found = self._broken[key] = bool(broken(o, self.net))
         return found
 
     def pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:

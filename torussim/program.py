@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torussim.errors import Found, ProgramError
 
@@ -91,6 +91,14 @@ class Collective:
 
 
 Operation = Compute | Collective
+Either = TypeVar("Either", Compute, Collective)
+
+
+def changed(operation: Either, **changes: Any) -> Either:
+    """Return an operation with other values in some fields: `dataclasses.replace`, several times as fast."""
+    found = object.__new__(type(operation))
+    found.__dict__.update(operation.__dict__, **changes)
+    return found
 
 
 @dataclass(frozen=True)

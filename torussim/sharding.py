@@ -3,6 +3,9 @@
 `"B L E_xyz"`: a tensor with dimensions B, L and E, of which E is cut over the axes x, y and z. `"B L F_yz {U_x}"`: partial
 sums over x are still to be added. Letters are dimensions, small letters logical axes; `"BLE_xyz"` reads the same.
 Knows nothing of models, chips or links.
+
+A table has few shardings, and candidates of a plan have the same ones again and again: what only shardings and sizes decide is
+worked out once, and kept for the last `KEPT` questions.
 """
 
 from __future__ import annotations
@@ -10,10 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import prod
 
 from torussim.errors import ShardingError
 
+KEPT = 2**15
+Axes = tuple[str, ...]
+Dims = tuple[tuple[str, Axes], ...]
+Items = tuple[tuple[str, int], ...]
 _TOKEN = re.compile(r"([A-Z])(?:_([a-z]+))?")
 MEANINGS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
             "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}  # of the paper's letters, for messages
@@ -32,10 +40,17 @@ class Sharding:
     'B L F_yz {U_x}'
     """
 
-    dims: tuple[tuple[str, tuple[str, ...]], ...]
-    partial: tuple[str, ...] = ()
+    dims: Dims
+    partial: Axes = ()
 
     @staticmethod
+    @lru_cache(KEPT)
+    def of(dims: Dims, partial: Axes = ()) -> Sharding:
+        """Return the sharding of these dimensions, one value for all who ask."""
+        return Sharding(dims, partial)
+
+    @staticmethod
+    @lru_cache(KEPT)
     def parse(text: str) -> Sharding:
         """Return the sharding that `text` writes; raise ShardingError if it is none or uses an axis twice."""
         match = _WHOLE.fullmatch(text)
@@ -43,7 +58,7 @@ class Sharding:
             raise ShardingError(f'{text!r} is not a sharding: write dimensions with their axes, such as "B L E_xyz" or '
                                 f'"B L F_yz {{U_x}}"')
         dims = tuple((name, tuple(axes or "")) for name, axes in _TOKEN.findall(match[1]))
-        sharding = Sharding(dims, tuple(match[2] or ""))
+        sharding = Sharding.of(dims, tuple(match[2] or ""))
         for what, names in (("dimension", [name for name, _ in dims]), ("axis", sharding.used)):
             twice = next((name for name in names if list(names).count(name) > 1), None)
             if twice:
@@ -57,26 +72,34 @@ class Sharding:
     def __repr__(self) -> str:
         return f"Sharding.parse({str(self)!r})"
 
+    @cached_property
     def _key(self) -> tuple[object, ...]:
         return tuple((name, frozenset(axes)) for name, axes in self.dims), frozenset(self.partial)
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._key)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sharding) and self._key() == other._key()
+        return self is other or (isinstance(other, Sharding) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return self._hash
 
-    @property
+    @cached_property
     def used(self) -> tuple[str, ...]:
         """Every axis that stands in it, in writing order."""
         return tuple(axis for _, axes in self.dims for axis in axes) + self.partial
 
+    @cached_property
+    def _cut(self) -> dict[str, tuple[str, ...]]:
+        return dict(reversed(self.dims))
+
     def axes(self, dim: str) -> tuple[str, ...]:
         """Return the axes that cut `dim`."""
-        for name, axes in self.dims:
-            if name == dim:
-                return axes
-        raise ShardingError(f"{str(self)!r} has no dimension {dim}", path=(dim,), shardings=(str(self),))
+        if dim not in self._cut:
+            raise ShardingError(f"{str(self)!r} has no dimension {dim}", path=(dim,), shardings=(str(self),))
+        return self._cut[dim]
 
     def names(self) -> tuple[str, ...]:
         """Return the dimensions, in writing order."""
@@ -90,7 +113,13 @@ class Sharding:
 
     def local(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, int]:
         """Return the size of each dimension on one chip; raise ShardingError where it does not divide."""
-        return {dim: divide(sizes[dim], dim, self, lengths) for dim, _ in self.dims}
+        found = {}
+        for dim, axes in self.dims:
+            chips = 1
+            for axis in axes:
+                chips *= lengths[axis]
+            found[dim] = sizes[dim] // chips if sizes[dim] % chips == 0 else divide(sizes[dim], dim, self, lengths)
+        return found
 
     def elements(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> int:
         """Return the number of elements on one chip."""
@@ -144,7 +173,16 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
     >>> steps(Sharding.parse("B L E_xyz"), Sharding.parse("B L E_x"), dict(B=2, L=1, E=64), dict(x=4, y=4, z=4))
     [Step(kind='all_gather', axes=('y', 'z'), elements=32, dims=('E', 'E'))]
     """
-    shardings = (str(source), str(target))
+    return list(_steps(source.dims, source.partial, target.dims, target.partial, tuple(sizes.items()), tuple(lengths.items())))
+
+
+@lru_cache(KEPT)
+def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_partial: Axes,
+           all_sizes: Items, all_lengths: Items) -> list[Step]:
+    """Return what `steps` does, of shardings as they are written: it can tell the order of axes."""
+    source, target = Sharding(source_dims, source_partial), Sharding(target_dims, target_partial)
+    sizes, lengths = dict(all_sizes), dict(all_lengths)
+    shardings = (str(source), str(target))  # for messages
     if source.names() != target.names():
         raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ", shardings=shardings)
     single = [a for a in {*source.used, *target.used} if lengths[a] == 1]
@@ -209,13 +247,20 @@ def product(activations: Sharding, weight: Sharding, contracted: str, made: str)
     Both must cut the contracted dimension over the same axes; those become partial sums. Raise ShardingError else, or
     if an axis would then stand twice.
     """
+    return _product(activations.dims, activations.partial, weight.dims, weight.partial, contracted, made)
+
+
+@lru_cache(KEPT)
+def _product(dims: Dims, partial: Axes, weight_dims: Dims, weight_partial: Axes, contracted: str, made: str) -> Sharding:
+    """Return what `product` does, of shardings as they are written."""
+    activations, weight = Sharding(dims, partial), Sharding(weight_dims, weight_partial)
     ours, theirs = set(activations.axes(contracted)), set(weight.axes(contracted))
     if ours != theirs:
         raise ShardingError(f"{str(activations)!r} x {str(weight)!r}: {contracted} is cut over "
                             f"{''.join(sorted(ours)) or 'nothing'} on one side and {''.join(sorted(theirs)) or 'nothing'} "
                             f"on the other", path=(contracted,), shardings=(str(activations), str(weight)))
-    dims = tuple((made, weight.axes(made)) if dim == contracted else (dim, axes) for dim, axes in activations.dims)
-    result = Sharding(dims, activations.partial + activations.axes(contracted))
+    made_dims = tuple((made, weight.axes(made)) if dim == contracted else (dim, axes) for dim, axes in dims)
+    result = Sharding.of(made_dims, activations.partial + activations.axes(contracted))
     twice = [a for a in result.used if result.used.count(a) > 1]
     if twice:
         raise ShardingError(f"{str(activations)!r} x {str(weight)!r} uses the axis {twice[0]} twice",

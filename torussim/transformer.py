@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from math import prod
-from typing import cast
+from typing import NamedTuple, cast
 
 from torussim import kernels
 from torussim.chips import DTYPE_BYTES
@@ -17,15 +18,15 @@ from torussim.errors import LayoutError, ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, placed, table, written
 from torussim.models import Model
-from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
+from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
 from torussim.sharding import Sharding, Step, divide, product, steps
 from torussim.workload import Forward
 
 LOGIT_BYTES = NORM_BYTES = 4  # f32
+VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
 
 
-@dataclass(frozen=True)
-class _Value:
+class _Value(NamedTuple):
     """A tensor at hand: its sharding, the full size of each dimension, and bytes an element."""
 
     name: str
@@ -42,25 +43,27 @@ class Builder:
     layout: Layout
     forward: Forward
     physical: Mapping[str, int]
-    operations: list[Operation] = field(default_factory=list)
+    operations: dict[str, Operation] = field(default_factory=dict)  # of the list at hand, in order
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
     built: Program | None = None
 
     def __post_init__(self) -> None:
-        self.forward = replace(self.forward, batch=self.layout.batch or self.forward.batch)
+        if self.layout.batch:
+            self.forward = replace(self.forward, batch=self.layout.batch)
 
         def make(sizes: Sizes) -> Mapping[str, object]:
             return written(self.layout, sizes)
         sizes = sizes_of(self.model, self.layout, self.forward.batch, self.physical)
         self.mesh, self.sizes = placed(make, self.layout.mesh, sizes, self.physical)
         self.lengths = self.sizes.lengths
+        self.factors = {a: tuple(p for p in factors if self.physical[p] > 1) for a, factors in self.mesh.items()}
         self.table: Table = table(self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads
         self.kv_heads = self.heads if self.model.kv_heads == self.model.heads else self.sizes.kv_heads
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
-        if set(self.table["q"].used.axes("B")) != set(self.table["kv"].used.axes("B")):
+        if self.table["q"].cuts[-1][0] != self.table["kv"].cuts[-1][0]:
             raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention "
                               f"needs the same sequences on a chip", path=("q",))
 
@@ -80,7 +83,7 @@ class Builder:
         """The sharding of the embedding: as the table says, else the vocabulary cut like F."""
         given = self.table.get("embedding")
         stored = self.table["w_in"].stored
-        return given.stored if given else Sharding((("V", stored.axes("F")), ("E", stored.axes("E"))))
+        return given.stored if given else Sharding.of((("V", stored.axes("F")), ("E", stored.axes("E"))))
 
     @property
     def vocabulary(self) -> int:
@@ -92,14 +95,19 @@ class Builder:
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
         """Return a name that no operation of this list has yet."""
-        taken = {o.name for o in self.operations}
         for candidate in (wish, f"{wish}_{''.join(axes)}"):
-            if candidate not in taken:
+            if candidate not in self.operations:
                 return candidate
-        number = 2
-        while f"{wish}_{number}" in taken:
-            number += 1
-        return f"{wish}_{number}"
+        return next(name for number in count(2) if (name := f"{wish}_{number}") not in self.operations)
+
+    def add(self, operation: Operation) -> None:
+        """Add an operation to the list at hand."""
+        self.operations[operation.name] = operation
+
+    @property
+    def last(self) -> str:
+        """The name of the last operation of the list at hand; "" of an empty one."""
+        return next(reversed(self.operations), "")
 
     def travel(self, verb: str, values: Sequence[_Value], targets: Sequence[Sharding], algorithm: str = "",
                order: Sequence[str] = (), after: tuple[str, ...] | None = None) -> tuple[list[_Value], list[tuple[str, Step]]]:
@@ -111,17 +119,16 @@ class Builder:
                 first, size, names = together.get(key, (step, 0.0, []))
                 width = max(value.bytes, SUM_BYTES) if step.kind in ("reduce_scatter", "all_reduce") else value.bytes
                 together[key] = (first, size + step.elements * width, [*names, value.name])
-        added = []
+        added: list[tuple[str, Step]] = []
         for (kind, _), (step, size, names) in together.items():
             axes = tuple(sorted(step.axes, key=list(order or self.mesh).index))
-            verb_ = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}[kind]
-            name = self.name(f"{verb_}_{verb or '_'.join(dict.fromkeys(names))}", axes)
+            name = self.name(f"{VERBS[kind]}_{verb or '_'.join(dict.fromkeys(names))}", axes)
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
             one_way = kind == "reduce_scatter" and set(axes) <= set(self.table.one_way)
             pieces = max(self.sequences(sharding) for sharding in (values[0].sharding, targets[0])) if kind == "all_to_all" else 0
-            self.operations.append(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
-                                              direction="one_way" if one_way else "both"))
+            self.add(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
+                                direction="one_way" if one_way else "both"))
             added.append((name, step))
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
 
@@ -131,7 +138,7 @@ class Builder:
 
     def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
         """Return the physical axes of logical ones, leaving out those of one chip."""
-        return tuple(p for a in logical for p in self.mesh[a] if self.physical[p] > 1)
+        return tuple(p for a in logical for p in self.factors[a])
 
     def loops(self, step: tuple[str, Step], contracted: str, made: str) -> tuple[Loop, ...]:
         """Return the ways in which a matmul may be looped with the collective `step` next to it."""
@@ -141,13 +148,15 @@ class Builder:
         allowed = self.table.loop_out if made == "E" else self.table.loop
         if allowed is not None and not set(step[1].axes) <= set(allowed):
             return ()
-        cuts = {"m": 1, "k": 1, "n": 1}
+        cuts = {contracted: 1, made: 1, "": 1}
         for axis, dim in zip(step[1].axes, step[1].dims):
-            cuts["k" if dim == contracted else "n" if dim == made else "m"] *= self.lengths[axis]
+            cuts[dim if dim in cuts else ""] *= self.lengths[axis]
+        cut = cuts[""], cuts[contracted], cuts[made]
         kinds = LOOPS if overlap is True else (str(overlap),)
-        found = next(o for o in self.operations if o.name == step[0] and isinstance(o, Collective))
-        return tuple(Loop(step[0], kind, (cuts["m"], cuts["k"], cuts["n"]),
-                          kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm))) for kind in kinds)
+        found = self.operations[step[0]]
+        assert isinstance(found, Collective)
+        return tuple([Loop(step[0], kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
+                      for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
@@ -166,19 +175,18 @@ class Builder:
         alive = rows * deep * self.act + rows * across * SUM_BYTES
         held = deep * across * self.wide if self.gathered and not self.layout.overlap else 0.0
         self.peak = max(self.peak, alive + held)
-        loops = tuple(loop for step in gathers for loop in self.loops(step, contracted[0], made[0]))
+        loops = tuple([loop for step in gathers for loop in self.loops(step, contracted[0], made[0])])
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
-        self.operations.append(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
-                                       after=after, loops=loops))
+        self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
+                         after=after, loops=loops))
         return results
 
     def scatter(self, matmul: str, added: Sequence[tuple[str, Step]], contracted: str, made: str) -> None:
-        """Let a matmul be looped with the first of the collectives that were added after it."""
-        index = next(i for i, o in enumerate(self.operations) if o.name == matmul)
-        found = self.operations[index]
-        assert isinstance(found, Compute)
-        if added and added[0][1].kind == "reduce_scatter" and self.operations[index + 1].name == added[0][0]:
-            self.operations[index] = replace(found, loops=found.loops + self.loops(added[0], contracted, made))
+        """Let a matmul be looped with the first of the collectives that were added just after it."""
+        if added and added[0][1].kind == "reduce_scatter":
+            found = self.operations[matmul]
+            assert isinstance(found, Compute)
+            self.add(changed(found, loops=found.loops + self.loops(added[0], contracted, made)))
 
     # -- a layer --------------------------------------------------------------------------------------------------------
 
@@ -188,7 +196,7 @@ class Builder:
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
         elements = value.sharding.elements(value.sizes, self.lengths)
-        self.operations.append(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
+        self.add(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
         stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
         needed = self.input_of(value.sharding, self.table["w_in"].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
@@ -206,13 +214,13 @@ class Builder:
         local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
         if axes:
             size = local["B"] * local["L"] * NORM_BYTES
-            self.operations.append(Collective(self.name(f"norm_{label}"), "all_reduce", axes, size,
-                                              self.layout.collectives.get("all_reduce", "")))
+            self.add(Collective(self.name(f"norm_{label}"), "all_reduce", axes, size,
+                                self.layout.collectives.get("all_reduce", "")))
 
     def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
         """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""
-        return Sharding((("B", tuple(a for a in residual.axes("B") if a not in weight.used)), ("L", residual.axes("L")),
-                         ("E", weight.axes("E"))))
+        return Sharding.of((("B", tuple(a for a in residual.axes("B") if a not in weight.used)), ("L", residual.axes("L")),
+                            ("E", weight.axes("E"))))
 
     def weights(self, tensors: Sequence[str], sizes: Sequence[Mapping[str, int]],
                 arrived: tuple[str, Step] | None) -> tuple[list[Sharding], list[tuple[str, Step]]]:
@@ -223,7 +231,7 @@ class Builder:
         """
         paths = [self.table[t] for t in tensors]
         values = [_Value(t, p.stored, s, self.wide) for t, p, s in zip(tensors, paths, sizes)]
-        beside = [arrived] if arrived and self.operations and self.operations[-1].name == arrived[0] else []
+        beside = [arrived] if arrived and self.last == arrived[0] else []
         after = self.waits_of(arrived[0]) if arrived and beside else None
         gathers: list[tuple[str, Step]] = []
         for station in range(1, max(len(p.stations) for p in paths)):
@@ -235,9 +243,8 @@ class Builder:
 
     def waits_of(self, name: str) -> tuple[str, ...]:
         """Return what an operation of this list waits for, by name."""
-        index = next(i for i, o in enumerate(self.operations) if o.name == name)
-        after = self.operations[index].after
-        return after if after is not None else (self.operations[index - 1].name,) if index else ()
+        after, names = self.operations[name].after, list(self.operations)
+        return after if after is not None else tuple(names[:names.index(name)][-1:])
 
     def project(self, stations: list[tuple[_Value, tuple[str, Step] | None]], want: Sequence[str]) -> dict[str, _Value]:
         """Multiply the residual by W_in, W_q, W_k and W_v (those wanted); those cut alike are one matmul."""
@@ -246,10 +253,8 @@ class Builder:
                 "k": ("w_k", "K", self.kv_heads * m.d_head), "v": ("w_v", "K", self.kv_heads * m.d_head)}
         groups: dict[object, list[str]] = {}
         for tensor in want:
-            weight, dim, _ = made[tensor]
-            path = self.table[weight]
-            key = (path.algorithm, *((frozenset(s.axes("E")), frozenset(s.axes(dim))) for s in path.stations))
-            groups.setdefault(key, []).append(tensor)
+            path = self.table[made[tensor][0]]
+            groups.setdefault((path.algorithm, path.cuts), []).append(tensor)
         results: dict[str, _Value] = {}
         for tensors in groups.values():
             sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
@@ -283,7 +288,7 @@ class Builder:
                     keep.append(axis)
                     rows //= self.lengths[axis]
             dims = tuple((d, axes + tuple(keep) if d == "B" else axes) for d, axes in value.sharding.dims)
-            value = _Value(value.name, Sharding(dims), value.sizes, value.bytes)
+            value = _Value(value.name, Sharding.of(dims), value.sizes, value.bytes)
             arrived = None
         return value, arrived
 
@@ -291,7 +296,7 @@ class Builder:
         """Return the sharding that a projection's result should be brought to at once."""
         path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
         if path is None:  # hidden without an entry: partial sums are scattered over what was made
-            return Sharding(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
+            return Sharding.of(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
         return path.stored
 
     def attend(self, parts: dict[str, _Value]) -> _Value:
@@ -315,7 +320,7 @@ class Builder:
         name = self.name("attention")
         made = kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
         self.peak = max(self.peak, own + made.scratch)
-        self.operations.append(made)
+        self.add(made)
         out = _Value("o", q.sharding, q.sizes, self.act)
         for target in reversed(self.table["q"].stations[:-1]):
             (out,), _ = self.travel("", [out], [target])
@@ -328,7 +333,7 @@ class Builder:
         sizes = [{dim: v.sizes[dim], "E": self.model.d_model} for v, dim in zip(values, dims)]
         residual = self.table["residual"].stored
         rows = self.input_of(residual, self.table["w_in"].used).dims[:2]
-        targets = [Sharding((*rows, (dim, self.table[w].used.axes(dim)))) for w, dim in zip(weights, dims)]
+        targets = [Sharding.of((*rows, (dim, self.table[w].used.axes(dim)))) for w, dim in zip(weights, dims)]
         moved, added = self.travel("", values, targets)
         used, gathers = self.weights(weights, sizes, added[-1] if added else None)
         name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
@@ -346,7 +351,7 @@ class Builder:
 
     def layer(self) -> tuple[Operation, ...]:
         """Return the operations of one layer."""
-        self.operations = []
+        self.operations = {}
         if self.model.parallel:
             made = self.project(self.enter("residual"), ("hidden", "q", "k", "v"))
             out = self.attend(made)
@@ -354,31 +359,31 @@ class Builder:
         else:
             self.leave([self.attend(self.project(self.enter("attention"), ("q", "k", "v")))], "attention")
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
-        return tuple(self.operations)
+        return tuple(self.operations.values())
 
     def activated(self, hidden: _Value) -> _Value:
         """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
         value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
         elements = value.sharding.elements(value.sizes, self.lengths)
-        self.operations.append(kernels.nonlinearity("nonlinearity", elements, self.model.gated, self.dtype))
+        self.add(kernels.nonlinearity("nonlinearity", elements, self.model.gated, self.dtype))
         return value
 
     def embed(self) -> tuple[Operation, ...]:
         """Return the look-up of the tokens' rows, each chip those of its part of the vocabulary."""
-        self.operations = []
+        self.operations = {}
         shape = self.embedding
-        ids = _Value("embedding", Sharding((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
+        ids = _Value("embedding", Sharding.of((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
                      self.tokens(E=self.model.d_model), self.act)
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
         self.peak = max(self.peak, rows * SUM_BYTES)
         share = prod(self.lengths[a] for a in shape.axes("V"))  # of the rows a chip reads one in so many, and writes all
-        self.operations.append(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
+        self.add(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
-        return tuple(self.operations)
+        return tuple(self.operations.values())
 
     def unembed(self) -> tuple[Operation, ...]:
         """Return the logits of each sequence's last position, scattered in f32."""
-        self.operations = []
+        self.operations = {}
         whole, self.forward = self.forward, Forward(self.forward.phase, self.forward.batch, 1, self.forward.attended)
         stations = self.enter("last")
         shape = self.embedding
@@ -386,15 +391,15 @@ class Builder:
         target = self.input_of(residual.sharding, shape)
         (value,), added = self.travel("last", [residual], [target])
         arrived = added[-1] if added else arrived
-        gathers = [arrived] if arrived and self.operations[-1].name == arrived[0] else []
+        gathers = [arrived] if arrived and self.last == arrived[0] else []
         sizes = {"E": self.model.d_model, "V": self.vocabulary}
-        weight, self.gathered = Sharding(tuple(reversed(shape.dims))), False
+        weight, self.gathered = Sharding.of(tuple(reversed(shape.dims))), False
         (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers)
-        whole_row = Sharding(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
+        whole_row = Sharding.of(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
         _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])
         self.scatter("logits", added, "E", "V")
         self.forward = whole
-        return tuple(self.operations)
+        return tuple(self.operations.values())
 
     def build(self) -> Program:
         """Return the program of the pass, built the first time. Raise errors as `build` does."""

@@ -19,7 +19,8 @@ class Candidate:
     """A way to run one phase of a workload.
 
     `layout`: with the axes of the grid, cut as `parts` says; `mesh`: as a scenario file writes it; `alike`: how many candidates
-    of the stated space it stands for, which symmetries of the network lead to it; `number`: its place in the space.
+    of the stated space it stands for, which symmetries of the network lead to it; 0: it is
+    none of the space. `number`: its place in the space.
     """
 
     phase: str
@@ -34,12 +35,6 @@ class Candidate:
     def name(self) -> str:
         """The layout's name, or "table"."""
         return self.layout.ffn if isinstance(self.layout.ffn, str) else "table"
-
-    @property
-    def words(self) -> str:
-        """The candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
-        mesh = ", ".join(f"{logical}=[{', '.join(factors)}]" for logical, factors in self.mesh.items())
-        return f"{self.name}{f' with {mesh}' if mesh else ''}, attention over {self.layout.attention}"
 
     def record(self) -> dict[str, Any]:
         """Return the `layout` of a scenario that runs it."""

@@ -16,9 +16,10 @@ from torussim.answer import run
 from torussim.errors import PlanError
 from torussim.planner import candidates
 from torussim.planner.candidates import Candidate
-from torussim.planner.plan import Choice, Plan, Ranked
+from torussim.planner.plans import Choice, Plan, Ranked
 from torussim.planner.prices import Misfit, Priced, Prices, total_bytes
 from torussim.planner.shapes import Fastest, reshaped
+from torussim.planner.words import name_of
 from torussim.result import Result
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
@@ -344,7 +345,7 @@ class Search:
             unit = next(unit for unit in self.units if (unit.phase, unit.batch) == (phase, self.workload.batch))
             same = [one for one in [*unit.waiting, *(one for one, _, _ in unit.done.values())]
                     if one.candidate.record() == priced.candidate.record()]
-            made[phase] = same[0] if same else priced
+            made[phase] = same[0] if same else replace(priced, candidate=replace(priced.candidate, alike=0))
         return made
 
     def gap(self, picks: Sequence[Choice]) -> float:
@@ -408,8 +409,3 @@ class Search:
         near = min(over, key=lambda one: one.least_s)
         got = self.keys(near.candidate.batch, {near.candidate.phase: near.least_s}).get(limit.what)
         return f"the nearest is {name_of(near.candidate)}" + (f", which is no better than {got:.4g}" if got is not None else "")
-
-
-def name_of(candidate: Candidate) -> str:
-    """Return a candidate in words."""
-    return candidate.words

@@ -14,7 +14,8 @@ from typing import Any
 from torussim.chips import Chip
 from torussim.errors import PlanError, TopologyError
 from torussim.planner.candidates import cuts
-from torussim.planner.plan import Choice, Plan
+from torussim.planner.plans import Choice, Plan
+from torussim.planner.words import name_of
 from torussim.scenario import Planning, Scenario
 from torussim.scenario.network import Network
 from torussim.topology.builders import axis_names, standard_twist, torus_links
@@ -182,7 +183,7 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     for shape in (here, *(one for one in others if one.like != here.like)):
         if shape is here and healthy:
             made.append(Reshaped(shape, True, _words(record), found.pick.keys["step_s"], 0.0, found.certified,
-                                 found.pick.candidate.words, found.best))
+                                 name_of(found.pick.candidate), found.best))
         else:
             made.append(_on(shape, found, seek, shape is here))
     return sorted(made, key=lambda one: (one.step_s is None, one.step_s or 0.0, not one.present, not one.shape.buildable))
@@ -203,7 +204,7 @@ def _on(shape: Shape, found: Plan, seek: Seek, present: bool) -> Reshaped:
     except PlanError as error:
         return Reshaped(shape, present, links, why=str(error))
     saving = 1 - one.choice.keys["latency_s"] / pick
-    return Reshaped(shape, present, links, one.choice.keys["step_s"], saving, one.certified, one.choice.candidate.words, one.best)
+    return Reshaped(shape, present, links, one.choice.keys["step_s"], saving, one.certified, name_of(one.choice.candidate), one.best)
 
 
 def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenario:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torussim.memory import Memory
 from torussim.planner.candidates import Candidate
+from torussim.planner.words import text
 from torussim.result import Result
 from torussim.scenario import Planning, Scenario
 
@@ -102,13 +103,11 @@ class Plan:
             "certified": self.certified, "partial": self.partial, "gap": self.gap,
             "counts": {"space": self.space, "tried": len(self.ranked),
                        **{state: self.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")},
-                       "simulations": sum(one.state == "simulated" for one in self.ranked)},
+                       "simulations": sum(one.state == "simulated" and one.candidate.alike > 0 for one in self.ranked)},
             "paper": _choice(self.paper), "file": _choice(self.file), "shapes": [one.keys() for one in self.shapes],
             "candidates": [_ranked(one) for one in self.ranked], "seconds": self.seconds}
 
     def __repr__(self) -> str:
-        from torussim.planner.words import text  # here, as the words need the plan
-
         return text(self)
 
 

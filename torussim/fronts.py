@@ -1,0 +1,282 @@
+"""Longest paths of collectives between classes of chips of one network, for any size of the data.
+
+Chips are put into classes by their places. What a chip of class D has to wait for, when all chips of class C start at 0, is a
+longest path through messages and links of the schedule. A path is one whatever the data's size, so its seconds a byte and its
+latency hold for every size: paths are looked for at a few sizes, once a network and collective.
+
+Only what takes longer still is left out: other collectives on the same links, flows that share a link (each has what its links
+have alone), links that are slower for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from torussim.chips import Chip
+from torussim.collectives.lower import DIRECT, algorithm_of
+from torussim.engine.fold import orbits
+from torussim.engine.plan import Planner
+from torussim.engine.reach import reaching
+from torussim.engine.ready import Ready, Stage
+from torussim.engine.routed import link_bytes, shared
+from torussim.lower_bound import limits, traffic
+from torussim.outlines import Outlines, outlines_of
+from torussim.program import Collective, Compute, Loop, Program
+from torussim.topology.grid import Grid, folded, with_bandwidth
+from torussim.topology.hops import gap_routes
+
+Array = np.ndarray[Any, Any]
+Key = tuple[int, int]
+
+CLASSES = 24  # of chips, at most
+MANY = 4096  # classes x chips, at most
+# A path has seconds a byte of the collective, seconds, shards and steps of the looped matmul; it takes path . (bytes, 1, seconds
+# of a shard, seconds of a step). The longest are looked for at these.
+ALONE = [(size, 1.0) for size in (1e3, 3e4, 1e6, 3e7)]
+LOOPED = [(size, 1.0, size * ratio, 1e-7) for size in (3e4, 3e6) for ratio in (1e-13, 1e-12, 1e-11, 1e-10)]
+
+
+@dataclass(frozen=True, eq=False)
+class Waits:
+    """The longest paths to the end of something, (paths, classes + 2, classes + 1, 2 or 4), from its start.
+
+    From when each class starts, some chip, and all chips; to when each class ends, and some chip.
+    """
+
+    paths: Array
+
+    def seconds(self, size: float, shard: float = 0.0, step: float = 0.0) -> Array:
+        """Return (classes + 2, classes + 1) seconds."""
+        at = np.array([size, 1.0, shard, step][:self.paths.shape[-1]])
+        return np.asarray(np.maximum.reduce(self.paths @ at))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A collective between classes of chips: when it ends, from its start.
+
+    Looped with a matmul: `through`: when the second half ends, from the start of the first half, the gather or the matmul; `own`:
+    (classes + 1, 4) what all pieces of the matmul take. `links`: (links,) seconds a byte that each is busy.
+    """
+
+    links: Array
+    ends: Waits
+    through: Waits | None = None
+    own: Array | None = None
+
+
+class Fronts:
+    """The classes of chips of one network and the tables of its collectives, each worked out when it is first asked for."""
+
+    def __init__(self, network: Grid | Outlines, chip: Chip) -> None:
+        self.outlines, self.chip = outlines_of(network), chip
+        self.limits = limits(self.outlines.net)
+        self.net = _at_best(self.outlines.net)
+        self.label = _classes(self.net)
+        self.classes = int(self.label.max(initial=0)) + 1
+        links = self.net.links
+        into = np.bincount(links.target, links.bandwidth, len(links.nodes))[:len(links.chips)]
+        self.into = [float(into[self.label == c].max()) * chip.link_efficiency for c in range(self.classes)]
+        self._tables: dict[Hashable, Table] = {}
+
+    def table(self, o: Collective, loop: Loop | None) -> Table:
+        """Return the table of a collective, alone or looped with a matmul; for any bytes, but those of a user's algorithm."""
+        own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
+        key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()), loop and loop.kind, own)
+        if key not in self._tables:
+            self._tables[key] = _table(self, replace(o, after=(), bytes=o.bytes if own and o.bytes else 1.0), loop)
+        return self._tables[key]
+
+
+def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
+    """Return the table of a collective."""
+    net, routed = reaching(Program((o,)), fronts.net)
+    near = not routed and algorithm_of(o) not in DIRECT and not net.around(net.axes).gap.any()
+    net = folded(net, orbits(Program((o,)), net, fronts.label)) if near else net  # where a hop takes its own link alone
+    planner = Planner(net, replace(fronts.chip, loop_step=0.0), routed)
+    matmul = Compute("looped", flops=fronts.chip.rate("bf16") * fronts.chip.matmul_efficiency,
+                     loop=Loop(o.name, loop.kind, (1, 1, 1))) if loop else None  # a shard takes a second
+    gathers = o.kind == "all_gather"
+    section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
+    ready = section[0 if gathers or matmul is None else 1]
+    busy = link_bytes(ready, planner, shared(planner, [section])) / (net.links.bandwidth * fronts.chip.link_efficiency) / o.bytes
+    paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
+    start = paths.starts()
+    if matmul is None:
+        ends = paths.meeting(start, planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)[0]
+        return Table(busy[net.stands], paths.waits(ends))
+    launched = start + paths.longer(seconds=np.full(paths.chips, fronts.chip.launch))
+    ends, due = paths.run(ready, launched)
+    clock, fed, own = start, dict[Key, Array](), paths.longer()
+    for piece in section[1 if gathers else 0].pieces:
+        if piece.key is not None and gathers:
+            came = due[piece.key]
+            clock = paths.later(clock, came if piece.idle is None else np.where(piece.idle, paths.never, came))
+        steps = np.full(paths.chips, float(piece.key is not None)) * (1.0 if piece.idle is None else ~piece.idle)
+        took = paths.longer(shards=piece.seconds, steps=steps)
+        clock, own = clock + took, own + took
+        if piece.key is not None:
+            fed[piece.key] = clock
+    through = clock if gathers else paths.run(ready, np.broadcast_to(paths.never, start.shape), fed)[0]
+    here = [*(paths.label == c for c in range(fronts.classes)), np.ones(paths.chips, bool)]
+    return Table(busy[net.stands], paths.waits(ends), paths.waits(through),
+                 np.array([own[:, 0, 0, chips].min(axis=1) for chips in here]))
+
+
+class _Paths:
+    """The longest paths through one collective, arrays of (2 or 4, samples, sources, chips): from each class, and from all chips.
+
+    `busiest`: seconds a byte of the busiest link.
+    """
+
+    def __init__(self, fronts: Fronts, o: Collective, net: Grid, busiest: float, samples: Array) -> None:
+        self.fronts, self.o, self.busiest = fronts, o, busiest
+        self.rate, self.late = _hops(net, fronts.chip)
+        self.label, self.chips = fronts.label[net.own], len(net.own)
+        self.samples = samples.T[:, :, None, None]
+        self.never = np.array([0.0, -np.inf, 0.0, 0.0])[:len(self.samples), None, None, None]
+
+    def longer(self, a_byte: Array | float = 0.0, seconds: Array | float = 0.0, shards: Array | float = 0.0,
+               steps: Array | float = 0.0) -> Array:
+        """Return what makes a path longer on each chip, (2 or 4, 1, 1, chips)."""
+        rows = [np.broadcast_to(row, self.chips) for row in (a_byte, seconds, shards, steps)]
+        return np.stack(rows[:len(self.samples)])[:, None, None]
+
+    def starts(self) -> Array:
+        """Return the paths to the start: of each class at 0 where all others never start; at last of all chips at 0."""
+        classes = self.fronts.classes if self.fronts.classes > 1 else 0
+        at = np.array(np.broadcast_to(self.never, (*self.samples.shape[:2], classes + 1, self.chips)))
+        for c in range(classes):
+            at[:, :, c, self.label == c] = 0.0
+        at[:, :, -1] = 0.0
+        return at
+
+    def later(self, a: Array, b: Array) -> Array:
+        """Return the longer of each two paths."""
+        return np.where((a * self.samples).sum(axis=0) >= (b * self.samples).sum(axis=0), a, b)
+
+    def run(self, ready: Ready, base: Array, fed: Mapping[Key, Array] | None = None) -> tuple[Array, dict[Key, Array]]:
+        """Return the paths to the end of a collective, and to each (phase, step), as engine.recurrence has them in seconds."""
+        free = np.array(np.broadcast_to(self.never, (*base.shape[:3], len(self.rate))))
+        done, due = dict[int, Array](), dict[Key, Array]()
+        for stage in ready.stages:
+            done[stage.part] = self.phase(stage, done.get(stage.part, base), free, fed, due)
+        ends = base
+        for part in done.values():
+            ends = self.later(ends, part)
+        return ends, due
+
+    def phase(self, stage: Stage, base: Array, free: Array, fed: Mapping[Key, Array] | None, due: dict[Key, Array]) -> Array:
+        """Return the paths to the end of one phase of one part; `free`: to when each hop is free again."""
+        complete, arrivals = base, dict[tuple[int | None, int], Array]()
+        for move in stage.moves:
+            hops = np.arange(len(self.rate))[move.links].reshape(move.bytes.shape)
+            key = (stage.index, move.step)
+            start = base if fed is None else self.later(base, fed[key])
+            for row, hop in enumerate(hops):
+                way, sends = move.rows.start + row, move.bytes[row] > 0
+                begin = self.later(start, free[..., hop])
+                if (move.after, way) in arrivals:
+                    begin = self.later(begin, arrivals[move.after, way])
+                share = move.bytes[row] / self.o.bytes
+                end = begin + self.longer(np.divide(share, self.rate[hop], out=np.zeros(self.chips), where=sends))
+                free[..., hop[sends]] = end[..., sends]
+                end += self.longer(seconds=np.where(sends, self.late[hop], -np.inf))
+                came = end[..., move.source[row] - row * self.chips]
+                arrivals[move.step, way] = came
+                due[key] = self.later(due[key], came) if key in due else came
+                complete = self.later(complete, came)
+        return complete
+
+    def meeting(self, start: Array, group: Array) -> Array:
+        """Return the paths to the end of a collective in which each chip gets something from all others of its group."""
+        ends = start.copy()
+        for number in np.unique(group):
+            here = group == number
+            began = (start[1, 0][:, here] == 0.0).any(axis=1)
+            ends[1] = np.where(began[:, None] & here, 0.0, ends[1])
+        return ends
+
+    def waits(self, ends: Array) -> Waits:
+        """Return the least of each class. After all chips start, what comes into a chip takes its links some time too, and
+        some chip ends only when the busiest link has passed everything on."""
+        classes, (samples, sources) = self.fronts.classes, ends.shape[1:3]
+        found = np.tile(self.never[:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
+        for c in range(classes):
+            least = np.moveaxis(ends[..., self.label == c].min(axis=-1), 0, -1)  # (samples, sources, 2 or 4)
+            found[:-1, :sources - 1, c], found[:-1, -1, c] = least[:, :-1], least[:, -1]
+        enters = traffic(self.o, self.fronts.limits)[0] / self.o.bytes
+        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*(enters / into for into in self.fronts.into), self.busiest], 0.0
+        found[:, classes, classes] = 0.0
+        once = {paths.tobytes(): paths for paths in found}
+        return Waits(np.array(list(once.values())))
+
+
+def _at_best(net: Grid) -> Grid:
+    """Return the grid without changes in mid-run: each link with the most that it ever has."""
+    if not net.links.events:
+        return net
+    most = net.links.bandwidth.copy()
+    for event in net.links.events:
+        most[event.links] = np.maximum(most[event.links], event.bandwidth)
+    best = with_bandwidth(net, most)
+    return replace(best, links=replace(best.links, events=()))
+
+
+def _hops(net: Grid, chip: Chip) -> tuple[Array, Array]:
+    """Return the bandwidth (bytes/s) and latency (s) of each hop, (hops + 1,), as if it were alone on the links it takes.
+
+    A hop without a link is one flow over all its routes: it has no more than bandwidth / share of any of its links.
+    """
+    rate, late = net.bandwidth.ravel().copy(), net.latency.ravel().copy()
+    gaps = np.flatnonzero(net.around(net.axes).gap.ravel())
+    if len(gaps):
+        routes = gap_routes(net, gaps)
+        path = np.repeat(np.arange(len(gaps)), np.diff(routes.first))
+        most = np.full(len(gaps), np.inf)
+        np.minimum.at(most, path, net.links.bandwidth[routes.link] / routes.share)
+        rate[gaps], late[gaps] = most, routes.latency
+    return np.append(rate * chip.link_efficiency, np.inf), np.append(late, 0.0)
+
+
+def _classes(net: Grid) -> Array:
+    """Return (chips,) the class of each chip: chips of one class have like links to chips of like classes, as far as that goes.
+
+    Directions of an axis are not told apart. At most CLASSES; where links differ too much for that, only the slowest of each
+    axis are told from the others, and where chips are very many, nothing.
+    """
+    chips = len(net.own)
+    back = np.empty((len(net.axes), 2, chips), np.intp)  # the hop by which the next chip leads here
+    for axis, way in np.ndindex(len(net.axes), 2):
+        back[axis, way] = (2 * axis + 1 - way) * chips + net.receiver[axis, way]
+    hops = net.around(net.axes).hops
+    most = min(CLASSES, MANY // chips)
+    rate = net.bandwidth
+    slow = hops & (rate <= np.where(rate > 0, rate, np.inf).min(axis=(1, 2), keepdims=True))
+    for columns in ((hops, rate, net.latency), (hops, slow)):
+        kinds = _numbered(np.array([column.ravel()[order] for column in columns for order in (slice(None), back.ravel())], float))
+        found = _refined(net.receiver, kinds.reshape(hops.shape), most)
+        if found.max() > 0:
+            break
+    return found
+
+
+def _refined(receiver: Array, kinds: Array, most: int) -> Array:
+    """Return (chips,) classes by the kinds of hops around, those of the chips around, and so on, up to so many."""
+    label, many = np.zeros(receiver.shape[-1], np.intp), 1
+    while True:
+        around = np.sort(kinds * many + label[receiver], axis=1).reshape(-1, len(label))
+        found = _numbered(np.concatenate([label[None], around]))
+        now = int(found.max()) + 1
+        if now == many or now > most:
+            return label
+        label, many = found, now
+
+
+def _numbered(columns: Array) -> Array:
+    """Return a number for each of the (rows, places) columns, the same for like ones."""
+    return np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)

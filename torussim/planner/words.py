@@ -1,0 +1,229 @@
+"""A plan in words: the verdict first, then a table, then how sure it is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torussim.analysis import advances
+from torussim.chips import Chip
+from torussim.cost import flop_seconds
+from torussim.planner.candidates import Candidate
+from torussim.program import Compute
+from torussim.report import KINDS
+from torussim.tables import table
+from torussim.units import show
+
+if TYPE_CHECKING:
+    from torussim.planner.plans import Choice, Plan, Ranked
+
+ROWS = 12  # of the table
+WIDTH = 110
+SAME = 5e-4  # times within this share of one another are said to be the same
+NAMED = 3  # open candidates that are named
+
+
+def text(plan: Plan) -> str:
+    """Return a plan as text for a terminal."""
+    parts = [_title(plan), verdict(plan), _table(plan), _certificate(plan), _others(plan), _shapes(plan)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
+    """Return a candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
+    mesh = mesh_of(candidate.mesh)
+    with_mesh = f" with {mesh}" if mesh else ""
+    weights = f", {candidate.layout.weights} weights" if dtypes else ""
+    return f"{candidate.name}{with_mesh}, attention over {candidate.layout.attention}{weights}"
+
+
+def mesh_of(mesh: Mapping[str, Sequence[str]]) -> str:
+    """Return a mesh in words: "x=[x], y=[y], z=[z]"."""
+    return ", ".join(f"{logical}=[{', '.join(factors)}]" for logical, factors in mesh.items())
+
+
+def verdict(plan: Plan) -> str:
+    """Return the verdict in sentences: what to take, what it takes, what bounds it, and how far the next best is."""
+    if len(plan.picks) > 1:
+        return _front(plan)
+    pick = plan.pick
+    said = [f"Take {_named(plan, pick)}: {_takes(plan, pick)}."]
+    for phase, one in pick.of.items():
+        bound = bound_by(one, plan.scenario.chip)
+        said += [f"{'It' if len(pick.of) == 1 else f'The {phase}'} is bound by {bound}."] if bound else []
+    said += _next(plan)
+    return _fill(" ".join(said))
+
+
+def bound_by(one: Ranked, chip: Chip) -> str:
+    """Return in words what takes the most of a simulated step, with its share; of collectives all of one kind and axes."""
+    if one.result is None:
+        return ""
+    shares: dict[str, float] = {}
+    computes = {o.name: o for segment in one.result.timeline.segments for o in segment.operations if isinstance(o, Compute)}
+    for operation, seconds in advances(one.result.operations):
+        what = f"the {KINDS[operation['kind']]} over {', '.join(operation['axes'])}" if operation["kind"] in KINDS \
+            else _work(computes[operation["name"]], chip)
+        shares[what] = shares.get(what, 0.0) + seconds
+    most = max(shares, key=lambda what: shares[what], default="")
+    return f"{most} ({_percent(shares[most] / sum(shares.values()))})" if most else ""
+
+
+def _work(compute: Compute, chip: Chip) -> str:
+    """Return an operation of the compute unit in words, and whether a matmul waits for its bytes or for its products."""
+    if not compute.name.startswith("matmul_"):
+        return compute.name.replace("_", " ").replace("add ", "sum and norm of the ")
+    weights = " and ".join(f"W_{name}" for name in compute.name.removeprefix("matmul_").split("_"))
+    multiply = flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip)
+    read = compute.hbm_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
+    return f"the matmul of {weights}, by {'HBM' if read > multiply else 'FLOPs'}"
+
+
+def _title(plan: Plan) -> str:
+    name = plan.scenario.name
+    said = f"{name}: plan for {plan.planning.objective}, {len(plan.scenario.net.chips)} chips"
+    return said + (" (interrupted: not the whole space was looked at)" if plan.partial else "")
+
+
+def _named(plan: Plan, choice: Choice) -> str:
+    several = len(plan.planning.choices.get("weights", ())) > 1
+    names = [f"{name_of(one.candidate, dtypes=several)}{f' for the {phase}' if len(choice.of) > 1 else ''}"
+             for phase, one in choice.of.items()]
+    batch = f", batch {choice.batch}" if len(plan.planning.batch) > 1 else ""
+    return " and ".join(names) + batch
+
+
+def _takes(plan: Plan, choice: Choice) -> str:
+    """Return what a choice takes, by the objective."""
+    keys, phase = choice.keys, plan.scenario.workload.phase if plan.scenario.workload else ""
+    step = {"prefill": "", "decode": " a step", "generate": " a decode step"}[phase]
+    if plan.planning.objective in ("throughput", "cost"):
+        return (f"{keys['tokens_per_s']:,.0f} tokens/s at {keys['chip_s_per_token'] * 1e3:.3g} chip-ms a token, "
+                f"{show(keys['step_s'], 's')}{step}")
+    whole = f", {show(keys['latency_s'], 's')} in all" if phase == "generate" else ""
+    return f"{show(keys['step_s'], 's')}{step}{whole}"
+
+
+def _next(plan: Plan) -> list[str]:
+    """Say how far the next best is, of the pick's phase and batch."""
+    said = []
+    for phase, pick in plan.pick.of.items():
+        others = [one for one in plan.ranked if one.candidate.phase == phase and one.candidate.batch == plan.pick.batch
+                  and one.state in ("simulated", "excluded", "open") and one.candidate != pick.candidate]
+        assert pick.step_s is not None
+        same = sum(one.candidate.alike for one in others if abs(_known(one) / pick.step_s - 1) <= SAME) + pick.candidate.alike - 1
+        rest = [one for one in others if abs(_known(one) / pick.step_s - 1) > SAME]
+        of = "" if len(plan.pick.of) == 1 else f" of the {phase}"
+        if same:
+            said.append(f"{same} other{'s' if same > 1 else ''}{of} take{'' if same > 1 else 's'} the same time.")
+        if rest:
+            best = min(rest, key=_known)
+            more = _known(best) / pick.step_s - 1
+            at_least = "" if best.step_s is not None else "at least "
+            said.append(f"The next best{of}, {name_of(best.candidate)}, takes {at_least}{_percent(more)} longer.")
+    return said
+
+
+def _known(one: Ranked) -> float:
+    """Return a simulated time, or else the bound."""
+    found = one.step_s if one.step_s is not None else one.least_s
+    assert found is not None
+    return found
+
+
+def _front(plan: Plan) -> str:
+    lines = [f"{len(plan.picks)} choices are on the front of latency and cost: no layout is better than one of them in both."]
+    rows = [["batch", "layout", "mesh", "attention", "weights", "latency", "chip-ms a token", "bound by"]]
+    for choice in plan.picks:
+        one = choice.of[choice.candidate.phase]
+        rows.append([str(choice.batch), one.candidate.name, mesh_of(one.candidate.mesh), one.candidate.layout.attention,
+                     one.candidate.layout.weights, show(choice.keys["step_s"], "s"),
+                     f"{choice.keys['chip_s_per_token'] * 1e3:.4g}", bound_by(one, plan.scenario.chip)])
+    return _fill(" ".join(lines)) + "\n\n" + table(rows, "rlllllrl".replace("lr", "rr", 1))
+
+
+def _table(plan: Plan) -> str:
+    """Return the table of the best candidates at the pick's batch; those of one name and time stand in one row."""
+    if len(plan.picks) > 1:
+        return ""
+    rows = [["layout", "mesh", "attention", "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
+    seen: dict[tuple[object, ...], int] = {}
+    for phase in plan.pick.of:
+        for one in plan.ranked:
+            if (one.candidate.phase, one.candidate.batch) != (phase, plan.pick.batch) or one.seconds is None or \
+                    one.state not in ("simulated", "excluded", "open"):
+                continue
+            layout = one.candidate.layout
+            key = phase, one.candidate.name, layout.attention, layout.weights, f"{one.seconds:.4g}"
+            if key in seen:
+                rows[seen[key]][1] = rows[seen[key]][1].partition(" and ")[0] + " and others"
+                continue
+            if len(rows) > ROWS:
+                break
+            seen[key] = len(rows)
+            rows.append(_row(plan, one))
+    sides, alike = "lllrrrrrl", {row[3] for row in rows[1:]}
+    if len(alike) == 1:
+        rows, sides = [[*row[:3], *row[4:]] for row in rows], sides[:3] + sides[4:]
+    note = "Times are simulated; ~ marks the closed form of a layout that a bound excludes."
+    return table(rows, sides) + "\n" + (note if any("~" in cell for row in rows for cell in row) else "")
+
+
+def _row(plan: Plan, one: Ranked) -> list[str]:
+    seconds, held, workload, model = one.seconds, one.memory, plan.scenario.workload, plan.scenario.model
+    assert seconds is not None and held is not None and workload is not None and model is not None
+    chips, peak = len(plan.scenario.net.chips), plan.scenario.chip.flops["bf16"]
+    tokens = one.candidate.batch * (workload.context if one.candidate.phase == "prefill" else 1)
+    share = (held.weights + held.kv_cache + held.activations) / held.capacity
+    return [one.candidate.name, mesh_of(one.candidate.mesh), one.candidate.layout.attention, one.candidate.layout.weights,
+            ("" if one.step_s is not None else "~") + show(seconds, "s"),
+            f"{2 * model.parameters * tokens / (chips * peak * seconds):.1%}", f"{chips * seconds / tokens * 1e3:.4g}",
+            f"{share:.0%}", bound_by(one, plan.scenario.chip)]
+
+
+def _certificate(plan: Plan) -> str:
+    """Say how many candidates there were, how many fitted, were simulated and excluded, and what is left open."""
+    counts = {state: plan.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")}
+    runs = sum(one.state == "simulated" and one.candidate.alike > 0 for one in plan.ranked)
+    alike = f" in {runs} runs, as others are alike by symmetry" if runs < counts["simulated"] else ""
+    fitted = plan.space - counts["misfit"] - counts["limited"]
+    found = f"{counts['simulated']:,} simulated{alike}, {counts['excluded']:,} excluded by a bound."
+    said = [f"Best of {plan.space:,} layouts: {found}" if plan.certified else f"Not certified: of {plan.space:,} layouts {found}"]
+    if counts["limited"] or counts["misfit"]:
+        limits = ", ".join(dict.fromkeys(one.why for one in plan.ranked if one.state == "limited"))
+        said.append(f"{fitted:,} fitted; {counts['limited']:,} do not meet a limit{f' ({limits})' if limits else ''}, "
+                    f"{counts['misfit']:,} do not fit the model, the batch or the mesh.")
+    if counts["open"]:
+        open_ = sorted((one for one in plan.ranked if one.state == "open"), key=_known)
+        names = "; ".join(f"{name_of(one.candidate)} (batch {one.candidate.batch})" for one in open_[:NAMED])
+        said.append(f"{counts['open']:,} could not be excluded and could be faster by up to {_percent(plan.gap)}: {names}"
+                    f"{f' and {len(open_) - NAMED:,} more' if len(open_) > NAMED else ''}. Allow more simulations.")
+    return _fill(" ".join(said))
+
+
+def _others(plan: Plan) -> str:
+    """Say what the paper's model would have taken, what the file has, and what each costs here."""
+    said = []
+    for who, choice in (("The paper's model would take", plan.paper), ("The file has", plan.file)):
+        if choice is None:
+            continue
+        key = "chip_s_per_token" if plan.planning.objective in ("throughput", "cost") else "latency_s"
+        more = choice.keys[key] / plan.pick.keys[key] - 1
+        cost = "the same" if abs(more) <= SAME else f"{_percent(abs(more))} {'more' if more > 0 else 'less'}"
+        what = "chip time a token" if key == "chip_s_per_token" else "time"
+        said.append(f"{who} {_named(plan, choice)}: {_takes(plan, choice)}, {cost} {what}.")
+    return _fill(" ".join(said))
+
+
+def _shapes(plan: Plan) -> str:
+    return "\n".join(_fill(one.words()) for one in plan.shapes)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2g} %" if share < 0.1 else f"{share:.0%}".replace("%", " %")
+
+
+def _fill(said: str) -> str:
+    return textwrap.fill(said, WIDTH, break_long_words=False, break_on_hyphens=False)
+

@@ -1,0 +1,139 @@
+"""What operations take on one network with one chip, in seconds, each worked out once: what candidates of a plan share.
+
+Knows when nothing happens: the clock adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, TypeVar
+
+from torussim.chips import Chip
+from torussim.collectives.lower import algorithm_of
+from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.program import Collective, Compute, Loop
+
+if TYPE_CHECKING:
+    from torussim.outlines import Outlines
+
+Step = tuple[int, int]  # a phase and a step in it
+Link = tuple[str, int]  # an axis and a direction: 0 is +, 1 is -
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, eq=False)
+class Leg:
+    """One phase of one part on a lane: the messages in + and - direction in order.
+
+    `steps`: of each message; `seconds`: how long each keeps its link busy, and its latency, in turn. `alike`: both directions
+    send the same; `once`: what a message loses once by going round a dead link, s.
+    """
+
+    part: int
+    plus: Link
+    minus: Link
+    steps: tuple[tuple[Step, ...], ...]
+    seconds: tuple[tuple[float, ...], ...]
+    alike: bool
+    once: float
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """A collective: seconds from its start to its first send, its phases in queue order, and what a routed one takes, s."""
+
+    start: float
+    legs: tuple[Leg, ...]
+    direct: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """A looped matmul: its overhead, s, and its pieces in order: the step that brings or takes it, or None, and seconds."""
+
+    fixed: float
+    pieces: tuple[tuple[Step | None, float], ...]
+
+
+class Prices:
+    """What operations take on one network with one chip; `fastest`: with the fastest links of each axis, else the slowest."""
+
+    def __init__(self, outlines: Outlines, chip: Chip) -> None:
+        self.outlines, self.chip = outlines, chip
+        self._kept: dict[Hashable, object] = {}
+
+    def once(self, key: Hashable, make: Callable[..., Thing], *given: object) -> Thing:
+        """Return what `make` returned when it was first asked this; the key says all that decides it."""
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = make(*given)
+        return found  # type: ignore[return-value]
+
+    def compute(self, compute: Compute) -> float:
+        """Return the seconds of a compute operation without its overhead."""
+        return self.once(work(compute), compute_seconds, compute, self.chip)
+
+    def collective(self, o: Collective, loop: Loop | None = None, fastest: bool = False) -> Timing:
+        """Return the phases of a collective, alone or looped with a matmul, in seconds."""
+        return self.once((self.outlines.key(o, loop), o.pieces, fastest), self._timing, o, loop, fastest)
+
+    def _timing(self, o: Collective, loop: Loop | None, fastest: bool) -> Timing:
+        outline = self.outlines.of(o, loop)
+        start = start_seconds(o, outline.chips, self.chip)
+        if outline.direct:
+            return Timing(start, (), self._direct(o, fastest))
+        legs = []
+        for line in outline.lines:
+            stretch = line.stretch
+            rate, late, once = self.outlines.pace(line.lane, fastest, self.chip.shared_efficiency)
+            rate *= self.chip.link_efficiency
+            steps = tuple([tuple([(stretch.index, step) for step, _ in sends]) for sends in stretch.sends])
+            seconds = tuple([tuple([s for _, size in sends for s in (size / rate, late)]) for sends in stretch.sends])
+            legs.append(Leg(stretch.part, (stretch.axis, 0), (stretch.axis, 1), steps, seconds, line.alike, once))
+        return Timing(start, tuple(legs))
+
+    def pieces(self, matmul: Compute, o: Collective, loop: Loop) -> Pieces:
+        """Return the pieces of a matmul looped with a collective."""
+        shard = shard_seconds(matmul, loop, self.chip)
+        return Pieces(self.chip.op_overhead * matmul.kernels,
+                      tuple([(key, shard if key is None else share * shard + self.chip.loop_step)
+                             for key, share in self.outlines.of(o, loop).pieces]))
+
+    def _direct(self, o: Collective, fastest: bool) -> float:
+        """Return the time of a routed all-to-all: what the busiest link of any axis must carry, and the longest way.
+
+        D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line what crosses its middle. In shifts:
+        the busiest axis of each displacement, one after another. On a twisted torus an axis is taken as if it were not.
+        """
+        seconds, far, net = 0.0, 0.0, self.outlines.net
+        lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
+        messages = prod(lengths.values())
+        rates = {}
+        for a, k in lengths.items():
+            rate, late, _ = self.outlines.pace((a, True, net.ring), fastest, self.chip.shared_efficiency)
+            ring = net.ring[net.axis(a)] or net.links.ring[list(net.links.axes).index(a.partition("/")[0])]
+            alone = k <= 3 and len(lengths) == 1
+            rates[a] = rate * self.chip.link_efficiency * (1.0 if alone else self.chip.shared_efficiency), ring
+            crossing = (k / 8 if k % 2 == 0 else (k - 1 / k) / 8) if ring and k > 2 else (k // 2) * ((k + 1) // 2) / k
+            seconds = max(seconds, o.bytes * crossing / rates[a][0])
+            far += late * (k // 2 if ring else k - 1)
+        if algorithm_of(o) == "direct":
+            return seconds + far
+        total = 0.0
+        for move in range(1, messages):
+            longest = 0.0
+            for a, k in reversed(lengths.items()):
+                move, d = divmod(move, k)
+                rate, ring = rates[a]
+                hops = min(d, k - d)
+                longest = max(longest, (hops / 2 if ring and 2 * hops == k else hops) * o.bytes / messages / rate)
+            total += longest
+        return total + far * (messages - 1)
+
+
+def work(compute: Compute) -> Hashable:
+    """Return what decides the time of a compute operation on a chip."""
+    return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.vector, compute.vector_bytes,
+            compute.scratch, compute.scratch_passes)
