@@ -1,0 +1,1 @@
+"""Which layout to take: candidates, their bounds, and the search."""
