@@ -1,9 +1,10 @@
-"""Lower bounds of the time of operations: alone, looped in pairs, and in lists.
+"""Lower bounds of the time of operations: alone, looped in pairs.
 
-On rings the closed form with the fastest link of each axis. On lines a chip in the middle has an all-gather before the chips at
-the ends, so the closed form, which is that of a chip at the end, is no bound: there the chip that is done first counts. If no
-chip starts an operation before some time, none ends it before that time plus the bound; so bounds of operations that wait for
-one another add up.
+The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none ends
+it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is like
+a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the corners,
+and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each line,
+which takes as long as all of it; of an all-to-all one message.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ class Bounds:
             bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
         if outlines.net.links.events:  # as fast as a link ever is
             outlines = Outlines(with_bandwidth(outlines.net, bandwidth))
-        self.into = float(np.bincount(outlines.net.links.target, bandwidth, len(outlines.net.links.chips)).max(initial=0.0))
         self.outlines, self.net, self.chip = outlines, outlines.net, chip
         self._seconds: dict[Hashable, float] = {}
 
@@ -52,53 +52,36 @@ class Bounds:
         return found
 
     def _collective(self, o: Collective) -> float:
-        if self.rings(o.axes) and not callable(o.algorithm):
+        if self.rings(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
             return Clock(self.outlines, self.chip, fastest=True).collective(o, 0.0)
-        chips = prod(self.net.length(a) for a in o.axes)
-        begin = start_seconds(o, chips, self.chip)
-        plain = not callable(o.algorithm) and algorithm_of(o) in ALIKE and o.split == "equal" and o.kind != "all_to_all"
-        return begin + (self._phases(o) if plain else self._arriving(o, chips))
-
-    def _phases(self, o: Collective) -> float:
-        """Return the longest part of a gather or scatter over lines and rings, each phase until its first chip is done."""
         names = [a for a in o.axes if self.net.length(a) > 1]
-        longest = 0.0
-        for part in range(len(names)):
-            block, gather, scatter = o.bytes / prod(map(self.net.length, names)) / len(names), 0.0, 0.0
-            for a in names[part:] + names[:part]:
-                gather += self._phase(a, block, o.direction, False)
-                scatter += self._phase(a, block, o.direction, True)
-                block *= self.net.length(a)
-            longest = max(longest, {"all_gather": gather, "reduce_scatter": scatter}.get(o.kind, gather + scatter))
-        return longest
+        begin = start_seconds(o, prod(map(self.net.length, names)), self.chip)
+        plain = not callable(o.algorithm) and algorithm_of(o) in ALIKE and o.split == "equal" and bool(names)
+        orders = [names[part:] + names[:part] for part in range(len(names))] if plain else []
+        return begin + max((self._part(o, order) for order in orders), default=0.0)
 
-    def _phase(self, axis: str, block: float, direction: str, scatter: bool) -> float:
-        """Return the bound of one phase.
-
-        On a line a shard of a gather comes from the farther end to the middle; a sum of a scatter goes from one end to the other.
-        """
-        length, i = self.net.length(axis), self.net.axis(axis)
-        found = self.net.extremes(axis)
-        rate, late = found.fastest * self.chip.link_efficiency, found.shortest
-        if self.net.ring[i] or self.net.stride[i] > 1 or self.net.gaps[i]:  # or it may run as a ring
-            ways = 1 if direction == "one_way" else 2
-            return (length - 1) / ways * block / rate + late * ((length - 1) // ways)
-        return (length - 1 if scatter else length // 2) * (block / rate + late)
-
-    def _arriving(self, o: Collective, chips: int) -> float:
-        """Return how long the links of any chip need for what must reach it, whatever the algorithm."""
-        if chips == 1 or o.kind == "permute":
-            return 0.0
-        own = [self.net.axis(a) for a in o.axes if self.net.length(a) > 1]
-        neighbours = not callable(o.algorithm) and algorithm_of(o) not in DIRECT and not any(self.net.gaps[i] for i in own)
-        into = sum(self.net.extremes(self.net.axes[i]).fastest * min(2, self.net.length(i) - 1) for i in own)
-        share = {"reduce_scatter": 1 / chips, "all_reduce": 1.0}.get(o.kind, (chips - 1) / chips)
-        return share * o.bytes / ((into if neighbours else self.into) * self.chip.link_efficiency)
+    def _part(self, o: Collective, order: Sequence[str]) -> float:
+        """Return how long a part takes that visits lines and rings in this order, or backwards, its phases one after another."""
+        block, gather, exchange = o.bytes / prod(map(self.net.length, order)) / len(order), 0.0, 0.0
+        for a in order:
+            length, i, found = self.net.length(a), self.net.axis(a), self.net.extremes(a)
+            rate = found.fastest * self.chip.link_efficiency
+            if not self.net.ring[i] and not self.net.gaps[i]:
+                gather += (length - 1) * (block / rate + found.shortest)
+            elif self.net.stride[i] == 1:  # a ring with a gap, which runs as a ring or as a line
+                ways = 1 if o.direction == "one_way" else 2
+                gather += (length - 1) / ways * block / rate + (length - 1) // ways * found.shortest
+            exchange += o.bytes / length / len(order) / rate
+            block *= length
+        return {"all_gather": gather, "reduce_scatter": gather, "all_reduce": 2 * gather}.get(o.kind, exchange)
 
     def pair(self, matmul: Compute, collective: Collective, loop: Loop) -> float:
         """Return the bound of a matmul looped with a collective, from the start of the first until both are done."""
         if not self.rings(collective.axes):
-            return max(self.alone(matmul), self.alone(collective))
+            pieces = [seconds for _, seconds in Clock(self.outlines, self.chip).pieces(collective, matmul, loop)]
+            fixed = self.chip.op_overhead * matmul.kernels
+            edge = pieces[-1] if collective.kind == "all_gather" else pieces[0]
+            return max(fixed + sum(pieces), self.alone(collective) + edge)
         key = (matmul.matmuls, matmul.hbm_bytes, matmul.kernels, matmul.dtype, collective.kind, collective.axes, collective.bytes,
                collective.algorithm, loop.kind, loop.cut, loop.sum_bytes)
         found = self._seconds.get(key)
