@@ -54,7 +54,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "planner": ["search", "shapes", "plans", "words", "prices", "candidates", "meshes", "shardings"],
+    "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
+                "candidates", "meshes"],
     "cli": ["simulate", "plan", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],

@@ -11,6 +11,7 @@ from torussim.layouts import Layout
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.mesh import mesh_of
+from torussim.scenario.planning import FIVE
 from torussim.topology.grid import Grid, grid_of
 
 
@@ -66,24 +67,29 @@ def cuts(net: Grid) -> dict[str, tuple[int, ...]]:
     return {axis: tuple(length for _, length in sorted(some)) for axis, some in lengths.items() if len(some) > 1}
 
 
-def five(scenario: Scenario, planning: Planning, phase: str, batch: int, names: Sequence[str]) -> Iterator[Candidate]:
-    """Return every candidate with a table that has a name, of one phase and batch."""
-    base, net = scenario.layouts[phase], uncut(scenario)
+def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Iterator[Candidate]:
+    """Return every candidate with a table that has a name, of one phase and batch; where all tables are searched, the five."""
+    net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
-    keys = list(planning.choices)
+    for base in choices(scenario, planning, phase):
+        made = list(_meshes(planning, net, axes, base.collectives))
+        for name in FIVE if isinstance(planning.layouts, str) else planning.layouts:
+            layout = replace(base, ffn=name)
+            if planning.mesh == "file":
+                yield replace(of_file(scenario, phase, batch), layout=replace(layout, mesh=scenario.layouts[phase].mesh))
+                continue
+            for written, alike in made:
+                mesh = mesh_of(written)
+                yield Candidate(phase, batch, replace(layout, mesh=mesh.axes), meshes.shown(written, axes), mesh.parts, alike)
+
+
+def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[Layout]:
+    """Return the layout of a phase with everything chosen but its table and its mesh."""
+    base = scenario.layouts[phase]
     for values in product(*planning.choices.values()):
         for algorithms in product(*planning.collectives.values()):
-            choices = dict(zip(keys, values))
             collectives = {**base.collectives, **dict(zip(planning.collectives, algorithms))}
-            made = list(_meshes(planning, net, axes, collectives))
-            for name in names:
-                layout = replace(base, ffn=name, batch=None, collectives=collectives, **choices)
-                if planning.mesh == "file":
-                    yield replace(of_file(scenario, phase, batch), layout=layout)
-                    continue
-                for written, alike in made:
-                    mesh = mesh_of(written)
-                    yield Candidate(phase, batch, replace(layout, mesh=mesh.axes), meshes.shown(written, axes), mesh.parts, alike)
+            yield replace(base, batch=None, collectives=collectives, **dict(zip(planning.choices, values)))
 
 
 def _meshes(planning: Planning, net: Grid, axes: Mapping[str, int], collectives: Mapping[str, Any]

@@ -58,7 +58,7 @@ class Plan:
 
     `picks`: the best choice; for the objective `pareto` those of the front, by rising latency. `best`: the scenario of the
     first. `ranked`: every candidate that was tried, the fastest first within its phase and batch. `space`: how many candidates
-    the stated space has; `certified`: whether each of them was simulated or excluded by a bound. `gap`: how much faster, as a
+    the stated space has, `unseen`: how many of them nobody looked at one by one, by state; `certified`: whether each of them was simulated or excluded by a bound. `gap`: how much faster, as a
     share of the pick's time, an open candidate could be. `paper`: what the paper's model would have taken, `file`: what the
     scenario's file has, both simulated; None where they do not fit. `shapes`: other shapes of as many chips.
     """
@@ -69,6 +69,7 @@ class Plan:
     best: Scenario
     ranked: Sequence[Ranked]
     space: int
+    unseen: Mapping[str, int]
     gap: float
     paper: Choice | None = None
     file: Choice | None = None
@@ -80,7 +81,7 @@ class Plan:
     @property
     def certified(self) -> bool:
         """Whether every candidate of the space was simulated, or excluded by a bound or a limit."""
-        return not self.partial and not any(one.state == "open" for one in self.ranked)
+        return not self.partial and not self.count("open")
 
     @property
     def pick(self) -> Choice:
@@ -89,7 +90,7 @@ class Plan:
 
     def count(self, state: str) -> int:
         """Return how many candidates of the space are in a state; those that symmetries lead to one another count each."""
-        return sum(one.candidate.alike for one in self.ranked if one.state == state)
+        return sum(one.candidate.alike for one in self.ranked if one.state == state) + self.unseen.get(state, 0)
 
     def json(self) -> str:
         """Return the plan with every candidate as JSON."""

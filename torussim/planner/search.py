@@ -1,14 +1,15 @@
 """The search: candidates in the order of their bound are simulated until the next bound is not below the best simulated time.
 
-The time of a phase at a batch decides nothing about another phase or batch, so that each of these is a search of its own; the
-objective compares what they find. In memory and time a candidate depends on all of its choices.
+The time of a phase at a batch decides nothing about another phase or batch, so that each of these is a search of its own
+(`unit`); the objective compares what they find.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,22 @@ from torussim.errors import PlanError
 from torussim.planner import candidates
 from torussim.planner.candidates import Candidate
 from torussim.planner.plans import Choice, Plan, Ranked
-from torussim.planner.prices import Misfit, Priced, Prices, total_bytes
+from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.shapes import Fastest, reshaped
-from torussim.planner.words import name_of
-from torussim.result import Result
+from torussim.planner.streams import tables
+from torussim.planner.unit import TIE, Done, Unit, rounded
+from torussim.planner.words import miss
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
 from torussim.workload import Workload
 
-TIE = 1e-9  # a bound within this share of a time is that time
-ROUND = 9  # digits to which times that differ by rounding alone are equal
 SIMULATIONS = 1000
-ELSEWHERE = 8  # candidates that are simulated on another shape of the network
+ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of the network
 Progress = Callable[[int, int], None]
 
 
 def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
-         simulations: int = SIMULATIONS, shapes: bool = False, progress: Progress | None = None) -> Plan:
+         simulations: int = SIMULATIONS, shapes: bool = True, progress: Progress | None = None) -> Plan:
     """Return which layout a scenario should take, and how sure that is.
 
     Parameters
@@ -49,6 +49,11 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
         Whether other shapes of as many chips are looked at, on tori.
     progress
         Called with how many candidates are done and how many there are.
+
+    Returns
+    -------
+    Plan
+        It prints itself; `best` is a scenario that `run` takes.
 
     Raises
     ------
@@ -69,172 +74,182 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code, fitting=False)
     if scenario.model is None or scenario.workload is None:
         raise PlanError("a program has no layout to plan: give a scenario with a model and a workload", code="missing")
-    planning = scenario.planning or Planning()
-    search = Search(scenario, planning, simulations, progress)
-    search.price()
-    partial = False
+    search = Search.of(scenario, scenario.planning or Planning(), simulations)
+    partial_ = False
+    search.price(progress)
     try:
-        search.run()
+        search.run(progress)
     except KeyboardInterrupt:
-        partial = True
         if not search.found():
             raise
+        partial_ = True
     picks = search.picks()
-    found = Plan(scenario, planning, picks, best_of(scenario, picks[0]), search.ranked(), search.space, search.gap(picks),
-                 partial=partial)
-    if not partial:
-        found = replace(found, paper=search.choice_of(search.paper()), file=search.choice_of(search.file()))
+    found = Plan(scenario, search.planning, picks, best_of(scenario, picks[0]), search.ranked(), search.space, search.unseen,
+                 search.gap(), partial=partial_)
+    if not partial_:
+        found = replace(found, paper=search.paper(), file=search.file())
+        found = replace(found, ranked=search.ranked())
         if shapes:
             found = replace(found, shapes=reshaped(found, fastest))
-        found = replace(found, ranked=search.ranked())
     return replace(found, seconds=time.perf_counter() - began)
 
 
 def best_of(scenario: Scenario, pick: Choice) -> Scenario:
     """Return the scenario that runs a choice; its record gives the same answer."""
-    layouts = {phase: one.candidate.layout for phase, one in pick.of.items()}
     shown = {phase: one.candidate.record() for phase, one in pick.of.items()}
     layout = shown if len(shown) > 1 else next(iter(shown.values()))
-    assert scenario.workload is not None
     record = {key: value for key, value in scenario.resolved.items() if key not in ("plan", "expect")}
     record |= {"layout": layout, "workload": {**record["workload"], "batch": pick.batch}}
-    net = Prices(scenario).network(next(iter(pick.of.values())).candidate)[0]
-    changes = scenario.changes and replace(scenario.changes, parts=next(iter(pick.of.values())).candidate.parts)
-    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), layouts=layouts,
-                   workload=replace(scenario.workload, batch=pick.batch), resolved=record, expect=(), planning=None)
+    return running(scenario, [one.candidate for one in pick.of.values()], Pricing(scenario), resolved=record, planning=None)
+
+
+def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **others: Any) -> Scenario:
+    """Return the scenario that runs a candidate for each of its phases."""
+    net = pricing.outlines(some[0]).net
+    changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
+    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
+                   layouts={one.phase: one.layout for one in some},
+                   **{"workload": pricing.workload(some[0].batch), **others})
+
+
+def fastest(scenario: Scenario, planning: Planning) -> Fastest:
+    """Return the fastest layout of a scenario at one batch, of few that are simulated."""
+    search = Search.of(scenario, planning, ELSEWHERE * len(scenario.layouts))
+    search.price(None)
+    search.run(None)
+    choice = search.picks()[0]
+    return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
+
+
+def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **others: Any) -> Scenario:
+    """Return the scenario that runs a candidate for each of its phases."""
+    net = pricing.outlines(some[0]).net
+    changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
+    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
+                   layouts={one.phase: one.layout for one in some},
+                   **{"workload": pricing.workload(some[0].batch), **others})
 
 
 def fastest(scenario: Scenario, planning: Planning, rival_s: float) -> Fastest:
     """Return the fastest layout of a scenario at one batch, where one on another network takes `rival_s` seconds.
 
-    The fastest in closed form is simulated; unless a bound shows that all are slower than the rival, a few others that could be
-    faster still follow.
+    More than one candidate a phase is simulated only while one could be faster than the rival.
     """
-    search = Search(scenario, planning, ELSEWHERE, None)
-    search.price()
-    search.choice_of({unit.phase: min(unit.waiting, key=lambda one: (rounded(one.axes_s), order(one))) for unit in search.units})
-    if sum(unit.least for unit in search.units) < rival_s * (1 - TIE):
-        search.run()
+    search = Search.of(scenario, planning, ELSEWHERE)
+    search.price(None)
+    while search.left > 0:
+        hopeful = sum(unit.least for unit in search.units) < rival_s * (1 - TIE)
+        unit = next((unit for unit in search.units if not unit.settled and (hopeful or not unit.done)), None)
+        if unit is None:
+            break
+        search.advance(unit)
     choice = search.picks()[0]
     return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
 
 
-def order(priced: Priced) -> tuple[float, float, float, int]:
-    """Return what comes first of candidates: the lower bound, the faster by estimate; of equal ones the first of the space."""
-    return rounded(priced.least_s), rounded(priced.axes_s), rounded(priced.paper_s), priced.candidate.number
+def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **others: Any) -> Scenario:
+    """Return the scenario that runs a candidate for each of its phases."""
+    net = pricing.outlines(some[0]).net
+    changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
+    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
+                   layouts={one.phase: one.layout for one in some},
+                   **{"workload": pricing.workload(some[0].batch), **others})
 
 
-def rounded(seconds: float) -> float:
-    """Return a time without what differs by rounding alone."""
-    return float(f"{seconds:.{ROUND}e}")
+def fastest(scenario: Scenario, planning: Planning, rival_s: float) -> Fastest:
+    """Return the fastest layout of a scenario at one batch, where one on another network takes `rival_s` seconds.
 
-
-# -- one phase at one batch ---------------------------------------------------------------------------------------------
+    The fastest in closed form is simulated; others that could be faster follow only while one could be faster than the rival.
+    """
+    search = Search.of(scenario, planning, ELSEWHERE)
+    search.price(None)
+    if not all(unit.waiting for unit in search.units):
+        raise search.none_meets()
+    for unit in search.units:
+        search.done(min(unit.waiting, key=lambda one: (rounded(one.axes_s), one.candidate.number)))
+    while search.left > 0 and sum(unit.least for unit in search.units) < rival_s * (1 - TIE):
+        unit = next((unit for unit in search.units if not unit.settled), None)
+        if unit is None:
+            break
+        search.advance(unit)
+    choice = search.picks()[0]
+    return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
 
 
 @dataclass
-class Unit:
-    """The search for the fastest way to run one phase at one batch."""
-
-    phase: str
-    batch: int
-    waiting: list[Priced] = field(default_factory=list)  # by falling bound
-    done: dict[int, tuple[Priced, Result, float]] = field(default_factory=dict)  # by id: simulated, with seconds of the phase
-    limited: list[tuple[Priced, Limit]] = field(default_factory=list)
-    misfits: list[Misfit] = field(default_factory=list)
-
-    @property
-    def fastest(self) -> float:
-        """The least simulated time, seconds of all passes of the phase; infinite before the first."""
-        return min((seconds for _, _, seconds in self.done.values()), default=float("inf"))
-
-    @property
-    def least(self) -> float:
-        """What no candidate of the unit is faster than, seconds."""
-        return min([self.fastest, *(one.least_s for one in self.waiting[-1:])])
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing that waits can be faster than what was simulated."""
-        return not self.waiting or self.waiting[-1].least_s >= self.fastest * (1 - TIE)
-
-
 class Search:
-    """The search of one plan."""
+    """The search of one plan: `left` simulations are allowed, `space` is how many candidates there are."""
 
-    def __init__(self, scenario: Scenario, planning: Planning, simulations: int, progress: Progress | None) -> None:
+    scenario: Scenario
+    planning: Planning
+    workload: Workload
+    pricing: Pricing
+    left: int
+    units: list[Unit] = field(default_factory=list)
+    outside: list[Done] = field(default_factory=list)  # simulated, and none of the space
+    space: int = 0
+    streams: int = 0  # of the space, those that are not named one by one
+
+    @staticmethod
+    def of(scenario: Scenario, planning: Planning, simulations: int) -> Search:
+        """Return a search that has not begun."""
         assert scenario.workload is not None
-        self.scenario, self.planning, self.left, self.progress = scenario, planning, simulations, progress
-        self.prices = Prices(scenario)
-        self.units = [Unit(phase, batch) for batch in planning.batch or (scenario.workload.batch,) for phase in scenario.layouts]
-        self.space = 0
-        self.workload: Workload = scenario.workload
+        search = Search(scenario, planning, scenario.workload, Pricing(scenario), simulations)
+        search.units = [Unit(phase, batch, search.pricing, search.broken)
+                        for batch in planning.batch or (scenario.workload.batch,) for phase in scenario.layouts]
+        return search
 
     # -- before anything is simulated -----------------------------------------------------------------------------------
 
-    def price(self) -> None:
-        """Price every candidate, and put those that fit and meet the limits in the order of their bounds."""
-        for unit in self.units:
-            for number, candidate in enumerate(self.candidates(unit)):
+    def price(self, progress: Progress | None) -> None:
+        """Price every candidate that has a name, and make ready the streams of those that have none."""
+        for done, unit in enumerate(self.units):
+            for number, candidate in enumerate(candidates.named(self.scenario, self.planning, unit.phase, unit.batch)):
                 self.space += candidate.alike
-                priced = self.prices.of(replace(candidate, number=number))
-                if isinstance(priced, Misfit):
-                    unit.misfits.append(priced)
-                    continue
-                broken = next((limit for limit in self.planning.limits if not self.may_meet(priced, limit)), None)
-                if broken:
-                    unit.limited.append((priced, broken))
-                else:
-                    unit.waiting.append(priced)
-            unit.waiting = sorted(unit.waiting, key=order)[::-1]
-        if not any(unit.waiting for unit in self.units):
+                unit.add(replace(candidate, number=number))
+                if progress is not None:
+                    progress(self.space, self.space * len(self.units) // (done + 1) + 1)
+            if self.planning.layouts == "all":
+                unit.stream, size = tables(self.scenario, self.planning, unit.phase, unit.batch, self.pricing)
+                self.space += size
+                self.streams += size
+        if all(unit.next == float("inf") for unit in self.units):
             raise self.none_meets()
 
-    def candidates(self, unit: Unit) -> Iterable[Candidate]:
-        """Return the candidates of a phase at a batch."""
-        assert not isinstance(self.planning.layouts, str)
-        return candidates.five(self.scenario, self.planning, unit.phase, unit.batch, self.planning.layouts)
-
-    def may_meet(self, priced: Priced, limit: Limit) -> bool:
-        """Return whether a candidate meets a limit, or could, as far as is known before it is simulated."""
-        held = priced.memory
-        kept = {"memory.fits": float(held.fits), "memory.weights": held.weights, "memory.kv_cache": held.kv_cache,
-                "memory.activations": held.activations, "memory.longest_context": float(held.longest_context)}
-        if limit.what in kept:
-            return limit.met(kept[limit.what])
-        if self.workload.phase == "generate":
-            return True  # a limit on both phases together says nothing of one alone
-        keys = self.keys(priced.candidate.batch, {priced.candidate.phase: priced.least_s})
-        return limit.what not in keys or limit.met(keys[limit.what])
+    def broken(self, priced: Priced) -> Limit | None:
+        """Return a limit that a candidate cannot meet, as far as is known before it is simulated."""
+        held, one = priced.memory, priced.candidate
+        known = {"memory.fits": float(held.fits), "memory.weights": held.weights, "memory.kv_cache": held.kv_cache,
+                 "memory.activations": held.activations, "memory.longest_context": float(held.longest_context)}
+        if self.workload.phase != "generate":  # else a limit on both phases together says nothing of one alone
+            known |= self.keys(one.batch, {one.phase: priced.least_s})
+        return next((limit for limit in self.planning.limits if limit.what in known and not limit.met(known[limit.what])), None)
 
     # -- simulation -----------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, progress: Progress | None) -> None:
         """Simulate candidates until every unit that could hold the best is settled, or as many as are allowed were simulated."""
         while self.left > 0:
             open_ = [unit for unit in self.units if not unit.settled and self.could_win(unit)]
             if not open_:
                 break
             unit = min(open_, key=lambda unit: (len(unit.done) > 0, self.score(unit.batch, self.together(unit, "least"))))
-            self.simulate(unit, unit.waiting.pop())
-            if self.progress is not None:
+            priced = unit.pop()
+            if priced is not None:
+                unit.done.append(self.simulated(priced))
+                self.left -= 1
+            if progress is not None:
                 done = sum(len(unit.done) for unit in self.units)
-                self.progress(done, done + sum(not unit.settled for unit in self.units))
+                progress(done, done + len(open_))
 
-    def simulate(self, unit: Unit, priced: Priced) -> None:
-        """Simulate a candidate."""
-        one = priced.candidate
-        workload = replace(self.workload, batch=one.batch)
+    def simulated(self, priced: Priced) -> Done:
+        """Return a candidate simulated."""
+        one, workload = priced.candidate, self.pricing.workload(priced.candidate.batch)
         if workload.phase == "generate":
             workload = (replace(workload, phase="prefill", tokens=1) if one.phase == "prefill" else
                         replace(workload, phase="decode", context=workload.context + workload.cached, cached=0, chunk=None))
-        net = self.prices.network(one)[0]
-        changes = self.scenario.changes and replace(self.scenario.changes, parts=one.parts)
-        ready = replace(self.scenario, net=net, network=replace(self.scenario.network, net=net, changes=changes), expect=(),
-                        layouts={one.phase: one.layout}, workload=workload)
-        result = run(ready)
-        self.left -= 1
-        unit.done[id(priced)] = priced, result, result.latency_s
+        result = run(running(self.scenario, [one], self.pricing, workload=workload))
+        return Done(priced, result, result.latency_s)
 
     def together(self, unit: Unit, what: str) -> dict[str, float]:
         """Return `least` or `fastest` of all phases at the batch of a unit, seconds."""
@@ -242,22 +257,26 @@ class Search:
 
     def could_win(self, unit: Unit) -> bool:
         """Return whether the batch of a unit could still be picked, or be on the front."""
-        mine = self.keys(unit.batch, self.together(unit, "least"))
+        seconds = self.together(unit, "least")
+        if max(seconds.values()) == float("inf"):
+            return False
+        mine = self.keys(unit.batch, seconds)
         for other in self.units:
-            seconds = self.together(other, "fastest")
-            if other.batch == unit.batch or max(seconds.values()) == float("inf"):
+            found = self.together(other, "fastest")
+            if other.batch == unit.batch or max(found.values()) == float("inf"):
                 continue
-            theirs = self.keys(other.batch, seconds)
-            if not all(limit.met(theirs[limit.what]) for limit in self.planning.limits if limit.what in theirs):
-                continue
-            if self.planning.objective == "pareto":
-                if theirs["latency_s"] <= mine["latency_s"] and theirs["chip_s_per_token"] <= mine["chip_s_per_token"]:
-                    return False
-            elif self.score(other.batch, seconds) <= self.score(unit.batch, self.together(unit, "least")):
+            theirs = self.keys(other.batch, found)
+            if self.meets(theirs) and all(theirs[key] <= mine[key] * (1 + TIE) for key in self.wanted):
                 return False
         return True
 
     # -- what it comes to -----------------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The keys that the objective wants to be small."""
+        return {"latency": ("latency_s",), "pareto": ("latency_s", "chip_s_per_token")}.get(self.planning.objective,
+                                                                                           ("chip_s_per_token",))
 
     def keys(self, batch: int, seconds: Mapping[str, float]) -> dict[str, float]:
         """Return the scalar keys of a result with these seconds of each phase."""
@@ -269,36 +288,34 @@ class Search:
         found = {"step_s": step, "latency_s": latency, "makespan_s": latency, "tokens_per_s": tokens / latency,
                  "mfu": 2 * model.parameters * tokens / (chips * chip.flops["bf16"] * latency),
                  "chip_s_per_token": chips * latency / tokens}
-        if asked.phase == "generate" and len(seconds) > 1:
+        if len(seconds) > 1:
             found |= {"prefill_s": seconds["prefill"], "prompt_tokens_per_s": batch * asked.context / seconds["prefill"],
                       "generated_tokens_per_s": batch * asked.tokens / seconds["decode"]}
         return found
 
+    def meets(self, keys: Mapping[str, float]) -> bool:
+        """Return whether the keys of a choice meet the limits; memory was looked at before."""
+        return all(limit.met(keys[limit.what]) for limit in self.planning.limits if limit.what in keys)
+
     def score(self, batch: int, seconds: Mapping[str, float]) -> float:
-        """Return what the objective wants to be small."""
-        keys = self.keys(batch, seconds)
-        return keys["latency_s" if self.planning.objective in ("latency", "pareto") else "chip_s_per_token"]
+        """Return what the objective wants to be small first of all."""
+        return self.keys(batch, seconds)[self.wanted[0]]
+
+    def at(self, batch: int) -> list[Unit]:
+        """Return the searches of all phases at a batch."""
+        return [unit for unit in self.units if unit.batch == batch]
 
     def found(self) -> list[Choice]:
         """Return the fastest choice of each batch at which every phase was simulated and the limits are met."""
-        made = []
-        for batch in dict.fromkeys(unit.batch for unit in self.units):
-            units = [unit for unit in self.units if unit.batch == batch]
-            if all(unit.done for unit in units):
-                choice = self.choice_of({unit.phase: min(unit.done.values(), key=lambda one: (rounded(one[2]), order(one[0])))[0]
-                                          for unit in units})
-                assert choice is not None
-                if all(limit.met(choice.keys[limit.what]) for limit in self.planning.limits if limit.what in choice.keys):
-                    made.append(choice)
-        return made
+        made = [self.choice([unit.best for unit in self.at(batch)]) for batch in dict.fromkeys(unit.batch for unit in self.units)
+                if all(unit.done for unit in self.at(batch))]
+        return [choice for choice in made if self.meets(choice.keys)]
 
     def picks(self) -> list[Choice]:
         """Return the best choice, or the front; raise PlanError if none meets the limits."""
-        made = self.found()
+        made = sorted(self.found(), key=lambda choice: [choice.keys[key] for key in self.wanted])
         if not made:
             raise self.none_meets()
-        by = "latency_s" if self.planning.objective in ("latency", "pareto") else "chip_s_per_token"
-        made.sort(key=lambda choice: (choice.keys[by], choice.keys["chip_s_per_token"]))
         if self.planning.objective != "pareto":
             return made[:1]
         front: list[Choice] = []
@@ -307,105 +324,100 @@ class Search:
                 front.append(choice)
         return front
 
-    def choice_of(self, of: Mapping[str, Priced] | None) -> Choice | None:
-        """Return the choice of a candidate for each phase, simulated if need be."""
-        if of is None:
-            return None
-        ranked, seconds = {}, {}
-        for phase, priced in of.items():
-            unit = next(unit for unit in self.units if (unit.phase, unit.batch) == (phase, priced.candidate.batch))
-            if id(priced) not in unit.done:
-                unit.waiting = [one for one in unit.waiting if one is not priced]
-                self.simulate(unit, priced)
-            ranked[phase], seconds[phase] = self.simulated(*unit.done[id(priced)]), unit.done[id(priced)][2]
-        batch = next(iter(of.values())).candidate.batch
-        return Choice(batch, ranked, self.keys(batch, seconds))
+    def choice(self, done: Sequence[Done]) -> Choice:
+        """Return the choice of a candidate for each phase."""
+        batch = done[0].priced.candidate.batch
+        return Choice(batch, {one.priced.candidate.phase: self.told(one) for one in done},
+                      self.keys(batch, {one.priced.candidate.phase: one.seconds for one in done}))
 
-    def paper(self) -> dict[str, Priced] | None:
-        """Return what the paper's model would take: of each phase the least time by it, of all that fit, at the best batch."""
-        of_batch: dict[int, dict[str, Priced]] = {}
-        for unit in self.units:
-            known = [*unit.waiting, *(one for one, _, _ in unit.done.values())]
-            if known:
-                of_batch.setdefault(unit.batch, {})[unit.phase] = min(known, key=lambda one: (rounded(one.paper_s),
-                                                                                            one.candidate.number))
-        whole = {batch: of for batch, of in of_batch.items() if len(of) == len(self.scenario.layouts)}
-        return min(whole.values(), key=lambda of: self.score(next(iter(of.values())).candidate.batch,
-                                                             {phase: one.paper_s for phase, one in of.items()}), default=None)
+    def paper(self) -> Choice | None:
+        """Return what the paper's model would take of the layouts with names: of each phase the least time by it."""
+        best: list[Priced] = []
+        for batch in dict.fromkeys(unit.batch for unit in self.units):
+            known = [[one for one in unit.known if one.candidate.name != "table"] for unit in self.at(batch)]
+            if all(known):
+                of = [min(some, key=lambda one: (rounded(one.paper_s), one.candidate.number)) for some in known]
+                if not best or self._by_paper(of) < self._by_paper(best):
+                    best = of
+        return self.choice([self.done(one) for one in best]) if best else None
 
-    def file(self) -> dict[str, Priced] | None:
-        """Return the layout of the scenario's file at the file's batch, if it fits."""
-        if not any(unit.batch == self.workload.batch for unit in self.units):
-            return None
-        made: dict[str, Priced] = {}
+    def _by_paper(self, of: Sequence[Priced]) -> float:
+        return self.score(of[0].candidate.batch, {one.candidate.phase: one.paper_s for one in of})
+
+    def done(self, priced: Priced) -> Done:
+        """Return a candidate of the space simulated, if it was not before."""
+        unit = next(unit for unit in self.at(priced.candidate.batch) if unit.phase == priced.candidate.phase)
+        found = next((one for one in unit.done if one.priced is priced), None)
+        if found is None:
+            unit.take(priced)
+            found = self.simulated(priced)
+            unit.done.append(found)
+        return found
+
+    def file(self) -> Choice | None:
+        """Return the layout of the scenario's file at the file's batch, if it fits; it need not be of the space."""
+        made = []
         for phase in self.scenario.layouts:
-            priced = self.prices.of(candidates.of_file(self.scenario, phase, self.workload.batch))
+            priced = self.pricing.of(candidates.of_file(self.scenario, phase, self.workload.batch))
             if isinstance(priced, Misfit):
                 return None
-            unit = next(unit for unit in self.units if (unit.phase, unit.batch) == (phase, self.workload.batch))
-            same = [one for one in [*unit.waiting, *(one for one, _, _ in unit.done.values())]
-                    if one.candidate.record() == priced.candidate.record()]
-            made[phase] = same[0] if same else replace(priced, candidate=replace(priced.candidate, alike=0))
-        return made
+            same = next((one for unit in self.at(self.workload.batch) for one in unit.known
+                         if one.candidate.record() == priced.candidate.record()), None)
+            made.append(self.done(same) if same else self.simulated(priced))
+            self.outside += [] if same else made[-1:]
+        return self.choice(made)
 
-    def gap(self, picks: Sequence[Choice]) -> float:
-        """Return by how much of its time the pick could be beaten by what is open."""
-        return max((1 - one.least_s / unit.fastest for unit in self.units for one in unit.waiting
-                    if not unit.settled and unit.fastest < float("inf") and self.could_win(unit)), default=0.0)
+    @property
+    def unseen(self) -> Mapping[str, int]:
+        """How many candidates of the streams were never named, by state."""
+        settled = all(unit.settled or not self.could_win(unit) for unit in self.units)
+        left = self.streams - sum(unit.streamed for unit in self.units)
+        return {"excluded" if settled else "open": left} if left else {}
+
+    def gap(self) -> float:
+        """Return by how much of its time the best of a unit could be beaten by what is open."""
+        return max((1 - unit.next / unit.fastest for unit in self.units
+                    if not unit.settled and unit.done and self.could_win(unit)), default=0.0)
 
     def ranked(self) -> list[Ranked]:
         """Return every candidate with what is known of it, the fastest first within its phase and batch."""
         found: list[Ranked] = []
         for unit in self.units:
-            could = self.could_win(unit)
-            known = [self.simulated(*done) for done in unit.done.values()]
+            could, outside = self.could_win(unit), partial(_is_of, unit)
+            known = [self.told(one) for one in [*unit.done, *filter(outside, self.outside)]]
             for one in unit.waiting:
                 excluded = not could or one.least_s >= unit.fastest * (1 - TIE)
                 known.append(self.known(one, "excluded" if excluded else "open"))
-            known.sort(key=lambda one: (rounded(one.seconds or 0.0), one.state != "simulated", one.candidate.number))
-            found += known
+            found += sorted(known, key=lambda one: (rounded(one.seconds or 0.0), one.state != "simulated", one.candidate.number))
             found += [self.known(one, "limited", limit.what) for one, limit in unit.limited]
             found += [Ranked(one.candidate, "misfit", one.reason) for one in unit.misfits]
         return found
 
     def known(self, priced: Priced, state: str, why: str = "") -> Ranked:
-        """Return a candidate that was not simulated."""
-        step = self.workload.tokens if priced.candidate.phase == "decode" else 1
-        return Ranked(priced.candidate, state, why, priced.memory, priced.least_s / step, priced.axes_s / step,
-                      priced.paper_s / step)
+        """Return what is told of a candidate that was not simulated."""
+        steps = self.workload.tokens if priced.candidate.phase == "decode" else 1
+        return Ranked(priced.candidate, state, why, priced.memory, priced.least_s / steps, priced.axes_s / steps,
+                      priced.paper_s / steps)
 
-    def simulated(self, priced: Priced, result: Result, seconds: float) -> Ranked:
-        """Return a candidate that was simulated."""
-        return replace(self.known(priced, "simulated"), step_s=result.step_s, result=result)
+    def told(self, done: Done) -> Ranked:
+        """Return what is told of a candidate that was simulated."""
+        return replace(self.known(done.priced, "simulated"), step_s=done.result.step_s, result=done.result)
 
     def none_meets(self) -> PlanError:
         """Return the error that says why there is no pick: how many fit, which limit excludes how many, and the nearest miss."""
-        fitting = [(unit, one, limit) for unit in self.units for one, limit in unit.limited]
-        misfits = [misfit for unit in self.units for misfit in unit.misfits]
-        simulated = [one for unit in self.units for one in unit.done.values()]
-        if not fitting and not simulated:
-            reasons = dict.fromkeys(misfit.reason for misfit in misfits)
-            return PlanError(f"none of {len(misfits)} layouts fits the model, the batch and the mesh: "
-                             f"{next(iter(reasons), 'there is none')}", code="no-layout")
-        said = []
-        for limit in self.planning.limits:
-            over = [one for _, one, broken in fitting if broken == limit]
-            if over:
-                said.append(f"{limit.what} excludes {len(over)}; {self.miss(over, limit)}")
-        for unit in self.units:
-            if unit.done:
-                priced, _, seconds = min(unit.done.values(), key=lambda one: one[2])
-                keys = self.keys(unit.batch, {unit.phase: seconds})
-                said += [f"{limit.what}: the fastest, {name_of(priced.candidate)}, has {keys[limit.what]:.4g}"
-                         for limit in self.planning.limits if limit.what in keys and not limit.met(keys[limit.what])]
-        return PlanError(f"no layout meets the limits: {'; '.join(said)}", code="no-layout", path=("plan", "limits"))
+        misfits = [misfit.reason for unit in self.units for misfit in unit.misfits]
+        limited = [pair for unit in self.units for pair in unit.limited]
+        simulated = [one for unit in self.units for one in unit.done]
+        if not limited and not simulated:
+            return PlanError(f"none of {len(misfits)} layouts fits the model, the batch and the mesh: {misfits[0]}",
+                             code="no-layout")
+        said = [miss(limit, [one for one, broken in limited if broken == limit], self.keys) for limit in self.planning.limits]
+        if simulated:
+            best = min(simulated, key=lambda one: one.seconds)
+            keys = self.keys(best.priced.candidate.batch, {best.priced.candidate.phase: best.seconds})
+            said += [f"{limit.what} of the fastest is {keys[limit.what]:.4g}" for limit in self.planning.limits if limit.what in keys]
+        return PlanError(f"no layout meets the limits: {'; '.join(filter(None, said))}", code="no-layout", path=("plan", "limits"))
 
-    def miss(self, over: Sequence[Priced], limit: Limit) -> str:
-        """Return in words which of these candidates misses a limit by least."""
-        if limit.what == "memory.fits":
-            near = min(over, key=lambda one: total_bytes(one.memory))
-            return (f"the nearest, {name_of(near.candidate)}, needs {total_bytes(near.memory) / near.memory.capacity:.2f} times "
-                    "the memory of a chip")
-        near = min(over, key=lambda one: one.least_s)
-        got = self.keys(near.candidate.batch, {near.candidate.phase: near.least_s}).get(limit.what)
-        return f"the nearest is {name_of(near.candidate)}" + (f", which is no better than {got:.4g}" if got is not None else "")
+
+def _is_of(unit: Unit, done: Done) -> bool:
+    return (done.priced.candidate.phase, done.priced.candidate.batch) == (unit.phase, unit.batch)

@@ -24,7 +24,7 @@ from torussim.topology.shape import Twist
 from torussim.topology.slices import Pod, pod_of
 from torussim.units import show
 
-MANY, LONG = 256, 64  # chips in all, and along an axis, up to which shapes are looked at that cannot be had
+MANY, LONG = 256, 16  # chips in all, and along an axis, up to which shapes are looked at that cannot be had
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Fastest:
     certified: bool
 
 
-Seek = Callable[[Scenario, Planning, float], Fastest]  # of a network, what is looked for, and the seconds that count
+Seek = Callable[[Scenario, Planning], Fastest]
 
 
 # -- which shapes there are ---------------------------------------------------------------------------------------------
@@ -198,12 +198,11 @@ def _on(shape: Shape, found: Plan, seek: Seek, present: bool) -> Reshaped:
     planning = replace(asked, batch=(found.pick.batch,), mesh="whole" if asked.mesh == "file" and not present else asked.mesh,
                        layouts=Planning().layouts if asked.layouts == "all" else asked.layouts)
     links = _words(scenario.resolved["topology"])
-    pick = found.pick.keys["latency_s"]
     try:
-        one = seek(scenario, planning, pick)
+        one = seek(scenario, planning)
     except PlanError as error:
         return Reshaped(shape, present, links, why=str(error))
-    saving = 1 - one.choice.keys["latency_s"] / pick
+    saving = 1 - one.choice.keys["latency_s"] / found.pick.keys["latency_s"]
     return Reshaped(shape, present, links, one.choice.keys["step_s"], saving, one.certified, name_of(one.choice.candidate), one.best)
 
 

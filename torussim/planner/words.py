@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torussim.analysis import advances
 from torussim.chips import Chip
 from torussim.cost import flop_seconds
 from torussim.planner.candidates import Candidate
+from torussim.planner.pricing import Priced, total_bytes
 from torussim.program import Compute
 from torussim.report import KINDS
+from torussim.scenario import Limit
 from torussim.tables import table
 from torussim.units import show
 
@@ -78,6 +80,21 @@ def _work(compute: Compute, chip: Chip) -> str:
     multiply = flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip)
     read = compute.hbm_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
     return f"the matmul of {weights}, by {'HBM' if read > multiply else 'FLOPs'}"
+
+
+def miss(limit: Limit, over: Sequence[Priced], keys: Callable[[int, Mapping[str, float]], Mapping[str, float]]) -> str:
+    """Return in words how many candidates a limit excludes, and which of them misses it by least; nothing if there are none."""
+    if not over:
+        return ""
+    said = f"{limit.what} excludes {len(over):,}"
+    if limit.what == "memory.fits":
+        near = min(over, key=lambda one: total_bytes(one.memory))
+        share = total_bytes(near.memory) / near.memory.capacity
+        return f"{said}; the nearest, {name_of(near.candidate)}, needs {share:.2f} times the memory of a chip"
+    near = min(over, key=lambda one: one.least_s)
+    got = keys(near.candidate.batch, {near.candidate.phase: near.least_s}).get(limit.what)
+    bound = f", which has {limit.what} of {got:.4g} at best" if got is not None else ""
+    return f"{said}; the nearest is {name_of(near.candidate)}{bound}"
 
 
 def _title(plan: Plan) -> str:
@@ -175,7 +192,7 @@ def _row(plan: Plan, one: Ranked) -> list[str]:
     assert seconds is not None and held is not None and workload is not None and model is not None
     chips, peak = len(plan.scenario.net.chips), plan.scenario.chip.flops["bf16"]
     tokens = one.candidate.batch * (workload.context if one.candidate.phase == "prefill" else 1)
-    share = (held.weights + held.kv_cache + held.activations) / held.capacity
+    share = total_bytes(held) / held.capacity
     return [one.candidate.name, mesh_of(one.candidate.mesh), one.candidate.layout.attention, one.candidate.layout.weights,
             ("" if one.step_s is not None else "~") + show(seconds, "s"),
             f"{2 * model.parameters * tokens / (chips * peak * seconds):.1%}", f"{chips * seconds / tokens * 1e3:.4g}",

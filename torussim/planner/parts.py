@@ -1,0 +1,251 @@
+"""The parts of a pass, and lower bounds of their times for tables of shardings.
+
+A pass is a chain: the residual is brought to where W_in wants it, multiplied, scattered; attention; W_out; the sum is scattered
+to the residual. The time of each part depends on few entries of the table, so it is worked out once for each of their values,
+from the operations that the Builder makes of it. Parts wait for one another, so their bounds add up; but a matmul can be looped
+with a gather before it or the scatter after it, whichever gains more: the parts on its two sides say what each would gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torussim.chips import DTYPE_BYTES
+from torussim.layouts import Layout, Path, Table
+from torussim.memory import kv_heads_kept
+from torussim.models import Model
+from torussim.planner.bounds import Bounds
+from torussim.planner.roles import Role, batched, path
+from torussim.program import Compute, Loop, Operation
+from torussim.sharding import Sharding, product
+from torussim.transformer import Builder, _Value
+from torussim.workload import Forward
+
+Paths = Mapping[str, Path]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a pass: `reduced` leaves of an axis' role what the part depends on.
+
+    `seconds` returns the part's bound and what looping the matmul at its end or beginning would gain, seconds; the bounds of a
+    part that ends with a matmul leave it to the next part. `shares`: whether the part begins with the matmul at which the part
+    before ended. `half`: 1 for the MLP of a serial block, which shares nothing but the residual with its attention.
+    """
+
+    name: str
+    reduced: Callable[[Role], Role]
+    seconds: Callable[[Paths], tuple[float, float]]
+    times: int
+    shares: bool = False
+    half: int = 0
+
+
+class Parts:
+    """The parts of one pass of a model; each method returns the bound of one for some paths, and the gain of its loop."""
+
+    def __init__(self, model: Model, layout: Layout, forward: Forward, physical: Mapping[str, int], bounds: Bounds) -> None:
+        whole = {tensor: Sharding.parse(dims) for tensor, dims in _WHOLE.items()}
+        self.builder = Builder(model, Layout(**{**vars(layout), "ffn": {t: Path((s,)) for t, s in whole.items()}}), forward, physical)
+        self.model, self.bounds = model, bounds
+        self.axes = tuple(self.builder.lengths)
+
+    def listed(self) -> list[Part]:
+        """Return the parts in the order of the pass."""
+        ends = Part("ends", _only("residual", "w_in"), self.ends, 1)
+        if self.model.parallel:
+            return [ends, *self.projecting("layer", ("hidden", "q", "k", "v")), self.attending(), self.between(),
+                    *self.leaving("layer", ("hidden", "o"))]
+        mlp = [*self.projecting("ffn", ("hidden",)), self.between(), *self.leaving("ffn", ("hidden",))]
+        return [ends, *self.projecting("attention", ("q", "k", "v")), self.attending(), *self.leaving("attention", ("o",)),
+                *(replace(part, half=1) for part in mlp)]
+
+    def projecting(self, label: str, want: Sequence[str]) -> list[Part]:
+        """Return the two parts on both sides of the first matmul that multiplies the residual."""
+        weights = dict.fromkeys(["w_in", *(_WEIGHTS[tensor] for tensor in want)])
+        made = [f"{_PATHS.get(tensor, tensor)} made" for tensor in want if tensor != "v"]
+        return [Part(f"enter {label}", _only("residual", *weights), partial(self.enter, want), self.model.layers),
+                Part(f"project {label}", _only("rows", *weights, *made), partial(self.project, want), self.model.layers, True)]
+
+    def attending(self) -> Part:
+        """Return the part from Q, K and V as they are made to the output of attention, cut like Q as it is made."""
+        return Part("attend", _only("q", "kv"), self.attend, self.model.layers)
+
+    def between(self) -> Part:
+        """Return the nonlinearity."""
+        return Part("nonlinearity", _only("hidden"), self.nonlinearity, self.model.layers)
+
+    def leaving(self, label: str, values: Sequence[str]) -> list[Part]:
+        """Return the two parts on both sides of the matmul that leads back to the residual."""
+        weights = [_LEAVES[value][1] for value in values]
+        made = [f"{_PATHS.get(value, value)} made" for value in values]
+        return [Part(f"regather {label}", _only("rows", *made, *weights), partial(self.regather, values), self.model.layers),
+                Part(f"return {label}", _only("residual", "free", *(f"{w} used" for w in weights)),
+                     partial(self.back, values), self.model.layers, True)]
+
+    def held(self) -> list[Part]:
+        """Return what a chip must hold as parts, in bytes: each weight of all layers, the embedding, and the cache."""
+        weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
+                        half=int(w == "w_out" and not self.model.parallel)) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
+        return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2),
+                Part("cache held", _only("q used", "kv used"), self.cache, self.model.layers)]
+
+    def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
+        """Return the bytes of a weight on a chip, one layer; of W_k those of W_v too."""
+        b, m = self.builder, self.model
+        width = {"F": m.d_ff, "H": b.heads * m.d_head, "K": b.kv_heads * m.d_head}
+        count = {"w_in": 2 if m.gated else 1, "w_k": 2}.get(tensor, 1)
+        return paths[tensor].stored.elements({"E": m.d_model, **width}, b.lengths) * count * b.wide, 0.0
+
+    def vocabulary(self, paths: Paths) -> tuple[float, float]:
+        """Return the bytes of the embedding on a chip."""
+        b = self.made(paths)
+        return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide, 0.0
+
+    def cache(self, paths: Paths) -> tuple[float, float]:
+        """Return the bytes of K and V on a chip, one layer, of the tokens that the pass attends to."""
+        b, m = self.made(paths), self.model
+        rows = b.sequences(paths["kv"].used)
+        return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
+
+    # -- what a part costs ----------------------------------------------------------------------------------------------
+
+    def made(self, paths: Paths) -> Builder:
+        """Return a builder with these paths and no operation yet."""
+        found = copy(self.builder)
+        more = {"w_v": paths["w_k"]} if "w_k" in paths else {}
+        found.table, found.operations = Table({**paths, **more}), []
+        return found
+
+    def ends(self, paths: Paths) -> tuple[float, float]:
+        """Return the bound of embedding and logits."""
+        b = self.made(paths)
+        return sum(self.least(operations) for operations in (b.embed(), b.unembed())), 0.0
+
+    def enter(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
+        """Return the bound from a block's beginning to its first matmul."""
+        b = self.made(paths)
+        stations = b.enter("residual")
+        needed = stations[-1][0].sharding
+        for tensor in want:
+            made = product(needed, paths[_WEIGHTS[tensor]].used, "E", {"hidden": "F", "q": "H"}.get(tensor, "K"))
+            b.table = Table({**b.table.paths, _PATHS.get(tensor, tensor): Path((made,))})
+        b.project(stations, want)
+        first = next(i for i, o in enumerate(b.operations) if isinstance(o, Compute) and o.matmuls)
+        return self.until(b.operations[:first + 1])
+
+    def project(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
+        """Return the bound from the first matmul of a block until Q, K, V and the hidden layer are where their paths begin."""
+        rows = paths["residual"].stored
+        b = self.made(paths)
+        needed = b.input_of(rows, paths["w_in"].used)
+        b.project([(_Value("residual", needed, b.tokens(E=self.model.d_model), b.act), None)], want)
+        first = next(i for i, o in enumerate(b.operations) if isinstance(o, Compute))
+        return self.after(b.operations[first:])
+
+    def attend(self, paths: Paths) -> tuple[float, float]:
+        """Return the bound of attention with its exchanges."""
+        b, m = self.made(paths), self.model
+        sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.d_head)}
+        b.attend({name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
+                  for name, (dim, size) in sizes.items()})
+        return sum(map(self.bounds.alone, b.operations)), 0.0
+
+    def nonlinearity(self, paths: Paths) -> tuple[float, float]:
+        """Return the bound of the nonlinearity."""
+        b = self.made(paths)
+        b.activated(_Value("hidden", paths["hidden"].stored, b.tokens(F=self.model.d_ff), b.act))
+        return self.bounds.alone(b.operations[0]), 0.0
+
+    def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[_Value]:
+        """Return the hidden layer and the output of attention, those that are named."""
+        sizes = {"hidden": {"F": self.model.d_ff}, "o": {"H": b.heads * self.model.d_head}}
+        return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
+
+    def regather(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
+        """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
+        weight = paths["w_out" if "hidden" in names else "w_o"].used
+        made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
+        b = self.made({**paths, "residual": Path((made,)), "w_in": _UNCUT})
+        b.leave(self.values(b, names, {t: paths["q" if t == "o" else t].stored for t in names}), "sum")
+        return self.until(b.operations)
+
+    def back(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
+        """Return the bound from the matmul that leads back to the residual until the sum is there."""
+        b = self.made({t: Path((p.used,)) for t, p in paths.items()})
+        rows = b.input_of(paths["residual"].stored, paths["w_in"].used).dims[:2]
+        given = {t: Sharding((*rows, (_LEAVES[t][0], paths[_LEAVES[t][1]].used.axes(_LEAVES[t][0])))) for t in names}
+        b.leave(self.values(b, names, given), "sum")
+        return self.after(b.operations)
+
+    # -- lists of operations --------------------------------------------------------------------------------------------
+
+    def until(self, operations: Sequence[Operation]) -> tuple[float, float]:
+        """Return when the last of a list, a matmul, can begin, and what a loop with a gather before it gains."""
+        ends: dict[str, float] = {}
+        begins: dict[str, float] = {}
+        before: tuple[str, ...] = ()
+        for o in operations:
+            waits = o.after if o.after is not None else before
+            begins[o.name] = max((ends[name] for name in waits), default=0.0)
+            ends[o.name] = begins[o.name] + self.bounds.alone(o)
+            before = (o.name,)
+        matmul = operations[-1]
+        assert isinstance(matmul, Compute)
+        named, gain = {o.name: o for o in operations}, 0.0
+        for loop in matmul.loops:
+            if loop.collective in named:
+                others = max((ends[name] for name in waits if name != loop.collective), default=0.0)
+                end = max(others + self.bounds.alone(matmul), begins[loop.collective] + self.paired(matmul, loop, named))
+                gain = max(gain, ends[matmul.name] - end)
+        return begins[matmul.name], gain
+
+    def after(self, operations: Sequence[Operation]) -> tuple[float, float]:
+        """Return the bound of a list that begins with a matmul, and what a loop of that one gains; others have theirs."""
+        gains = [self.gain(o, operations) for o in operations if isinstance(o, Compute)]
+        return sum(map(self.bounds.alone, operations)) - sum(gains[1:]), gains[0]
+
+    def least(self, operations: Sequence[Operation]) -> float:
+        """Return the bound of a list in which each operation waits for the one before."""
+        return sum(map(self.bounds.alone, operations)) - sum(self.gain(o, operations) for o in operations if isinstance(o, Compute))
+
+    def gain(self, matmul: Compute, operations: Sequence[Operation]) -> float:
+        """Return the most that a loop of a matmul with a collective of the list gains over one after the other."""
+        named = {o.name: o for o in operations}
+        return max([0.0, *(self.bounds.alone(matmul) + self.bounds.alone(named[loop.collective]) - self.paired(matmul, loop, named)
+                           for loop in matmul.loops if loop.collective in named)])
+
+    def paired(self, matmul: Compute, loop: Loop, named: Mapping[str, Operation]) -> float:
+        """Return the bound of a matmul looped with a collective of a list."""
+        collective = named[loop.collective]
+        assert not isinstance(collective, Compute)
+        return self.bounds.pair(matmul, collective, loop)
+
+
+_PATHS = {"k": "kv", "v": "kv", "o": "q"}
+_LEAVES = {"hidden": ("F", "w_out"), "o": ("H", "w_o")}
+_WEIGHTS = {"hidden": "w_in", "q": "w_q", "k": "w_k", "v": "w_k"}
+_WHOLE = {"residual": "B L E", "w_in": "E F", "w_out": "F E", "w_q": "E H", "w_k": "E K", "q": "B L H", "kv": "B L K", "w_o": "H E"}
+_STANDS = {"rows": "residual", "free": "w_in"}
+_UNCUT = Path((Sharding.parse("E F"),))
+
+
+def _only(*wanted: str) -> Callable[[Role], Role]:
+    """Return what leaves of a role the entries of these tensors, or of their first (made) or last (used) stations alone.
+
+    `rows`: of the residual, only whether the axis cuts the batch in the matmuls; `free`: of W_in, only whether it uses the axis.
+    """
+    def reduced(role: Role) -> Role:
+        found = dict(role) | {"rows": ("B",) if batched(role) else ("",), "free": ("",) if batched(role) else ("F",)}
+        for tensor in role:
+            found |= {f"{tensor} made": role[tensor][:1], f"{tensor} used": role[tensor][-1:]}
+        return {_STANDS.get(one, one.partition(" ")[0]): found[one] for one in wanted}
+    return reduced
+
+
+def paths_of(axes: Sequence[str], roles: Sequence[Role]) -> Paths:
+    """Return the paths that roles of the axes, whole or reduced, make."""
+    return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in roles[0]}

@@ -1,0 +1,193 @@
+"""What a candidate costs before it is simulated: memory, the closed forms, and a time that its simulation is never below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torussim.chips import Chip
+from torussim.choice import chosen
+from torussim.closed_forms import axes_seconds, paper_collective, paper_compute
+from torussim.collectives.lower import DIRECT, algorithm_of
+from torussim.critical_path import least_seconds
+from torussim.errors import LayoutError, ShardingError
+from torussim.fronts import Fronts
+from torussim.memory import Memory, memory
+from torussim.outlines import Outlines
+from torussim.padding import candidates as paddings
+from torussim.padding import padded
+from torussim.planner.candidates import Candidate, uncut
+from torussim.program import Collective, Compute, Program
+from torussim.scenario import Scenario
+from torussim.topology.grid import Grid, grid_of
+from torussim.transformer import Builder
+from torussim.workload import Forward, Workload, passes
+
+PIECES = 4  # into which a long decode is cut for its bound
+
+
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """A candidate that fits the model, with its batch padded; seconds are of all passes of its phase.
+
+    `least_s`: the simulation is never below it; `tight`: whether that is the best bound that there is; `axes_s`: the closed form
+    axis by axis; `paper_s`: the paper's model. `programs`: of its passes, with all chosen that is chosen by estimate.
+    """
+
+    candidate: Candidate
+    memory: Memory
+    least_s: float
+    axes_s: float
+    paper_s: float
+    tight: bool
+    programs: Mapping[Forward, Program]
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A candidate that does not fit the model, the batch or the mesh, and why."""
+
+    candidate: Candidate
+    reason: str
+
+
+class Pricing:
+    """Prices the candidates of one scenario; what does not depend on the candidate is worked out once."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._nets: dict[tuple[object, ...], Outlines] = {}
+        self._fronts: dict[tuple[object, ...], Fronts] = {}
+        self._knots: dict[tuple[str, int], Knots] = {}
+
+    def of(self, candidate: Candidate) -> Priced | Misfit:
+        """Return what a candidate costs, with a bound that is quick to have."""
+        model, chip = self.scenario.model, self.scenario.chip
+        outlines = self.outlines(candidate)
+        axes = dict(zip(outlines.net.axes, outlines.net.shape))
+        assert model is not None
+        workload, knots = self.workload(candidate.batch), self.knots(candidate.phase, candidate.batch)
+        layout = candidate.layout
+        try:
+            if len(paddings(workload.batch, axes.values())) > 1:
+                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines.net, chip))
+            builders = {forward: Builder(model, layout, forward, axes) for forward in knots.forwards}
+            built = {forward: builder.build() for forward, builder in builders.items()}
+            held = memory(model, layout, workload, axes, chip.hbm_bytes, candidate.phase, builders=builders)
+        except (LayoutError, ShardingError) as error:
+            return Misfit(candidate, str(error))
+        ready = {forward: chosen(program, outlines, chip) for forward, program in built.items()}
+        compute, moved = (sum(times * part(built[forward], chip) for forward, times in knots.middles)
+                          for part in (_paper_compute, _paper_collectives))
+        axes_s = sum(times * axes_seconds(ready[forward], outlines, chip) for forward, times in knots.middles)
+        rings, alike = rings_of(outlines.net)
+        rings = rings and not any(_routed(program) for program in ready.values())
+        if rings and alike and knots.firsts == knots.middles:
+            least = axes_s
+        elif rings:
+            least = sum(times * axes_seconds(ready[forward], outlines, chip, fastest=True) for forward, times in knots.firsts)
+        else:
+            least = sum(times * _paper_compute(built[forward], chip) for forward, times in knots.firsts)
+        return Priced(replace(candidate, layout=layout), held, least, axes_s, compute + moved, rings and alike, ready)
+
+    def tightened(self, priced: Priced) -> Priced:
+        """Return a candidate with the best bound that there is."""
+        knots = self.knots(priced.candidate.phase, priced.candidate.batch)
+        fronts = self.fronts(priced.candidate)
+        least = sum(times * least_seconds(priced.programs[forward], fronts, self.scenario.chip) for forward, times in knots.firsts)
+        return replace(priced, least_s=max(priced.least_s, least), tight=True)
+
+    def workload(self, batch: int) -> Workload:
+        """Return the scenario's workload with another batch."""
+        assert self.scenario.workload is not None
+        return replace(self.scenario.workload, batch=batch)
+
+    def knots(self, phase: str, batch: int) -> Knots:
+        """Return the passes of a phase that are priced."""
+        key = phase, batch
+        if key not in self._knots:
+            self._knots[key] = Knots.of(self.workload(batch), phase)
+        return self._knots[key]
+
+    def outlines(self, candidate: Candidate) -> Outlines:
+        """Return what collectives do on the scenario's network with its axes cut as a candidate wants them."""
+        key = tuple(candidate.parts.items())
+        if key not in self._nets:
+            net = uncut(self.scenario)
+            if candidate.parts:
+                net = grid_of(net.links, parts=candidate.parts, routing=net.routing, graph=net.graph)
+            self._nets[key] = Outlines(net)
+        return self._nets[key]
+
+    def fronts(self, candidate: Candidate) -> Fronts:
+        """Return the longest paths through collectives on that network."""
+        key = tuple(candidate.parts.items())
+        if key not in self._fronts:
+            self._fronts[key] = Fronts(self.outlines(candidate), self.scenario.chip)
+        return self._fronts[key]
+
+
+def rings_of(net: Grid) -> tuple[bool, bool]:
+    """Return whether all axes are healthy rings, or of two chips, that change never, and whether the links of each are alike.
+
+    There the closed form with the fastest links is a bound, and where they are alike it is the simulated time.
+    """
+    links = net.links
+    rings = not (links.twist or links.events or any(net.gaps) or len(links.nodes) > len(links.chips) or (links.axis < 0).any())
+    rings = rings and all(ring or length <= 2 for ring, length in zip(net.ring, net.shape))
+    ends = [net.extremes(axis) for axis in net.axes]
+    return rings, rings and all(one.slowest == one.fastest and one.shortest == one.longest for one in ends)
+
+
+def _routed(program: Program) -> bool:
+    """Return whether some messages of a program are routed, or an algorithm is the user's."""
+    found = [algorithm_of(o) for o in program.operations() if isinstance(o, Collective)]
+    return any(callable(name) or name in DIRECT for name in found)
+
+
+@dataclass(frozen=True)
+class Knots:
+    """The passes that stand for those of a phase, each with how many it stands for.
+
+    `firsts`: each stands for later ones, which attend to as much or more, so that a bound of it is one of them; `middles`: each
+    for as many before as after it.
+    """
+
+    firsts: Sequence[tuple[Forward, int]]
+    middles: Sequence[tuple[Forward, int]]
+    forwards: Sequence[Forward]
+
+    @staticmethod
+    def of(workload: Workload, phase: str) -> Knots:
+        """Return the passes that stand for those of a phase."""
+        todo = [f for f in passes(workload) if f.phase == phase]
+        runs: dict[int, list[Forward]] = {}
+        for forward in todo:
+            runs.setdefault(forward.length, []).append(forward)
+        firsts, middles = list[tuple[Forward, int]](), list[tuple[Forward, int]]()
+        for run in runs.values():
+            step = max(1, -(-len(run) // PIECES))
+            for begin in range(0, len(run), step):
+                piece = run[begin:begin + step]
+                firsts.append((piece[0], len(piece)))
+                middles.append((piece[len(piece) // 2], len(piece)))
+        needed = [*(f for f, _ in firsts), *(f for f, _ in middles), max(todo, key=lambda f: f.length), todo[-1]]
+        return Knots(firsts, middles, tuple(dict.fromkeys(needed)))
+
+
+def _paper_compute(program: Program, chip: Chip) -> float:
+    """Return the time of the compute operations of a program by the paper's model, seconds; no simulation is below it."""
+    return sum(times * sum([paper_compute(o, chip) for o in operations if isinstance(o, Compute)])
+               for operations, times in program.sections())
+
+
+def _paper_collectives(program: Program, chip: Chip) -> float:
+    """Return the time of the collectives of a program by the paper's model, seconds."""
+    return sum(times * sum([paper_collective(o, chip) for o in operations if isinstance(o, Collective)])
+               for operations, times in program.sections())
+
+
+def total_bytes(held: Memory) -> float:
+    """Return what a chip must hold, bytes."""
+    return held.weights + held.kv_cache + held.activations
+

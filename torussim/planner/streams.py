@@ -1,0 +1,46 @@
+"""Candidates that have no name: tables of shardings, by rising lower bound."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torussim.planner import meshes
+from torussim.planner.candidates import Candidate, choices, uncut
+from torussim.planner.pricing import Pricing
+from torussim.planner.shardings import Shardings
+from torussim.scenario import Planning, Scenario
+from torussim.scenario.mesh import mesh_of
+
+FIRST = 10**9  # number of the first table: those that have a name come before
+
+Stream = Iterator[tuple[float, Candidate]]  # with a time in seconds of the phase that none that follows is faster than
+
+
+def tables(scenario: Scenario, planning: Planning, phase: str, batch: int, pricing: Pricing
+           ) -> tuple[Stream, int]:
+    """Return every table of shardings by rising bound, in seconds of the phase, and how many there are.
+
+    A table says itself what attention is cut over, so that the choice of it is none here.
+    """
+    net = uncut(scenario)
+    axes = dict(zip(net.axes, net.shape))
+    written = next(meshes.whole(axes))
+    firsts = pricing.knots(phase, batch).firsts
+    others = replace(planning, choices={key: some for key, some in planning.choices.items() if key != "attention"})
+    assert scenario.model is not None
+    of, size, times = list[Stream](), 0, sum(times for _, times in firsts)
+    for base in choices(scenario, others, phase):
+        layout = replace(base, mesh=mesh_of(written).axes, batch=batch)
+        candidate = Candidate(phase, batch, layout, meshes.shown(written, axes))
+        found = Shardings(scenario.model, layout, firsts[0][0], pricing.outlines(candidate), scenario.chip)
+        size += found.size
+        of.append(_scaled(found, candidate, times))
+    return heapq.merge(*of, key=lambda one: one[0]), size
+
+
+def _scaled(found: Shardings, candidate: Candidate, times: int) -> Stream:
+    """Return the tables as candidates, each with its bound for so many passes."""
+    for number, (bound, table) in enumerate(found):
+        yield bound * times, replace(candidate, layout=replace(candidate.layout, ffn=table, batch=None), number=FIRST + number)

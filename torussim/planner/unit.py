@@ -1,0 +1,133 @@
+"""The search for the fastest way to run one phase at one batch: candidates wait in the order of their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from torussim.planner.candidates import Candidate
+from torussim.planner.pricing import Misfit, Priced, Pricing
+from torussim.planner.streams import Stream
+from torussim.result import Result
+from torussim.scenario import Limit
+
+TIE = 1e-9  # a bound within this share of a time is that time
+ROUND = 9  # digits to which times that differ by rounding alone are equal
+
+Order = tuple[float, float, float, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """A candidate that was simulated, and the seconds of its phase."""
+
+    priced: Priced
+    result: Result
+    seconds: float
+
+
+@dataclass
+class Unit:
+    """What is known of one phase at one batch.
+
+    `stream`: candidates that nobody has priced yet; none is faster than `ahead`. `broken` says which limit a candidate cannot meet.
+    """
+
+    phase: str
+    batch: int
+    pricing: Pricing
+    broken: Callable[[Priced], Limit | None]
+    stream: Stream = field(default_factory=lambda: iter(()))
+    done: list[Done] = field(default_factory=list)
+    limited: list[tuple[Priced, Limit]] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
+    streamed: int = 0  # candidates that came from the stream
+    _waiting: list[tuple[Order, Priced]] = field(default_factory=list)
+    _head: tuple[float, Candidate] | None = None
+
+    def add(self, candidate: Candidate) -> None:
+        """Price a candidate, and let it wait if it fits and can meet the limits."""
+        priced = self.pricing.of(candidate)
+        if isinstance(priced, Misfit):
+            self.misfits.append(priced)
+        else:
+            self._wait(priced)
+
+    def _wait(self, priced: Priced) -> None:
+        broken = self.broken(priced)
+        if broken:
+            self.limited.append((priced, broken))
+        else:
+            heappush(self._waiting, (order(priced), priced))
+
+    @property
+    def waiting(self) -> list[Priced]:
+        """The candidates that wait, in no order."""
+        return [priced for _, priced in self._waiting]
+
+    @property
+    def known(self) -> list[Priced]:
+        """The candidates that fit and could meet the limits."""
+        return [*self.waiting, *(one.priced for one in self.done)]
+
+    @property
+    def ahead(self) -> float:
+        """What no candidate of the stream is faster than, seconds."""
+        if self._head is None:
+            self._head = next(self.stream, None)
+        return self._head[0] if self._head else float("inf")
+
+    @property
+    def fastest(self) -> float:
+        """The least simulated time, seconds; infinite before the first."""
+        return min((one.seconds for one in self.done), default=float("inf"))
+
+    @property
+    def best(self) -> Done:
+        """The fastest candidate that was simulated; of equal ones the first of the space."""
+        return min(self.done, key=lambda one: (rounded(one.seconds), one.priced.candidate.number))
+
+    @property
+    def next(self) -> float:
+        """What no candidate that waits or is to come is faster than, seconds."""
+        return min(self._waiting[0][1].least_s if self._waiting else float("inf"), self.ahead)
+
+    @property
+    def least(self) -> float:
+        """What no candidate is faster than, seconds."""
+        return min(self.fastest, self.next)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that waits or is to come can be faster than what was simulated."""
+        return self.next == float("inf") or self.next >= self.fastest * (1 - TIE)
+
+    def pop(self) -> Priced | None:
+        """Return the candidate to simulate next; None if in its place one was priced, or its bound made tighter."""
+        if self.ahead < (self._waiting[0][1].least_s if self._waiting else float("inf")):
+            assert self._head is not None
+            self.streamed += 1
+            candidate, self._head = self._head[1], None
+            self.add(candidate)
+            return None
+        _, priced = heappop(self._waiting)
+        if priced.tight:
+            return priced
+        self._wait(self.pricing.tightened(priced))
+        return None
+
+    def take(self, priced: Priced) -> None:
+        """Let a candidate wait no longer."""
+        self._waiting = sorted(entry for entry in self._waiting if entry[1] is not priced)
+
+
+def order(priced: Priced) -> Order:
+    """Return what comes first of candidates: the lower bound, the faster by estimate; of equal ones the first of the space."""
+    return rounded(priced.least_s), rounded(priced.axes_s), rounded(priced.paper_s), priced.candidate.number
+
+
+def rounded(seconds: float) -> float:
+    """Return a time without what differs by rounding alone."""
+    return float(f"{seconds:.{ROUND}e}")
+
