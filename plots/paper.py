@@ -99,7 +99,7 @@ def figure_1(folder: Path, rows: Sequence[Row]) -> None:
                        "The paper's Fig. 1; 16 chips for 62B and 8 for 8B are ours. Numbers are batches; blue: bf16, "
                        "orange: int8.", PAGE - 40)
     entries = [Entry(f"measured, {dtype}", colour, marker) for dtype, colour, marker in DTYPES]
-    entries += [Entry(f"{size(name)} on {chips} chips, simulated", FAINT, None, dashes) for name, chips, dashes in MODELS]
+    entries += [Entry(f"{size(name)} on {chips} chips", FAINT, None, dashes) for name, chips, dashes in MODELS]
     y = legend(canvas, EDGE, y + 14, entries, PAGE - 40) + 30
     seconds = [10.0**i for i in range(-1, 3)]
     panels = {"decode": (Scale(2e-3, 0.25, 80, 500), Scale(0.2, 5000, y + 480, y), None, "a decode step"),
