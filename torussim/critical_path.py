@@ -16,7 +16,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
-from torussim.fronts import Fronts
+from torussim.fronts import Fronts, Table
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid
@@ -42,12 +42,15 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all."""
+    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all.
 
-    operation: Operation
+    `seconds` of a computation; `ends`, `through`, `own`: see `Table`, in seconds; `gathers`: the first half is the collective.
+    """
+
     after: tuple[int, ...]
     partner: int | None = None
     seconds: float = 0.0
+    gathers: bool = False
     ends: Array | None = None
     through: Array | None = None
     own: Array | None = None
@@ -68,42 +71,39 @@ class _Walk:
     def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
         """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
         place = {o.name: i for i, o in enumerate(operations)}
-        loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
-        halves = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
+        matmuls = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
         found = []
         for i, o in enumerate(operations):
-            if isinstance(o, Collective):
-                self.links += times * o.bytes * self.fronts.table(o, loops.get(o.name)).links
             after = tuple(place[name] for name in o.after) if o.after is not None else (i - 1,) if i else ()
-            partner = halves.get(o.name) if isinstance(o, Collective) else place[o.loop.collective] if o.loop else None
-            if partner is None:
-                found.append(self.collective(o, after) if isinstance(o, Collective) else _Step(
-                    o, after, None, self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
-            elif partner > i:
-                found.append(_Step(o, after, partner))
+            matmul = matmuls.get(o.name) if isinstance(o, Collective) else o if o.loop else None
+            collective = o if isinstance(o, Collective) else operations[place[o.loop.collective]] if o.loop else None
+            if not isinstance(collective, Collective):
+                assert isinstance(o, Compute)
+                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
+                continue
+            table = self.fronts.table(collective, matmul.loop if matmul else None)
+            if o is collective:
+                self.links += times * o.bytes * table.links
+            partner = None if matmul is None else place[matmul.name if o is collective else collective.name]
+            if partner is not None and partner > i:
+                found.append(_Step(after, partner))
+            elif matmul is None:
+                chips = prod(self.fronts.net.length(a) for a in collective.axes)
+                ends = table.ends.seconds(collective.bytes) + start_seconds(collective, chips, self.chip)
+                found.append(_Step(after, ends=ends))
             else:
-                other = operations[partner]
-                matmul, collective = (o, other) if isinstance(o, Compute) else (other, o)
-                assert isinstance(matmul, Compute) and isinstance(collective, Collective)
-                found.append(self.pair(o, matmul, collective, after, partner))
+                found.append(self.pair(matmul, collective, table, after, partner))
         return tuple(found)
 
-    def collective(self, o: Collective, after: tuple[int, ...]) -> _Step:
-        """Return a collective that runs alone."""
-        chips = prod(self.fronts.net.length(a) for a in o.axes)
-        ends = self.fronts.table(o, None).ends.seconds(o.bytes) + start_seconds(o, chips, self.chip)
-        return _Step(o, after, None, ends=ends)
-
-    def pair(self, second: Operation, matmul: Compute, o: Collective, after: tuple[int, ...], partner: int) -> _Step:
+    def pair(self, matmul: Compute, o: Collective, table: Table, after: tuple[int, ...], partner: int | None) -> _Step:
         """Return a matmul looped with a collective."""
-        assert matmul.loop is not None
-        table = self.fronts.table(o, matmul.loop)
-        assert table.through is not None and table.own is not None
+        assert matmul.loop is not None and table.through is not None and table.own is not None
         sizes = o.bytes, shard_seconds(matmul, matmul.loop, self.chip), self.chip.loop_step
         overhead = self.chip.op_overhead * matmul.kernels
-        through = table.through.seconds(*sizes) + (0.0 if second is matmul else overhead)
+        gathers = o.kind == "all_gather"
+        through = table.through.seconds(*sizes) + (0.0 if gathers else overhead)
         own = table.own @ np.array([sizes[0], 1.0, *sizes[1:]]) + overhead
-        return _Step(second, after, partner, overhead, table.ends.seconds(*sizes), through, own)
+        return _Step(after, partner, gathers=gathers, ends=table.ends.seconds(*sizes), through=through, own=own)
 
     def section(self, steps: tuple[_Step, ...]) -> None:
         """Run one list of operations; a looped pair runs when its second half comes."""
@@ -123,7 +123,7 @@ class _Walk:
             else:
                 first = waiting.pop(step.partner)
                 assert step.ends is not None and step.through is not None and step.own is not None
-                if isinstance(step.operation, Compute):
+                if step.gathers:
                     ends[step.partner] = _moved(first, step.ends)
                     alone = np.maximum(np.maximum(first, at), self.unit) + step.own
                     ends[i] = self.unit = np.maximum(alone, _moved(first, step.through))
