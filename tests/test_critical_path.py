@@ -25,7 +25,7 @@ from torussim.critical_path import least_seconds
 from torussim.engine.simulate import simulate
 from torussim.fronts import CLASSES, Fronts, Waits, _Paths
 from torussim.outlines import Outlines
-from torussim.program import Collective, Program
+from torussim.program import Collective, Compute, Program
 from torussim.scenario import Scenario, load
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
@@ -41,7 +41,7 @@ Case = tuple[Program, Grid, Chip, Any]  # at last when each chip starts
 
 def private(seed: int) -> Case:
     """Return a random program on links that are each one chip's own."""
-    case = plain.scenario(seed, skewed=seed % 2 == 0)
+    case = plain.scenario(seed, skewed=seed % 2 == 0, layers=40 if seed % 7 == 0 else None)
     return case.program, case.grid, case.chip, case.start
 
 
@@ -144,6 +144,17 @@ def test_no_collective_beats_its_critical_path_through_switches(kind: Any) -> No
             assert not beats(case)
 
 
+def test_one_chip_alone_takes_the_time_of_its_computations() -> None:
+    program = Program((Compute("work", flops=1e12), Collective("c", "all_gather", ("x",), 1e6)), 3)
+    assert close((program, grid(torus((1,), bandwidth=1e9)), plain.REAL, None)) == pytest.approx(1)
+
+
+def test_tables_of_another_chip_are_not_used() -> None:
+    net, program = grid(torus((4,), bandwidth=1e9)), Program((Collective("c", "all_gather", ("x",), 1e6),))
+    other = replace(plain.REAL, link_efficiency=0.3)
+    assert least_seconds(program, Fronts(net, other), plain.REAL) == least_seconds(program, net, plain.REAL)
+
+
 # How close it is
 
 
@@ -210,10 +221,10 @@ def each_route_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a message that takes several routes no more than the links of one of them have."""
     right = fronts._hops
 
-    def hops(net: Grid, chip: Chip) -> Any:
-        rate, late = right(net, chip)
+    def hops(net: Grid, link_rate: Any) -> Any:
+        rate, late = right(net, link_rate)
         gaps = np.flatnonzero(net.around(net.axes).gap.ravel())
-        rate[gaps] = np.minimum(rate[gaps], net.links.bandwidth.min() * chip.link_efficiency)
+        rate[gaps] = np.minimum(rate[gaps], link_rate.min())
         return rate, late
 
     monkeypatch.setattr(fronts, "_hops", hops)
@@ -221,7 +232,7 @@ def each_route_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def never_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take links for as fast as they are at the start, whatever happens later."""
-    monkeypatch.setattr(fronts, "_at_best", lambda net: replace(net, links=replace(net.links, events=())))
+    monkeypatch.setattr(fronts, "_most", lambda net: net.links.bandwidth)
 
 
 def gains_of_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,10 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
 
     Many bounds on one network are quicker with its `Fronts`.
     """
-    fronts = network if isinstance(network, Fronts) else Fronts(network, chip)
+    known = network if isinstance(network, Fronts) else Fronts(network, chip)
+    fronts = known if known.chip == chip else Fronts(known.outlines, chip)
     program = chosen(program, fronts.outlines, chip)
-    walk = _Walk(fronts, chip)
+    walk = _Walk(fronts)
     walk.section(walk.ready(program.prologue, 1))
     walk.blocks(walk.ready(program.block, program.layers), program.layers)
     walk.section(walk.ready(program.epilogue, 1))
@@ -59,12 +60,12 @@ class _Step:
 class _Walk:
     """The fronts of a program, operation by operation, as `clock.Clock` has them of one chip.
 
-    (classes + 1,) seconds: each class, and some chip, wherever it is.
+    (classes + 2,) seconds: of each class, of some chip, wherever it is, and of all chips.
     """
 
-    def __init__(self, fronts: Fronts, chip: Chip) -> None:
-        self.fronts, self.chip = fronts, chip
-        self.last = self.unit = np.zeros(fronts.classes + 1)
+    def __init__(self, fronts: Fronts) -> None:
+        self.fronts, self.chip = fronts, fronts.chip
+        self.last = self.unit = np.zeros(fronts.classes + 2)
         self.latest = 0.0
         self.links = np.zeros(len(fronts.net.links.source))
 
@@ -111,7 +112,7 @@ class _Walk:
         waiting: dict[int, Array] = {}  # first halves: when they could start
         for i, step in enumerate(steps):
             waits = [ends[a] for a in step.after if a != step.partner]
-            at = np.maximum.reduce(waits) if waits else begin
+            at = begin if not waits else waits[0] if len(waits) == 1 else np.maximum.reduce(waits)
             if step.partner is None:
                 if step.ends is not None:
                     ends[i] = _moved(at, step.ends)
@@ -133,7 +134,7 @@ class _Walk:
                     both = np.maximum(_moved(np.maximum(first, at), step.ends), _moved(first, step.through))
                     ends[i] = np.maximum(both, self.unit)
             self.last = ends[i]
-        self.latest = max(self.latest, *(float(end.max()) for end in ends)) if ends else self.latest
+        self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
     def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
         """Run the block so many times; after BLOCKS the others are at least as slow as the fastest class has become.
@@ -163,7 +164,7 @@ class _Walk:
 
 def _moved(at: Array, seconds: Array) -> Array:
     """Return the fronts after something that takes (classes + 2, classes + 1) seconds from the fronts at its start."""
-    since = np.empty(len(at) + 1)
-    since[:-1], since[-1] = at, at[:-1].min()
-    found: Array = np.maximum.reduce(since[:, None] + seconds)
+    found = np.empty(len(at))
+    np.maximum.reduce(at[:, None] + seconds, out=found[:-1])
+    found[-1] = found[:-2].min()
     return found
