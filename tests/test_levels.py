@@ -54,7 +54,7 @@ INSIDE = {
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
+    "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
