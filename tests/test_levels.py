@@ -15,7 +15,7 @@ validate calibrate
 cases
 measurements
 answer
-keys
+keys tally
 scenario
 result
 analysis
@@ -28,7 +28,7 @@ closed_forms
 choice
 clock
 outlines
-memory
+memory alike
 transformer
 collectives.lower
 collectives.axes
@@ -45,7 +45,7 @@ timeline chips models sharding workload
 sourced
 edits trust
 resolve files
-units tables spelling
+units tables spelling interpolation
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
@@ -53,7 +53,7 @@ INSIDE = {
     "cli": ["simulate", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
-    "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],
