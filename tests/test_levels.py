@@ -16,7 +16,7 @@ validate calibrate
 cases
 measurements
 answer
-keys
+keys tally
 scenario
 result
 analysis
@@ -32,7 +32,7 @@ choice
 clock
 outlines
 prices
-memory
+memory alike
 transformer
 collectives.lower
 collectives.axes
@@ -49,7 +49,7 @@ timeline chips models sharding workload
 sourced
 edits trust
 resolve files
-units tables spelling
+units tables spelling interpolation
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
@@ -59,8 +59,8 @@ INSIDE = {
     "cli": ["simulate", "plan", "measure", "look", "common"],
     "plot": ["validation", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas",
              "network", "view", "labels"],
-    "scenario": ["read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
+    "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",

@@ -126,7 +126,7 @@ def fail(lines: Sequence[str]) -> Any:
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on standard error for runs of over a second, when it is a terminal."""
+    """Show a bar with the time left on standard error for runs of over a second, when it is a terminal."""
     import time
 
     if not sys.stderr.isatty():
@@ -138,8 +138,9 @@ def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
         nonlocal bar
         if bar is None and time.monotonic() - began > 1 and done < of:
             bar = click.progressbar(length=of, label=name[:40], file=sys.stderr)
+            bar.start -= time.monotonic() - began  # the time left follows from all that was done, also before there was a bar
             bar.__enter__()
-        if bar is not None:
+        if bar is not None and done > bar.pos:
             bar.update(done - bar.pos)
 
     try:
