@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 compare report plot listing
+sweeps
 differences
 validate calibrate
 cases
@@ -43,14 +44,15 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits trust executors
+points
+edits trust executors journal rows
 resolve files
 units tables spelling
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "cli": ["simulate", "measure", "look", "common"],
+    "cli": ["simulate", "sweep", "measure", "look", "common"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
@@ -61,7 +63,7 @@ INSIDE = {
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}, "distributed": {"executors"}}
+         "numba": {"engine.compiled"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
 
 
 def modules():

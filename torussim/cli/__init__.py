@@ -13,6 +13,7 @@ from torussim.cli.common import fail, silence
 from torussim.cli.look import check, list_
 from torussim.cli.measure import calibrate, validate
 from torussim.cli.simulate import compare, plot, run
+from torussim.cli.sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +22,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, compare, validate, calibrate, plot, check, list_):
+for command in (run, compare, sweep, validate, calibrate, plot, check, list_):
     cli.add_command(command)
 
 
