@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 import torussim
 from torussim.errors import OutputError, ScenarioError
+from torussim.points import axis_of
 from torussim.sweeps import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -200,7 +203,7 @@ def result(path):
 def test_ctrl_c_ends_a_sweep_and_the_same_command_goes_on(ring, tmp_path):
     path = tmp_path / "rows.jsonl"
     journal = Path(f"{path}.journal")
-    given, rows = long(ring, path, 1000)
+    given, rows = long(ring, path, 400)
     run = start(*given)
     wait_for(journal, 10)
     run.send_signal(signal.SIGINT)
@@ -209,7 +212,7 @@ def test_ctrl_c_ends_a_sweep_and_the_same_command_goes_on(ring, tmp_path):
     kept = journal.read_bytes()
     assert kept.endswith(b"\n")
     status, _, err = command(*given)
-    assert status == 0 and f"{len(kept.splitlines()) - 1} of 1,000 rows" in err
+    assert status == 0 and f"{len(kept.splitlines()) - 1} of 400 rows" in err
     assert journal.read_bytes().startswith(kept)
     assert result(path) == rows
 
@@ -217,11 +220,11 @@ def test_ctrl_c_ends_a_sweep_and_the_same_command_goes_on(ring, tmp_path):
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_ten_times_has_the_rows_of_one_that_was_not(ring, tmp_path):
     path, randomly, ends = tmp_path / "rows.jsonl", random.Random(1), []
-    given, rows = long(ring, path, 4000)
+    given, rows = long(ring, path, 2000)
     for _ in range(10):
         run, before = start(*given), lines(Path(f"{path}.journal"))
         wait_for(Path(f"{path}.journal"), before + 1)
-        time.sleep(randomly.uniform(0, 0.2))
+        time.sleep(randomly.uniform(0, 0.1))
         run.kill()
         run.communicate()
         ends.append(run.returncode)
@@ -256,3 +259,41 @@ def test_a_dask_worker_that_is_lost_loses_no_row(cluster):
             os.kill(killed[0], signal.SIGKILL)
     found = timeless(sweep(DECODE, vary, dask=cluster.scheduler_address, progress=kill))
     assert killed and found == timeless(sweep(DECODE, vary, jobs=1))
+
+
+# -- the documentation ------------------------------------------------------------------------------------------------------
+
+
+def blocks(kind):
+    """Return the blocks of code of docs/sweeps.md of a kind."""
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)
+
+
+def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from torussim.cli import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    ran = 0
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", "").splitlines():
+            if line.startswith("torussim") and "--dask" not in line:
+                done = CliRunner().invoke(cli, [*shlex.split(line)[1:], "--jobs", "1"], catch_exceptions=False)
+                assert done.exit_code == 0 and "rows are in" in done.stderr
+                ran += 1
+    assert ran == 2 and len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_the_python_of_the_documentation_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (block,) = blocks("python")
+    exec(compile(block, "sweeps.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("256 ")
+
+
+def test_the_values_of_the_documentation_are_read_as_it_says():
+    rows = re.findall(r"^\| `'?([\w.]+)=(.*?)'?` \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
+    lengths = [len(axis_of(key, text).values) for key, text in rows]
+    assert lengths == [3, 2, 2, 11, 9, 4, 5, 2]

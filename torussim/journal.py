@@ -73,15 +73,15 @@ class Journal:
         if first != head:
             raise OutputError(f"{self.output}: is of another sweep{_differs(first, work)}: {FORCE}", code="occupied")
         written, last = set(), None
-        for start, text in lines:
-            line = _line(text)
+        for start, data in lines:
+            line = _line(data)
             if line is None:  # a process that was killed leaves no whole line
                 self._file.truncate(start)
                 break
             last = line.get("written")  # rows that come later are not in the output
             written.add(last)
             if "row" in line and "again" not in line:
-                self._places[line["number"]] = start, len(text)
+                self._places[line["number"]] = start, len(data)
         if self.output.exists():
             digest = _digest(self.output)
             if digest not in written:
@@ -91,16 +91,16 @@ class Journal:
 
     def _append(self, line: Row) -> tuple[int, int]:
         """Append a line and return where it is. Raise OutputError if it cannot be written; no part of it stays."""
-        end, text = self._file.seek(0, os.SEEK_END), json.dumps(line).encode() + b"\n"
+        end, data = self._file.seek(0, os.SEEK_END), json.dumps(line).encode() + b"\n"
         try:
             done = 0
-            while done < len(text):
-                done += self._file.write(text[done:])
+            while done < len(data):
+                done += self._file.write(data[done:])
         except OSError as error:
             self._file.truncate(end)
             raise OutputError(f"{self._file.name}: cannot be written: {_reason(error)}; {len(self):,} rows are kept there: "
                               "make room, and the same command goes on") from None
-        return end, len(text)
+        return end, len(data)
 
 
 @contextmanager
@@ -150,10 +150,10 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield start, held
 
 
-def _line(text: bytes, *keys: str) -> Row | None:
+def _line(data: bytes, *keys: str) -> Row | None:
     """Return what a line says; None for no whole line, and for one that lacks one of some keys."""
     try:
-        line = json.loads(text) if text.endswith(b"\n") else None
+        line = json.loads(data) if data.endswith(b"\n") else None
     except ValueError:
         return None
     return line if isinstance(line, dict) and all(key in line for key in keys) else None
