@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 compare plot listing
+sweeps
 planner
 report differences
 validate calibrate
@@ -47,7 +48,8 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits trust
+points
+edits trust executors journal rows
 resolve files
 units tables spelling interpolation
 errors
@@ -56,10 +58,11 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
                 "candidates", "meshes"],
-    "cli": ["simulate", "plan", "measure", "look", "common"],
+    "cli": ["simulate", "plan", "sweep", "measure", "look", "common"],
     "plot": ["validation", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas",
              "network", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
+                 "forms", "values"],
     "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],
@@ -67,7 +70,7 @@ INSIDE = {
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}}
+         "numba": {"engine.compiled"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
 
 
 def modules():
