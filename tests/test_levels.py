@@ -43,7 +43,7 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits trust
+edits trust executors
 resolve files
 units tables spelling
 errors
@@ -61,7 +61,7 @@ INSIDE = {
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}}
+         "numba": {"engine.compiled"}, "distributed": {"executors"}}
 
 
 def modules():

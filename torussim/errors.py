@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
 
@@ -42,6 +42,7 @@ CODES = {
     "unknown-name": "a name that nothing has",
     "unreadable": "a file that cannot be read",
     "value": "a value that is not of the kind that its key needs",
+    "worker": "a process or a cluster that is to run something and is not there, or is lost while it does",
 }
 
 
@@ -104,6 +105,17 @@ class TorusSimError(Exception):
         self.path, self.args = (*path, *self.path), (f"{context}{self}",)
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle makes it from: its data, so that a kind can be made from what it likes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[TorusSimError], args: tuple[Any, ...], data: dict[str, Any]) -> TorusSimError:
+    """Return an error that was pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(data)
+    return error
+
 
 class FileError(TorusSimError):
     """A file that cannot be read, is too large, or is no file."""
@@ -164,6 +176,12 @@ class ContractError(TorusSimError):
     """A schedule that does not do what its collective promises; the text names a witness."""
 
     code = "contract"
+
+
+class WorkerError(TorusSimError):
+    """A process that was lost, or a cluster that does not answer."""
+
+    code = "worker"
 
 
 class ScenarioError(TorusSimError):
