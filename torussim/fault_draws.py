@@ -89,10 +89,9 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     """
     began = time.perf_counter()
     scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
-    check_numbers(draws, seed)
+    kinds = checked(scenario.net, draws, dead, slow, seed)
     trial = Trial.of(scenario)
     cables = trial.cables
-    kinds = kinds_of(dead, slow, len(cables))
     drawn = [draw(kinds, len(cables), seed, number) for number in range(draws)]
     sets = [cables.alike(faults) for faults in drawn]
     counts = Counter(sets)
@@ -113,12 +112,13 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
                       len(known), time.perf_counter() - began)
 
 
-def check_numbers(draws: int, seed: int) -> None:
-    """Raise FaultError if so many draws, or this seed, make no sense."""
+def checked(net: Grid, draws: int, dead: float | int | None, slow: Sequence[tuple[float | int, float]], seed: int) -> tuple[Kind, ...]:
+    """Return the kinds of faults that are drawn. Raise FaultError if a number makes no sense for the network."""
     if not 1 <= draws <= MAX_DRAWS:
         raise FaultError(f"{draws:,} draws cannot be made: give 1 to {MAX_DRAWS:,}", code="limit", path=("draws",))
     if seed < 0:
         raise FaultError(f"the seed {seed} is negative: give 0 or more", path=("seed",))
+    return kinds_of(dead, slow, len(cables_of(net, ())))
 
 
 @dataclass(frozen=True, eq=False)

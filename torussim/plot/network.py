@@ -29,13 +29,16 @@ class LinkPicture:
     sign: Array  # 0: +, 1: -
     wraparound: Array
     bandwidth: Array  # bytes/s
-    busy: Array  # share of the time
+    busy: Array  # share of the time; or what else the colours show, nan where it is not known
     bytes: Array
     dead: Sequence[tuple[int, int, int]] = ()  # (source, target, axis) of links that are not there
     busiest: Sequence[int] = ()  # links to be numbered from 1, at most ten
     users: Sequence[str] = ()  # who uses each of the busiest
     names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
     switches: int = 0  # where there are no axes: how many of the nodes, the last ones
+    what: str = "share of the time that a link is busy"  # what the colours show
+    head: Sequence[str] = ("from → to", "busy", "bytes", "bandwidth")  # of the table of the busiest
+    rows: Sequence[Sequence[str]] | None = None  # of it; default: what its head says
 
     @staticmethod
     def of(timeline: Timeline, grid: Grid) -> LinkPicture:
