@@ -51,8 +51,8 @@ errors
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "cli": ["simulate", "measure", "look", "common"],
-    "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
-             "labels"],
+    "plot": ["validation", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network",
+             "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
