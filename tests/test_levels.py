@@ -15,6 +15,9 @@ validate calibrate
 cases
 measurements
 answer
+fault_draws
+fault_result
+fault_sets
 keys
 scenario
 result
@@ -50,8 +53,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "cli": ["simulate", "measure", "look", "common"],
-    "plot": ["validation", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network",
+    "cli": ["faults", "simulate", "measure", "look", "common"],
+    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network",
              "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",

@@ -136,7 +136,7 @@ class FaultDraws:
         for scale in self.alone.scales:
             seconds = self.alone.times[leader, scale]
             kinds.append({"scale": scale, "loss": _finite(self.loss(seconds)), "step_s": _finite(seconds)})
-        return {"from": ends[0], "to": ends[1], "axis": list(links.axes)[axis] if axis >= 0 else None, "alike": alike,
+        return {"cable": leader, "from": ends[0], "to": ends[1], "axis": list(links.axes)[axis] if axis >= 0 else None, "alike": alike,
                 "loss": _finite(float(self.losses[leader])), "kinds": kinds, "in_draws": self._in_draws.get(leader)}
 
     @cached_property
@@ -210,17 +210,17 @@ class FaultDraws:
         rows = [("without drawn faults", show(self.base_s, "s", 4), "", "")]
         for name, share in QUANTILES.items():
             if (seconds := self.quantile(share)) is not None:
-                rows.append(({"median": "median"}.get(name, f"{share:.0%} take at most"), show(seconds, "s", 4),
-                             _signed(self.loss(seconds)), self._between(share)))
+                rows.append(({"median": "median"}.get(name, f"{100 * share:.0f} % take at most"), show(seconds, "s", 4),
+                             signed(self.loss(seconds)), self._between(share)))
         if self.worst is not None:
             longest = float(self.times[self.worst])
-            rows.append(("the worst", show(longest, "s", 4), _signed(self.loss(longest)), ""))
+            rows.append(("the worst", show(longest, "s", 4), signed(self.loss(longest)), ""))
         lines = [f"How long {what} takes", table(rows, "lrrl")]
         if self.cut:
             lines.append(f"  {self.cut:,} draws ({self.cut / len(self.times):.2%}) cut the network in two: they have no time, and "
                          "count in none of these.")
         else:
-            lines.append(f"  No draw cut the network in two: less than {self.cut_at_most:.2g} of all do, with 95 % confidence.")
+            lines.append(f"  No draw cut the network in two: less than {100 * self.cut_at_most:.2g} % of all do, with 95 % confidence.")
         lines.append(f"  {self.without_fault:,} draws have no fault; {self.simulated:,} different sets of faults were simulated.")
         return "\n".join(lines)
 
@@ -232,12 +232,12 @@ class FaultDraws:
     def _links(self) -> str:
         if not self.ranking:
             return ""
-        names = ["dead" if scale == 0 else f"slow x {scale:g}" for scale in self.alone.scales]
+        names = [kind_name(scale) for scale in self.alone.scales]
         rows = [("link", "alike", "loss", *(names if len(names) > 1 else ()), "draws", "mean loss in them")]
         for one in self.ranking[:SHOWN]:
-            kinds = [_signed(kind["loss"]) for kind in one["kinds"]] if len(names) > 1 else []
-            rows.append((f"{_name(one['from'])} - {_name(one['to'])}", f"{one['alike']:,}", _signed(one["loss"]), *kinds,
-                         *_observed(one["in_draws"])))
+            kinds = [signed(kind["loss"]) for kind in one["kinds"]] if len(names) > 1 else []
+            rows.append((link_name(one), f"{one['alike']:,}", signed(one["loss"]), *kinds,
+                         *observed(one["in_draws"])))
         lines = ["The links whose fault alone costs most", table(rows, "lrr" + "r" * (len(rows[0]) - 3))]
         more = len(self.ranking) - SHOWN
         if more > 0:
@@ -257,19 +257,30 @@ def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def _signed(loss: float | None) -> str:
+def signed(loss: float | None) -> str:
+    """Return a loss in words; None: there is no time."""
     return "cuts the network" if loss is None or not isfinite(loss) else f"{100 * loss:+.1f} %"
 
 
-def _observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
+def observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
     """Return how many draws had a fault, and the mean loss of those that are whole with its standard error."""
     if found is None:
-        return "0", "never drawn"
+        return "0", "-"
     if found["loss"] is None:
         return f"{found['draws']:,}", "all cut"
     error = "" if found["error"] is None else f" ± {100 * found['error']:.1f}"
     return f"{found['draws']:,}", f"{100 * found['loss']:+.1f}{error} %"
 
 
-def _name(node: Any) -> str:
+def kind_name(scale: float) -> str:
+    """Return a kind of fault in words."""
+    return f"slow x {scale:g}" if scale else "dead"
+
+
+def link_name(one: Mapping[str, Any]) -> str:
+    """Return a link of the ranking in words."""
+    return f"{_node(one['from'])} - {_node(one['to'])}"
+
+
+def _node(node: Any) -> str:
     return f"({', '.join(map(str, node))})" if isinstance(node, list) else str(node)

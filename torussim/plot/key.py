@@ -110,7 +110,7 @@ def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[floa
 
         found.append(("not known", unknown))
     if links.busiest:
-        found.append(("the busiest, see the table", number))
+        found.append((links.numbered, number))
     if links.nodes > links.chips:
         found.append(("switch", lambda x, y: canvas.shape(marks.discs(np.array([x + 16, y]), 5), INK, name="key")))
     return found
@@ -120,7 +120,7 @@ class Table:
     """The busiest links: from, to, how busy, bytes, bandwidth, and beneath or beside it who uses each."""
 
     def __init__(self, canvas: Canvas, links: LinkPicture) -> None:
-        self.canvas, self.head = canvas, links.head
+        self.canvas, self.head, self.note = canvas, links.head, links.beside
         self.rows = links.rows if links.rows is not None else [
                      (f"{short(links.name(int(links.source[i])), 24)} → {short(links.name(int(links.target[i])), 24)}",
                       percent(float(links.busy[i])), show(float(links.bytes[i]), "B"), show(float(links.bandwidth[i]), "B/s"))
@@ -172,7 +172,7 @@ class Table:
             canvas.text(float(x + 24 if column == 0 else ends[column] - 4), y + 8, name, size=SMALL, bold=True,
                         align="left" if column == 0 else "right")
         if self.beside(wide):
-            canvas.text(float(ends[-1] + 20), y + 8, "used by", size=SMALL, bold=True)
+            canvas.text(float(ends[-1] + 20), y + 8, self.note, size=SMALL, bold=True)
         y += 22
         canvas.line(x, y - 3, x + wide, y - 3, FAINT)
         for rank, (row, users, high) in enumerate(zip(self.rows, self.lines(wide), self.heights(wide), strict=True), start=1):

@@ -99,7 +99,7 @@ def cut_notes(pieces: Cut) -> list[str]:
     if len(pieces.shown) < total:
         whole = total == int(np.prod([links.lengths[axis] for axis in pieces.deep]))
         odd = bool(links.busiest or links.dead) or links.slow.any()
-        why = "those with the busiest, the slow and the dead links" if odd else "the first"
+        why = "those with numbered, slow and dead links" if odd else "the first"
         some = f"{len(pieces.shown)} of {total} {'slices' if whole else 'pieces'} are shown: {why}"
         said.append(f"{some}; {pieces.hidden} more have slow or dead links." if pieces.hidden else f"{some}.")
     names = list(links.axes)
