@@ -10,12 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 compare report plot listing
+sweeps
 differences
 validate calibrate
 cases
 measurements
-answer
-fault_draws
+answer fault_draws
 fault_result
 fault_sets
 keys
@@ -46,16 +46,17 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits trust executors
+points
+edits trust executors journal rows
 resolve files
 units tables spelling
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "cli": ["faults", "simulate", "measure", "look", "common"],
-    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network",
-             "view", "labels"],
+    "cli": ["faults", "simulate", "sweep", "measure", "look", "common"],
+    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
+             "canvas", "network", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
     "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
@@ -64,7 +65,7 @@ INSIDE = {
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}, "distributed": {"executors"}}
+         "numba": {"engine.compiled"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
 
 
 def modules():

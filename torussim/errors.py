@@ -31,6 +31,7 @@ CODES = {
     "missing-library": "a library that is not installed",
     "mistake": "any other",
     "model": "a model whose sizes make no sense, or a config.json that cannot be read",
+    "occupied": "an output that is something else already, or that another process writes",
     "program": "a program that cannot run",
     "quantity": "a quantity that cannot be read",
     "scenario": "all mistakes of one file",
@@ -41,6 +42,7 @@ CODES = {
     "unknown-key": "a key that its mapping cannot have",
     "unknown-name": "a name that nothing has",
     "unreadable": "a file that cannot be read",
+    "unwritable": "a file that cannot be written",
     "value": "a value that is not of the kind that its key needs",
     "worker": "a process or a cluster that is to run something and is not there, or is lost while it does",
 }
@@ -176,6 +178,12 @@ class ContractError(TorusSimError):
     """A schedule that does not do what its collective promises; the text names a witness."""
 
     code = "contract"
+
+
+class OutputError(TorusSimError):
+    """A file that cannot be written, or that is not to be overwritten."""
+
+    code = "unwritable"
 
 
 class FaultError(TorusSimError):

@@ -42,6 +42,9 @@ class Done(Generic[R]):
     error: Exception | None = None
 
 
+_ONE = threading.Lock()  # a Dask worker may have several threads: code of users is loaded by one at a time
+
+
 class Workers:
     """Where functions run: `count` at once, on an executor that `start` makes, again when the death of a worker has broken it.
 
@@ -104,6 +107,9 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> It
                 if deaths < DEATHS:
                     continue
                 found, seconds = [(None, WorkerError(f"{LOST} ({type(error).__name__})"))], PIECE
+            except Exception as error:
+                reason = str(error).partition("\n")[0]
+                raise WorkerError(f"the workers cannot run this: {type(error).__name__}: {reason}") from error
             if again:
                 doubtful.popleft()
                 deaths = 0
@@ -134,11 +140,12 @@ def _submit(workers: Workers, function: Callable[[T], R], items: Sequence[T], in
 def _several(function: Callable[[T], R], items: Sequence[T]) -> tuple[list[tuple[R | None, Exception | None]], float]:
     """Return what a function returns or raises for each item, and the seconds that all took."""
     began, found = time.perf_counter(), list[tuple[R | None, Exception | None]]()
-    for item in items:
-        try:
-            found.append((function(item), None))
-        except Exception as error:
-            found.append((None, error))
+    with _ONE:
+        for item in items:
+            try:
+                found.append((function(item), None))
+            except Exception as error:
+                found.append((None, error))
     return found, time.perf_counter() - began
 
 

@@ -47,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int = 1000, dead: float | int | None = None,
                 slow: Sequence[tuple[float | int, float]] = (), seed: int = 0, overrides: Sequence[str] = (),
-                code: str | Trust = "beside", jobs: int = 1, dask: str = "", progress: Progress | None = None) -> FaultDraws:
+                code: str | Trust = "beside", jobs: int = 0, dask: str = "", progress: Progress | None = None) -> FaultDraws:
     """Return how long a step takes on draws of faulty links, and how much each link's fault costs.
 
     Parameters
@@ -67,7 +67,8 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     overrides, code
         As in `load`.
     jobs, dask
-        How many processes run draws, 0 for one a core; or the address of the scheduler of a Dask cluster.
+        How many processes run draws, 0 for one a core; or the address of the scheduler of a Dask cluster. A routing or an
+        algorithm of the user's runs in this process alone.
     progress
         Called with how many draws, and runs of single faults after them, are done, and how many there are.
 
@@ -83,7 +84,7 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     Examples
     --------
     >>> found = draw_faults({"chip": "ideal", "topology": {"shape": [4]}, "program": [
-    ...     {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "90 MB"}]}, draws=10, slow=[(1, 0.5)])
+    ...     {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "90 MB"}]}, draws=10, slow=[(1, 0.5)], jobs=1)
     >>> found.base_s, found.quantile(0.5)
     (0.00075, 0.0015)
     """
@@ -112,7 +113,8 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
                       len(known), time.perf_counter() - began)
 
 
-def checked(net: Grid, draws: int, dead: float | int | None, slow: Sequence[tuple[float | int, float]], seed: int) -> tuple[Kind, ...]:
+def checked(net: Grid, draws: int, dead: float | int | None, slow: Sequence[tuple[float | int, float]],
+            seed: int) -> tuple[Kind, ...]:
     """Return the kinds of faults that are drawn. Raise FaultError if a number makes no sense for the network."""
     if not 1 <= draws <= MAX_DRAWS:
         raise FaultError(f"{draws:,} draws cannot be made: give 1 to {MAX_DRAWS:,}", code="limit", path=("draws",))

@@ -216,7 +216,7 @@ class FaultDraws:
             longest = float(self.times[self.worst])
             rows.append(("the worst", show(longest, "s", 4), signed(self.loss(longest)), ""))
         lines = [f"How long {what} takes", table(rows, "lrrl")]
-        if self.cut:
+        if self.cut_at_most is None:
             lines.append(f"  {self.cut:,} draws ({self.cut / len(self.times):.2%}) cut the network in two: they have no time, and "
                          "count in none of these.")
         else:
@@ -263,7 +263,7 @@ def signed(loss: float | None) -> str:
 
 
 def observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return how many draws had a fault, and the mean loss of those that are whole with its standard error."""
+    """Return how many draws had a fault of a link, and the mean loss of those that are whole with its standard error."""
     if found is None:
         return "0", "-"
     if found["loss"] is None:

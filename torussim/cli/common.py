@@ -95,26 +95,10 @@ def writable(folder: Path, *names: str) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    import tempfile
+    from torussim.journal import whole
 
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        fail([f"{path}: cannot be written: {(error.strerror or str(error)).lower()}"])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole(path) as new:
+        new.write_bytes(data)
 
 
 def fail(lines: Sequence[str]) -> Any:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 @click.option("--dead", metavar="P", help="Dead links: a probability for each, with a point, or a number of them, without.")
 @click.option("--slow", multiple=True, metavar="P:SCALE", help="Slow links, likewise, and their share of the bandwidth; repeatable.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Another seed makes other draws; default: 0.")
-@click.option("--jobs", type=click.IntRange(0, 4096), default=0, metavar="N", help="Processes; default: one a core.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Run in N processes; default: one a core.")
 @click.option("--dask", default="", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
 @click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no picture.")
 @click.option("--no-pictures", is_flag=True, help="Draw no picture.")
 @trusting()
-def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: int, jobs: int, dask: str, out: str,
+def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: int, jobs: int | None, dask: str, out: str,
            overrides: Sequence[str], as_json: bool, no_pictures: bool, trust: Trust) -> None:
     """Draw faulty links by chance; print how long a step then takes and which links cost most, and write out/<name>/.
 
@@ -46,6 +46,7 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
     folder = Path(out) / scenario.slug
     writable(folder, "faults.json", "faults.png")
     done = 0
+
     with progress(scenario.name) as advance:
         def told(count: int, of: int) -> None:
             nonlocal done
@@ -53,7 +54,7 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
             if advance:
                 advance(count, of)
         try:
-            found = draw_faults(scenario, draws=draws, dead=dead_, slow=slow_, seed=seed, jobs=jobs, dask=dask, progress=told)
+            found = draw_faults(scenario, draws=draws, dead=dead_, slow=slow_, seed=seed, jobs=jobs or 0, dask=dask, progress=told)
         except KeyboardInterrupt:
             click.echo(f"\nstopped after {min(done, draws):,} of {draws:,} draws; nothing was written", err=True)
             sys.exit(130)
@@ -70,7 +71,7 @@ def _many(option: str, text: str, given: str) -> float | int:
     try:
         return int(text) if text.isascii() and text.isdecimal() else float(text)
     except ValueError:
-        return fail([f"{option} {given!r}: {text!r} is no number: give a probability, such as 0.001, or a number of links, such as 2"])
+        fail([f"{option} {given!r}: {text!r} is no number: give a probability, such as 0.001, or a number of links, such as 2"])
 
 
 def _slow(text: str) -> tuple[float | int, float]:
@@ -81,7 +82,7 @@ def _slow(text: str) -> tuple[float | int, float]:
     try:
         return _many("--slow", many, text), float(scale)
     except ValueError:
-        return fail([f"--slow {text!r}: the scale {scale!r} is no number: give the share of its bandwidth that a slow link has, "
+        fail([f"--slow {text!r}: the scale {scale!r} is no number: give the share of its bandwidth that a slow link has, "
                      "such as 0.5"])
 
 

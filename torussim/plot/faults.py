@@ -31,8 +31,8 @@ STEPS = 8  # of the time axis, at most
 def faults_figure(found: FaultDraws, *, title: str = "", subtitle: str = "") -> Figure:
     """Return a picture of what draws of faulty links gave; by default its title is the scenario's name."""
     canvas = Canvas()
-    kinds = "; ".join(map(str, found.kinds))
-    y = canvas.heading(EDGE, 10.0, title or found.name, subtitle or f"{len(found.times):,} draws of faulty links: {kinds} (seed {found.seed})")
+    said = f"{len(found.times):,} draws of faulty links: {'; '.join(map(str, found.kinds))} (seed {found.seed})"
+    y = canvas.heading(EDGE, 10.0, title or found.name, subtitle or said)
     y = _distribution(canvas, found, y + 36)
     canvas.text(EDGE, y + 16, "What the fault of a link costs, alone", size=11.5, bold=True)
     bottom = whole(canvas, picture(found), y + 34)
@@ -46,13 +46,14 @@ def picture(found: FaultDraws) -> LinkPicture:
     ranked = [one for i, one in enumerate(found.ranking[:NUMBERED]) if not i or one["loss"] is None or one["loss"] > LITTLE]
     numbered = [int(cables.link[one["cable"]]) for one in ranked]
     kinds = [kind_name(scale) for scale in found.alone.scales] if len(found.alone.scales) > 1 else []
-    rows = [(f"{link_name(one)}", f"{one['alike']:,}", signed(one["loss"]), *([signed(k["loss"]) for k in one["kinds"]] if kinds else []))
+    rows = [(link_name(one), f"{one['alike']:,}", signed(one["loss"]), *(signed(kind["loss"]) for kind in one["kinds"] if kinds))
             for one in ranked]
-    users = [", mean loss in them ".join((f"{count} draws", loss)) for count, loss in (observed(one["in_draws"]) for one in ranked)]
+    users = [f"{count} draws, mean loss in them {loss}" for count, loss in (observed(one["in_draws"]) for one in ranked)]
     names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
+    what = f"how much longer {subject(found)} takes when this link alone is faulty"
     return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, losses,
-                       np.zeros(len(losses)), dead_links(links), numbered, users, names, what=f"how much longer {subject(found)} takes when this link alone is faulty",
-                       numbered="see the table", head=("link", "alike", "loss", *kinds), rows=rows, beside="faulty in")
+                       np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, head=("link", "alike", "loss", *kinds),
+                       rows=rows, beside="faulty in", numbered="see the table")
 
 
 def subject(found: FaultDraws) -> str:
@@ -79,20 +80,21 @@ def _distribution(canvas: Canvas, found: FaultDraws, y: float) -> float:
     chart.curve(_falling(times, across), COMPUTE)
     canvas.line(across(base), y, across(base), y + HIGH, EXPOSED, layer=1)
     canvas.text(across(base) + 6, y + HIGH - 10, f"without drawn faults {show(base, 's', 4)}", colour=EXPOSED, size=SMALL)
-    named: dict[float, list[str]] = {}
+    named, bars = dict[float, list[str]](), 0
     for word, share in (*((WORDS[name], share) for name, share in QUANTILES.items()), ("worst", 1.0)):
         seconds = found.quantile(share)
         assert seconds is not None
         level = max(1 - share, 1 / count)
         if share < 1 and (between := found.interval(share)) and between[1] is not None:
             chart.curve([(between[0], level), (between[1], level)], INK, width=2.5)
+            bars += between[0] < between[1]
         chart.mark((seconds, level), CIRCLE, INK, name=word, size=4.5)
         named.setdefault(seconds, []).append(word)
         chart.labels = [label for label in chart.labels if label[0][0] != across(seconds)]
         chart.label((seconds, level), f"{', '.join(named[seconds])}: {show(seconds, 's', 4)} ({signed(found.loss(seconds))})")
     chart.place(SMALL)
     bottom = y + HIGH + 54
-    said = "Bars: where the true percentile lies with 95 % confidence."
+    said = "Bars: where the true percentile lies with 95 % confidence." if bars else ""
     if found.cut:
         said += f" {found.cut:,} of {len(found.times):,} draws cut the network in two and count in none of these."
     canvas.text(LEFT, bottom, said, size=SMALL, colour=FAINT)
