@@ -125,10 +125,7 @@ def checked(net: Grid, draws: int, dead: float | int | None, slow: Sequence[tupl
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """All that is needed to run a set of faults; `passes`: programs, and how many times each counts in the time of a step.
-
-    Called with a set of faults it returns the time, seconds; nan if they cut the network in two.
-    """
+    """All that is needed to run a set of faults; `passes`: programs, and how many times each counts in the time of a step."""
 
     cables: Cables
     chip: Chip
@@ -149,6 +146,7 @@ class Trial:
         return Trial(cables, scenario.chip, some, "makespan_s" if scenario.program else "step_s")
 
     def __call__(self, faults: Faults) -> float:
+        """Return the time with these faults, seconds; nan if they cut the network in two."""
         try:
             net = scaled(self.cables.net, self.cables.scale(faults)) if faults else self.cables.net
         except TopologyError as error:

@@ -116,8 +116,8 @@ class FaultDraws:
         weight = sum(self.alone.weights)
         for leader in {cable for cable, _ in self.alone.times}:
             if all((leader, scale) in self.alone.times for scale in self.alone.scales):
-                each = [self.loss(self.alone.times[leader, scale]) for scale in self.alone.scales]
-                found[leader] = sum(w * one for w, one in zip(self.alone.weights, each)) / weight
+                losses = [self.loss(self.alone.times[leader, scale]) for scale in self.alone.scales]
+                found[leader] = sum(w * loss for w, loss in zip(self.alone.weights, losses)) / weight
         return found
 
     @cached_property
@@ -136,8 +136,9 @@ class FaultDraws:
         for scale in self.alone.scales:
             seconds = self.alone.times[leader, scale]
             kinds.append({"scale": scale, "loss": _finite(self.loss(seconds)), "step_s": _finite(seconds)})
-        return {"cable": leader, "from": ends[0], "to": ends[1], "axis": list(links.axes)[axis] if axis >= 0 else None, "alike": alike,
-                "loss": _finite(float(self.losses[leader])), "kinds": kinds, "in_draws": self._in_draws.get(leader)}
+        return {"cable": leader, "from": ends[0], "to": ends[1], "axis": list(links.axes)[axis] if axis >= 0 else None,
+                "alike": alike, "loss": _finite(float(self.losses[leader])), "kinds": kinds,
+                "in_draws": self._in_draws.get(leader)}
 
     @cached_property
     def _in_draws(self) -> dict[int, dict[str, Any]]:
@@ -217,10 +218,11 @@ class FaultDraws:
             rows.append(("the worst", show(longest, "s", 4), signed(self.loss(longest)), ""))
         lines = [f"How long {what} takes", table(rows, "lrrl")]
         if self.cut_at_most is None:
-            lines.append(f"  {self.cut:,} draws ({self.cut / len(self.times):.2%}) cut the network in two: they have no time, and "
-                         "count in none of these.")
+            lines.append(f"  {self.cut:,} draws ({100 * self.cut / len(self.times):.2g} %) cut the network in two: they have no "
+                         "time, and count in none of these.")
         else:
-            lines.append(f"  No draw cut the network in two: less than {100 * self.cut_at_most:.2g} % of all do, with 95 % confidence.")
+            lines.append(f"  No draw cut the network in two: less than {100 * self.cut_at_most:.2g} % of all do, with 95 % "
+                         "confidence.")
         lines.append(f"  {self.without_fault:,} draws have no fault; {self.simulated:,} different sets of faults were simulated.")
         return "\n".join(lines)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 
 import numpy as np
 
@@ -49,24 +48,28 @@ def kinds_of(dead: float | int | None, slow: Iterable[tuple[float | int, float]]
     if not kinds:
         raise FaultError("no fault is asked for: give dead, slow, or both", code="missing")
     for i, kind in enumerate(kinds):
-        path = ("slow", i - (dead is not None)) if i or dead is None else ("dead",)
-        if isinstance(kind.many, bool) or not isinstance(kind.many, int | float) or not kind.many >= 0:
-            raise FaultError(f"{path[0]}: {kind.many!r} is no probability and no number of links: give 0.001 or 2", path=path)
-        if isinstance(kind.many, float) and not kind.many <= 1:
-            raise FaultError(f"{path[0]}: {kind.many!r} is no probability: give one from 0.0 to 1.0, or a number of links without "
-                             "a point", path=path)
-        if path[0] == "slow" and not (isfinite(kind.scale) and 0 < kind.scale <= 1):
-            raise FaultError(f"slow: the scale {kind.scale!r} is not above 0 and at most 1: give the share of its bandwidth that a "
-                             "slow link has, such as 0.5", path=path)
+        _check(kind, ("dead",) if dead is not None and not i else ("slow", i - (dead is not None)))
     in_all = sum(kind.many for kind in kinds if isinstance(kind.many, int))
     if in_all > count:
         raise FaultError(f"{in_all:,} faulty links are asked for, but the network has {count:,} that can be drawn: give fewer",
                          code="limit")
     share = sum(kind.many for kind in kinds if isinstance(kind.many, float))
     if share > 1:
-        raise FaultError(f"the probabilities add up to {share:g}, but a link is dead or slow, not both: they must add up to 1.0 at "
-                         "most", code="clash")
+        raise FaultError(f"the probabilities add up to {share:g}, but a link is dead or slow, not both: they must add up to 1.0 "
+                         "at most", code="clash")
     return kinds
+
+
+def _check(kind: Kind, path: tuple[str | int, ...]) -> None:
+    """Raise FaultError if a kind of fault makes no sense."""
+    if isinstance(kind.many, bool) or not isinstance(kind.many, int | float) or not kind.many >= 0:
+        raise FaultError(f"{path[0]}: {kind.many!r} is no probability and no number of links: give 0.001 or 2", path=path)
+    if isinstance(kind.many, float) and not kind.many <= 1:
+        raise FaultError(f"{path[0]}: {kind.many!r} is no probability: give one from 0.0 to 1.0, or a number of links, without a "
+                         "point", path=path)
+    if path[0] == "slow" and not 0 < kind.scale <= 1:
+        raise FaultError(f"slow: the scale {kind.scale!r} is not above 0 and at most 1: give the share of its bandwidth that a "
+                         "slow link has, such as 0.5", path=path)
 
 
 def draw(kinds: Sequence[Kind], count: int, seed: int, number: int) -> Faults:
@@ -110,7 +113,8 @@ class Cables:
         """For each cable the axis (-1: none) and the direction of its link, and the coordinates of the chip that this leaves."""
         links = self.net.links
         start = np.minimum(links.source[self.link], len(links.chips) - 1)  # a switch has no place, and no free axis then
-        return [tuple(place) for place in np.vstack([links.axis[self.link], links.sign[self.link], links.coordinates[:, start]]).T.tolist()]
+        columns = np.vstack([links.axis[self.link], links.sign[self.link], links.coordinates[:, start]])
+        return [tuple(place) for place in columns.T.tolist()]
 
     @cached_property
     def at(self) -> dict[tuple[int, ...], int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE")
 @click.option("--draws", type=int, default=1000, metavar="N", help="How many times faults are drawn; default: 1000.")
 @click.option("--dead", metavar="P", help="Dead links: a probability for each, with a point, or a number of them, without.")
-@click.option("--slow", multiple=True, metavar="P:SCALE", help="Slow links, likewise, and their share of the bandwidth; repeatable.")
+@click.option("--slow", multiple=True, metavar="P:SCALE", help="Slow links, likewise, and their share of bandwidth; repeatable.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Another seed makes other draws; default: 0.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Run in N processes; default: one a core.")
 @click.option("--dask", default="", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
@@ -54,7 +54,8 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
             if advance:
                 advance(count, of)
         try:
-            found = draw_faults(scenario, draws=draws, dead=dead_, slow=slow_, seed=seed, jobs=jobs or 0, dask=dask, progress=told)
+            found = draw_faults(scenario, draws=draws, dead=dead_, slow=slow_, seed=seed, jobs=jobs or 0, dask=dask,
+                                progress=told)
         except KeyboardInterrupt:
             click.echo(f"\nstopped after {min(done, draws):,} of {draws:,} draws; nothing was written", err=True)
             sys.exit(130)
@@ -68,22 +69,28 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
 
 def _many(option: str, text: str, given: str) -> float | int:
     """Return a probability (a float) or a number of links (an int)."""
+    from torussim.errors import FaultError
+
     try:
         return int(text) if text.isascii() and text.isdecimal() else float(text)
     except ValueError:
-        fail([f"{option} {given!r}: {text!r} is no number: give a probability, such as 0.001, or a number of links, such as 2"])
+        raise FaultError(f"{option} {given!r}: {text!r} is no number: give a probability, such as 0.001, or a number of links, "
+                         "such as 2") from None
 
 
 def _slow(text: str) -> tuple[float | int, float]:
     """Return how many links are slow, and the scale of their bandwidth."""
+    from torussim.errors import FaultError
+
     many, colon, scale = text.partition(":")
     if not colon:
-        fail([f"--slow {text!r} has no scale: give P:SCALE, such as {text}:0.5 for links of half their bandwidth"])
+        raise FaultError(f"--slow {text!r} has no scale: give P:SCALE, such as {text}:0.5 for links of half their bandwidth",
+                         code="missing")
     try:
         return _many("--slow", many, text), float(scale)
     except ValueError:
-        fail([f"--slow {text!r}: the scale {scale!r} is no number: give the share of its bandwidth that a slow link has, "
-                     "such as 0.5"])
+        raise FaultError(f"--slow {text!r}: the scale {scale!r} is no number: give the share of its bandwidth that a slow link "
+                         "has, such as 0.5") from None
 
 
 def _picture(found: FaultDraws, path: Path) -> None:

@@ -13,5 +13,5 @@ from torussim.plot.network import LinkPicture
 from torussim.plot.timeline import timeline_figure
 from torussim.plot.validation import validation_figure
 
-__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "defaults", "encode", "faults_figure", "links_figure", "save",
-           "timeline_figure", "validation_figure"]
+__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "defaults", "encode", "faults_figure", "links_figure",
+           "save", "timeline_figure", "validation_figure"]

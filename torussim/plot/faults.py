@@ -52,8 +52,8 @@ def picture(found: FaultDraws) -> LinkPicture:
     names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
     what = f"how much longer {subject(found)} takes when this link alone is faulty"
     return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, losses,
-                       np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, head=("link", "alike", "loss", *kinds),
-                       rows=rows, beside="faulty in", numbered="see the table")
+                       np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, rows=rows,
+                       head=("link", "alike", "loss", *kinds), beside="faulty in", numbered="see the table")
 
 
 def subject(found: FaultDraws) -> str:
