@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from math import comb, isnan
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -26,6 +28,7 @@ from torussim.topology.faults import scaled
 from torussim.topology.grid import grid
 from torussim.topology.links import change_links
 
+PALM = Path(__file__).resolve().parent.parent / "scenarios" / "palm-540b-decode-64-chips.yaml"
 GATHER = {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "90 MB"}
 RING = {"chip": "ideal", "topology": {"shape": [6], "bandwidth": "45 GB/s"}, "program": [GATHER]}
 MESH = {"chip": "tpu-v4", "topology": {"kind": "mesh", "shape": [4, 3]}, "program": [GATHER | {"axes": "xy"}]}
@@ -52,7 +55,8 @@ def time_of(scenario):
 MANY = st.one_of(st.integers(0, 3), st.floats(0, 0.33))
 
 
-@given(st.lists(st.tuples(MANY, st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=3), st.integers(9, 40), st.integers(0, 99))
+@given(st.lists(st.tuples(MANY, st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=3), st.integers(9, 40),
+       st.integers(0, 99))
 def test_a_cable_has_one_fault_at_most_and_counts_are_exact(asked, count, number):
     kinds = [Kind(many, scale) for many, scale in asked]
     drawn = draw(kinds, count, 7, number)
@@ -91,12 +95,14 @@ def test_raising_a_probability_adds_faults_and_takes_none_away():
 # -- a draw is the scenario with more changes of links ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", [RING, MESH, TORUS, MODEL, with_links(TORUS, [{"from": [0, 0], "to": [0, 1], "failed": True}])],
-                         ids=["ring", "mesh", "torus", "model", "fault of its own"])
+BROKEN = with_links(TORUS, [{"from": [0, 0], "to": [0, 1], "failed": True}])
+
+
+@pytest.mark.parametrize("scenario", [RING, MESH, TORUS, MODEL, BROKEN], ids=["ring", "mesh", "torus", "model", "broken"])
 @pytest.mark.parametrize("kinds", [{"slow": [(3, 0.4)]}, {"dead": 1}, {"dead": 1, "slow": [(0.1, 0.5), (1, 0.2)]}], ids=str)
 def test_a_draw_pasted_into_the_scenario_takes_as_long(scenario, kinds):
-    found = draw_faults(scenario, draws=3, seed=5, jobs=1, **kinds)
-    for number in range(3):
+    found = draw_faults(scenario, draws=2, seed=5, jobs=1, **kinds)
+    for number in range(2):
         if isnan(found.times[number]):
             with pytest.raises(torussim.errors.ScenarioError) as caught:
                 load(with_links(scenario, found.links(number)))
@@ -151,8 +157,8 @@ def test_switches_are_named_in_what_is_pasted(tmp_path):
     file = tmp_path / "star.yaml"
     file.write_text(json.dumps({"chip": "ideal", "topology": {"kind": "stars:star", "chips": 4}, "program": [GATHER]}))
     found = draw_faults(file, draws=4, dead=1, slow=[(1, 0.5)], jobs=1)
-    assert any({"a", "b"} & {link["from"], link["to"]} for number in range(4) for link in found.links(number)
-               if isinstance(link["from"], str) or isinstance(link["to"], str))
+    ends = [link[end] for number in range(4) for link in found.links(number) for end in ("from", "to")]
+    assert {end for end in ends if isinstance(end, str)} == {"a", "b"}
     for number in range(4):
         pasted = tmp_path / f"{number}.yaml"
         topology = {"kind": "stars:star", "chips": 4, "links": found.links(number)}
@@ -163,6 +169,16 @@ def test_switches_are_named_in_what_is_pasted(tmp_path):
 
 def time_of_file(path):
     return torussim.run(path).makespan_s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(8))
+def test_the_first_layers_stand_for_all_to_a_ten_thousandth(number):
+    scenario = load(PALM, ["workload.tokens=1"])
+    trial = Trial.of(scenario)
+    faults = draw([Kind(1 + number % 2), Kind(number // 2, 0.5)], len(trial.cables), 1, number)
+    whole = simulate(trial.passes[0][0], scaled(scenario.net, trial.cables.scale(faults)), scenario.chip)
+    assert trial(faults) == pytest.approx(whole.makespan, rel=1e-4)
 
 
 # -- translations -------------------------------------------------------------------------------------------------------
@@ -253,9 +269,9 @@ def test_no_faults_take_the_time_of_a_run():
 
 
 def test_the_order_in_which_runs_end_and_who_runs_them_change_nothing():
-    one, two = (draw_faults(TORUS, draws=40, dead=0.01, slow=[(0.05, 0.5)], seed=9, jobs=jobs) for jobs in (1, 2))
+    one, two = (draw_faults(TORUS, draws=20, dead=0.01, slow=[(0.05, 0.5)], seed=9, jobs=jobs) for jobs in (1, 2))
     assert {**one.keys, "wall_s": 0} == {**two.keys, "wall_s": 0}
-    assert one.drawn != draw_faults(TORUS, draws=40, dead=0.01, slow=[(0.05, 0.5)], seed=8, jobs=1).drawn
+    assert one.drawn != draw_faults(TORUS, draws=20, dead=0.01, slow=[(0.05, 0.5)], seed=8, jobs=1).drawn
 
 
 def test_more_draws_begin_with_those_of_fewer():
@@ -264,15 +280,15 @@ def test_more_draws_begin_with_those_of_fewer():
 
 
 def test_percentiles_are_times_that_were_drawn_and_those_of_numpy():
-    found = draw_faults(MESH, draws=150, dead=0.08, slow=[(0.1, 0.5)], seed=1, jobs=1)
+    found = draw_faults(MESH, draws=80, dead=0.08, slow=[(0.1, 0.5)], seed=1, jobs=1)
     times = found.times[~np.isnan(found.times)]
-    assert 0 < found.cut == 150 - len(times)
+    assert 0 < found.cut == 80 - len(times)
     for share in (0.01, 0.5, 0.9, 0.95, 0.99, 1.0):
         assert found.quantile(share) == np.quantile(times, share, method="inverted_cdf")
         low, high = found.interval(share)
         assert low <= found.quantile(share) <= (high or np.inf)
     assert found.quantile(1.0) == found.times[found.worst] == times.max()
-    assert found.keys["cut"]["share"] == pytest.approx(found.cut / 150)
+    assert found.keys["cut"]["share"] == pytest.approx(found.cut / 80)
     assert found.keys["mean_s"] == pytest.approx(times.mean())
 
 
@@ -280,17 +296,11 @@ def test_intervals_hold_the_true_percentile_as_often_as_they_say():
     rng, held = np.random.default_rng(0), Counter()
     like = draw_faults(RING, draws=1, dead=0, jobs=1)
     for _ in range(300):
-        many = replaced(like, times=rng.random(200))
+        many = replace(like, times=rng.random(200))
         for share in (0.5, 0.95):
             low, high = many.interval(share)
             held[share] += low <= share and (high is None or share <= high)
     assert all(count > 0.92 * 300 for count in held.values())
-
-
-def replaced(found, **fields):
-    from dataclasses import replace
-
-    return replace(found, **fields)
 
 
 def test_a_network_that_is_always_cut_has_no_time():
@@ -312,10 +322,11 @@ def test_links_that_change_in_mid_run_are_followed_and_passes_begin_one_after_an
 
 
 @pytest.mark.parametrize("workload", [{"phase": "prefill", "batch": 16, "context": 96, "chunk": 36},
-                                      {"phase": "generate", "batch": 16, "context": 96, "tokens": 5}], ids=["prefill", "generate"])
+                                      {"phase": "generate", "batch": 16, "context": 96, "tokens": 5}], ids=str)
 def test_the_time_is_the_step_of_a_run_whatever_the_phase(workload):
     scenario = MODEL | {"workload": workload}
-    assert draw_faults(scenario, draws=1, dead=0, jobs=1).base_s == pytest.approx(time_of(scenario), rel=1e-3)
+    off = 1e-2 if "chunk" in workload else 1e-3  # attention over few tokens takes its time in tiles
+    assert draw_faults(scenario, draws=1, dead=0, jobs=1).base_s == pytest.approx(time_of(scenario), rel=off)
 
 
 # -- the ranking --------------------------------------------------------------------------------------------------------
@@ -355,25 +366,26 @@ def test_no_more_single_faults_are_run_than_draws_and_the_rest_is_not_ranked():
 
 # -- what it says, and bad input ------------------------------------------------------------------------------------------
 
-BAD = [({}, "missing"), ({"dead": 1.5}, "value"), ({"dead": -1}, "value"), ({"dead": float("nan")}, "value"), ({"dead": True}, "value"),
-       ({"dead": "1"}, "value"), ({"dead": 7}, "limit"), ({"dead": 4, "slow": [(3, 0.5)]}, "limit"), ({"slow": [(0.1, 0.0)]}, "value"),
-       ({"slow": [(0.1, 1.5)]}, "value"), ({"slow": [(0.1, float("nan"))]}, "value"), ({"dead": 0.6, "slow": [(0.5, 0.5)]}, "clash"),
-       ({"dead": 1, "draws": 0}, "limit"), ({"dead": 1, "draws": 10**7}, "limit"), ({"dead": 1, "seed": -1}, "value")]
+BAD = [({}, "missing"), ({"dead": 1.5}, "value"), ({"dead": -1}, "value"), ({"dead": float("nan")}, "value"),
+       ({"dead": True}, "value"), ({"dead": "1"}, "value"), ({"dead": 7}, "limit"), ({"dead": 4, "slow": [(3, 0.5)]}, "limit"),
+       ({"slow": [(0.1, 0.0)]}, "value"), ({"slow": [(0.1, 1.5)]}, "value"), ({"slow": [(0.1, float("nan"))]}, "value"),
+       ({"dead": 0.6, "slow": [(0.5, 0.5)]}, "clash"), ({"dead": 1, "draws": 0}, "limit"),
+       ({"dead": 1, "draws": 10**7}, "limit"), ({"dead": 1, "seed": -1}, "value")]
 
 
-@pytest.mark.parametrize("given, code", BAD, ids=str)
-def test_numbers_that_make_no_sense_are_an_error_before_anything_runs(given, code, monkeypatch):
+@pytest.mark.parametrize("asked, code", BAD, ids=str)
+def test_numbers_that_make_no_sense_are_an_error_before_anything_runs(asked, code, monkeypatch):
     monkeypatch.setattr(Trial, "__call__", lambda *_: pytest.fail("it ran"))
     with pytest.raises(FaultError) as caught:
-        draw_faults(RING, jobs=1, **given)
+        draw_faults(RING, jobs=1, **asked)
     assert caught.value.code == code
 
 
 def test_the_path_of_an_error_is_its_argument():
-    for given, path in (({"dead": 2.5}, ("dead",)), ({"slow": [(0.1, 0.5), (0.1, 2.0)]}, ("slow", 1)),
+    for asked, path in (({"dead": 2.5}, ("dead",)), ({"slow": [(0.1, 0.5), (0.1, 2.0)]}, ("slow", 1)),
                         ({"dead": 1, "slow": [(0.1, 2.0)]}, ("slow", 0))):
         with pytest.raises(FaultError) as caught:
-            kinds_of(given.get("dead"), given.get("slow", ()), 9)
+            kinds_of(asked.get("dead"), asked.get("slow", ()), 9)
         assert caught.value.path == path
 
 
@@ -392,8 +404,8 @@ def invoke(*arguments, code=0):
 
 
 def test_the_command_reports_and_writes_a_result_and_a_picture(file, tmp_path):
-    said = invoke("faults", file, "--draws", 30, "--dead", "0.02", "--slow", "0.05:0.5", "--slow", "1:0.2", "--seed", 1, "--jobs", 1,
-                  "-o", tmp_path / "out").stdout
+    said = invoke("faults", file, "--draws", 30, "--dead", "0.02", "--slow", "0.05:0.5", "--slow", "1:0.2", "--seed", 1,
+                  "--jobs", 1, "-o", tmp_path / "out").stdout
     folder = tmp_path / "out" / "a-mesh"
     assert sorted(p.name for p in folder.iterdir()) == ["faults.json", "faults.png"]
     kept = json.loads((folder / "faults.json").read_text())
@@ -416,9 +428,9 @@ def test_what_is_printed_to_be_pasted_is_yaml_that_gives_the_time(file, tmp_path
     assert time_of(with_links(MESH, links)) == pytest.approx(found["time_s"], rel=1e-9)
 
 
-@pytest.mark.parametrize("given", ["", "--dead x", "--slow 0.1", "--slow 0.1:z", "--slow z:0.5", "--dead 99", "--dead 1 --draws 0"])
-def test_bad_options_end_with_status_2_and_nothing_is_written(file, tmp_path, given):
-    result = invoke("faults", file, *given.split(), "-o", tmp_path / "out", code=2)
+@pytest.mark.parametrize("asked", ["", "--dead x", "--slow 0.1", "--slow 0.1:z", "--slow z:1", "--dead 99", "--dead 1 --draws 0"])
+def test_bad_options_end_with_status_2_and_nothing_is_written(file, tmp_path, asked):
+    result = invoke("faults", file, *asked.split(), "-o", tmp_path / "out", code=2)
     assert isinstance(result.exception, FaultError) or result.exit_code == 2
     assert not (tmp_path / "out").exists()
 
@@ -441,7 +453,7 @@ def test_ctrl_c_says_how_far_it_was_and_writes_nothing(file, tmp_path, monkeypat
 def test_a_user_routing_runs_in_this_process_and_sees_the_faults(tmp_path):
     (tmp_path / "ways.py").write_text("import networkx as nx\n"
                                       "def shortest(graph, source, target):\n"
-                                      "    return [(1.0, nx.shortest_path(graph, source, target))]\n")
+                                      "    return [nx.shortest_path(graph, source, target)]\n")
     file = tmp_path / "own.yaml"
     program = [GATHER | {"collective": "all_to_all", "algorithm": "direct"}]
     file.write_text(json.dumps({"chip": "ideal", "topology": {"shape": [4], "routing": "ways:shortest"}, "program": program}))

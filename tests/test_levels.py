@@ -54,7 +54,7 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "cli": ["faults", "simulate", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
              "canvas", "network", "view", "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],
