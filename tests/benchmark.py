@@ -110,6 +110,9 @@ CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] =
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (37, 0)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
+# name: the values of the batch of one decode step on 64 chips, processes, runs
+SWEEPS = {"batches of 64 to 6400": ("64:6400:64", 1), "batches of 64 to 6400, two processes": ("64:6400:64", 2),
+          "batches that do not divide": ("60:6396:64", 1)}
 COMMANDS = {
     "torussim check, 64 chips": ["check", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml"],
     "torussim run --no-pictures, 64 chips, one token": [
@@ -153,6 +156,20 @@ def call(name: str) -> dict[str, float]:
             "outlined": made.count("outlined")}
 
 
+def swept(name: str) -> dict[str, float]:
+    """Make a sweep, after a short one; return its rows, those that failed, and the CPU seconds of this process and of all."""
+    from torussim import sweep
+
+    values, jobs = SWEEPS[name]
+    file, one_step = SCENARIOS / "palm-540b-decode-high-throughput.yaml", ["workload.tokens=1"]
+    sweep(file, {"workload.batch": "64,128"}, overrides=one_step, jobs=1)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.process_time()
+    rows = sweep(file, {"workload.batch": values}, overrides=one_step, jobs=jobs)
+    mine, after = time.process_time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"rows": len(rows), "failed": sum(row["error"] is not None for row in rows), "mine": mine,
+            "all": mine + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+
+
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
     """Run the command line; return CPU seconds and wall seconds of the whole process."""
     arguments = [folder if a == "OUT" else a for a in arguments]
@@ -180,6 +197,12 @@ def main() -> None:
         print(f"{name:52} {got['best'] * 1e3:6.2f} ms {got['median'] * 1e3:6.2f} ms {got['timed']:7} {got['outlined']:8}",
               flush=True)
         assert (got["timed"], got["outlined"]) == counts, f"{name}: {got['timed']} collectives timed, {got['outlined']} outlined"
+    print(f"\n{'sweep of one decode step, 64 chips':52} {'runs/s a core':>13} {'CPU of the parent':>17}")
+    for name in SWEEPS:
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['rows'] / got['all']:13.1f} {got['mine'] / got['all']:16.1%}", flush=True)
+        assert (got["rows"], got["failed"]) == (100, 0), f"{name}: {got['rows']} rows, {got['failed']} failed"
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
@@ -190,6 +213,7 @@ def main() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if len(sys.argv) > 1:
-        print(json.dumps((case if sys.argv[1] in CASES else call)(sys.argv[1])))
+        measured = case if sys.argv[1] in CASES else swept if sys.argv[1] in SWEEPS else call
+        print(json.dumps(measured(sys.argv[1])))
     else:
         main()

@@ -108,8 +108,7 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> It
                     continue
                 found, seconds = [(None, WorkerError(f"{LOST} ({type(error).__name__})"))], PIECE
             except Exception as error:
-                reason = str(error).partition("\n")[0]
-                raise WorkerError(f"the workers cannot run this: {type(error).__name__}: {reason}") from error
+                raise WorkerError(f"the workers cannot run this: {type(error).__name__}: {error}") from error
             if again:
                 doubtful.popleft()
                 deaths = 0

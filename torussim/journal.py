@@ -37,7 +37,8 @@ class Journal:
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         start, size = self._places[number]
-        row: dict[str, Any] = json.loads(os.pread(self._file.fileno(), size, start))["row"]
+        self._file.seek(start)
+        row: dict[str, Any] = json.loads(self._file.read(size))["row"]
         return row
 
     def __contains__(self, number: int) -> bool:
@@ -60,28 +61,27 @@ class Journal:
     def begin(self, work: Row, force: bool) -> None:
         """Read the rows that an earlier run has left, or write the first line. Raise OutputError if they are of other work."""
         head = json.dumps(work).encode() + b"\n"
-        if force:
-            self._file.truncate(0)
         lines = _lines(self._file)
         _, first = next(lines, (0, b""))
-        if not first.endswith(b"\n") and head.startswith(first):  # new, or killed in the midst of its first line
-            self._file.truncate(0)
+        none = head.startswith(first) or (_line(first, *work) and next(lines, None) is None)  # killed before its first row
+        if force or (none and first != head):
             if self.output.exists() and not force:
                 raise OutputError(f"{self.output}: is there already, and no journal says what it is: {FORCE}", code="occupied")
+            self._file.truncate(0)
             self._append(work)
             return
         if first != head:
             raise OutputError(f"{self.output}: is of another sweep{_differs(first, work)}: {FORCE}", code="occupied")
         written, last = set(), None
-        for start, text in lines:
-            line = _line(text)
+        for start, data in lines:
+            line = _line(data)
             if line is None:  # a process that was killed leaves no whole line
                 self._file.truncate(start)
                 break
-            last = line.get("written")  # rows that came later are not in the output
+            last = line.get("written")  # rows that come later are not in the output
             written.add(last)
-            if last is None and "again" not in line:
-                self._places[line["number"]] = start, len(text)
+            if "row" in line and "again" not in line:
+                self._places[line["number"]] = start, len(data)
         if self.output.exists():
             digest = _digest(self.output)
             if digest not in written:
@@ -91,16 +91,16 @@ class Journal:
 
     def _append(self, line: Row) -> tuple[int, int]:
         """Append a line and return where it is. Raise OutputError if it cannot be written; no part of it stays."""
-        end, text = self._file.seek(0, os.SEEK_END), json.dumps(line).encode() + b"\n"
+        end, data = self._file.seek(0, os.SEEK_END), json.dumps(line).encode() + b"\n"
         try:
             done = 0
-            while done < len(text):
-                done += self._file.write(text[done:])
+            while done < len(data):
+                done += self._file.write(data[done:])
         except OSError as error:
             self._file.truncate(end)
             raise OutputError(f"{self._file.name}: cannot be written: {_reason(error)}; {len(self):,} rows are kept there: "
                               "make room, and the same command goes on") from None
-        return end, len(text)
+        return end, len(data)
 
 
 @contextmanager
@@ -123,13 +123,14 @@ def journal(output: Path, work: Row, *, force: bool = False) -> Iterator[Journal
     with file:
         _lock(file, output)
         made = Journal(output, file)
+        begun = False
         try:
             made.begin(work, force)
-        except OutputError:
-            if os.fstat(file.fileno()).st_size == 0:
+            begun = True
+            yield made
+        finally:
+            if not len(made) and (begun or not file.seek(0, os.SEEK_END)):
                 path.unlink()
-            raise
-        yield made
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -140,7 +141,7 @@ def _opened(path: Path) -> IO[bytes]:
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Return where each line of a file begins, and the line; the last may lack its end."""
     start, held = 0, b""
-    while part := os.pread(file.fileno(), 2**20, start + len(held)):
+    while file.seek(start + len(held)) >= 0 and (part := file.read(2**20)):
         *lines, held = (held + part).split(b"\n")
         for line in lines:
             yield start, line + b"\n"
@@ -149,14 +150,13 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield start, held
 
 
-def _line(text: bytes) -> Row | None:
-    """Return what a line says, None for no whole line."""
+def _line(data: bytes, *keys: str) -> Row | None:
+    """Return what a line says; None for no whole line, and for one that lacks one of some keys."""
     try:
-        line = json.loads(text) if text.endswith(b"\n") else None
+        line = json.loads(data) if data.endswith(b"\n") else None
     except ValueError:
         return None
-    sound = isinstance(line, dict) and ("written" in line or (isinstance(line.get("number"), int) and "row" in line))
-    return line if sound else None
+    return line if isinstance(line, dict) and all(key in line for key in keys) else None
 
 
 def _differs(first: bytes, work: Row) -> str:

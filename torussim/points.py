@@ -39,8 +39,8 @@ class Axis:
 
 def document_of_value(key: str, value: Any) -> Document:
     """Return a value of a key as a document, whose name tells where it comes from."""
-    text = written(value)
-    return files.from_value(value, f"--vary {key}={text if len(text) <= 40 else text[:37] + '...'}")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return files.from_value(value, f"--vary {key}={_short(text)}")
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,6 @@ def axis_of(key: str, given: Any) -> Axis:
     return Axis(key.strip(), tuple(plain))
 
 
-def written(value: Any) -> str:
-    """Return a value as `--vary` and `--set` read it: a text as it is, where it is read as one; others as JSON."""
-    if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    try:
-        alike = _flow(f"[{value}]", "") == [value]
-    except ScenarioError:
-        alike = False
-    return value if alike else json.dumps(value, ensure_ascii=False)
-
-
 def _read(text: str, name: str) -> list[Any]:
     """Return the values that a text gives: a flow list, or scalars and ranges with commas between them."""
     text = text.strip()
@@ -208,10 +197,12 @@ def _arithmetic(start: Decimal, stop: Decimal, step: Decimal) -> int:
 
 
 def _geometric(start: Decimal, stop: Decimal, factor: Decimal) -> int:
-    """Return how many values start, start * factor, ... up to stop there are, a relative rounding error aside."""
+    """Return how many values start, start * factor, ... up to stop there are; stop is one in spite of rounding errors."""
     if start <= 0 or stop <= 0 or factor <= 0 or factor == 1:
         return 0
-    return floor(log(stop / start) / log(factor) + 1e-9) + 1
+    steps = floor(log(stop / start) / log(factor) + 1e-9)
+    past = 0 <= steps <= MOST and (start * factor**steps / stop - 1) * (1 if factor > 1 else -1) > Decimal("1e-12")
+    return steps + 1 - past
 
 
 def _clashes(axes: Sequence[Axis]) -> Iterator[Mistake]:
@@ -239,6 +230,7 @@ def _lengths(axes: Sequence[Axis], zipped: bool) -> Iterator[Mistake]:
 
 
 def _short(text: str) -> str:
+    """Return a text that fits a message."""
     return text if len(text) <= 60 and text.isprintable() else repr(text[:40])[1:-1] + "..."
 
 

@@ -95,10 +95,14 @@ def writable(folder: Path, *names: str) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
+    from torussim.errors import OutputError
     from torussim.journal import whole
 
-    with whole(path) as new:
-        new.write_bytes(data)
+    try:
+        with whole(path) as new:
+            new.write_bytes(data)
+    except OutputError as error:
+        fail([str(error)])
 
 
 def fail(lines: Sequence[str]) -> Any:

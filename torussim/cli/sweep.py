@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,36 +38,33 @@ def sweep(file: str, vary: Sequence[str], zipped: bool, out: str | None, overrid
     if out is not None:
         check_output(Path(out))
     made = prepared(file, vary, zip=zipped, overrides=overrides, code=trust)
-    count, kept = len(made.points), 0
+    count = len(made.points)
+    kept = done = 0
 
     def began(rows: int) -> None:
         nonlocal kept
         kept = rows
         if rows:
             left = f"{count - rows:,} are left" if rows < count else "nothing is left to run"
-            click.echo(f"{rows:,} of {count:,} rows are there already; {left}", err=True)
+            click.echo(f"{rows:,} of {count:,} rows are in {out}.journal already; {left}", err=True)
 
-    try:
-        with progress("sweep") as advance, running(made, out=out, force=force, jobs=jobs or 0, dask=dask, began=began, progress=(
-                lambda done, of: advance(done - kept, of - kept)) if advance else None) as rows:
-            failed = sum(row["error"] is not None for row in rows)
-            if out is None:
-                click.echo(csv_of(rows), nl=False)
-    except KeyboardInterrupt:
-        _interrupted(out)
+    with progress("sweep") as advance:
+        def counted(rows: int, of: int) -> None:
+            nonlocal done
+            done = rows
+            if advance is not None:
+                advance(rows - kept, of - kept)
+        try:
+            with running(made, out=out, force=force, jobs=jobs or 0, dask=dask, progress=counted, began=began) as rows:
+                failed = sum(row["error"] is not None for row in rows)
+                if out is None:
+                    click.echo(csv_of(rows), nl=False)
+        except KeyboardInterrupt:
+            kept_in = f"they are in {out}.journal, and the same command goes on" if out else "they are lost, as no -o was given"
+            click.echo(f"\nstopped when {done:,} of {count:,} rows were done: {kept_in}", err=True)
+            sys.exit(130)
     if out is not None:
         click.echo(f"{count:,} rows are in {out}", err=True)
     if failed:
         click.echo(f"{failed:,} of {count:,} runs failed: see the column error", err=True)
         sys.exit(1)
-
-
-def _interrupted(out: str | None) -> None:
-    """Say how to go on, and end."""
-    import shlex
-
-    command = shlex.join([Path(sys.argv[0]).name if os.path.basename(sys.argv[0]) != "__main__.py" else "python -m torussim",
-                          *sys.argv[1:]])
-    kept = f"the rows so far are in {out}.journal; go on with: {command}" if out else "no rows are kept without -o"
-    click.echo(f"\nstopped: {kept}", err=True)
-    sys.exit(130)
