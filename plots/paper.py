@@ -1,62 +1,37 @@
 """Draws plots/paper-*.png: Figs. 1, 3 and 6 of arXiv 2211.05102 from simulation, and where the paper's rule picks another layout.
 
-`python plots/paper.py` takes about a minute, and prints how far the simulation is from what the paper has. docs/paper.md says
+`python plots/paper.py` takes 75 s of CPU time, and prints how far the simulation is from what the paper has. docs/paper.md says
 what each picture shows. Figs. 1 and 6 are times of the layers alone, with the layouts of the published code, as measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import exp, log
 from pathlib import Path
-from typing import Any
 
-from torussim import chip, model, torus
-from torussim.chips import Chip
-from torussim.closed_forms import estimate
+import paper_rule
+from paper_rule import BATCHES, HERE, PREFILL, TPU, Choice, lengths, slice_of, told, workload_of
+
+from torussim import model
 from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError, ShardingError
 from torussim.layouts import Layout
 from torussim.memory import memory
-from torussim.models import Model
-from torussim.outlines import Outlines
 from torussim.plot import COMPUTE, EXPOSED, KIND_COLOURS, save
 from torussim.plot.canvas import FAINT, SMALL, Canvas
-from torussim.plot.cells import Cell, cells
 from torussim.plot.chart import CIRCLE, DIAMOND, SQUARE, TRIANGLE, Chart, Entry, Scale, legend
 from torussim.program import Collective, Program
 from torussim.tables import table
-from torussim.topology.grid import Grid, grid
-from torussim.transformer import Builder, build
+from torussim.transformer import build
 from torussim.units import show
 from torussim.validate import Row, Summary, validate
 from torussim.workload import Workload, passes
 
-HERE = Path(__file__).resolve().parent
 PAGE, EDGE, DOTS = 1000.0, 20.0, 1.3  # pixels, and dots a pixel
-TPU = chip("tpu-v4")
-BATCHES = [2**i for i in range(11)]
-DECODE, PREFILL = 2080, 2048  # tokens: a decode step in the middle of the paper's 64 from 2048 on; a prompt
-SHAPES = {8: (2, 2, 2), 16: (2, 4, 2), 32: (4, 2, 4), 64: (4, 4, 4), 128: (8, 4, 4), 256: (4, 8, 8)}  # meshes of the published code
 GREEN, PURPLE = KIND_COLOURS["reduce_scatter"], KIND_COLOURS["all_to_all"]
-
-
-def slice_of(chips: int) -> Grid:
-    """Return the network of a slice of TPU v4, with the wraparounds that it has."""
-    shape = SHAPES[chips]
-    return grid(torus(shape, bandwidth=TPU.link_bandwidth, latency=TPU.link_latency, wrap=TPU.wraps(shape)))
-
-
-def workload_of(phase: str, batch: int) -> Workload:
-    """Return one decode step, or a prefill of whole prompts."""
-    return Workload(phase, batch, DECODE if phase == "decode" else PREFILL)
-
-
-def lengths(net: Grid) -> dict[str, int]:
-    """Return the chips along each axis."""
-    return {axis: net.length(axis) for axis in net.axes}
 
 
 # Fig. 1: latency and cost
@@ -70,6 +45,11 @@ class Point:
     chips: int
     seconds: float
     cost: float
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where the chart has it: seconds, and chip-milliseconds a token."""
+        return self.seconds, 1e3 * self.cost
 
 
 def point(phase: str, batch: int, chips: int, seconds: float) -> Point:
@@ -100,6 +80,11 @@ MODELS = (("palm-540b", 64, "solid"), ("palm-62b", 16, "dashed"), ("palm-8b", 8,
 DTYPES = (("bf16", COMPUTE, CIRCLE), ("int8", EXPOSED, TRIANGLE))
 
 
+def size(name: str) -> str:
+    """Return the size in the name of a model."""
+    return name.removeprefix("palm-").upper()
+
+
 def of_row(row: Row, seconds: float) -> Point:
     """Return a point of a measured row, with this time."""
     workload = row.measurement.scenario.workload
@@ -111,38 +96,42 @@ def figure_1(folder: Path, rows: Sequence[Row]) -> None:
     """Draw latency against cost: measured and simulated points of PaLM 540B, simulated curves of all three models."""
     canvas = Canvas()
     y = canvas.heading(EDGE, 10, "Cost and latency of PaLM on TPU v4: simulated curves, measured markers",
-                       "The paper's Fig. 1: 64 chips for 540B; 16 chips for 62B and 8 for 8B are ours. Small numbers: batch.", PAGE - 40)
-    entries = [Entry(f"measured, 540B {dtype}", colour, marker) for dtype, colour, marker in DTYPES]
-    entries += [Entry(f"simulated, {name.removeprefix('palm-').upper()}", FAINT, None, dashes) for name, _, dashes in MODELS]
-    y = legend(canvas, EDGE, y + 14, [*entries, *(Entry(dtype, colour, None, "solid") for dtype, colour, _ in DTYPES)], PAGE - 40) + 30
-    scales = {"decode": (Scale(1.5e-3, 0.3, 90, 490), Scale(0.2, 5000, y + 480, y)),
-              "prefill": (Scale(0.02, 200, 590, 970), Scale(0.05, 20, y + 480, y))}
-    for phase, (across, up) in scales.items():
+                       "The paper's Fig. 1; 16 chips for 62B and 8 for 8B are ours. Numbers are batches; blue: bf16, "
+                       "orange: int8.", PAGE - 40)
+    entries = [Entry(f"measured, {dtype}", colour, marker) for dtype, colour, marker in DTYPES]
+    entries += [Entry(f"{size(name)} on {chips} chips", FAINT, None, dashes) for name, chips, dashes in MODELS]
+    y = legend(canvas, EDGE, y + 14, entries, PAGE - 40) + 30
+    seconds = [10.0**i for i in range(-1, 3)]
+    panels = {"decode": (Scale(2e-3, 0.25, 80, 500), Scale(0.2, 5000, y + 480, y), None, "a decode step"),
+              "prefill": (Scale(0.03, 200, 580, 970), Scale(0.05, 20, y + 480, y), seconds, "a prefill, 2048 tokens a sequence")}
+    for phase, (across, up, ticks, what) in panels.items():
         chart = Chart(canvas, across, up)
-        chart.grid(f"{phase}: cost, chip-ms a token", lambda v: f"{v:g}")
-        ticks = [10.0**i for i in range(-2, 3) if across.low < 10.0**i < across.high] if phase == "prefill" else None
-        chart.below(f"time of {'a decode step' if phase == 'decode' else 'the prefill, 2048 tokens a sequence'}",
-                    lambda v: show(v, "s"), ticks)
-        for (name, chips, dashes), (dtype, colour, marker) in product(MODELS, DTYPES):
-            batches = BATCHES if phase == "decode" else BATCHES[:-1]
-            front = curve(name, dtype, phase, chips, batches)
-            chart.curve([(p.seconds, 1e3 * p.cost) for p in front], colour, dashes=dashes)
+        chart.grid(f"{phase}: cost, chip-ms a token", lambda v: f"{v:g}", across=ticks)
+        chart.below(f"time of {what}", lambda v: show(v, "s"), ticks)
+        for (name, chips, dashes), (dtype, colour, _) in product(MODELS, DTYPES):
+            front = curve(name, dtype, phase, chips, BATCHES if phase == "decode" else BATCHES[:-1])
+            chart.curve([p.place for p in front], colour, dashes=dashes)
             for p in front:
-                chart.mark((p.seconds, 1e3 * p.cost), CIRCLE, colour, name="simulated", size=2.5)
+                chart.mark(p.place, CIRCLE, colour, name="simulated", size=2.5)
             for p in front[::2] if dtype == "bf16" or name == "palm-540b" else ():
-                chart.label((p.seconds, 1e3 * p.cost), str(p.batch), colour)
+                first = f"{size(name)}, batch " if p is front[0] and dtype == "bf16" else ""
+                chart.label(p.place, f"{first}{p.batch}", colour)
         for row in rows:
-            layout = row.measurement.scenario.layouts.get(phase)
-            if layout:
-                colour, marker = next((c, m) for dtype, c, m in DTYPES if dtype == layout.weights)
-                p = of_row(row, row.measurement.time)
-                chart.mark((p.seconds, 1e3 * p.cost), marker, colour, name="measured", size=6)
-                if p.chips != 64:
-                    q = of_row(row, row.simulated)
-                    chart.mark((q.seconds, 1e3 * q.cost), CIRCLE, colour, name="simulated", size=2.5)
-                    chart.label((p.seconds, 1e3 * p.cost), f"{p.batch}, on {p.chips} chips", colour)
+            if row.measurement.scenario.layouts.get(phase):
+                add_measured(chart, row, phase)
         chart.place(SMALL)
     save(canvas.page(PAGE, y + 535, dots=DOTS), folder / "paper-fig1.png")
+
+
+def add_measured(chart: Chart, row: Row, phase: str) -> None:
+    """Draw a measured point; on other chips than the curve has, also the simulated one."""
+    weights = row.measurement.scenario.layouts[phase].weights
+    colour, marker = next((c, m) for dtype, c, m in DTYPES if dtype == weights)
+    p, simulated = of_row(row, row.measurement.time), of_row(row, row.simulated)
+    chart.mark(p.place, marker, colour, name="measured", size=6)
+    if p.chips != MODELS[0][1]:
+        chart.mark(simulated.place, CIRCLE, colour, name="simulated", size=2.5)
+        chart.label(p.place, f"{p.batch}, on {p.chips} chips", colour)
 
 
 # Fig. 3: what a layer's FFN moves
@@ -189,7 +178,8 @@ def figure_3(folder: Path) -> tuple[list[float], str]:
     bandwidth = TPU.links * TPU.link_bandwidth
     canvas = Canvas()
     y = canvas.heading(EDGE, 10, "Bytes are not time: of these layouts only wg_xyz uses all links of a chip",
-                       "Left, the paper's Fig. 3: what an FFN layer moves (E 16384, F 65536, two matrices, bf16) on 4x4x4 chips. Right, ours: how long it takes.", PAGE - 40)
+                       "Left, the paper's Fig. 3: one FFN layer, two matrices, E 16384, F 65536, bf16, 4x4x4 chips. Right: ours.",
+                       PAGE - 40)
     y = legend(canvas, EDGE, y + 14, [
         *(Entry(ffn, colour, marker, "solid", hollow=True) for ffn, colour, marker in FFNS),
         Entry("bytes over the bandwidth of the whole chip (the paper)", FAINT, None, "dashed")], PAGE - 40) + 30
@@ -210,9 +200,11 @@ def figure_3(folder: Path) -> tuple[list[float], str]:
         chart.below("tokens (sequences x length)", lambda v: f"{v:,.0f}", powers)
     save(canvas.page(PAGE, y + 455, dots=DOTS), folder / "paper-fig3.png")
     errors = [volume(ffn, n) / 1e9 / v - 1 for n, printed in PRINTED.items() for (ffn, *_), v in zip(FFNS, printed)]
-    told = [f"{a} is below {b} from {crossing(moved, tokens, a, b):,.0f} tokens on by bytes, from {crossing(times, tokens, a, b):,.0f} by time"
-            for (a, *_), (b, *_) in zip(FFNS[1:], FFNS)]
-    return errors, "\n".join(told)
+    pays = []
+    for (one, *_), (before, *_) in zip(FFNS[1:], FFNS):
+        by_bytes, by_time = (crossing(values, tokens, one, before) for values in (moved, times))
+        pays.append(f"{one} pays from {by_bytes:,.0f} tokens on by bytes, from {by_time:,.0f} by time")
+    return errors, "\n".join(pays)
 
 
 # Fig. 6: decode on more chips
@@ -232,7 +224,7 @@ def figure_6(folder: Path, rows: Sequence[Row]) -> None:
     sizes = sorted({len(row.measurement.scenario.net.chips) for row in rows})
     chart.grid("time of a decode step", lambda v: f"{1e3 * v:.0f} ms", across=sizes)
     chart.below("chips", lambda v: f"{v:.0f}", sizes)
-    for ffn, (name, colour, marker) in looks.items():
+    for ffn, (_, colour, marker) in looks.items():
         mine = [(len(row.measurement.scenario.net.chips), row) for row in rows
                 if row.measurement.scenario.layouts["decode"].ffn == ffn]
         chart.curve([(chips, row.simulated) for chips, row in mine], colour)
@@ -243,123 +235,6 @@ def figure_6(folder: Path, rows: Sequence[Row]) -> None:
             chart.label((chips, row.measurement.time), f"{1e3 * row.measurement.time:.2f}", colour)
     chart.place()
     save(canvas.page(PAGE, y + 435, dots=DOTS), folder / "paper-fig6.png")
-
-
-# What the paper's rule costs
-
-MARGIN = 1.05  # on lines simulation is up to 4 % below the closed form here: so far from the best, candidates are simulated
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A layout on a mesh, its program, its time by the paper's model and by ours, seconds, and whether it fits in memory."""
-
-    layout: Layout
-    program: Program
-    paper_s: float
-    axes_s: float
-    fits: bool
-
-    def name(self, net: Grid) -> str:
-        """Return the layout, the lengths of x, y and z without the ones at the end, and the attention's letter."""
-        sizes = [1] * 3
-        for i, axes in enumerate(self.layout.mesh.values()):
-            for axis in axes:
-                sizes[i] *= net.length(axis)
-        while len(sizes) > 1 and sizes[-1] == 1:
-            sizes.pop()
-        return f"{self.layout.ffn} {'x'.join(map(str, sizes))} {self.layout.attention[0]}"
-
-
-def meshes(net: Grid) -> Iterator[dict[str, tuple[str, ...]]]:
-    """Return every way in which whole axes make up x, y and z; of ways that are alike on a network of equal links, one."""
-    seen = set()
-    for where in product("xyz", repeat=len(net.axes)):
-        mesh = {a: tuple(p for p, to in zip(net.axes, where) if to == a) for a in "xyz"}
-        key = tuple(tuple(sorted(net.length(p) for p in axes)) for axes in mesh.values())
-        if key not in seen:
-            seen.add(key)
-            yield mesh
-
-
-def candidates(palm: Model, workload: Workload, net: Outlines) -> list[Candidate]:
-    """Return the five layouts with both attentions on all meshes that fit the sizes; those that fit in memory, if any does."""
-    found: dict[str, Candidate] = {}
-    forward, axes = passes(workload)[-1], lengths(net.net)
-    for ffn, attention, mesh in product(("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz"), ("heads", "batch"), meshes(net.net)):
-        layout = Layout(ffn, attention, "int8", mesh=mesh)
-        try:
-            builder = Builder(palm, layout, forward, axes)
-            program = builder.build()
-        except (LayoutError, ShardingError):
-            continue
-        if (key := repr(program)) not in found:
-            times = estimate(program, net, TPU)
-            fits = memory(palm, layout, workload, axes, TPU.hbm_bytes, builders={forward: builder}).fits
-            found[key] = Candidate(layout, program, times.paper_s, times.axes_s, fits)
-    return [c for c in found.values() if c.fits] or list(found.values())
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the paper's rule takes and what simulation takes, by name, and the loss: how much longer the former is."""
-
-    paper: str
-    best: str
-    loss: float
-    fits: bool
-
-
-def choice(palm: Model, workload: Workload, net: Outlines, chip: Chip = TPU) -> Choice:
-    """Return the choice for a workload: of what the paper's rule cannot tell apart, the fastest counts as its own."""
-    found = candidates(palm, workload, net)
-    least = min(c.paper_s for c in found)
-    picks = [c for c in found if c.paper_s <= least * (1 + 1e-9)]
-    limit = min(c.axes_s for c in found) * MARGIN
-    timed = [(simulate(c.program, net.net, chip).makespan, i, c) for i, c in enumerate(found) if c.axes_s <= limit or c in picks]
-    best_s, _, best = min(timed)
-    pick_s, _, pick = min(one for one in timed if one[2] in picks)
-    return Choice(pick.name(net.net), best.name(net.net), max(0.0, pick_s / best_s - 1), best.fits)
-
-
-def choices(phase: str) -> dict[tuple[int, int], Choice]:
-    """Return the choice for every batch and number of chips."""
-    nets = {chips: Outlines(slice_of(chips)) for chips in SHAPES}
-    return {(batch, chips): choice(model("palm-540b"), workload_of(phase, batch), net)
-            for chips, net in nets.items() for batch in BATCHES}
-
-
-def figure_rule(folder: Path, found: Mapping[str, Mapping[tuple[int, int], Choice]]) -> None:
-    """Draw the choices of both phases, and what the paper's rule loses."""
-    canvas = Canvas()
-    y = canvas.heading(EDGE, 10, "What it costs to choose the layout by the bandwidth of the whole chip", "PaLM 540B, int8 weights: "
-                       "how much longer a pass is with the pick of the paper's rule (first line) than with that of simulation (second).",
-                       PAGE - 40)
-    for phase, title in (("decode", "Decode, context 2048"), ("prefill", "Prefill, 2048 tokens a sequence")):
-        canvas.text(EDGE, y + 16, title, bold=True)
-        rows = [[cell_of(found[phase][batch, chips]) for chips in SHAPES] for batch in BATCHES]
-        names = [f"{chips} chips: {'x'.join(map(str, shape))}" for chips, shape in SHAPES.items()]
-        y = cells(canvas, 70, y + 34, rows, list(map(str, BATCHES)), names, width=152, height=34, text_width=54, corner="batch") + 14
-    for note in ("ws2d 4x16 b: the layout, the chips along x, y and z, and attention over batch (b) or heads (h). One line: both pick the same.",
-                 "*: too large for the memory of these chips; chosen as if it did fit."):
-        canvas.text(EDGE, y + 4, note, size=SMALL, colour=FAINT)
-        y += 18
-    save(canvas.page(PAGE, y + 6, dots=DOTS), folder / "paper-rule.png")
-
-
-def cell_of(one: Choice) -> Cell:
-    """Return the cell of a choice."""
-    names = (one.paper,) if one.paper == one.best else (one.paper, one.best)
-    return Cell(one.loss / 0.15, f"{100 * one.loss:.1f} %{'' if one.fits else '*'}", names)
-
-
-def told(found: Mapping[tuple[int, int], Choice]) -> list[str]:
-    """Return where the picks differ, and what that costs, as cells of a table."""
-    fit = {key: one for key, one in found.items() if one.fits}
-    batch, chips = max(fit, key=lambda key: fit[key].loss)
-    losses = [one.loss for one in fit.values()]
-    return [str(len(fit)), str(sum(one.paper != one.best for one in fit.values())), str(sum(loss > 0.01 for loss in losses)),
-            f"{sum(losses) / len(losses):.1%}", f"{max(losses):.1%}", f"batch {batch} on {chips} chips"]
 
 
 def report(rows: Mapping[str, Sequence[Row]], bytes_off: Sequence[float], crossings: str,
@@ -390,8 +265,8 @@ def main(folder: Path = HERE) -> None:
     figure_1(folder, [*rows["Fig. 1, decode"], *rows["Fig. 1, prefill"]])
     figure_6(folder, rows["Fig. 6"])
     bytes_off, crossings = figure_3(folder)
-    found = {phase: choices(phase) for phase in ("decode", "prefill")}
-    figure_rule(folder, found)
+    found = {phase: paper_rule.choices(phase) for phase in ("decode", "prefill")}
+    paper_rule.draw(folder, found)
     print(report(rows, bytes_off, crossings, found))
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torussim.plot.canvas import COMPUTE, FAINT, INK, NORMAL, SMALL, Canvas
+import numpy as np
+
+from torussim.plot.canvas import COMPUTE, FAINT, NORMAL, SMALL, Canvas
 from torussim.plot.labels import tint
 
-DARK = 0.55  # the share from which text is white
-STRONGEST = 0.92  # tint of a share of 1
+STRONGEST = 0.92  # tint of a share of 1: TEXT can be read on it
+TEXT = "#000000"
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ def cells(canvas: Canvas, x: float, y: float, found: Sequence[Sequence[Cell]], r
         canvas.text(x - 10, top + height / 2, name, align="right", bold=True)
         for j, cell in enumerate(found[i]):
             left = x + j * width
-            canvas.box(left + 1, left + width - 1, top + 1, top + height - 1, tint(colour, STRONGEST * min(1.0, cell.share)))
-            ink = "#FFFFFF" if cell.share > DARK else INK
-            canvas.text(left + text_width - 4, top + height / 2, cell.text, align="right", colour=ink, bold=True, size=NORMAL)
+            corners = [(left + a * (width - 2) + 1, top + b * (height - 2) + 1) for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
+            canvas.shape(np.array([corners]), tint(colour, STRONGEST * min(1.0, cell.share)), name="cells")
+            canvas.text(left + text_width - 4, top + height / 2, cell.text, align="right", colour=TEXT, bold=True, size=NORMAL)
             for number, line in enumerate(cell.lines):
                 down = top + height * (number + 1) / (len(cell.lines) + 1) + (2 * number - len(cell.lines) + 1) * 1.0
-                canvas.text(left + text_width + 4, down, line, colour=ink, size=SMALL)
+                canvas.text(left + text_width + 4, down, line, colour=TEXT, size=SMALL)
     return y + len(rows) * height

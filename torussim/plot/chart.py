@@ -1,12 +1,13 @@
 """Charts of measured and computed points: scales, a frame with a grid, curves, markers, and labels that meet nothing.
 
-Pixels of a page, y downwards. A marker has a white edge, and later ones lie above earlier ones, so that those that meet stay apart.
+Pixels of a page, y downwards. A marker has a white edge and lies above earlier ones, so that those that meet stay apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import ceil, floor, hypot, log10
 
 import numpy as np
@@ -38,6 +39,7 @@ class Scale:
     every: float = 0.2
 
     def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
         low, high, value = (log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
@@ -90,7 +92,7 @@ class Chart:
     def curve(self, points: Sequence[Point], colour: str, *, width: float = 1.8, dashes: str = "solid") -> None:
         """Draw straight lines from point to point."""
         places = [self.pixels(point) for point in points]
-        for a, b in zip(places, places[1:]):
+        for a, b in pairwise(places):
             self.canvas.line(*a, *b, colour, layer=2, width=width, dashes=dashes)
             self.curves.append((a, b))
 
