@@ -16,7 +16,9 @@ report differences
 validate calibrate
 cases
 measurements
-answer
+answer fault_draws
+fault_result
+fault_sets
 keys tally
 scenario
 result
@@ -58,9 +60,9 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
                 "candidates", "meshes"],
-    "cli": ["simulate", "plan", "sweep", "measure", "look", "common"],
-    "plot": ["validation", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas",
-             "network", "view", "labels"],
+    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
+             "canvas", "network", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
                  "forms", "values"],
     "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",

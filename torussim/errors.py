@@ -193,6 +193,12 @@ class OutputError(TorusSimError):
     code = "unwritable"
 
 
+class FaultError(TorusSimError):
+    """Faults that cannot be drawn: numbers that make no sense, or more than the network has links."""
+
+    code = "value"
+
+
 class WorkerError(TorusSimError):
     """A process that was lost, or a cluster that does not answer."""
 
