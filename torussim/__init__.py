@@ -34,8 +34,8 @@ _HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate
           "torus": "topology.builders", "mesh": "topology.builders", "plan": "planner",
           "ring": "topology.builders", "sweep": "sweeps"}
 
-__all__ = ["bound", "build", "chip", "draw_faults", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run", "simulate",
-           "sweep", "torus"]
+__all__ = ["bound", "build", "chip", "draw_faults", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run",
+           "simulate", "sweep", "torus"]
 
 
 def __getattr__(name: str) -> Any:
