@@ -18,6 +18,7 @@ from torussim.program import Collective, Compute, Loop
 if TYPE_CHECKING:
     from torussim.outlines import Outlines
 
+KEPT = 2**15  # answers, so that a plan of any size fits into memory
 Step = tuple[int, int]  # a phase and a step in it
 Link = tuple[str, int]  # an axis and a direction: 0 is +, 1 is -
 Thing = TypeVar("Thing")
@@ -66,6 +67,8 @@ class Prices:
         """Return what `make` returned when it was first asked this; the key says all that decides it."""
         found = self._kept.get(key)
         if found is None:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
             found = self._kept[key] = make(*given)
         return found  # type: ignore[return-value]
 

@@ -76,15 +76,11 @@ class Sharding:
     def _key(self) -> tuple[object, ...]:
         return tuple((name, frozenset(axes)) for name, axes in self.dims), frozenset(self.partial)
 
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Sharding) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._key)
 
     @cached_property
     def used(self) -> tuple[str, ...]:
