@@ -23,7 +23,7 @@ from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.outlines import Outlines
 from torussim.prices import Prices
-from torussim.program import Collective, Program
+from torussim.program import Collective, Compute, Matmul, Program
 from torussim.sensitivity import deviation
 from torussim.sharding import Sharding
 from torussim.topology.builders import torus
@@ -142,8 +142,30 @@ def test_meshes_that_are_alike_have_the_same_memory_and_the_same_closed_forms(se
         assert sorted(a for axes in like.values() for a in axes) == ["x", "y", "z"]
         found = priced(model("palm-8b"), replace(layout, mesh=mesh), workload, outlines, REAL)[:3]
         assert classes.setdefault(str(like), found) == found
-    kinds = len({(net.length(a), net.extremes(a), a * net.gaps[i]) for i, a in enumerate(net.axes)})
-    assert len(classes) == {1: 10, 2: 18, 3: 27}[kinds]
+    kind = {a: a if net.gaps[i] else (net.length(a), net.extremes(a)) for i, a in enumerate(net.axes)}
+    assert len(classes) == len({str([[kind[a] for a in axes] for axes in mesh.values()]) for mesh in MESHES})
+
+
+SENT = Collective("c", "all_to_all", ("x", "y"), 64e6, pieces=8.0)
+MADE = Compute("m", (Matmul(64, 512, 512),), 1e12, 1e6, vector=1e9, vector_bytes=1e6, scratch=1e9, scratch_passes=2.0)
+OTHER = [{"kind": "all_gather"}, {"axes": ("y", "x")}, {"axes": ("x", "z")}, {"bytes": 32e6}, {"pieces": 9.0},
+         {"split": (1.0, 0.0)}, {"algorithm": "sequential"}, {"algorithm": "direct"}, {"direction": "one_way"}, {"detour": False},
+         {"detour": True}, {"kind": "permute", "shift": {"x": 1}}, {"kind": "permute", "shift": {"x": 2}}]
+MORE = [{"matmuls": (Matmul(64, 512, 1024),)}, {"flops": 0.0}, {"hbm_bytes": 1e12}, {"dtype": "int8"}, {"vector": 0.0},
+        {"vector_bytes": 1e12}, {"scratch": 1e12}, {"scratch_passes": 5.0}, {"kernels": 9}]
+
+
+def test_operations_that_differ_in_anything_are_not_taken_for_each_other():
+    """Each after all others, on a torus with a slow axis and a dead link."""
+    graph = torus((4, 4, 4), bandwidth=[45e9, 45e9, 20e9], latency=1e-6)
+    graph.remove_edges_from([((0, 0, 0), (1, 0, 0)), ((1, 0, 0), (0, 0, 0))])
+    net = grid(graph)
+    kept, plain = Outlines(net), Plain(net)
+    v5 = replace(REAL, flops={"bf16": 200e12, "int8": 400e12})
+    every = [replace(SENT, **change) for change in ({}, *OTHER)] + [replace(MADE, **change) for change in ({}, *MORE)]
+    found = [axes_seconds(Program((one,)), kept, v5) for one in every]
+    assert found == [axes_seconds(Program((one,)), plain, v5) for one in every]
+    assert len(set(found)) > len(found) - 5, "nearly all differ"
 
 
 def test_a_range_is_the_same_with_outlines_and_with_a_grid():
