@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,45 @@ def answers(file: str, ask: Callable[[Any], Any] = lambda result: result.step_s)
     from torussim import run
 
     return lambda: ask(run(SCENARIOS / f"{file}.yaml", overrides=["workload.tokens=1"]))
+
+
+def chunks() -> Callable[[], Any]:
+    """Return a run of 2048 chunks of one token through one layer on 4 chips, whose exchanges are routed."""
+    from torussim import run
+    from torussim.scenario import load
+
+    model = {"name": "m", "layers": 1, "d_model": 128, "d_ff": 256, "heads": 8, "kv_heads": 4, "d_head": 128, "vocabulary": 400,
+             "gated": True, "parallel": False, "tied": True}
+    layout = {"ffn": "ws2d_code", "attention": "batch", "overlap": "throughput", "collectives": {"all_to_all": "direct"},
+              "mesh": {"x": ["x/2"], "y": ["x/2"], "z": []}}
+    scenario = load({"chip": "tpu-v4", "topology": {"shape": [4], "wrap": [True]}, "model": model, "layout": layout,
+                     "workload": {"phase": "prefill", "batch": 4, "context": 2048, "chunk": 1}})
+    return lambda: run(scenario).json()
+
+
+def steps(file: str, tokens: int) -> Callable[[], Any]:
+    """Return a decode of so many tokens, with all keys."""
+    from torussim import run
+    from torussim.scenario import load
+
+    scenario = load(SCENARIOS / f"{file}.yaml", [f"workload.tokens={tokens}"])
+    return lambda: run(scenario).json()
+
+
+def batches(file: str, count: int) -> Callable[[], Any]:
+    """Return decode steps of so many batches on a network that is known, as a sweep runs them."""
+    from torussim import run
+    from torussim.engine.prepared import Prepared
+    from torussim.scenario import load
+
+    scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])
+    assert scenario.workload
+    asked = [replace(scenario, workload=replace(scenario.workload, batch=64 * (i + 1))) for i in range(count)]
+
+    def call() -> list[float]:
+        prepared = Prepared(scenario.net)
+        return [run(one, prepared=prepared).step_s for one in asked]
+    return call
 
 
 def estimates(file: str, again: bool = False) -> Callable[[], Any]:
@@ -169,6 +209,9 @@ CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] =
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
+    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (712, 85)),
+    "run(...).json(), 10,000 decode steps, 64 chips": (lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (932, 128)),
+    "16 runs of a sweep over the batch, 64 chips": (lambda: batches("palm-540b-decode-high-throughput", 16), RUNS, (192, 192)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
 # name: the values of the batch of one decode step on 64 chips, processes, runs

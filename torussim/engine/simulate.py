@@ -74,8 +74,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(s if net is whole else Segment(s.section, s.operations, s.start[:, net.orbit], s.end[:, net.orbit])
                      for s in run.segments)
-    ends = [segments[s].end.max(axis=0) + offset for s, offset in run.runs if segments[s].operations]
-    finish = np.maximum.reduce([begin, *ends])
+    latest = [s.end.max(axis=0, initial=-np.inf) for s in segments]
+    finish = np.maximum.reduce([begin, *(latest[s] + offset for s, offset in run.runs)])
     work = {r.operation.name: Work(*(np.broadcast_to(part, len(net.own))[net.orbit] for part in (r.work.busy, r.work.fixed)))
             for ready in sections for r in ready}
     rate = whole.links.bandwidth * planner.chip.link_efficiency
