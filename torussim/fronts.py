@@ -205,15 +205,18 @@ class _Paths:
         return ends
 
     def waits(self, ends: Array) -> Waits:
-        """Return the least of each class. After all chips start, what comes into a chip takes its links some time too, and
-        some chip ends only when the busiest link has passed everything on."""
+        """Return the least of each class, also of what all links into a chip need for its bytes.
+
+        Some chip ends only when the busiest link has passed everything on.
+        """
         classes, (samples, sources) = self.fronts.classes, ends.shape[1:3]
         found = np.tile(self.never[:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
         for c in range(classes):
             least = np.moveaxis(ends[..., self.label == c].min(axis=-1), 0, -1)  # (samples, sources, 2 or 4)
             found[:-1, :sources - 1, c], found[:-1, -1, c] = least[:, :-1], least[:, -1]
         enters = traffic(self.o, self.fronts.limits)[0] / self.o.bytes
-        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*(enters / into if enters else 0.0 for into in self.fronts.into), self.busiest], 0.0
+        entering = [enters / into if enters else 0.0 for into in self.fronts.into]
+        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*entering, self.busiest], 0.0
         found[:, classes, classes] = 0.0
         once = {paths.tobytes(): paths for paths in found}
         return Waits(np.array(list(once.values())))
