@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,45 @@ def answers(file: str, ask: Callable[[Any], Any] = lambda result: result.step_s)
     return lambda: ask(run(SCENARIOS / f"{file}.yaml", overrides=["workload.tokens=1"]))
 
 
+def chunks() -> Callable[[], Any]:
+    """Return a run of 2048 chunks of one token through one layer on 4 chips, whose exchanges are routed."""
+    from torussim import run
+    from torussim.scenario import load
+
+    model = {"name": "m", "layers": 1, "d_model": 128, "d_ff": 256, "heads": 8, "kv_heads": 4, "d_head": 128, "vocabulary": 400,
+             "gated": True, "parallel": False, "tied": True}
+    layout = {"ffn": "ws2d_code", "attention": "batch", "overlap": "throughput", "collectives": {"all_to_all": "direct"},
+              "mesh": {"x": ["x/2"], "y": ["x/2"], "z": []}}
+    scenario = load({"chip": "tpu-v4", "topology": {"shape": [4], "wrap": [True]}, "model": model, "layout": layout,
+                     "workload": {"phase": "prefill", "batch": 4, "context": 2048, "chunk": 1}})
+    return lambda: run(scenario).json()
+
+
+def steps(file: str, tokens: int) -> Callable[[], Any]:
+    """Return a decode of so many tokens, with all keys."""
+    from torussim import run
+    from torussim.scenario import load
+
+    scenario = load(SCENARIOS / f"{file}.yaml", [f"workload.tokens={tokens}"])
+    return lambda: run(scenario).json()
+
+
+def batches(file: str, count: int) -> Callable[[], Any]:
+    """Return decode steps of so many batches on a network that is known, as a sweep runs them."""
+    from torussim import run
+    from torussim.engine.prepared import Prepared
+    from torussim.scenario import load
+
+    scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])
+    assert scenario.workload
+    asked = [replace(scenario, workload=replace(scenario.workload, batch=64 * (i + 1))) for i in range(count)]
+
+    def call() -> list[float]:
+        prepared = Prepared(scenario.net)
+        return [run(one, prepared=prepared).step_s for one in asked]
+    return call
+
+
 def estimates(file: str, again: bool = False) -> Callable[[], Any]:
     """Return the closed forms of one decode step; `again`: with what the same network is known by."""
     from torussim import estimate
@@ -100,16 +140,83 @@ def values() -> Callable[[], Any]:
     return lambda: (load(file), folder)
 
 
+def candidates(classes: bool) -> dict[str, Any]:
+    """Price the candidates of a plan of PaLM 540B decode on 64 TPU v4, from a layout to its memory and both closed forms.
+
+    The five layouts, both attentions, all ways in which whole axes make up logical ones, two dtypes, batches 1 to 1024.
+    `classes`: meshes that no closed form can tell apart are priced once.
+    """
+    from dataclasses import replace
+    from itertools import product
+
+    from torussim.chips import chip
+    from torussim.choice import chosen
+    from torussim.closed_forms import axes_seconds
+    from torussim.errors import LayoutError, ShardingError
+    from torussim.layouts import Layout
+    from torussim.memory import memory
+    from torussim.models import model
+    from torussim.outlines import Outlines
+    from torussim.topology.builders import torus
+    from torussim.topology.grid import grid
+    from torussim.transformer import Builder
+    from torussim.workload import Workload, passes
+
+    palm, v4 = model("palm-540b"), chip("tpu-v4")
+    outlines = Outlines(grid(torus((4, 4, 4), bandwidth=v4.link_bandwidth, latency=v4.link_latency)))
+    axes = {a: outlines.net.length(a) for a in outlines.net.axes}
+    meshes = [{a: tuple(p for p, of in zip("xyz", where) if of == a) for a in "xyz"} for where in product("xyz", repeat=3)]
+    layouts = [Layout(ffn, attention, weights, mesh=mesh) for ffn, attention, mesh, weights in product(
+        ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz"), ("heads", "batch"), meshes, ("bf16", "int8"))]
+    batches = [2 ** i for i in range(11)]
+    known: dict[Any, tuple[Any, float] | None] = {}
+
+    def price(layout: Layout, batch: int) -> tuple[Any, float] | None:
+        workload = Workload("decode", batch, 2048)
+        (forward,) = passes(workload)
+        try:
+            builder = Builder(palm, layout, forward, axes)
+            program = chosen(builder.build(), outlines, v4)
+            held = memory(palm, layout, workload, axes, v4.hbm_bytes, builders={forward: builder})
+        except (LayoutError, ShardingError):
+            return None
+        return held, axes_seconds(program, outlines, v4)
+
+    began = time.process_time()
+    found = []
+    for layout in layouts:
+        mesh = outlines.like(layout.mesh) if classes else layout.mesh
+        for batch in batches:
+            key = layout.ffn, layout.attention, layout.weights, tuple(mesh.items()), batch
+            if key not in known:
+                known[key] = price(replace(layout, mesh=mesh), batch)
+            found.append(known[key])
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "counts": (len(found), sum(one is not None for one in found), len(known))}
+
+
+# name: whether meshes that are alike are priced once; candidates, how many of them fit the layout, how many were priced
+PLANS: dict[str, tuple[bool, tuple[int, int, int]]] = {
+    "a candidate of a plan, 64 chips": (True, (5940, 4644, 2200)),
+    "a candidate of a plan, every mesh by itself": (False, (5940, 4644, 5940)),
+}
+
 # name: what to call, runs, how many collectives are timed on the clock of the closed forms and outlined for it
 CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] = {
     "run(file).step_s, 64 chips": (lambda: answers("palm-540b-decode-high-throughput"), RUNS, (12, 12)),
     "run(file).json(), 64 chips": (
-        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (895, 128)),
+        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (881, 128)),
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
-        lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (37, 0)),
+        lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
+    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (712, 85)),
+    "run(...).json(), 10,000 decode steps, 64 chips": (lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (932, 128)),
+    "16 runs of a sweep over the batch, 64 chips": (lambda: batches("palm-540b-decode-high-throughput", 16), RUNS, (192, 192)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
+# name: the values of the batch of one decode step on 64 chips, processes, runs
+SWEEPS = {"batches of 64 to 6400": ("64:6400:64", 1), "batches of 64 to 6400, two processes": ("64:6400:64", 2),
+          "batches that do not divide": ("60:6396:64", 1)}
 COMMANDS = {
     "torussim check, 64 chips": ["check", f"{SCENARIOS}/palm-540b-decode-high-throughput.yaml"],
     "torussim run --no-pictures, 64 chips, one token": [
@@ -153,6 +260,20 @@ def call(name: str) -> dict[str, float]:
             "outlined": made.count("outlined")}
 
 
+def swept(name: str) -> dict[str, float]:
+    """Make a sweep, after a short one; return its rows, those that failed, and the CPU seconds of this process and of all."""
+    from torussim import sweep
+
+    values, jobs = SWEEPS[name]
+    file, one_step = SCENARIOS / "palm-540b-decode-high-throughput.yaml", ["workload.tokens=1"]
+    sweep(file, {"workload.batch": "64,128"}, overrides=one_step, jobs=1)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.process_time()
+    rows = sweep(file, {"workload.batch": values}, overrides=one_step, jobs=jobs)
+    mine, after = time.process_time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"rows": len(rows), "failed": sum(row["error"] is not None for row in rows), "mine": mine,
+            "all": mine + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+
+
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
     """Run the command line; return CPU seconds and wall seconds of the whole process."""
     arguments = [folder if a == "OUT" else a for a in arguments]
@@ -164,7 +285,7 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table of every case, call and command."""
+    """Print a table of every case, call, plan and command."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():
@@ -180,6 +301,19 @@ def main() -> None:
         print(f"{name:52} {got['best'] * 1e3:6.2f} ms {got['median'] * 1e3:6.2f} ms {got['timed']:7} {got['outlined']:8}",
               flush=True)
         assert (got["timed"], got["outlined"]) == counts, f"{name}: {got['timed']} collectives timed, {got['outlined']} outlined"
+    print(f"\n{'sweep of one decode step, 64 chips':52} {'runs/s a core':>13} {'CPU of the parent':>17}")
+    for name in SWEEPS:
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['rows'] / got['all']:13.1f} {got['mine'] / got['all']:16.1%}", flush=True)
+        assert (got["rows"], got["failed"]) == (100, 0), f"{name}: {got['rows']} rows, {got['failed']} failed"
+    print(f"\n{'plan':52} {'mean':>9} {'built':>9} {'of':>8} {'priced':>8}")
+    for name, (_, counts) in PLANS.items():
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['seconds'] / counts[0] * 1e6:6.0f} us {got['counts'][1]:9,} {got['counts'][0]:8,} "
+              f"{got['counts'][2]:8,}", flush=True)
+        assert tuple(got["counts"]) == counts, f"{name}: {got['counts']}, not {counts}"
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
@@ -190,6 +324,8 @@ def main() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if len(sys.argv) > 1:
-        print(json.dumps((case if sys.argv[1] in CASES else call)(sys.argv[1])))
+        name = sys.argv[1]
+        measured = case if name in CASES else swept if name in SWEEPS else call
+        print(json.dumps(candidates(PLANS[name][0]) if name in PLANS else measured(name)))
     else:
         main()

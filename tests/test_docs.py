@@ -13,6 +13,7 @@ from test_levels import INSIDE, level, modules
 
 import torussim
 from torussim import run
+from torussim.answer import Interrupted
 from torussim.scenario import forms, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,6 +225,16 @@ def flat(value, known, path=""):
     return set().union(*(flat(part, known, before + ("*" if anything else key)) for key, part in value.items()))
 
 
+def interrupted(scenario):
+    """Return the partial result of a scenario that Ctrl-C ends in its second pass."""
+    def progress(done, of):
+        if done > of // 2:
+            raise KeyboardInterrupt
+    with pytest.raises(Interrupted) as stopped:
+        run(scenario, progress=progress)
+    return stopped.value.result
+
+
 @pytest.fixture(scope="module")
 def results():
     """Return a small run of each kind, with all that it has keys for."""
@@ -234,6 +245,7 @@ def results():
     bare = {**common, "program": [{"name": "gather", "collective": "all_gather", "axes": "xyz", "bytes": "1 MB"}]}
     return {("every run", "model"): run(decode), ("every run", "model", "faults"): run({**decode, "topology": slow}),
             ("every run", "model", "generate"): run({**decode, "workload": {**decode["workload"], "phase": "generate"}}),
+            ("every run", "model", "interrupted"): interrupted({**decode, "workload": {**decode["workload"], "tokens": 2}}),
             ("every run",): run(bare), ("every run", "faults"): run({**bare, "topology": slow})}
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import pickle
+from importlib import import_module
 from pathlib import Path
 
 import networkx as nx
@@ -15,6 +17,7 @@ from torussim.layouts import Layout
 from torussim.models import model
 from torussim.program import Collective, Compute, Program, check_program, mistakes
 from torussim.scenario import load
+from torussim.scenario.values import Misread
 from torussim.sharding import Sharding, divide
 from torussim.topology.builders import torus
 from torussim.topology.links import LinkChange, change_later, change_links
@@ -170,6 +173,28 @@ def test_every_kind_of_error_has_a_code_and_can_be_given_another(kind):
         error = kind("no", code="limit", path=("a", 1))
         assert (str(error), error.code, error.path) == ("no", "limit", ("a", 1))
         assert (kind("no").code, kind("no").path) == (kind.code, ())
+
+
+def every_error():
+    """Return an error of every kind that the package defines, with all that it can hold."""
+    mark = errors.Mark("f.yaml", 3, 4)
+    special = {ScenarioError: ScenarioError([errors.Mistake("no", mark, "limit", ("a", 1)), errors.Mistake("nor this")]),
+               ShardingError: ShardingError("no", code="limit", path=("a",), shardings=("B_x L",)).within(("b",), "in b: "),
+               trust.Unopened: trust.Unopened("mine:f", Path("/a/mine.py")),
+               Misread: Misread(Found(("a",), "no"), Found((), "nor"))}
+    for module in MODULES:
+        name = ".".join(module.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for node in ast.parse(module.read_text()).body:
+            kind = getattr(import_module(name), node.name) if isinstance(node, ast.ClassDef) else None
+            if kind is not None and issubclass(kind, Exception):
+                ours = issubclass(kind, TorusSimError)
+                yield special.get(kind) or (kind("no", code="limit", path=("a", 1)) if ours else kind("no"))
+
+
+@pytest.mark.parametrize("error", list(every_error()), ids=lambda e: type(e).__name__)
+def test_every_error_comes_out_of_a_pickle_as_it_went_in(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_every_mistake_in_a_file_has_a_code_of_the_list():

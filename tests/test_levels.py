@@ -10,13 +10,16 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 compare plot listing
+sweeps
 planner
 report differences
 validate calibrate
 cases
 measurements
-answer
-keys
+answer fault_draws
+fault_result
+fault_sets
+keys tally
 scenario
 result
 analysis
@@ -32,7 +35,7 @@ choice
 clock
 outlines
 prices
-memory
+memory alike
 transformer
 collectives.lower
 collectives.axes
@@ -47,27 +50,29 @@ collectives.contract
 topology
 timeline chips models sharding workload
 sourced
-edits trust
+points
+edits trust executors journal rows
 resolve files
-units tables spelling
+units tables spelling interpolation
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
                 "candidates", "meshes"],
-    "cli": ["simulate", "plan", "measure", "look", "common"],
-    "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
-             "labels"],
-    "scenario": ["read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes", "forms", "values"],
-    "engine": ["simulate", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
+    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
+             "canvas", "network", "view", "labels"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
+                 "forms", "values"],
+    "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
                "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
                "refine", "fair", "numbers"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}}
+         "numba": {"engine.compiled"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
 
 
 def modules():

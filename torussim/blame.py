@@ -49,16 +49,16 @@ def faults(changes: Changes | None, program: Program, timeline: Timeline, net: G
     if changes is None or not found or not timeline.makespan:
         return None
     whole = _whole(program, timeline, net)
-    least = program if whole else _sample(program)
-    rerouted = program if net.links.events else _sample(program)  # a dead cable makes links shared
+    least = program if whole else sample(program)
+    rerouted = program if net.links.events else sample(program)  # a dead cable makes links shared
 
     def seconds(variant: Grid, part: Program = least) -> float:
-        return _seconds(program, simulate(part, variant, chip, start=timeline.begin.tolist()))
+        return seconds_of(program, simulate(part, variant, chip, start=timeline.begin.tolist()))
 
     now = timeline.makespan if whole else seconds(net)
     sound = changes.net(without=found)
     healthy = simulate(least, sound, chip, start=timeline.begin.tolist())
-    best = _seconds(program, healthy)
+    best = seconds_of(program, healthy)
     tried = _likely(found, sound, healthy)
     repaired = [best if len(found) == 1 else seconds(changes.net(without=[one])) for one in tried]
     runs = 1 + (not whole) + (len(tried) if len(found) > 1 else 0)
@@ -94,10 +94,10 @@ def without_busiest(program: Program, timeline: Timeline, net: Grid, chip: Chip,
     lifted = (busy >= (1 - ALIKE) * busy.max())[cable]
     start = timeline.begin.tolist()
     whole = _whole(program, timeline, net)
-    least = program if whole else _sample(program)
+    least = program if whole else sample(program)
     sound = with_bandwidth(net, np.where(lifted, NO_LIMIT, 1.0) * net.links.bandwidth)
-    best = _seconds(program, simulate(least, sound, chip, start=start))
-    now = timeline.makespan if whole else _seconds(program, simulate(least, net, chip, start=start))
+    best = seconds_of(program, simulate(least, sound, chip, start=start))
+    now = timeline.makespan if whole else seconds_of(program, simulate(least, net, chip, start=start))
     return {"links": int(lifted.sum()), "cables": len(np.unique(cable[lifted])), "step_s": step_s * best / now}
 
 
@@ -106,11 +106,12 @@ def _whole(program: Program, timeline: Timeline, net: Grid) -> bool:
     return program.layers <= SAMPLE or not timeline.flows or bool(net.links.events)
 
 
-def _sample(program: Program) -> Program:
+def sample(program: Program) -> Program:
+    """Return a program with its first layers alone, where it has more than SAMPLE."""
     return replace(program, layers=min(program.layers, SAMPLE))
 
 
-def _seconds(program: Program, timeline: Timeline) -> float:
+def seconds_of(program: Program, timeline: Timeline) -> float:
     """Return the time of a program of which a timeline has the first layers, or all; see the top of this file."""
     missing = program.layers - timeline.blocks
     if not missing:

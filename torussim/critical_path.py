@@ -16,7 +16,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
-from torussim.fronts import Fronts
+from torussim.fronts import Fronts, Table
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid
@@ -31,9 +31,10 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
 
     Many bounds on one network are quicker with its `Fronts`.
     """
-    fronts = network if isinstance(network, Fronts) else Fronts(network, chip)
+    known = network if isinstance(network, Fronts) else Fronts(network, chip)
+    fronts = known if known.chip == chip else Fronts(known.outlines, chip)
     program = chosen(program, fronts.outlines, chip)
-    walk = _Walk(fronts, chip)
+    walk = _Walk(fronts)
     walk.section(walk.ready(program.prologue, 1))
     walk.blocks(walk.ready(program.block, program.layers), program.layers)
     walk.section(walk.ready(program.epilogue, 1))
@@ -42,12 +43,15 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all."""
+    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all.
 
-    operation: Operation
+    `seconds` of a computation; `ends`, `through`, `own`: see `Table`, in seconds; `gathers`: the first half is the collective.
+    """
+
     after: tuple[int, ...]
     partner: int | None = None
     seconds: float = 0.0
+    gathers: bool = False
     ends: Array | None = None
     through: Array | None = None
     own: Array | None = None
@@ -56,54 +60,51 @@ class _Step:
 class _Walk:
     """The fronts of a program, operation by operation, as `clock.Clock` has them of one chip.
 
-    (classes + 1,) seconds: each class, and some chip, wherever it is.
+    (classes + 2,) seconds: of each class, of some chip, wherever it is, and of all chips.
     """
 
-    def __init__(self, fronts: Fronts, chip: Chip) -> None:
-        self.fronts, self.chip = fronts, chip
-        self.last = self.unit = np.zeros(fronts.classes + 1)
+    def __init__(self, fronts: Fronts) -> None:
+        self.fronts, self.chip = fronts, fronts.chip
+        self.last = self.unit = np.zeros(fronts.classes + 2)
         self.latest = 0.0
         self.links = np.zeros(len(fronts.net.links.source))
 
     def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
         """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
         place = {o.name: i for i, o in enumerate(operations)}
-        loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
-        halves = {o.loop.collective: i for i, o in enumerate(operations) if isinstance(o, Compute) and o.loop}
+        matmuls = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
         found = []
         for i, o in enumerate(operations):
-            if isinstance(o, Collective):
-                self.links += times * o.bytes * self.fronts.table(o, loops.get(o.name)).links
             after = tuple(place[name] for name in o.after) if o.after is not None else (i - 1,) if i else ()
-            partner = halves.get(o.name) if isinstance(o, Collective) else place[o.loop.collective] if o.loop else None
-            if partner is None:
-                found.append(self.collective(o, after) if isinstance(o, Collective) else _Step(
-                    o, after, None, self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
-            elif partner > i:
-                found.append(_Step(o, after, partner))
+            matmul = matmuls.get(o.name) if isinstance(o, Collective) else o if o.loop else None
+            collective = o if isinstance(o, Collective) else operations[place[o.loop.collective]] if o.loop else None
+            if not isinstance(collective, Collective):
+                assert isinstance(o, Compute)
+                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
+                continue
+            table = self.fronts.table(collective, matmul.loop if matmul else None)
+            if o is collective:
+                self.links += times * o.bytes * table.links
+            partner = None if matmul is None else place[matmul.name if o is collective else collective.name]
+            if partner is not None and partner > i:
+                found.append(_Step(after, partner))
+            elif matmul is None:
+                chips = prod(self.fronts.net.length(a) for a in collective.axes)
+                ends = table.ends.seconds(collective.bytes) + start_seconds(collective, chips, self.chip)
+                found.append(_Step(after, ends=ends))
             else:
-                other = operations[partner]
-                matmul, collective = (o, other) if isinstance(o, Compute) else (other, o)
-                assert isinstance(matmul, Compute) and isinstance(collective, Collective)
-                found.append(self.pair(o, matmul, collective, after, partner))
+                found.append(self.pair(matmul, collective, table, after, partner))
         return tuple(found)
 
-    def collective(self, o: Collective, after: tuple[int, ...]) -> _Step:
-        """Return a collective that runs alone."""
-        chips = prod(self.fronts.net.length(a) for a in o.axes)
-        ends = self.fronts.table(o, None).ends.seconds(o.bytes) + start_seconds(o, chips, self.chip)
-        return _Step(o, after, None, ends=ends)
-
-    def pair(self, second: Operation, matmul: Compute, o: Collective, after: tuple[int, ...], partner: int) -> _Step:
+    def pair(self, matmul: Compute, o: Collective, table: Table, after: tuple[int, ...], partner: int | None) -> _Step:
         """Return a matmul looped with a collective."""
-        assert matmul.loop is not None
-        table = self.fronts.table(o, matmul.loop)
-        assert table.through is not None and table.own is not None
+        assert matmul.loop is not None and table.through is not None and table.own is not None
         sizes = o.bytes, shard_seconds(matmul, matmul.loop, self.chip), self.chip.loop_step
         overhead = self.chip.op_overhead * matmul.kernels
-        through = table.through.seconds(*sizes) + (0.0 if second is matmul else overhead)
+        gathers = o.kind == "all_gather"
+        through = table.through.seconds(*sizes) + (0.0 if gathers else overhead)
         own = table.own @ np.array([sizes[0], 1.0, *sizes[1:]]) + overhead
-        return _Step(second, after, partner, overhead, table.ends.seconds(*sizes), through, own)
+        return _Step(after, partner, gathers=gathers, ends=table.ends.seconds(*sizes), through=through, own=own)
 
     def section(self, steps: tuple[_Step, ...]) -> None:
         """Run one list of operations; a looped pair runs when its second half comes."""
@@ -111,7 +112,7 @@ class _Walk:
         waiting: dict[int, Array] = {}  # first halves: when they could start
         for i, step in enumerate(steps):
             waits = [ends[a] for a in step.after if a != step.partner]
-            at = np.maximum.reduce(waits) if waits else begin
+            at = begin if not waits else waits[0] if len(waits) == 1 else np.maximum.reduce(waits)
             if step.partner is None:
                 if step.ends is not None:
                     ends[i] = _moved(at, step.ends)
@@ -123,7 +124,7 @@ class _Walk:
             else:
                 first = waiting.pop(step.partner)
                 assert step.ends is not None and step.through is not None and step.own is not None
-                if isinstance(step.operation, Compute):
+                if step.gathers:
                     ends[step.partner] = _moved(first, step.ends)
                     alone = np.maximum(np.maximum(first, at), self.unit) + step.own
                     ends[i] = self.unit = np.maximum(alone, _moved(first, step.through))
@@ -133,7 +134,7 @@ class _Walk:
                     both = np.maximum(_moved(np.maximum(first, at), step.ends), _moved(first, step.through))
                     ends[i] = np.maximum(both, self.unit)
             self.last = ends[i]
-        self.latest = max(self.latest, *(float(end.max()) for end in ends)) if ends else self.latest
+        self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
     def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
         """Run the block so many times; after BLOCKS the others are at least as slow as the fastest class has become.
@@ -163,7 +164,7 @@ class _Walk:
 
 def _moved(at: Array, seconds: Array) -> Array:
     """Return the fronts after something that takes (classes + 2, classes + 1) seconds from the fronts at its start."""
-    since = np.empty(len(at) + 1)
-    since[:-1], since[-1] = at, at[:-1].min()
-    found: Array = np.maximum.reduce(since[:, None] + seconds)
+    found = np.empty(len(at))
+    np.maximum.reduce(at[:, None] + seconds, out=found[:-1])
+    found[-1] = found[:-2].min()
     return found

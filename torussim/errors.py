@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
 
@@ -32,6 +32,7 @@ CODES = {
     "missing-library": "a library that is not installed",
     "mistake": "any other",
     "model": "a model whose sizes make no sense, or a config.json that cannot be read",
+    "occupied": "an output that is something else already, or that another process writes",
     "program": "a program that cannot run",
     "quantity": "a quantity that cannot be read",
     "scenario": "all mistakes of one file",
@@ -42,7 +43,9 @@ CODES = {
     "unknown-key": "a key that its mapping cannot have",
     "unknown-name": "a name that nothing has",
     "unreadable": "a file that cannot be read",
+    "unwritable": "a file that cannot be written",
     "value": "a value that is not of the kind that its key needs",
+    "worker": "a process or a cluster that is to run something and is not there, or is lost while it does",
 }
 
 
@@ -104,6 +107,17 @@ class TorusSimError(Exception):
         """Return the error as seen from further outside: `path` before its path, `context` before its text."""
         self.path, self.args = (*path, *self.path), (f"{context}{self}",)
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle makes it from: its data, so that a kind can be made from what it likes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[TorusSimError], args: tuple[Any, ...], data: dict[str, Any]) -> TorusSimError:
+    """Return an error that was pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(data)
+    return error
 
 
 class FileError(TorusSimError):
@@ -171,6 +185,24 @@ class ContractError(TorusSimError):
     """A schedule that does not do what its collective promises; the text names a witness."""
 
     code = "contract"
+
+
+class OutputError(TorusSimError):
+    """A file that cannot be written, or that is not to be overwritten."""
+
+    code = "unwritable"
+
+
+class FaultError(TorusSimError):
+    """Faults that cannot be drawn: numbers that make no sense, or more than the network has links."""
+
+    code = "value"
+
+
+class WorkerError(TorusSimError):
+    """A process that was lost, or a cluster that does not answer."""
+
+    code = "worker"
 
 
 class ScenarioError(TorusSimError):

@@ -26,7 +26,7 @@ from torussim.engine.routed import link_bytes, shared
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Loop, Program
-from torussim.topology.grid import Grid, folded, with_bandwidth
+from torussim.topology.grid import Grid, folded
 from torussim.topology.hops import gap_routes
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +60,7 @@ class Table:
     """A collective between classes of chips: when it ends, from its start.
 
     Looped with a matmul: `through`: when the second half ends, from the start of the first half, the gather or the matmul; `own`:
-    (classes + 1, 4) what all pieces of the matmul take. `links`: (links,) seconds a byte that each is busy.
+    (classes + 2, 4) what all pieces of the matmul take. `links`: (links,) seconds a byte that each is busy.
     """
 
     links: Array
@@ -75,12 +75,13 @@ class Fronts:
     def __init__(self, network: Grid | Outlines, chip: Chip) -> None:
         self.outlines, self.chip = outlines_of(network), chip
         self.limits = limits(self.outlines.net)
-        self.net = _at_best(self.outlines.net)
+        net, links = self.outlines.net, self.outlines.net.links
+        self.rate = _most(net) * chip.link_efficiency
+        self.net = replace(net, links=replace(links, events=())) if links.events else net
         self.label = _classes(self.net)
         self.classes = int(self.label.max(initial=0)) + 1
-        links = self.net.links
-        into = np.bincount(links.target, links.bandwidth, len(links.nodes))[:len(links.chips)]
-        self.into = [float(into[self.label == c].max()) * chip.link_efficiency for c in range(self.classes)]
+        into = np.bincount(links.target, self.rate, len(links.nodes))[:len(links.chips)]
+        self.into = [float(into[self.label == c].max()) for c in range(self.classes)]
         self._tables: dict[Hashable, Table] = {}
 
     def table(self, o: Collective, loop: Loop | None) -> Table:
@@ -95,15 +96,16 @@ class Fronts:
 def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     """Return the table of a collective."""
     net, routed = reaching(Program((o,)), fronts.net)
-    near = not routed and algorithm_of(o) not in DIRECT and not net.around(net.axes).gap.any()
-    net = folded(net, orbits(Program((o,)), net, fronts.label)) if near else net  # where a hop takes its own link alone
+    meet = routed or algorithm_of(o) in DIRECT or any(net.around(net.axes).gaps)
+    if not meet and not fronts.outlines.net.links.events:
+        net = folded(net, orbits(Program((o,)), net, fronts.label))
     planner = Planner(net, replace(fronts.chip, loop_step=0.0), routed)
     matmul = Compute("looped", flops=fronts.chip.rate("bf16") * fronts.chip.matmul_efficiency,
                      loop=Loop(o.name, loop.kind, (1, 1, 1))) if loop else None  # a shard takes a second
     gathers = o.kind == "all_gather"
     section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
     ready = section[0 if gathers or matmul is None else 1]
-    busy = link_bytes(ready, planner, shared(planner, [section])) / (net.links.bandwidth * fronts.chip.link_efficiency) / o.bytes
+    busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / o.bytes
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
@@ -122,7 +124,8 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
         if piece.key is not None:
             fed[piece.key] = clock
     through = clock if gathers else paths.run(ready, np.broadcast_to(paths.never, start.shape), fed)[0]
-    here = [*(paths.label == c for c in range(fronts.classes)), np.ones(paths.chips, bool)]
+    every = np.ones(paths.chips, bool)
+    here = [*(paths.label == c for c in range(fronts.classes)), every, every]
     return Table(busy[net.stands], paths.waits(ends), paths.waits(through),
                  np.array([own[:, 0, 0, chips].min(axis=1) for chips in here]))
 
@@ -135,7 +138,7 @@ class _Paths:
 
     def __init__(self, fronts: Fronts, o: Collective, net: Grid, busiest: float, samples: Array) -> None:
         self.fronts, self.o, self.busiest = fronts, o, busiest
-        self.rate, self.late = _hops(net, fronts.chip)
+        self.rate, self.late = _hops(net, fronts.rate)
         self.label, self.chips = fronts.label[net.own], len(net.own)
         self.samples = samples.T[:, :, None, None]
         self.never = np.array([0.0, -np.inf, 0.0, 0.0])[:len(self.samples), None, None, None]
@@ -202,45 +205,45 @@ class _Paths:
         return ends
 
     def waits(self, ends: Array) -> Waits:
-        """Return the least of each class. After all chips start, what comes into a chip takes its links some time too, and
-        some chip ends only when the busiest link has passed everything on."""
+        """Return the least of each class, also of what all links into a chip need for its bytes.
+
+        Some chip ends only when the busiest link has passed everything on.
+        """
         classes, (samples, sources) = self.fronts.classes, ends.shape[1:3]
         found = np.tile(self.never[:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
         for c in range(classes):
             least = np.moveaxis(ends[..., self.label == c].min(axis=-1), 0, -1)  # (samples, sources, 2 or 4)
             found[:-1, :sources - 1, c], found[:-1, -1, c] = least[:, :-1], least[:, -1]
         enters = traffic(self.o, self.fronts.limits)[0] / self.o.bytes
-        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*(enters / into for into in self.fronts.into), self.busiest], 0.0
+        entering = [enters / into if enters else 0.0 for into in self.fronts.into]
+        found[-1, -1, :, 0], found[-1, -1, :, 1] = [*entering, self.busiest], 0.0
         found[:, classes, classes] = 0.0
         once = {paths.tobytes(): paths for paths in found}
         return Waits(np.array(list(once.values())))
 
 
-def _at_best(net: Grid) -> Grid:
-    """Return the grid without changes in mid-run: each link with the most that it ever has."""
-    if not net.links.events:
-        return net
+def _most(net: Grid) -> Array:
+    """Return (links,) the most that each link ever has, bytes/s."""
     most = net.links.bandwidth.copy()
     for event in net.links.events:
         most[event.links] = np.maximum(most[event.links], event.bandwidth)
-    best = with_bandwidth(net, most)
-    return replace(best, links=replace(best.links, events=()))
+    return most
 
 
-def _hops(net: Grid, chip: Chip) -> tuple[Array, Array]:
+def _hops(net: Grid, link_rate: Array) -> tuple[Array, Array]:
     """Return the bandwidth (bytes/s) and latency (s) of each hop, (hops + 1,), as if it were alone on the links it takes.
 
     A hop without a link is one flow over all its routes: it has no more than bandwidth / share of any of its links.
     """
-    rate, late = net.bandwidth.ravel().copy(), net.latency.ravel().copy()
+    rate, late = np.append(link_rate, 0.0)[net.slot.ravel()], net.latency.ravel().copy()
     gaps = np.flatnonzero(net.around(net.axes).gap.ravel())
     if len(gaps):
         routes = gap_routes(net, gaps)
         path = np.repeat(np.arange(len(gaps)), np.diff(routes.first))
         most = np.full(len(gaps), np.inf)
-        np.minimum.at(most, path, net.links.bandwidth[routes.link] / routes.share)
+        np.minimum.at(most, path, link_rate[routes.link] / routes.share)
         rate[gaps], late[gaps] = most, routes.latency
-    return np.append(rate * chip.link_efficiency, np.inf), np.append(late, 0.0)
+    return np.append(rate, np.inf), np.append(late, 0.0)
 
 
 def _classes(net: Grid) -> Array:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from torussim.alike import Alike
 from torussim.analysis import link_use
 from torussim.as_run import as_run
 from torussim.blame import faults, without_busiest
-from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate
+from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate, paper_compute
 from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
 from torussim.errors import TorusSimError
+from torussim.interpolation import spans, tolerance
 from torussim.layouts import counterpart, is_code
 from torussim.lower_bound import Limits, bound, limits, operation_seconds
 from torussim.memory import Memory, memory
@@ -30,19 +32,21 @@ from torussim.topology.faults import faults as faults_of
 from torussim.transformer import build
 from torussim.workload import Forward
 
+Array = np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
     """What was run, from which the keys that take long are made; what several of them need is worked out once.
 
-    `program`, `timeline`: of the last pass; `seconds`: of all passes, or of one on the mean; `programs`: of these.
+    `program`, `timeline`: of the last pass; `seconds`: of all passes of `timed`, or, of a `mean`, of one.
     """
 
     scenario: Scenario
     program: Program
     timeline: Timeline
     seconds: float
-    programs: Sequence[Program]
+    timed: Sequence[Alike]
     mean: bool
     forward: Forward | None = None
 
@@ -58,8 +62,17 @@ class Ran:
 
     @cached_property
     def estimates(self) -> list[Estimate]:
-        """The closed forms of each program."""
-        return [estimate(program, self.outlines, self.scenario.chip) for program in self.programs]
+        """The closed forms of each first pass of those that are alike."""
+        return [estimate(alike.program, self.outlines, self.scenario.chip) for alike in self.timed]
+
+    @cached_property
+    def compute(self) -> list[Array]:
+        """What the paper's model says of the computations of each pass, seconds."""
+        chip, found = self.scenario.chip, []
+        for alike, first in zip(self.timed, self.estimates):
+            attention = np.array([paper_compute(one, chip) for one in alike.attention] or [0.0])
+            found.append(first.paper_compute_s + alike.program.layers * (attention - attention[0]))
+        return found
 
     @cached_property
     def faulty(self) -> bool:
@@ -69,12 +82,10 @@ class Ran:
             return False
         return bool(faults_of(changes))
 
-    def total(self, values: Iterable[float]) -> float:
-        """Return the sum of a value of each program, or the mean."""
-        in_all = 0.0
-        for value in values:
-            in_all += value
-        return in_all / (len(self.programs) if self.mean else 1)
+    def total(self, values: Iterable[float | Array]) -> float:
+        """Return the sum over all passes, or the mean, of a value of those that are alike: of each, or the same for all."""
+        in_all = sum(float(np.broadcast_to(value, len(alike)).sum()) for alike, value in zip(self.timed, values))
+        return in_all / (sum(map(len, self.timed)) if self.mean else 1)
 
     def axes_seconds(self, program: Program) -> float:
         """Return the closed form of a program axis by axis, seconds."""
@@ -88,19 +99,38 @@ def estimate_key(ran: Ran) -> Keys:
 
 
 def _paper(ran: Ran) -> dict[str, float]:
-    return {"step_s": ran.total(e.paper_s for e in ran.estimates),
-            "compute_s": ran.total(e.paper_compute_s for e in ran.estimates),
+    return {"step_s": ran.total(compute + e.paper_collective_s for compute, e in zip(ran.compute, ran.estimates)),
+            "compute_s": ran.total(ran.compute),
             "collective_s": ran.total(e.paper_collective_s for e in ran.estimates),
             "collective_bytes": ran.total(e.collective_bytes for e in ran.estimates)}
 
 
 def _axes(ran: Ran) -> dict[str, float]:
-    return {"step_s": ran.total(e.axes_s for e in ran.estimates)}
+    """Return the closed form of the passes, of long workloads between those of few."""
+    in_all = 0.0
+    for alike, first in zip(ran.timed, ran.estimates):
+        known = {0: first.axes_s}
+
+        def value(number: int, alike: Alike = alike, known: dict[int, float] = known) -> float:
+            if number not in known:
+                known[number] = ran.axes_seconds(alike.of(number))
+            return known[number]
+        for span in spans(alike.seconds(ran.scenario.chip), value, alike.program.layers, tolerance(len(alike))):
+            in_all += sum(weight * value(number) for number, weight in span.weights.items())
+    return {"step_s": in_all / (sum(map(len, ran.timed)) if ran.mean else 1)}
 
 
 def _bound(ran: Ran) -> dict[str, float | None]:
-    least = ran.total(bound(program, ran.limits, ran.scenario.chip) for program in ran.programs)
+    network = [bound(_collectives(alike.program), ran.limits, ran.scenario.chip) for alike in ran.timed]
+    least = ran.total(np.maximum(compute, seconds) for compute, seconds in zip(ran.compute, network))
     return {"step_s": least, "of_limit": _share(least, ran.seconds)}
+
+
+def _collectives(program: Program) -> Program:
+    """Return the collectives of a program alone."""
+    lists = (tuple(o for o in operations if isinstance(o, Collective)) for operations, _ in program.sections())
+    prologue, block, epilogue = lists
+    return replace(program, prologue=prologue, block=block, epilogue=epilogue)
 
 
 def charged(ran: Ran) -> list[Charge]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torussim.closed_forms import Charge
+from torussim.interpolation import FEW
 from torussim.result import NO_ROOM, SCALARS, Result
 from torussim.tables import table
 from torussim.units import show
@@ -21,7 +22,7 @@ def text(result: Result) -> str:
     parts = [_head(result)]
     if "breakdown_s" in k:
         parts.append(_where(k))
-    parts.append(_others(k))
+    parts += [_passes(k["engine"]), _others(k)]
     if "layout" in k:
         parts += [_layout(k["layout"]), _as_run(k["layout"]["as_run"])]
     parts.append(_misleads(result))
@@ -46,6 +47,8 @@ def subtitle(result: Result) -> str:
 def _head(result: Result) -> str:
     k = result.keys
     title = result.name + ("" if result.fits else f": {NO_ROOM}")
+    if "partial" in k:
+        title += f": PARTIAL, {k['partial']['passes']:,} of {k['partial']['of']:,} passes"
     lines = [title, "=" * min(len(title), 100)]
     scenario = k["scenario"]
     shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
@@ -110,6 +113,15 @@ def _where(k: Mapping[str, Any]) -> str:
     rows = [(names[key], show(value, "s"), f"{value / k['step_s']:.1%}", _bar(value / k["step_s"]))
             for key, value in k["breakdown_s"].items()]
     return "Where the time goes (the chip that finishes last)\n" + table(rows, "lrrl")
+
+
+def _passes(engine: Mapping[str, Any]) -> str:
+    """Say how many passes were simulated, and how far off the time can be because of the others; nothing where they are few."""
+    run, passes, error = engine["passes_simulated"], engine["passes"], engine["error"]
+    if run >= passes or passes <= FEW:
+        return ""
+    proof = "at the most" if engine["proved"] else "where it was tried, which proves nothing"
+    return f"{run:,} of {passes:,} passes were simulated; the others lie between them, to {max(100 * error, 1e-9):.2g} % {proof}"
 
 
 def _others(k: Mapping[str, Any]) -> str:

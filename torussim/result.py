@@ -110,7 +110,8 @@ class Result:
 
     def __repr__(self) -> str:
         k = self.keys
-        lines = [f"{self.name}: {k['chips']} chips" + ("" if self.fits else f", {NO_ROOM}")]
+        partial = f", PARTIAL: {k['partial']['passes']:,} of {k['partial']['of']:,} passes" if "partial" in k else ""
+        lines = [f"{self.name}: {k['chips']} chips" + ("" if self.fits else f", {NO_ROOM}") + partial]
         if "step_s" in k:
             what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
             lines.append(f"  {what} takes {show(k['step_s'], 's')}, {self.throughput}, MFU {k['mfu']:.1%}")

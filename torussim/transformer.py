@@ -6,7 +6,7 @@ K columns of K or V (kv_heads x d_head), V vocabulary. Knows nothing of links an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import prod
@@ -37,7 +37,11 @@ class _Value(NamedTuple):
 
 @dataclass
 class Builder:
-    """Builds the operations of one pass; `peak` is then the most that any of them reads and writes of activations."""
+    """Builds the operations of one pass.
+
+    Then `peak` is the most that any of them reads and writes of activations, and `attention` returns the operation of that name
+    for a number of tokens attended to: the only one that depends on it.
+    """
 
     model: Model
     layout: Layout
@@ -47,6 +51,7 @@ class Builder:
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
     built: Program | None = None
+    attention: Callable[[int], Compute] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.layout.batch:
@@ -313,12 +318,17 @@ class Builder:
                               path=("kv",))
         divide(self.kv_heads, "K", k.sharding, self.lengths, what="KV heads")
         local = q.sharding.local(q.sizes, self.lengths)
-        rows, length, d_head, attended = local["B"], local["L"], self.model.d_head, self.forward.attended
+        rows, length, d_head = local["B"], local["L"], self.model.d_head
         shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
-        cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
         own = 2 * rows * length * heads * d_head * self.act
         name = self.name("attention")
-        made = kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
+
+        def attention(attended: int) -> Compute:
+            cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
+            return kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
+
+        self.attention = attention
+        made = attention(self.forward.attended)
         self.peak = max(self.peak, own + made.scratch)
         self.add(made)
         out = _Value("o", q.sharding, q.sizes, self.act)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,12 @@ def passes(workload: Workload) -> list[Forward]:
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
         found += [Forward("decode", workload.batch, 1, read + i) for i in range(workload.tokens)]
     return found
+
+
+def ended_after(workload: Workload, done: int) -> Workload:
+    """Return the workload of which so many passes, at least one, are all: one that was interrupted after them."""
+    made = passes(workload)[:done]
+    prompt, tokens = sum(one.length for one in made if one.phase == "prefill"), sum(one.phase == "decode" for one in made)
+    if tokens:
+        return replace(workload, tokens=tokens)
+    return replace(workload, phase="prefill", context=prompt, chunk=min(workload.chunk or prompt, prompt))

@@ -10,10 +10,12 @@ import sys
 import click
 
 from torussim.cli.common import fail, silence
+from torussim.cli.faults import faults
 from torussim.cli.look import check, list_
 from torussim.cli.measure import calibrate, validate
 from torussim.cli.plan import plan
 from torussim.cli.simulate import compare, plot, run
+from torussim.cli.sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +24,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, compare, plan, validate, calibrate, plot, check, list_):
+for command in (run, compare, plan, sweep, faults, validate, calibrate, plot, check, list_):
     cli.add_command(command)
 
 

@@ -95,26 +95,14 @@ def writable(folder: Path, *names: str) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    import tempfile
+    from torussim.errors import OutputError
+    from torussim.journal import whole
 
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        fail([f"{path}: cannot be written: {(error.strerror or str(error)).lower()}"])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with whole(path) as new:
+            new.write_bytes(data)
+    except OutputError as error:
+        fail([str(error)])
 
 
 def fail(lines: Sequence[str]) -> Any:
@@ -126,7 +114,7 @@ def fail(lines: Sequence[str]) -> Any:
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on standard error for runs of over a second, when it is a terminal."""
+    """Show a bar with the time left on standard error for runs of over a second, when it is a terminal."""
     import time
 
     if not sys.stderr.isatty():
@@ -138,8 +126,9 @@ def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
         nonlocal bar
         if bar is None and time.monotonic() - began > 1 and done < of:
             bar = click.progressbar(length=of, label=name[:40], file=sys.stderr)
+            bar.start -= time.monotonic() - began  # the time left follows from all that was done, also before there was a bar
             bar.__enter__()
-        if bar is not None:
+        if bar is not None and done > bar.pos:
             bar.update(done - bar.pos)
 
     try:

@@ -28,22 +28,31 @@ BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespa
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
+@click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        trust: Trust) -> None:
-    """Simulate scenarios; print a report of each, and write out/<name>/."""
+        every_step: bool, trust: Trust) -> None:
+    """Simulate scenarios; print a report of each, and write out/<name>/.
+
+    After Ctrl-C the report is of the passes so far.
+    """
     from torussim import report
+    from torussim.answer import Interrupted
     from torussim.answer import run as answer
 
     scenarios = load(files, overrides, trust)
     folders = folders_of(scenarios, Path(out))
-    results = []
+    results: list[Result] = []
+    interrupted = False
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
-        with progress(scenario.name) as advance:
-            result = answer(scenario, progress=advance)
+        try:
+            with progress(scenario.name) as advance:
+                result = answer(scenario, progress=advance, every_step=every_step)
+        except Interrupted as stopped:
+            result, interrupted = stopped.result, True
         results.append(result)
         write(folder / "result.json", result.json().encode() + b"\n")
-        if as_json or no_pictures:
+        if as_json or no_pictures or interrupted:
             for name in ("timeline.png", "links.png"):  # those of an earlier run would belie the result beside them
                 (folder / name).unlink(missing_ok=True)
         else:
@@ -52,13 +61,17 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
             click.echo(f"\nwritten to {folder}{os.sep}")
+        if interrupted:
+            break
     if as_json:
         import json
 
         from torussim.result import plain
 
         every = plain([r.keys for r in results])
-        click.echo(results[0].json() if len(results) == 1 else json.dumps(every, indent=1, allow_nan=False))
+        click.echo(results[0].json() if len(files) == 1 else json.dumps(every, indent=1, allow_nan=False))
+    if interrupted:
+        sys.exit(130)
     if strict and any(r.missed for r in results):
         sys.exit(1)
 

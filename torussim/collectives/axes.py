@@ -7,6 +7,7 @@ as in program.Collective; it returns the phases in queue order. Knows nothing of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import prod
 
 from torussim.collectives import lines, rings
@@ -15,8 +16,14 @@ from torussim.collectives.contract import Lane, Pattern, Phase
 Order = tuple[tuple[int, ...], ...]
 
 
-def pattern(role: str, length: int, ring: bool, way: str = "both") -> Pattern:
-    """Return the pattern of `role` on a ring or line; `way` is a direction or loop kind of rings.gather."""
+@cache
+def pattern(role: str, length: int, ring: bool, way: str = "both", shift: int = 0) -> Pattern:
+    """Return the pattern of `role` on a ring or line, the same one each time.
+
+    `way` is a direction or loop kind of rings.gather, `shift` that of a permute.
+    """
+    if role == "permute":
+        return rings.permute(length, shift) if ring else lines.permute(length, shift)
     if role == "scatter":
         return rings.reverse(pattern("gather", length, ring, way))
     if role == "gather":
@@ -63,7 +70,7 @@ def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float,
             shift: Mapping[str, int]) -> tuple[Phase, ...]:
     """Return the permute by `shift` chips on each axis, one axis after another."""
     moving = [axis for axis in lengths if shift.get(axis, 0) % lengths[axis]]
-    return tuple(Phase(index, 0, Lane((axis,)), (rings if ring[axis] else lines).permute(lengths[axis], shift[axis]), size)
+    return tuple(Phase(index, 0, Lane((axis,)), pattern("permute", lengths[axis], ring[axis], shift=shift[axis]), size)
                  for index, axis in enumerate(moving))
 
 
@@ -76,7 +83,7 @@ def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) ->
     walk: list[str] = []
     for axis in lengths:
         walk = [*walk, axis] * (lengths[axis] - 1) + walk
-    one = {axis: (rings if ring[axis] else lines).permute(lengths[axis], 1) for axis in lengths}
+    one = {axis: pattern("permute", lengths[axis], ring[axis], shift=1) for axis in lengths}
     return tuple(Phase(index, 0, Lane((axis,)), one[axis], size / prod(lengths.values()))
                  for index, axis in enumerate(walk))
 

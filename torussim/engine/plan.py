@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.collectives import lines, rings
-from torussim.collectives.contract import Hop, Lane, Phase, Schedule
+from torussim.collectives.axes import pattern as pattern_of
+from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, name_of
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
-from torussim.program import Collective, Compute, Loop, Operation
+from torussim.program import Collective, Compute, Loop, Operation, Program
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
 
@@ -25,12 +25,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Planner:
-    """Makes the operations of one program ready; arrays that recur are made once."""
+    """Makes the operations of programs ready, one program after another; arrays that recur are made once.
+
+    `cache`: what does not depend on bytes, for all programs; `loads`: what does, for the program at hand.
+    """
 
     grid: Grid
     chip: Chip
     routed: Routed = field(default_factory=dict)  # lanes that axes of the grid stand for
     cache: dict[object, Any] = field(default_factory=dict)
+    loads: dict[object, tuple[Array, Array]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.count = len(self.grid.chips)
@@ -38,6 +42,11 @@ class Planner:
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
         self.gap = self.grid.around(self.grid.axes).gap.reshape(-1, self.count)
+
+    def sections(self, program: Program) -> tuple[tuple[Ready, ...], ...]:
+        """Return the lists of a program, ready to run."""
+        self.loads = {}
+        return tuple(self.section(operations) for operations, _ in program.sections())
 
     def section(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
         """Return the operations of one list, ready to run."""
@@ -60,8 +69,7 @@ class Planner:
             stages, sent = self.stages(schedule, callable(operation.algorithm), takes_detours(operation))
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:
-            busy = zero + compute_seconds(operation, self.chip)
-            return Ready(operation, after, Work(busy, zero + self.chip.op_overhead * operation.kernels))
+            return Ready(operation, after, self.work(operation))
         partner = index[operation.loop.collective]
         collective = operations[partner]
         assert isinstance(collective, Collective)
@@ -69,6 +77,11 @@ class Planner:
         overhead = self.chip.op_overhead * operation.kernels
         return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
                      overhead=overhead)
+
+    def work(self, compute: Compute) -> Work:
+        """Return what a computation that is not looped costs a chip."""
+        zero = np.zeros(self.count)
+        return Work(zero + compute_seconds(compute, self.chip), zero + self.chip.op_overhead * compute.kernels)
 
     def lowered(self, collective: Collective, way: str | None) -> Schedule:
         """Return the schedule of a collective, its lanes those that the grid has for them."""
@@ -125,8 +138,7 @@ class Planner:
         broken = begin >= 0
         if not broken.any():
             return (Course(pattern, position),)
-        gather = lines.gather(pattern.length)
-        line = {"gather": gather, "scatter": rings.reverse(gather)}.get(pattern.role) or lines.exchange(pattern.length)
+        line = pattern_of(pattern.role, pattern.length, ring=False)
         along = Course(line, np.where(broken, (position - begin) % pattern.length, 0), broken)
         return (along,) if broken.all() else (Course(pattern, position, ~broken), along)
 
@@ -205,35 +217,52 @@ class Planner:
         stages = []
         for phase in schedule.phases:
             for course in self.courses(phase, detour):
-                groups: dict[tuple[int, int | None], list[Any]] = {}
-                hops = sorted(course.pattern.hops, key=lambda hop: (hop.step, -hop.sign))
-                for hop in hops:
-                    groups.setdefault((hop.step, hop.after), []).append(hop)
-                final = {hop.sign: hop for hop in hops}.values()  # what comes last in a direction is latest ...
-                every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
-                moves = tuple(self.move(phase, course, group, every or any(h is f for h in group for f in final))
-                              for group in groups.values())
-                keep = {m.after: i for i, m in enumerate(moves) if m.after is not None}
+                steps, keep = self.steps(course.pattern)
+                moves = tuple(self.move(phase, course, *step) for step in steps)
                 some = own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
                 stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
-                    links = np.arange(self.rate.size + 1)[move.links].ravel()
-                    sent[links] += move.bytes.ravel()
+                    sent[move.links if isinstance(move.links, slice) else move.links.ravel()] += move.bytes.ravel()
         return tuple(stages), sent[:-1]
 
-    def move(self, phase: Phase, course: Course, hops: list[Any], latest: bool) -> Move:
+    def steps(self, pattern: Pattern) -> tuple[list[tuple[list[Hop], object, bool]], dict[int, int]]:
+        """Return the hops of each move of a pattern, what they send as a key, and whether the move can be the latest.
+
+        And for each step that a move waits for, the last such move.
+        """
+        key = ("steps", pattern)
+        if key not in self.cache:
+            groups: dict[tuple[int, int | None], list[Hop]] = {}
+            hops = sorted(pattern.hops, key=lambda hop: (hop.step, -hop.sign))
+            for hop in hops:
+                groups.setdefault((hop.step, hop.after), []).append(hop)
+            final = {hop.sign: hop for hop in hops}.values()  # what comes last in a direction is latest ...
+            every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
+            steps = [(group, tuple((h.sign, h.halves.tobytes() if h.halves.strides != (0,) else int(h.halves[0])) for h in group),
+                      every or any(h is f for h in group for f in final)) for group in groups.values()]
+            self.cache[key] = steps, {after: i for i, (_, after) in enumerate(groups) if after is not None}
+        found: tuple[list[tuple[list[Hop], object, bool]], dict[int, int]] = self.cache[key]
+        return found
+
+    def move(self, phase: Phase, course: Course, hops: list[Hop], shape: object, latest: bool) -> Move:
         """Return the hops of one step (one direction, or both) as one move."""
-        shape = tuple((hop.sign, hop.halves.tobytes() if hop.halves.strides != (0,) else int(hop.halves[0])) for hop in hops)
         where = None if course.where is None else course.where.tobytes()
-        key = ("move", phase.lane, course.pattern.ring, where, phase.block, shape)
+        key = ("move", phase.lane, course.pattern.ring, where, shape)
         if key not in self.cache:
             self.cache[key] = self.arrays(phase, course, hops)
+        links, rate, late, sends, source, halves = self.cache[key]
+        if (key, phase.block) not in self.loads:
+            size = halves * (phase.block / 2)
+            self.loads[key, phase.block] = size / rate, size
+        seconds, size = self.loads[key, phase.block]
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
-        links, seconds, late, sends, source, size = self.cache[key]
         return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, source, size, latest)
 
-    def arrays(self, phase: Phase, course: Course, hops: list[Any]) -> tuple[Any, ...]:
-        """Return the arrays of a move: links, seconds, late, sends, source and bytes."""
+    def arrays(self, phase: Phase, course: Course, hops: list[Hop]) -> tuple[Any, ...]:
+        """Return the arrays of a move, whatever a block holds: links, rate, late, sends, source and halves of a block.
+
+        `rate` is infinite where nothing takes time: where a chip does not send, and where the hop has no link of its own.
+        """
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])
         halves = np.array([course.here(hop.halves) for hop in hops], dtype=float)
         pairs = [self.neighbours(phase.lane, hop.sign, phase.pattern.ring) for hop in hops]
@@ -242,8 +271,6 @@ class Planner:
         sends = halves > 0
         if (sends & (rate <= 0) & ~np.append(self.gap.ravel(), False)[link]).any():
             raise AssertionError(f"a schedule over {phase.lane.axes} sends where no link is")
-        size = halves * (phase.block / 2)
-        seconds = np.divide(size, rate, out=np.zeros_like(size), where=sends & (rate > 0))
         source = np.zeros_like(link)
         for row, (_, receiver) in enumerate(pairs):
             source[row, receiver] = row * self.count + np.arange(self.count)
@@ -252,7 +279,7 @@ class Planner:
             first = 2 * self.grid.axis(phase.lane.axes[0]) + (hops[0].sign < 0)
             links = slice(first * self.count, (first + len(hops)) * self.count)
         late = np.where(sends, latency, -np.inf)
-        return links, seconds, late, None if sends.all() else sends, source, size
+        return links, np.where(sends & (rate > 0), rate, np.inf), late, None if sends.all() else sends, source, halves
 
 
 def takes_detours(collective: Collective) -> bool:

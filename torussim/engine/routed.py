@@ -91,11 +91,13 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     """Return what of a program is in the fluid network, None if all of it is on private links."""
     grid, count = planner.grid, planner.count
     every = [ready for section in sections for ready in section]
-    used = np.zeros(planner.rate.size + 1, bool)
-    for stage in (stage for ready in every for stage in ready.stages):
-        for _, hops, sends, _ in _moves(planner, stage):
-            used[hops[sends]] = True
-    gaps = np.flatnonzero(used[:-1] & planner.gap.ravel())
+    gaps = np.flatnonzero(planner.gap)
+    if len(gaps):
+        used = np.zeros(planner.rate.size + 1, bool)
+        for stage in (stage for ready in every for stage in ready.stages):
+            for _, hops, sends, _ in _moves(planner, stage):
+                used[hops[sends]] = True
+        gaps = gaps[used[gaps]]
     if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
         return None
     tables, first, direct = [_hop_paths(grid, gaps)], planner.rate.size, dict[str, Direct]()

@@ -13,19 +13,17 @@ import numpy as np
 import simpy
 
 from torussim.chips import Chip
-from torussim.choice import chosen
 from torussim.engine import recurrence
-from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
-from torussim.engine.reach import reaching
+from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
 from torussim.engine.repetition import REMEMBERED, SAME
-from torussim.engine.routed import Shared, link_bytes, shared
+from torussim.engine.routed import Shared, link_bytes
 from torussim.engine.shared import SharedRun
-from torussim.program import Collective, Program, check_program
+from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
-from torussim.topology.grid import Grid, folded, grid
+from torussim.topology.grid import Grid
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start: Sequence[float] | None = None,
+def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chip, *, start: Sequence[float] | None = None,
              repeat: bool = True, fold: bool = True, record: Sequence[int] = (),
              progress: Callable[[int, int], None] | None = None) -> Timeline:
     """Return the timeline of one run of `program` on every chip of `topology`.
@@ -41,20 +39,17 @@ def simulate(program: Program, topology: nx.DiGraph | Grid, chip: Chip, *, start
     `start`: (chips,) seconds at which each chip begins, 0 by default; `repeat=False` runs every repetition of the block
     instead of recognising that a state came back; `fold=False` simulates every chip, also those that nothing tells apart;
     `record`: indices of chips of which every message is kept, but for those of blocks that were left out; `progress(done,
-    blocks)` is called after each block. Raise ProgramError or TopologyError if they do not fit.
+    blocks)` is called after each block. Many runs on one network are quicker with its `Prepared`. Raise ProgramError or
+    TopologyError if they do not fit.
     """
-    whole = topology if isinstance(topology, Grid) else grid(topology)
-    check_program(program, whole.axes)
-    program = chosen(program, whole, chip)
+    prepared = prepared_of(topology)
+    whole = prepared.net
     begin = np.zeros(len(whole.chips)) if start is None else np.array(start, dtype=float)
-    net = folded(whole, orbits(program, whole, begin)) if fold else whole
-    reach, routed = reaching(program, net)
-    planner = Planner(reach, chip, routed)
-    sections = tuple(planner.section(operations) for operations, _ in program.sections())
-    through = shared(planner, sections)
+    made = prepared.of(program, chip, begin, fold=fold)
+    program, net, planner, sections, through = made.program, made.net, made.planner, made.sections, made.through
     patience, wrong = 0, True
     while wrong:  # once, as a rule
-        kept, env = _Kept(reach, record), simpy.Environment()
+        kept, env = _Kept(planner.grid, record), simpy.Environment()
         run: _Cohort | SharedRun
         if through is None:
             run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
@@ -79,8 +74,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(s if net is whole else Segment(s.section, s.operations, s.start[:, net.orbit], s.end[:, net.orbit])
                      for s in run.segments)
-    ends = [segments[s].end.max(axis=0) + offset for s, offset in run.runs if segments[s].operations]
-    finish = np.maximum.reduce([begin, *ends])
+    latest = [s.end.max(axis=0, initial=-np.inf) for s in segments]
+    finish = np.maximum.reduce([begin, *(latest[s] + offset for s, offset in run.runs)])
     work = {r.operation.name: Work(*(np.broadcast_to(part, len(net.own))[net.orbit] for part in (r.work.busy, r.work.fixed)))
             for ready in sections for r in ready}
     rate = whole.links.bandwidth * planner.chip.link_efficiency

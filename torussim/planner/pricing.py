@@ -10,6 +10,7 @@ from torussim.choice import chosen
 from torussim.closed_forms import axes_seconds, paper_collective, paper_compute
 from torussim.collectives.lower import DIRECT, algorithm_of
 from torussim.critical_path import least_seconds
+from torussim.engine.prepared import Prepared
 from torussim.errors import LayoutError, ShardingError
 from torussim.fronts import Fronts
 from torussim.memory import Memory, memory
@@ -58,6 +59,7 @@ class Pricing:
         self.scenario = scenario
         self._nets: dict[tuple[object, ...], Outlines] = {}
         self._fronts: dict[tuple[object, ...], Fronts] = {}
+        self._prepared: dict[tuple[object, ...], Prepared] = {}
         self._knots: dict[tuple[str, int], Knots] = {}
 
     def of(self, candidate: Candidate) -> Priced | Misfit:
@@ -94,7 +96,8 @@ class Pricing:
         """Return a candidate with the best bound that there is."""
         knots = self.knots(priced.candidate.phase, priced.candidate.batch)
         fronts = self.fronts(priced.candidate)
-        least = sum(times * least_seconds(priced.programs[forward], fronts, self.scenario.chip) for forward, times in knots.firsts)
+        least = sum(times * least_seconds(priced.programs[forward], fronts, self.scenario.chip)
+                    for forward, times in knots.firsts)
         return replace(priced, least_s=max(priced.least_s, least), tight=True)
 
     def workload(self, batch: int) -> Workload:
@@ -125,6 +128,13 @@ class Pricing:
         if key not in self._fronts:
             self._fronts[key] = Fronts(self.outlines(candidate), self.scenario.chip)
         return self._fronts[key]
+
+    def prepared(self, candidate: Candidate) -> Prepared:
+        """Return that network, ready for many runs."""
+        key = tuple(candidate.parts.items())
+        if key not in self._prepared:
+            self._prepared[key] = Prepared(self.outlines(candidate).net)
+        return self._prepared[key]
 
 
 def rings_of(net: Grid) -> tuple[bool, bool]:

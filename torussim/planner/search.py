@@ -248,7 +248,7 @@ class Search:
         if workload.phase == "generate":
             workload = (replace(workload, phase="prefill", tokens=1) if one.phase == "prefill" else
                         replace(workload, phase="decode", context=workload.context + workload.cached, cached=0, chunk=None))
-        result = run(running(self.scenario, [one], self.pricing, workload=workload))
+        result = run(running(self.scenario, [one], self.pricing, workload=workload), prepared=self.pricing.prepared(one))
         return Done(priced, result, result.latency_s)
 
     def together(self, unit: Unit, what: str) -> dict[str, float]:
@@ -415,8 +415,10 @@ class Search:
         if simulated:
             best = min(simulated, key=lambda one: one.seconds)
             keys = self.keys(best.priced.candidate.batch, {best.priced.candidate.phase: best.seconds})
-            said += [f"{limit.what} of the fastest is {keys[limit.what]:.4g}" for limit in self.planning.limits if limit.what in keys]
-        return PlanError(f"no layout meets the limits: {'; '.join(filter(None, said))}", code="no-layout", path=("plan", "limits"))
+            said += [f"{limit.what} of the fastest is {keys[limit.what]:.4g}" for limit in self.planning.limits
+                     if limit.what in keys and not limit.met(keys[limit.what])]
+        return PlanError(f"no layout meets the limits: {'; '.join(filter(None, said))}", code="no-layout",
+                         path=("plan", "limits"))
 
 
 def _is_of(unit: Unit, done: Done) -> bool:

@@ -31,7 +31,8 @@ class Done:
 class Unit:
     """What is known of one phase at one batch.
 
-    `stream`: candidates that nobody has priced yet; none is faster than `ahead`. `broken` says which limit a candidate cannot meet.
+    `stream`: candidates that nobody has priced yet; none is faster than `ahead`. `broken` says which limit a candidate cannot
+    meet.
     """
 
     phase: str

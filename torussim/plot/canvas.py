@@ -36,7 +36,7 @@ class Canvas:
     """What is to be drawn, in pixels, y downwards; `used`: what the legend has to explain."""
 
     boxes: dict[tuple[int, str, str, float], list[tuple[float, float, float, float]]] = field(default_factory=dict)
-    lines: dict[tuple[int, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    lines: dict[tuple[int, str, float, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
     shapes: dict[tuple[int, str], list[tuple[Array, Any]]] = field(default_factory=dict)
     texts: list[dict[str, Any]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
@@ -57,9 +57,10 @@ class Canvas:
             self.used.add(kind)
         self.box(x0, x1, y0, y1, KIND_COLOURS[kind] if own else OTHER, KIND_HATCHES[kind], line=0.6)
 
-    def line(self, x0: float, y0: float, x1: float, y1: float, colour: str, *, layer: int = 3) -> None:
-        """Add a thin line."""
-        self.lines.setdefault((layer, colour), []).append((x0, y0, x1, y1))
+    def line(self, x0: float, y0: float, x1: float, y1: float, colour: str, *, layer: int = 3, width: float = 0.7,
+             dashes: str = "solid") -> None:
+        """Add a line; `width` in points, `dashes`: solid, dashed or dotted."""
+        self.lines.setdefault((layer, colour, width, dashes), []).append((x0, y0, x1, y1))
 
     def shape(self, corners: Array, colour: Any, *, name: str, layer: int = 2) -> None:
         """Add polygons of the same number of corners, (polygons, corners, 2); `colour`: one, or (polygons, 4).
@@ -137,12 +138,12 @@ class Canvas:
                 lines.append(word)
         return lines
 
-    def heading(self, x: float, y: float, title: str, subtitle: str) -> float:
-        """Write title and subtitle from (x, y) downwards; return where they end."""
-        for line in self.wrapped(title, 13.5, True):
+    def heading(self, x: float, y: float, title: str, subtitle: str, width: float = LEFT + WIDTH + RIGHT - 24) -> float:
+        """Write title and subtitle from (x, y) downwards, at most as wide as `width`; return where they end."""
+        for line in self.wrapped(title, 13.5, True, width):
             self.text(x, y + 13, line, size=13.5, bold=True)
             y += 26
-        for line in self.wrapped(subtitle, 10.5):
+        for line in self.wrapped(subtitle, 10.5, width=width):
             self.text(x, y + 10, line, size=10.5, colour=FAINT)
             y += 20
         return y
@@ -170,14 +171,14 @@ class Canvas:
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above)))
         return figure
 
-    def page(self, width: float, height: float) -> Figure:
+    def page(self, width: float, height: float, *, dots: float = 1.5) -> Figure:
         """Return the figure of what was added between (0, 0), the upper left corner, and (width, height).
 
-        It has one and a half dots a pixel, for what is small.
+        It has so many dots a pixel, for what is small.
         """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(width / 100, height / 100), dpi=150, facecolor="white")
+        figure = Figure(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
         return figure
 
@@ -206,9 +207,10 @@ class Canvas:
             polygons = [corners for several, _ in shapes for corners in several]
             axes.add_collection(PolyCollection(polygons, facecolors=rgba(shapes), linewidth=0, zorder=layer, gid=name),
                                 autolim=False)
-        for (layer, colour), lines in self.lines.items():
+        for (layer, colour, width, dashes), lines in self.lines.items():
             ends = [((a, b), (c, d)) for a, b, c, d in lines]
-            axes.add_collection(LineCollection(ends, colors=colour, linewidths=0.7, zorder=layer), autolim=False)
+            axes.add_collection(LineCollection(ends, colors=colour, linewidths=width, linestyles=dashes, zorder=layer),
+                                autolim=False)
         for given in self.texts:
             text = dict(given)
             back = text.pop("back")

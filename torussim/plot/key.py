@@ -17,13 +17,21 @@ from torussim.timeline import Array
 from torussim.units import show
 
 PEN = Pen.of(40)
-HEAD = ("from → to", "busy", "bytes", "bandwidth")
+UNKNOWN = (0.83, 0.83, 0.83, 1.0)  # the colour of a link whose share is not known
+TOPS = (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 10.0)
 
 
 def top_share(links: LinkPicture) -> float:
-    """Return the share of the time at the dark end of the scale: a round one, not below the busiest link's."""
-    most = float(np.max(links.busy, initial=0.0))
-    return next((top for top in (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8) if 0 < most <= top), 1.0)
+    """Return the share at the dark end of the scale: a round one, not below the busiest link's unless that is far above 1."""
+    most = float(np.max(links.busy[np.isfinite(links.busy)], initial=0.0))
+    return next((top for top in TOPS if 0 < most <= top), TOPS[-1] if most > 1 else 1.0)
+
+
+def colours(links: LinkPicture, which: Array) -> Array:
+    """Return the colours of some links, (links, 4)."""
+    found = shades(links.busy[which] / top_share(links))
+    found[np.isnan(links.busy[which])] = UNKNOWN
+    return found
 
 
 def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float) -> float:
@@ -36,9 +44,8 @@ def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float)
         at, align = x + wide * tick / 4, ("left", "center", "center", "center", "right")[tick]
         canvas.text(at, y + 23, f"{100 * top * tick / 4:g} %", size=SMALL, colour=FAINT, align=align)
     left = x + wide + 16
-    text = "share of the time that a link is busy"
-    canvas.text(left, y + 8, text)
-    at, row = left + canvas.measure(text, NORMAL) + 28, y + 8
+    canvas.text(left, y + 8, links.what)
+    at, row = left + canvas.measure(links.what, NORMAL) + 28, y + 8
     for text, glyph in glyphs(canvas, links):
         wide = canvas.measure(text, NORMAL)
         if at + 36 + wide > right:
@@ -97,8 +104,13 @@ def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[floa
         found.append(("slower than most of its axis" if links.is_grid else "slower than most", slow))
     if links.dead:
         found.append(("dead", dead))
+    if np.isnan(links.busy).any():
+        def unknown(x: float, y: float) -> None:
+            canvas.shape(marks.arrows(*arrow(x, y - 2), PEN), [UNKNOWN], name="key")
+
+        found.append(("not known", unknown))
     if links.busiest:
-        found.append(("the busiest, see the table", number))
+        found.append((links.numbered, number))
     if links.nodes > links.chips:
         found.append(("switch", lambda x, y: canvas.shape(marks.discs(np.array([x + 16, y]), 5), INK, name="key")))
     return found
@@ -108,13 +120,14 @@ class Table:
     """The busiest links: from, to, how busy, bytes, bandwidth, and beneath or beside it who uses each."""
 
     def __init__(self, canvas: Canvas, links: LinkPicture) -> None:
-        self.canvas = canvas
-        self.rows = [(f"{short(links.name(int(links.source[i])), 24)} → {short(links.name(int(links.target[i])), 24)}",
+        self.canvas, self.head, self.note = canvas, links.head, links.beside
+        self.rows = links.rows if links.rows is not None else [
+                     (f"{short(links.name(int(links.source[i])), 24)} → {short(links.name(int(links.target[i])), 24)}",
                       percent(float(links.busy[i])), show(float(links.bytes[i]), "B"), show(float(links.bandwidth[i]), "B/s"))
                      for i in links.busiest]
         self.users = [*links.users, *[""] * len(self.rows)][:len(self.rows)]
         self.columns = [max(canvas.measure(text, SMALL, True) for text in column) + 14
-                        for column in zip(HEAD, *self.rows, strict=True)]
+                        for column in zip(links.head, *self.rows, strict=True)]
 
     @property
     def width(self) -> float:
@@ -155,11 +168,11 @@ class Table:
         canvas, wide = self.canvas, right - x if self.beside(right - x) else self.width
         wide = min(wide, right - x)
         ends = x + 24 + np.cumsum(self.columns)
-        for column, name in enumerate(HEAD):
+        for column, name in enumerate(self.head):
             canvas.text(float(x + 24 if column == 0 else ends[column] - 4), y + 8, name, size=SMALL, bold=True,
                         align="left" if column == 0 else "right")
         if self.beside(wide):
-            canvas.text(float(ends[-1] + 20), y + 8, "used by", size=SMALL, bold=True)
+            canvas.text(float(ends[-1] + 20), y + 8, self.note, size=SMALL, bold=True)
         y += 22
         canvas.line(x, y - 3, x + wide, y - 3, FAINT)
         for rank, (row, users, high) in enumerate(zip(self.rows, self.lines(wide), self.heights(wide), strict=True), start=1):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torussim.plot import marks
-from torussim.plot.canvas import FAINT, INK, SMALL, Canvas, shades
+from torussim.plot.canvas import FAINT, INK, SMALL, Canvas
 from torussim.plot.graph import Circle, drawn
-from torussim.plot.key import Table, legend, top_share
+from torussim.plot.key import Table, colours, legend
 from torussim.plot.labels import short
 from torussim.plot.marks import Numbers, Pen
 from torussim.plot.network import LinkPicture, shift, twisted
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> Figure:
     """Return a picture of a network's links: how busy each is, which are slow or dead, and the busiest in a table."""
     canvas = Canvas()
-    y = canvas.heading(EDGE, 10.0, title, subtitle)
-    y = legend(canvas, links, EDGE, y + 8, PAGE - EDGE)
+    bottom = whole(canvas, links, canvas.heading(EDGE, 10.0, title, subtitle) + 8)
+    return canvas.page(PAGE, ceil(bottom + 16))
+
+
+def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
+    """Draw a network's links, what explains them, and the table, from y downwards; return where they end."""
+    y = legend(canvas, links, EDGE, y, PAGE - EDGE)
     table = Table(canvas, links)
     picture: Place | Circle
     if links.is_grid:
@@ -59,7 +64,7 @@ def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> 
     for note in (line for said in notes for line in canvas.wrapped(said, SMALL)):
         canvas.text(EDGE, bottom + 14, note, size=SMALL, colour=FAINT)
         bottom += 15
-    return canvas.page(PAGE, ceil(bottom + 16))
+    return bottom
 
 
 def draw(canvas: Canvas, picture: Place | Circle, which: Array, visible: Array) -> Pen:
@@ -72,7 +77,7 @@ def draw(canvas: Canvas, picture: Place | Circle, which: Array, visible: Array) 
     live = which[which < len(links.source)]
     live = live[np.argsort(links.busy[live], kind="stable")]  # the busy above the idle
     start, end, _ = picture.lines(live)
-    canvas.shape(marks.arrows(start, end, pen), shades(links.busy[live] / top_share(links)), name="links")
+    canvas.shape(marks.arrows(start, end, pen), colours(links, live), name="links")
     dull = links.slow[live]
     marks.slow(canvas, start[dull], end[dull], pen)
     start, end, _ = picture.lines(which[which >= len(links.source)])
@@ -94,7 +99,7 @@ def cut_notes(pieces: Cut) -> list[str]:
     if len(pieces.shown) < total:
         whole = total == int(np.prod([links.lengths[axis] for axis in pieces.deep]))
         odd = bool(links.busiest or links.dead) or links.slow.any()
-        why = "those with the busiest, the slow and the dead links" if odd else "the first"
+        why = "those with numbered, slow and dead links" if odd else "the first"
         some = f"{len(pieces.shown)} of {total} {'slices' if whole else 'pieces'} are shown: {why}"
         said.append(f"{some}; {pieces.hidden} more have slow or dead links." if pieces.hidden else f"{some}.")
     names = list(links.axes)

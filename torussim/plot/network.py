@@ -11,6 +11,7 @@ import numpy as np
 
 from torussim.analysis import busiest, users
 from torussim.timeline import Array, Timeline
+from torussim.topology.check import Links
 from torussim.topology.grid import Grid
 from torussim.topology.shape import coordinates, receivers
 
@@ -29,29 +30,27 @@ class LinkPicture:
     sign: Array  # 0: +, 1: -
     wraparound: Array
     bandwidth: Array  # bytes/s
-    busy: Array  # share of the time
+    busy: Array  # share of the time; or what else the colours show, nan where it is not known
     bytes: Array
     dead: Sequence[tuple[int, int, int]] = ()  # (source, target, axis) of links that are not there
     busiest: Sequence[int] = ()  # links to be numbered from 1, at most ten
     users: Sequence[str] = ()  # who uses each of the busiest
     names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
     switches: int = 0  # where there are no axes: how many of the nodes, the last ones
+    what: str = "share of the time that a link is busy"  # what the colours show
+    head: Sequence[str] = ("from → to", "busy", "bytes", "bandwidth")  # of the table of the busiest
+    rows: Sequence[Sequence[str]] | None = None  # of it; default: what its head says
+    beside: str = "used by"  # what `users` says
+    numbered: str = "the busiest, see the table"  # what a number at a link means
 
     @staticmethod
     def of(timeline: Timeline, grid: Grid) -> LinkPicture:
         """Return what a run did with the links of its network."""
         links, shown = grid.links, busiest(timeline, grid)
         busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
-        number = {node: i for i, node in enumerate(links.nodes)}
-        directions = receivers(links.axes, links.twist)
-        dead = []
-        for u, v in links.failed:
-            source, target = number[u], number[v]
-            along: Array = np.argwhere(directions[:, :, source] == target) if source < len(links.chips) else np.empty((0, 2), int)
-            dead.append((source, target, int(along[0][0]) if len(along) else -1))
         names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
         return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
-                           busy, timeline.link_bytes, dead, shown, [_users(timeline, link) for link in shown], names)
+                           busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names)
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -120,6 +119,18 @@ class LinkPicture:
         # From a border the step towards the inside is a wraparound's in the other direction.
         from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
         return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
+
+
+def dead_links(links: Links) -> list[tuple[int, int, int]]:
+    """Return (source, target, axis) of the links that a network once had; axis -1: none."""
+    number = {node: i for i, node in enumerate(links.nodes)}
+    directions = receivers(links.axes, links.twist)
+    dead = []
+    for u, v in links.failed:
+        source, target = number[u], number[v]
+        along: Array = np.argwhere(directions[:, :, source] == target) if source < len(links.chips) else np.empty((0, 2), int)
+        dead.append((source, target, int(along[0][0]) if len(along) else -1))
+    return dead
 
 
 def _users(timeline: Timeline, link: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
@@ -12,12 +14,16 @@ from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.trust import Trust, Unopened, function
 
+T = TypeVar("T")
+KEPT = 16  # parts of scenarios that are known at once
+
 
 @dataclass
 class Notes:
     """A document, the folder that its names are looked up in, and its mistakes.
 
-    `code`: the SHA-256 of the files of code that were run; `unopened`: those that were not, as nobody trusts them.
+    `code`: the SHA-256 of the files of code that were run; `unopened`: those that were not, as nobody trusts them;
+    `known`: parts of other scenarios, by what they were made of, for who reads many that differ in a few values.
     """
 
     document: Document
@@ -27,12 +33,31 @@ class Notes:
     code: dict[str, str] = field(default_factory=dict)
     unopened: list[Unopened] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # for the report
+    known: dict[str, Any] | None = None
+    asked: int = 0  # how often a user's function was
+
+    def once(self, what: str, given: Any, make: Callable[[], T]) -> T:
+        """Return what `make` makes of plain data, or what it made of the same before where it noted nothing and ran no code."""
+        if self.known is None:
+            return make()
+        key = f"{what} {json.dumps(given)}"
+        if key in self.known:
+            found: T = self.known[key]
+            return found
+        before = len(self.mistakes), len(self.said), self.asked
+        found = make()
+        if before == (len(self.mistakes), len(self.said), self.asked):
+            while len(self.known) >= KEPT:
+                del self.known[next(iter(self.known))]
+            self.known[key] = found
+        return found
 
     def function(self, name: str, *, recorded: bool = True) -> UserFunction | None:
         """Return the user's function of this name, None where its file is not to be opened; raise NameError_ if there is none.
 
         `recorded`: the record of the scenario will name it, not what it made.
         """
+        self.asked += 1
         try:
             loaded = function(name, self.beside, self.trust)
         except Unopened as unopened:

@@ -150,9 +150,20 @@ def _file(path: str | Path, trust: Trust) -> Document:
     return edits.part(document, ("scenario",)) if isinstance(held, dict) else document
 
 
-def read_document(document: Document, beside: Path, code: str | Trust = "beside") -> Scenario:
-    """Return the scenario of a document; names in it are looked up in the folder `beside`. Raise ScenarioError likewise."""
-    notes = Notes(document, beside, list(document.mistakes), Trust.of(code))
+def document_of(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *,
+                code: str | Trust = "beside") -> tuple[Document, Path]:
+    """Return the document that `load` makes a scenario of, and the folder that names in it are looked up in."""
+    notes = _notes(source, overrides, code)
+    return notes.document, notes.beside
+
+
+def read_document(document: Document, beside: Path, code: str | Trust = "beside", *,
+                  known: dict[str, Any] | None = None) -> Scenario:
+    """Return the scenario of a document; names in it are looked up in the folder `beside`. Raise ScenarioError likewise.
+
+    `known`, at first empty, keeps parts of the scenarios that are read with it, so that each is made once.
+    """
+    notes = Notes(document, beside, list(document.mistakes), Trust.of(code), known=known)
     scenario = _read(notes)
     if scenario is None:
         raise ScenarioError([Mistake(str(one), document.where(()), one.code) for one in notes.unopened])
@@ -191,12 +202,13 @@ def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
     bare = "program" in top
     name = _name(notes, given)
     slice_ = read_slice(notes, given.get("topology"))
-    chip = _chip(notes, given, slice_, top)
-    model = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=notes.trust.most),
-                       lambda g: models.model_mistakes(g, notes.beside, most=notes.trust.most)) if "model" in given else None
+    wires = [given.get("chip"), given.get("topology")]
+    chip = notes.once("chip", wires, lambda: _chip(notes, given, slice_, top))
+    model = notes.once("model", given.get("model"), lambda: _model(notes, given))
     network = Network()
     if "topology" in given:
-        network = read_network(notes, given["topology"], chip, _preset(given.get("chip")), slice_)
+        preset = _preset(given.get("chip"))
+        network = notes.once("network", wires, lambda: read_network(notes, given["topology"], chip, preset, slice_))
     phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
     asked: dict[str, Asked] = {}
     if not bare and ("layout" in given or "layout" not in top):
@@ -287,6 +299,16 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
                     code="missing")
     return None
+
+
+def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
+    """Return the model that the file gives, if it gives one."""
+    if "model" not in given:
+        return None
+    most = notes.trust.most
+    found: Model | None = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=most),
+                                     lambda g: models.model_mistakes(g, notes.beside, most=most))
+    return found
 
 
 def _preset(given: Any) -> str | None:

@@ -29,8 +29,11 @@ class Misread(Exception):
     """What is wrong with one value."""
 
     def __init__(self, *found: Found) -> None:
-        super().__init__("; ".join(f.text for f in found))
+        super().__init__(*found)
         self.found = found
+
+    def __str__(self) -> str:
+        return "; ".join(f.text for f in self.found)
 
 
 def listed(names: Sequence[str]) -> str:

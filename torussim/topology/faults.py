@@ -11,13 +11,13 @@ designed and no fault, unless links fail or change in mid-run; what makes no cab
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torussim.topology.check import Floats, Links, Node, read_links
-from torussim.topology.grid import Grid, Routing, grid
+from torussim.topology.grid import Grid, Routing, grid, grid_of, parts_of
 from torussim.topology.links import LinkChange, Mask, apply, change_later, change_links, remove
 from torussim.topology.shape import Indices
 
@@ -141,3 +141,22 @@ def _columns(changes: Changes, links: Links, no_links: Set[int] = frozenset(), n
             state.make(links, change)
             np.minimum(least, state.bandwidth, out=least)
     return _State(least, state.latency, state.failed)
+
+
+def scaled(net: Grid, scale: Floats) -> Grid:
+    """Return a grid with multiples of its links' bandwidths, (links,); those of 0 have failed.
+
+    Links that change in mid-run must be left as they are. Raise TopologyError if what is left is cut in two.
+    """
+    links, left = net.links, scale > 0
+    place = np.cumsum(left) - 1
+    columns = {name: getattr(links, name)[left] for name in ("source", "target", "axis", "sign", "wraparound", "latency")}
+    events = tuple(replace(event, links=place[event.links]) for event in links.events)
+    made = replace(links, **columns, bandwidth=(links.bandwidth * scale)[left], events=events,
+                   failed=(*links.failed, *links.edges(~left)))
+    graph = net.graph
+    if callable(net.routing):  # it alone reads the graph
+        graph = remove(graph, links.edges(~left))
+        for u, v, rate in zip(*zip(*made.edges(np.ones(len(made.source), bool))), made.bandwidth.tolist(), strict=True):
+            graph.edges[u, v]["bandwidth"] = rate
+    return grid_of(made, parts=parts_of(net), routing=net.routing, graph=graph)

@@ -266,6 +266,14 @@ def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{axis}/{n}" + (f"*{s}" if s > 1 else "") for n, s in zip(lengths, strides))
 
 
+def parts_of(net: Grid) -> dict[str, tuple[int, ...]]:
+    """Return into which lengths the axes of a grid are cut, from neighbours outwards: what `grid_of` was given."""
+    inwards: dict[str, list[int]] = {}
+    for label, length in zip(net.axes, net.shape):
+        inwards.setdefault(label.partition("/")[0], []).append(length)
+    return {axis: tuple(reversed(lengths)) for axis, lengths in inwards.items()}
+
+
 def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Return the axes of a grid whose axes are cut into parts, and their lengths; of each axis the outermost part first.
 

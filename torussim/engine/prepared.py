@@ -1,0 +1,120 @@
+"""What runs on one network share: how its like chips are folded, and programs made ready to run, each worked out once.
+
+A program that differs from one before in what its plain computations cost, as the passes of a workload do in attention, has
+the same messages on the same links: only these computations are made ready anew. One that differs in bytes has the same folded
+network, and the same hops, order and links of each message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from torussim.chips import Chip
+from torussim.choice import chosen
+from torussim.engine.fold import orbits
+from torussim.engine.plan import Planner
+from torussim.engine.reach import reaching
+from torussim.engine.ready import Ready
+from torussim.engine.routed import Shared, shared
+from torussim.outlines import Outlines
+from torussim.program import Collective, Compute, Operation, Program, check_program
+from torussim.topology.grid import Grid, folded, grid
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Array = np.ndarray[Any, Any]
+REMEMBERED = 4  # programs
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A program ready to run: all chosen that is chosen by estimate, on the chips that stand for all.
+
+    `planner.grid` has the axes of `net`, and those that lanes of a user's algorithm need; `through`: None if all is on private
+    links.
+    """
+
+    program: Program
+    net: Grid
+    planner: Planner
+    sections: tuple[tuple[Ready, ...], ...]
+    through: Shared | None
+
+    def costing(self, program: Program) -> Setup:
+        """Return the same for a program that differs in what plain computations cost."""
+        cost = {o.name: o for o in program.operations() if _is_plain(o)}
+        change = {o.name: replace(cost[o.name], after=o.after) for o in self.program.operations()
+                  if o.name in cost and o is not cost[o.name]}  # what stands where is chosen, and with it what it waits for
+        ready = {name: self.planner.work(compute) for name, compute in change.items()}
+        sections = tuple(tuple(replace(r, operation=change[r.operation.name], work=ready[r.operation.name])
+                               if r.operation.name in change else r for r in section) for section in self.sections)
+        return replace(self, program=self.program.replaced(change), sections=sections)
+
+
+class Prepared:
+    """A network, made ready for many runs on it. The numbers are those of runs without it, to the last bit."""
+
+    def __init__(self, net: Grid) -> None:
+        self.net, self.outlines = net, Outlines(net)
+        self._chip: Chip | None = None
+        self._folded: dict[Hashable, Grid] = {}
+        self._planners: dict[Hashable, Planner] = {}
+        self._setups: dict[Hashable, Setup] = {}
+
+    def of(self, program: Program, chip: Chip, begin: Array, *, fold: bool = True) -> Setup:
+        """Return a program ready to run from `begin`, (chips,) seconds. Raise ProgramError if it does not fit the network."""
+        if chip != self._chip:
+            self._chip = chip
+            self._planners.clear()
+            self._setups.clear()
+        since = None if (begin == begin[:1]).all() else begin.tobytes()
+        key = _shape(program), since, fold
+        if key not in self._setups:
+            check_program(program, self.net.axes)
+            for old in list(self._setups)[:1 - REMEMBERED]:
+                del self._setups[old]
+            self._setups[key] = self._made(chosen(program, self.outlines, chip), chip, begin, since, fold)
+        return self._setups[key].costing(program)
+
+    def _made(self, program: Program, chip: Chip, begin: Array, since: Hashable, fold: bool) -> Setup:
+        """Return a program with everything chosen ready to run."""
+        moved = [o for o in program.operations() if isinstance(o, Collective)]
+        key = (since, *dict.fromkeys((o.kind, o.axes, o.algorithm, o.detour) for o in moved)) if fold else None
+        if key not in self._folded:
+            self._folded[key] = folded(self.net, orbits(program, self.net, begin)) if fold else self.net
+        net = self._folded[key]
+        if any(callable(o.algorithm) for o in moved):
+            grid, routed = reaching(program, net)
+            planner = Planner(grid, chip, routed)
+        elif key in self._planners:
+            planner = self._planners[key]
+        else:
+            planner = self._planners[key] = Planner(net, chip)
+        sections = planner.sections(program)
+        return Setup(program, net, planner, sections, shared(planner, sections))
+
+
+def prepared_of(network: nx.DiGraph | Grid | Prepared) -> Prepared:
+    """Return a network made ready for runs on it, anew where it is not."""
+    return network if isinstance(network, Prepared) else Prepared(network if isinstance(network, Grid) else grid(network))
+
+
+def _is_plain(operation: Operation) -> TypeGuard[Compute]:
+    """Return whether an operation is a computation that is looped with nothing."""
+    return isinstance(operation, Compute) and operation.loop is None and not operation.loops
+
+
+def _shape(program: Program) -> Hashable:
+    """Return all of a program but what its plain computations cost."""
+    return program.layers, *(tuple(map(_form, operations)) for operations, _ in program.sections())
+
+
+def _form(operation: Operation) -> Hashable:
+    if isinstance(operation, Collective):
+        return *(value for name, value in vars(operation).items() if name != "shift"), *operation.shift.items()
+    return (operation.name, operation.after) if _is_plain(operation) else operation

@@ -1,0 +1,109 @@
+"""Values at many points from those at few, with a bound on the error of their sum.
+
+A convex function lies below its chord between two points, and above the lines that go on from the chords beside it. So where
+these meet, what is between is known, and where they are too far apart the function is asked for at one point more: at the
+kink, if it consists of two straight lines. The time of a pass is such a function of the time of its attention on private
+links: a maximum of sums, in each of which attention occurs once a layer at the most. Knows nothing of passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+FEW = 64  # points; where there are no more, their values are those of asking for each, to SURE
+SURE = 1e-9  # of a value
+TOLERANCE = 1e-4  # of a value, where there are more
+ROUNDING = 1e-11  # of a value: repetition is recognised to 1e-12 of a block (engine.repetition)
+CHECKED = 8  # spans of a function that is not known to be convex; in each its middle is asked for
+
+
+@dataclass(frozen=True)
+class Span:
+    """Points whose values are known now: those before `stop` that no span before had.
+
+    `weights`: by index of a point that was asked for, how many of these points it stands for. `error`: by how much the sum can
+    be off, at the most.
+    """
+
+    stop: int
+    weights: Mapping[int, float]
+    error: float = 0.0
+
+
+def tolerance(points: int) -> float:
+    """Return how far off a value may be, as a share of it."""
+    return SURE if points <= FEW else TOLERANCE
+
+
+def each(points: int) -> Iterator[Span]:
+    """Yield every point as a span of its own."""
+    return (Span(i + 1, {i: 1.0}) for i in range(points))
+
+
+def spans(x: Array, value: Callable[[int], float], steepest: float, near: float, *, convex: bool = True) -> Iterator[Span]:
+    """Yield spans from the first point to the last, asking for few values.
+
+    Parameters
+    ----------
+    x
+        The points, (n,), none before the one before it.
+    value
+        Called with the index of a point, returns the value there: a function of x that never falls.
+    steepest
+        The most by which it rises for 1 of x.
+    near
+        How far off the value of a point may be, as a share of it.
+    convex
+        Whether it is known to be convex. Else a span is taken for straight if its middle is: the error is then what its middle
+        was off, which proves nothing.
+    """
+    known = {0: value(0)}
+    yield Span(1, {0: 1.0})
+    here, rise, last = 0, 0.0, len(x) - 1
+    first = [last] if convex else np.unique(np.linspace(0, last, CHECKED + 1).astype(int))[:0:-1].tolist()
+    wanted: list[tuple[int, float | None]] = [(i, None) for i in first if i]  # the next one last; by how much its span is off
+    while wanted:
+        there, off = wanted[-1]
+        if there not in known:
+            known[there] = value(there)
+        inside = slice(here + 1, there)
+        share = _share(x, here, there)
+        chord = known[here] + share * (known[there] - known[here])
+        if convex:
+            after = wanted[-2][0] if len(wanted) > 1 else there
+            beyond = _rise(x, known, there, after, steepest) if after in known else steepest
+            floor = np.maximum(known[here] + rise * (x[inside] - x[here]), known[there] - beyond * (x[there] - x[inside]))
+            gap = np.maximum(chord - floor, 0.0)
+            if (gap > near * chord).any():
+                wanted.append((here + 1 + int((gap / chord).argmax()), None))
+                continue
+        else:
+            middle = (here + there) // 2
+            if off is None and middle > here:
+                known[middle] = value(middle)
+                off = abs(float(known[middle] / chord[middle - here - 1]) - 1)
+                if off <= near:
+                    wanted[-1] = there, off
+                wanted.append((middle, off if off <= near else None))
+                continue
+            gap = (off or 0.0) * chord
+        wanted.pop()
+        weights = {here: float((1 - share).sum()), there: float(share.sum()) + 1.0}
+        rise, here = _rise(x, known, here, there, 0.0), there
+        yield Span(there + 1, weights, float((gap + ROUNDING * chord).sum()))
+
+
+def _share(x: Array, here: int, there: int) -> Array:
+    """Return how far on the way each point between two is, 0 to 1."""
+    way, between = x[there] - x[here], x[here + 1:there] - x[here]
+    return np.asarray(between / way) if way > 0 else np.ones(len(between))
+
+
+def _rise(x: Array, known: Mapping[int, float], here: int, there: int, otherwise: float) -> float:
+    """Return the slope of a chord, `otherwise` where it has no length."""
+    return float((known[there] - known[here]) / (x[there] - x[here])) if x[there] > x[here] else otherwise

@@ -1,0 +1,113 @@
+"""The passes of a workload simulated and added up, each that is simulated for as many as lie beside it.
+
+Where every pass is simulated each counts once. Else only some are, and what the others take lies between (interpolation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from torussim.alike import Alike
+from torussim.analysis import breakdown, on_its_own
+from torussim.engine.prepared import Prepared
+from torussim.engine.simulate import simulate
+from torussim.interpolation import FEW, Span, each, spans, tolerance
+from torussim.scenario import Scenario
+from torussim.timeline import Timeline
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int, int], None]
+PARTS = ("compute", "exposed_collective", "overhead")
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What the first `done` passes add up to; `timeline` is that of the last of them."""
+
+    links: Array  # (2, links): bytes and seconds
+    done: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by phase
+    parts: Mapping[str, Array] = field(default_factory=dict)  # by phase: (PARTS,) seconds
+    error: float = 0.0  # s: by how much the seconds can be off, at the most
+    timeline: Timeline | None = None
+
+    @property
+    def in_all(self) -> float:
+        """The time of these passes, seconds."""
+        return self.seconds.get("prefill", 0.0) + self.seconds.get("decode", 0.0)
+
+    def plus(self, phase: str, span: Span, before: int, timelines: Mapping[int, Timeline]) -> Sums:
+        """Return the sums with the passes of a span, of which `before` stand before the first of the numbers."""
+        seconds, parts, links = self.seconds.get(phase, 0.0), self.parts.get(phase, np.zeros(len(PARTS))), self.links
+        for number, times in span.weights.items():
+            one = timelines[number]
+            shares = breakdown(one, one.last_chip)
+            seconds += times * one.makespan
+            parts = parts + times * np.array([shares[name] for name in PARTS])
+            links = links + np.multiply(times, (one.link_bytes, one.link_seconds))
+        return Sums(links, before + span.stop, {**self.seconds, phase: seconds}, {**self.parts, phase: parts},
+                    self.error + span.error, timelines[span.stop - 1])
+
+
+class Tally:
+    """The sums so far, and what was simulated for them: events, flows and blocks, as Timeline counts them, and passes.
+
+    An exception in mid-run leaves the sums of whole passes.
+    """
+
+    def __init__(self, scenario: Scenario, prepared: Prepared, *, every: bool, blocks: int, progress: Progress | None) -> None:
+        self.scenario, self.prepared, self.blocks = scenario, prepared, blocks
+        self.changing = bool(scenario.net.links.events)  # then it matters when a pass begins
+        self.every = every or self.changing
+        self.sums = Sums(np.zeros((2, len(scenario.net.links.source))))
+        self.events = self.flows = self.blocks_simulated = self.leapt = self.passes = 0
+        self.proved = True
+        self._progress, self._told = progress, 0
+
+    def add(self, group: Alike) -> None:
+        """Add passes that are alike."""
+        timelines: dict[int, Timeline] = {}
+
+        def seconds(number: int) -> float:
+            if number not in timelines:
+                timelines[number] = self.simulated(group, number)
+            return timelines[number].makespan
+
+        seconds(0)
+        proved = not timelines[0].flows or len(group) == 1 or on_its_own(timelines[0], group.attention[0].name)
+        if self.every or (not proved and len(group) <= FEW):
+            settled = each(len(group))
+        else:
+            settled = spans(group.seconds(self.scenario.chip), seconds, group.program.layers, tolerance(len(group)),
+                            convex=proved)
+            self.proved &= proved
+        before = self.sums.done
+        for span in settled:
+            for number in span.weights:
+                seconds(number)
+            self.sums = self.sums.plus(group.phase, span, before, timelines)
+            for number in [n for n in timelines if n < span.stop - 1]:
+                del timelines[number]
+            self.tell(0, group.program.layers)
+
+    def simulated(self, group: Alike, number: int) -> Timeline:
+        """Return the timeline of a pass."""
+        start = [self.sums.in_all] * len(self.scenario.net.chips) if self.changing else None
+        timeline = simulate(group.of(number), self.prepared, self.scenario.chip, start=start,
+                            progress=self.tell if self._progress else None)
+        self.passes += 1
+        self.events += timeline.events
+        self.flows += timeline.flows
+        self.blocks_simulated += timeline.blocks_simulated
+        self.leapt += timeline.leapt
+        return timeline
+
+    def tell(self, done: int, blocks: int) -> None:
+        """Say how far the run is: so many blocks of the pass at hand, and all passes before; never less than before."""
+        self._told = max(self._told, self.sums.done * blocks + done)
+        if self._progress:
+            self._progress(self._told, self.blocks)
