@@ -121,61 +121,6 @@ def fastest(scenario: Scenario, planning: Planning) -> Fastest:
     return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
 
 
-def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **others: Any) -> Scenario:
-    """Return the scenario that runs a candidate for each of its phases."""
-    net = pricing.outlines(some[0]).net
-    changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
-    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
-                   layouts={one.phase: one.layout for one in some},
-                   **{"workload": pricing.workload(some[0].batch), **others})
-
-
-def fastest(scenario: Scenario, planning: Planning, rival_s: float) -> Fastest:
-    """Return the fastest layout of a scenario at one batch, where one on another network takes `rival_s` seconds.
-
-    More than one candidate a phase is simulated only while one could be faster than the rival.
-    """
-    search = Search.of(scenario, planning, ELSEWHERE)
-    search.price(None)
-    while search.left > 0:
-        hopeful = sum(unit.least for unit in search.units) < rival_s * (1 - TIE)
-        unit = next((unit for unit in search.units if not unit.settled and (hopeful or not unit.done)), None)
-        if unit is None:
-            break
-        search.advance(unit)
-    choice = search.picks()[0]
-    return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
-
-
-def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **others: Any) -> Scenario:
-    """Return the scenario that runs a candidate for each of its phases."""
-    net = pricing.outlines(some[0]).net
-    changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
-    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
-                   layouts={one.phase: one.layout for one in some},
-                   **{"workload": pricing.workload(some[0].batch), **others})
-
-
-def fastest(scenario: Scenario, planning: Planning, rival_s: float) -> Fastest:
-    """Return the fastest layout of a scenario at one batch, where one on another network takes `rival_s` seconds.
-
-    The fastest in closed form is simulated; others that could be faster follow only while one could be faster than the rival.
-    """
-    search = Search.of(scenario, planning, ELSEWHERE)
-    search.price(None)
-    if not all(unit.waiting for unit in search.units):
-        raise search.none_meets()
-    for unit in search.units:
-        search.done(min(unit.waiting, key=lambda one: (rounded(one.axes_s), one.candidate.number)))
-    while search.left > 0 and sum(unit.least for unit in search.units) < rival_s * (1 - TIE):
-        unit = next((unit for unit in search.units if not unit.settled), None)
-        if unit is None:
-            break
-        search.advance(unit)
-    choice = search.picks()[0]
-    return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
-
-
 @dataclass
 class Search:
     """The search of one plan: `left` simulations are allowed, `space` is how many candidates there are."""
