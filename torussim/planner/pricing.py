@@ -72,7 +72,7 @@ class Pricing:
         layout = candidate.layout
         try:
             if len(paddings(workload.batch, axes.values())) > 1:
-                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines.net, chip))
+                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines, chip))
             builders = {forward: Builder(model, layout, forward, axes) for forward in knots.forwards}
             built = {forward: builder.build() for forward, builder in builders.items()}
             held = memory(model, layout, workload, axes, chip.hbm_bytes, candidate.phase, builders=builders)
