@@ -274,6 +274,16 @@ def test_the_order_in_which_runs_end_and_who_runs_them_change_nothing():
     assert one.drawn != draw_faults(TORUS, draws=20, dead=0.01, slow=[(0.05, 0.5)], seed=8, jobs=1).drawn
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_draws():
+    from distributed import LocalCluster
+
+    asked = {"draws": 40, "dead": 0.01, "slow": [(0.05, 0.5)], "seed": 9}
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        found = draw_faults(TORUS, dask=cluster.scheduler_address, **asked)
+    assert {**found.keys, "wall_s": 0} == {**draw_faults(TORUS, jobs=1, **asked).keys, "wall_s": 0}
+
+
 def test_more_draws_begin_with_those_of_fewer():
     few, more = (draw_faults(RING, draws=draws, slow=[(0.2, 0.5)], seed=4, jobs=1) for draws in (5, 20))
     assert few.drawn == more.drawn[:5]
