@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from link_pictures import check_texts
 
 import torussim
 from torussim.cli import cli
@@ -372,6 +373,22 @@ def test_no_more_single_faults_are_run_than_draws_and_the_rest_is_not_ranked():
     links = picture(found)
     assert np.isnan(links.busy).sum() == 2 * (len(found.cables) - 4)
     faults_figure(found)
+
+
+# -- the picture --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [(TORUS, {"draws": 30, "dead": 0.01, "slow": [(0.05, 0.5)]}),
+                                   (MESH, {"draws": 4, "slow": [(3, 0.5)]}),
+                                   (MESH, {"draws": 40, "dead": 0.1, "slow": [(0.1, 0.5), (0.1, 0.2)]}),
+                                   (RING, {"draws": 1, "dead": 0}), (RING, {"draws": 9, "slow": [(1, 0.5)]})], ids=range(5))
+def test_links_have_the_colour_of_their_cable_and_texts_do_not_meet(asked):
+    found = draw_faults(asked[0], jobs=1, **asked[1])
+    links = picture(found)
+    for cable, loss in enumerate(found.losses.tolist()):
+        assert links.busy[found.cables.of == cable].tolist() == pytest.approx([loss] * 2, nan_ok=True)
+    assert [int(found.cables.of[link]) for link in links.busiest] == [one["cable"] for one in found.ranking[:len(links.busiest)]]
+    check_texts(faults_figure(found))
 
 
 # -- what it says, and bad input ------------------------------------------------------------------------------------------
