@@ -408,6 +408,10 @@ def test_numbers_that_make_no_sense_are_an_error_before_anything_runs(asked, cod
     assert caught.value.code == code
 
 
+def test_numbers_of_numpy_are_counts_and_probabilities_too():
+    assert kinds_of(np.int64(2), [(np.float64(0.1), np.float64(0.5))], 9) == kinds_of(2, [(0.1, 0.5)], 9)
+
+
 def test_the_path_of_an_error_is_its_argument():
     for asked, path in (({"dead": 2.5}, ("dead",)), ({"slow": [(0.1, 0.5), (0.1, 2.0)]}, ("slow", 1)),
                         ({"dead": 1, "slow": [(0.1, 2.0)]}, ("slow", 0))):
