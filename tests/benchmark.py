@@ -100,14 +100,75 @@ def values() -> Callable[[], Any]:
     return lambda: (load(file), folder)
 
 
+def candidates(classes: bool) -> dict[str, Any]:
+    """Price the candidates of a plan of PaLM 540B decode on 64 TPU v4, from a layout to its memory and both closed forms.
+
+    The five layouts, both attentions, all ways in which whole axes make up logical ones, two dtypes, batches 1 to 1024.
+    `classes`: meshes that no closed form can tell apart are priced once.
+    """
+    from dataclasses import replace
+    from itertools import product
+
+    from torussim.chips import chip
+    from torussim.choice import chosen
+    from torussim.closed_forms import axes_seconds
+    from torussim.errors import LayoutError, ShardingError
+    from torussim.layouts import Layout
+    from torussim.memory import memory
+    from torussim.models import model
+    from torussim.outlines import Outlines
+    from torussim.topology.builders import torus
+    from torussim.topology.grid import grid
+    from torussim.transformer import Builder
+    from torussim.workload import Workload, passes
+
+    palm, v4 = model("palm-540b"), chip("tpu-v4")
+    outlines = Outlines(grid(torus((4, 4, 4), bandwidth=v4.link_bandwidth, latency=v4.link_latency)))
+    axes = {a: outlines.net.length(a) for a in outlines.net.axes}
+    meshes = [{a: tuple(p for p, of in zip("xyz", where) if of == a) for a in "xyz"} for where in product("xyz", repeat=3)]
+    layouts = [Layout(ffn, attention, weights, mesh=mesh) for ffn, attention, mesh, weights in product(
+        ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz"), ("heads", "batch"), meshes, ("bf16", "int8"))]
+    batches = [2 ** i for i in range(11)]
+    known: dict[Any, tuple[Any, float] | None] = {}
+
+    def price(layout: Layout, batch: int) -> tuple[Any, float] | None:
+        workload = Workload("decode", batch, 2048)
+        (forward,) = passes(workload)
+        try:
+            builder = Builder(palm, layout, forward, axes)
+            program = chosen(builder.build(), outlines, v4)
+            held = memory(palm, layout, workload, axes, v4.hbm_bytes, builders={forward: builder})
+        except (LayoutError, ShardingError):
+            return None
+        return held, axes_seconds(program, outlines, v4)
+
+    began = time.process_time()
+    found = []
+    for layout in layouts:
+        mesh = outlines.like(layout.mesh) if classes else layout.mesh
+        for batch in batches:
+            key = layout.ffn, layout.attention, layout.weights, tuple(mesh.items()), batch
+            if key not in known:
+                known[key] = price(replace(layout, mesh=mesh), batch)
+            found.append(known[key])
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "counts": (len(found), sum(one is not None for one in found), len(known))}
+
+
+# name: whether meshes that are alike are priced once; candidates, how many of them fit the layout, how many were priced
+PLANS: dict[str, tuple[bool, tuple[int, int, int]]] = {
+    "a candidate of a plan, 64 chips": (True, (5940, 4644, 2200)),
+    "a candidate of a plan, every mesh by itself": (False, (5940, 4644, 5940)),
+}
+
 # name: what to call, runs, how many collectives are timed on the clock of the closed forms and outlined for it
 CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] = {
     "run(file).step_s, 64 chips": (lambda: answers("palm-540b-decode-high-throughput"), RUNS, (12, 12)),
     "run(file).json(), 64 chips": (
-        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (895, 128)),
+        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (881, 128)),
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
-        lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (37, 0)),
+        lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
 COMMANDS = {
@@ -164,7 +225,7 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table of every case, call and command."""
+    """Print a table of every case, call, plan and command."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():
@@ -180,6 +241,13 @@ def main() -> None:
         print(f"{name:52} {got['best'] * 1e3:6.2f} ms {got['median'] * 1e3:6.2f} ms {got['timed']:7} {got['outlined']:8}",
               flush=True)
         assert (got["timed"], got["outlined"]) == counts, f"{name}: {got['timed']} collectives timed, {got['outlined']} outlined"
+    print(f"\n{'plan':52} {'mean':>9} {'built':>9} {'of':>8} {'priced':>8}")
+    for name, (_, counts) in PLANS.items():
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['seconds'] / counts[0] * 1e6:6.0f} us {got['counts'][1]:9,} {got['counts'][0]:8,} "
+              f"{got['counts'][2]:8,}", flush=True)
+        assert tuple(got["counts"]) == counts, f"{name}: {got['counts']}, not {counts}"
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
@@ -190,6 +258,7 @@ def main() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if len(sys.argv) > 1:
-        print(json.dumps((case if sys.argv[1] in CASES else call)(sys.argv[1])))
+        name = sys.argv[1]
+        print(json.dumps(candidates(PLANS[name][0]) if name in PLANS else (case if name in CASES else call)(name)))
     else:
         main()

@@ -1,12 +1,14 @@
 """What a program may be: names, what waits for what, axes, and loops of neighbours."""
 
+from dataclasses import replace
+
 import pytest
 
 from torussim.chips import chip
 from torussim.choice import with_loops
 from torussim.engine.simulate import simulate
 from torussim.errors import ProgramError
-from torussim.program import Collective, Compute, Loop, Matmul, Program, check_program
+from torussim.program import Collective, Compute, Loop, Matmul, Program, changed, check_program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -30,6 +32,13 @@ def test_a_program_that_cannot_run_is_refused(program, reason):
         check_program(program, ("x",))
     with pytest.raises(ProgramError, match=reason):
         simulate(program, torus((4,), bandwidth=1e9), chip("ideal"))
+
+
+@pytest.mark.parametrize("operation", [GATHER, WORK])
+def test_an_operation_with_other_values_is_what_dataclasses_make_of_it(operation):
+    before = replace(operation)
+    assert changed(operation, name="other", after=()) == replace(operation, name="other", after=())
+    assert operation == before and hash(changed(WORK)) == hash(WORK)
 
 
 def test_a_gather_is_not_moved_past_what_waits_for_it():

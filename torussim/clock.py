@@ -96,25 +96,31 @@ class Clock:
         links, done = self.links, dict[int, float]()
         for leg in timing.legs:
             begin = end = done.get(leg.part, base)
-            same = leg.alike and links.get(leg.plus) == links.get(leg.minus)
-            for link, steps, seconds in zip((leg.plus,) if same else (leg.plus, leg.minus), leg.steps, leg.seconds):
+            (plus, _, _), (minus, _, _) = leg.ways
+            same = leg.alike and links.get(plus) == links.get(minus)
+            for link, steps, seconds in leg.ways[:1] if same else leg.ways:
                 if not steps:
                     continue
-                times = [max(begin, links.get(link, 0.0))]
+                clock = links.get(link, 0.0)
+                if clock < begin:
+                    clock = begin
                 if fed:
                     for step, busy, late in zip(steps, seconds[::2], seconds[1::2]):
-                        times.append(max(times[-1], fed.get(step, 0.0)) + busy)
-                        times.append(times[-1] + late)
+                        if clock < fed.get(step, clock):
+                            clock = fed[step]
+                        free = clock + busy
+                        clock = free + late
                 else:
-                    times = list(accumulate(seconds, initial=times[0]))
-                if due is not None:
-                    for step, there in zip(steps, times[2::2]):
-                        if there > due.get(step, -1.0):
-                            due[step] = there
-                links[link] = times[-2]
-                end = max(end, times[-1] + leg.once)
+                    *_, free, clock = times = list(accumulate(seconds, initial=clock))
+                    if due is not None:
+                        for step, there in zip(steps, times[2::2]):
+                            if there > due.get(step, -1.0):
+                                due[step] = there
+                links[link] = free
+                if end < clock + leg.once:
+                    end = clock + leg.once
             if same:
-                links[leg.minus] = links[leg.plus]
+                links[minus] = links[plus]
             done[leg.part] = end
         return max([base, *done.values()])
 

@@ -278,13 +278,13 @@ def written(layout: Layout, sizes: Sizes) -> Mapping[str, object]:
 
 def table(layout: Layout, sizes: Sizes) -> Table:
     """Return the table of a layout for these sizes. Raise LayoutError for a table that is incomplete or contradicts itself."""
-    return _named(layout.ffn, sizes) if isinstance(layout.ffn, str) else _table(layout.ffn, sizes)
+    return _made(LAYOUTS[layout.ffn], sizes) if isinstance(layout.ffn, str) else _table(layout.ffn, sizes)
 
 
 @lru_cache(KEPT)
-def _named(name: str, sizes: Sizes) -> Table:
-    """Return the table of a layout that has a name."""
-    return _table(LAYOUTS[name](sizes), sizes)
+def _made(make: Callable[[Sizes], Mapping[str, object]], sizes: Sizes) -> Table:
+    """Return the table that a function makes for these sizes."""
+    return _table(make(sizes), sizes)
 
 
 def _table(table: Mapping[str, object], sizes: Sizes) -> Table:

@@ -16,7 +16,7 @@ from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, stretches
-from torussim.prices import Prices, Step
+from torussim.prices import KEPT, Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
@@ -60,15 +60,14 @@ class Outlines:
         self.net = net
         self._outlines: dict[Hashable, Outline] = {}
         self._paces: dict[tuple[Lane, bool, float], Pace] = {}
-        self._prices: dict[int, Prices] = {}
+        self._prices: Prices | None = None
         self._broken: dict[Hashable, bool] = {}
 
     def prices(self, chip: Chip) -> Prices:
-        """Return what operations take on this network with a chip, worked out once for the same chip."""
-        found = self._prices.get(id(chip))
-        if found is None:
-            found = self._prices[id(chip)] = Prices(self, chip)  # which holds the chip, so that no other has its id
-        return found
+        """Return what operations take on this network with a chip, kept until another chip is asked for."""
+        if self._prices is None or self._prices.chip is not chip:
+            self._prices = Prices(self, chip)
+        return self._prices
 
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
         """Return what decides the outline of a collective, alone or looped with a matmul."""
@@ -81,6 +80,8 @@ class Outlines:
         key = self.key(o, loop)
         found = self._outlines.get(key)
         if found is None:
+            if len(self._outlines) >= KEPT:
+                self._outlines.clear()
             found = self._outlines[key] = _outline(o, self.net, loop)
         return found
 
@@ -94,10 +95,10 @@ class Outlines:
 
     @cached_property
     def _kinds(self) -> dict[str, Hashable]:
-        """What closed forms see of an axis: two of one kind can change places; one that has any peculiarity is its own kind."""
+        """What closed forms see of an axis: two of one kind can change places; one with gaps, or cut, is its own kind."""
         net = self.net
-        return {a: a if net.links.twist or net.gaps[i] or "/" in a else (net.shape[i], net.ring[i], net.stride[i], net.extremes(a))
-                for i, a in enumerate(net.axes)}
+        own = {a for a, gaps in zip(net.axes, net.gaps) if net.links.twist or gaps or "/" in a}
+        return {a: a if a in own else (net.shape[i], net.ring[i], net.stride[i], net.extremes(a)) for i, a in enumerate(net.axes)}
 
     def like(self, mesh: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Return one mesh for all that no closed form can tell from this one: axes of a kind in the order of the network's.
@@ -109,6 +110,8 @@ class Outlines:
 
     def broken(self, o: Collective) -> bool:
         """Return whether a collective has rings that lack a link, and could run as lines instead."""
+        if self.even:
+            return False
         key = o.kind, o.axes, o.algorithm, o.detour
         found = self._broken.get(key)
         if found is None:

@@ -18,6 +18,7 @@ from torussim.program import Collective, Compute, Loop
 if TYPE_CHECKING:
     from torussim.outlines import Outlines
 
+KEPT = 2**15  # answers, so that a plan of any size fits into memory
 Step = tuple[int, int]  # a phase and a step in it
 Link = tuple[str, int]  # an axis and a direction: 0 is +, 1 is -
 Thing = TypeVar("Thing")
@@ -25,17 +26,15 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True, eq=False)
 class Leg:
-    """One phase of one part on a lane: the messages in + and - direction in order.
+    """One phase of one part on a lane, s.
 
-    `steps`: of each message; `seconds`: how long each keeps its link busy, and its latency, in turn. `alike`: both directions
-    send the same; `once`: what a message loses once by going round a dead link, s.
+    `ways`: of the + and the - direction the link, the step of each of its messages in order, and in turn how long each keeps the
+    link busy, and its latency. `alike`: both directions send the same; `once`: what a message loses once by going round a dead
+    link.
     """
 
     part: int
-    plus: Link
-    minus: Link
-    steps: tuple[tuple[Step, ...], ...]
-    seconds: tuple[tuple[float, ...], ...]
+    ways: tuple[tuple[Link, tuple[Step, ...], tuple[float, ...]], ...]
     alike: bool
     once: float
 
@@ -68,6 +67,8 @@ class Prices:
         """Return what `make` returned when it was first asked this; the key says all that decides it."""
         found = self._kept.get(key)
         if found is None:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
             found = self._kept[key] = make(*given)
         return found  # type: ignore[return-value]
 
@@ -87,11 +88,14 @@ class Prices:
         legs = []
         for line in outline.lines:
             stretch = line.stretch
+            if not any(stretch.sends):
+                continue
             rate, late, once = self.outlines.pace(line.lane, fastest, self.chip.shared_efficiency)
             rate *= self.chip.link_efficiency
-            steps = tuple([tuple([(stretch.index, step) for step, _ in sends]) for sends in stretch.sends])
-            seconds = tuple([tuple([s for _, size in sends for s in (size / rate, late)]) for sends in stretch.sends])
-            legs.append(Leg(stretch.part, (stretch.axis, 0), (stretch.axis, 1), steps, seconds, line.alike, once))
+            ways = tuple([((stretch.axis, direction), tuple([(stretch.index, step) for step, _ in sends]),
+                           tuple([s for _, size in sends for s in (size / rate, late)]))
+                          for direction, sends in enumerate(stretch.sends)])
+            legs.append(Leg(stretch.part, ways, line.alike, once))
         return Timing(start, tuple(legs))
 
     def pieces(self, matmul: Compute, o: Collective, loop: Loop) -> Pieces:

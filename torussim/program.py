@@ -91,10 +91,10 @@ class Collective:
 
 
 Operation = Compute | Collective
-Either = TypeVar("Either", Compute, Collective)
+One = TypeVar("One", bound=Operation)
 
 
-def changed(operation: Either, **changes: Any) -> Either:
+def changed(operation: One, **changes: Any) -> One:
     """Return an operation with other values in some fields: `dataclasses.replace`, several times as fast."""
     found = object.__new__(type(operation))
     found.__dict__.update(operation.__dict__, **changes)

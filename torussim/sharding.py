@@ -76,15 +76,11 @@ class Sharding:
     def _key(self) -> tuple[object, ...]:
         return tuple((name, frozenset(axes)) for name, axes in self.dims), frozenset(self.partial)
 
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Sharding) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._key)
 
     @cached_property
     def used(self) -> tuple[str, ...]:
@@ -180,37 +176,38 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
 def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_partial: Axes,
            all_sizes: Items, all_lengths: Items) -> list[Step]:
     """Return what `steps` does, of shardings as they are written: it can tell the order of axes."""
-    source, target = Sharding(source_dims, source_partial), Sharding(target_dims, target_partial)
+    source, target = Sharding.of(source_dims, source_partial), Sharding.of(target_dims, target_partial)
     sizes, lengths = dict(all_sizes), dict(all_lengths)
-    shardings = (str(source), str(target))  # for messages
     if source.names() != target.names():
-        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ", shardings=shardings)
-    single = [a for a in {*source.used, *target.used} if lengths[a] == 1]
-    whole, source, target = source, source.without(single), target.without(single)
-    wanted = {axis: dim for dim, axes in target.dims for axis in axes}
-    had = {axis: dim for dim, axes in source.dims for axis in axes}
-    new_partial = [a for a in target.partial if a not in source.partial]
+        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: their dimensions differ",
+                            shardings=(str(source), str(target)))
+    had, wanted = ({axis: dim for dim, axes in s.dims for axis in axes if lengths[axis] > 1} for s in (source, target))
+    partial = [a for a in source.partial if lengths[a] > 1]
+    new_partial = [a for a in target.partial if a not in source.partial and lengths[a] > 1]
     if new_partial:
-        raise ShardingError(f"{str(source)!r} cannot become {str(target)!r}: nothing makes partial sums over "
-                            f"{''.join(new_partial)}", shardings=shardings)
-    scattered = tuple(a for a in source.partial if a in wanted)
-    reduced = tuple(a for a in source.partial if a not in wanted and a not in target.partial)
+        one, other = (str(s.without([a for a in s.used if lengths[a] == 1])) for s in (source, target))
+        raise ShardingError(f"{one!r} cannot become {other!r}: nothing makes partial sums over {''.join(new_partial)}",
+                            shardings=(str(source), str(target)))
+    local = source.local(sizes, lengths)
+    if had == wanted and not partial:
+        return []
+    scattered = tuple(a for a in partial if a in wanted)
+    reduced = tuple(a for a in partial if a not in wanted and a not in target.partial)
     moved = tuple(a for a in had if a in wanted and wanted[a] != had[a])
     gathered = tuple(a for a in had if a not in wanted)
-    sliced = [a for a in wanted if a not in had and a not in source.partial]
-
-    local = whole.local(sizes, lengths)
-    cutting = {dim: list(axes) for dim, axes in source.dims}  # the axes that cut each dimension at the moment
+    sliced = [a for a in wanted if a not in had and a not in partial]
+    cutting = {dim: [a for a in axes if a in had] for dim, axes in source.dims}  # the axes that cut each dimension at the moment
 
     def cut(axes: Iterable[str]) -> None:
         for axis in axes:
             dim = wanted[axis]
             cutting[dim].append(axis)
             if local[dim] % lengths[axis]:
-                at_last = set(cutting[dim]) <= set(target.axes(dim))
-                where = f"of {shardings[1]!r}" if at_last else f"on the way from {shardings[0]!r} to {shardings[1]!r}"
-                raise _indivisible(sizes[dim], dim, target.axes(dim) if at_last else cutting[dim], lengths,
-                                   f"{_meaning(dim)} {where}", shardings[1:] + shardings[:1])
+                final = [a for a in target.axes(dim) if a in wanted]
+                at_last = set(cutting[dim]) <= set(final)
+                where = f"of {str(target)!r}" if at_last else f"on the way from {str(source)!r} to {str(target)!r}"
+                raise _indivisible(sizes[dim], dim, final if at_last else cutting[dim], lengths, f"{_meaning(dim)} {where}",
+                                   (str(target), str(source)))
             local[dim] //= lengths[axis]
 
     def join(axes: Iterable[str]) -> None:
