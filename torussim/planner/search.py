@@ -19,6 +19,7 @@ from torussim.planner import candidates
 from torussim.planner.candidates import Candidate
 from torussim.planner.plans import Choice, Plan, Ranked
 from torussim.planner.pricing import Misfit, Priced, Pricing
+from torussim.planner.shapes import Fastest, reshaped
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import miss
@@ -27,6 +28,7 @@ from torussim.trust import Trust
 from torussim.workload import Workload
 
 SIMULATIONS = 1000
+ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of the network
 Progress = Callable[[int, int], None]
 
 
@@ -88,9 +90,7 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
         found = replace(found, paper=search.paper(), file=search.file())
         found = replace(found, ranked=search.ranked())
         if shapes:
-            from torussim.planner.shapes import reshaped
-
-            found = replace(found, shapes=reshaped(found))
+            found = replace(found, shapes=reshaped(found, fastest))
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -110,6 +110,15 @@ def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **o
     return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
                    layouts={one.phase: one.layout for one in some},
                    **{"workload": pricing.workload(some[0].batch), **others})
+
+
+def fastest(scenario: Scenario, planning: Planning) -> Fastest:
+    """Return the fastest layout of a scenario at one batch, of few that are simulated."""
+    search = Search.of(scenario, planning, ELSEWHERE * len(scenario.layouts))
+    search.price(None)
+    search.run(None)
+    choice = search.picks()[0]
+    return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
 
 
 @dataclass

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from torussim import files, resolve
 from torussim.errors import NameError_
 
 
+@dataclass(frozen=True)
+class Pod:
+    """What slices of a chip there are.
+
+    `named`: public name -> chips along each axis, and which axes have a wraparound. `block`: chips along each side of the blocks
+    that a pod is made of, and `most`: chips of the largest slice of whole blocks; 0 where only slices with a name exist. `cut`:
+    sub-slices that a block can be cut into on demand, without wraparounds. `twisted`: whether slices of blocks can be twisted.
+    """
+
+    named: Mapping[str, tuple[tuple[int, ...], tuple[bool, ...]]]
+    block: int = 0
+    most: int = 0
+    twisted: bool = False
+    cut: tuple[tuple[int, ...], ...] = ()
+
+
 def names() -> tuple[str, ...]:
     """Return the public names of all slices."""
-    return tuple(files.read(Path(str(resources.files("torussim").joinpath("data", "slices.yaml")))).value["slices"])
+    return tuple(_data()["slices"])
+
+
+def pod_of(preset: str) -> Pod | None:
+    """Return what slices of a chip there are; None where no source says.
+
+    >>> pod_of("tpu-v4").named["v4-64"], pod_of("tpu-v7x").cut[0], pod_of("ideal")
+    (((2, 4, 4), (False, False, False)), (2, 2, 1), None)
+    """
+    data = _data()
+    named = {name: (tuple(one["shape"]), tuple(one["wrap"])) for name, one in data["slices"].items()
+             if data["chips"][name.partition("-")[0]] == preset}
+    blocks = data["pods"].get(preset)
+    if blocks is None:
+        return Pod(named) if named else None
+    return Pod(named, blocks["block"], blocks["most"], blocks["twisted"], tuple(map(tuple, blocks["cut"])))
+
+
+def _data() -> Any:
+    return files.read(Path(str(resources.files("torussim").joinpath("data", "slices.yaml")))).value
 
 
 def slice_of(name: str) -> tuple[tuple[int, ...], tuple[bool, ...], str]:
@@ -23,7 +61,7 @@ def slice_of(name: str) -> tuple[tuple[int, ...], tuple[bool, ...], str]:
     >>> slice_of("v4-128"), slice_of("v5e-16")
     (((4, 4, 4), (True, True, True), 'tpu-v4'), ((4, 4), (False, False), 'tpu-v5e'))
     """
-    data = files.read(Path(str(resources.files("torussim").joinpath("data", "slices.yaml")))).value
+    data = _data()
     generation, dash, size = name.partition("-")
     generation = data["aliases"].get(generation, generation)
     public = generation + dash + size

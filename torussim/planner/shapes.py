@@ -1,0 +1,243 @@
+"""The shapes that a torus of as many chips could have: which of them are slices of that chip, and what each would bring.
+
+The shape of a network is its axes in any order, which of them have a wraparound, and how they are twisted; axes of one chip do
+not count. Every other shape has links like those that the present network was built with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+from torussim.chips import Chip
+from torussim.errors import PlanError, TopologyError
+from torussim.planner.candidates import cuts
+from torussim.planner.plans import Choice, Plan
+from torussim.planner.words import name_of
+from torussim.scenario import Planning, Scenario
+from torussim.scenario.network import Network
+from torussim.topology.builders import axis_names, standard_twist, torus_links
+from torussim.topology.grid import default_routing, grid_of
+from torussim.topology.shape import Twist
+from torussim.topology.slices import Pod, pod_of
+from torussim.units import show
+
+MANY, LONG = 256, 16  # chips in all, and along an axis, up to which shapes are looked at that cannot be had
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Chips along each axis, which axes have a wraparound, and whether it is a slice that can be had.
+
+    `buildable` is None where no source says which slices the chip has; `how` says in words what kind of slice it is.
+    """
+
+    lengths: tuple[int, ...]
+    wrap: tuple[bool, ...]
+    buildable: bool | None
+    how: str
+    twist: Twist = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its axes, as in "4x4x8" or "4x4x8 twisted"."""
+        return "x".join(map(str, self.lengths)) + (" twisted" if self.twist else "")
+
+    @property
+    def like(self) -> tuple[object, ...]:
+        """What shapes have in common that differ in nothing but the order of their axes."""
+        names = axis_names(len(self.lengths))
+        axes = [(length, wraps, tuple(sorted((self.lengths[names.index(other)], shift)
+                                             for other, shift in self.twist.get(name, {}).items())))
+                for name, length, wraps in zip(names, self.lengths, self.wrap) if length > 1]
+        return tuple(sorted(axes))
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """The fastest layout on another shape, of those that the plan looks for, at the batch of its pick.
+
+    `present`: the shape of the scenario's network without its faults. `links`: of which links it is made. `step_s`: simulated;
+    None where nothing fits, or where it was not looked at, and `why` says it. `saving`: of the time of the plan's pick, and so of
+    its cost; negative where the shape is slower. `certified`: no candidate on this shape is faster; else few were simulated.
+    """
+
+    shape: Shape
+    present: bool
+    links: str
+    step_s: float | None = None
+    saving: float | None = None
+    certified: bool = False
+    candidate: str = ""
+    best: Scenario | None = None
+    why: str = ""
+
+    def keys(self) -> dict[str, Any]:
+        """Return it as mappings and lists."""
+        one = self.shape
+        return {"shape": list(one.lengths), "wrap": list(one.wrap), "twist": {axis: dict(by) for axis, by in one.twist.items()},
+                "buildable": one.buildable, "how": one.how, "present": self.present, "links": self.links, "step_s": self.step_s,
+                "saving": self.saving, "certified": self.certified, "candidate": self.candidate,
+                "layout": self.best.resolved["layout"] if self.best else None,
+                **({"why": self.why} if self.why else {})}
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """The fastest choice on one network, the scenario that runs it, and whether that is proved."""
+
+    choice: Choice
+    best: Scenario
+    certified: bool
+
+
+Seek = Callable[[Scenario, Planning], Fastest]
+
+
+# -- which shapes there are ---------------------------------------------------------------------------------------------
+
+
+def shapes_of(chips: int, chip: Chip, axes: int) -> list[Shape]:
+    """Return every shape of so many chips, up to the order of its axes, those that can be had first.
+
+    Slices of known chips have as many axes as the chip, others as many as `axes`. A slice with a public name has the wraparounds
+    of the public table, any other shape those of the chip's rule.
+
+    >>> from torussim.chips import chip
+    >>> [(shape.name, shape.wrap, shape.how) for shape in shapes_of(32, chip("tpu-v4"), 3)][:2]
+    [('2x4x4', (False, False, False), 'public slice v4-64'), ('1x1x32', (False, False, False), 'no slice of tpu-v4')]
+    """
+    preset = chip.name.removesuffix(", changed")
+    pod = pod_of(preset)
+    lengths = factored(chips, chip.links // 2 if pod else axes)
+    found = [shape for one in lengths for shape in _shapes(one, chip, preset, pod)]
+    return sorted(found, key=lambda shape: not shape.buildable)
+
+
+def factored(chips: int, axes: int, least: int = 1) -> Iterator[tuple[int, ...]]:
+    """Return every way to write a number as a product of so many factors that do not fall.
+
+    >>> list(factored(16, 3))
+    [(1, 1, 16), (1, 2, 8), (1, 4, 4), (2, 2, 4)]
+    """
+    if axes == 1:
+        yield (chips,)
+        return
+    for first in range(least, round(chips ** (1 / axes)) + 1):
+        if chips % first == 0:
+            yield from ((first, *rest) for rest in factored(chips // first, axes - 1, first))
+
+
+def _shapes(lengths: tuple[int, ...], chip: Chip, preset: str, pod: Pod | None) -> Iterator[Shape]:
+    """Return the shapes with axes of these lengths: as a chip's slices are, and twisted where they can be."""
+    if pod is None:
+        yield Shape(lengths, chip.wraps(lengths), None, f"no source says which slices {preset} has")
+        return
+    public = next(((name, *one) for name, one in pod.named.items() if sorted(one[0]) == sorted(lengths)), None)
+    cut = next((one for one in pod.cut if sorted(one) == sorted(lengths)), None)
+    blocks = pod.block and all(length % pod.block == 0 for length in lengths)
+    wrap = chip.wraps(lengths)
+    if public:
+        name, lengths, wrap = public
+        shape = Shape(lengths, wrap, True, f"public slice {name}")
+    elif cut:
+        shape = Shape(cut, (False,) * len(cut), True, f"sub-slice of a {'x'.join([str(pod.block)] * len(cut))} block")
+    elif blocks and not (pod.most and prod(lengths) > pod.most):
+        shape = Shape(lengths, wrap, True, f"by the rule of multiples of {pod.block}, no public name")
+    elif blocks:
+        shape = Shape(lengths, wrap, False, f"more than the {pod.most:,} chips of the largest slice of {preset}")
+    else:
+        shape = Shape(lengths, wrap, False, f"no slice of {preset}")
+    yield shape
+    if pod.twisted and blocks and shape.buildable and _twist(lengths):
+        yield replace(shape, how=f"{shape.how}, twisted", twist=_twist(lengths))
+
+
+def _twist(lengths: tuple[int, ...]) -> Twist:
+    """Return the twist of n x n x 2n and n x 2n x 2n, and none for other shapes."""
+    try:
+        return standard_twist(lengths)
+    except TopologyError:
+        return {}
+
+
+# -- what they would bring ----------------------------------------------------------------------------------------------
+
+
+def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
+    """Return what each shape of as many chips would bring, the fastest first; nothing for a network that is no torus of ours.
+
+    `seek` finds the fastest layout on a network. Links of other shapes have the bandwidth and latency that the scenario's network
+    was built with, or those of the chip where its axes differ.
+    """
+    scenario = found.scenario
+    record = scenario.resolved["topology"]
+    if record.get("kind") != "torus":
+        return []
+    here = _present(scenario)
+    healthy = not {"links", "events"} & record.keys()
+    others = shapes_of(len(scenario.net.chips), scenario.chip, len(here.lengths))
+    made = []
+    for shape in (here, *(one for one in others if one.like != here.like)):
+        if shape is here and healthy:
+            made.append(Reshaped(shape, True, _words(record), found.pick.keys["step_s"], 0.0, found.certified,
+                                 name_of(found.pick.candidate), found.best))
+        else:
+            made.append(_on(shape, found, seek, shape is here))
+    return sorted(made, key=lambda one: (one.step_s is None, one.step_s or 0.0, not one.present, not one.shape.buildable))
+
+
+def _on(shape: Shape, found: Plan, seek: Seek, present: bool) -> Reshaped:
+    """Return what one shape would bring."""
+    if not shape.buildable and not present and (prod(shape.lengths) > MANY or max(shape.lengths) > LONG):
+        return Reshaped(shape, present, "", why=f"not looked at: {shape.how}, and too large to be worth it")
+    scenario = on_shape(found.scenario, shape, present)
+    asked = found.planning
+    planning = replace(asked, batch=(found.pick.batch,), mesh="whole" if asked.mesh == "file" and not present else asked.mesh,
+                       layouts=Planning().layouts if asked.layouts == "all" else asked.layouts)
+    links = _words(scenario.resolved["topology"])
+    try:
+        one = seek(scenario, planning)
+    except PlanError as error:
+        return Reshaped(shape, present, links, why=str(error))
+    saving = 1 - one.choice.keys["latency_s"] / found.pick.keys["latency_s"]
+    return Reshaped(shape, present, links, one.choice.keys["step_s"], saving, one.certified, name_of(one.choice.candidate), one.best)
+
+
+def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenario:
+    """Return a scenario on a network of another shape, or on its own without faults; its layouts still have the old mesh."""
+    old, chip = scenario.resolved["topology"], scenario.chip
+    made: dict[str, Any] = {"shape": list(shape.lengths), "wrap": list(shape.wrap)}
+    for key, base in (("bandwidth", chip.link_bandwidth), ("latency", chip.link_latency)):
+        values = old[key] if isinstance(old[key], list) else [old[key]]
+        made[key] = old[key] if present else values[0] if len({*values}) == 1 else base
+    made |= {"twist": {axis: dict(by) for axis, by in shape.twist.items()}} if shape.twist else {}
+    links = torus_links(**made)
+    routing = old.get("routing") if not shape.twist and old.get("routing") in ("minimal", "shortest") else default_routing(links)
+    net = grid_of(links, parts=cuts(scenario.net) if present else None, routing=routing)
+    record = {"kind": "torus", **made, "routing": routing}
+    network = Network(dict(zip(net.axes, net.shape)), None, net, record, links=links, torus=made)
+    return replace(scenario, network=network, net=net, resolved={**scenario.resolved, "topology": record})
+
+
+def _present(scenario: Scenario) -> Shape:
+    """Return the shape of a scenario's network as it was built."""
+    record = scenario.resolved["topology"]
+    lengths, wrap, twist = tuple(record["shape"]), tuple(record["wrap"]), record.get("twist", {})
+    here = Shape(lengths, wrap, False, "not as any slice", twist)
+    same = [one for one in shapes_of(len(scenario.net.chips), scenario.chip, len(lengths)) if one.like == here.like]
+    if same:
+        return replace(here, buildable=same[0].buildable, how=same[0].how)
+    known = pod_of(scenario.chip.name.removesuffix(", changed")) is not None
+    return replace(here, buildable=False if known else None, how="the scenario's own wraparounds")
+
+
+def _words(record: Mapping[str, Any]) -> str:
+    """Return in words what the links of a network without faults are."""
+    said = []
+    for key, unit in (("bandwidth", "B/s"), ("latency", "s")):
+        values = record[key] if isinstance(record[key], list) else [record[key]]
+        said.append(" / ".join(show(value, unit) for value in values))
+    return ", ".join(said)
