@@ -210,7 +210,8 @@ CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] =
     "estimate on a network that is known, 64 chips": (
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
     "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (712, 85)),
-    "run(...).json(), 10,000 decode steps, 64 chips": (lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (932, 128)),
+    "run(...).json(), 10,000 decode steps, 64 chips": (
+        lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (932, 128)),
     "16 runs of a sweep over the batch, 64 chips": (lambda: batches("palm-540b-decode-high-throughput", 16), RUNS, (192, 192)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
 }
@@ -274,6 +275,24 @@ def swept(name: str) -> dict[str, float]:
             "all": mine + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
+# name: what is drawn, and how many different sets of faults must be simulated
+FAULTS: dict[str, tuple[dict[str, Any], int]] = {
+    "1000 draws, each link slow with probability 0.01": ({"slow": [(0.01, 0.5)]}, 489),
+    "1000 draws, each link dead with probability 0.001": ({"dead": 0.001}, 23),
+}
+
+
+def drawn(name: str) -> dict[str, float]:
+    """Draw faulty links in this process; return draws, sets of faults that were simulated, and CPU seconds."""
+    from torussim import draw_faults, load
+
+    scenario = load(SCENARIOS / "palm-540b-decode-64-chips.yaml", ["workload.tokens=1"])
+    draw_faults(scenario, draws=1, slow=[(1, 0.5)], jobs=1)
+    began = time.process_time()
+    found = draw_faults(scenario, seed=1, jobs=1, **FAULTS[name][0])
+    return {"draws": len(found.times), "simulated": found.simulated, "seconds": time.process_time() - began}
+
+
 def command(arguments: list[str], folder: str) -> tuple[float, float]:
     """Run the command line; return CPU seconds and wall seconds of the whole process."""
     arguments = [folder if a == "OUT" else a for a in arguments]
@@ -314,6 +333,12 @@ def main() -> None:
         print(f"{name:52} {got['seconds'] / counts[0] * 1e6:6.0f} us {got['counts'][1]:9,} {got['counts'][0]:8,} "
               f"{got['counts'][2]:8,}", flush=True)
         assert tuple(got["counts"]) == counts, f"{name}: {got['counts']}, not {counts}"
+    print(f"\n{'faulty links, one decode step, 64 chips':52} {'draws/s':>9} {'simulated':>9}")
+    for name, (_, simulated) in FAULTS.items():
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
+        got = json.loads(done.stdout)
+        print(f"{name:52} {got['draws'] / got['seconds']:9.0f} {got['simulated']:9}", flush=True)
+        assert got["simulated"] == simulated, f"{name}: {got['simulated']} sets of faults, not {simulated}"
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
@@ -325,7 +350,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if len(sys.argv) > 1:
         name = sys.argv[1]
-        measured = case if name in CASES else swept if name in SWEEPS else call
+        measured = case if name in CASES else swept if name in SWEEPS else drawn if name in FAULTS else call
         print(json.dumps(candidates(PLANS[name][0]) if name in PLANS else measured(name)))
     else:
         main()

@@ -4,6 +4,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from torussim.plot import LinkPicture
 
@@ -92,3 +94,17 @@ SLICED = {
 ROUND = {"16 chips": lambda: graph(16, 0), "64 chips, 8 switches": lambda: graph(64, 8), "150 chips": lambda: graph(150, 0),
          "named": lambda: replace(graph(30, 4), names=[f"a chip whose name never ends {i}" for i in range(34)])}
 CASES = {**SLICED, **ROUND, "strangers": strangers}
+
+
+def check_texts(figure):
+    """Assert that no text of a figure meets another, and that all are inside it."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
+    for text, box in boxes:
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height, text  # noqa: SIM300
+    edges = np.array([(box.x0, box.x1, box.y0, box.y1) for _, box in boxes])
+    across = np.minimum(edges[:, None, 1], edges[None, :, 1]) - np.maximum(edges[:, None, 0], edges[None, :, 0])
+    down = np.minimum(edges[:, None, 3], edges[None, :, 3]) - np.maximum(edges[:, None, 2], edges[None, :, 2])
+    meets = np.argwhere(np.triu((across > 0) & (down > 2.25), 1))  # a box has room for accents above
+    assert not len(meets), [(boxes[a][0], boxes[b][0]) for a, b in meets]

@@ -92,25 +92,25 @@ def beats(case: Case, classes: int = CLASSES) -> str:
 # No simulation is faster
 
 
-@settings(max_examples=70)
+@settings(max_examples=45)
 @given(st.integers(0, 10**6), FEW)
 def test_no_program_beats_its_critical_path(seed: int, classes: int) -> None:
     assert not beats(private(seed), classes)
 
 
-@settings(max_examples=70)
+@settings(max_examples=45)
 @given(st.integers(0, 10**6), FEW)
 def test_no_program_beats_its_critical_path_where_links_are_shared(seed: int, classes: int) -> None:
     assert not beats(contended(seed), classes)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), FEW)
 def test_no_program_beats_its_critical_path_by_an_algorithm_of_the_users(seed: int, classes: int) -> None:
     assert not beats(users(seed), classes)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), FEW)
 def test_no_transformer_beats_its_critical_path(seed: int, classes: int) -> None:
     assert not beats(transformer(seed), classes)

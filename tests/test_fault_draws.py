@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from link_pictures import check_texts
 
 import torussim
 from torussim.cli import cli
@@ -274,6 +275,16 @@ def test_the_order_in_which_runs_end_and_who_runs_them_change_nothing():
     assert one.drawn != draw_faults(TORUS, draws=20, dead=0.01, slow=[(0.05, 0.5)], seed=8, jobs=1).drawn
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_draws():
+    from distributed import LocalCluster
+
+    asked = {"draws": 40, "dead": 0.01, "slow": [(0.05, 0.5)], "seed": 9}
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        found = draw_faults(TORUS, dask=cluster.scheduler_address, **asked)
+    assert {**found.keys, "wall_s": 0} == {**draw_faults(TORUS, jobs=1, **asked).keys, "wall_s": 0}
+
+
 def test_more_draws_begin_with_those_of_fewer():
     few, more = (draw_faults(RING, draws=draws, slow=[(0.2, 0.5)], seed=4, jobs=1) for draws in (5, 20))
     assert few.drawn == more.drawn[:5]
@@ -364,6 +375,22 @@ def test_no_more_single_faults_are_run_than_draws_and_the_rest_is_not_ranked():
     faults_figure(found)
 
 
+# -- the picture --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [(TORUS, {"draws": 30, "dead": 0.01, "slow": [(0.05, 0.5)]}),
+                                   (MESH, {"draws": 4, "slow": [(3, 0.5)]}),
+                                   (MESH, {"draws": 40, "dead": 0.1, "slow": [(0.1, 0.5), (0.1, 0.2)]}),
+                                   (RING, {"draws": 1, "dead": 0}), (RING, {"draws": 9, "slow": [(1, 0.5)]})], ids=range(5))
+def test_links_have_the_colour_of_their_cable_and_texts_do_not_meet(asked):
+    found = draw_faults(asked[0], jobs=1, **asked[1])
+    links = picture(found)
+    for cable, loss in enumerate(found.losses.tolist()):
+        assert links.busy[found.cables.of == cable].tolist() == pytest.approx([loss] * 2, nan_ok=True)
+    assert [int(found.cables.of[link]) for link in links.busiest] == [one["cable"] for one in found.ranking[:len(links.busiest)]]
+    check_texts(faults_figure(found))
+
+
 # -- what it says, and bad input ------------------------------------------------------------------------------------------
 
 BAD = [({}, "missing"), ({"dead": 1.5}, "value"), ({"dead": -1}, "value"), ({"dead": float("nan")}, "value"),
@@ -379,6 +406,10 @@ def test_numbers_that_make_no_sense_are_an_error_before_anything_runs(asked, cod
     with pytest.raises(FaultError) as caught:
         draw_faults(RING, jobs=1, **asked)
     assert caught.value.code == code
+
+
+def test_numbers_of_numpy_are_counts_and_probabilities_too():
+    assert kinds_of(np.int64(2), [(np.float64(0.1), np.float64(0.5))], 9) == kinds_of(2, [(0.1, 0.5)], 9)
 
 
 def test_the_path_of_an_error_is_its_argument():

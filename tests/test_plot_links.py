@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_pictures import CASES, ROUND, SLICED, graph, network
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from link_pictures import CASES, ROUND, SLICED, check_texts, graph, network
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 from thinned import thinned
@@ -179,17 +178,7 @@ def test_the_scale_ends_above_the_busiest(busy, most):
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_meets_another_and_all_are_inside_the_picture(name):
-    figure = drawn(name)[1]
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    width, height = figure.get_size_inches() * figure.dpi
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
-    for text, box in boxes:
-        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height, text  # noqa: SIM300
-    edges = np.array([(box.x0, box.x1, box.y0, box.y1) for _, box in boxes])
-    across = np.minimum(edges[:, None, 1], edges[None, :, 1]) - np.maximum(edges[:, None, 0], edges[None, :, 0])
-    down = np.minimum(edges[:, None, 3], edges[None, :, 3]) - np.maximum(edges[:, None, 2], edges[None, :, 2])
-    meets = np.argwhere(np.triu((across > 0) & (down > 2.25), 1))  # a box has room for accents above
-    assert not len(meets), [(boxes[a][0], boxes[b][0]) for a, b in meets]
+    check_texts(drawn(name)[1])
 
 
 @pytest.mark.parametrize("name", ["4x4x4", "64 chips, 8 switches"])

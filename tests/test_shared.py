@@ -16,7 +16,7 @@ from thinned import thinned
 
 from torussim.analysis import last_block
 from torussim.chips import chip
-from torussim.engine import agenda, network, routed, simulate
+from torussim.engine import agenda, network, prepared, routed, simulate
 from torussim.engine.agenda import BASE, LOOK, Agenda
 from torussim.engine.messages import Messages
 from torussim.engine.network import Network
@@ -206,7 +206,7 @@ def test_on_private_links_every_way_gives_the_times_of_the_cohort(seed: int, flu
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     case = plain.scenario(seed)
     wanted = plain.run(case)
-    monkeypatch.setattr(simulate, "shared", lambda *given: on_private_links(*given, fluid=fluid, alone=alone))
+    monkeypatch.setattr(prepared, "shared", lambda *given: on_private_links(*given, fluid=fluid, alone=alone))
     assert_the_same(said := plain.run(case), wanted)
     assert said.link_bytes == pytest.approx(wanted.link_bytes, rel=1e-9)
 
@@ -229,11 +229,11 @@ def test_chip_by_chip_is_all_at_once_to_the_last_bit(seed: int, few: int, monkey
 
 def changed(monkeypatch: pytest.MonkeyPatch, change: Callable[[Shared], Shared]) -> None:
     """Let the engine have something else in its network."""
-    made = simulate.shared
+    made = prepared.shared
 
     def broken(*given: Any) -> Shared | None:
         return change(found) if (found := made(*given)) else None
-    monkeypatch.setattr(simulate, "shared", broken)
+    monkeypatch.setattr(prepared, "shared", broken)
 
 
 def latency_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,10 @@ class Alike:
             return self.program
         return self.program.replaced({self.attention[number].name: self.attention[number]})
 
+    def part(self, begin: int, end: int | None = None) -> Alike:
+        """Return some of the passes, at least one; all of them if it is no pass."""
+        return replace(self, program=self.of(begin), attention=self.attention[begin:end])
+
     def seconds(self, chip: Chip) -> Array:
         """Return (passes,) the time of attention in a layer, which rises from pass to pass."""
         return np.array([compute_seconds(one, chip) for one in self.attention] or [0.0])
@@ -65,6 +69,6 @@ def upto(groups: Sequence[Alike], done: int) -> list[Alike]:
     found = []
     for group in groups:
         if done > 0:
-            found.append(group if len(group) <= done else replace(group, attention=group.attention[:done]))
+            found.append(group.part(0, done))
         done -= len(group)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from torussim import chips, edits, files
 from torussim.chips import Chip
 from torussim.closed_forms import estimate
+from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.errors import Mark, TorusSimError
 from torussim.layouts import of_formula
@@ -36,7 +37,7 @@ class Case:
 
         The chip's efficiencies, overheads, link latency and bandwidth count; which axes have wraparounds stays as it is.
         """
-        net = self.network(chip)
+        net = Prepared(self.network(chip))
         return self._in_all([simulate(program, net, chip).makespan for program in self.programs])
 
     def paper(self) -> float | None:

@@ -44,7 +44,8 @@ class Kind:
 
 def kinds_of(dead: float | int | None, slow: Iterable[tuple[float | int, float]], count: int) -> tuple[Kind, ...]:
     """Return the kinds of faults that are asked for, on a network of `count` cables. Raise FaultError if they make no sense."""
-    kinds = (() if dead is None else (Kind(dead),)) + tuple(Kind(many, scale) for many, scale in slow)
+    asked = [*([] if dead is None else [(dead, 0.0)]), *slow]
+    kinds = tuple(Kind(many.item() if isinstance(many, np.generic) else many, scale) for many, scale in asked)
     if not kinds:
         raise FaultError("no fault is asked for: give dead, slow, or both", code="missing")
     for i, kind in enumerate(kinds):

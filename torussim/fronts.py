@@ -32,8 +32,7 @@ from torussim.topology.hops import gap_routes
 Array = np.ndarray[Any, Any]
 Key = tuple[int, int]
 
-CLASSES = 24  # of chips, at most
-MANY = 4096  # classes x chips, at most
+CLASSES, MANY = 24, 4096  # classes of chips, and classes x chips, at most
 # A path has seconds a byte of the collective, seconds, shards and steps of the looped matmul; it takes path . (bytes, 1, seconds
 # of a shard, seconds of a step). The longest are looked for at these.
 ALONE = [(size, 1.0) for size in (1e3, 3e4, 1e6, 3e7)]
@@ -89,7 +88,7 @@ class Fronts:
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
         key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()), loop and loop.kind, own)
         if key not in self._tables:
-            self._tables[key] = _table(self, replace(o, after=(), bytes=o.bytes if own and o.bytes else 1.0), loop)
+            self._tables[key] = _table(self, replace(o, after=(), bytes=o.bytes if own else 1.0), loop)
         return self._tables[key]
 
 
@@ -105,14 +104,15 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     gathers = o.kind == "all_gather"
     section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
     ready = section[0 if gathers or matmul is None else 1]
-    busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / o.bytes
+    busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / (o.bytes or 1.0)
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
-        ends = paths.meeting(start, planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)[0]
+        ends = paths.meeting(start, planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)
         return Table(busy[net.stands], paths.waits(ends))
     launched = start + paths.longer(seconds=np.full(paths.chips, fronts.chip.launch))
-    ends, due = paths.run(ready, launched)
+    due = dict[Key, Array]()
+    ends = paths.run(ready, launched, due=due if gathers else None)
     clock, fed, own = start, dict[Key, Array](), paths.longer()
     for piece in section[1 if gathers else 0].pieces:
         if piece.key is not None and gathers:
@@ -123,17 +123,17 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
         clock, own = clock + took, own + took
         if piece.key is not None:
             fed[piece.key] = clock
-    through = clock if gathers else paths.run(ready, np.broadcast_to(paths.never, start.shape), fed)[0]
+    through = clock if gathers else paths.run(ready, np.broadcast_to(paths.never, start.shape), fed=fed)
     every = np.ones(paths.chips, bool)
     here = [*(paths.label == c for c in range(fronts.classes)), every, every]
     return Table(busy[net.stands], paths.waits(ends), paths.waits(through),
-                 np.array([own[:, 0, 0, chips].min(axis=1) for chips in here]))
+                 np.array([own[1:, 0, 0, chips].min(axis=1) for chips in here]))
 
 
 class _Paths:
-    """The longest paths through one collective, arrays of (2 or 4, samples, sources, chips): from each class, and from all chips.
+    """The longest paths through one collective from each class, and from all chips: (1 + 2 or 4, samples, sources, chips).
 
-    `busiest`: seconds a byte of the busiest link.
+    Row 0 is what a path takes at each sample, seconds; the others are the path. `busiest`: seconds a byte of the busiest link.
     """
 
     def __init__(self, fronts: Fronts, o: Collective, net: Grid, busiest: float, samples: Array) -> None:
@@ -141,18 +141,22 @@ class _Paths:
         self.rate, self.late = _hops(net, fronts.rate)
         self.label, self.chips = fronts.label[net.own], len(net.own)
         self.samples = samples.T[:, :, None, None]
-        self.never = np.array([0.0, -np.inf, 0.0, 0.0])[:len(self.samples), None, None, None]
+        self.never = np.array([-np.inf, 0.0, -np.inf, 0.0, 0.0])[:1 + len(self.samples), None, None, None]
 
     def longer(self, a_byte: Array | float = 0.0, seconds: Array | float = 0.0, shards: Array | float = 0.0,
                steps: Array | float = 0.0) -> Array:
-        """Return what makes a path longer on each chip, (2 or 4, 1, 1, chips)."""
-        rows = [np.broadcast_to(row, self.chips) for row in (a_byte, seconds, shards, steps)]
-        return np.stack(rows[:len(self.samples)])[:, None, None]
+        """Return what makes a path longer on each chip, (1 + 2 or 4, samples, 1, chips)."""
+        count, samples = self.samples.shape[:2]
+        found = np.zeros((1 + count, samples, 1, self.chips))
+        for row, more, weight in zip(found[1:], (a_byte, seconds, shards, steps), self.samples):
+            row[:] = more
+            found[0] += row * weight
+        return found
 
     def starts(self) -> Array:
         """Return the paths to the start: of each class at 0 where all others never start; at last of all chips at 0."""
         classes = self.fronts.classes if self.fronts.classes > 1 else 0
-        at = np.array(np.broadcast_to(self.never, (*self.samples.shape[:2], classes + 1, self.chips)))
+        at = np.array(np.broadcast_to(self.never, (len(self.never), self.samples.shape[1], classes + 1, self.chips)))
         for c in range(classes):
             at[:, :, c, self.label == c] = 0.0
         at[:, :, -1] = 0.0
@@ -160,39 +164,49 @@ class _Paths:
 
     def later(self, a: Array, b: Array) -> Array:
         """Return the longer of each two paths."""
-        return np.where((a * self.samples).sum(axis=0) >= (b * self.samples).sum(axis=0), a, b)
+        return np.where(a[0] >= b[0], a, b)
 
-    def run(self, ready: Ready, base: Array, fed: Mapping[Key, Array] | None = None) -> tuple[Array, dict[Key, Array]]:
-        """Return the paths to the end of a collective, and to each (phase, step), as engine.recurrence has them in seconds."""
-        free = np.array(np.broadcast_to(self.never, (*base.shape[:3], len(self.rate))))
-        done, due = dict[int, Array](), dict[Key, Array]()
+    def run(self, ready: Ready, base: Array, *, fed: Mapping[Key, Array] | None = None,
+            due: dict[Key, Array] | None = None) -> Array:
+        """Return the paths to the end of a collective (engine.recurrence has it in seconds); `due` is told those to each step."""
+        free, done = dict[int, Array](), dict[int, Array]()
         for stage in ready.stages:
             done[stage.part] = self.phase(stage, done.get(stage.part, base), free, fed, due)
         ends = base
         for part in done.values():
             ends = self.later(ends, part)
-        return ends, due
+        return ends
 
-    def phase(self, stage: Stage, base: Array, free: Array, fed: Mapping[Key, Array] | None, due: dict[Key, Array]) -> Array:
-        """Return the paths to the end of one phase of one part; `free`: to when each hop is free again."""
+    def phase(self, stage: Stage, base: Array, free: dict[int, Array], fed: Mapping[Key, Array] | None,
+              due: dict[Key, Array] | None) -> Array:
+        """Return the paths to the end of one phase of one part; `free`: to when the hops of an axis in a direction are free."""
         complete, arrivals = base, dict[tuple[int | None, int], Array]()
         for move in stage.moves:
             hops = np.arange(len(self.rate))[move.links].reshape(move.bytes.shape)
             key = (stage.index, move.step)
             start = base if fed is None else self.later(base, fed[key])
             for row, hop in enumerate(hops):
-                way, sends = move.rows.start + row, move.bytes[row] > 0
-                begin = self.later(start, free[..., hop])
+                way, sends, lane = move.rows.start + row, move.bytes[row] > 0, hop // self.chips
+                lanes = [(int(one), sends & (lane == one)) for one in np.unique(lane[sends])]
+                begin = start
+                for one, here in lanes:
+                    if one in free:
+                        waits = self.later(begin, free[one])
+                        begin = waits if here.all() else np.where(here, waits, begin)
                 if (move.after, way) in arrivals:
                     begin = self.later(begin, arrivals[move.after, way])
-                share = move.bytes[row] / self.o.bytes
+                share = move.bytes[row] / (self.o.bytes or 1.0)
                 end = begin + self.longer(np.divide(share, self.rate[hop], out=np.zeros(self.chips), where=sends))
-                free[..., hop[sends]] = end[..., sends]
-                end += self.longer(seconds=np.where(sends, self.late[hop], -np.inf))
-                came = end[..., move.source[row] - row * self.chips]
-                arrivals[move.step, way] = came
-                due[key] = self.later(due[key], came) if key in due else came
-                complete = self.later(complete, came)
+                for one, here in lanes:
+                    free[one] = end if here.all() else np.where(here, end, free.get(one, self.never))
+                there = end + self.longer(seconds=np.where(sends, self.late[hop], -np.inf))
+                came = there[..., move.source[row] - row * self.chips]
+                if move.step in stage.keep:
+                    arrivals[move.step, way] = came
+                if due is not None:
+                    due[key] = self.later(due[key], came) if key in due else came
+                if move.latest:
+                    complete = self.later(complete, came)
         return complete
 
     def meeting(self, start: Array, group: Array) -> Array:
@@ -200,8 +214,8 @@ class _Paths:
         ends = start.copy()
         for number in np.unique(group):
             here = group == number
-            began = (start[1, 0][:, here] == 0.0).any(axis=1)
-            ends[1] = np.where(began[:, None] & here, 0.0, ends[1])
+            began = (start[0, 0][:, here] == 0.0).any(axis=1)
+            ends = np.where(began[:, None] & here, 0.0, ends)
         return ends
 
     def waits(self, ends: Array) -> Waits:
@@ -210,11 +224,11 @@ class _Paths:
         Some chip ends only when the busiest link has passed everything on.
         """
         classes, (samples, sources) = self.fronts.classes, ends.shape[1:3]
-        found = np.tile(self.never[:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
+        found = np.tile(self.never[1:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
         for c in range(classes):
-            least = np.moveaxis(ends[..., self.label == c].min(axis=-1), 0, -1)  # (samples, sources, 2 or 4)
+            least = np.moveaxis(ends[1:, ..., self.label == c].min(axis=-1), 0, -1)  # (samples, sources, 2 or 4)
             found[:-1, :sources - 1, c], found[:-1, -1, c] = least[:, :-1], least[:, -1]
-        enters = traffic(self.o, self.fronts.limits)[0] / self.o.bytes
+        enters = traffic(self.o, self.fronts.limits)[0] / (self.o.bytes or 1.0)
         entering = [enters / into if enters else 0.0 for into in self.fronts.into]
         found[-1, -1, :, 0], found[-1, -1, :, 1] = [*entering, self.busiest], 0.0
         found[:, classes, classes] = 0.0

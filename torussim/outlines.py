@@ -110,6 +110,8 @@ class Outlines:
 
     def broken(self, o: Collective) -> bool:
         """Return whether a collective has rings that lack a link, and could run as lines instead."""
+        if self.even:
+            return False
         key = o.kind, o.axes, o.algorithm, o.detour
         found = self._broken.get(key)
         if found is None:

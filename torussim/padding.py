@@ -15,7 +15,7 @@ from torussim.errors import LayoutError, ShardingError
 from torussim.layouts import Layout
 from torussim.memory import memory
 from torussim.models import Model
-from torussim.outlines import Outlines
+from torussim.outlines import Outlines, outlines_of
 from torussim.topology.grid import Grid
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload
@@ -34,13 +34,13 @@ def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
 
 
 def padded(layout: Layout, model: Model, workload: Workload, forwards: Sequence[Forward], axes: Mapping[str, int],
-           network: tuple[Grid, Chip] | None) -> Layout:
+           network: tuple[Grid | Outlines, Chip] | None) -> Layout:
     """Return `made_padded` of a layout that is made alike for every batch."""
     return made_padded(lambda _: layout, model, workload, forwards, axes, network)
 
 
 def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload, forwards: Sequence[Forward],
-                axes: Mapping[str, int], network: tuple[Grid, Chip] | None) -> Layout:
+                axes: Mapping[str, int], network: tuple[Grid | Outlines, Chip] | None) -> Layout:
     """Return the layout that takes least time for some passes of a workload, by the closed form, and how far it pads the batch.
 
     `make` returns the layout for a batch. Of equal times, and where the network is not known, the smallest batch that fits the
@@ -65,7 +65,7 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
             continue
         if network is None or len(sizes) == 1:
             return layout
-        outlines = outlines or Outlines(network[0])
+        outlines = outlines or outlines_of(network[0])
         seconds = sum(times[key] * axes_seconds(program, outlines, network[1]) for key, program in programs.items())
         found.append((layout, seconds, all(one.fits for one in held)))
     if not found:

@@ -61,8 +61,8 @@ class Tally:
 
     def __init__(self, scenario: Scenario, prepared: Prepared, *, every: bool, blocks: int, progress: Progress | None) -> None:
         self.scenario, self.prepared, self.blocks = scenario, prepared, blocks
-        self.changing = bool(scenario.net.links.events)  # then it matters when a pass begins
-        self.every = every or self.changing
+        self.every = every
+        self.last_change = max((event.time for event in scenario.net.links.events), default=0.0)
         self.sums = Sums(np.zeros((2, len(scenario.net.links.source))))
         self.events = self.flows = self.blocks_simulated = self.leapt = self.passes = 0
         self.proved = True
@@ -70,6 +70,15 @@ class Tally:
 
     def add(self, group: Alike) -> None:
         """Add passes that are alike."""
+        done = 0
+        while done < len(group) and self.sums.in_all < self.last_change:  # it matters when each of them begins
+            self._add(group.part(done, done + 1))
+            done += 1
+        if done < len(group):
+            self._add(group.part(done))
+
+    def _add(self, group: Alike) -> None:
+        """Add passes that take the same time whenever they begin, or a single one."""
         timelines: dict[int, Timeline] = {}
 
         def seconds(number: int) -> float:
@@ -95,9 +104,9 @@ class Tally:
             self.tell(0, group.program.layers)
 
     def simulated(self, group: Alike, number: int) -> Timeline:
-        """Return the timeline of a pass."""
-        start = [self.sums.in_all] * len(self.scenario.net.chips) if self.changing else None
-        timeline = simulate(group.of(number), self.prepared, self.scenario.chip, start=start,
+        """Return the timeline of a pass, which begins when the last one has ended, or, which is the same, at the last change."""
+        begin = min(self.sums.in_all, self.last_change)
+        timeline = simulate(group.of(number), self.prepared, self.scenario.chip, start=[begin] * len(self.scenario.net.chips),
                             progress=self.tell if self._progress else None)
         self.passes += 1
         self.events += timeline.events

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Array = np.ndarray[Any, Any]
-REMEMBERED = 4  # programs
+REMEMBERED = 2  # programs, and ways to fold the network; of a large network each takes as much room as a run
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,7 @@ class Prepared:
         key = _shape(program), since, fold
         if key not in self._setups:
             check_program(program, self.net.axes)
-            for old in list(self._setups)[:1 - REMEMBERED]:
-                del self._setups[old]
+            _forget(self._setups)
             self._setups[key] = self._made(chosen(program, self.outlines, chip), chip, begin, since, fold)
         return self._setups[key].costing(program)
 
@@ -86,6 +85,7 @@ class Prepared:
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         key = (since, *dict.fromkeys((o.kind, o.axes, o.algorithm, o.detour) for o in moved)) if fold else None
         if key not in self._folded:
+            _forget(self._folded, self._planners)
             self._folded[key] = folded(self.net, orbits(program, self.net, begin)) if fold else self.net
         net = self._folded[key]
         if any(callable(o.algorithm) for o in moved):
@@ -102,6 +102,13 @@ class Prepared:
 def prepared_of(network: nx.DiGraph | Grid | Prepared) -> Prepared:
     """Return a network made ready for runs on it, anew where it is not."""
     return network if isinstance(network, Prepared) else Prepared(network if isinstance(network, Grid) else grid(network))
+
+
+def _forget(*remembered: dict[Hashable, Any]) -> None:
+    """Make room for one more in each, in place of the oldest."""
+    for found in remembered:
+        for old in list(found)[:1 - REMEMBERED]:
+            del found[old]
 
 
 def _is_plain(operation: Operation) -> TypeGuard[Compute]:

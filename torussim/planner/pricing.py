@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torussim.chips import Chip
 from torussim.choice import chosen
@@ -21,7 +22,7 @@ from torussim.planner.candidates import Candidate, uncut
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import Scenario
 from torussim.topology.grid import Grid, grid_of
-from torussim.transformer import Builder
+from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
 PIECES = 4  # into which a long decode is cut for its bound
@@ -32,7 +33,7 @@ class Priced:
     """A candidate that fits the model, with its batch padded; seconds are of all passes of its phase.
 
     `least_s`: the simulation is never below it; `tight`: whether that is the best bound that there is; `axes_s`: the closed form
-    axis by axis; `paper_s`: the paper's model. `programs`: of its passes, with all chosen that is chosen by estimate.
+    axis by axis; `paper_s`: the paper's model.
     """
 
     candidate: Candidate
@@ -41,7 +42,6 @@ class Priced:
     axes_s: float
     paper_s: float
     tight: bool
-    programs: Mapping[Forward, Program]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,27 @@ class Pricing:
         self._fronts: dict[tuple[object, ...], Fronts] = {}
         self._prepared: dict[tuple[object, ...], Prepared] = {}
         self._knots: dict[tuple[str, int], Knots] = {}
+        self._priced: dict[tuple[Any, ...], Priced | Misfit] = {}
 
     def of(self, candidate: Candidate) -> Priced | Misfit:
-        """Return what a candidate costs, with a bound that is quick to have."""
+        """Return what a candidate costs, with a bound that is quick to have.
+
+        Meshes that no closed form can tell apart on this network are priced once.
+        """
+        like = replace(candidate.layout, mesh=self.outlines(candidate).like(candidate.layout.mesh))
+        named = isinstance(like.ffn, str)  # a table is met once
+        key = (candidate.phase, candidate.batch, tuple(candidate.parts.items()), like.ffn, like.attention, like.weights,
+               like.activations, like.kv_cache, like.overlap, tuple(like.mesh.items()), tuple(like.collectives.items()))
+        found = self._priced.get(key) if named else None
+        if found is None:
+            found = self._price(replace(candidate, layout=like))
+            if named:
+                self._priced[key] = found
+        if isinstance(found, Misfit):
+            return Misfit(candidate, found.reason)
+        return replace(found, candidate=replace(candidate, layout=replace(candidate.layout, batch=found.candidate.layout.batch)))
+
+    def _price(self, candidate: Candidate) -> Priced | Misfit:
         model, chip = self.scenario.model, self.scenario.chip
         outlines = self.outlines(candidate)
         axes = dict(zip(outlines.net.axes, outlines.net.shape))
@@ -72,7 +90,7 @@ class Pricing:
         layout = candidate.layout
         try:
             if len(paddings(workload.batch, axes.values())) > 1:
-                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines.net, chip))
+                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines, chip))
             builders = {forward: Builder(model, layout, forward, axes) for forward in knots.forwards}
             built = {forward: builder.build() for forward, builder in builders.items()}
             held = memory(model, layout, workload, axes, chip.hbm_bytes, candidate.phase, builders=builders)
@@ -90,14 +108,15 @@ class Pricing:
             least = sum(times * axes_seconds(ready[forward], outlines, chip, fastest=True) for forward, times in knots.firsts)
         else:
             least = sum(times * _paper_compute(built[forward], chip) for forward, times in knots.firsts)
-        return Priced(replace(candidate, layout=layout), held, least, axes_s, compute + moved, rings and alike, ready)
+        return Priced(replace(candidate, layout=layout), held, least, axes_s, compute + moved, rings and alike)
 
     def tightened(self, priced: Priced) -> Priced:
         """Return a candidate with the best bound that there is."""
-        knots = self.knots(priced.candidate.phase, priced.candidate.batch)
-        fronts = self.fronts(priced.candidate)
-        least = sum(times * least_seconds(priced.programs[forward], fronts, self.scenario.chip)
-                    for forward, times in knots.firsts)
+        one, fronts, model = priced.candidate, self.fronts(priced.candidate), self.scenario.model
+        net = fronts.outlines.net
+        assert model is not None
+        least = sum(times * least_seconds(build(model, one.layout, forward, dict(zip(net.axes, net.shape))), fronts,
+                                          self.scenario.chip) for forward, times in self.knots(one.phase, one.batch).firsts)
         return replace(priced, least_s=max(priced.least_s, least), tight=True)
 
     def workload(self, batch: int) -> Workload:

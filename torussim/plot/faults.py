@@ -48,12 +48,13 @@ def picture(found: FaultDraws) -> LinkPicture:
     kinds = [kind_name(scale) for scale in found.alone.scales] if len(found.alone.scales) > 1 else []
     rows = [(link_name(one), f"{one['alike']:,}", signed(one["loss"]), *(signed(kind["loss"]) for kind in one["kinds"] if kinds))
             for one in ranked]
-    users = [f"{count} draws, mean loss in them {loss}" for count, loss in (observed(one["in_draws"]) for one in ranked)]
+    users = [f"faulty in {count} draw{'s' * (count != '1')}, mean loss {loss}"
+             for count, loss in (observed(one["in_draws"]) for one in ranked)]
     names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
     what = f"how much longer {subject(found)} takes when this link alone is faulty"
     return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, losses,
                        np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, rows=rows,
-                       head=("link", "alike", "loss", *kinds), beside="faulty in", numbered="see the table")
+                       head=("link", "alike", "loss", *kinds), beside="in the draws", numbered="see the table")
 
 
 def subject(found: FaultDraws) -> str:

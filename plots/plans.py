@@ -1,0 +1,39 @@
+"""Print the table of docs/plan.md: what the authors of ten public cases chose, and what a plan takes: `python plots/plans.py`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torussim
+from torussim.planner.words import name_of
+from torussim.units import show
+
+SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
+
+
+def row(file: Path) -> str:
+    """Return the row of one scenario, in Markdown."""
+    began = time.process_time()
+    plan = torussim.plan(file, shapes=False)
+    seconds = time.process_time() - began
+    assert plan.file is not None
+    measured = next((show(one.value, "s") for one in plan.scenario.expect if one.what == "step_s"), "-")
+    theirs, ours = plan.file.keys["step_s"], plan.pick.keys["step_s"]
+    runs = sum(one.state == "simulated" for one in plan.ranked)
+    sure = f"certified: {runs} runs exclude the rest" if plan.certified else f"{plan.count('open')} open, up to {plan.gap:.1%}"
+    same = "the same" if abs(ours / theirs - 1) < 1e-6 else name_of(plan.pick.candidate)
+    return " | ".join([f"| `{file.stem}`", name_of(plan.file.candidate), measured, show(theirs, "s"), same, show(ours, "s"),
+                       f"{ours / theirs - 1:+.1%}", f"{plan.space:,}", sure, f"{seconds:.1f} s |"])
+
+
+def main() -> None:
+    """Print the table."""
+    print("| case | its authors' layout | measured | simulated | the plan's | simulated | | layouts | certificate | CPU |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for file in sorted(SCENARIOS.glob("plan-*.yaml")):
+        print(row(file), flush=True)
+
+
+if __name__ == "__main__":
+    main()
