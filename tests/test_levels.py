@@ -61,7 +61,7 @@ INSIDE = {
     "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
                 "candidates", "meshes"],
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
-    "plot": ["validation", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
+    "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks",
              "canvas", "network", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
                  "forms", "values"],

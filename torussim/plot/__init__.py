@@ -8,10 +8,11 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from torussim.plot.canvas import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, defaults, encode, save
 from torussim.plot.faults import faults_figure
+from torussim.plot.front import front_figure
 from torussim.plot.links import links_figure
 from torussim.plot.network import LinkPicture
 from torussim.plot.timeline import timeline_figure
 from torussim.plot.validation import validation_figure
 
-__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "defaults", "encode", "faults_figure", "links_figure",
-           "save", "timeline_figure", "validation_figure"]
+__all__ = ["COMPUTE", "EXPOSED", "FIXED", "KIND_COLOURS", "LinkPicture", "defaults", "encode", "faults_figure", "front_figure",
+           "links_figure", "save", "timeline_figure", "validation_figure"]
