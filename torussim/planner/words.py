@@ -15,15 +15,19 @@ from torussim.program import Compute
 from torussim.report import KINDS
 from torussim.scenario import Limit
 from torussim.tables import table
+from torussim.topology.builders import axis_names
 from torussim.units import show
 
 if TYPE_CHECKING:
     from torussim.planner.plans import Choice, Plan, Ranked
+    from torussim.planner.shapes import Reshaped
 
 ROWS = 12  # of the table
 WIDTH = 110
 SAME = 5e-4  # times within this share of one another are said to be the same
 NAMED = 3  # open candidates that are named
+SHAPES = 8  # rows of the table of shapes
+_CAN = {True: "yes", False: "no", None: "unknown"}
 
 
 def text(plan: Plan) -> str:
@@ -234,7 +238,34 @@ def _others(plan: Plan) -> str:
 
 
 def _shapes(plan: Plan) -> str:
-    return "\n".join(_fill(one.words()) for one in plan.shapes)
+    """Say which shape of as many chips would be the fastest, and which of those that can be had; then a table of them."""
+    shapes = [one for one in plan.shapes if one.saving is not None]
+    if not any(not one.present for one in shapes):
+        return ""
+    best = shapes[0]
+    buildable = next((one for one in shapes if one.shape.buildable), None)
+    said = [_brings(plan, best)]
+    if buildable and buildable is not best:
+        said.append(f"Of the shapes that can be had the best is {buildable.shape.name} ({buildable.shape.how}): {_saves(buildable)}.")
+    rows = [["shape", "wraparounds", "step", "saves", "layout", "can it be had?"]]
+    for one in shapes[:SHAPES]:
+        closed = [axis for axis, wraps in zip(axis_names(len(one.shape.wrap)), one.shape.wrap) if wraps]
+        rows.append([f"{one.shape.name}{' (present)' if one.present else ''}", ", ".join(closed) or "none", show(one.step_s, "s"),
+                     f"{one.saving * 100:.1f} %", one.candidate, f"{_CAN[one.shape.buildable]}: {one.shape.how}"])
+    return _fill(" ".join(said)) + "\n\n" + table(rows, "llrrll")
+
+
+def _brings(plan: Plan, best: Reshaped) -> str:
+    if best.present:
+        return f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}" + (
+            f"; without its faults it {_saves(best)}." if best.saving and best.saving > SAME else ".")
+    present = next((one.shape.name for one in plan.shapes if one.present), "the network")
+    return f"{present} as {best.shape.name} {_saves(best)} ({best.shape.how})."
+
+
+def _saves(one: Reshaped) -> str:
+    saving = one.saving or 0.0
+    return "would take the same time" if abs(saving) <= SAME else f"would {'save' if saving > 0 else 'cost'} {_percent(abs(saving))}"
 
 
 def _percent(share: float) -> str:
