@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequen
             continue
         code_of |= found.get("code", {})
         inputs.append(found)
-    work = {"torussim": version("torussim"), "scenario": _hash([document.value, inputs]), "code": code_of,
+    work = {"torussim": _version(), "scenario": _hash([document.value, inputs]), "code": code_of,
             "vary": {axis.key: _hash(axis.values) for axis in points.axes}, "zip": zip, "runs": len(points)}
     return Sweep(replace(case, work=work), points)
 
@@ -173,6 +173,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Return the version of torussim, and what its files hash to: rows of two versions are not to meet in one sweep."""
+    try:
+        number = version("torussim")
+    except PackageNotFoundError:
+        number = "not installed"
+    folder, found = Path(__file__).parent, sha256()
+    for path in sorted(path for kind in ("py", "yaml") for path in folder.rglob(f"*.{kind}")):
+        found.update(path.read_bytes())
+    return f"{number}, {found.hexdigest()[:16]}"
+
+
 def _is_file(folder: Path, text: str) -> bool:
     return 0 < len(text) < 200 and text.isprintable() and (folder / text).is_file()
 
@@ -188,6 +201,8 @@ def row(case: Case, values: Sequence[Any]) -> Row:
     """Return the row of a point; what goes wrong in its run stands in `error`."""
     found = dict(zip(case.keys, values))
     try:
+        if case.work["torussim"] != _version():
+            raise WorkerError(f"this worker has torussim {_version()}, and not {case.work['torussim']}", code="clash")
         scenario = case.scenario(values, _known(_hash(case.work)))
         before = case.work["code"]
         changed = [file for file, code in scenario.resolved.get("code", {}).items() if before.get(file, code) != code]
