@@ -117,6 +117,19 @@ def test_a_cluster_that_does_not_answer_is_told_within_seconds(address, monkeypa
     assert address in str(caught.value) and time.monotonic() - began < 20
 
 
+def test_in_one_process_each_result_is_given_before_the_next_item_is_begun():
+    order = []
+    with workers(1) as those:
+        for done in each(lambda item: order.append(item) or time.sleep(0.2), range(3), those):
+            order.append(f"given {done.index}")
+    assert order == [0, "given 0", 1, "given 1", 2, "given 2"]
+
+
+def test_processes_and_a_cluster_are_not_both_taken():
+    with pytest.raises(WorkerError, match="both given"):
+        workers(2, "tcp://127.0.0.1:9")
+
+
 def test_a_number_of_processes_that_cannot_be_is_told():
     with pytest.raises(WorkerError, match="-1"):
         workers(-1)

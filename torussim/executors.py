@@ -56,13 +56,13 @@ _ONE = threading.Lock()  # a Dask worker may have several threads: code of users
 
 
 class Workers:
-    """Where functions run: `count` at once, on an executor that `start` makes, again when the death of a worker has broken it.
+    """Where functions run: on an executor that `start` makes, again when the death of a worker has broken it.
 
-    `lost`: what the executor raises for work whose worker is lost.
+    `window`: how many pieces of work are handed out at once. `lost`: what the executor raises for work whose worker is lost.
     """
 
-    def __init__(self, count: int, start: Callable[[], Executor], lost: type[Exception] = BrokenExecutor) -> None:
-        self.count, self.start, self.lost = count, start, lost
+    def __init__(self, window: int, start: Callable[[], Executor], lost: type[Exception] = BrokenExecutor) -> None:
+        self.window, self.start, self.lost = window, start, lost
         self.executor = start()
 
     def restart(self) -> None:
@@ -79,6 +79,8 @@ def workers(jobs: int = 0, dask: str = "") -> AbstractContextManager[Workers]:
     """
     if jobs < 0:
         raise WorkerError(f"'{jobs}' is no number of processes: give 1 or more, or 0 for one a core", code="value")
+    if dask and jobs:
+        raise WorkerError(f"'{jobs}' processes and a Dask cluster, {dask!r}, are both given: leave one out", code="clash")
     if dask:
         return _cluster(dask)
     return nullcontext(Workers(1, _Here)) if (jobs or cores()) == 1 else _processes(jobs or cores())
@@ -101,8 +103,8 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> It
     while waiting or doubtful or pending:
         if doubtful and not pending:
             _submit(workers, function, items, [doubtful[0]], pending)
-        while waiting and not doubtful and len(pending) < AHEAD * workers.count:
-            share = -(-len(waiting) // (AHEAD * workers.count))
+        while waiting and not doubtful and len(pending) < workers.window:
+            share = -(-len(waiting) // workers.window)
             _submit(workers, function, items, [waiting.popleft() for _ in range(min(size, share))], pending)
         broken = False
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -178,7 +180,7 @@ def _processes(count: int) -> Iterator[Workers]:
     """Give workers that are processes of this machine."""
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     heard, told = context.Pipe(duplex=False)
-    made = Workers(count, lambda: ProcessPoolExecutor(count, context, _obey, (heard,)))
+    made = Workers(AHEAD * count, lambda: ProcessPoolExecutor(count, context, _obey, (heard,)))
     try:
         yield made
     except BaseException:
@@ -223,4 +225,4 @@ def _cluster(address: str) -> Iterator[Workers]:
                           "with dask scheduler, and give its address, such as tcp://127.0.0.1:8786") from None
     client: Any = Client(address, timeout=ANSWER, set_as_default=False)
     with client:
-        yield Workers(max(sum(client.nthreads().values()), 1), client.get_executor, KilledWorker)
+        yield Workers(AHEAD * max(sum(client.nthreads().values()), 1), client.get_executor, KilledWorker)

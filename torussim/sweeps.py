@@ -292,7 +292,7 @@ def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: P
         return
     if progress is not None:
         progress(len(kept), count)
-    with workers(1 if len(left) == 1 and not dask else jobs, dask) as those:
+    with workers(1 if len(left) == 1 and not (jobs or dask) else jobs, dask) as those:
         done: Done[Row]
         for done in each(partial(row, made.case), Chosen(made.points, left), those):
             number, found = left[done.index], done.value
