@@ -243,13 +243,13 @@ def line(error: Exception) -> str:
 
 @contextmanager
 def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, jobs: int = 0, dask: str = "",
-            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Memory]:
+            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Kept]:
     """Make all rows that are not there yet, and give them all; the arguments are those of `sweep`.
 
     `began` is called with the number of rows that an earlier run has left, before any is made.
     """
     if out is None:
-        memory = Memory()
+        memory = Kept()
         began(0)
         _fill(memory, made, jobs, dask, progress)
         yield memory
@@ -264,7 +264,7 @@ def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, 
         yield kept
 
 
-class Memory:
+class Kept:
     """Rows that are kept nowhere else; as a Journal."""
 
     def __init__(self) -> None:
@@ -284,7 +284,7 @@ class Memory:
         return len(self._rows)
 
 
-def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
+def _fill(kept: Journal | Kept, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
     """Make the rows that are not kept yet."""
     count = len(made.points)
     left = [number for number in range(count) if number not in kept]
