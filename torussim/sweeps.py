@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequen
             continue
         code_of |= found.get("code", {})
         inputs.append(found)
-    work = {"torussim": version("torussim"), "scenario": _hash([document.value, inputs]), "code": code_of,
+    work = {"torussim": _version(), "scenario": _hash([document.value, inputs]), "code": code_of,
             "vary": {axis.key: _hash(axis.values) for axis in points.axes}, "zip": zip, "runs": len(points)}
     return Sweep(replace(case, work=work), points)
 
@@ -173,6 +173,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Return the version of torussim, and what its files hash to: rows of two versions are not to meet in one sweep."""
+    try:
+        number = version("torussim")
+    except PackageNotFoundError:
+        number = "not installed"
+    folder, found = Path(__file__).parent, sha256()
+    for path in sorted(path for kind in ("py", "yaml") for path in folder.rglob(f"*.{kind}")):
+        found.update(path.read_bytes())
+    return f"{number}, {found.hexdigest()[:16]}"
+
+
 def _is_file(folder: Path, text: str) -> bool:
     return 0 < len(text) < 200 and text.isprintable() and (folder / text).is_file()
 
@@ -188,6 +201,8 @@ def row(case: Case, values: Sequence[Any]) -> Row:
     """Return the row of a point; what goes wrong in its run stands in `error`."""
     found = dict(zip(case.keys, values))
     try:
+        if case.work["torussim"] != _version():
+            raise WorkerError(f"this worker has torussim {_version()}, and not {case.work['torussim']}", code="clash")
         scenario = case.scenario(values, _known(_hash(case.work)))
         before = case.work["code"]
         changed = [file for file, code in scenario.resolved.get("code", {}).items() if before.get(file, code) != code]
@@ -228,13 +243,13 @@ def line(error: Exception) -> str:
 
 @contextmanager
 def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, jobs: int = 0, dask: str = "",
-            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Memory]:
+            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Kept]:
     """Make all rows that are not there yet, and give them all; the arguments are those of `sweep`.
 
     `began` is called with the number of rows that an earlier run has left, before any is made.
     """
     if out is None:
-        memory = Memory()
+        memory = Kept()
         began(0)
         _fill(memory, made, jobs, dask, progress)
         yield memory
@@ -249,7 +264,7 @@ def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, 
         yield kept
 
 
-class Memory:
+class Kept:
     """Rows that are kept nowhere else; as a Journal."""
 
     def __init__(self) -> None:
@@ -269,7 +284,7 @@ class Memory:
         return len(self._rows)
 
 
-def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
+def _fill(kept: Journal | Kept, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
     """Make the rows that are not kept yet."""
     count = len(made.points)
     left = [number for number in range(count) if number not in kept]
@@ -277,7 +292,7 @@ def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: P
         return
     if progress is not None:
         progress(len(kept), count)
-    with workers(1 if len(left) == 1 and not dask else jobs, dask) as those:
+    with workers(1 if len(left) == 1 and not (jobs or dask) else jobs, dask) as those:
         done: Done[Row]
         for done in each(partial(row, made.case), Chosen(made.points, left), those):
             number, found = left[done.index], done.value
