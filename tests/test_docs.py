@@ -14,6 +14,7 @@ from test_levels import INSIDE, level, modules
 import torussim
 from torussim import run
 from torussim.answer import Interrupted
+from torussim.scenario.planning import VARY
 from torussim.scenario import forms, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,7 +193,7 @@ def test_section_2_names_every_public_verb():
 def test_section_5_names_every_key_of_a_scenario_file():
     wanted = {*forms.TOP, *forms.TENSORS, *forms.EXPECT}
     for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD, forms.COMPUTE,
-                 forms.COLLECTIVE):
+                 forms.COLLECTIVE, forms.PLAN, VARY):
         wanted |= set(form)
     assert not wanted - set(re.findall(r"\w+", section(5)))
 
