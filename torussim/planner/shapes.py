@@ -15,7 +15,7 @@ from torussim.chips import Chip
 from torussim.errors import PlanError, TopologyError
 from torussim.planner.candidates import cuts
 from torussim.planner.plans import Choice, Plan
-from torussim.planner.words import name_of
+from torussim.planner.words import SAME, name_of, percent
 from torussim.scenario import Planning, Scenario
 from torussim.scenario.network import Network
 from torussim.topology.builders import axis_names, standard_twist, torus_links
@@ -59,12 +59,14 @@ class Shape:
 class Reshaped:
     """The fastest layout on another shape, of those that the plan looks for, at the batch of its pick.
 
-    `present`: the shape of the scenario's network without its faults. `links`: of which links it is made. `step_s`: simulated;
-    None where nothing fits, or where it was not looked at, and `why` says it. `saving`: of the time of the plan's pick, and so of
-    its cost; negative where the shape is slower. `certified`: no candidate on this shape is faster; else few were simulated.
+    `of`: the shape of the scenario's network; `present`: whether it is that one, without its faults. `links`: of which links it
+    is made. `step_s`: simulated; None where nothing fits, or where it was not looked at, and `why` says it. `saving`: of the time
+    of the plan's pick, and so of its cost; negative where the shape is slower. `certified`: no candidate on this shape is faster;
+    else it is the fastest of a few.
     """
 
     shape: Shape
+    of: Shape
     present: bool
     links: str
     step_s: float | None = None
@@ -73,6 +75,23 @@ class Reshaped:
     candidate: str = ""
     best: Scenario | None = None
     why: str = ""
+
+    def words(self) -> str:
+        """Return it in words: "4x4x4 as 2x4x8 would cost 17 % (not buildable: no slice of tpu-v4): 95.7 ms with ws2d ..."."""
+        one = self.shape
+        if self.present and not self.saving:
+            return f"The network is {one.name} ({one.how})."
+        what = f"{one.name} without its faults" if self.present else f"{self.of.name} as {one.name}"
+        if not self.present and one.name == self.of.name:
+            closed = [axis for axis, wraps in zip(axis_names(len(one.wrap)), one.wrap) if wraps]
+            what += " with " + (f"wraparounds on {', '.join(closed)}" if closed else "no wraparounds")
+        mark = {True: "buildable: ", False: "not buildable: ", None: ""}[one.buildable]
+        if self.step_s is None or self.saving is None:
+            return f"{what} ({mark}{one.how}): {self.why}."
+        change = "take the same time" if abs(self.saving) < SAME else \
+            f"{'save' if self.saving > 0 else 'cost'} {percent(abs(self.saving))}"
+        few = "" if self.certified else "; of few layouts that were simulated"
+        return f"{what} would {change} ({mark}{one.how}): {show(self.step_s, 's')} with {self.candidate}{few}."
 
     def keys(self) -> dict[str, Any]:
         """Return it as mappings and lists."""
@@ -176,23 +195,25 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     record = scenario.resolved["topology"]
     if record.get("kind") != "torus":
         return []
-    here = _present(scenario)
+    here = present_shape(scenario)
     healthy = not {"links", "events"} & record.keys()
     others = shapes_of(len(scenario.net.chips), scenario.chip, len(here.lengths))
     made = []
     for shape in (here, *(one for one in others if one.like != here.like)):
         if shape is here and healthy:
-            made.append(Reshaped(shape, True, _words(record), found.pick.keys["step_s"], 0.0, found.certified,
+            made.append(Reshaped(shape, here, True, _words(record), found.pick.keys["step_s"], 0.0, found.certified,
                                  name_of(found.pick.candidate), found.best))
         else:
-            made.append(_on(shape, found, seek, shape is here))
+            made.append(_on(shape, here, found, seek))
     return sorted(made, key=lambda one: (one.step_s is None, one.step_s or 0.0, not one.present, not one.shape.buildable))
 
 
-def _on(shape: Shape, found: Plan, seek: Seek, present: bool) -> Reshaped:
-    """Return what one shape would bring."""
-    if not shape.buildable and not present and (prod(shape.lengths) > MANY or max(shape.lengths) > LONG):
-        return Reshaped(shape, present, "", why=f"not looked at: {shape.how}, and too large to be worth it")
+def _on(shape: Shape, here: Shape, found: Plan, seek: Seek) -> Reshaped:
+    """Return what one shape would bring in place of the one that is here."""
+    present = shape is here
+    large = f"{LONG} chips along an axis" if max(shape.lengths) > LONG else f"{MANY} chips" if prod(shape.lengths) > MANY else ""
+    if large and not shape.buildable and not present:
+        return Reshaped(shape, here, present, "", why=f"not looked at, with more than {large}")
     scenario = on_shape(found.scenario, shape, present)
     asked = found.planning
     planning = replace(asked, batch=(found.pick.batch,), mesh="whole" if asked.mesh == "file" and not present else asked.mesh,
@@ -201,9 +222,10 @@ def _on(shape: Shape, found: Plan, seek: Seek, present: bool) -> Reshaped:
     try:
         one = seek(scenario, planning)
     except PlanError as error:
-        return Reshaped(shape, present, links, why=str(error))
-    saving = 1 - one.choice.keys["latency_s"] / found.pick.keys["latency_s"]
-    return Reshaped(shape, present, links, one.choice.keys["step_s"], saving, one.certified, name_of(one.choice.candidate), one.best)
+        return Reshaped(shape, here, present, links, why=str(error))
+    keys, name = one.choice.keys, name_of(one.choice.candidate)
+    return Reshaped(shape, here, present, links, keys["step_s"], 1 - keys["latency_s"] / found.pick.keys["latency_s"],
+                    one.certified, name, one.best)
 
 
 def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenario:
@@ -222,7 +244,7 @@ def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenari
     return replace(scenario, network=network, net=net, resolved={**scenario.resolved, "topology": record})
 
 
-def _present(scenario: Scenario) -> Shape:
+def present_shape(scenario: Scenario) -> Shape:
     """Return the shape of a scenario's network as it was built."""
     record = scenario.resolved["topology"]
     lengths, wrap, twist = tuple(record["shape"]), tuple(record["wrap"]), record.get("twist", {})

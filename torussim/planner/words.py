@@ -73,7 +73,7 @@ def bound_by(one: Ranked, chip: Chip) -> str:
             else _work(computes[operation["name"]], chip)
         shares[what] = shares.get(what, 0.0) + seconds
     most = max(shares, key=lambda what: shares[what], default="")
-    return f"{most} ({_percent(shares[most] / sum(shares.values()))})" if most else ""
+    return f"{most} ({percent(shares[most] / sum(shares.values()))})" if most else ""
 
 
 def _work(compute: Compute, chip: Chip) -> str:
@@ -142,7 +142,7 @@ def _next(plan: Plan) -> list[str]:
             best = min(rest, key=_known)
             more = _known(best) / pick.step_s - 1
             at_least = "" if best.step_s is not None else "at least "
-            said.append(f"The next best{of}, {name_of(best.candidate)}, takes {at_least}{_percent(more)} longer.")
+            said.append(f"The next best{of}, {name_of(best.candidate)}, takes {at_least}{percent(more)} longer.")
     return said
 
 
@@ -218,7 +218,7 @@ def _certificate(plan: Plan) -> str:
     if counts["open"]:
         open_ = sorted((one for one in plan.ranked if one.state == "open"), key=_known)
         names = "; ".join(f"{name_of(one.candidate)} (batch {one.candidate.batch})" for one in open_[:NAMED])
-        said.append(f"{counts['open']:,} could not be excluded and could be faster by up to {_percent(plan.gap)}: {names}"
+        said.append(f"{counts['open']:,} could not be excluded and could be faster by up to {percent(plan.gap)}: {names}"
                     f"{f' and {len(open_) - NAMED:,} more' if len(open_) > NAMED else ''}. Allow more simulations.")
     return _fill(" ".join(said))
 
@@ -231,7 +231,7 @@ def _others(plan: Plan) -> str:
             continue
         key = "chip_s_per_token" if plan.planning.objective in ("throughput", "cost") else "latency_s"
         more = choice.keys[key] / plan.pick.keys[key] - 1
-        cost = "the same" if abs(more) <= SAME else f"{_percent(abs(more))} {'more' if more > 0 else 'less'}"
+        cost = "the same" if abs(more) <= SAME else f"{percent(abs(more))} {'more' if more > 0 else 'less'}"
         what = "chip time a token" if key == "chip_s_per_token" else "time"
         said.append(f"{who} {_named(plan, choice)}: {_takes(plan, choice)}, {cost} {what}.")
     return _fill(" ".join(said))
@@ -268,7 +268,8 @@ def _saves(one: Reshaped) -> str:
     return "would take the same time" if abs(saving) <= SAME else f"would {'save' if saving > 0 else 'cost'} {_percent(abs(saving))}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in percent."""
     return f"{share * 100:.2g} %" if share < 0.1 else f"{share:.0%}".replace("%", " %")
 
 
