@@ -14,6 +14,7 @@ differences
 validate calibrate
 cases
 measurements
+planner
 answer
 keys
 scenario
@@ -51,6 +52,7 @@ errors
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "cli": ["simulate", "measure", "look", "common"],
+    "planner": ["shardings", "parts", "bounds", "roles"],
     "plot": ["validation", "links", "sheet", "timeline", "panel", "key", "graph", "slices", "marks", "canvas", "network", "view",
              "labels"],
     "scenario": ["read", "layout", "network", "program", "workload", "mesh", "links", "notes", "forms", "values"],

@@ -1,10 +1,10 @@
-"""Lower bounds of the time of operations: alone, looped in pairs.
+"""Lower bounds of the time of operations: alone, and looped in pairs.
 
-The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none ends
-it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is like
-a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the corners,
-and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each line,
-which takes as long as all of it; of an all-to-all one message.
+The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none
+ends it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is
+like a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the
+corners, and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each
+line, which takes as long as all of it; of an all-to-all one message.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class Bounds:
         for a in order:
             length, i, found = self.net.length(a), self.net.axis(a), self.net.extremes(a)
             rate = found.fastest * self.chip.link_efficiency
-            if not self.net.ring[i] and not self.net.gaps[i]:
-                gather += (length - 1) * (block / rate + found.shortest)
-            elif self.net.stride[i] == 1:  # a ring with a gap, which runs as a ring or as a line
+            if self.net.gaps[i] or self.net.ring[i] or self.net.goes_round(a):  # broken or twisted, it may run as ring or line
                 ways = 1 if o.direction == "one_way" else 2
                 gather += (length - 1) / ways * block / rate + (length - 1) // ways * found.shortest
+            else:
+                gather += (length - 1) * (block / rate + found.shortest)
             exchange += o.bytes / length / len(order) / rate
             block *= length
         return {"all_gather": gather, "reduce_scatter": gather, "all_reduce": 2 * gather}.get(o.kind, exchange)

@@ -18,7 +18,7 @@ from torussim.layouts import Layout, Path, Table
 from torussim.memory import kv_heads_kept
 from torussim.models import Model
 from torussim.planner.bounds import Bounds
-from torussim.planner.roles import Role, batched, path
+from torussim.planner.roles import TENSORS, Role, batched, path
 from torussim.program import Compute, Loop, Operation
 from torussim.sharding import Sharding, product
 from torussim.transformer import Builder, _Value
@@ -48,8 +48,8 @@ class Parts:
     """The parts of one pass of a model; each method returns the bound of one for some paths, and the gain of its loop."""
 
     def __init__(self, model: Model, layout: Layout, forward: Forward, physical: Mapping[str, int], bounds: Bounds) -> None:
-        whole = {tensor: Sharding.parse(dims) for tensor, dims in _WHOLE.items()}
-        self.builder = Builder(model, Layout(**{**vars(layout), "ffn": {t: Path((s,)) for t, s in whole.items()}}), forward, physical)
+        uncut = {tensor: path(tensor, (), ()) for tensor in TENSORS}
+        self.builder = Builder(model, replace(layout, ffn=uncut), forward, physical)
         self.model, self.bounds = model, bounds
         self.axes = tuple(self.builder.lengths)
 
@@ -169,7 +169,7 @@ class Parts:
         """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
         weight = paths["w_out" if "hidden" in names else "w_o"].used
         made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
-        b = self.made({**paths, "residual": Path((made,)), "w_in": _UNCUT})
+        b = self.made({**paths, "residual": Path((made,)), "w_in": path("w_in", (), ())})
         b.leave(self.values(b, names, {t: paths["q" if t == "o" else t].stored for t in names}), "sum")
         return self.until(b.operations)
 
@@ -210,13 +210,15 @@ class Parts:
 
     def least(self, operations: Sequence[Operation]) -> float:
         """Return the bound of a list in which each operation waits for the one before."""
-        return sum(map(self.bounds.alone, operations)) - sum(self.gain(o, operations) for o in operations if isinstance(o, Compute))
+        gains = [self.gain(o, operations) for o in operations if isinstance(o, Compute)]
+        return sum(map(self.bounds.alone, operations)) - sum(gains)
 
     def gain(self, matmul: Compute, operations: Sequence[Operation]) -> float:
         """Return the most that a loop of a matmul with a collective of the list gains over one after the other."""
         named = {o.name: o for o in operations}
-        return max([0.0, *(self.bounds.alone(matmul) + self.bounds.alone(named[loop.collective]) - self.paired(matmul, loop, named)
-                           for loop in matmul.loops if loop.collective in named)])
+        loops = [loop for loop in matmul.loops if loop.collective in named]
+        alone = self.bounds.alone(matmul)
+        return max([0.0, *(alone + self.bounds.alone(named[one.collective]) - self.paired(matmul, one, named) for one in loops)])
 
     def paired(self, matmul: Compute, loop: Loop, named: Mapping[str, Operation]) -> float:
         """Return the bound of a matmul looped with a collective of a list."""
@@ -228,9 +230,7 @@ class Parts:
 _PATHS = {"k": "kv", "v": "kv", "o": "q"}
 _LEAVES = {"hidden": ("F", "w_out"), "o": ("H", "w_o")}
 _WEIGHTS = {"hidden": "w_in", "q": "w_q", "k": "w_k", "v": "w_k"}
-_WHOLE = {"residual": "B L E", "w_in": "E F", "w_out": "F E", "w_q": "E H", "w_k": "E K", "q": "B L H", "kv": "B L K", "w_o": "H E"}
 _STANDS = {"rows": "residual", "free": "w_in"}
-_UNCUT = Path((Sharding.parse("E F"),))
 
 
 def _only(*wanted: str) -> Callable[[Role], Role]:

@@ -1,7 +1,7 @@
 """Tables of shardings in the order of their lower bounds: what `layouts: all` searches (docs/shardings.md).
 
-The space is a role for each axis (`roles`); the bound of a table is the sum of the bounds of its parts (`parts`), each looked up in
-an array over the roles. First the roles of the axes for residual and W_in are chosen, the spine, then the rest: of a serial
+The space is a role for each axis (`roles`); the bound of a table is the sum of the bounds of its parts (`parts`), each looked up
+in an array over the roles. First the roles of the axes for residual and W_in are chosen, the spine, then the rest: of a serial
 block attention and MLP apart, as they have no part in common. The sums are yielded in order, lazily: a spine is opened when the
 least sum that it can have is the least that is left, and the sums of its two halves are merged by a heap.
 """
@@ -130,7 +130,7 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """What is chosen at once when the spine is: `options[s]` are the roles of an axis with spine s, the spine's entries included."""
+    """What is chosen at once when the spine is: `options[s]`: the roles of an axis with spine s, that of the spine included."""
 
     options: Sequence[Sequence[Role]]
     timed: Sequence[_Lookup]
