@@ -37,9 +37,9 @@ class Bounds:
         self.outlines, self.net, self.chip = outlines, outlines.net, chip
         self._seconds: dict[Hashable, float] = {}
 
-    def rings(self, axes: Sequence[str]) -> bool:
-        """Return whether all axes are rings without a gap."""
-        return all(self.net.ring[i] and not self.net.gaps[i] for i in map(self.net.axis, axes) if self.net.length(i) > 1)
+    def alike(self, axes: Sequence[str]) -> bool:
+        """Return whether on all axes every chip is like one at an end: on rings, and where there are two chips; without gaps."""
+        return all((self.net.ring[i] or self.net.shape[i] <= 2) and not self.net.gaps[i] for i in map(self.net.axis, axes))
 
     def alone(self, o: Operation) -> float:
         """Return the bound of an operation."""
@@ -52,7 +52,7 @@ class Bounds:
         return found
 
     def _collective(self, o: Collective) -> float:
-        if self.rings(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
+        if self.alike(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
             return Clock(self.outlines, self.chip, fastest=True).collective(o, 0.0)
         names = [a for a in o.axes if self.net.length(a) > 1]
         begin = start_seconds(o, prod(map(self.net.length, names)), self.chip)
@@ -77,11 +77,12 @@ class Bounds:
 
     def pair(self, matmul: Compute, collective: Collective, loop: Loop) -> float:
         """Return the bound of a matmul looped with a collective, from the start of the first until both are done."""
-        if not self.rings(collective.axes):
+        if not self.alike(collective.axes):
             pieces = [seconds for _, seconds in Clock(self.outlines, self.chip).pieces(collective, matmul, loop)]
-            fixed = self.chip.op_overhead * matmul.kernels
-            edge = pieces[-1] if collective.kind == "all_gather" else pieces[0]
-            return max(fixed + sum(pieces), self.alone(collective) + edge)
+            fixed, moving = self.chip.op_overhead * matmul.kernels, self.alone(collective)
+            begin = start_seconds(collective, prod(map(self.net.length, collective.axes)), self.chip)
+            last = moving + pieces[-1] if collective.kind == "all_gather" else moving - begin + max(begin, fixed + pieces[0])
+            return max(fixed + sum(pieces), last)
         key = (matmul.matmuls, matmul.hbm_bytes, matmul.kernels, matmul.dtype, collective.kind, collective.axes, collective.bytes,
                collective.algorithm, loop.kind, loop.cut, loop.sum_bytes)
         found = self._seconds.get(key)

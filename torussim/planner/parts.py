@@ -8,7 +8,7 @@ with a gather before it or the scatter after it, whichever gains more: the parts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -246,6 +246,6 @@ def _only(*wanted: str) -> Callable[[Role], Role]:
     return reduced
 
 
-def paths_of(axes: Sequence[str], roles: Sequence[Role]) -> Paths:
-    """Return the paths that roles of the axes, whole or reduced, make."""
-    return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in roles[0]}
+def paths_of(axes: Sequence[str], roles: Sequence[Role], tensors: Iterable[str]) -> Paths:
+    """Return the paths of tensors that roles of the axes, whole or reduced, make."""
+    return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in tensors}
