@@ -142,7 +142,7 @@ def test_bounds_rise_and_none_is_above_the_simulated_time(case):
 
 
 def test_where_all_links_are_alike_on_rings_the_bound_is_the_time():
-    given, net = model(), network((4, 3))
+    given, net = model(), network((4, 4))
     for bound, paths in islice(stream(given, DECODE, net), 0, 1000, 199):
         assert bound == pytest.approx(simulate(program(given, DECODE, net, paths), net, CHIP).makespan, rel=0.02)
 
