@@ -14,8 +14,8 @@ from test_levels import INSIDE, level, modules
 import torussim
 from torussim import run
 from torussim.answer import Interrupted
-from torussim.scenario.planning import VARY
 from torussim.scenario import forms, load
+from torussim.scenario.planning import VARY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

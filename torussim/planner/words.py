@@ -265,7 +265,7 @@ def _brings(plan: Plan, best: Reshaped) -> str:
 
 def _saves(one: Reshaped) -> str:
     saving = one.saving or 0.0
-    return "would take the same time" if abs(saving) <= SAME else f"would {'save' if saving > 0 else 'cost'} {_percent(abs(saving))}"
+    return "would take the same time" if abs(saving) <= SAME else f"would {'save' if saving > 0 else 'cost'} {percent(abs(saving))}"
 
 
 def percent(share: float) -> str:
