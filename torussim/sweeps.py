@@ -20,6 +20,7 @@ from typing import Any
 from torussim import rows as files_of_rows
 from torussim.answer import run
 from torussim.edits import replaced
+from torussim.engine.prepared import Prepared
 from torussim.errors import Mark, ScenarioError, TorusSimError, WorkerError
 from torussim.executors import Done, each, workers
 from torussim.files import Document
@@ -27,6 +28,7 @@ from torussim.journal import Journal, journal
 from torussim.points import Chosen, Points, document_of_value, points_of
 from torussim.result import SCALARS, Result
 from torussim.scenario import Scenario, document_of, forms, read_document
+from torussim.topology.grid import Grid
 from torussim.trust import Trust
 
 Progress = Callable[[int, int], None]
@@ -203,12 +205,13 @@ def row(case: Case, values: Sequence[Any]) -> Row:
     try:
         if case.work["torussim"] != _version():
             raise WorkerError(f"this worker has torussim {_version()}, and not {case.work['torussim']}", code="clash")
-        scenario = case.scenario(values, _known(_hash(case.work)))
+        known = _known(_hash(case.work))
+        scenario = case.scenario(values, known)
         before = case.work["code"]
         changed = [file for file, code in scenario.resolved.get("code", {}).items() if before.get(file, code) != code]
         if changed:
             raise WorkerError(f"{', '.join(changed)} changed during the sweep", code="clash")
-        return {**found, **scalars(run(scenario)), "error": None}
+        return {**found, **scalars(run(scenario, prepared=_prepared(known, scenario.net))), "error": None}
     except Exception as error:
         return {**found, "error": line(error)}
 
@@ -217,6 +220,14 @@ def row(case: Case, values: Sequence[Any]) -> Row:
 def _known(work: str) -> dict[str, Any]:
     """Return what is kept between the runs of one sweep in this process."""
     return {}
+
+
+def _prepared(known: dict[str, Any], net: Grid) -> Prepared:
+    """Return a network ready for many runs; the last one is kept."""
+    found = known.get("prepared")
+    if not isinstance(found, Prepared) or found.net is not net:
+        found = known["prepared"] = Prepared(net)
+    return found
 
 
 def scalars(result: Result) -> Row:
