@@ -15,6 +15,7 @@ import torussim
 from torussim import run
 from torussim.answer import Interrupted
 from torussim.scenario import forms, load
+from torussim.scenario.planning import VARY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -192,7 +193,7 @@ def test_section_2_names_every_public_verb():
 def test_section_5_names_every_key_of_a_scenario_file():
     wanted = {*forms.TOP, *forms.TENSORS, *forms.EXPECT}
     for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD, forms.COMPUTE,
-                 forms.COLLECTIVE):
+                 forms.COLLECTIVE, forms.PLAN, VARY):
         wanted |= set(form)
     assert not wanted - set(re.findall(r"\w+", section(5)))
 

@@ -116,6 +116,22 @@ def test_a_user_function_is_run_and_a_change_of_it_is_another_sweep(tmp_path):
     assert [row["makespan_s"] * 2 for row in again] == pytest.approx([row["makespan_s"] for row in found])
 
 
+def test_a_run_that_kills_its_process_is_a_row_that_the_same_sweep_makes_again(tmp_path):
+    code, mark = tmp_path / "mine.py", tmp_path / "mended"
+    code.write_text("import os\nfrom torussim import ring\n\ndef net(count):\n"
+                    f"    if count == 6 and not os.path.exists({str(mark)!r}):\n        os.kill(os.getpid(), 9)\n"
+                    "    return ring(count, bandwidth=1e9)\n")
+    file, out = tmp_path / "s.yaml", tmp_path / "rows.csv"
+    file.write_text(json.dumps(RING | {"topology": {"kind": "mine:net", "count": 4}}))
+    found = sweep(file, {"topology.count": "3:12:1"}, out=out, jobs=2)
+    assert [row["topology.count"] for row in found] == list(range(3, 13))
+    assert [row["topology.count"] for row in found if row["error"]] == [6] and "[worker]" in found[3]["error"]
+    mark.touch()
+    again = sweep(file, {"topology.count": "3:12:1"}, out=out, jobs=2)
+    assert [row for row in again if row["topology.count"] != 6] == [row for row in found if not row["error"]]
+    assert again[3]["error"] is None and "[worker]" not in out.read_text()
+
+
 # -- files ----------------------------------------------------------------------------------------------------------------
 
 

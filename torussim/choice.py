@@ -27,10 +27,10 @@ def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:
     return by_detour < as_lines
 
 
-def alone(o: Collective, prices: Prices) -> float:
-    """Return the time of a collective on an idle network."""
-    timing = prices.collective(o)
-    return prices.once(("alone", timing), lambda: Clock(prices).collective(timing, 0.0))
+def alone(o: Collective, prices: Prices, fastest: bool = False) -> float:
+    """Return the time of a collective on an idle network; `fastest`: with the fastest link of each axis."""
+    timing = prices.collective(o, fastest=fastest)
+    return prices.once(("alone", timing), lambda: Clock(prices, fastest).collective(timing, 0.0))
 
 
 def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) -> Loop | None:
@@ -53,9 +53,10 @@ def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) ->
     return None if pick < 0 else loops[pick]
 
 
-def looped(matmul: Compute, o: Collective, loop: Loop, prices: Prices) -> float:
-    """Return the time of a matmul looped with a collective, on an idle chip."""
-    clock, timing, pieces = Clock(prices), prices.collective(o, loop), prices.pieces(matmul, o, loop)
+def looped(matmul: Compute, o: Collective, loop: Loop, prices: Prices, fastest: bool = False) -> float:
+    """Return the time of a matmul looped with a collective, on an idle chip; `fastest`: as in `alone`."""
+    clock, timing = Clock(prices, fastest), prices.collective(o, loop, fastest)
+    pieces = prices.pieces(matmul, o, loop)
     if o.kind == "all_gather":
         return clock.gather_loop(timing, pieces, 0.0, 0.0)[1]
     return clock.scatter_loop(pieces, timing, 0.0, 0.0)[1]

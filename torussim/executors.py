@@ -7,6 +7,7 @@ what is already imported, and the script of the caller is not run again in each.
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -46,13 +56,13 @@ _ONE = threading.Lock()  # a Dask worker may have several threads: code of users
 
 
 class Workers:
-    """Where functions run: `count` at once, on an executor that `start` makes, again when the death of a worker has broken it.
+    """Where functions run: on an executor that `start` makes, again when the death of a worker has broken it.
 
-    `lost`: what the executor raises for work whose worker is lost.
+    `window`: how many pieces of work are handed out at once. `lost`: what the executor raises for work whose worker is lost.
     """
 
-    def __init__(self, count: int, start: Callable[[], Executor], lost: type[Exception] = BrokenExecutor) -> None:
-        self.count, self.start, self.lost = count, start, lost
+    def __init__(self, window: int, start: Callable[[], Executor], lost: type[Exception] = BrokenExecutor) -> None:
+        self.window, self.start, self.lost = window, start, lost
         self.executor = start()
 
     def restart(self) -> None:
@@ -67,6 +77,10 @@ def workers(jobs: int = 0, dask: str = "") -> AbstractContextManager[Workers]:
     `jobs`: how many processes of this machine, 0 for one a core; 1 is this process itself. `dask`: the address of the scheduler
     of a Dask cluster, in their place. Raise WorkerError if it does not answer.
     """
+    if jobs < 0:
+        raise WorkerError(f"'{jobs}' is no number of processes: give 1 or more, or 0 for one a core", code="value")
+    if dask and jobs:
+        raise WorkerError(f"'{jobs}' processes and a Dask cluster, {dask!r}, are both given: leave one out", code="clash")
     if dask:
         return _cluster(dask)
     return nullcontext(Workers(1, _Here)) if (jobs or cores()) == 1 else _processes(jobs or cores())
@@ -89,8 +103,8 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> It
     while waiting or doubtful or pending:
         if doubtful and not pending:
             _submit(workers, function, items, [doubtful[0]], pending)
-        while waiting and not doubtful and len(pending) < AHEAD * workers.count:
-            share = -(-len(waiting) // (AHEAD * workers.count))
+        while waiting and not doubtful and len(pending) < workers.window:
+            share = -(-len(waiting) // workers.window)
             _submit(workers, function, items, [waiting.popleft() for _ in range(min(size, share))], pending)
         broken = False
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -166,7 +180,7 @@ def _processes(count: int) -> Iterator[Workers]:
     """Give workers that are processes of this machine."""
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     heard, told = context.Pipe(duplex=False)
-    made = Workers(count, lambda: ProcessPoolExecutor(count, context, _obey, (heard,)))
+    made = Workers(AHEAD * count, lambda: ProcessPoolExecutor(count, context, _obey, (heard,)))
     try:
         yield made
     except BaseException:
@@ -194,15 +208,21 @@ def _obey(heard: Connection) -> None:
 def _cluster(address: str) -> Iterator[Workers]:
     """Give workers that are those of a Dask cluster."""
     try:
-        from distributed import Client, KilledWorker
+        from distributed import Client, KilledWorker, rpc
     except ImportError:
         raise WorkerError("a Dask cluster needs distributed: pip install 'torussim[dask]'", code="missing-library") from None
+
+    async def identity() -> str:  # of who is there: a client alone would wait for ever for who accepts, and says nothing
+        async with asyncio.timeout(ANSWER), rpc(address) as scheduler:
+            return str((await scheduler.identity())["type"])
     try:
-        client: Any = Client(address, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WorkerError(f"the Dask scheduler {address!r} does not answer within {ANSWER:g} s ({reason}): start one with "
-                          "dask scheduler, and give its address, such as tcp://127.0.0.1:8786") from None
+        with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop of its own
+            found = thread.submit(asyncio.run, identity()).result()
+        if found != "Scheduler":
+            raise ValueError(f"it is a {found.lower()}")
+    except (OSError, ValueError, KeyError) as error:
+        raise WorkerError(f"no Dask scheduler answers at {address!r} within {ANSWER:g} s ({str(error) or 'silence'}): start one "
+                          "with dask scheduler, and give its address, such as tcp://127.0.0.1:8786") from None
+    client: Any = Client(address, timeout=ANSWER, set_as_default=False)
     with client:
-        threads = client.nthreads()
-        yield Workers(max(sum(threads.values()), 1), client.get_executor, KilledWorker)
+        yield Workers(AHEAD * max(sum(client.nthreads().values()), 1), client.get_executor, KilledWorker)

@@ -219,7 +219,7 @@ class _Paths:
         return ends
 
     def waits(self, ends: Array) -> Waits:
-        """Return the least of each class, also of what all links into a chip need for its bytes.
+        """Return the least of each class, coefficient by coefficient, also of what all links into a chip need for its bytes.
 
         Some chip ends only when the busiest link has passed everything on.
         """

@@ -1,9 +1,9 @@
 """Values at many points from those at few, with a bound on the error of their sum.
 
-A convex function lies below its chord between two points, and above the lines that go on from the chords beside it. So where
-these meet, what is between is known, and where they are too far apart the function is asked for at one point more: at the
-kink, if it consists of two straight lines. The time of a pass is such a function of the time of its attention on private
-links: a maximum of sums, in each of which attention occurs once a layer at the most. Knows nothing of passes.
+A convex function lies below its chord between two points, and above the lines that continue the neighbouring chords. Where
+chord and lines agree, the values between are known. Where they are too far apart, the function is evaluated at one more point:
+where the lines meet. The time of a pass on private links is such a function of the time of its attention: a maximum of sums, in
+each of which attention occurs at most once a layer. Knows nothing of passes (docs/design.md, section 4, Passes).
 """
 
 from __future__ import annotations

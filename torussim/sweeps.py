@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from torussim import rows as files_of_rows
 from torussim.answer import run
 from torussim.edits import replaced
+from torussim.engine.prepared import Prepared
 from torussim.errors import Mark, ScenarioError, TorusSimError, WorkerError
 from torussim.executors import Done, each, workers
 from torussim.files import Document
@@ -27,6 +28,7 @@ from torussim.journal import Journal, journal
 from torussim.points import Chosen, Points, document_of_value, points_of
 from torussim.result import SCALARS, Result
 from torussim.scenario import Scenario, document_of, forms, read_document
+from torussim.topology.grid import Grid
 from torussim.trust import Trust
 
 Progress = Callable[[int, int], None]
@@ -138,7 +140,7 @@ def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequen
             continue
         code_of |= found.get("code", {})
         inputs.append(found)
-    work = {"torussim": version("torussim"), "scenario": _hash([document.value, inputs]), "code": code_of,
+    work = {"torussim": _version(), "scenario": _hash([document.value, inputs]), "code": code_of,
             "vary": {axis.key: _hash(axis.values) for axis in points.axes}, "zip": zip, "runs": len(points)}
     return Sweep(replace(case, work=work), points)
 
@@ -173,6 +175,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Return the version of torussim, and what its files hash to: rows of two versions are not to meet in one sweep."""
+    try:
+        number = version("torussim")
+    except PackageNotFoundError:
+        number = "not installed"
+    folder, found = Path(__file__).parent, sha256()
+    for path in sorted(path for kind in ("py", "yaml") for path in folder.rglob(f"*.{kind}")):
+        found.update(path.read_bytes())
+    return f"{number}, {found.hexdigest()[:16]}"
+
+
 def _is_file(folder: Path, text: str) -> bool:
     return 0 < len(text) < 200 and text.isprintable() and (folder / text).is_file()
 
@@ -188,12 +203,15 @@ def row(case: Case, values: Sequence[Any]) -> Row:
     """Return the row of a point; what goes wrong in its run stands in `error`."""
     found = dict(zip(case.keys, values))
     try:
-        scenario = case.scenario(values, _known(_hash(case.work)))
+        if case.work["torussim"] != _version():
+            raise WorkerError(f"this worker has torussim {_version()}, and not {case.work['torussim']}", code="clash")
+        known = _known(_hash(case.work))
+        scenario = case.scenario(values, known)
         before = case.work["code"]
         changed = [file for file, code in scenario.resolved.get("code", {}).items() if before.get(file, code) != code]
         if changed:
             raise WorkerError(f"{', '.join(changed)} changed during the sweep", code="clash")
-        return {**found, **scalars(run(scenario)), "error": None}
+        return {**found, **scalars(run(scenario, prepared=_prepared(known, scenario.net))), "error": None}
     except Exception as error:
         return {**found, "error": line(error)}
 
@@ -202,6 +220,14 @@ def row(case: Case, values: Sequence[Any]) -> Row:
 def _known(work: str) -> dict[str, Any]:
     """Return what is kept between the runs of one sweep in this process."""
     return {}
+
+
+def _prepared(known: dict[str, Any], net: Grid) -> Prepared:
+    """Return a network ready for many runs; the last one is kept."""
+    found = known.get("prepared")
+    if not isinstance(found, Prepared) or found.net is not net:
+        found = known["prepared"] = Prepared(net)
+    return found
 
 
 def scalars(result: Result) -> Row:
@@ -228,13 +254,13 @@ def line(error: Exception) -> str:
 
 @contextmanager
 def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, jobs: int = 0, dask: str = "",
-            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Memory]:
+            progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Kept]:
     """Make all rows that are not there yet, and give them all; the arguments are those of `sweep`.
 
     `began` is called with the number of rows that an earlier run has left, before any is made.
     """
     if out is None:
-        memory = Memory()
+        memory = Kept()
         began(0)
         _fill(memory, made, jobs, dask, progress)
         yield memory
@@ -249,7 +275,7 @@ def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, 
         yield kept
 
 
-class Memory:
+class Kept:
     """Rows that are kept nowhere else; as a Journal."""
 
     def __init__(self) -> None:
@@ -269,7 +295,7 @@ class Memory:
         return len(self._rows)
 
 
-def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
+def _fill(kept: Journal | Kept, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
     """Make the rows that are not kept yet."""
     count = len(made.points)
     left = [number for number in range(count) if number not in kept]
@@ -277,7 +303,7 @@ def _fill(kept: Journal | Memory, made: Sweep, jobs: int, dask: str, progress: P
         return
     if progress is not None:
         progress(len(kept), count)
-    with workers(1 if len(left) == 1 and not dask else jobs, dask) as those:
+    with workers(1 if len(left) == 1 and not (jobs or dask) else jobs, dask) as those:
         done: Done[Row]
         for done in each(partial(row, made.case), Chosen(made.points, left), those):
             number, found = left[done.index], done.value

@@ -41,7 +41,7 @@ class Sums:
         return self.seconds.get("prefill", 0.0) + self.seconds.get("decode", 0.0)
 
     def plus(self, phase: str, span: Span, before: int, timelines: Mapping[int, Timeline]) -> Sums:
-        """Return the sums with the passes of a span, of which `before` stand before the first of the numbers."""
+        """Return the sums with the passes of a span, whose numbers count from the pass after the first `before`."""
         seconds, parts, links = self.seconds.get(phase, 0.0), self.parts.get(phase, np.zeros(len(PARTS))), self.links
         for number, times in span.weights.items():
             one = timelines[number]

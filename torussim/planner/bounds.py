@@ -1,10 +1,10 @@
-"""Lower bounds of the time of operations: alone, looped in pairs.
+"""Lower bounds of the time of operations: alone, and looped in pairs.
 
-The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none ends
-it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is like
-a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the corners,
-and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each line,
-which takes as long as all of it; of an all-to-all one message.
+The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none
+ends it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is
+like a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the
+corners, and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each
+line, which takes as long as all of it; of an all-to-all one message.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from math import prod
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.clock import Clock
+from torussim.choice import alone, looped
 from torussim.collectives.lower import DIRECT, algorithm_of
-from torussim.cost import compute_seconds, start_seconds
+from torussim.cost import start_seconds
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.topology.grid import with_bandwidth
@@ -34,17 +34,17 @@ class Bounds:
             bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
         if outlines.net.links.events:  # as fast as a link ever is
             outlines = Outlines(with_bandwidth(outlines.net, bandwidth))
-        self.outlines, self.net, self.chip = outlines, outlines.net, chip
+        self.prices, self.net, self.chip = outlines.prices(chip), outlines.net, chip
         self._seconds: dict[Hashable, float] = {}
 
-    def rings(self, axes: Sequence[str]) -> bool:
-        """Return whether all axes are rings without a gap."""
-        return all(self.net.ring[i] and not self.net.gaps[i] for i in map(self.net.axis, axes) if self.net.length(i) > 1)
+    def alike(self, axes: Sequence[str]) -> bool:
+        """Return whether on all axes every chip is like one at an end: on rings, and where there are two chips; without gaps."""
+        return all((self.net.ring[i] or self.net.shape[i] <= 2) and not self.net.gaps[i] for i in map(self.net.axis, axes))
 
     def alone(self, o: Operation) -> float:
         """Return the bound of an operation."""
         if isinstance(o, Compute):
-            return compute_seconds(o, self.chip) + self.chip.op_overhead * o.kernels
+            return self.prices.compute(o) + self.chip.op_overhead * o.kernels
         key = o.kind, o.axes, o.bytes, o.algorithm, o.direction, o.pieces, o.split
         found = self._seconds.get(key)
         if found is None:
@@ -52,8 +52,8 @@ class Bounds:
         return found
 
     def _collective(self, o: Collective) -> float:
-        if self.rings(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
-            return Clock(self.outlines, self.chip, fastest=True).collective(o, 0.0)
+        if self.alike(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
+            return alone(o, self.prices, fastest=True)
         names = [a for a in o.axes if self.net.length(a) > 1]
         begin = start_seconds(o, prod(map(self.net.length, names)), self.chip)
         plain = not callable(o.algorithm) and algorithm_of(o) in ALIKE and o.split == "equal" and bool(names)
@@ -66,28 +66,26 @@ class Bounds:
         for a in order:
             length, i, found = self.net.length(a), self.net.axis(a), self.net.extremes(a)
             rate = found.fastest * self.chip.link_efficiency
-            if not self.net.ring[i] and not self.net.gaps[i]:
-                gather += (length - 1) * (block / rate + found.shortest)
-            elif self.net.stride[i] == 1:  # a ring with a gap, which runs as a ring or as a line
+            if self.net.gaps[i] or self.net.ring[i] or self.net.goes_round(a):  # broken or twisted, it may run as ring or line
                 ways = 1 if o.direction == "one_way" else 2
                 gather += (length - 1) / ways * block / rate + (length - 1) // ways * found.shortest
+            else:
+                gather += (length - 1) * (block / rate + found.shortest)
             exchange += o.bytes / length / len(order) / rate
             block *= length
         return {"all_gather": gather, "reduce_scatter": gather, "all_reduce": 2 * gather}.get(o.kind, exchange)
 
     def pair(self, matmul: Compute, collective: Collective, loop: Loop) -> float:
         """Return the bound of a matmul looped with a collective, from the start of the first until both are done."""
-        if not self.rings(collective.axes):
-            pieces = [seconds for _, seconds in Clock(self.outlines, self.chip).pieces(collective, matmul, loop)]
-            fixed = self.chip.op_overhead * matmul.kernels
-            edge = pieces[-1] if collective.kind == "all_gather" else pieces[0]
-            return max(fixed + sum(pieces), self.alone(collective) + edge)
+        if not self.alike(collective.axes):
+            made = self.prices.pieces(matmul, collective, loop)
+            pieces, fixed, moving = [seconds for _, seconds in made.pieces], made.fixed, self.alone(collective)
+            begin = start_seconds(collective, prod(map(self.net.length, collective.axes)), self.chip)
+            last = moving + pieces[-1] if collective.kind == "all_gather" else moving - begin + max(begin, fixed + pieces[0])
+            return max(fixed + sum(pieces), last)
         key = (matmul.matmuls, matmul.hbm_bytes, matmul.kernels, matmul.dtype, collective.kind, collective.axes, collective.bytes,
                collective.algorithm, loop.kind, loop.cut, loop.sum_bytes)
         found = self._seconds.get(key)
         if found is None:
-            clock = Clock(self.outlines, self.chip, fastest=True)
-            found = self._seconds[key] = (
-                clock.gather_loop(collective, matmul, loop, 0.0, 0.0)[1] if collective.kind == "all_gather"
-                else clock.scatter_loop(matmul, collective, loop, 0.0, 0.0)[1])
+            found = self._seconds[key] = looped(matmul, collective, loop, self.prices, fastest=True)
         return found

@@ -8,7 +8,7 @@ with a gather before it or the scatter after it, whichever gains more: the parts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from torussim.layouts import Layout, Path, Table
 from torussim.memory import kv_heads_kept
 from torussim.models import Model
 from torussim.planner.bounds import Bounds
-from torussim.planner.roles import Role, batched, path
+from torussim.planner.roles import TENSORS, Role, batched, path
 from torussim.program import Compute, Loop, Operation
 from torussim.sharding import Sharding, product
 from torussim.transformer import Builder, _Value
@@ -48,8 +48,8 @@ class Parts:
     """The parts of one pass of a model; each method returns the bound of one for some paths, and the gain of its loop."""
 
     def __init__(self, model: Model, layout: Layout, forward: Forward, physical: Mapping[str, int], bounds: Bounds) -> None:
-        whole = {tensor: Sharding.parse(dims) for tensor, dims in _WHOLE.items()}
-        self.builder = Builder(model, Layout(**{**vars(layout), "ffn": {t: Path((s,)) for t, s in whole.items()}}), forward, physical)
+        uncut = {tensor: path(tensor, (), ()) for tensor in TENSORS}
+        self.builder = Builder(model, replace(layout, ffn=uncut), forward, physical)
         self.model, self.bounds = model, bounds
         self.axes = tuple(self.builder.lengths)
 
@@ -117,7 +117,7 @@ class Parts:
         """Return a builder with these paths and no operation yet."""
         found = copy(self.builder)
         more = {"w_v": paths["w_k"]} if "w_k" in paths else {}
-        found.table, found.operations = Table({**paths, **more}), []
+        found.table, found.operations = Table({**paths, **more}), {}
         return found
 
     def ends(self, paths: Paths) -> tuple[float, float]:
@@ -134,8 +134,9 @@ class Parts:
             made = product(needed, paths[_WEIGHTS[tensor]].used, "E", {"hidden": "F", "q": "H"}.get(tensor, "K"))
             b.table = Table({**b.table.paths, _PATHS.get(tensor, tensor): Path((made,))})
         b.project(stations, want)
-        first = next(i for i, o in enumerate(b.operations) if isinstance(o, Compute) and o.matmuls)
-        return self.until(b.operations[:first + 1])
+        operations = list(b.operations.values())
+        first = next(i for i, o in enumerate(operations) if isinstance(o, Compute) and o.matmuls)
+        return self.until(operations[:first + 1])
 
     def project(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the first matmul of a block until Q, K, V and the hidden layer are where their paths begin."""
@@ -143,8 +144,9 @@ class Parts:
         b = self.made(paths)
         needed = b.input_of(rows, paths["w_in"].used)
         b.project([(_Value("residual", needed, b.tokens(E=self.model.d_model), b.act), None)], want)
-        first = next(i for i, o in enumerate(b.operations) if isinstance(o, Compute))
-        return self.after(b.operations[first:])
+        operations = list(b.operations.values())
+        first = next(i for i, o in enumerate(operations) if isinstance(o, Compute))
+        return self.after(operations[first:])
 
     def attend(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of attention with its exchanges."""
@@ -152,13 +154,13 @@ class Parts:
         sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.d_head)}
         b.attend({name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
                   for name, (dim, size) in sizes.items()})
-        return sum(map(self.bounds.alone, b.operations)), 0.0
+        return sum(map(self.bounds.alone, b.operations.values())), 0.0
 
     def nonlinearity(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of the nonlinearity."""
         b = self.made(paths)
         b.activated(_Value("hidden", paths["hidden"].stored, b.tokens(F=self.model.d_ff), b.act))
-        return self.bounds.alone(b.operations[0]), 0.0
+        return self.bounds.alone(next(iter(b.operations.values()))), 0.0
 
     def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[_Value]:
         """Return the hidden layer and the output of attention, those that are named."""
@@ -169,9 +171,9 @@ class Parts:
         """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
         weight = paths["w_out" if "hidden" in names else "w_o"].used
         made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
-        b = self.made({**paths, "residual": Path((made,)), "w_in": _UNCUT})
+        b = self.made({**paths, "residual": Path((made,)), "w_in": path("w_in", (), ())})
         b.leave(self.values(b, names, {t: paths["q" if t == "o" else t].stored for t in names}), "sum")
-        return self.until(b.operations)
+        return self.until(list(b.operations.values()))
 
     def back(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the matmul that leads back to the residual until the sum is there."""
@@ -179,7 +181,7 @@ class Parts:
         rows = b.input_of(paths["residual"].stored, paths["w_in"].used).dims[:2]
         given = {t: Sharding((*rows, (_LEAVES[t][0], paths[_LEAVES[t][1]].used.axes(_LEAVES[t][0])))) for t in names}
         b.leave(self.values(b, names, given), "sum")
-        return self.after(b.operations)
+        return self.after(list(b.operations.values()))
 
     # -- lists of operations --------------------------------------------------------------------------------------------
 
@@ -210,13 +212,15 @@ class Parts:
 
     def least(self, operations: Sequence[Operation]) -> float:
         """Return the bound of a list in which each operation waits for the one before."""
-        return sum(map(self.bounds.alone, operations)) - sum(self.gain(o, operations) for o in operations if isinstance(o, Compute))
+        gains = [self.gain(o, operations) for o in operations if isinstance(o, Compute)]
+        return sum(map(self.bounds.alone, operations)) - sum(gains)
 
     def gain(self, matmul: Compute, operations: Sequence[Operation]) -> float:
         """Return the most that a loop of a matmul with a collective of the list gains over one after the other."""
         named = {o.name: o for o in operations}
-        return max([0.0, *(self.bounds.alone(matmul) + self.bounds.alone(named[loop.collective]) - self.paired(matmul, loop, named)
-                           for loop in matmul.loops if loop.collective in named)])
+        loops = [loop for loop in matmul.loops if loop.collective in named]
+        alone = self.bounds.alone(matmul)
+        return max([0.0, *(alone + self.bounds.alone(named[one.collective]) - self.paired(matmul, one, named) for one in loops)])
 
     def paired(self, matmul: Compute, loop: Loop, named: Mapping[str, Operation]) -> float:
         """Return the bound of a matmul looped with a collective of a list."""
@@ -228,9 +232,7 @@ class Parts:
 _PATHS = {"k": "kv", "v": "kv", "o": "q"}
 _LEAVES = {"hidden": ("F", "w_out"), "o": ("H", "w_o")}
 _WEIGHTS = {"hidden": "w_in", "q": "w_q", "k": "w_k", "v": "w_k"}
-_WHOLE = {"residual": "B L E", "w_in": "E F", "w_out": "F E", "w_q": "E H", "w_k": "E K", "q": "B L H", "kv": "B L K", "w_o": "H E"}
 _STANDS = {"rows": "residual", "free": "w_in"}
-_UNCUT = Path((Sharding.parse("E F"),))
 
 
 def _only(*wanted: str) -> Callable[[Role], Role]:
@@ -246,6 +248,6 @@ def _only(*wanted: str) -> Callable[[Role], Role]:
     return reduced
 
 
-def paths_of(axes: Sequence[str], roles: Sequence[Role]) -> Paths:
-    """Return the paths that roles of the axes, whole or reduced, make."""
-    return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in roles[0]}
+def paths_of(axes: Sequence[str], roles: Sequence[Role], tensors: Iterable[str]) -> Paths:
+    """Return the paths of tensors that roles of the axes, whole or reduced, make."""
+    return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in tensors}

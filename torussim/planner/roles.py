@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 from torussim.layouts import DIMENSIONS, Path
 from torussim.sharding import Sharding
@@ -16,11 +17,8 @@ from torussim.sharding import Sharding
 Letters = tuple[str, ...]  # the dimension that an axis cuts at each station of a path; "": none
 Role = Mapping[str, Letters]  # tensor -> letters
 
-SPINE = ("residual", "w_in")  # what attention and MLP of a layer share, and what is chosen first
-MLP = ("hidden", "w_out")
-ATTENTION = ("w_q", "w_k", "q", "kv", "w_o")
-TENSORS = (*SPINE, *MLP, *ATTENTION)
-_HEADS = {"F": "H", "E": "E", "": ""}  # the letters of W_in or W_out -> those of W_q or W_o
+TENSORS = ("residual", "w_in", "hidden", "w_out", "w_q", "w_k", "q", "kv", "w_o")
+GATHERED: list[Letters] = [("E", ""), ("F", ""), ("",)]  # a weight on an axis that cuts the batch: gathered over it, or whole
 
 
 @dataclass(frozen=True)
@@ -35,46 +33,48 @@ class Kind:
 def spines() -> list[Role]:
     """Return the roles of an axis for the residual and W_in.
 
-    An axis that cuts the residual's batch goes on cutting it in the matmuls, with weights stored cut by it or not, or cuts E or F.
+    An axis that cuts the residual's batch goes on doing so in the matmuls, with weights stored cut by it or not, or cuts E or F.
     """
-    cut = [{"residual": (residual,), "w_in": (w_in,)} for residual in ("B", "E", "") for w_in in ("E", "F", "")
-           if (residual, w_in) != ("B", "")]
-    return cut + [{"residual": ("B",), "w_in": w_in} for w_in in _batched("F")]
+    cut: list[Role] = [{"residual": (residual,), "w_in": (w_in,)} for residual in ("B", "E", "") for w_in in ("E", "F", "")
+                       if (residual, w_in) != ("B", "")]
+    return cut + [{"residual": ("B",), "w_in": w_in} for w_in in GATHERED]
 
 
 def mlps(spine: Role) -> Iterator[Role]:
-    """Yield the roles of an axis for the hidden layer and W_out."""
+    """Yield the roles of an axis for the hidden layer and W_out.
+
+    Where W_in makes partial sums and W_out makes E, the sums are scattered and gathered again, or all-reduced.
+    """
     if batched(spine):
-        yield from ({"hidden": ("B",), "w_out": w_out} for w_out in _batched("F"))
+        yield from ({"hidden": ("B",), "w_out": w_out} for w_out in GATHERED)
         return
-    made = spine["w_in"][-1]
+    w_in = spine["w_in"][-1]
     for w_out in ("E", "F", ""):
-        scattered = ["F"] if made == "F" or w_out == "F" else []
-        reduced = [""] if made != "F" and w_out != "F" else []
-        both = ["F"] if (made, w_out) == ("E", "E") else []
-        yield from ({"hidden": (hidden,), "w_out": (w_out,)} for hidden in scattered + both + reduced)
+        hidden = ("F", "") if (w_in, w_out) == ("E", "E") else ("F",) if "F" in (w_in, w_out) else ("",)
+        yield from ({"hidden": (one,), "w_out": (w_out,)} for one in hidden)
 
 
-def attentions(spine: Role, w_out: Letters, kind: Kind) -> Iterator[Role]:
-    """Yield the roles of an axis for attention. In a parallel block W_o is cut as W_out is, so that their results can be added."""
+def attentions(spine: Role, w_out: Letters | None, kind: Kind) -> Iterator[Role]:
+    """Yield the roles of an axis for attention; `w_out`: how W_out is cut, if W_o must be cut alike for their sum.
+
+    Q goes from where it is made to where attention runs at once, or by way of heads.
+    """
+    w_in, outs = spine["w_in"], [w_out] if w_out is not None else GATHERED if batched(spine) else [("E",), ("F",), ("",)]
     if batched(spine):
-        stored = spine["w_in"]
-        outs = [w_out] if kind.parallel else _batched("F")
-        keys = [("K", ""), ("",)] if stored[0] == "F" else [stored]
-        for out in outs:
-            for w_k in keys:
-                for q, kv in [(("B",), ("B",)), *((("B", "H"), (k,)) for k in _kept("H", kind))]:
-                    yield {"w_q": _as_heads(stored), "w_k": w_k, "q": q, "kv": kv, "w_o": _as_heads(out)}
-        return
-    made = spine["w_in"][-1]
-    outs = [w_out] if kind.parallel else [("E",), ("F",), ("",)]
-    for w_q, w_k in {"E": [("E", "E")], "F": [(q, k) for q in ("H", "") for k in ("K", "")], "": [("", "")]}[made]:
-        for q in [("H",), ("B",), ("",), *([("H", "B"), ("H", "")] if w_q else [])]:
-            for k in _kept(q[-1], kind):
-                along = kind.multihead and len(q) > 1 and w_k
-                for kv in [(k,), *([("K", k)] if along else [])]:
-                    for out in outs:
-                        yield {"w_q": (w_q,), "w_k": (w_k,), "q": q, "kv": kv, "w_o": _as_heads(out)}
+        projections = [(as_heads(w_in), w_k) for w_k in ([("K", ""), ("",)] if w_in[0] == "F" else [w_in])]
+        ways: list[Letters] = [("B",), ("B", "H")]
+    else:
+        queries = {"E": ("E",), "F": ("H", ""), "": ("",)}[w_in[-1]]
+        keys = {"E": ("E",), "F": ("K", ""), "": ("",)}[w_in[-1]]
+        projections = [((w_q,), (w_k,)) for w_q in queries for w_k in keys]
+        ways = [("H",), ("B",), ("",), ("H", "B"), ("H", "")]
+    for (w_q, w_k), q, w_o in product(projections, ways, outs):
+        if q[0] == "H" and len(q) > 1 and not w_q[0]:
+            continue  # whole heads are made: nothing to cut by heads on the way
+        for kept in ("K", "") if q[-1] == "H" and kind.kv_heads else ("B",) if q[-1] == "B" else ("",):
+            along = kind.multihead and q[0] == "H" and len(q) > 1 and w_k[0]  # K and V can travel like Q
+            for kv in [(kept,), ("K", kept)] if along else [(kept,)]:
+                yield {"w_q": w_q, "w_k": w_k, "q": q, "kv": kv, "w_o": as_heads(w_o)}
 
 
 def batched(spine: Role) -> bool:
@@ -82,18 +82,9 @@ def batched(spine: Role) -> bool:
     return spine["residual"] == ("B",) and not spine["w_in"][-1]
 
 
-def _batched(dim: str) -> list[Letters]:
-    """Return the paths of a weight on an axis that cuts the batch: stored cut over E or the other dimension, or whole."""
-    return [("E", ""), (dim, ""), ("",)]
-
-
-def _as_heads(letters: Letters) -> Letters:
-    return tuple(_HEADS[letter] for letter in letters)
-
-
-def _kept(used: str, kind: Kind) -> tuple[str, ...]:
-    """Return what an axis can cut of K and V where attention runs, if it cuts `used` of Q there."""
-    return ("K", "") if used == "H" and kind.kv_heads else (used if used == "B" else "",)
+def as_heads(letters: Letters) -> Letters:
+    """Return the letters of W_in or W_out as those of W_q or W_o."""
+    return tuple("H" if letter == "F" else letter for letter in letters)
 
 
 def halves_of(kind: Kind) -> list[list[list[Role]]]:
@@ -104,7 +95,7 @@ def halves_of(kind: Kind) -> list[list[list[Role]]]:
     if kind.parallel:
         return [[[{**spine, **mlp, **one} for mlp in mlps(spine) for one in attentions(spine, mlp["w_out"], kind)]
                  for spine in spines()]]
-    return [[[{**spine, **one} for one in attentions(spine, (), kind)] for spine in spines()],
+    return [[[{**spine, **one} for one in attentions(spine, None, kind)] for spine in spines()],
             [[{**spine, **mlp} for mlp in mlps(spine)] for spine in spines()]]
 
 

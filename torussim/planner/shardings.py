@@ -1,7 +1,7 @@
 """Tables of shardings in the order of their lower bounds: what `layouts: all` searches (docs/shardings.md).
 
-The space is a role for each axis (`roles`); the bound of a table is the sum of the bounds of its parts (`parts`), each looked up in
-an array over the roles. First the roles of the axes for residual and W_in are chosen, the spine, then the rest: of a serial
+The space is a role for each axis (`roles`); the bound of a table is the sum of the bounds of its parts (`parts`), each looked up
+in an array over the roles. First the roles of the axes for residual and W_in are chosen, the spine, then the rest: of a serial
 block attention and MLP apart, as they have no part in common. The sums are yielded in order, lazily: a spine is opened when the
 least sum that it can have is the least that is left, and the sums of its two halves are merged by a heap.
 """
@@ -9,6 +9,7 @@ least sum that it can have is the least that is left, and the sums of its two ha
 from __future__ import annotations
 
 import heapq
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
@@ -38,7 +39,7 @@ class Shardings:
     """All tables of shardings for one pass on one network, in the order of lower bounds of the pass' time.
 
     `layout` gives mesh, dtypes, overlap, algorithms and padded batch; its tables are replaced. `size`: tables of the space whose
-    sizes divide. `misfits`: those whose weights and cache alone do not fit into HBM, among the tables looked at so far.
+    sizes divide. `misfits`: how many of them have weights and cache that alone do not fit into HBM; those are not yielded.
     """
 
     def __init__(self, model: Model, layout: Layout, forward: Forward, outlines: Outlines, chip: Chip) -> None:
@@ -62,7 +63,9 @@ class Shardings:
             if not self._first([(s,) for s in spine]):
                 continue
             slabs = [half.slab(spine) for half in self.halves]
-            self.size += self._ways(spine) * prod(int(np.isfinite(slab.seconds).sum()) for slab in slabs)
+            count = prod(int(np.isfinite(slab.seconds).sum()) for slab in slabs)
+            self.size += self._ways(spine) * count
+            self.misfits += self._ways(spine) * (count - self._fitting(slabs))
             least = sum(float(slab.seconds[slab.held <= self.capacity].min(initial=np.inf)) for slab in slabs)
             if least < np.inf:
                 self.least.append((least, spine))
@@ -87,13 +90,10 @@ class Shardings:
         slabs = [half.slab(spine) for half in self.halves]
         for bound, choice in merged([self._order(slab, spine) for slab in slabs]):
             at = [np.unravel_index(flat, slab.seconds.shape) for flat, slab in zip(choice, slabs)]
-            if not self._first([(s, *(int(one[axis]) for one in at)) for axis, s in enumerate(spine)]):
-                continue
-            if sum(float(slab.held[one]) for slab, one in zip(slabs, at)) > self.capacity:
-                self.misfits += 1
-                continue
-            yield bound, tuple({tensor: letters for half, one in zip(self.halves, at)
-                                for tensor, letters in half.options[s][int(one[axis])].items()} for axis, s in enumerate(spine))
+            first = self._first([(s, *(int(one[axis]) for one in at)) for axis, s in enumerate(spine)])
+            if first and sum(float(slab.held[one]) for slab, one in zip(slabs, at)) <= self.capacity:
+                yield bound, tuple(ChainMap(*(dict(half.options[s][int(one[axis])]) for half, one in zip(self.halves, at)))
+                                   for axis, s in enumerate(spine))
 
     def _order(self, slab: _Slab, spine: Spine) -> tuple[Array, Array]:
         """Return the finite bounds of a slab in rising order, and their places; of a slab alone those that come first and fit."""
@@ -103,11 +103,15 @@ class Shardings:
             for i, j in self.pairs:
                 if spine[i] == spine[j]:
                     keep &= place[i] <= place[j]
-        fits = slab.held <= self.capacity
-        self.misfits += int((keep & ~fits).sum()) if len(self.halves) == 1 else 0
-        flat = np.flatnonzero(keep & fits)
+        flat = np.flatnonzero(keep & (slab.held <= self.capacity))
         order = np.argsort(slab.seconds.ravel()[flat], kind="stable")
         return slab.seconds.ravel()[flat][order], flat[order]
+
+    def _fitting(self, slabs: Sequence[_Slab]) -> int:
+        """Return how many choices of one for each half fit into HBM."""
+        held = [slab.held[np.isfinite(slab.seconds)] for slab in slabs]
+        sizes, times = np.unique(held[-1], return_counts=True) if len(held) > 1 else (np.zeros(1), np.ones(1, int))
+        return sum(int(count) * int((held[0] <= self.capacity - size).sum()) for size, count in zip(sizes, times))
 
     def _first(self, choices: Sequence[tuple[int, ...]]) -> bool:
         """Return whether choices, one an axis, come first of those that differ in the names of like axes alone."""
@@ -130,7 +134,7 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """What is chosen at once when the spine is: `options[s]` are the roles of an axis with spine s, the spine's entries included."""
+    """What is chosen at once when the spine is: `options[s]`: the roles of an axis with spine s, that of the spine included."""
 
     options: Sequence[Sequence[Role]]
     timed: Sequence[_Lookup]
@@ -171,7 +175,7 @@ class _Lookup:
                 self.bound[codes], self.gain[codes] = self.bound[tuple(first)], self.gain[tuple(first)]
                 continue
             try:
-                self.bound[codes], self.gain[codes] = part.seconds(paths_of(axes, [found[code] for code in codes]))
+                self.bound[codes], self.gain[codes] = part.seconds(paths_of(axes, [found[code] for code in codes], found[0]))
             except (LayoutError, ShardingError):  # a size does not divide
                 self.bound[codes], self.gain[codes] = np.inf, 0.0
 

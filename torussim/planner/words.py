@@ -9,21 +9,26 @@ from typing import TYPE_CHECKING
 from torussim.analysis import advances
 from torussim.chips import Chip
 from torussim.cost import flop_seconds
+from torussim.layouts import Path
 from torussim.planner.candidates import Candidate
 from torussim.planner.pricing import Priced, total_bytes
 from torussim.program import Compute
 from torussim.report import KINDS
 from torussim.scenario import Limit
 from torussim.tables import table
+from torussim.topology.builders import axis_names
 from torussim.units import show
 
 if TYPE_CHECKING:
     from torussim.planner.plans import Choice, Plan, Ranked
+    from torussim.planner.shapes import Reshaped
 
 ROWS = 12  # of the table
 WIDTH = 110
 SAME = 5e-4  # times within this share of one another are said to be the same
 NAMED = 3  # open candidates that are named
+SHAPES = 8  # rows of the table of shapes
+_CAN = {True: "yes", False: "no", None: "unknown"}
 
 
 def text(plan: Plan) -> str:
@@ -34,10 +39,25 @@ def text(plan: Plan) -> str:
 
 def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
     """Return a candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
-    mesh = mesh_of(candidate.mesh)
-    with_mesh = f" with {mesh}" if mesh else ""
+    cut = cut_of(candidate)
     weights = f", {candidate.layout.weights} weights" if dtypes else ""
-    return f"{candidate.name}{with_mesh}, attention over {candidate.layout.attention}{weights}"
+    return f"{candidate.name}{f' with {cut}' if cut else ''}, attention over {attention_of(candidate)}{weights}"
+
+
+def cut_of(candidate: Candidate) -> str:
+    """Return the mesh of a layout in words, or of a table how W_in is cut: "W_in E F_xy"."""
+    ffn = candidate.layout.ffn
+    return mesh_of(candidate.mesh) if isinstance(ffn, str) else f"W_in {Path.of(ffn['w_in']).used}"
+
+
+def attention_of(candidate: Candidate) -> str:
+    """Return over what attention is cut; of a table over which axes: "heads (x), batch (y)"."""
+    ffn = candidate.layout.ffn
+    if isinstance(ffn, str):
+        return candidate.layout.attention
+    q = Path.of(ffn["q"]).used
+    cut = [f"{word} ({', '.join(q.axes(dim))})" for dim, word in (("H", "heads"), ("B", "batch")) if q.axes(dim)]
+    return ", ".join(cut) or "nothing"
 
 
 def mesh_of(mesh: Mapping[str, Sequence[str]]) -> str:
@@ -55,7 +75,14 @@ def verdict(plan: Plan) -> str:
         bound = bound_by(one, plan.scenario.chip)
         said += [f"{'It' if len(pick.of) == 1 else f'The {phase}'} is bound by {bound}."] if bound else []
     said += _next(plan)
-    return _fill(" ".join(said))
+    tables = [_written(one.candidate) for one in pick.of.values() if not isinstance(one.candidate.layout.ffn, str)]
+    return "\n\n".join([_fill(" ".join(said)), *tables])
+
+
+def _written(candidate: Candidate) -> str:
+    """Return the table of a candidate as a scenario file has it."""
+    ffn = candidate.record()["ffn"]
+    return "\n".join(f"  {tensor}: {path if isinstance(path, str) else ' -> '.join(path)}" for tensor, path in ffn.items())
 
 
 def bound_by(one: Ranked, chip: Chip) -> str:
@@ -151,10 +178,10 @@ def _known(one: Ranked) -> float:
 
 def _front(plan: Plan) -> str:
     lines = [f"{len(plan.picks)} choices are on the front of latency and cost: no layout is better than one of them in both."]
-    rows = [["batch", "layout", "mesh", "attention", "weights", "latency", "chip-ms a token", "bound by"]]
+    rows = [["batch", "layout", "cut", "attention", "weights", "latency", "chip-ms a token", "bound by"]]
     for choice in plan.picks:
         one = choice.of[choice.candidate.phase]
-        rows.append([str(choice.batch), one.candidate.name, mesh_of(one.candidate.mesh), one.candidate.layout.attention,
+        rows.append([str(choice.batch), one.candidate.name, cut_of(one.candidate), attention_of(one.candidate),
                      one.candidate.layout.weights, show(choice.keys["step_s"], "s"),
                      f"{choice.keys['chip_s_per_token'] * 1e3:.4g}", bound_by(one, plan.scenario.chip)])
     return _fill(" ".join(lines)) + "\n\n" + table(rows, "rlllllrl".replace("lr", "rr", 1))
@@ -172,7 +199,7 @@ def _table(plan: Plan) -> str:
                     one.state not in ("simulated", "excluded", "open"):
                 continue
             layout = one.candidate.layout
-            key = phase, one.candidate.name, layout.attention, layout.weights, f"{one.seconds:.4g}"
+            key = phase, one.candidate.name, attention_of(one.candidate), layout.weights, f"{one.seconds:.4g}"
             if key in seen:
                 rows[seen[key]][1] = rows[seen[key]][1].partition(" and ")[0] + " and others"
                 continue
@@ -193,7 +220,7 @@ def _row(plan: Plan, one: Ranked) -> list[str]:
     chips, peak = len(plan.scenario.net.chips), plan.scenario.chip.flops["bf16"]
     tokens = one.candidate.batch * (workload.context if one.candidate.phase == "prefill" else 1)
     share = total_bytes(held) / held.capacity
-    return [one.candidate.name, mesh_of(one.candidate.mesh), one.candidate.layout.attention, one.candidate.layout.weights,
+    return [one.candidate.name, cut_of(one.candidate), attention_of(one.candidate), one.candidate.layout.weights,
             ("" if one.step_s is not None else "~") + show(seconds, "s"),
             f"{2 * model.parameters * tokens / (chips * peak * seconds):.1%}", f"{chips * seconds / tokens * 1e3:.4g}",
             f"{share:.0%}", bound_by(one, plan.scenario.chip)]
@@ -234,7 +261,36 @@ def _others(plan: Plan) -> str:
 
 
 def _shapes(plan: Plan) -> str:
-    return "\n".join(_fill(one.words()) for one in plan.shapes)
+    """Say which shape of as many chips would be the fastest, and which of those that can be had; then a table of them."""
+    shapes = [one for one in plan.shapes if one.saving is not None]
+    if not any(not one.present for one in shapes):
+        return ""
+    best = shapes[0]
+    buildable = next((one for one in shapes if one.shape.buildable), None)
+    said = [_brings(plan, best)]
+    if buildable and buildable is not best:
+        said.append(f"Of the shapes that can be had the best is {buildable.shape.name} ({buildable.shape.how}): "
+                    f"it {_saves(buildable)}.")
+    rows = [["shape", "wraparounds", "step", "saves", "layout", "can it be had?"]]
+    for one in shapes[:SHAPES]:
+        closed = [axis for axis, wraps in zip(axis_names(len(one.shape.wrap)), one.shape.wrap) if wraps]
+        rows.append([f"{one.shape.name}{' (present)' if one.present else ''}", ", ".join(closed) or "none", show(one.step_s, "s"),
+                     f"{one.saving * 100:.1f} %", one.candidate, f"{_CAN[one.shape.buildable]}: {one.shape.how}"])
+    return _fill(" ".join(said)) + "\n\n" + table(rows, "llrrll")
+
+
+def _brings(plan: Plan, best: Reshaped) -> str:
+    if best.present:
+        return f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}" + (
+            f"; without its faults it {_saves(best)}." if best.saving and best.saving > SAME else ".")
+    present = next((one.shape.name for one in plan.shapes if one.present), "the network")
+    return f"{present} as {best.shape.name} {_saves(best)} ({best.shape.how})."
+
+
+def _saves(one: Reshaped) -> str:
+    saving = one.saving or 0.0
+    verb = "save" if saving > 0 else "cost"
+    return "would take the same time" if abs(saving) <= SAME else f"would {verb} {percent(abs(saving))}"
 
 
 def percent(share: float) -> str:

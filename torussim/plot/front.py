@@ -110,12 +110,12 @@ def _front(canvas: Canvas, found: Plan, y: float) -> float:
         chart.label(points[id(one)], text if len(picks) > 1 else f"{text}: {_named(_kind(one), several)}")
     for marker, one in others:
         chart.mark(points[id(one)], marker, INK, name=MARKED[id(marker)], size=6.0, hollow=True)
-        chart.label(points[id(one)], MARKED[id(marker)].removeprefix("what "))
+        chart.label(points[id(one)], MARKED[id(marker)])
     chart.place()
     return y + HIGH + 58
 
 
-MARKED = {id(TRIANGLE): "what the paper's model takes", id(SQUARE): "the file's layout"}
+MARKED = {id(TRIANGLE): "the paper's model", id(SQUARE): "the file's layout"}
 
 
 def _others(found: Plan, phase: str, picks: Sequence[Ranked]) -> list[tuple[Array, Ranked]]:
