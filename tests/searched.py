@@ -69,10 +69,11 @@ def main(files):
         (seconds, table), simulated, bound = best_of_all(scenario, layout, forward, stream)
         took = process_time() - began
         five, name = best_of_five(scenario, layout, forward)
-        open_ = "" if bound >= seconds else f" (open: at best {bound * 1e3:.5g} ms)"
-        print(f"| {Path(file).stem} | {stream.size:,} | {stream.size - stream.misfits:,} | {simulated} | {name}: {five * 1e3:.5g} ms "
-              f"| {seconds * 1e3:.5g} ms{open_} | {five / seconds - 1:.1%} |")
-        print(f"<!-- {took:.0f} s CPU", {tensor: [str(s) for s in path.stations] for tensor, path in table.items()}, "-->", flush=True)
+        still = "" if bound >= seconds else f" (not certified: at best {bound * 1e3:.5g} ms)"
+        print(f"| {Path(file).stem} | {stream.size:,} | {stream.size - stream.misfits:,} | {simulated} "
+              f"| {name}: {five * 1e3:.5g} ms | {seconds * 1e3:.5g} ms{still} | {five / seconds - 1:.1%} |")
+        shown = {tensor: [str(station) for station in path.stations] for tensor, path in table.items()}
+        print(f"<!-- {took:.0f} s CPU {shown} -->", flush=True)
 
 
 if __name__ == "__main__":

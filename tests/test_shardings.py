@@ -165,7 +165,7 @@ def test_on_one_axis_the_stream_has_every_table_and_the_best(case):
 
 
 def test_the_size_counts_tables_that_differ_in_the_names_of_like_axes():
-    given, alike = model(parallel=False, kv_heads=4), network((2, 2))
+    given, alike = model(kv_heads=4), network((2, 2))
     other = network((2, 2), seed=1)
     assert stream(given, DECODE, alike).size == stream(given, DECODE, other).size
 
@@ -198,12 +198,11 @@ def test_tables_that_do_not_fit_are_left_out_and_counted(parallel):
     found = stream(given, DECODE, net, small)
     yielded = [paths for _, paths in found]
     assert found.misfits and len(yielded) + found.misfits == found.size
-    every = every_table(given, DECODE, net)
+    kept, rng = {str(paths) for paths in yielded}, Random(1)
     workload = Workload("decode", DECODE.batch, DECODE.attended - 1, 1)
-    fits = {str(paths) for paths, _ in every
-            if (held := memory(given, Layout(ffn=paths), workload, {"x": 2}, small.hbm_bytes)).weights + held.kv_cache
-            <= small.hbm_bytes}
-    assert {str(paths) for paths in yielded} == fits
+    for paths in (paths for _, paths in stream(given, DECODE, net) if rng.random() < 0.1):
+        held = memory(given, Layout(ffn=paths), workload, {"x": 2}, small.hbm_bytes)
+        assert (held.weights + held.kv_cache <= small.hbm_bytes) == (str(paths) in kept)
 
 
 def test_on_one_chip_there_is_one_table():

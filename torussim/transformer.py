@@ -195,15 +195,16 @@ class Builder:
 
     # -- a layer --------------------------------------------------------------------------------------------------------
 
-    def enter(self, label: str) -> list[tuple[_Value, tuple[str, Step] | None]]:
-        """Bring the residual along its path; return it at every station, with the collective that led there."""
+    def enter(self, label: str, weight: str = "w_in") -> list[tuple[_Value, tuple[str, Step] | None]]:
+        """Bring the residual along its path and to where a weight wants it; return it at every station, with the collective
+        that led there."""
         path = self.table["residual"].stations
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
         elements = value.sharding.elements(value.sizes, self.lengths)
         self.add(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
         stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
-        needed = self.input_of(value.sharding, self.table["w_in"].used)
+        needed = self.input_of(value.sharding, self.table[weight].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
             if norm and stations[-1][0].sharding == norm.stored:
                 self.norm(label, norm.stored)
@@ -336,13 +337,16 @@ class Builder:
             (out,), _ = self.travel("", [out], [target])
         return out
 
-    def leave(self, values: Sequence[_Value], label: str) -> None:
-        """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual."""
+    def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
+        """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
+
+        The batch is cut as in the matmul that the block was entered by.
+        """
         weights = [{"hidden": "w_out", "o": "w_o"}[v.name] for v in values]
         dims = [{"hidden": "F", "o": "H"}[v.name] for v in values]
         sizes = [{dim: v.sizes[dim], "E": self.model.d_model} for v, dim in zip(values, dims)]
         residual = self.table["residual"].stored
-        rows = self.input_of(residual, self.table["w_in"].used).dims[:2]
+        rows = self.input_of(residual, self.table[entered].used).dims[:2]
         targets = [Sharding.of((*rows, (dim, self.table[w].used.axes(dim)))) for w, dim in zip(weights, dims)]
         moved, added = self.travel("", values, targets)
         used, gathers = self.weights(weights, sizes, added[-1] if added else None)
@@ -367,7 +371,7 @@ class Builder:
             out = self.attend(made)
             self.leave([self.activated(made["hidden"]), out], "residual")
         else:
-            self.leave([self.attend(self.project(self.enter("attention"), ("q", "k", "v")))], "attention")
+            self.leave([self.attend(self.project(self.enter("attention", "w_q"), ("q", "k", "v")))], "attention", "w_q")
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
         return tuple(self.operations.values())
 

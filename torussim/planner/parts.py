@@ -51,24 +51,26 @@ class Parts:
         uncut = {tensor: path(tensor, (), ()) for tensor in TENSORS}
         self.builder = Builder(model, replace(layout, ffn=uncut), forward, physical)
         self.model, self.bounds = model, bounds
-        self.axes = tuple(self.builder.lengths)
+        self.mlp = 0 if model.parallel else 1  # the half that has the MLP
 
     def listed(self) -> list[Part]:
         """Return the parts in the order of the pass."""
-        ends = Part("ends", _only("residual", "w_in"), self.ends, 1)
+        ends = Part("ends", _only("residual", "w_in"), self.ends, 1, half=self.mlp)
         if self.model.parallel:
             return [ends, *self.projecting("layer", ("hidden", "q", "k", "v")), self.attending(), self.between(),
                     *self.leaving("layer", ("hidden", "o"))]
         mlp = [*self.projecting("ffn", ("hidden",)), self.between(), *self.leaving("ffn", ("hidden",))]
         return [ends, *self.projecting("attention", ("q", "k", "v")), self.attending(), *self.leaving("attention", ("o",)),
-                *(replace(part, half=1) for part in mlp)]
+                *(replace(part, half=self.mlp) for part in mlp)]
 
     def projecting(self, label: str, want: Sequence[str]) -> list[Part]:
         """Return the two parts on both sides of the first matmul that multiplies the residual."""
-        weights = dict.fromkeys(["w_in", *(_WEIGHTS[tensor] for tensor in want)])
+        weights = dict.fromkeys(_WEIGHTS[tensor] for tensor in want)
         made = [f"{_PATHS.get(tensor, tensor)} made" for tensor in want if tensor != "v"]
-        return [Part(f"enter {label}", _only("residual", *weights), partial(self.enter, want), self.model.layers),
-                Part(f"project {label}", _only("rows", *weights, *made), partial(self.project, want), self.model.layers, True)]
+        before = _only("residual", *weights)
+        after = _only("rows", *weights, *made, entered=_entered(want))
+        return [Part(f"enter {label}", before, partial(self.enter, want), self.model.layers),
+                Part(f"project {label}", after, partial(self.project, want), self.model.layers, True)]
 
     def attending(self) -> Part:
         """Return the part from Q, K and V as they are made to the output of attention, cut like Q as it is made."""
@@ -82,15 +84,16 @@ class Parts:
         """Return the two parts on both sides of the matmul that leads back to the residual."""
         weights = [_LEAVES[value][1] for value in values]
         made = [f"{_PATHS.get(value, value)} made" for value in values]
-        return [Part(f"regather {label}", _only("rows", *made, *weights), partial(self.regather, values), self.model.layers),
-                Part(f"return {label}", _only("residual", "free", *(f"{w} used" for w in weights)),
-                     partial(self.back, values), self.model.layers, True)]
+        before = _only("rows", *made, *weights, entered=_entered(values))
+        after = _only("residual", "free", *(f"{weight} used" for weight in weights), entered=_entered(values))
+        return [Part(f"regather {label}", before, partial(self.regather, values), self.model.layers),
+                Part(f"return {label}", after, partial(self.back, values), self.model.layers, True)]
 
     def held(self) -> list[Part]:
         """Return what a chip must hold as parts, in bytes: each weight of all layers, the embedding, and the cache."""
         weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
-                        half=int(w == "w_out" and not self.model.parallel)) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
-        return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2),
+                        half=self.mlp if w in ("w_in", "w_out") else 0) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
+        return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2, half=self.mlp),
                 Part("cache held", _only("q used", "kv used"), self.cache, self.model.layers)]
 
     def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
@@ -128,7 +131,7 @@ class Parts:
     def enter(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from a block's beginning to its first matmul."""
         b = self.made(paths)
-        stations = b.enter("residual")
+        stations = b.enter("residual", _entered(want))
         needed = stations[-1][0].sharding
         for tensor in want:
             made = product(needed, paths[_WEIGHTS[tensor]].used, "E", {"hidden": "F", "q": "H"}.get(tensor, "K"))
@@ -142,7 +145,7 @@ class Parts:
         """Return the bound from the first matmul of a block until Q, K, V and the hidden layer are where their paths begin."""
         rows = paths["residual"].stored
         b = self.made(paths)
-        needed = b.input_of(rows, paths["w_in"].used)
+        needed = b.input_of(rows, paths[_entered(want)].used)
         b.project([(_Value("residual", needed, b.tokens(E=self.model.d_model), b.act), None)], want)
         operations = list(b.operations.values())
         first = next(i for i, o in enumerate(operations) if isinstance(o, Compute))
@@ -171,16 +174,16 @@ class Parts:
         """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
         weight = paths["w_out" if "hidden" in names else "w_o"].used
         made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
-        b = self.made({**paths, "residual": Path((made,)), "w_in": path("w_in", (), ())})
-        b.leave(self.values(b, names, {t: paths["q" if t == "o" else t].stored for t in names}), "sum")
+        b = self.made({**paths, "residual": Path((made,)), _entered(names): path(_entered(names), (), ())})
+        b.leave(self.values(b, names, {t: paths["q" if t == "o" else t].stored for t in names}), "sum", _entered(names))
         return self.until(list(b.operations.values()))
 
     def back(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the matmul that leads back to the residual until the sum is there."""
         b = self.made({t: Path((p.used,)) for t, p in paths.items()})
-        rows = b.input_of(paths["residual"].stored, paths["w_in"].used).dims[:2]
+        rows = b.input_of(paths["residual"].stored, paths[_entered(names)].used).dims[:2]
         given = {t: Sharding((*rows, (_LEAVES[t][0], paths[_LEAVES[t][1]].used.axes(_LEAVES[t][0])))) for t in names}
-        b.leave(self.values(b, names, given), "sum")
+        b.leave(self.values(b, names, given), "sum", _entered(names))
         return self.after(list(b.operations.values()))
 
     # -- lists of operations --------------------------------------------------------------------------------------------
@@ -232,19 +235,27 @@ class Parts:
 _PATHS = {"k": "kv", "v": "kv", "o": "q"}
 _LEAVES = {"hidden": ("F", "w_out"), "o": ("H", "w_o")}
 _WEIGHTS = {"hidden": "w_in", "q": "w_q", "k": "w_k", "v": "w_k"}
-_STANDS = {"rows": "residual", "free": "w_in"}
 
 
-def _only(*wanted: str) -> Callable[[Role], Role]:
+def _entered(values: Sequence[str]) -> str:
+    """Return the weight by which a block is entered that makes, or has made, these values."""
+    return "w_in" if "hidden" in values else "w_q"
+
+
+def _only(*wanted: str, entered: str = "w_in") -> Callable[[Role], Role]:
     """Return what leaves of a role the entries of these tensors, or of their first (made) or last (used) stations alone.
 
-    `rows`: of the residual, only whether the axis cuts the batch in the matmuls; `free`: of W_in, only whether it uses the axis.
+    `rows`: of the residual, only whether the axis cuts the batch in the matmul with the weight `entered`; `free`: of that weight,
+    only whether it uses the axis.
     """
+    stands = {"rows": "residual", "free": entered}
+
     def reduced(role: Role) -> Role:
-        found = dict(role) | {"rows": ("B",) if batched(role) else ("",), "free": ("",) if batched(role) else ("F",)}
+        cut = batched(role, entered) if {"rows", "free"} & set(wanted) else False
+        found = dict(role) | {"rows": ("B",) if cut else ("",), "free": ("",) if cut else ("E",)}
         for tensor in role:
             found |= {f"{tensor} made": role[tensor][:1], f"{tensor} used": role[tensor][-1:]}
-        return {_STANDS.get(one, one.partition(" ")[0]): found[one] for one in wanted}
+        return {stands.get(one, one.partition(" ")[0]): found[one] for one in wanted}
     return reduced
 
 

@@ -18,7 +18,6 @@ Letters = tuple[str, ...]  # the dimension that an axis cuts at each station of 
 Role = Mapping[str, Letters]  # tensor -> letters
 
 TENSORS = ("residual", "w_in", "hidden", "w_out", "w_q", "w_k", "q", "kv", "w_o")
-GATHERED: list[Letters] = [("E", ""), ("F", ""), ("",)]  # a weight on an axis that cuts the batch: gathered over it, or whole
 
 
 @dataclass(frozen=True)
@@ -30,56 +29,56 @@ class Kind:
     multihead: bool  # as many KV heads as heads: K and V can travel like Q
 
 
-def spines() -> list[Role]:
-    """Return the roles of an axis for the residual and W_in.
+def projections(residual: Letters, dim: str) -> list[Letters]:
+    """Return what an axis can cut of a weight that multiplies the residual and makes `dim`.
 
-    An axis that cuts the residual's batch goes on doing so in the matmuls, with weights stored cut by it or not, or cuts E or F.
+    An axis that cuts the residual's batch goes on doing so in the matmul, with the weight stored cut by it or not, or cuts E or
+    `dim`.
     """
-    cut: list[Role] = [{"residual": (residual,), "w_in": (w_in,)} for residual in ("B", "E", "") for w_in in ("E", "F", "")
-                       if (residual, w_in) != ("B", "")]
-    return cut + [{"residual": ("B",), "w_in": w_in} for w_in in GATHERED]
+    return [("E",), (dim,), *(gathered(dim) if residual == ("B",) else [("",)])]
 
 
-def mlps(spine: Role) -> Iterator[Role]:
+def gathered(dim: str) -> list[Letters]:
+    """Return the paths of a weight on an axis that cuts the batch: stored cut and gathered just before use, or whole."""
+    return [("E", ""), (dim, ""), ("",)]
+
+
+def batched(role: Role, weight: str) -> bool:
+    """Return whether an axis cuts the batch in the matmul with a weight that multiplies the residual."""
+    return role["residual"] == ("B",) and not role[weight][-1]
+
+
+def mlps(role: Role) -> Iterator[Role]:
     """Yield the roles of an axis for the hidden layer and W_out.
 
     Where W_in makes partial sums and W_out makes E, the sums are scattered and gathered again, or all-reduced.
     """
-    if batched(spine):
-        yield from ({"hidden": ("B",), "w_out": w_out} for w_out in GATHERED)
+    if batched(role, "w_in"):
+        yield from ({**role, "hidden": ("B",), "w_out": w_out} for w_out in gathered("F"))
         return
-    w_in = spine["w_in"][-1]
+    w_in = role["w_in"][-1]
     for w_out in ("E", "F", ""):
         hidden = ("F", "") if (w_in, w_out) == ("E", "E") else ("F",) if "F" in (w_in, w_out) else ("",)
-        yield from ({"hidden": (one,), "w_out": (w_out,)} for one in hidden)
+        yield from ({**role, "hidden": (one,), "w_out": (w_out,)} for one in hidden)
 
 
-def attentions(spine: Role, w_out: Letters | None, kind: Kind) -> Iterator[Role]:
-    """Yield the roles of an axis for attention; `w_out`: how W_out is cut, if W_o must be cut alike for their sum.
+def attentions(role: Role, outs: Sequence[Letters], kind: Kind) -> Iterator[Role]:
+    """Yield the roles of an axis for K, V, Q and W_o, where W_q is given; `outs`: those of W_o.
 
     Q goes from where it is made to where attention runs at once, or by way of heads.
     """
-    w_in, outs = spine["w_in"], [w_out] if w_out is not None else GATHERED if batched(spine) else [("E",), ("F",), ("",)]
-    if batched(spine):
-        projections = [(as_heads(w_in), w_k) for w_k in ([("K", ""), ("",)] if w_in[0] == "F" else [w_in])]
+    w_q = role["w_q"]
+    if batched(role, "w_in" if kind.parallel else "w_q"):
+        keys: list[Letters] = [("K", ""), ("",)] if w_q[0] == "H" else [w_q]
         ways: list[Letters] = [("B",), ("B", "H")]
     else:
-        queries = {"E": ("E",), "F": ("H", ""), "": ("",)}[w_in[-1]]
-        keys = {"E": ("E",), "F": ("K", ""), "": ("",)}[w_in[-1]]
-        projections = [((w_q,), (w_k,)) for w_q in queries for w_k in keys]
-        ways = [("H",), ("B",), ("",), ("H", "B"), ("H", "")]
-    for (w_q, w_k), q, w_o in product(projections, ways, outs):
-        if q[0] == "H" and len(q) > 1 and not w_q[0]:
-            continue  # whole heads are made: nothing to cut by heads on the way
+        keys = [("E",)] if w_q == ("E",) else [("",)] if role.get("w_in") == ("",) else [("K",), ("",)]
+        ways = [("H",), ("B",), ("",), *([("H", "B"), ("H", "")] if w_q[0] else [])]
+    for w_k, q, w_o in product(keys, ways, outs):
         for kept in ("K", "") if q[-1] == "H" and kind.kv_heads else ("B",) if q[-1] == "B" else ("",):
             along = kind.multihead and q[0] == "H" and len(q) > 1 and w_k[0]  # K and V can travel like Q
             for kv in [(kept,), ("K", kept)] if along else [(kept,)]:
-                yield {"w_q": w_q, "w_k": w_k, "q": q, "kv": kv, "w_o": as_heads(w_o)}
-
-
-def batched(spine: Role) -> bool:
-    """Return whether an axis cuts the batch in the matmuls with the weights."""
-    return spine["residual"] == ("B",) and not spine["w_in"][-1]
+                yield {**role, "w_k": w_k, "q": q, "kv": kv, "w_o": w_o}
 
 
 def as_heads(letters: Letters) -> Letters:
@@ -88,15 +87,24 @@ def as_heads(letters: Letters) -> Letters:
 
 
 def halves_of(kind: Kind) -> list[list[list[Role]]]:
-    """Return the roles of an axis by spine: of a parallel block all at once, of a serial block those of attention and of the MLP.
+    """Return the roles of an axis, in the parts that are chosen apart, each by what is chosen first, the spine.
 
-    Each has the entries of its spine too.
+    In a parallel block the spine is residual and W_in, and one part has all: W_q is cut like W_in, or is whole where that cuts F,
+    and W_o is cut as W_out is, as their results are added. In a serial block the spine is the residual, and attention and MLP are
+    two parts.
     """
-    if kind.parallel:
-        return [[[{**spine, **mlp, **one} for mlp in mlps(spine) for one in attentions(spine, mlp["w_out"], kind)]
-                 for spine in spines()]]
-    return [[[{**spine, **one} for one in attentions(spine, None, kind)] for spine in spines()],
-            [[{**spine, **mlp} for mlp in mlps(spine)] for spine in spines()]]
+    residuals: list[Letters] = [("B",), ("E",), ("",)]
+    if not kind.parallel:
+        halves: list[list[list[Role]]] = [[], []]
+        for residual in residuals:
+            entered: list[Role] = [{"residual": residual, "w_q": w_q} for w_q in projections(residual, "H")]
+            halves[0].append([one for role in entered for one in attentions(
+                role, gathered("H") if batched(role, "w_q") else [("E",), ("H",), ("",)], kind)])
+            halves[1].append([one for w_in in projections(residual, "F") for one in mlps({"residual": residual, "w_in": w_in})])
+        return halves
+    spines: list[Role] = [{"residual": residual, "w_in": w_in} for residual in residuals for w_in in projections(residual, "F")]
+    return [[[one for mlp in mlps(spine) for w_q in [as_heads(spine["w_in"]), *([("",)] if spine["w_in"] == ("F",) else [])]
+              for one in attentions({**mlp, "w_q": w_q}, [as_heads(mlp["w_out"])], kind)] for spine in spines]]
 
 
 def path(tensor: str, axes: Sequence[str], letters: Sequence[Letters]) -> Path:
