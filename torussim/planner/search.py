@@ -75,22 +75,19 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     if scenario.model is None or scenario.workload is None:
         raise PlanError("a program has no layout to plan: give a scenario with a model and a workload", code="missing")
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
-    partial_ = False
     search.price(progress)
+    found: Plan | None = None
     try:
         search.run(progress)
-    except KeyboardInterrupt:
-        if not search.found():
-            raise
-        partial_ = True
-    picks = search.picks()
-    found = Plan(scenario, search.planning, picks, best_of(scenario, picks[0]), search.ranked(), search.space, search.unseen,
-                 search.gap(), partial=partial_)
-    if not partial_:
+        found = search.plan()
         found = replace(found, paper=search.paper(), file=search.file())
         found = replace(found, ranked=search.ranked())
         if shapes:
             found = replace(found, shapes=reshaped(found, fastest))
+    except KeyboardInterrupt:
+        if found is None and not search.found():
+            raise
+        found = replace(found or search.plan(), partial=True)
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -215,6 +212,12 @@ class Search:
                 return False
         return True
 
+    def plan(self) -> Plan:
+        """Return the plan as far as the search has come; raise PlanError if nothing meets the limits."""
+        picks = self.picks()
+        return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
+                    self.gap())
+
     # -- what it comes to -----------------------------------------------------------------------------------------------
 
     @property
@@ -308,7 +311,8 @@ class Search:
                 return None
             same = next((one for unit in self.at(self.workload.batch) for one in unit.known
                          if one.candidate.record() == priced.candidate.record()), None)
-            made.append(self.done(same) if same else self.simulated(priced))
+            made.append(self.done(same) if same else
+                        self.simulated(replace(priced, candidate=replace(priced.candidate, alike=0))))
             self.outside += [] if same else made[-1:]
         return self.choice(made)
 

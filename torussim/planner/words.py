@@ -127,7 +127,7 @@ def miss(limit: Limit, over: Sequence[Priced], keys: Callable[[int, Mapping[str,
 def _title(plan: Plan) -> str:
     name = plan.scenario.name
     said = f"{name}: plan for {plan.planning.objective}, {len(plan.scenario.net.chips)} chips"
-    return said + (" (interrupted: not the whole space was looked at)" if plan.partial else "")
+    return said + (" (interrupted)" if plan.partial else "")
 
 
 def _named(plan: Plan, choice: Choice) -> str:
