@@ -82,10 +82,10 @@ CASES = [  # models of every kind, on rings and lines, with links alike and not
     (model(), DECODE, network((4, 2))),
     (model(parallel=False, kv_heads=16), PREFILL, network((3, 3), seed=3)),
     (model(), DECODE, network((4, 2), seed=5, dead=True)),
+    (model(), PREFILL, grid(torus((4, 4, 8), bandwidth=45e9, latency=1e-6, twist=True))),
     (model(kv_heads=16), PREFILL, network((4,), seed=1)),
     (model(), PREFILL, network((5, 2), wrap=False, seed=2)),
     (model(parallel=False), DECODE, network((4, 2), seed=6, dead=True)),
-    (model(), PREFILL, grid(torus((4, 4, 8), bandwidth=45e9, latency=1e-6, twist=True))),
 ]
 SMALL = [
     (model(), DECODE, network((4,))),
