@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,8 @@ def test_the_breakdown_adds_up_to_the_step(answered):
 def test_links_carry_what_the_operations_send(answered):
     _, _, result = answered
     assert all(0 <= link["busy"] <= 1 + 1e-12 for link in result.links["busiest"])
-    assert [b["busy"] for b in result.links["busiest"]] == sorted((b["busy"] for b in result.links["busiest"]), reverse=True)
+    busy = [link["busy"] for link in result.links["busiest"]]
+    assert all(later <= before * (1 + 1e-12) for before, later in pairwise(busy))
     assert len(result.links["busiest"]) == 10
 
 

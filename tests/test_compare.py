@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torussim import cli as command_line
 from torussim.answer import run
+from torussim.cli import cli, simulate
 from torussim.compare import BY, MORE_IS_BETTER, OF_TOKENS, WIDTH, check_by, compare
 from torussim.differences import alike, differences, main_ones, shown
 from torussim.errors import TorusSimError
@@ -66,7 +66,7 @@ def invoke(*arguments):
 
 
 def shown_by(*arguments):
-    result = CliRunner().invoke(command_line.cli, ["compare", *map(str, arguments)], catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["compare", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
@@ -113,7 +113,7 @@ def test_a_key_that_is_misspelt_is_told():
 
 
 def test_the_command_line_offers_every_key():
-    assert set(command_line.BY) == set(BY)
+    assert set(simulate.BY) == set(BY)
 
 
 # -- what differs ---------------------------------------------------------------------------------------------------------

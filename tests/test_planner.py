@@ -25,18 +25,18 @@ FIVE = ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz")
 SHAPES = ([8], [2, 4], [4, 4], [3, 4], [2, 8], [2, 2, 2], [2, 2, 4])
 
 
-def case(seed):
+def case(seed, shapes=SHAPES):
     """Return a random scenario of 8 to 16 chips: links that differ, dead links, rings and lines, a small model."""
     random = np.random.default_rng(seed)
-    shape = SHAPES[random.integers(len(SHAPES))]
+    shape = shapes[random.integers(len(shapes))]
     heads = int(random.choice([8, 16]))
     model = {"name": "m", "layers": int(random.integers(1, 4)), "d_model": int(random.choice([1024, 2048, 4096])),
              "d_ff": int(random.choice([4096, 8192])), "heads": heads, "kv_heads": int(random.choice([1, heads // 4, heads])),
              "d_head": 128, "vocabulary": 1024, "gated": bool(random.integers(2)), "parallel": bool(random.integers(2)),
              "tied": True}
-    links = [{"from": at(a, shape), "to": at(b, shape), "scale": float(random.choice([0.25, 0.5, 0.8]))}
+    links = [{"from": at(a), "to": at(b), "scale": float(random.choice([0.25, 0.5, 0.8]))}
              for a, b in chosen(random, shape, int(random.integers(0, 4)))]
-    dead = [{"from": at(a, shape), "to": at(b, shape), "failed": True} for a, b in chosen(random, shape, int(random.integers(0, 2)))]
+    dead = [{"from": at(a), "to": at(b), "failed": True} for a, b in chosen(random, shape, int(random.integers(0, 2)))]
     phase = str(random.choice(["decode", "prefill"]))
     batch = int(random.choice([4, 16, 64] if phase == "decode" else [1, 4, 16]))
     workload = {"phase": phase, "batch": batch, "context": int(random.choice([128, 2048] if phase == "decode" else [64, 512]))}
@@ -52,7 +52,7 @@ def chosen(random, shape, count):
     return [every[i] for i in random.choice(len(every), min(count, len(every)), replace=False)]
 
 
-def at(chip, shape):
+def at(chip):
     return [int(c) for c in chip]
 
 
@@ -86,15 +86,19 @@ def loaded(made):
         return None
 
 
-def judge(seed):
+def judge(seed, shapes=SHAPES):
     """Hold one plan to exhaustive simulation."""
-    scenario = loaded(case(seed))
+    scenario = loaded(case(seed, shapes))
     if scenario is None:
         return False
-    found = torussim.plan(scenario)
-    best = min(exhaustive(scenario).values(), default=None)
-    step = found.pick.keys["step_s"]
-    assert best is None or step <= best * (1 + 1e-9), f"case {seed}: {step} is not the best, {best}"
+    times = exhaustive(scenario)
+    try:
+        found = torussim.plan(scenario, shapes=False)
+    except PlanError:
+        assert not times
+        return False
+    best, step = min(times.values()), found.pick.keys["step_s"]
+    assert step <= best * (1 + 1e-9), f"case {seed}: {step} is not the best, {best}"
     assert found.certified and found.gap == 0
     assert torussim.run(found.best).step_s == pytest.approx(step, rel=1e-12)
     return True
@@ -102,7 +106,7 @@ def judge(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_layout_beats_the_pick(seed):
-    judge(seed)
+    judge(seed, SHAPES[:3])
 
 
 @pytest.mark.slow
@@ -116,19 +120,20 @@ def test_no_layout_beats_the_pick_in_many_cases(seeds):
 
 @pytest.mark.parametrize("batch", [1, 8, 64, 256, 512])
 def test_decode_is_weight_stationary_in_two_dimensions_at_every_batch(batch):
-    found = torussim.plan(DECODE, overrides=["workload.tokens=1", f"workload.batch={batch}"])
+    found = torussim.plan(DECODE, overrides=["workload.tokens=1", f"workload.batch={batch}"], shapes=False)
     assert found.pick.candidate.name == "ws2d"
 
 
 def test_prefill_gathers_weights_at_a_large_batch_and_keeps_them_at_a_small_one():
-    small, large = (torussim.plan("scenarios/palm-540b-prefill-high-throughput.yaml", overrides=[f"workload.batch={batch}"])
-                    for batch in (1, 512))
+    small, large = (torussim.plan("scenarios/palm-540b-prefill-high-throughput.yaml", overrides=[f"workload.batch={batch}"],
+                                  shapes=False) for batch in (1, 512))
     assert small.pick.candidate.name == "ws2d"
     assert large.pick.candidate.name.startswith("wg_")
 
 
 def test_attention_is_over_the_batch_where_the_context_is_long():
-    found = torussim.plan(DECODE, overrides=["workload.tokens=1", "workload.batch=256", "workload.context=8192"])
+    found = torussim.plan(DECODE, overrides=["workload.tokens=1", "workload.batch=256", "workload.context=8192"],
+                          shapes=False)
     assert found.pick.candidate.layout.attention == "batch"
 
 
@@ -144,8 +149,9 @@ def with_plan(**plan):
 
 def test_the_front_is_that_of_all_batches():
     batches = [1, 2, 8, 32, 33, 128]
-    found = torussim.plan(with_plan(objective="pareto", vary={"batch": batches}))
-    alone = [torussim.plan({**SMALL, "workload": {**SMALL["workload"], "batch": batch}}).pick.keys for batch in batches]
+    found = torussim.plan(with_plan(objective="pareto", vary={"batch": batches}), shapes=False)
+    alone = [torussim.plan({**SMALL, "workload": {**SMALL["workload"], "batch": batch}}, shapes=False).pick.keys
+             for batch in batches]
     points = {(k["latency_s"], k["chip_s_per_token"]) for k in alone}
     front = sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points))
     got = [(c.keys["latency_s"], c.keys["chip_s_per_token"]) for c in found.picks]
@@ -155,8 +161,9 @@ def test_the_front_is_that_of_all_batches():
 @pytest.mark.parametrize("objective,key", [("latency", "step_s"), ("throughput", "tokens_per_s"), ("cost", "chip_s_per_token")])
 def test_an_objective_takes_the_batch_that_is_best_for_it(objective, key):
     batches = [1, 16, 64]
-    found = torussim.plan(with_plan(objective=objective, vary={"batch": batches}))
-    alone = [torussim.plan({**SMALL, "workload": {**SMALL["workload"], "batch": batch}}).pick.keys[key] for batch in batches]
+    found = torussim.plan(with_plan(objective=objective, vary={"batch": batches}), shapes=False)
+    alone = [torussim.plan({**SMALL, "workload": {**SMALL["workload"], "batch": batch}}, shapes=False).pick.keys[key]
+             for batch in batches]
     assert found.pick.keys[key] == pytest.approx(max(alone) if key == "tokens_per_s" else min(alone), rel=1e-9)
 
 
@@ -179,7 +186,7 @@ def test_a_generation_takes_the_best_prefill_and_the_best_decode():
 
 def test_one_simulation_gives_no_certificate_and_says_what_is_open():
     made = {**SMALL, "topology": {"shape": [4, 2], "wrap": False, "links": [{"from": [0, 0], "to": [1, 0], "scale": 0.25}]}}
-    whole, cut = torussim.plan(made), torussim.plan(made, simulations=1)
+    whole, cut = torussim.plan(made, shapes=False), torussim.plan(made, simulations=1, shapes=False)
     assert whole.certified
     assert not cut.certified and cut.count("open") > 0 and 0 < cut.gap < 1
     assert whole.pick.keys["step_s"] >= cut.pick.keys["step_s"] * (1 - cut.gap) * (1 - 1e-9)
@@ -219,9 +226,9 @@ def test_relabelling_changes_no_time():
     assert sum(count for _, count in classes) == 60 and len(classes) == 10
 
 
-@pytest.mark.parametrize("change,left", [({"links": [{"from": [0, 0, 0], "to": [1, 0, 0], "scale": 0.5}]}, 2),
-                                         ({"links": [{"axis": "z", "scale": 0.5}]}, 2), ({"bandwidth": ["1 GB/s", "2 GB/s", "3 GB/s"]}, 1),
-                                         ({}, 6), ({"events": [{"time": 0.1, "axis": "x", "scale": 0.5}]}, 1)])
+@pytest.mark.parametrize("change,left", [
+    ({"links": [{"from": [0, 0, 0], "to": [1, 0, 0], "scale": 0.5}]}, 2), ({"links": [{"axis": "z", "scale": 0.5}]}, 2), ({}, 6),
+    ({"bandwidth": ["1 GB/s", "2 GB/s", "3 GB/s"]}, 1), ({"events": [{"time": 0.1, "axis": "x", "scale": 0.5}]}, 1)])
 def test_only_alike_axes_are_relabelled(change, left):
     made = {"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 4, 4], **change},
             "workload": {"phase": "decode", "batch": 8, "context": 8}}
@@ -246,26 +253,29 @@ def test_the_plan_of_a_slow_link_names_pick_certificate_paper_and_file():
     assert "Take ws2d with x=[y]" in text and "Best of 600 layouts" in text and "The paper's model would take" in text
     keys = json.loads(found.json())
     assert keys["certified"] and len(keys["candidates"]) == len(found.ranked)
-    assert sum(keys["counts"][state] for state in ("simulated", "excluded", "open", "limited", "misfit")) == keys["counts"]["space"]
+    states = ("simulated", "excluded", "open", "limited", "misfit")
+    assert sum(keys["counts"][state] for state in states) == keys["counts"]["space"]
     again = load(found.best.resolved)
     assert torussim.run(again).step_s == found.pick.keys["step_s"]
 
 
-@pytest.mark.parametrize("file", ["palm-540b-decode-open-z", "palm-540b-prefill-low-latency", "llama-3-70b-v5e-16", "network-dead-link"])
+@pytest.mark.parametrize("file", ["palm-540b-decode-open-z", "palm-540b-prefill-low-latency", "llama-3-70b-v5e-16",
+                                  "network-dead-link"])
 def test_a_plan_needs_no_plan_section(file):
-    found = torussim.plan(f"scenarios/{file}.yaml", overrides=[] if "prefill" in file else ["workload.tokens=1"])
+    found = torussim.plan(f"scenarios/{file}.yaml", overrides=[] if "prefill" in file else ["workload.tokens=1"],
+                          shapes=False)
     assert found.certified
     assert found.file is None or found.pick.keys["latency_s"] <= found.file.keys["latency_s"] * (1 + 1e-9) \
         or found.file.candidate.name not in FIVE
 
 
-@pytest.mark.parametrize("plan,code", [({"objective": "latancy"}, "unknown-name"), ({"limit": {}}, "unknown-key"),
-                                       ({"limits": {"step": {"at_most": 1}}}, "unknown-key"), ({"limits": {"step_s": 1}}, "value"),
-                                       ({"limits": {"step_s": {"at_least": 1}}}, "value"), ({"vary": {"batch": []}}, "value"),
-                                       ({"vary": {"batch": [0]}}, "value"), ({"vary": {"mesh": "hole"}}, "unknown-name"),
-                                       ({"vary": {"layouts": ["ws3d"]}}, "unknown-name"), ({"vary": {"atention": ["heads"]}}, "unknown-key"),
-                                       ({"limits": {"step_s": {"at_most": "5 GB"}}}, "quantity"), ("latency", "value"),
-                                       ({"vary": {"collectives": {"all_to_all": ["ring"]}}}, "unknown-name")])
+@pytest.mark.parametrize("plan,code", [
+    ({"objective": "latancy"}, "unknown-name"), ({"limit": {}}, "unknown-key"), ("latency", "value"),
+    ({"limits": {"step": {"at_most": 1}}}, "unknown-key"), ({"limits": {"step_s": 1}}, "value"),
+    ({"limits": {"step_s": {"at_least": 1}}}, "value"), ({"limits": {"step_s": {"at_most": "5 GB"}}}, "quantity"),
+    ({"vary": {"batch": []}}, "value"), ({"vary": {"batch": [0]}}, "value"), ({"vary": {"mesh": "hole"}}, "unknown-name"),
+    ({"vary": {"layouts": ["ws3d"]}}, "unknown-name"), ({"vary": {"atention": ["heads"]}}, "unknown-key"),
+    ({"vary": {"collectives": {"all_to_all": ["ring"]}}}, "unknown-name")])
 def test_a_mistake_in_plan_is_named_with_its_place(plan, code):
     with pytest.raises(ScenarioError) as caught:
         torussim.plan({**SMALL, "plan": plan})
