@@ -32,8 +32,8 @@ def row(file: Path) -> str:
 
 def main() -> None:
     """Print the table."""
-    columns = ("case", "its authors' layout", "measured", "simulated", "the plan's", "simulated", "", "layouts", "certificate", "CPU",
-               "of all tables")
+    columns = ("case", "its authors' layout", "measured", "simulated", "the plan's", "simulated", "", "layouts", "certificate",
+               "CPU", "of all tables")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for file in sorted(SCENARIOS.glob("plan-*.yaml")):
         print(row(file), flush=True)
