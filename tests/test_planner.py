@@ -250,6 +250,21 @@ def test_parts_find_what_whole_axes_cannot():
     assert torussim.run(parts.best.resolved).step_s == pytest.approx(parts.pick.keys["step_s"], rel=1e-9)
 
 
+# -- every table of shardings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{}, {"links": [{"from": [0, 0], "to": [1, 0], "scale": 0.25}]},
+                                    pytest.param({"links": [{"from": [0, 0], "to": [0, 1], "failed": True}]},
+                                                 marks=pytest.mark.slow)])
+def test_every_table_holds_the_five_and_the_pick_runs_from_its_record(change):
+    made = {**SMALL, "model": "llama-3-8b", "topology": {"shape": [2, 4], **change}}
+    five, every = (torussim.plan({**made, "plan": {"vary": {"layouts": layouts}}}, shapes=False) for layouts in ("five", "all"))
+    assert every.certified and every.space > 1000 * five.space
+    assert every.pick.keys["step_s"] <= five.pick.keys["step_s"] * (1 + 1e-9)
+    assert torussim.run(every.best.resolved).step_s == pytest.approx(every.pick.keys["step_s"], rel=1e-12)
+    assert every.pick.candidate.name != "table" or "w_in: " in repr(every)
+
+
 # -- what is told -------------------------------------------------------------------------------------------------------
 
 
