@@ -35,7 +35,8 @@ def case(seed):
     heads = one(4, 6, 8, 16)
     model = {"name": "m", "layers": one(1, 2, 3), "d_model": 2880 if chips % 3 == 0 else one(1024, 2048),
              "d_ff": 2880 if chips % 3 == 0 else one(4096, 8192), "heads": heads,
-             "kv_heads": one(1, 2, heads), "d_head": one(64, 128), "vocabulary": one(1000, 32000), "gated": one(True, False), "parallel": one(True, False), "tied": True}
+             "kv_heads": one(1, 2, heads), "d_head": one(64, 128),
+             "vocabulary": one(1000, 32000), "gated": one(True, False), "parallel": one(True, False), "tied": True}
     pairs = [([int(c) for c in a], [int(c) + (i == axis) for i, c in enumerate(a)]) for a in np.ndindex(*shape)
              for axis in range(len(shape)) if a[axis] + 1 < shape[axis]]
     some = [dict(zip(("from", "to"), pairs[i])) for i in random.permutation(len(pairs))]

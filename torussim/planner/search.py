@@ -187,9 +187,9 @@ class Search:
             if not open_:
                 break
             unit = min(open_, key=lambda unit: (len(unit.done) > 0, self.score(unit.batch, self.together(unit, "least"))))
-            priced = unit.pop()
+            priced = unit.first()
             if priced is not None:
-                unit.done.append(self.simulated(priced))
+                unit.finish(self.simulated(priced))
                 self.left -= 1
             if progress is not None:
                 done = sum(len(unit.done) for unit in self.units)
@@ -306,9 +306,8 @@ class Search:
         unit = next(unit for unit in self.at(priced.candidate.batch) if unit.phase == priced.candidate.phase)
         found = next((one for one in unit.done if one.priced is priced), None)
         if found is None:
-            unit.take(priced)
             found = self.simulated(priced)
-            unit.done.append(found)
+            unit.finish(found)
         return found
 
     def file(self) -> Choice | None:
