@@ -236,3 +236,30 @@ def test_a_plan_that_is_none_writes_nothing(monkeypatch, tmp_path, error, status
     got = CliRunner().invoke(cli, ["plan", str(tmp_path / "a.json"), "-o", str(tmp_path / "out")])
     assert got.exit_code == status and not got.stdout
     assert not list((tmp_path / "out").rglob("*"))
+
+
+# -- what runs afterwards -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_command_that_a_plan_prints_runs_its_best(tmp_path, own):
+    made = {**SMALL, "name": "small", "plan": {"vary": {"layouts": ["ws1d"]}}}
+    if own:
+        (tmp_path / "nets.py").write_text("from torussim.topology.builders import torus\n\n\ndef pair(length):\n"
+                                          "    return torus((length,), bandwidth=45e9, latency=1e-6)\n")
+        made["topology"] = {"kind": "nets:pair", "length": 4}
+    (tmp_path / "a.json").write_text(json.dumps(made))
+    got = CliRunner().invoke(cli, ["plan", str(tmp_path / "a.json"), "-o", str(tmp_path / "out"), "--no-pictures"])
+    assert got.exit_code == 0, got.output
+    command = got.stdout.rpartition("run the best with: torussim ")[2].split()
+    again = CliRunner().invoke(cli, [*command, "--json", "-o", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.output
+    plan = json.loads((tmp_path / "out" / "small" / "plan.json").read_text())
+    assert json.loads(again.stdout)["step_s"] == plan["picks"][0]["step_s"]
+
+
+def test_phases_that_may_cut_axes_apart_are_not_planned_together():
+    made = {**SMALL, "workload": {"phase": "generate", "batch": 4, "context": 64}, "plan": {"vary": {"mesh": {"parts": True}}}}
+    with pytest.raises(PlanError) as caught:
+        torussim.plan(made)
+    assert caught.value.code == "clash" and caught.value.path == ("plan", "vary", "mesh")

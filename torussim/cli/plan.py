@@ -59,6 +59,7 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
             write(folder / "plan.png", encode(front_figure(found), "png"))
     click.echo(found.json() if as_json else found)
     if not as_json:
-        click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}")
+        code = f" --code {Path(file).parent}" if "code" in found.best.resolved else ""
+        click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}{code}")
     if found.partial:
         sys.exit(130)

@@ -75,6 +75,10 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code, fitting=False)
     if scenario.model is None or scenario.workload is None:
         raise PlanError("a program has no layout to plan: give a scenario with a model and a workload", code="missing")
+    if len(scenario.layouts) > 1 and scenario.planning and scenario.planning.mesh == "parts":
+        raise PlanError("both phases of a generation must cut the axes alike, and a plan finds the best of each alone: plan "
+                        "prefill and decode with parts one after the other, or a generation with mesh: whole",
+                        code="clash", path=("plan", "vary", "mesh"))
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
     search.price(progress)
     interrupted = False
