@@ -23,11 +23,13 @@ from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.shapes import Fastest, reshaped
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
+from torussim.planner.words import SAME
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
 from torussim.workload import Workload
 
 SIMULATIONS = 1000
+FOLLOWING = 8  # simulations that look for the next best of a phase
 KEYS = "latency_s", "chip_s_per_token"  # that objectives want to be small
 ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of the network
 Progress = Callable[[int, int], None]
@@ -84,6 +86,7 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     found: Plan | None = None
     try:
         search.run(progress)
+        search.follow()
         found = search.plan()
         found = replace(found, paper=search.paper(), file=search.file())
         found = replace(found, ranked=search.ranked())
@@ -192,6 +195,16 @@ class Search:
             if progress is not None:
                 done = sum(len(unit.done) for unit in self.units)
                 progress(done, done + len(open_))
+
+    def follow(self) -> None:
+        """Simulate what could be the next best after the pick, at its batch: few of each phase whose time is not known."""
+        picks = self.picks()
+        for unit in self.at(picks[0].batch) if len(picks) == 1 else ():
+            most = len(unit.done) + min(FOLLOWING, self.left)
+            while len(unit.done) < most and not unit.exact and unit.next < unit.second(SAME) * (1 - TIE):
+                priced = unit.first()
+                if priced is not None:
+                    unit.finish(self.simulated(priced))
 
     def simulated(self, priced: Priced) -> Done:
         """Return a candidate simulated."""

@@ -85,6 +85,16 @@ class Unit:
         return min((one.seconds for one in self.done), default=float("inf"))
 
     @property
+    def exact(self) -> bool:
+        """Whether the time of the first that waits is known without a simulation: its bound is its closed form."""
+        first = self._waiting[0][1] if self._waiting else None
+        return first is not None and first.tight and rounded(first.least_s) == rounded(first.axes_s)
+
+    def second(self, same: float) -> float:
+        """Return the least simulated time above the fastest by more than a share, seconds; infinite where there is none."""
+        return min((one.seconds for one in self.done if one.seconds > self.fastest * (1 + same)), default=float("inf"))
+
+    @property
     def best(self) -> Done:
         """The fastest candidate that was simulated; of equal ones the first of the space."""
         return min(self.done, key=lambda one: (rounded(one.seconds), one.priced.candidate.number))

@@ -148,7 +148,7 @@ def _next(plan: Plan) -> list[str]:
         if rest:
             best = min(rest, key=_known)
             more = _known(best) / pick.step_s - 1
-            if best.step_s is not None:
+            if best.step_s is not None or _same(best, _known(best)):
                 said.append(f"The next best{of}, {name_of(best.candidate)}, takes {_longer(more)}.")
             elif best.state == "excluded":
                 near = min(rest, key=lambda one: one.seconds or 0.0)
@@ -294,8 +294,8 @@ def _shapes(plan: Plan) -> str:
 
 def _brings(plan: Plan, best: Reshaped) -> str:
     if best.present:
-        return f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}" + (
-            f"; without its faults it {_saves(best)}." if best.saving and best.saving > SAME else ".")
+        shape = f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}"
+        return f"{shape} without its faults, which {_saves(best)}." if best.saving and best.saving > SAME else f"{shape}."
     present = next((one.shape.name for one in plan.shapes if one.present), "the network")
     return f"{present} as {best.shape.name} {_saves(best)} ({best.shape.how})."
 
