@@ -201,7 +201,7 @@ class Search:
         picks = self.picks()
         for unit in self.at(picks[0].batch) if len(picks) == 1 else ():
             most = len(unit.done) + min(FOLLOWING, self.left)
-            while len(unit.done) < most and not unit.exact and unit.next < unit.second(SAME) * (1 - TIE):
+            while len(unit.done) < most and not unit.told(SAME) and unit.next < unit.second(SAME) * (1 - TIE):
                 priced = unit.first()
                 if priced is not None:
                     unit.finish(self.simulated(priced))

@@ -84,11 +84,10 @@ class Unit:
         """The least simulated time, seconds; infinite before the first."""
         return min((one.seconds for one in self.done), default=float("inf"))
 
-    @property
-    def exact(self) -> bool:
-        """Whether the time of the first that waits is known without a simulation: its bound is its closed form."""
+    def told(self, same: float) -> bool:
+        """Return whether the time of the first that waits is known without a simulation: bound and closed form agree."""
         first = self._waiting[0][1] if self._waiting else None
-        return first is not None and first.tight and rounded(first.least_s) == rounded(first.axes_s)
+        return first is not None and first.tight and first.axes_s <= first.least_s * (1 + same)
 
     def second(self, same: float) -> float:
         """Return the least simulated time above the fastest by more than a share, seconds; infinite where there is none."""
