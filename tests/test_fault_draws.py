@@ -319,7 +319,14 @@ def test_a_network_that_is_always_cut_has_no_time():
     found = draw_faults(line, draws=5, dead=1, jobs=1)
     assert (found.cut, found.quantile(0.5), found.interval(0.5), found.worst) == (5, None, None, None)
     assert [one["loss"] for one in found.ranking] == [None] * 3
-    assert "cuts the network" in str(found) and json.loads(found.json())["median"]["time_s"] is None
+    assert "5 draws (100 %) cut the network" in str(found) and json.loads(found.json())["median"]["time_s"] is None
+    faults_figure(found)
+
+
+def test_a_chip_alone_has_no_link_that_can_be_faulty():
+    found = draw_faults({"chip": "ideal", "topology": {"shape": [1]}, "program": [{"name": "m", "flops": 1e9}]}, draws=3,
+                        dead=0.5, jobs=1)
+    assert not found.ranking and found.without_fault == 3 and found.times.tolist() == [found.base_s] * 3
     faults_figure(found)
 
 

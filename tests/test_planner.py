@@ -265,6 +265,14 @@ def test_every_table_holds_the_five_and_the_pick_runs_from_its_record(change):
     assert every.pick.candidate.name != "table" or "w_in: " in repr(every)
 
 
+def test_tables_that_differ_in_a_choice_without_effect_are_told_apart():
+    """Algorithms of a collective that a table does not have make candidates that are equal in all but their number."""
+    vary = {"layouts": "all", "collectives": {"all_to_all": ["dimension_wise", "sequential"]}}
+    found = torussim.plan({**SMALL, "topology": {"shape": [4]}, "plan": {"vary": vary}}, shapes=False)
+    numbers = [one.candidate.number for one in found.ranked if one.candidate.name == "table"]
+    assert found.certified and len(numbers) == len(set(numbers)) > 1
+
+
 # -- what is told -------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import pytest
 import torussim
 from torussim.errors import OutputError, ScenarioError
 from torussim.points import axis_of
+from torussim.rows import write
 from torussim.sweeps import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +154,21 @@ def test_all_kinds_of_files_have_the_same_rows(rows, tmp_path):
         assert one.get("step_s") == row.get("step_s") == (float(cell["step_s"]) if cell["step_s"] else None)
         assert one["memory.fits"] == row.get("memory.fits") == json.loads(cell["memory.fits"] or "null")
         assert cell["error"] == (one["error"] or "") == (row["error"] or "")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_of_rows_takes_few_passes_however_many_columns_there_are(suffix, tmp_path):
+    """A journal reads a row from the disk whenever it is asked for it."""
+    class Rows:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter([{f"column {i}": i for i in range(30)} | {"error": None}] * 3)
+
+    rows = Rows()
+    write(tmp_path / f"rows{suffix}", rows, suffix)
+    assert rows.passes <= 3
 
 
 def test_an_output_of_an_unknown_kind_is_refused(tmp_path):

@@ -21,7 +21,7 @@ from torussim.fault_sets import Cables, Faults, Kind
 from torussim.tables import table
 from torussim.topology.check import Floats
 from torussim.topology.shape import Indices
-from torussim.units import show
+from torussim.units import percent, show
 
 QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
 NORMAL_95 = 1.959963984540054  # standard deviations
@@ -211,17 +211,17 @@ class FaultDraws:
         rows = [("without drawn faults", show(self.base_s, "s", 4), "", "")]
         for name, share in QUANTILES.items():
             if (seconds := self.quantile(share)) is not None:
-                rows.append(({"median": "median"}.get(name, f"{100 * share:.0f} % take at most"), show(seconds, "s", 4),
+                rows.append(("median" if name == "median" else f"{percent(share)} take at most", show(seconds, "s", 4),
                              signed(self.loss(seconds)), self._between(share)))
         if self.worst is not None:
             longest = float(self.times[self.worst])
             rows.append(("the worst", show(longest, "s", 4), signed(self.loss(longest)), ""))
         lines = [f"How long {what} takes", table(rows, "lrrl")]
         if self.cut_at_most is None:
-            lines.append(f"  {self.cut:,} draws ({100 * self.cut / len(self.times):.2g} %) cut the network in two: they have no "
+            lines.append(f"  {self.cut:,} draws ({percent(self.cut / len(self.times))}) cut the network in two: they have no "
                          "time, and count in none of these.")
         else:
-            lines.append(f"  No draw cut the network in two: less than {100 * self.cut_at_most:.2g} % of all do, with 95 % "
+            lines.append(f"  No draw cut the network in two: less than {percent(self.cut_at_most)} of all do, with 95 % "
                          "confidence.")
         lines.append(f"  {self.without_fault:,} draws have no fault; {self.simulated:,} different sets of faults were simulated.")
         return "\n".join(lines)

@@ -175,8 +175,8 @@ def free_axes(net: Grid, programs: Iterable[Program]) -> tuple[int, ...]:
     parts, and axes on which algorithms count chips from the first one on.
     """
     links = net.links
-    if (links.events or callable(net.routing) or links.twist or (links.axis < 0).any() or len(links.nodes) > len(net.chips)
-            or net.axes != tuple(links.axes)):
+    if (not len(links.source) or links.events or callable(net.routing) or links.twist or (links.axis < 0).any()
+            or len(links.nodes) > len(net.chips) or net.axes != tuple(links.axes)):
         return ()
     moving = [o for program in programs for o in program.operations() if isinstance(o, Collective)]
     counted = {axis for o in moving for axis in o.axes if callable(algorithm_of(o)) or algorithm_of(o) == "one_ring"}

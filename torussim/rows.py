@@ -37,7 +37,7 @@ def columns(rows: Iterable[Row]) -> list[str]:
 
 
 def write(path: Path, rows: Iterable[Row], suffix: str) -> None:
-    """Write rows, which are gone through twice, to a file."""
+    """Write rows, which are gone through twice (for Parquet, three times), to a file."""
     names = columns(rows)
     if suffix == ".parquet":
         _write_parquet(path, rows, names)
@@ -72,10 +72,13 @@ def _write_parquet(path: Path, rows: Iterable[Row], names: list[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {name: {type(row.get(name)) for row in rows} - {type(None)} for name in names}
+    kinds: dict[str, set[type]] = {name: set() for name in names}
+    for row in rows:  # once, as each may be read from a disk
+        for name, value in row.items():
+            kinds[name].add(type(value))
     of_kind = {frozenset([bool]): pa.bool_(), frozenset([int]): pa.int64(), frozenset([float]): pa.float64(),
                frozenset([int, float]): pa.float64()}
-    types = {name: of_kind.get(frozenset(kind), pa.string()) for name, kind in kinds.items()}
+    types = {name: of_kind.get(frozenset(kind - {type(None)}), pa.string()) for name, kind in kinds.items()}
     schema = pa.schema([pa.field(name, types[name]) for name in names])
     texts = {name for name in names if types[name] == pa.string()}
     with pq.ParquetWriter(path, schema) as writer:

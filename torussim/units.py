@@ -101,6 +101,15 @@ def _read_number(value: float, unit: str) -> float:
         return math.inf
 
 
+def percent(share: float) -> str:
+    """Return a share in percent, with two digits, or three from 100 % on.
+
+    >>> percent(0.00123), percent(0.0456), percent(1.0)
+    ('0.12 %', '4.6 %', '100 %')
+    """
+    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
 def _read_text(text: str, unit: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 from torussim.planner import meshes
 from torussim.planner.candidates import Candidate, choices, uncut
@@ -30,17 +31,17 @@ def tables(scenario: Scenario, planning: Planning, phase: str, batch: int, prici
     firsts = pricing.knots(phase, batch).firsts
     others = replace(planning, choices={key: some for key, some in planning.choices.items() if key != "attention"})
     assert scenario.model is not None
-    of, size, times = list[Stream](), 0, sum(times for _, times in firsts)
+    of, size, times, numbers = list[Stream](), 0, sum(times for _, times in firsts), count(FIRST)
     for base in choices(scenario, others, phase):
         layout = replace(base, mesh=mesh_of(written).axes, batch=batch)
         candidate = Candidate(phase, batch, layout, meshes.shown(written, axes))
         found = Shardings(scenario.model, layout, firsts[0][0], pricing.outlines(candidate), scenario.chip)
         size += found.size
-        of.append(_scaled(found, candidate, times))
+        of.append(_scaled(found, candidate, times, numbers))
     return heapq.merge(*of, key=lambda one: one[0]), size
 
 
-def _scaled(found: Shardings, candidate: Candidate, times: int) -> Stream:
-    """Return the tables as candidates, each with its bound for so many passes."""
-    for number, (bound, table) in enumerate(found):
-        yield bound * times, replace(candidate, layout=replace(candidate.layout, ffn=table, batch=None), number=FIRST + number)
+def _scaled(found: Shardings, candidate: Candidate, times: int, numbers: Iterator[int]) -> Stream:
+    """Return the tables as candidates, each with its bound for so many passes and a number that no other candidate has."""
+    for bound, table in found:
+        yield bound * times, replace(candidate, layout=replace(candidate.layout, ffn=table, batch=None), number=next(numbers))
