@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from torussim.chips import Chip
 from torussim.closed_forms import axes_seconds
@@ -19,6 +20,8 @@ from torussim.outlines import Outlines, outlines_of
 from torussim.topology.grid import Grid
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload
+
+Thing = TypeVar("Thing")
 
 
 def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
@@ -71,4 +74,9 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
     if not found:
         assert wrong is not None
         raise wrong
+    return best(found)
+
+
+def best(found: Sequence[tuple[Thing, float, bool]]) -> Thing:
+    """Return what takes least time of those that fit into memory, or of all where none does; of equal ones the first."""
     return min([one for one in found if one[2]] or found, key=lambda one: one[1])[0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torussim import padding
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.closed_forms import axes_seconds, paper_collective, paper_compute
@@ -17,7 +18,6 @@ from torussim.fronts import Fronts
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines
 from torussim.padding import candidates as paddings
-from torussim.padding import padded
 from torussim.planner.candidates import Candidate, uncut
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import Scenario
@@ -33,7 +33,8 @@ class Priced:
     """A candidate that fits the model, with its batch padded; seconds are of all passes of its phase.
 
     `least_s`: the simulation is never below it; `tight`: whether that is the best bound that there is; `axes_s`: the closed form
-    axis by axis; `paper_s`: the paper's model.
+    axis by axis; `paper_s`: the paper's model; `last_s`: the closed form as if every pass were the last one of its length, by
+    which the batch is padded.
     """
 
     candidate: Candidate
@@ -42,6 +43,7 @@ class Priced:
     axes_s: float
     paper_s: float
     tight: bool
+    last_s: float
 
 
 @dataclass(frozen=True)
@@ -64,42 +66,55 @@ class Pricing:
         self._priced: dict[tuple[Any, ...], Priced | Misfit] = {}
 
     def of(self, candidate: Candidate) -> Priced | Misfit:
-        """Return what a candidate costs, with a bound that is quick to have.
+        """Return what a candidate costs, with its batch padded as `padding` does, and a bound that is quick to have.
 
-        Meshes that no closed form can tell apart on this network are priced once.
+        Meshes that no closed form can tell apart on this network are priced once, and so is a batch to which others are padded.
         """
-        like = replace(candidate.layout, mesh=self.outlines(candidate).like(candidate.layout.mesh))
-        named = isinstance(like.ffn, str)  # a table is met once
-        key = (candidate.phase, candidate.batch, tuple(candidate.parts.items()), like.ffn, like.attention, like.weights,
-               like.activations, like.kv_cache, like.overlap, tuple(like.mesh.items()), tuple(like.collectives.items()))
-        found = self._priced.get(key) if named else None
-        if found is None:
-            found = self._price(replace(candidate, layout=like))
-            if named:
-                self._priced[key] = found
-        if isinstance(found, Misfit):
-            return Misfit(candidate, found.reason)
-        return replace(found, candidate=replace(candidate, layout=replace(candidate.layout, batch=found.candidate.layout.batch)))
+        outlines = self.outlines(candidate)
+        like = replace(candidate.layout, mesh=outlines.like(candidate.layout.mesh))
+        found, reason = list[tuple[Priced, float, bool]](), ""
+        for batch in paddings(candidate.batch, outlines.net.shape):
+            made = self._made(replace(candidate, batch=batch, layout=replace(like, batch=batch)))
+            if isinstance(made, Misfit):
+                reason = made.reason
+            else:
+                found.append((made, made.last_s, made.memory.fits))
+        if not found:
+            return Misfit(candidate, reason)
+        best = padding.best(found)
+        run = best.candidate.batch
+        return replace(best, candidate=replace(candidate, layout=replace(candidate.layout,
+                                                                         batch=None if run == candidate.batch else run)))
+
+    def _made(self, candidate: Candidate) -> Priced | Misfit:
+        """Return what a candidate costs whose batch is run as it is, worked out once if its table has a name."""
+        one = candidate.layout
+        if not isinstance(one.ffn, str):
+            return self._price(candidate)
+        key = (candidate.phase, tuple(candidate.parts.items()), one.ffn, one.attention, one.weights, one.activations,
+               one.kv_cache, one.overlap, tuple(one.mesh.items()), tuple(one.collectives.items()), one.batch)
+        if key not in self._priced:
+            self._priced[key] = self._price(candidate)
+        return self._priced[key]
 
     def _price(self, candidate: Candidate) -> Priced | Misfit:
-        model, chip = self.scenario.model, self.scenario.chip
+        model, chip, layout = self.scenario.model, self.scenario.chip, candidate.layout
         outlines = self.outlines(candidate)
         axes = dict(zip(outlines.net.axes, outlines.net.shape))
         assert model is not None
         workload, knots = self.workload(candidate.batch), self.knots(candidate.phase, candidate.batch)
-        layout = candidate.layout
         try:
-            if len(paddings(workload.batch, axes.values())) > 1:
-                layout = padded(layout, model, workload, [f for f, _ in knots.middles], axes, (outlines, chip))
             builders = {forward: Builder(model, layout, forward, axes) for forward in knots.forwards}
             built = {forward: builder.build() for forward, builder in builders.items()}
             held = memory(model, layout, workload, axes, chip.hbm_bytes, candidate.phase, builders=builders)
         except (LayoutError, ShardingError) as error:
             return Misfit(candidate, str(error))
         ready = {forward: chosen(program, outlines, chip) for forward, program in built.items()}
+        seconds = {forward: axes_seconds(ready[forward], outlines, chip)
+                   for forward in dict.fromkeys(forward for forward, _ in (*knots.middles, *knots.lasts))}
         compute, moved = (sum(times * part(built[forward], chip) for forward, times in knots.middles)
                           for part in (_paper_compute, _paper_collectives))
-        axes_s = sum(times * axes_seconds(ready[forward], outlines, chip) for forward, times in knots.middles)
+        axes_s, last_s = (sum(times * seconds[forward] for forward, times in some) for some in (knots.middles, knots.lasts))
         rings, alike = rings_of(outlines.net)
         rings = rings and not any(_routed(program) for program in ready.values())
         if rings and alike and knots.firsts == knots.middles:
@@ -108,7 +123,7 @@ class Pricing:
             least = sum(times * axes_seconds(ready[forward], outlines, chip, fastest=True) for forward, times in knots.firsts)
         else:
             least = sum(times * _paper_compute(built[forward], chip) for forward, times in knots.firsts)
-        return Priced(replace(candidate, layout=layout), held, least, axes_s, compute + moved, rings and alike)
+        return Priced(candidate, held, least, axes_s, compute + moved, rings and alike, last_s)
 
     def tightened(self, priced: Priced) -> Priced:
         """Return a candidate with the best bound that there is."""
@@ -179,11 +194,12 @@ class Knots:
     """The passes that stand for those of a phase, each with how many it stands for.
 
     `firsts`: each stands for later ones, which attend to as much or more, so that a bound of it is one of them; `middles`: each
-    for as many before as after it.
+    for as many before as after it; `lasts`: the last of each length, as the padding of the batch looks at them.
     """
 
     firsts: Sequence[tuple[Forward, int]]
     middles: Sequence[tuple[Forward, int]]
+    lasts: Sequence[tuple[Forward, int]]
     forwards: Sequence[Forward]
 
     @staticmethod
@@ -194,14 +210,15 @@ class Knots:
         for forward in todo:
             runs.setdefault(forward.length, []).append(forward)
         firsts, middles = list[tuple[Forward, int]](), list[tuple[Forward, int]]()
+        lasts = [(run[-1], len(run)) for run in runs.values()]
         for run in runs.values():
             step = max(1, -(-len(run) // PIECES))
             for begin in range(0, len(run), step):
                 piece = run[begin:begin + step]
                 firsts.append((piece[0], len(piece)))
                 middles.append((piece[len(piece) // 2], len(piece)))
-        needed = [*(f for f, _ in firsts), *(f for f, _ in middles), max(todo, key=lambda f: f.length), todo[-1]]
-        return Knots(firsts, middles, tuple(dict.fromkeys(needed)))
+        needed = [*(f for f, _ in (*firsts, *middles, *lasts)), max(todo, key=lambda f: f.length), todo[-1]]
+        return Knots(firsts, middles, lasts, tuple(dict.fromkeys(needed)))
 
 
 def _paper_compute(program: Program, chip: Chip) -> float:
