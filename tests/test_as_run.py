@@ -39,11 +39,13 @@ def check(found, program, made, forward):
     cut = {dim: {part for axis in q.axes(dim) for part in found["mesh"][axis] if made.net.length(part) > 1} for dim in "BH"}
     exchanges = [o for o in program.block if isinstance(o, Collective) and o.name.startswith("exchange_q")]
     exchanged = {axis for o in exchanges for axis in o.axes}
+    scattered = {axis for o in program.block if isinstance(o, Collective) and o.kind == "reduce_scatter"
+                 and "q" in o.name.split("_") for axis in o.axes}
     before = {part for axis in Sharding.parse(found["shardings"]["residual"]).axes("B") for part in found["mesh"][axis]}
     over = found["attention"]["over"]
     assert over == (" and ".join(word for dim, word in (("B", "batch"), ("H", "heads")) if cut[dim]) or "nothing")
     assert exchanged - cut["H"] <= cut["B"]
-    assert exchanged >= cut["B"] - before
+    assert exchanged | scattered >= cut["B"] - before
     (attention,) = [o for o in program.block if isinstance(o, Compute) and o.name == "attention"]
     products = attention.matmuls[0]
     assert products.m * products.count == found["attention"]["sequences"] * found["attention"]["heads"] * forward.length

@@ -58,8 +58,8 @@ errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
-    "planner": ["search", "shapes", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles", "pricing",
-                "candidates", "meshes"],
+    "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
+                "pricing", "candidates", "meshes"],
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph",
              "slices", "marks", "canvas", "network", "view", "labels"],

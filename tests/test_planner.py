@@ -315,7 +315,7 @@ def test_a_mistake_in_plan_is_named_with_its_place(plan, code):
 def test_limits_that_nothing_meets_name_the_nearest_miss():
     with pytest.raises(PlanError) as caught:
         torussim.plan(with_plan(limits={"step_s": {"at_most": "1 us"}}))
-    assert caught.value.code == "no-layout" and "step_s excludes" in str(caught.value)
+    assert caught.value.code == "no-layout" and "step_s of at most 1 us excludes" in str(caught.value)
     with pytest.raises(PlanError, match=r"memory.fits excludes .* times the memory"):
         torussim.plan({**SMALL, "model": "palm-540b"})
     with pytest.raises(PlanError, match="a program has no layout"):

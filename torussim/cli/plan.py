@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import each, progress, trusting, writable, write
+from torussim.cli.common import each, fail, progress, trusting, writable, write
 
 if TYPE_CHECKING:
     from torussim.trust import Trust
@@ -30,14 +31,23 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
 
     Writes out/<name>/ with plan.json, plan.png and best.json, a scenario that `torussim run` takes.
     """
+    from torussim.errors import PlanError
     from torussim.planner import plan as planned
     from torussim.scenario import load
 
     (scenario,) = each([file], lambda file: load(file, overrides, code=trust, fitting=False))
     folder = Path(out) / scenario.slug
     writable(folder, "plan.json", "plan.png", "best.json")
-    with progress(scenario.name) as advance:
-        found = planned(scenario, simulations=simulations, progress=advance)
+    try:
+        with progress(scenario.name) as advance:
+            found = planned(scenario, simulations=simulations, progress=advance)
+    except (KeyboardInterrupt, PlanError) as error:
+        with suppress(OSError):
+            folder.rmdir()  # nothing is left behind; a folder with an earlier plan stays
+        if isinstance(error, PlanError):
+            fail([f"{file}: {error}"])
+        click.echo("\nstopped before there was a layout for every phase that meets the limits: there is no plan", err=True)
+        sys.exit(130)
     write(folder / "plan.json", found.json().encode() + b"\n")
     write(folder / "best.json", json.dumps(found.best.resolved, indent=1, allow_nan=False).encode() + b"\n")
     if as_json or no_pictures or found.partial:
@@ -49,6 +59,7 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
             write(folder / "plan.png", encode(front_figure(found), "png"))
     click.echo(found.json() if as_json else found)
     if not as_json:
-        click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}")
+        code = f" --code {Path(file).parent}" if "code" in found.best.resolved else ""
+        click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}{code}")
     if found.partial:
         sys.exit(130)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from torussim.layouts import Layout
+from torussim.layouts import LOGICAL, Layout
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.mesh import mesh_of
@@ -53,10 +53,14 @@ def uncut(scenario: Scenario) -> Grid:
 
 
 def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
-    """Return the layout that the scenario's file has."""
-    layout, record = scenario.layouts[phase], scenario.resolved["layout"]
-    mesh = record.get(phase, record).get("mesh", {})
-    return Candidate(phase, batch, replace(layout, batch=None), mesh, cuts(scenario.net))
+    """Return the layout that the scenario's file has; without a mesh logical axes are the physical ones with their names."""
+    layout, record, net = scenario.layouts[phase], scenario.resolved["layout"], scenario.net
+    long = [axis for axis, length in zip(net.axes, net.shape) if length > 1]
+    mesh = record.get(phase, record).get("mesh")
+    if not mesh:
+        mesh = layout.mesh or {axis: [axis] for axis in long}
+        mesh = {logical: [axis for axis in mesh.get(logical, ()) if axis in long] for logical in dict.fromkeys((*LOGICAL, *mesh))}
+    return Candidate(phase, batch, replace(layout, batch=None), mesh, cuts(net))
 
 
 def cuts(net: Grid) -> dict[str, tuple[int, ...]]:

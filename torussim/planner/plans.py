@@ -58,10 +58,10 @@ class Plan:
 
     `picks`: the best choice; for the objective `pareto` those of the front, by rising latency. `best`: the scenario of the first.
     `ranked`: every candidate that was priced, the fastest first within its phase and batch. `space`: how many candidates the
-    stated space has; `unseen`: how many of them nobody looked at one by one, by state. `gap`: how much faster, as a share of the
-    pick's time, an open candidate could be. `paper`: what the paper's model would have taken, `file`: what the scenario's file
-    has, both simulated; None where they do not fit. `shapes`: other shapes of as many chips. `partial`:
-    whether it was interrupted.
+    stated space has; `unseen`: how many of them nobody looked at one by one, by state. `gap`: how much better, as a share of the
+    pick's time or cost, an open candidate could be. `paper`: what the paper's model would have taken, `file`: what the scenario's
+    file has, both simulated; None where they do not fit. `shapes`: other shapes of as many chips. `partial`: Ctrl-C ended the
+    plan before all of that was known.
     """
 
     scenario: Scenario

@@ -17,17 +17,20 @@ from torussim.answer import run
 from torussim.errors import PlanError
 from torussim.planner import candidates
 from torussim.planner.candidates import Candidate
+from torussim.planner.misses import none_fits, none_meets
 from torussim.planner.plans import Choice, Plan, Ranked
 from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.shapes import Fastest, reshaped
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
-from torussim.planner.words import miss
+from torussim.planner.words import SAME
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
 from torussim.workload import Workload
 
 SIMULATIONS = 1000
+FOLLOWING = 8  # simulations that look for the next best of a phase
+KEYS = "latency_s", "chip_s_per_token"  # that objectives want to be small
 ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of the network
 Progress = Callable[[int, int], None]
 
@@ -74,11 +77,16 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code, fitting=False)
     if scenario.model is None or scenario.workload is None:
         raise PlanError("a program has no layout to plan: give a scenario with a model and a workload", code="missing")
+    if len(scenario.layouts) > 1 and scenario.planning and scenario.planning.mesh == "parts":
+        raise PlanError("both phases of a generation must cut the axes alike, and a plan finds the best of each alone: plan "
+                        "prefill and decode with parts one after the other, or a generation with mesh: whole",
+                        code="clash", path=("plan", "vary", "mesh"))
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
     search.price(progress)
     found: Plan | None = None
     try:
         search.run(progress)
+        search.follow()
         found = search.plan()
         found = replace(found, paper=search.paper(), file=search.file())
         found = replace(found, ranked=search.ranked())
@@ -160,29 +168,43 @@ class Search:
 
     def broken(self, priced: Priced) -> Limit | None:
         """Return a limit that a candidate cannot meet, as far as is known before it is simulated."""
+        known = self.known_keys(priced)
+        return next((limit for limit in self.planning.limits if limit.what in known and not limit.met(known[limit.what])), None)
+
+    def known_keys(self, priced: Priced) -> dict[str, float]:
+        """Return the keys of a candidate's result that are known before it is simulated, those of its time at best."""
         held, one = priced.memory, priced.candidate
         known = {"memory.fits": float(held.fits), "memory.weights": held.weights, "memory.kv_cache": held.kv_cache,
                  "memory.activations": held.activations, "memory.longest_context": float(held.longest_context)}
-        if self.workload.phase != "generate":  # else a limit on both phases together says nothing of one alone
-            known |= self.keys(one.batch, {one.phase: priced.least_s})
-        return next((limit for limit in self.planning.limits if limit.what in known and not limit.met(known[limit.what])), None)
+        # a limit on both phases of a generation together says nothing of one alone
+        return known | (self.keys(one.batch, {one.phase: priced.least_s}) if self.workload.phase != "generate" else {})
 
     # -- simulation -----------------------------------------------------------------------------------------------------
 
     def run(self, progress: Progress | None) -> None:
         """Simulate candidates until every unit that could hold the best is settled, or as many as are allowed were simulated."""
-        while self.left > 0:
+        while self.left > 0 or not self.complete:
             open_ = [unit for unit in self.units if not unit.settled and self.could_win(unit)]
             if not open_:
                 break
             unit = min(open_, key=lambda unit: (len(unit.done) > 0, self.score(unit.batch, self.together(unit, "least"))))
-            priced = unit.pop()
+            priced = unit.first()
             if priced is not None:
-                unit.done.append(self.simulated(priced))
+                unit.finish(self.simulated(priced))
                 self.left -= 1
             if progress is not None:
                 done = sum(len(unit.done) for unit in self.units)
                 progress(done, done + len(open_))
+
+    def follow(self) -> None:
+        """Simulate what could be the next best after the pick, at its batch: few of each phase whose time is not known."""
+        picks = self.picks()
+        for unit in self.at(picks[0].batch) if len(picks) == 1 else ():
+            most = len(unit.done) + min(FOLLOWING, self.left)
+            while len(unit.done) < most and not unit.told(SAME) and unit.next < unit.second(SAME) * (1 - TIE):
+                priced = unit.first()
+                if priced is not None:
+                    unit.finish(self.simulated(priced))
 
     def simulated(self, priced: Priced) -> Done:
         """Return a candidate simulated."""
@@ -197,12 +219,17 @@ class Search:
         """Return `least` or `fastest` of all phases at the batch of a unit, seconds."""
         return {other.phase: getattr(other, what) for other in self.units if other.batch == unit.batch}
 
+    @property
+    def complete(self) -> bool:
+        """Whether at some batch a candidate of every phase was simulated."""
+        return any(all(other.done for other in self.at(unit.batch)) for unit in self.units)
+
     def could_win(self, unit: Unit) -> bool:
         """Return whether the batch of a unit could still be picked, or be on the front."""
         seconds = self.together(unit, "least")
-        if max(seconds.values()) == float("inf"):
-            return False
         mine = self.keys(unit.batch, seconds)
+        if max(seconds.values()) == float("inf") or not self.meets(mine):
+            return False
         for other in self.units:
             found = self.together(other, "fastest")
             if other.batch == unit.batch or max(found.values()) == float("inf"):
@@ -216,15 +243,14 @@ class Search:
         """Return the plan as far as the search has come; raise PlanError if nothing meets the limits."""
         picks = self.picks()
         return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
-                    self.gap())
+                    self.gap(picks))
 
     # -- what it comes to -----------------------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The keys that the objective wants to be small."""
-        return {"latency": ("latency_s",), "pareto": ("latency_s", "chip_s_per_token")}.get(self.planning.objective,
-                                                                                           ("chip_s_per_token",))
+        return {"latency": KEYS[:1], "pareto": KEYS}.get(self.planning.objective, KEYS[1:])
 
     def keys(self, batch: int, seconds: Mapping[str, float]) -> dict[str, float]:
         """Return the scalar keys of a result with these seconds of each phase."""
@@ -261,14 +287,14 @@ class Search:
 
     def picks(self) -> list[Choice]:
         """Return the best choice, or the front; raise PlanError if none meets the limits."""
-        made = sorted(self.found(), key=lambda choice: [choice.keys[key] for key in self.wanted])
+        made = sorted(self.found(), key=lambda choice: [rounded(choice.keys[key]) for key in (*self.wanted, *KEYS)])
         if not made:
             raise self.none_meets()
         if self.planning.objective != "pareto":
             return made[:1]
-        front: list[Choice] = []
+        front = made[:1]
         for choice in made:
-            if not front or choice.keys["chip_s_per_token"] < front[-1].keys["chip_s_per_token"]:
+            if choice.keys["chip_s_per_token"] < front[-1].keys["chip_s_per_token"] * (1 - TIE):
                 front.append(choice)
         return front
 
@@ -297,22 +323,20 @@ class Search:
         unit = next(unit for unit in self.at(priced.candidate.batch) if unit.phase == priced.candidate.phase)
         found = next((one for one in unit.done if one.priced is priced), None)
         if found is None:
-            unit.take(priced)
             found = self.simulated(priced)
-            unit.done.append(found)
+            unit.finish(found)
         return found
 
     def file(self) -> Choice | None:
         """Return the layout of the scenario's file at the file's batch, if it fits; it need not be of the space."""
         made = []
         for phase in self.scenario.layouts:
-            priced = self.pricing.of(candidates.of_file(self.scenario, phase, self.workload.batch))
+            priced = self.pricing.of(replace(candidates.of_file(self.scenario, phase, self.workload.batch), alike=0))
             if isinstance(priced, Misfit):
                 return None
-            same = next((one for unit in self.at(self.workload.batch) for one in unit.known
-                         if one.candidate.record() == priced.candidate.record()), None)
-            made.append(self.done(same) if same else
-                        self.simulated(replace(priced, candidate=replace(priced.candidate, alike=0))))
+            known = [one for unit in self.at(self.workload.batch) if unit.phase == phase for one in unit.known]
+            same = next((one for one in known if one.candidate.record() == priced.candidate.record()), None)
+            made.append(self.done(same) if same else self.simulated(priced))
             self.outside += [] if same else made[-1:]
         return self.choice(made)
 
@@ -323,10 +347,12 @@ class Search:
         left = self.streams - sum(unit.streamed for unit in self.units)
         return {"excluded" if settled else "open": left} if left else {}
 
-    def gap(self) -> float:
-        """Return by how much of its time the best of a unit could be beaten by what is open."""
-        return max((1 - unit.next / unit.fastest for unit in self.units
-                    if not unit.settled and unit.done and self.could_win(unit)), default=0.0)
+    def gap(self, picks: Sequence[Choice]) -> float:
+        """Return by how much what is open could be better than all picks, as a share of what the objective wants to be small."""
+        could = [self.keys(unit.batch, self.together(unit, "least")) for unit in self.units
+                 if not unit.settled and self.could_win(unit)]
+        return max((min(max(1 - keys[key] / pick.keys[key] for key in self.wanted) for pick in picks) for keys in could),
+                   default=0.0)
 
     def ranked(self) -> list[Ranked]:
         """Return every candidate with what is known of it, the fastest first within its phase and batch."""
@@ -353,21 +379,15 @@ class Search:
         return replace(self.known(done.priced, "simulated"), step_s=done.result.step_s, result=done.result)
 
     def none_meets(self) -> PlanError:
-        """Return the error that says why there is no pick: how many fit, which limit excludes how many, and the nearest miss."""
-        misfits = [misfit.reason for unit in self.units for misfit in unit.misfits]
-        limited = [pair for unit in self.units for pair in unit.limited]
-        simulated = [one for unit in self.units for one in unit.done]
-        if not limited and not simulated:
-            return PlanError(f"none of {len(misfits)} layouts fits the model, the batch and the mesh: {misfits[0]}",
-                             code="no-layout")
-        said = [miss(limit, [one for one, broken in limited if broken == limit], self.keys) for limit in self.planning.limits]
-        if simulated:
-            best = min(simulated, key=lambda one: one.seconds)
-            keys = self.keys(best.priced.candidate.batch, {best.priced.candidate.phase: best.seconds})
-            said += [f"{limit.what} of the fastest is {keys[limit.what]:.4g}" for limit in self.planning.limits
-                     if limit.what in keys and not limit.met(keys[limit.what])]
-        return PlanError(f"no layout meets the limits: {'; '.join(filter(None, said))}", code="no-layout",
-                         path=("plan", "limits"))
+        """Return the error that says why there is no pick."""
+        bare = [unit for unit in self.units if not unit.known and not unit.limited]
+        if {unit.batch for unit in bare} == {unit.batch for unit in self.units}:
+            return none_fits([misfit for unit in bare for misfit in unit.misfits])
+        open_ = any(not unit.settled and self.could_win(unit) for unit in self.units)
+        at_best = {unit.batch: self.together(unit, "least") for unit in self.units}
+        return none_meets(self.planning.limits, [pair for unit in self.units for pair in unit.limited], self.known_keys,
+                          {batch: self.keys(batch, seconds) for batch, seconds in at_best.items()
+                           if max(seconds.values()) < float("inf")}, open_)
 
 
 def _is_of(unit: Unit, done: Done) -> bool:

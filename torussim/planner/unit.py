@@ -84,6 +84,15 @@ class Unit:
         """The least simulated time, seconds; infinite before the first."""
         return min((one.seconds for one in self.done), default=float("inf"))
 
+    def told(self, same: float) -> bool:
+        """Return whether the time of the first that waits is known without a simulation: bound and closed form agree."""
+        first = self._waiting[0][1] if self._waiting else None
+        return first is not None and first.tight and first.axes_s <= first.least_s * (1 + same)
+
+    def second(self, same: float) -> float:
+        """Return the least simulated time above the fastest by more than a share, seconds; infinite where there is none."""
+        return min((one.seconds for one in self.done if one.seconds > self.fastest * (1 + same)), default=float("inf"))
+
     @property
     def best(self) -> Done:
         """The fastest candidate that was simulated; of equal ones the first of the space."""
@@ -104,23 +113,31 @@ class Unit:
         """Whether nothing that waits or is to come can be faster than what was simulated."""
         return self.next == float("inf") or self.next >= self.fastest * (1 - TIE)
 
-    def pop(self) -> Priced | None:
-        """Return the candidate to simulate next; None if in its place one was priced, or its bound made tighter."""
+    def first(self) -> Priced | None:
+        """Return the candidate to simulate next, which goes on waiting; None if one was priced, or its bound made tighter.
+
+        Ctrl-C in between loses no candidate.
+        """
         if self.ahead < (self._waiting[0][1].least_s if self._waiting else float("inf")):
             assert self._head is not None
-            self.streamed += 1
-            candidate, self._head = self._head[1], None
-            self.add(candidate)
+            self.add(self._head[1])
+            self.streamed, self._head = self.streamed + 1, None
             return None
-        _, priced = heappop(self._waiting)
+        priced = self._waiting[0][1]
         if priced.tight:
             return priced
-        self._wait(self.pricing.tightened(priced))
+        tight = self.pricing.tightened(priced)
+        heappop(self._waiting)
+        self._wait(tight)
         return None
 
-    def take(self, priced: Priced) -> None:
-        """Let a candidate wait no longer."""
-        self._waiting = sorted(entry for entry in self._waiting if entry[1] is not priced)
+    def finish(self, one: Done) -> None:
+        """Let a candidate that was simulated wait no longer."""
+        if self._waiting[0][1] is one.priced:
+            heappop(self._waiting)
+        else:
+            self._waiting = sorted(entry for entry in self._waiting if entry[1] is not one.priced)
+        self.done.append(one)
 
 
 def order(priced: Priced) -> Order:

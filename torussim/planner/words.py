@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torussim.analysis import advances
@@ -11,10 +11,9 @@ from torussim.chips import Chip
 from torussim.cost import flop_seconds
 from torussim.layouts import Path
 from torussim.planner.candidates import Candidate
-from torussim.planner.pricing import Priced, total_bytes
+from torussim.planner.pricing import total_bytes
 from torussim.program import Compute
 from torussim.report import KINDS
-from torussim.scenario import Limit
 from torussim.tables import table
 from torussim.topology.builders import axis_names
 from torussim.units import show
@@ -100,28 +99,13 @@ def bound_by(one: Ranked, chip: Chip) -> str:
 
 
 def _work(compute: Compute, chip: Chip) -> str:
-    """Return an operation of the compute unit in words, and whether a matmul waits for its bytes or for its products."""
+    """Return an operation of the compute unit in words, of a matmul what it waits for: its bytes or its products."""
     if not compute.name.startswith("matmul_"):
         return compute.name.replace("_", " ").replace("add ", "sum and norm of the ")
     weights = " and ".join(f"W_{name}" for name in compute.name.removeprefix("matmul_").split("_"))
     multiply = flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip)
     read = compute.hbm_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
-    return f"the matmul of {weights}, by {'HBM' if read > multiply else 'FLOPs'}"
-
-
-def miss(limit: Limit, over: Sequence[Priced], keys: Callable[[int, Mapping[str, float]], Mapping[str, float]]) -> str:
-    """Return in words how many candidates a limit excludes, and which of them misses it by least; nothing if there are none."""
-    if not over:
-        return ""
-    said = f"{limit.what} excludes {len(over):,}"
-    if limit.what == "memory.fits":
-        near = min(over, key=lambda one: total_bytes(one.memory))
-        share = total_bytes(near.memory) / near.memory.capacity
-        return f"{said}; the nearest, {name_of(near.candidate)}, needs {share:.2f} times the memory of a chip"
-    near = min(over, key=lambda one: one.least_s)
-    got = keys(near.candidate.batch, {near.candidate.phase: near.least_s}).get(limit.what)
-    bound = f", which has {limit.what} of {got:.4g} at best" if got is not None else ""
-    return f"{said}; the nearest is {name_of(near.candidate)}{bound}"
+    return f"the {'HBM reads' if read > multiply else 'FLOPs'} of the matmul of {weights}"
 
 
 def _title(plan: Plan) -> str:
@@ -156,17 +140,31 @@ def _next(plan: Plan) -> list[str]:
         others = [one for one in plan.ranked if one.candidate.phase == phase and one.candidate.batch == plan.pick.batch
                   and one.state in ("simulated", "excluded", "open") and one.candidate != pick.candidate]
         assert pick.step_s is not None
-        same = sum(one.candidate.alike for one in others if abs(_known(one) / pick.step_s - 1) <= SAME) + pick.candidate.alike - 1
-        rest = [one for one in others if abs(_known(one) / pick.step_s - 1) > SAME]
+        same = sum(one.candidate.alike for one in others if _same(one, pick.step_s)) + pick.candidate.alike - 1
+        rest = [one for one in others if not _same(one, pick.step_s)]
         of = "" if len(plan.pick.of) == 1 else f" of the {phase}"
         if same:
             said.append(f"{same} other{'s' if same > 1 else ''}{of} take{'' if same > 1 else 's'} the same time.")
         if rest:
             best = min(rest, key=_known)
             more = _known(best) / pick.step_s - 1
-            at_least = "" if best.step_s is not None else "at least "
-            said.append(f"The next best{of}, {name_of(best.candidate)}, takes {at_least}{percent(more)} longer.")
+            if best.step_s is not None or _same(best, _known(best)):
+                said.append(f"The next best{of}, {name_of(best.candidate)}, takes {_longer(more)}.")
+            elif best.state == "excluded":
+                near = min(rest, key=lambda one: one.seconds or 0.0)
+                said.append(f"All others{of} take at least {_longer(more)}; by the closed form the next best is "
+                            f"{name_of(near.candidate)}.")
     return said
+
+
+def _longer(more: float) -> str:
+    return "as long" if more <= SAME else f"{percent(more)} longer"
+
+
+def _same(one: Ranked, seconds: float) -> bool:
+    """Return whether a candidate is known to take this time: it was simulated, or its bound and its closed form agree."""
+    known = [one.step_s] if one.step_s is not None else [one.least_s, one.estimate_s]
+    return all(time is not None and abs(time / seconds - 1) <= SAME for time in known)
 
 
 def _known(one: Ranked) -> float:
@@ -177,41 +175,54 @@ def _known(one: Ranked) -> float:
 
 
 def _front(plan: Plan) -> str:
-    lines = [f"{len(plan.picks)} choices are on the front of latency and cost: no layout is better than one of them in both."]
-    rows = [["batch", "layout", "cut", "attention", "weights", "latency", "chip-ms a token", "bound by"]]
+    said = f"{len(plan.picks)} choices are on the front of latency and cost: nothing else is as good as one of them in both."
+    several = len(plan.pick.of) > 1
+    rows = [["batch", *(["phase"] if several else []), "layout", "mesh", "attention", "weights", "latency", "chip-ms a token",
+             "bound by"]]
     for choice in plan.picks:
-        one = choice.of[choice.candidate.phase]
-        rows.append([str(choice.batch), one.candidate.name, cut_of(one.candidate), attention_of(one.candidate),
-                     one.candidate.layout.weights, show(choice.keys["step_s"], "s"),
-                     f"{choice.keys['chip_s_per_token'] * 1e3:.4g}", bound_by(one, plan.scenario.chip)])
-    return _fill(" ".join(lines)) + "\n\n" + table(rows, "rlllllrl".replace("lr", "rr", 1))
+        whole = [show(choice.keys["latency_s"], "s"), f"{choice.keys['chip_s_per_token'] * 1e3:.4g}"]
+        for number, (phase, one) in enumerate(choice.of.items()):
+            layout = one.candidate.layout
+            rows.append([str(choice.batch) if not number else "", *([phase] if several else []), one.candidate.name,
+                         cut_of(one.candidate), attention_of(one.candidate), layout.weights, *(["", ""] if number else whole),
+                         bound_by(one, plan.scenario.chip)])
+    return _fill(said) + "\n\n" + table(rows, "rlllllrrl" if several else "rllllrrl")
 
 
 def _table(plan: Plan) -> str:
     """Return the table of the best candidates at the pick's batch; those of one name and time stand in one row."""
     if len(plan.picks) > 1:
         return ""
-    rows = [["layout", "mesh", "attention", "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
-    seen: dict[tuple[object, ...], int] = {}
+    head = [["layout", "mesh", "attention", "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
+    rows = list[list[str]]()
     for phase in plan.pick.of:
-        for one in plan.ranked:
-            if (one.candidate.phase, one.candidate.batch) != (phase, plan.pick.batch) or one.seconds is None or \
-                    one.state not in ("simulated", "excluded", "open"):
-                continue
-            layout = one.candidate.layout
-            key = phase, one.candidate.name, attention_of(one.candidate), layout.weights, f"{one.seconds:.4g}"
-            if key in seen:
-                rows[seen[key]][1] = rows[seen[key]][1].partition(" and ")[0] + " and others"
-                continue
-            if len(rows) > ROWS:
-                break
-            seen[key] = len(rows)
-            rows.append(_row(plan, one))
-    sides, alike = "lllrrrrrl", {row[3] for row in rows[1:]}
-    if len(alike) == 1:
-        rows, sides = [[*row[:3], *row[4:]] for row in rows], sides[:3] + sides[4:]
-    note = "Times are simulated; ~ marks the closed form of a layout that a bound excludes."
+        some = _rows(plan, phase)
+        rows += some if len(plan.pick.of) == 1 else [[phase, *row] for row in some]
+    sides, at = "lllrrrrrl", head[0].index("weights")
+    if len(plan.pick.of) > 1:
+        head, sides, at = [["phase", *head[0][:4], "time", *head[0][5:]]], "l" + sides, at + 1
+    rows = head + rows
+    if len({row[at] for row in rows[1:]}) == 1:
+        rows, sides = [[*row[:at], *row[at + 1:]] for row in rows], sides[:at] + sides[at + 1:]
+    note = "Times are simulated; ~ marks the closed form of a layout that was not."
     return table(rows, sides) + "\n" + (note if any("~" in cell for row in rows for cell in row) else "")
+
+
+def _rows(plan: Plan, phase: str) -> list[list[str]]:
+    """Return the rows of one phase."""
+    rows, seen = list[list[str]](), dict[tuple[object, ...], list[str]]()
+    for one in plan.ranked:
+        if (one.candidate.phase, one.candidate.batch) != (phase, plan.pick.batch) or one.seconds is None or \
+                one.state not in ("simulated", "excluded", "open"):
+            continue
+        layout = one.candidate.layout
+        key = one.candidate.name, attention_of(one.candidate), layout.weights, f"{one.seconds:.4g}"
+        if key in seen:
+            seen[key][1] = seen[key][1].removesuffix(" and others") + " and others"
+        elif len(rows) < ROWS:
+            seen[key] = _row(plan, one)
+            rows.append(seen[key])
+    return rows
 
 
 def _row(plan: Plan, one: Ranked) -> list[str]:
@@ -236,12 +247,13 @@ def _certificate(plan: Plan) -> str:
     said = [f"Best of {plan.space:,} layouts: {found}" if plan.certified else f"Not certified: of {plan.space:,} layouts {found}"]
     if counts["limited"] or counts["misfit"]:
         limits = ", ".join(dict.fromkeys(one.why for one in plan.ranked if one.state == "limited"))
-        said.append(f"{fitted:,} fitted; {counts['limited']:,} do not meet a limit{f' ({limits})' if limits else ''}, "
-                    f"{counts['misfit']:,} do not fit the model, the batch or the mesh.")
+        out = [f"{counts['limited']:,} do not meet a limit ({limits})"] if counts["limited"] else []
+        out += [f"{counts['misfit']:,} do not fit the model, the batch or the mesh"] if counts["misfit"] else []
+        said.append(f"{fitted:,} fitted; {', '.join(out)}.")
     if counts["open"]:
         open_ = sorted((one for one in plan.ranked if one.state == "open"), key=_known)
         names = "; ".join(f"{name_of(one.candidate)} (batch {one.candidate.batch})" for one in open_[:NAMED])
-        said.append(f"{counts['open']:,} could not be excluded and could be faster by up to {percent(plan.gap)}: {names}"
+        said.append(f"{counts['open']:,} could not be excluded and could be better by up to {percent(plan.gap)}: {names}"
                     f"{f' and {len(open_) - NAMED:,} more' if len(open_) > NAMED else ''}. Allow more simulations.")
     return _fill(" ".join(said))
 
@@ -254,8 +266,9 @@ def _others(plan: Plan) -> str:
             continue
         key = "chip_s_per_token" if plan.planning.objective in ("throughput", "cost") else "latency_s"
         more = choice.keys[key] / plan.pick.keys[key] - 1
-        cost = "the same" if abs(more) <= SAME else f"{percent(abs(more))} {'more' if more > 0 else 'less'}"
         what = "chip time a token" if key == "chip_s_per_token" else "time"
+        cost = "the same" if abs(more) <= SAME else f"{1 + more:.3g} times the" if more >= 1 else \
+            f"{percent(abs(more))} {'more' if more > 0 else 'less'}"
         said.append(f"{who} {_named(plan, choice)}: {_takes(plan, choice)}, {cost} {what}.")
     return _fill(" ".join(said))
 
@@ -269,8 +282,8 @@ def _shapes(plan: Plan) -> str:
     buildable = next((one for one in shapes if one.shape.buildable), None)
     said = [_brings(plan, best)]
     if buildable and buildable is not best:
-        said.append(f"Of the shapes that can be had the best is {buildable.shape.name} ({buildable.shape.how}): "
-                    f"it {_saves(buildable)}.")
+        shape = buildable.shape
+        said.append(f"Of the shapes that can be had the best is {shape.name} ({shape.how}): it {_saves(buildable)}.")
     rows = [["shape", "wraparounds", "step", "saves", "layout", "can it be had?"]]
     for one in shapes[:SHAPES]:
         closed = [axis for axis, wraps in zip(axis_names(len(one.shape.wrap)), one.shape.wrap) if wraps]
@@ -281,8 +294,8 @@ def _shapes(plan: Plan) -> str:
 
 def _brings(plan: Plan, best: Reshaped) -> str:
     if best.present:
-        return f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}" + (
-            f"; without its faults it {_saves(best)}." if best.saving and best.saving > SAME else ".")
+        shape = f"No other shape of {len(plan.scenario.net.chips)} chips is faster than {best.shape.name}"
+        return f"{shape} without its faults, which {_saves(best)}." if best.saving and best.saving > SAME else f"{shape}."
     present = next((one.shape.name for one in plan.shapes if one.present), "the network")
     return f"{present} as {best.shape.name} {_saves(best)} ({best.shape.how})."
 

@@ -30,6 +30,17 @@ class Limit:
         """Return whether a value keeps the limit."""
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
+    def miss(self, value: float) -> float:
+        """Return by which factor a value misses the limit; at most 1 where it keeps it."""
+        over = value / self.at_most if self.at_most is not None else 0.0
+        under = (self.at_least / value if value else float("inf")) if self.at_least is not None else 0.0
+        return max(over, under)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the key; "" for a plain number."""
+        return forms.RESULTS.get(self.what, "")
+
 
 @dataclass(frozen=True)
 class Planning:
