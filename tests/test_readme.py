@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import torussim
 from torussim import report, run
 from torussim.cli import cli
 from torussim.errors import ScenarioError
@@ -61,7 +62,12 @@ def test_the_mistakes_shown_are_what_is_said(tmp_path):
 def test_the_lines_of_reports_shown_are_what_is_said():
     """A line that is longer than README's goes on in the next one; those that begin with two spaces are lines of their own."""
     shown = [block for block in blocks("") if not block.startswith("broken.yaml")]
-    assert len(shown) == 2
+    assert len(shown) == 3
+    plan = " ".join(repr(torussim.plan(ROOT / "scenarios" / "plan-slow-link.yaml")).split())
+    (planned,) = [block for block in shown if block.startswith("Take")]
+    for paragraph in planned.split("\n\n"):
+        assert " ".join(paragraph.split()) in plan
+    shown.remove(planned)
     for block, name in zip(shown, ("64-chips", "slow-link")):
         said = report.text(run(ROOT / "scenarios" / f"palm-540b-decode-{name}.yaml"))
         for line in block.split("\n  "):

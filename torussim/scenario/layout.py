@@ -60,19 +60,22 @@ class Asked:
     keywords: Mapping[str, Any] | None = None
 
 
-def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str],
-                 axes: Mapping[str, int] | None) -> dict[str, Asked]:
-    """Return the sound layouts by phase; `phase` is the workload's, if known, and `phases` are those that it runs."""
+def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str], axes: Mapping[str, int] | None,
+                 fitting: bool = True) -> dict[str, Asked]:
+    """Return the sound layouts by phase; `phase` is the workload's, if known, and `phases` are those that it runs.
+
+    `fitting`: whether a layout without a mesh must fit the axes of the network.
+    """
     path: Keys = ("layout",)
     if not (isinstance(given, Mapping) and given.keys() & set(PHASES)):
-        asked = _read_layout(notes, given, path, axes)
+        asked = _read_layout(notes, given, path, axes, fitting)
         return dict.fromkeys(phases, asked) if asked else {}
     for key in given:
         if key not in PHASES:
             text = f"{quote(key)} cannot stand beside a layout for each phase: put it into them" if key in forms.LAYOUT \
                 else resolve.unknown(key, PHASES, "phase with a layout")
             notes.wrong((*path, key), text, at_key=True, code="unknown-key")
-    both = {p: _read_layout(notes, given[p], (*path, p), axes) for p in PHASES if p in given}
+    both = {p: _read_layout(notes, given[p], (*path, p), axes, fitting) for p in PHASES if p in given}
     if phase not in (None, "generate"):
         notes.wrong((*path, next(iter(both))),
                     f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
@@ -83,7 +86,7 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
     return {p: asked for p, asked in both.items() if asked and p in phases}
 
 
-def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None) -> Asked | None:
+def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None, fitting: bool) -> Asked | None:
     name = given.get("ffn") if isinstance(given, Mapping) else None
     own = isinstance(name, str) and ":" in name
     section = notes.section(forms.LAYOUT, given, path, "layout", others=own)
@@ -91,7 +94,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     given_mesh, mesh = section["mesh"], None
     if given_mesh is not None:
         mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"])
-    elif section.sound("mesh") and axes is not None:
+    elif fitting and section.sound("mesh") and axes is not None:
         try:
             lengths_of(default_mesh(axes), axes)
         except TorusSimError as error:

@@ -212,7 +212,7 @@ def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
     phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
     asked: dict[str, Asked] = {}
     if not bare and ("layout" in given or "layout" not in top):
-        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes)
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting)
         parts = cuts(notes, asked)
         asked = asked if parts is not None else {}
         network = cut_network(network, parts or {})
