@@ -298,6 +298,19 @@ def test_a_plan_needs_no_plan_section(file):
         or found.file.candidate.name not in FIVE
 
 
+def test_a_layout_of_the_users_is_the_files_choice_and_may_fail(tmp_path):
+    code = "from torussim.layouts import LAYOUTS\n\ndef like(sizes, which):\n    return LAYOUTS[which](sizes)\n"
+    (tmp_path / "own.py").write_text(code)
+    file = tmp_path / "scenario.yaml"
+    file.write_text(json.dumps({**SMALL, "layout": {"ffn": "own:like", "which": "ws1d"}}))
+    found, same = torussim.plan(file, shapes=False), torussim.run({**SMALL, "layout": {"ffn": "ws1d"}})
+    assert found.file.keys["step_s"] == torussim.run(file).step_s == same.step_s
+    file.write_text(json.dumps({**SMALL, "layout": {"ffn": "own:like", "which": "ws9d"}}))
+    with pytest.raises(ScenarioError) as caught:
+        torussim.plan(file)
+    assert [(mistake.code, mistake.path) for mistake in caught.value.mistakes] == [("function", ("layout", "ffn"))]
+
+
 @pytest.mark.parametrize("plan,code", [
     ({"objective": "latancy"}, "unknown-name"), ({"limit": {}}, "unknown-key"), ("latency", "value"),
     ({"limits": {"step": {"at_most": 1}}}, "unknown-key"), ({"limits": {"step_s": 1}}, "value"),

@@ -15,8 +15,10 @@ from torussim.layouts import DIMENSIONS, LAYOUTS, Layout
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.outlines import Outlines
+from torussim.planner.bounds import Bounds
 from torussim.planner.roles import TENSORS, Kind, halves_of, table
 from torussim.planner.shardings import Shardings
+from torussim.program import Collective, Compute, Loop, Matmul
 from torussim.scenario.layout import describe_path, read_table
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
@@ -211,3 +213,19 @@ def test_on_one_chip_there_is_one_table():
     (bound, paths), = found
     assert found.size == 1
     assert bound == pytest.approx(simulate(program(model(), DECODE, net, paths), net, CHIP).makespan, rel=1e-9)
+
+
+def test_bounds_of_operations_that_differ_in_anything_are_not_taken_for_each_other():
+    """What is asked second has the bound that it has alone."""
+    net = network((4, 4))
+    matmul = Compute("m", (Matmul(64, 512, 512),), hbm_bytes=1e6, loop=Loop("g", "throughput", (1, 4, 1), 1e5))
+    gather = Collective("g", "all_gather", ("x",), 1e6)
+    others = [(matmul, gather), (matmul, replace(gather, direction="one_way")), (matmul, replace(gather, axes=("y",), bytes=2e6)),
+              (replace(matmul, flops=1e9), gather), (replace(matmul, vector=1e9), gather), (replace(matmul, kernels=3), gather),
+              (replace(matmul, loop=replace(matmul.loop, cut=(1, 1, 4))), gather),
+              (replace(matmul, loop=replace(matmul.loop, sum_bytes=1e8)), gather)]
+    known = Bounds(Outlines(net), CHIP)
+    for one, other in others:
+        fresh = Bounds(Outlines(net), CHIP)
+        assert known.pair(one, other, one.loop) == fresh.pair(one, other, one.loop)
+        assert known.alone(other) == fresh.alone(other) and known.alone(one) == fresh.alone(one)

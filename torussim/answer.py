@@ -12,7 +12,7 @@ from torussim.alike import Alike, alike, upto
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
-from torussim.result import Keys, Later, Result
+from torussim.result import Keys, Later, Result, rates
 from torussim.scenario import Scenario, load, shortened
 from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
@@ -80,25 +80,15 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     """Return the result of passes that were added up, of which `last` is the last."""
     model, workload, sums, timeline = scenario.model, scenario.workload, tally.sums, tally.sums.timeline
     assert model is not None and workload is not None and timeline is not None
-    latency, mean = sums.in_all, last.phase == "decode"
+    chips, mean = len(scenario.net.chips), last.phase == "decode"
     timed = [group for group in groups if group.phase == last.phase]
-    count = sum(map(len, timed)) if mean else 1
-    step_s = sums.seconds[last.phase] / count
-    tokens = workload.batch * ((workload.context if workload.phase != "decode" else 0)
-                               + (workload.tokens if workload.phase != "prefill" else 0))
-    chips = len(scenario.net.chips)
-    ran = Ran(scenario, groups[-1].of(len(groups[-1]) - 1), timeline, step_s, timed, mean, last)
-    given: dict[str, Any] = {"scenario": scenario.resolved, **partial, "chips": chips, "step_s": step_s, "latency_s": latency,
-                             "makespan_s": latency}
-    if workload.phase == "generate":
-        given["prefill_s"] = sums.seconds["prefill"]
-        given["prompt_tokens_per_s"] = workload.batch * workload.context / sums.seconds["prefill"]
-        given["generated_tokens_per_s"] = workload.batch * workload.tokens / sums.seconds["decode"]
+    found = rates(model, workload, scenario.chip, chips, sums.seconds)
+    latency, count = found["latency_s"], workload.tokens if mean else 1
+    ran = Ran(scenario, groups[-1].of(len(groups[-1]) - 1), timeline, found["step_s"], timed, mean, last)
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
-    given |= {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
-              "mfu": 2 * model.parameters * tokens / (chips * scenario.chip.flops["bf16"] * latency),
-              "memory": Later(memory_key, scenario),
-              "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
+    given: dict[str, Any] = {"scenario": scenario.resolved, **partial, "chips": chips, **found,
+                             "memory": Later(memory_key, scenario),
+                             "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
               "links": Later(links_key, ran, whole, latency)}
     given |= _faults(ran)

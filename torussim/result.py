@@ -11,14 +11,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torussim.chips import Chip
 from torussim.closed_forms import Charge
+from torussim.models import Model
 from torussim.timeline import Timeline
 from torussim.units import show
+from torussim.workload import Workload
 
 SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
            "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "",
            "chip_s_per_token": "s"}
 NO_ROOM = "DOES NOT FIT in memory"
+
+
+def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the scalar keys of a result that follow from the seconds of each of its phases.
+
+    >>> from torussim.chips import chip
+    >>> from torussim.models import model
+    >>> found = rates(model("palm-8b"), Workload("decode", 16, 512, 4), chip("tpu-v4"), 8, {"decode": 0.02})
+    >>> found["step_s"], found["tokens_per_s"], found["chip_s_per_token"]
+    (0.005, 3200.0, 0.0025)
+    """
+    prompt, made = (workload.batch * n for n in (workload.context, workload.tokens))
+    latency = seconds.get("prefill", 0.0) + seconds.get("decode", 0.0)
+    tokens = (prompt if "prefill" in seconds else 0) + (made if "decode" in seconds else 0)
+    step = seconds["decode"] / workload.tokens if "decode" in seconds else seconds["prefill"]
+    found = {"step_s": step, "latency_s": latency, "makespan_s": latency}
+    if len(seconds) > 1:
+        found |= {"prefill_s": seconds["prefill"], "prompt_tokens_per_s": prompt / seconds["prefill"],
+                  "generated_tokens_per_s": made / seconds["decode"]}
+    return found | {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
+                    "mfu": 2 * model.parameters * tokens / (chips * chip.flops["bf16"] * latency)}
 
 
 class Later:

@@ -19,6 +19,7 @@ from torussim.choice import alone, looped
 from torussim.collectives.lower import DIRECT, algorithm_of
 from torussim.cost import start_seconds
 from torussim.outlines import Outlines
+from torussim.prices import work
 from torussim.program import Collective, Compute, Loop, Operation
 from torussim.topology.grid import with_bandwidth
 
@@ -45,7 +46,7 @@ class Bounds:
         """Return the bound of an operation."""
         if isinstance(o, Compute):
             return self.prices.compute(o) + self.chip.op_overhead * o.kernels
-        key = o.kind, o.axes, o.bytes, o.algorithm, o.direction, o.pieces, o.split
+        key = self.prices.outlines.key(o), o.pieces
         found = self._seconds.get(key)
         if found is None:
             found = self._seconds[key] = self._collective(o)
@@ -83,8 +84,7 @@ class Bounds:
             begin = start_seconds(collective, prod(map(self.net.length, collective.axes)), self.chip)
             last = moving + pieces[-1] if collective.kind == "all_gather" else moving - begin + max(begin, fixed + pieces[0])
             return max(fixed + sum(pieces), last)
-        key = (matmul.matmuls, matmul.hbm_bytes, matmul.kernels, matmul.dtype, collective.kind, collective.axes, collective.bytes,
-               collective.algorithm, loop.kind, loop.cut, loop.sum_bytes)
+        key = work(matmul), matmul.kernels, self.prices.outlines.key(collective, loop), loop.cut, loop.sum_bytes
         found = self._seconds.get(key)
         if found is None:
             found = self._seconds[key] = looped(matmul, collective, loop, self.prices, fastest=True)

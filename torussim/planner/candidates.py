@@ -12,7 +12,7 @@ from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.mesh import mesh_of
 from torussim.scenario.planning import FIVE
-from torussim.topology.grid import Grid, grid_of
+from torussim.topology.grid import Grid, grid_of, parts_of
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,8 @@ def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
 
 
 def cuts(net: Grid) -> dict[str, tuple[int, ...]]:
-    """Return into which parts the axes of a grid are cut, from neighbours outwards."""
-    lengths: dict[str, list[tuple[int, int]]] = {}
-    for name, length, apart in zip(net.axes, net.shape, net.stride):
-        lengths.setdefault(name.partition("/")[0], []).append((apart, length))
-    return {axis: tuple(length for _, length in sorted(some)) for axis, some in lengths.items() if len(some) > 1}
+    """Return into which parts the axes of a grid are cut, from neighbours outwards; whole ones are left out."""
+    return {axis: lengths for axis, lengths in parts_of(net).items() if len(lengths) > 1}
 
 
 def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Iterator[Candidate]:

@@ -23,7 +23,7 @@ from torussim.errors import LayoutError, ShardingError
 from torussim.layouts import Layout, Path
 from torussim.models import Model
 from torussim.outlines import Outlines
-from torussim.planner.bounds import Bounds
+from torussim.planner.bounds import ALIKE, Bounds
 from torussim.planner.parts import Part, Parts, paths_of
 from torussim.planner.roles import Kind, Role, halves_of, table
 from torussim.topology.grid import Grid
@@ -32,7 +32,6 @@ from torussim.workload import Forward
 Array = np.ndarray[Any, Any]
 Spine = tuple[int, ...]  # of each axis the index of its role for residual and W_in
 Choice = tuple[int, ...]  # of each half the index of what is chosen, in the flat order of its slab
-ALIKE = ("multi_axis", "dimension_wise")  # algorithms that treat all axes alike
 
 
 class Shardings:

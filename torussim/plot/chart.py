@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import ceil, floor, hypot, log10
+from math import ceil, floor, hypot, isfinite, log10
 
 import numpy as np
 
@@ -52,6 +52,17 @@ class Scale:
         else:
             values = [self.every * i for i in range(ceil(self.low / self.every - 1e-9), floor(self.high / self.every + 1e-9) + 1)]
         return [v for v in values if self.low <= v * (1 + 1e-9) and v <= self.high * (1 + 1e-9)]
+
+
+def round_step(length: float, count: int) -> float:
+    """Return 1, 2 or 5 times a power of ten of which at most `count` make up a length above 0.
+
+    >>> round_step(0.034, 8)
+    0.005
+    """
+    assert length > 0 and isfinite(length)
+    power = 10.0 ** floor(log10(length / count))
+    return next(digit * power for digit in (1, 2, 5, 10) if digit * power * count >= length * (1 - 1e-9))
 
 
 @dataclass

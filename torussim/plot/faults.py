@@ -5,14 +5,14 @@ Coordinates are pixels of a page 1200 wide, y downwards.
 
 from __future__ import annotations
 
-from math import ceil, floor, isfinite, log10
+from math import ceil, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torussim.fault_result import QUANTILES, FaultDraws, kind_name, link_name, observed, signed
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, SMALL, Canvas
-from torussim.plot.chart import CIRCLE, Chart, Scale
+from torussim.plot.chart import CIRCLE, Chart, Scale, round_step
 from torussim.plot.links import whole
 from torussim.plot.network import LinkPicture, dead_links
 from torussim.plot.sheet import EDGE, PAGE
@@ -112,14 +112,3 @@ def _falling(times: Any, across: Scale) -> list[tuple[float, float]]:
         points += [(at, share), (at, max(above, 0.5 / len(times)))]
         share = above
     return points
-
-
-def round_step(length: float, count: int) -> float:
-    """Return 1, 2 or 5 times a power of ten of which at most `count` make up a length above 0.
-
-    >>> round_step(0.034, 8)
-    0.005
-    """
-    assert length > 0 and isfinite(length)
-    power = 10.0 ** floor(log10(length / count))
-    return next(digit * power for digit in (1, 2, 5, 10) if digit * power * count >= length * (1 - 1e-9))

@@ -7,6 +7,7 @@ hollow or pale.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from torussim.plot.chart import CIRCLE, SQUARE, TRIANGLE, Chart, Entry, Scale, l
 from torussim.plot.labels import tint
 from torussim.plot.ranking import ranking
 from torussim.plot.sheet import EDGE, PAGE
+from torussim.result import rates
 from torussim.timeline import Array
 from torussim.units import show
 
@@ -60,10 +62,11 @@ def certificate(found: Plan) -> str:
 
 def cost(found: Plan, one: Ranked) -> float:
     """Return the chip-seconds a token of a candidate alone, in a step or a prefill."""
-    workload, batch = found.scenario.workload, one.candidate.batch
-    assert workload is not None and one.seconds is not None
-    tokens = batch * (workload.context if one.candidate.phase == "prefill" else 1)
-    return len(found.scenario.net.chips) * one.seconds / tokens
+    scenario, candidate = found.scenario, one.candidate
+    assert scenario.workload is not None and scenario.model is not None and one.seconds is not None
+    alone = replace(scenario.workload, phase=candidate.phase, batch=candidate.batch, tokens=1)
+    chips, seconds = len(scenario.net.chips), {candidate.phase: one.seconds}
+    return rates(scenario.model, alone, scenario.chip, chips, seconds)["chip_s_per_token"]
 
 
 def _front(canvas: Canvas, found: Plan, y: float) -> float:

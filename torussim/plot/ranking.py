@@ -10,7 +10,7 @@ import numpy as np
 from torussim.planner.plans import Plan, Ranked
 from torussim.planner.words import SAME, mesh_of, percent
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, NORMAL, SMALL, Canvas
-from torussim.plot.chart import Chart, Scale
+from torussim.plot.chart import Chart, Scale, round_step
 from torussim.plot.labels import short, tint
 from torussim.plot.sheet import EDGE
 from torussim.units import show
@@ -20,6 +20,7 @@ FAR = 3.0  # times as slow as the pick: slower layouts have no bar
 BARS, END = 500.0, 930.0  # where bars begin and end; times stand right of them
 PALE, MIDDLE = tint(COMPUTE, 0.25), tint(COMPUTE, 0.62)
 BINS, HIGH = 64, 110.0  # of the panel of bounds
+TICKS = 6  # of an axis from 0 on, at most
 DRAWN = ("simulated", "excluded", "open")
 
 
@@ -38,7 +39,7 @@ def ranking(canvas: Canvas, found: Plan, phase: str, y: float) -> float:
     known = [one for one in found.ranked if one.candidate.phase == phase and one.state in DRAWN and one.seconds is not None]
     rows = _rows(found, known, phase)
     most = max(max(row.one.seconds or 0.0, row.one.least_s or 0.0) for row in rows)
-    across = Scale(0.0, most * 1.02, BARS, END, log=False, every=_every(most))
+    across = Scale(0.0, most * 1.02, BARS, END, log=False, every=round_step(most, TICKS))
     several = len({row.one.candidate.layout.weights for row in rows}) > 1
     names = [_name(row.one, several) for row in rows]
     beside = EDGE + max(canvas.measure(name, NORMAL, bold=not number) for number, name in enumerate(names)) + 12
@@ -135,7 +136,7 @@ def _bounds(canvas: Canvas, found: Plan, known: Sequence[Ranked], pick: Ranked, 
     what = f"How many of the {int(weights.sum()):,} layouts that fit have which lower bound{_of(found, pick.candidate.phase)}"
     canvas.text(EDGE, y + 10, what, size=11.5, bold=True)
     y += 40
-    up = Scale(0.0, max(float(counts.max()), 1.0) * 1.08, y + HIGH, y, log=False, every=_every(float(counts.max())))
+    up = Scale(0.0, max(float(counts.max()), 1.0) * 1.08, y + HIGH, y, log=False, every=round_step(float(counts.max()), TICKS))
     chart = Chart(canvas, across, up)
     chart.grid("", lambda value: f"{value:,.0f}")
     chart.below("lower bound (logarithmic)", lambda value: show(value, "s"))
@@ -150,10 +151,3 @@ def _bounds(canvas: Canvas, found: Plan, known: Sequence[Ranked], pick: Ranked, 
     said, place, align = ("not excluded by the pick", x - 6, "right") if right else ("excluded by the pick", x + 6, "left")
     canvas.text(place, y - 10, said, colour=EXPOSED, align=align)
     return y + HIGH + 58
-
-
-def _every(most: float) -> float:
-    """Return the distance of ticks on an axis from 0 to `most`: about six of 1, 2 or 5 times a power of ten."""
-    rough = most / 6
-    power = 10.0 ** np.floor(np.log10(rough))
-    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= rough))

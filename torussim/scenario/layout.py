@@ -265,6 +265,17 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
     return found
 
 
+def tabled(notes: Notes, model: Model, batch: int, layouts: Mapping[str, Asked], axes: Mapping[str, int]) -> dict[str, Asked]:
+    """Return the layouts, fitting or not, with the tables that a user's functions make for a batch; note where one makes none."""
+    found: dict[Keys, Asked] = {}
+    for asked in {one.path: one for one in layouts.values()}.values():
+        try:
+            found[asked.path] = _called(asked, model, batch, axes)
+        except Misread as error:
+            notes.add(list(error.found), (*asked.path, "ffn"))
+    return {phase: found.get(one.path, one) for phase, one in layouts.items()}
+
+
 def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None) -> None:
     """Note where a user's algorithm makes no sound schedule for a collective of a program; of each kind the first."""
     if net is None:

@@ -22,7 +22,7 @@ from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, values
-from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts
+from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
 from torussim.scenario.planning import Planning, describe_planning, read_planning
@@ -222,8 +222,9 @@ def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
     if model and model.layers > MAX_LAYERS:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
                     code="limit")
-    elif fitting and model and workload and network.axes and set(asked) == set(phases_of(phase)):
-        asked = fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
+    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
+        asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
+                 if fitting else tabled(notes, model, workload.batch, asked, network.axes))
     if "code" in given:
         _compare_code(notes, given["code"])
     if notes.mistakes:
