@@ -263,3 +263,11 @@ def test_phases_that_may_cut_axes_apart_are_not_planned_together():
     with pytest.raises(PlanError) as caught:
         torussim.plan(made)
     assert caught.value.code == "clash" and caught.value.path == ("plan", "vary", "mesh")
+
+
+def test_a_generation_on_links_that_change_is_refused():
+    made = {**SMALL, "topology": {"shape": [4, 2], "events": [{"time": "1 ms", "axis": "x", "scale": 0.5}]},
+            "workload": {"phase": "generate", "batch": 4, "context": 64}}
+    with pytest.raises(PlanError) as caught:
+        torussim.plan(made)
+    assert (caught.value.code, caught.value.path) == ("clash", ("topology", "events"))

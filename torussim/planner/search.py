@@ -24,6 +24,7 @@ from torussim.planner.shapes import Fastest, reshaped
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import SAME
+from torussim.result import rates
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
 from torussim.workload import Workload
@@ -81,6 +82,9 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
         raise PlanError("both phases of a generation must cut the axes alike, and a plan finds the best of each alone: plan "
                         "prefill and decode with parts one after the other, or a generation with mesh: whole",
                         code="clash", path=("plan", "vary", "mesh"))
+    if len(scenario.layouts) > 1 and scenario.net.links.events:
+        raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill and "
+                        "decode one after the other", code="clash", path=("topology", "events"))
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
     search.price(progress)
     found: Plan | None = None
@@ -254,18 +258,9 @@ class Search:
 
     def keys(self, batch: int, seconds: Mapping[str, float]) -> dict[str, float]:
         """Return the scalar keys of a result with these seconds of each phase."""
-        asked, model, chip = self.workload, self.scenario.model, self.scenario.chip
-        assert model is not None
-        chips, latency = len(self.scenario.net.chips), sum(seconds.values())
-        tokens = batch * ((asked.context if asked.phase != "decode" else 0) + (asked.tokens if asked.phase != "prefill" else 0))
-        step = seconds["decode"] / asked.tokens if "decode" in seconds else seconds["prefill"]
-        found = {"step_s": step, "latency_s": latency, "makespan_s": latency, "tokens_per_s": tokens / latency,
-                 "mfu": 2 * model.parameters * tokens / (chips * chip.flops["bf16"] * latency),
-                 "chip_s_per_token": chips * latency / tokens}
-        if len(seconds) > 1:
-            found |= {"prefill_s": seconds["prefill"], "prompt_tokens_per_s": batch * asked.context / seconds["prefill"],
-                      "generated_tokens_per_s": batch * asked.tokens / seconds["decode"]}
-        return found
+        assert self.scenario.model is not None
+        chips = len(self.scenario.net.chips)
+        return rates(self.scenario.model, self.pricing.workload(batch), self.scenario.chip, chips, seconds)
 
     def meets(self, keys: Mapping[str, float]) -> bool:
         """Return whether the keys of a choice meet the limits; memory was looked at before."""
