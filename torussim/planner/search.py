@@ -83,8 +83,8 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
                         "prefill and decode with parts one after the other, or a generation with mesh: whole",
                         code="clash", path=("plan", "vary", "mesh"))
     if len(scenario.layouts) > 1 and scenario.net.links.events:
-        raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill and "
-                        "decode one after the other", code="clash", path=("topology", "events"))
+        raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill "
+                        "and decode one after the other", code="clash", path=("topology", "events"))
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
     search.price(progress)
     found: Plan | None = None
