@@ -84,7 +84,7 @@ def _slow(text: str) -> tuple[float | int, float]:
 
     many, colon, scale = text.partition(":")
     if not colon:
-        raise FaultError(f"--slow {text!r} has no scale: give P:SCALE, such as {text}:0.5 for links of half their bandwidth",
+        raise FaultError(f"--slow {text!r} has no scale: give P:SCALE, such as 0.01:0.5 for links of half their bandwidth",
                          code="missing")
     try:
         return _many("--slow", many, text), float(scale)

@@ -188,7 +188,8 @@ def _twist(lengths: tuple[int, ...]) -> Twist:
 def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     """Return what each shape of as many chips would bring, the fastest first; nothing for a network that is no torus of ours.
 
-    `seek` finds the fastest layout on a network. Links of other shapes have the bandwidth and latency that the scenario's network
+    `seek` finds the fastest layout on a network. Where every table of shardings was searched, shapes are compared by the layouts
+    with names, also the present one. Links of other shapes have the bandwidth and latency that the scenario's network
     was built with, or those of the chip where its axes differ.
     """
     scenario = found.scenario
@@ -198,18 +199,24 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     here = present_shape(scenario)
     healthy = not {"links", "events"} & record.keys()
     others = shapes_of(len(scenario.net.chips), scenario.chip, len(here.lengths))
-    made = []
+    made, asked = [], found.planning
+    base = Fastest(found.pick, found.best, found.certified)
+    if asked.layouts == "all":
+        try:
+            base = seek(scenario, replace(asked, batch=(found.pick.batch,), layouts=Planning().layouts))
+        except PlanError:  # none of them fits here
+            return []
     for shape in (here, *(one for one in others if one.like != here.like)):
         if shape is here and healthy:
-            made.append(Reshaped(shape, here, True, _words(record), found.pick.keys["step_s"], 0.0, found.certified,
-                                 name_of(found.pick.candidate), found.best))
+            made.append(Reshaped(shape, here, True, _words(record), base.choice.keys["step_s"], 0.0, base.certified,
+                                 name_of(base.choice.candidate), base.best))
         else:
-            made.append(_on(shape, here, found, seek))
+            made.append(_on(shape, here, found, base.choice, seek))
     return sorted(made, key=lambda one: (one.step_s is None, one.step_s or 0.0, not one.present, not one.shape.buildable))
 
 
-def _on(shape: Shape, here: Shape, found: Plan, seek: Seek) -> Reshaped:
-    """Return what one shape would bring in place of the one that is here."""
+def _on(shape: Shape, here: Shape, found: Plan, base: Choice, seek: Seek) -> Reshaped:
+    """Return what one shape would bring in place of the one that is here, against a choice there."""
     present = shape is here
     large = f"{LONG} chips along an axis" if max(shape.lengths) > LONG else f"{MANY} chips" if prod(shape.lengths) > MANY else ""
     if large and not shape.buildable and not present:
@@ -224,7 +231,7 @@ def _on(shape: Shape, here: Shape, found: Plan, seek: Seek) -> Reshaped:
     except PlanError as error:
         return Reshaped(shape, here, present, links, why=str(error))
     keys, name = one.choice.keys, name_of(one.choice.candidate)
-    return Reshaped(shape, here, present, links, keys["step_s"], 1 - keys["latency_s"] / found.pick.keys["latency_s"],
+    return Reshaped(shape, here, present, links, keys["step_s"], 1 - keys["latency_s"] / base.keys["latency_s"],
                     one.certified, name, one.best)
 
 

@@ -44,9 +44,11 @@ def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
 
 
 def cut_of(candidate: Candidate) -> str:
-    """Return the mesh of a layout in words, or of a table how W_in is cut: "W_in E F_xy"."""
+    """Return the mesh of a layout in words, or of a table how the residual and W_in are cut: "B L E_xy, W_in E F_xy"."""
     ffn = candidate.layout.ffn
-    return mesh_of(candidate.mesh) if isinstance(ffn, str) else f"W_in {Path.of(ffn['w_in']).used}"
+    if isinstance(ffn, str):
+        return mesh_of(candidate.mesh)
+    return f"{Path.of(ffn['residual']).stored}, W_in {Path.of(ffn['w_in']).used}"
 
 
 def attention_of(candidate: Candidate) -> str:
@@ -242,14 +244,16 @@ def _certificate(plan: Plan) -> str:
     counts = {state: plan.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")}
     runs = sum(one.state == "simulated" and one.candidate.alike > 0 for one in plan.ranked)
     alike = f" in {runs} runs, as others are alike by symmetry" if runs < counts["simulated"] else ""
-    fitted = plan.space - counts["misfit"] - counts["limited"]
     found = f"{counts['simulated']:,} simulated{alike}, {counts['excluded']:,} excluded by a bound."
     said = [f"Best of {plan.space:,} layouts: {found}" if plan.certified else f"Not certified: of {plan.space:,} layouts {found}"]
     if counts["limited"] or counts["misfit"]:
         limits = ", ".join(dict.fromkeys(one.why for one in plan.ranked if one.state == "limited"))
         out = [f"{counts['limited']:,} do not meet a limit ({limits})"] if counts["limited"] else []
         out += [f"{counts['misfit']:,} do not fit the model, the batch or the mesh"] if counts["misfit"] else []
-        said.append(f"{fitted:,} fitted; {', '.join(out)}.")
+        fitted = "" if plan.unseen else f"{plan.space - counts['misfit'] - counts['limited']:,} fitted; "
+        said.append(f"{fitted}{', '.join(out)}.")
+    if plan.unseen:
+        said.append("Tables of shardings that do not fit into memory are among the excluded.")
     if counts["open"]:
         open_ = sorted((one for one in plan.ranked if one.state == "open"), key=_known)
         names = "; ".join(f"{name_of(one.candidate)} (batch {one.candidate.batch})" for one in open_[:NAMED])
@@ -265,11 +269,13 @@ def _others(plan: Plan) -> str:
         if choice is None:
             continue
         key = "chip_s_per_token" if plan.planning.objective in ("throughput", "cost") else "latency_s"
-        more = choice.keys[key] / plan.pick.keys[key] - 1
+        pick = next((one for one in plan.picks if one.batch == choice.batch), plan.pick)
+        more = choice.keys[key] / pick.keys[key] - 1
         what = "chip time a token" if key == "chip_s_per_token" else "time"
         cost = "the same" if abs(more) <= SAME else f"{1 + more:.3g} times the" if more >= 1 else \
             f"{percent(abs(more))} {'more' if more > 0 else 'less'}"
-        said.append(f"{who} {_named(plan, choice)}: {_takes(plan, choice)}, {cost} {what}.")
+        than = f" than the pick at batch {pick.batch}" if len(plan.picks) > 1 and cost != "the same" else ""
+        said.append(f"{who} {_named(plan, choice)}: {_takes(plan, choice)}, {cost} {what}{than}.")
     return _fill(" ".join(said))
 
 
@@ -281,10 +287,14 @@ def _shapes(plan: Plan) -> str:
     best = shapes[0]
     buildable = next((one for one in shapes if one.shape.buildable), None)
     said = [_brings(plan, best)]
+    if plan.planning.layouts == "all":
+        said.insert(0, "Shapes are compared by the paper's five layouts.")
     if buildable and buildable is not best:
         shape = buildable.shape
         said.append(f"Of the shapes that can be had the best is {shape.name} ({shape.how}): it {_saves(buildable)}.")
-    rows = [["shape", "wraparounds", "step", "saves", "layout", "can it be had?"]]
+    several = len(plan.pick.of) > 1
+    rows = [["shape", "wraparounds", "decode step" if several else "step", "saves in all" if several else "saves", "layout",
+             "can it be had?"]]
     for one in shapes[:SHAPES]:
         closed = [axis for axis, wraps in zip(axis_names(len(one.shape.wrap)), one.shape.wrap) if wraps]
         rows.append([f"{one.shape.name}{' (present)' if one.present else ''}", ", ".join(closed) or "none", show(one.step_s, "s"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torussim.planner.plans import Plan, Ranked
+from torussim.planner.words import attention_of
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, KIND_COLOURS, SMALL, Canvas
 from torussim.plot.chart import CIRCLE, SQUARE, TRIANGLE, Chart, Entry, Scale, legend
 from torussim.plot.labels import tint
@@ -134,7 +135,7 @@ def _same(one: Ranked, other: Ranked) -> bool:
 
 def _kind(one: Ranked) -> Kind:
     layout = one.candidate.layout
-    return one.candidate.name, str(layout.attention), str(layout.weights)
+    return one.candidate.name, attention_of(one.candidate), str(layout.weights)
 
 
 def _kinds(some: Iterable[Ranked]) -> Mapping[Kind, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from torussim.planner.plans import Plan, Ranked
-from torussim.planner.words import SAME, mesh_of, percent
+from torussim.planner.words import SAME, attention_of, cut_of, percent
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, NORMAL, SMALL, Canvas
 from torussim.plot.chart import Chart, Scale, round_step
 from torussim.plot.labels import short, tint
@@ -42,12 +42,12 @@ def ranking(canvas: Canvas, found: Plan, phase: str, y: float) -> float:
     across = Scale(0.0, most * 1.02, BARS, END, log=False, every=round_step(most, TICKS))
     several = len({row.one.candidate.layout.weights for row in rows}) > 1
     names = [_name(row.one, several) for row in rows]
-    beside = EDGE + max(canvas.measure(name, NORMAL, bold=not number) for number, name in enumerate(names)) + 12
+    beside = EDGE + max(canvas.measure(name, NORMAL, bold=not number) for number, name in enumerate(names)) + 24
     canvas.text(EDGE, y + 10, f"The best layouts{_of(found, phase)}, by time", size=11.5, bold=True)
     top = y = _legend(canvas, y + 38) + 16
     for number, (row, name) in enumerate(zip(rows, names)):
         middle = y + ROW * number + ROW / 2
-        mesh = (mesh_of(row.one.candidate.mesh) or "its default mesh") + (f" and {row.others} more" if row.others else "")
+        mesh = (cut_of(row.one.candidate) or "its default mesh") + (f" and {row.others} more" if row.others else "")
         canvas.text(EDGE, middle, name, bold=not number)
         canvas.text(beside, middle, short(mesh, int((BARS - beside) / 6.4)), size=SMALL, colour=FAINT)
         _draw(canvas, across, row, pick, middle)
@@ -74,7 +74,7 @@ def _rows(found: Plan, known: Sequence[Ranked], phase: str) -> list[_Row]:
     groups: dict[object, list[Ranked]] = {}
     for one in sorted(known, key=lambda one: (_record(one) != _record(found.pick.of[phase]), one.seconds)):
         layout = one.candidate.layout
-        key = (one.candidate.name, layout.attention, layout.weights, f"{one.seconds:.4g}")
+        key = (one.candidate.name, attention_of(one.candidate), layout.weights, f"{one.seconds:.4g}")
         groups.setdefault(_record(one) if _record(one) in tags else key, []).append(one)
     rows = [_Row(some[0], max(0, sum(one.candidate.alike for one in some) - 1), tags.get(_record(some[0]), ()))
             for some in groups.values()]
@@ -92,7 +92,7 @@ def _record(one: Ranked) -> str:
 
 def _name(one: Ranked, dtypes: bool) -> str:
     layout = one.candidate.layout
-    return f"{one.candidate.name}, attention over {layout.attention}" + (f", {layout.weights}" if dtypes else "")
+    return f"{one.candidate.name}, attention over {attention_of(one.candidate)}" + (f", {layout.weights}" if dtypes else "")
 
 
 def _draw(canvas: Canvas, across: Scale, row: _Row, pick: Ranked, y: float) -> None:
@@ -133,7 +133,8 @@ def _bounds(canvas: Canvas, found: Plan, known: Sequence[Ranked], pick: Ranked, 
     across = Scale(min(bounds.min(), pick.step_s) / 1.06, max(bounds.max(), pick.step_s) * 1.06, 84.0, 1160.0)
     edges = np.geomspace(across.low, across.high, BINS + 1)
     counts = np.histogram(bounds, edges, weights=weights)[0]
-    what = f"How many of the {int(weights.sum()):,} layouts that fit have which lower bound{_of(found, pick.candidate.phase)}"
+    phase = _of(found, pick.candidate.phase)
+    what = f"How many of the {int(weights.sum()):,} layouts that were priced have which lower bound{phase}"
     canvas.text(EDGE, y + 10, what, size=11.5, bold=True)
     y += 40
     up = Scale(0.0, max(float(counts.max()), 1.0) * 1.08, y + HIGH, y, log=False, every=round_step(float(counts.max()), TICKS))

@@ -114,9 +114,9 @@ def _fits(what: str, value: Any) -> Limit:
     return Limit(what, at_least=float(value))
 
 
-def _bounded(unit: str) -> Callable[[str, Any], Limit]:
+def _bounded(unit: str, most: float = values.LARGEST) -> Callable[[str, Any], Limit]:
     """Return a reader of {at_most, at_least} of a key with this unit."""
-    reader = values.quantity(unit) if unit else values.number()
+    reader = values.quantity(unit) if unit else values.number(most=most)
 
     def read(what: str, value: Any) -> Limit:
         if value is None or not isinstance(value, Mapping):
@@ -136,7 +136,8 @@ def _bounded(unit: str) -> Callable[[str, Any], Limit]:
 
 
 LIMITED: Mapping[str, Callable[[str, Any], Limit]] = {
-    **{what: _bounded(unit) for what, unit in forms.RESULTS.items()}, "memory.fits": _fits}
+    **{what: _bounded(unit, 1.0 if what == "mfu" else values.LARGEST) for what, unit in forms.RESULTS.items()},
+    "memory.fits": _fits}
 
 
 # -- what is varied -----------------------------------------------------------------------------------------------------
@@ -167,8 +168,9 @@ def _mesh(value: Any) -> str:
         if found:
             raise Misread(*found)
         return "parts" if section["parts"] else "whole"
-    kind: str = values.one_of("way to vary the mesh", "whole", "file")(value)
-    return kind
+    if value not in ("whole", "file"):
+        refuse(f"{quote(value)} is no way to vary the mesh: one of whole, file or {{parts: true}}", "unknown-name")
+    return str(value)
 
 
 def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
