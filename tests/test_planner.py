@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torussim
+from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.errors import PlanError, ScenarioError, ShardingError, TorusSimError
 from torussim.layouts import Layout
@@ -58,7 +59,7 @@ def at(chip):
 
 def exhaustive(scenario):
     """Return the simulated seconds of every layout, attention and mesh that fits model, batch and memory, by brute force."""
-    net, (forward,) = scenario.net, passes(scenario.workload)
+    net, (forward,), ready = scenario.net, passes(scenario.workload), Prepared(scenario.net)
     axes = dict(zip(net.axes, net.shape))
     names = [a for a in axes if axes[a] > 1]
     base = scenario.layouts[forward.phase]
@@ -75,7 +76,7 @@ def exhaustive(scenario):
                     program = build(scenario.model, layout, forward, axes)
                 except TorusSimError:
                     continue
-                found[key] = simulate(program, net, scenario.chip).makespan
+                found[key] = simulate(program, ready, scenario.chip).makespan
     return found
 
 
@@ -107,18 +108,6 @@ def judge(seed, shapes=SHAPES):
 @pytest.mark.parametrize("seed", range(6))
 def test_no_layout_beats_the_pick(seed):
     judge(seed, SHAPES[:3])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", [range(i, i + 20) for i in range(6, 246, 20)], ids=str)
-def test_no_layout_beats_the_pick_in_many_cases(seeds):
-    assert sum(judge(seed, SHAPES[:5]) for seed in seeds) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(246, 266))
-def test_no_layout_beats_the_pick_on_three_axes(seed):
-    judge(seed, SHAPES[5:])
 
 
 # -- the paper's rules on a uniform 4x4x4 -------------------------------------------------------------------------------
