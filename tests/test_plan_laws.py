@@ -78,7 +78,9 @@ def judge(seed, share=1.0):
         found = torussim.plan(scenario, shapes=False)
     except ScenarioError:  # a dead link can cut a line in two
         return False
-    except PlanError:
+    except PlanError as error:
+        if error.code == "clash":  # a generation on links that change is refused
+            return False
         found = None
     random, size, fitting, best = np.random.default_rng(seed), 0, 0, {}
     phases = ["prefill", "decode"] if made["workload"]["phase"] == "generate" else [made["workload"]["phase"]]
