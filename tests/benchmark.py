@@ -209,9 +209,9 @@ CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] =
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
-    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (712, 85)),
+    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (655, 85)),
     "run(...).json(), 10,000 decode steps, 64 chips": (
-        lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (932, 128)),
+        lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (906, 128)),
     "16 runs of a sweep over the batch, 64 chips": (
         lambda: batches("palm-540b-decode-high-throughput", 16), RUNS, (192, 192)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),
