@@ -2,6 +2,7 @@
 
 import json
 from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torussim
+from torussim.cli.plan import plan as plan_command
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.errors import PlanError, ScenarioError, ShardingError, TorusSimError
 from torussim.layouts import Layout
-from torussim.planner import meshes
+from torussim.planner import meshes, search
 from torussim.scenario import load
 from torussim.scenario.mesh import mesh_of
 from torussim.topology.builders import torus
@@ -170,6 +172,19 @@ def test_a_limit_on_the_step_leaves_the_largest_batch_that_meets_it():
     assert held.pick.batch < free.pick.batch
 
 
+@pytest.mark.parametrize("what", ["step_s", "latency_s", "chip_s_per_token", "tokens_per_s", "mfu"])
+def test_a_limit_bounds_a_time_from_above_and_a_rate_from_below(what):
+    """Just met by the best it changes nothing, just missed nothing meets it, and the other way round it is refused."""
+    best = torussim.plan(SMALL, shapes=False).pick.keys[what]
+    right, wrong, less = ("at_least", "at_most", 1.001) if what in ("tokens_per_s", "mfu") else ("at_most", "at_least", 0.999)
+    met = torussim.plan(with_plan(limits={what: {right: best * (2 - less)}}), shapes=False)
+    assert met.pick.keys[what] == best
+    with pytest.raises(PlanError, match=f"{what} of {right.replace('_', ' ')}"):
+        torussim.plan(with_plan(limits={what: {right: best * less}}), shapes=False)
+    with pytest.raises(ScenarioError, match="leave it out"):
+        torussim.plan(with_plan(limits={what: {wrong: best}}), shapes=False)
+
+
 def test_a_generation_takes_the_best_prefill_and_the_best_decode():
     workload = {"phase": "generate", "batch": 16, "context": 256, "tokens": 2}
     found = torussim.plan({**SMALL, "workload": workload})
@@ -262,6 +277,25 @@ def test_tables_that_differ_in_a_choice_without_effect_are_told_apart():
     assert found.certified and len(numbers) == len(set(numbers)) > 1
 
 
+@pytest.mark.parametrize("links", [[], [{"from": [0], "to": [1], "scale": 0.25}]])
+def test_no_mesh_of_parts_beats_the_pick(links):
+    """All ways to write an axis of 8 chips as x/2, x/4, ... over the logical axes, in every order, each run as a scenario."""
+    made = {**SMALL, "topology": {"shape": [8], "wrap": True, "links": links},
+            "workload": {"phase": "decode", "batch": 16, "context": 512}}
+    times = []
+    for cut in ((8,), (2, 4), (4, 2), (2, 2, 2)):
+        for homes in product("xyz", repeat=len(cut)):
+            if len(set(homes)) < len(homes):
+                continue  # neighbours on one logical axis are one part, and others cannot be written
+            mesh = {home: [f"x/{n}"] for home, n in zip(homes, cut)}
+            for ffn, attention in product(FIVE, ("heads", "batch")):
+                layout = {"ffn": ffn, "attention": attention, "mesh": mesh}
+                times.append(torussim.run({**made, "layout": layout}).step_s)
+    found = torussim.plan({**made, "plan": {"vary": {"mesh": {"parts": True}}}}, shapes=False)
+    assert found.certified and found.space == len(times) == 210
+    assert found.pick.keys["step_s"] == pytest.approx(min(times), rel=1e-9)
+
+
 # -- what is told -------------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +346,21 @@ def test_a_mistake_in_plan_is_named_with_its_place(plan, code):
         torussim.plan({**SMALL, "plan": plan})
     (mistake,) = caught.value.mistakes
     assert mistake.path[0] == "plan" and mistake.code == code
+
+
+def test_the_command_line_allows_as_many_simulations_as_the_verb():
+    (option,) = [one for one in plan_command.params if one.name == "simulations"]
+    assert option.default == search.SIMULATIONS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [file for file in sorted(Path("scenarios").glob("*.yaml")) if "pod" not in file.stem
+                                  and "program:" not in file.read_text()], ids=lambda file: file.stem)
+def test_every_scenario_with_a_model_has_a_plan_whose_best_takes_its_time(file):
+    found = torussim.plan(file, shapes=False)
+    assert found.certified
+    assert torussim.run(found.best.resolved).step_s == pytest.approx(found.pick.keys["step_s"], rel=1e-9)
+    assert all(one.bound_by for one in found.pick.of.values())
 
 
 def test_limits_that_nothing_meets_name_the_nearest_miss():

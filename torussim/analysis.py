@@ -7,7 +7,7 @@ equal blocks cost little more than one. Seconds and bytes throughout.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,13 +266,16 @@ def _unit(timeline: Timeline, chip: int) -> _Unit:
     return _Unit(ran[order], np.concatenate(busy)[order], np.concatenate(fixed)[order], bare)
 
 
-def advances(operations: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
-    """Return each operation of a result with the time by which its end moves the end of a block, seconds.
+def advances(timeline: Timeline) -> list[tuple[Operation, float]]:
+    """Return each operation of the last block with the time by which its end moves that of the block, seconds.
 
-    The times add up to the block: what an operation does while another one runs is charged to the one that ends first.
+    On the chip that finishes last. The times add up to the block: what an operation does while another one runs is charged to
+    the one that ends first.
     """
-    found, end = [], 0.0
-    for operation in sorted(operations, key=lambda one: float(one["end_s"])):
-        found.append((operation, max(0.0, operation["end_s"] - end)))
-        end = max(end, operation["end_s"])
+    block, chip = [segment for segment in timeline.segments if segment.section == "block"][-1], timeline.last_chip
+    ends = block.end[:, chip]
+    found, end = list[tuple[Operation, float]](), float(block.start[:, chip].min())
+    for i in np.argsort(ends, kind="stable"):
+        found.append((block.operations[i], max(0.0, float(ends[i]) - end)))
+        end = max(end, float(ends[i]))
     return found

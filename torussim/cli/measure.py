@@ -11,7 +11,9 @@ import click
 from torussim.cli.common import progress, trusting
 
 if TYPE_CHECKING:
+    from torussim.calibrate import Calibration
     from torussim.trust import Trust
+    from torussim.validate import Validation
 
 
 @click.command()
@@ -27,11 +29,7 @@ def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
 
     with progress("validate") as advance:
         found = held_against(files, code=trust, progress=advance)
-    for mistake in found.mistakes:
-        click.echo(str(mistake), err=True)
-    click.echo(found.json() if as_json else found.text())
-    if found.mistakes:
-        sys.exit(2)
+    _tell(found, as_json)
 
 
 @click.command()
@@ -47,6 +45,11 @@ def calibrate(file: str | None, as_json: bool, trust: Trust) -> None:
 
     with progress("calibrate") as advance:
         found = fitted(file, code=trust, progress=advance)
+    _tell(found, as_json)
+
+
+def _tell(found: Validation | Calibration, as_json: bool) -> None:
+    """Print what was found, and its mistakes on standard error; end with status 2 if there are any."""
     for mistake in found.mistakes:
         click.echo(str(mistake), err=True)
     click.echo(found.json() if as_json else found.text())

@@ -20,8 +20,8 @@ class Candidate:
     """A way to run one phase of a workload.
 
     `layout`: with the axes of the grid, cut as `parts` says; `mesh`: as a scenario file writes it; `alike`: how many candidates
-    of the stated space it stands for, which symmetries of the network lead to it; 0: it is
-    none of the space. `number`: its place in the space.
+    of the stated space it stands for, which symmetries of the network lead to it; 0: it is none of the space. `number`: its place
+    in the space.
     """
 
     phase: str

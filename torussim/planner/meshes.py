@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import permutations, product
-from math import prod
 
 import numpy as np
 
@@ -114,11 +113,6 @@ def once(meshes: Iterator[Written], alike: Sequence[Relabelling]) -> Iterator[tu
         first, count = classes.get(key, (mesh, 0))
         classes[key] = first, count + 1
     yield from classes.values()
-
-
-def chips(mesh: Written) -> dict[str, int]:
-    """Return the chips along each logical axis."""
-    return {logical: prod(length for _, length in factors) for logical, factors in mesh.items()}
 
 
 def shown(mesh: Written, axes: Mapping[str, int]) -> dict[str, list[str]]:

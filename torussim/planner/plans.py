@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torussim.memory import Memory
 from torussim.planner.candidates import Candidate
 from torussim.planner.words import text
-from torussim.result import Result
+from torussim.result import rates
 from torussim.scenario import Planning, Scenario
 
 
@@ -30,7 +30,7 @@ class Ranked:
     estimate_s: float | None = None  # the closed form axis by axis
     paper_s: float | None = None
     step_s: float | None = None  # simulated
-    result: Result | None = None
+    bound_by: str = ""  # what takes the most of the simulated step, in words
 
     @property
     def seconds(self) -> float | None:
@@ -77,7 +77,6 @@ class Plan:
     shapes: Sequence[Any] = ()
     partial: bool = False
     seconds: float = 0.0  # that the plan took
-    notes: Sequence[str] = field(default=())
 
     @property
     def certified(self) -> bool:
@@ -92,6 +91,13 @@ class Plan:
     def count(self, state: str) -> int:
         """Return how many candidates of the space are in a state; those that symmetries lead to one another count each."""
         return sum(one.candidate.alike for one in self.ranked if one.state == state) + self.unseen.get(state, 0)
+
+    def alone(self, one: Ranked) -> dict[str, float]:
+        """Return the rates of a candidate alone, in one step or a prefill."""
+        scenario, candidate = self.scenario, one.candidate
+        assert scenario.workload is not None and scenario.model is not None and one.seconds is not None
+        workload = replace(scenario.workload, phase=candidate.phase, batch=candidate.batch, tokens=1)
+        return rates(scenario.model, workload, scenario.chip, len(scenario.net.chips), {candidate.phase: one.seconds})
 
     def json(self) -> str:
         """Return the plan with every candidate as JSON."""
@@ -123,6 +129,6 @@ def _ranked(one: Ranked) -> dict[str, Any]:
     held = one.memory
     return {"phase": one.candidate.phase, "batch": one.candidate.batch, "layout": one.candidate.record(), "state": one.state,
             **({"why": one.why} if one.why else {}), "alike": one.candidate.alike, "step_s": one.step_s,
-            "estimate_s": one.estimate_s, "bound_s": one.least_s, "paper_s": one.paper_s,
+            "estimate_s": one.estimate_s, "bound_s": one.least_s, "paper_s": one.paper_s, "bound_by": one.bound_by or None,
             "memory": None if held is None else {"weights": held.weights, "kv_cache": held.kv_cache,
                                                  "activations": held.activations, "fits": held.fits}}

@@ -23,7 +23,7 @@ from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.shapes import Fastest, reshaped
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
-from torussim.planner.words import SAME
+from torussim.planner.words import SAME, bound_by
 from torussim.result import rates
 from torussim.scenario import Limit, Planning, Scenario, load
 from torussim.trust import Trust
@@ -205,7 +205,7 @@ class Search:
         picks = self.picks()
         for unit in self.at(picks[0].batch) if len(picks) == 1 else ():
             most = len(unit.done) + min(FOLLOWING, self.left)
-            while len(unit.done) < most and not unit.told(SAME) and unit.next < unit.second(SAME) * (1 - TIE):
+            while len(unit.done) < most and not unit.exact(SAME) and unit.next < unit.second(SAME) * (1 - TIE):
                 priced = unit.first()
                 if priced is not None:
                     unit.finish(self.simulated(priced))
@@ -217,7 +217,7 @@ class Search:
             workload = (replace(workload, phase="prefill", tokens=1) if one.phase == "prefill" else
                         replace(workload, phase="decode", context=workload.context + workload.cached, cached=0, chunk=None))
         result = run(running(self.scenario, [one], self.pricing, workload=workload), prepared=self.pricing.prepared(one))
-        return Done(priced, result, result.latency_s)
+        return Done(priced, result.latency_s, result.step_s, bound_by(result.timeline, self.scenario.chip))
 
     def together(self, unit: Unit, what: str) -> dict[str, float]:
         """Return `least` or `fastest` of all phases at the batch of a unit, seconds."""
@@ -371,7 +371,7 @@ class Search:
 
     def told(self, done: Done) -> Ranked:
         """Return what is told of a candidate that was simulated."""
-        return replace(self.known(done.priced, "simulated"), step_s=done.result.step_s, result=done.result)
+        return replace(self.known(done.priced, "simulated"), step_s=done.step_s, bound_by=done.bound_by)
 
     def none_meets(self) -> PlanError:
         """Return the error that says why there is no pick."""

@@ -15,14 +15,14 @@ from torussim.chips import Chip
 from torussim.errors import PlanError, TopologyError
 from torussim.planner.candidates import cuts
 from torussim.planner.plans import Choice, Plan
-from torussim.planner.words import SAME, name_of, percent
+from torussim.planner.words import SAME, name_of
 from torussim.scenario import Planning, Scenario
 from torussim.scenario.network import Network
 from torussim.topology.builders import axis_names, standard_twist, torus_links
 from torussim.topology.grid import default_routing, grid_of
 from torussim.topology.shape import Twist
 from torussim.topology.slices import Pod, pod_of
-from torussim.units import show
+from torussim.units import percent, show
 
 MANY, LONG = 256, 16  # chips in all, and along an axis, up to which shapes are looked at that cannot be had
 

@@ -9,7 +9,6 @@ from heapq import heappop, heappush
 from torussim.planner.candidates import Candidate
 from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.streams import Stream
-from torussim.result import Result
 from torussim.scenario import Limit
 
 TIE = 1e-9  # a bound within this share of a time is that time
@@ -20,11 +19,12 @@ Order = tuple[float, float, float, int]
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A candidate that was simulated, and the seconds of its phase."""
+    """A candidate that was simulated: the seconds of its phase and of a step, and what bounds it, in words."""
 
     priced: Priced
-    result: Result
     seconds: float
+    step_s: float
+    bound_by: str
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Unit:
         """The least simulated time, seconds; infinite before the first."""
         return min((one.seconds for one in self.done), default=float("inf"))
 
-    def told(self, same: float) -> bool:
+    def exact(self, same: float) -> bool:
         """Return whether the time of the first that waits is known without a simulation: bound and closed form agree."""
         first = self._waiting[0][1] if self._waiting else None
         return first is not None and first.tight and first.axes_s <= first.least_s * (1 + same)

@@ -15,8 +15,9 @@ from torussim.planner.pricing import total_bytes
 from torussim.program import Compute
 from torussim.report import KINDS
 from torussim.tables import table
+from torussim.timeline import Timeline
 from torussim.topology.builders import axis_names
-from torussim.units import show
+from torussim.units import percent, show
 
 if TYPE_CHECKING:
     from torussim.planner.plans import Choice, Plan, Ranked
@@ -73,8 +74,7 @@ def verdict(plan: Plan) -> str:
     pick = plan.pick
     said = [f"Take {_named(plan, pick)}: {_takes(plan, pick)}."]
     for phase, one in pick.of.items():
-        bound = bound_by(one, plan.scenario.chip)
-        said += [f"{'It' if len(pick.of) == 1 else f'The {phase}'} is bound by {bound}."] if bound else []
+        said.append(f"{'It' if len(pick.of) == 1 else f'The {phase}'} is bound by {one.bound_by}.")
     said += _next(plan)
     tables = [_written(one.candidate) for one in pick.of.values() if not isinstance(one.candidate.layout.ffn, str)]
     return "\n\n".join([_fill(" ".join(said)), *tables])
@@ -86,18 +86,14 @@ def _written(candidate: Candidate) -> str:
     return "\n".join(f"  {tensor}: {path if isinstance(path, str) else ' -> '.join(path)}" for tensor, path in ffn.items())
 
 
-def bound_by(one: Ranked, chip: Chip) -> str:
+def bound_by(timeline: Timeline, chip: Chip) -> str:
     """Return in words what takes the most of a simulated step, with its share; of collectives all of one kind and axes."""
-    if one.result is None:
-        return ""
     shares: dict[str, float] = {}
-    computes = {o.name: o for segment in one.result.timeline.segments for o in segment.operations if isinstance(o, Compute)}
-    for operation, seconds in advances(one.result.operations):
-        what = f"the {KINDS[operation['kind']]} over {', '.join(operation['axes'])}" if operation["kind"] in KINDS \
-            else _work(computes[operation["name"]], chip)
+    for o, seconds in advances(timeline):
+        what = _work(o, chip) if isinstance(o, Compute) else f"the {KINDS[o.kind]} over {', '.join(o.axes)}"
         shares[what] = shares.get(what, 0.0) + seconds
-    most = max(shares, key=lambda what: shares[what], default="")
-    return f"{most} ({percent(shares[most] / sum(shares.values()))})" if most else ""
+    most = max(shares, key=lambda what: shares[what])
+    return f"{most} ({percent(shares[most] / sum(shares.values()))})"
 
 
 def _work(compute: Compute, chip: Chip) -> str:
@@ -187,7 +183,7 @@ def _front(plan: Plan) -> str:
             layout = one.candidate.layout
             rows.append([str(choice.batch) if not number else "", *([phase] if several else []), one.candidate.name,
                          cut_of(one.candidate), attention_of(one.candidate), layout.weights, *(["", ""] if number else whole),
-                         bound_by(one, plan.scenario.chip)])
+                         one.bound_by])
     return _fill(said) + "\n\n" + table(rows, "rlllllrrl" if several else "rllllrrl")
 
 
@@ -228,15 +224,11 @@ def _rows(plan: Plan, phase: str) -> list[list[str]]:
 
 
 def _row(plan: Plan, one: Ranked) -> list[str]:
-    seconds, held, workload, model = one.seconds, one.memory, plan.scenario.workload, plan.scenario.model
-    assert seconds is not None and held is not None and workload is not None and model is not None
-    chips, peak = len(plan.scenario.net.chips), plan.scenario.chip.flops["bf16"]
-    tokens = one.candidate.batch * (workload.context if one.candidate.phase == "prefill" else 1)
-    share = total_bytes(held) / held.capacity
+    assert one.seconds is not None and one.memory is not None
+    keys, share = plan.alone(one), total_bytes(one.memory) / one.memory.capacity
     return [one.candidate.name, cut_of(one.candidate), attention_of(one.candidate), one.candidate.layout.weights,
-            ("" if one.step_s is not None else "~") + show(seconds, "s"),
-            f"{2 * model.parameters * tokens / (chips * peak * seconds):.1%}", f"{chips * seconds / tokens * 1e3:.4g}",
-            f"{share:.0%}", bound_by(one, plan.scenario.chip)]
+            ("" if one.step_s is not None else "~") + show(one.seconds, "s"), f"{keys['mfu']:.1%}",
+            f"{keys['chip_s_per_token'] * 1e3:.4g}", f"{share:.0%}", one.bound_by]
 
 
 def _certificate(plan: Plan) -> str:
@@ -314,11 +306,6 @@ def _saves(one: Reshaped) -> str:
     saving = one.saving or 0.0
     verb = "save" if saving > 0 else "cost"
     return "would take the same time" if abs(saving) <= SAME else f"would {verb} {percent(abs(saving))}"
-
-
-def percent(share: float) -> str:
-    """Return a share in percent."""
-    return f"{share * 100:.2g} %" if share < 0.1 else f"{share:.0%}".replace("%", " %")
 
 
 def _fill(said: str) -> str:

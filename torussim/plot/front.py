@@ -7,7 +7,6 @@ hollow or pale.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ from torussim.plot.chart import CIRCLE, SQUARE, TRIANGLE, Chart, Entry, Scale, l
 from torussim.plot.labels import tint
 from torussim.plot.ranking import ranking
 from torussim.plot.sheet import EDGE, PAGE
-from torussim.result import rates
 from torussim.timeline import Array
 from torussim.units import show
 
@@ -61,15 +59,6 @@ def certificate(found: Plan) -> str:
 # -- several batches ----------------------------------------------------------------------------------------------------
 
 
-def cost(found: Plan, one: Ranked) -> float:
-    """Return the chip-seconds a token of a candidate alone, in a step or a prefill."""
-    scenario, candidate = found.scenario, one.candidate
-    assert scenario.workload is not None and scenario.model is not None and one.seconds is not None
-    alone = replace(scenario.workload, phase=candidate.phase, batch=candidate.batch, tokens=1)
-    chips, seconds = len(scenario.net.chips), {candidate.phase: one.seconds}
-    return rates(scenario.model, alone, scenario.chip, chips, seconds)["chip_s_per_token"]
-
-
 def _front(canvas: Canvas, found: Plan, y: float) -> float:
     """Draw latency and cost of the candidates of the pick's phase; return where that ends."""
     phase = found.pick.candidate.phase
@@ -83,7 +72,8 @@ def _front(canvas: Canvas, found: Plan, y: float) -> float:
     near = [one for one in drawn if (one.seconds or 0.0) <= far.get(one.candidate.batch, 0.0)]
     picks = [choice.of[phase] for choice in found.picks]
     others = _others(found, phase, picks)
-    points = {id(one): (one.seconds or 0.0, cost(found, one)) for one in (*near, *picks, *(one for _, one in others))}
+    points = {id(one): (one.seconds or 0.0, found.alone(one)["chip_s_per_token"])
+              for one in (*near, *picks, *(one for _, one in others))}
     colours = _kinds([*picks, *best.values()])
     several = len({one.candidate.layout.weights for one in drawn}) > 1
     y = legend(canvas, EDGE, y + 8, _entries(found, colours, several, len(drawn) - len(near)), PAGE - 2 * EDGE) + 30

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from torussim.planner.plans import Plan, Ranked
-from torussim.planner.words import SAME, attention_of, cut_of, percent
+from torussim.planner.words import SAME, attention_of, cut_of
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, NORMAL, SMALL, Canvas
 from torussim.plot.chart import Chart, Scale, round_step
 from torussim.plot.labels import short, tint
 from torussim.plot.sheet import EDGE
-from torussim.units import show
+from torussim.units import percent, show
 
 ROWS, ROW, BAR = 14, 25.0, 15.0  # layouts, how high a row is, and the bar in it
 FAR = 3.0  # times as slow as the pick: slower layouts have no bar

@@ -128,7 +128,7 @@ def _bounded(unit: str, most: float = values.LARGEST) -> Callable[[str, Any], Li
             raise Misread(*found)
         if None not in (section["at_most"], section["at_least"]) and section["at_most"] < section["at_least"]:
             refuse(f"at_most {quote(value['at_most'])} is below at_least {quote(value['at_least'])}: nothing meets both", "clash")
-        useless = "at_least" if what.endswith("_s") and not what.endswith("per_s") else "at_most"
+        useless = "at_least" if unit == "s" else "at_most"
         if section[useless] is not None and not what.startswith("memory."):
             refuse(f"{useless}: a plan looks for the fastest layout, so that such a limit excludes the best: leave it out")
         return Limit(what, section["at_most"], section["at_least"])
