@@ -12,7 +12,6 @@ from matplotlib.text import Text
 
 import torussim
 from torussim.plot import defaults, encode, front_figure
-from torussim.plot.front import cost
 
 BASE = {"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 2]}, "layout": {"ffn": "ws2d_code", "attention": "heads"},
         "workload": {"phase": "decode", "batch": 64, "context": 2048}}
@@ -69,7 +68,7 @@ def test_the_front_has_the_picks_in_their_order_with_their_batches():
     assert [y for _, y in places] == sorted(y for _, y in places)
     for pick in found.picks:
         assert f"{pick.batch:,}" in words(figure)
-        assert cost(found, pick.of["decode"]) == pytest.approx(pick.keys["chip_s_per_token"], rel=1e-9)
+        assert found.alone(pick.of["decode"])["chip_s_per_token"] == pytest.approx(pick.keys["chip_s_per_token"], rel=1e-9)
 
 
 def test_a_single_pick_of_several_batches_is_a_star_with_its_layout():
