@@ -1,0 +1,52 @@
+"""The door to numba: functions that are written once and run compiled, or as they are where numba is missing or disabled.
+
+Compiled code is cached beside the sources, or in the user's cache folder, by a digest of all sources that are compiled: a
+function that calls one of another file would else run as it was when it was compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+HERE = Path(__file__).resolve().parent
+SOURCES = ("event_core.py", "heap.py", "max_min.py")
+DISABLED = False  # set before the compiled modules are imported: they run as they are
+
+
+def compiled(function: Function) -> Function:
+    """Return a function compiled by numba at its first call; itself where numba is missing or disabled (NUMBA_DISABLE_JIT)."""
+    if DISABLED:
+        return function
+    try:
+        import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        return function
+    before = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = str(_folder(before))
+        made: Function = numba.njit(cache=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return made
+
+
+def announce() -> None:
+    """Say on standard error that the first run compiles, where nothing is in the cache yet."""
+    if not DISABLED and "numba" in sys.modules and not sys.modules["numba"].config.DISABLE_JIT \
+            and not any(_folder(sys.modules["numba"].config.CACHE_DIR).rglob("*.nbi")):
+        sys.stderr.write("torussim: compiling the simulation of shared links, once (about half a minute)\n")
+
+
+def _folder(given: str) -> Path:
+    """Return where the code that is compiled from these sources is cached; `given`: the folder that the user wants, or ""."""
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+    parent = Path(given) if given else HERE / "__pycache__"
+    if not given and not os.access(parent if parent.exists() else HERE, os.W_OK):
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torussim"
+    return parent / f"compiled-{digest}"
