@@ -27,22 +27,6 @@ from torussim.topology.shortest import joined
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """One neighbour transfer of a fluid lane, waiting in the queue of its hop."""
-
-    number: int  # among those of its operation
-    hop: int
-    chip: int
-    receiver: int
-    stage: int
-    key: tuple[int, int]  # phase and step, of pieces of looped matmuls
-    bytes: float
-    after: int | None  # the number of the transfer that it passes on
-    awaited: bool  # by the looped matmul of a gather whose shards come one by one
-    onward: tuple[int, ...]  # the hops of those that pass it on
-
-
 @dataclass(frozen=True, eq=False)
 class Direct:
     """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
@@ -55,14 +39,11 @@ class Direct:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The paths of a program's flows, and of each operation, by name, what is in the fluid network."""
+    """The paths of a program's flows, which lanes run transfer by transfer, and the messages of routed all-to-alls by name."""
 
     paths: Routes
     fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
-    transfers: Mapping[str, tuple[Transfer, ...]]  # in queue order
-    due: Mapping[str, tuple[Array, ...]]  # for each stage, (chips,) arrivals in fluid lanes
-    awaited: Mapping[str, Array]  # of gathers that feed a matmul shard by shard: (chips,) arrivals that it waits for
     direct: Mapping[str, Direct]
 
 
@@ -95,7 +76,7 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     if len(gaps):
         used = np.zeros(planner.rate.size + 1, bool)
         for stage in (stage for ready in every for stage in ready.stages):
-            for _, hops, sends, _ in _moves(planner, stage):
+            for _, hops, sends, _ in moves_of(planner, stage):
                 used[hops[sends]] = True
         gaps = gaps[used[gaps]]
     if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
@@ -118,17 +99,7 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
     fluid = _fluid_lanes(planner, sections, met)
-    transfers, awaited = dict[str, tuple[Transfer, ...]](), dict[str, Array]()
-    for section in sections:
-        for i, ready in enumerate(section):
-            name, matmul = ready.operation.name, _fed_singly(section, i)
-            transfers[name] = found = _transfers(planner, ready, fluid, matmul)
-            if matmul:
-                awaited[name] = np.bincount([t.receiver for t in found if t.awaited], minlength=count)
-    due = {ready.operation.name: tuple(
-        np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=count)
-        for k in range(len(ready.stages))) for ready in every}
-    return Shared(paths, fluid, ~met, transfers, due, awaited, direct)
+    return Shared(paths, fluid, ~met, direct)
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
@@ -154,7 +125,7 @@ def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
     return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))
 
 
-def _moves(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
+def moves_of(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
     """Return (move, (r, chips) hops, whether a chip sends, who receives) of a stage, in queue order."""
     found = []
     for move in stage.moves:
@@ -198,40 +169,6 @@ def _in_turn(section: Sequence[Ready], axis: str) -> bool:
     users = [i for i, ready in enumerate(section) if any(axis in stage.lane.axes for stage in ready.stages)]
     last = len(section) - 1
     return all(a in waits[b] for a, b in pairwise(users)) and (not users or users[-1] == last or users[-1] in waits[last])
-
-
-def _fed_singly(section: Sequence[Ready], i: int) -> Ready | None:
-    """Return the matmul that is looped with a gather whose shards come one by one (`nested`).
-
-    On lines a chip still passes on what its neighbours need when it has all that its own matmul does.
-    """
-    ready = section[i]
-    if ready.partner is None or ready.partner < i or not ready.stages or not all(stage.single for stage in ready.stages):
-        return None
-    return section[ready.partner]
-
-
-def _transfers(planner: Planner, ready: Ready, fluid: Array, matmul: Ready | None) -> tuple[Transfer, ...]:
-    """Return the transfers of an operation in fluid lanes, in queue order; `matmul`: what waits for each of them."""
-    idle = {piece.key: piece.idle for piece in matmul.pieces} if matmul else {}
-    found: list[tuple[int, int, int, int, tuple[int, int], float, int | None, bool]] = []
-    onward: list[list[int]] = []
-    arrives: dict[tuple[int, int, int, int], int] = {}  # stage, step, row, chip: a chip that gets nothing waits for nothing
-    for k, stage in enumerate(ready.stages):
-        here = fluid_chips(planner, stage, fluid)
-        for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
-            first_row = move.rows.start
-            key = (stage.index, move.step)
-            none = idle.get(key)
-            for row, chip in np.argwhere(sends & here).tolist():
-                after = None if move.after is None else arrives.get((k, move.after, first_row + row, chip))
-                hop, to, size = int(hops[row, chip]), int(receiver[row, chip]), float(move.bytes[row, chip])
-                arrives[k, move.step, first_row + row, to] = len(found)
-                found.append((hop, chip, to, k, key, size, after, key in idle and (none is None or not none[to])))
-                onward.append([])
-                if after is not None:
-                    onward[after].append(hop)
-    return tuple(Transfer(number, *what, tuple(to)) for number, (what, to) in enumerate(zip(found, onward)))
 
 
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:

@@ -18,15 +18,16 @@ from torussim.engine.plan import Planner
 from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
 from torussim.engine.recurrence import State
-from torussim.engine.repetition import REMEMBERED, SAME
+from torussim.engine.steady_state import REMEMBERED, SAME
 from torussim.engine.routed import Shared, link_bytes
-from torussim.engine.shared import SharedRun
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from torussim.engine.shared_run import SharedRun
 
 Array = np.ndarray[Any, Any]
 
@@ -54,8 +55,12 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
         if through is None:
             run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
         else:
-            run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat, patience=patience,
-                            sending=kept.note if len(record) else None, progress=progress)
+            from torussim.engine.shared_run import SharedRun  # numba takes half a second
+            from torussim.engine.schedule_table import table
+
+            run = SharedRun(program, table(planner, through, [s for s in sections if s]), planner, through, begin[net.own],
+                            repeat=repeat, patience=patience, record=sorted(kept.chips), sending=kept.note if len(record) else None,
+                            progress=progress)
         env.process(run.process(env))
         env.run()
         patience, wrong = run.patience, run.wrong

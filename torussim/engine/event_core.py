@@ -1,0 +1,465 @@
+"""The event core: what happens on chips, lanes and hops of a run whose messages share links.
+
+A *worklist* holds all that follows from what is known and is not worked out yet. When it is empty, the network goes on to
+the next start or end of a flow. So times are known as soon as they follow from known ones, also if they lie ahead of the
+network's clock, and no flow starts in its past. A stage on a private lane runs when the last chip of the lane is there, all
+transfers at once. On a shared lane the head of each hop's queue becomes a flow.
+
+A *block run* is one run of a list of operations. Runs are numbered; run r is in slot r % slots of the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.engine import heap
+from torussim.engine import max_min as network
+from torussim.engine.jit import compiled
+from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
+
+Array = np.ndarray[Any, Any]
+ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(9)  # items of the worklist
+DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
+IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
+LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
+
+CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("latest", float), ("missing", np.int32),
+                           ("parts", np.int32)])
+CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32), ("lacking", np.int32)])
+PASSED = np.dtype([("sent", float), ("got", float)])
+RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
+QUEUE = np.dtype([("free", float), ("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
+TURN = np.dtype([("run", np.int64), ("place", np.int32)])
+WORK = np.dtype([("time", float), ("run", np.int64), ("what", np.int32), ("index", np.int32), ("chip", np.int32)])
+ENTRY = np.dtype([("time", float), ("chip", np.int32)])
+BEGIN = np.dtype([("run", np.int64), ("message", np.int32), ("count", np.int32)])
+LOG = np.dtype([("run", np.int64), ("operation", np.int32), ("hop", np.int32), ("chip", np.int32), ("start", float),
+                ("end", float), ("bytes", float)])
+ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logged", "runs", "events", "margin", "log_margin",
+                                              "recording")])
+
+
+class State(NamedTuple):
+    """All that changes in a run but the network; nan: a time that is not known yet."""
+
+    operations: Array  # (slots, operations, chips)
+    stages: Array  # (slots, stages, chips)
+    came: Array  # (slots, transfers) when each arrived
+    shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
+    passed: Array  # (slots, messages of operations in shifts)
+    runs: Array  # (slots,)
+    unit: Array  # (chips,) since when the compute unit is free
+    hops: Array  # (hops + 1,)
+    turns: Array  # (axes, chips) the stage that each lane runs next
+    work: Array
+    entered: Array  # (chips,) that have come to the end of the last run that exists
+    start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
+    start_heap: Array
+    start_place: Array
+    begin: Array  # (starts,) of routed operations: which messages
+    recorded: Array  # (chips,) whether messages are logged
+    log: Array
+    scratch: Array  # (rows, chips) arrivals on the lane at hand
+    one: Array
+
+
+@compiled
+def put(work: Array, size: int, what: int, run: int, index: int, chip: int, time: float) -> int:
+    """Put an item on the worklist; return how many there are."""
+    item = work[size]
+    item["what"] = what
+    item["run"] = run
+    item["index"] = index
+    item["chip"] = chip
+    item["time"] = time
+    return size + 1
+
+
+@compiled
+def run(table: Table, state: State, net: Any, until: float) -> int:
+    """Go on until something is to be done outside; return what. `until`: when a bandwidth changes, seconds."""
+    one = state.one[0]
+    while True:
+        reason = follow(table, state)
+        if reason != DONE:
+            return reason
+        if one["entered"] > 0:
+            return NEXT_RUN
+        now = net.one[0]["now"]
+        start = state.start[state.start_heap[0]] if one["starts"] > 0 else np.inf
+        end = network.next_end(net) if start > now else np.inf
+        if min(start, end) >= until or min(start, end) == np.inf:
+            return CHANGE if until < np.inf else DONE
+        one["events"] += 1
+        if end <= start:
+            count = network.advance(net)
+            now = net.one[0]["now"]
+            for i in range(count):
+                flow = net.flows[net.ended[i]]
+                path = flow["path"]
+                if path < len(table.hops):
+                    hop = state.hops[path]
+                    hop["doing"] = ENDED
+                    hop["ended"] = now
+                    one["work"] = put(state.work, one["work"], SEND, 0, path, 0, now)
+                else:
+                    left(table, state, path, flow["run"], now)
+        else:
+            if start < now * LATE:
+                return PAST
+            if start > now:
+                network.go(net, start)
+            while one["starts"] > 0 and state.start[state.start_heap[0]] == start:
+                if not begin(table, state, net, state.start_heap[0]):
+                    return GROW_NETWORK
+
+
+@compiled
+def begin(table: Table, state: State, net: Any, which: int) -> bool:
+    """Start the flows of a start; return whether the network has room for all of them."""
+    one, hops, chips = state.one[0], len(table.hops), len(state.unit)
+    if which < hops:
+        if not network.start(net, which, table.transfers[state.hops[which]["at"]]["bytes"], 0):
+            return False
+        state.hops[which]["doing"] = FLOWS
+    else:
+        direct, messages = table.directs[(which - hops) // chips % len(table.directs)], state.begin[which]
+        while messages["count"] > 0:
+            path = direct["path"] + messages["message"] * chips + (which - hops) % chips
+            if not network.start(net, path, direct["bytes"], messages["run"]):
+                return False
+            messages["message"] += 1
+            messages["count"] -= 1
+    one["starts"] = heap.remove(state.start_heap, one["starts"], state.start_place, state.start, which)
+    state.start[which] = np.inf
+    return True
+
+
+@compiled
+def left(table: Table, state: State, path: int, number: int, now: float) -> None:
+    """Note that a message of a routed operation has left."""
+    one, chips = state.one[0], len(state.unit)
+    d = len(table.directs) - 1
+    while table.directs[d]["path"] > path:
+        d -= 1
+    direct = table.directs[d]
+    message, sender = (path - direct["path"]) // chips, (path - direct["path"]) % chips
+    receiver = table.receiver[direct["receiver"] + path - direct["path"]]
+    arrival = now + table.path_latency[path]
+    slot = number & (len(state.runs) - 1)
+    o = 0
+    while table.operations[o]["direct"] != d:
+        o += 1
+    s = table.operations[o]["stage"]
+    if table.operations[o]["kind"] == SHIFTS:
+        first = direct["passed"] + message * chips
+        state.passed[slot, first + sender]["sent"] = now
+        state.passed[slot, first + receiver]["got"] = arrival
+        for side in range(2):
+            chip = receiver if side else sender
+            sent, got = state.passed[slot, first + chip]["sent"], state.passed[slot, first + chip]["got"]
+            if message + 1 < direct["messages"] and sent == sent and got == got and (side == 0 or receiver != sender):
+                which = len(table.hops) + (slot * len(table.directs) + d) * chips + chip
+                schedule(state, which, max(sent, got), number, message + 1, 1)
+    here = state.stages[slot, s, receiver]
+    here["arrived"] = max(here["arrived"], arrival)
+    here["due"] -= 1
+    if here["due"] == 0 and here["base"] == here["base"]:
+        time = max(here["base"], here["arrived"])
+        one["work"] = put(state.work, one["work"], COMPLETE, number, s, receiver, time)
+
+
+@compiled
+def schedule(state: State, which: int, time: float, number: int, message: int, count: int) -> None:
+    """Let flows start at a time."""
+    one, messages = state.one[0], state.begin[which]
+    messages["run"], messages["message"], messages["count"] = number, message, count
+    state.start[which] = time
+    one["starts"] = heap.push(state.start_heap, one["starts"], state.start_place, state.start, which)
+
+
+@compiled
+def follow(table: Table, state: State) -> int:
+    """Work out all that follows from what is known; return DONE, or what there is no room for."""
+    one, work, mask, chips, hops = state.one[0], state.work, len(state.runs) - 1, len(state.unit), len(table.hops)
+    size, last = one["work"], one["runs"] - 1
+    while size > 0:
+        if size + one["margin"] > len(work):
+            one["work"] = size
+            return GROW
+        if one["recording"] and one["logged"] + one["log_margin"] > len(state.log):
+            one["work"] = size
+            return FULL_LOG
+        size -= 1
+        item = work[size]
+        what, number, index, chip, time = item["what"], item["run"], item["index"], item["chip"], item["time"]
+        slot = number & mask
+
+        if what == SEND:
+            hop = state.hops[index]
+            while size + one["margin"] <= len(work) and hop["doing"] != WAITS and hop["doing"] != FLOWS:
+                number = hop["run"]
+                if number > last:
+                    break
+                slot = number & mask
+                at = hop["at"]
+                if state.runs[slot]["number"] != number or at == table.queues[state.runs[slot]["section"], index + 1]:
+                    hop["run"] = number + 1
+                    if number < last:
+                        hop["at"] = table.queues[state.runs[(number + 1) & mask]["section"], index]
+                    continue
+                transfer = table.transfers[at]
+                s, c = transfer["stage"], transfer["chip"]
+                if hop["doing"] == ENDED:
+                    end = hop["ended"]
+                    since = hop["free"]
+                    hop["doing"] = IDLE
+                else:
+                    since = state.stages[slot, s, c]["base"]
+                    if since != since:
+                        break
+                    if transfer["parent"] >= 0:
+                        came = state.came[slot, transfer["parent"]]
+                        if came != came:
+                            break
+                        since = max(since, came)
+                    if transfer["feed"] >= 0:
+                        since = max(since, state.shards[slot, transfer["feed"], c])
+                    since = max(since, hop["free"])
+                    if not table.hops[index]["alone"]:
+                        hop["doing"] = WAITS
+                        hop["free"] = since
+                        state.start[index] = since
+                        one["starts"] = heap.push(state.start_heap, one["starts"], state.start_place, state.start, index)
+                        break
+                    end = since + transfer["bytes"] / table.hops[index]["rate"]
+                arrival = end + table.hops[index]["latency"]
+                hop["free"] = end
+                hop["at"] = at + 1
+                state.came[slot, at] = arrival
+                if one["recording"] and state.recorded[c]:
+                    note(state, number, table.stages[s]["operation"], index, c, since, end, transfer["bytes"])
+                to = transfer["to"]
+                here = state.stages[slot, s, to]
+                here["arrived"] = max(here["arrived"], arrival)
+                here["due"] -= 1
+                if here["due"] == 0 and here["base"] == here["base"]:
+                    size = put(work, size, COMPLETE, number, s, to, max(here["base"], here["arrived"]))
+                if transfer["key"] >= 0:
+                    state.shards[slot, transfer["key"], to] = max(state.shards[slot, transfer["key"], to], arrival)
+                    if transfer["awaited"]:
+                        size = put(work, size, SHARD, number, table.stages[s]["operation"], to, arrival)
+                child = transfer["child"]
+                while child >= 0:
+                    other = table.transfers[child]["hop"]
+                    if state.hops[other]["at"] == child:
+                        size = put(work, size, SEND, 0, other, 0, arrival)
+                    child = table.transfers[child]["sibling"]
+            else:
+                if hop["doing"] != WAITS and hop["doing"] != FLOWS:
+                    size = put(work, size, SEND, 0, index, 0, time)
+                    one["work"] = size
+                    return GROW
+
+        elif what == TELL or what == SHARD:
+            o = table.operations[index]["partner"] if what == SHARD else index
+            here = state.operations[slot, o, chip]
+            if what == TELL and time > here["at"]:
+                here["at"] = time
+            here["missing"] -= 1
+            if here["missing"] == 0:
+                size = put(work, size, ARRIVE, number, o, chip, here["at"])
+
+        elif what == ARRIVE:
+            operation, here = table.operations[index], state.operations[slot, index, chip]
+            if operation["kind"] <= LOOPED:
+                start = max(here["at"], state.unit[chip])
+                if operation["kind"] == COMPUTE:
+                    end = start + table.fixed[index, chip] + table.busy[index, chip]
+                else:
+                    end = start + operation["overhead"]
+                    for p in range(operation["piece"], operation["piece"] + operation["pieces"]):
+                        key, row = table.pieces[p]["key"], table.pieces[p]["seconds"]
+                        if key >= 0 and operation["gathers"] and not table.piece_idle[row, chip]:
+                            end = max(end, state.shards[slot, key, chip])
+                        end = end + table.piece_seconds[row, chip]
+                        if key >= 0 and not operation["gathers"]:
+                            state.shards[slot, key, chip] = end
+                here["start"] = start
+                state.unit[chip] = end
+                size = put(work, size, FINISH, number, index, chip, end)
+            else:
+                here["start"] = here["at"]
+                base = here["at"] + table.fixed[index, chip]
+                here["latest"] = base
+                if operation["stages"] == 0:
+                    size = put(work, size, FINISH, number, index, chip, base)
+                for s in range(operation["stage"] + operation["stages"] - 1, operation["stage"] - 1, -1):
+                    if table.stages[s]["leads"]:
+                        size = put(work, size, BASE, number, s, chip, base)
+                if operation["awaited"]:
+                    for k in range(operation["tell"], operation["tell"] + operation["tells"]):
+                        if table.tells[k]["what"] == START:
+                            size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
+
+        elif what == BASE:
+            stage, here = table.stages[index], state.stages[slot, index, chip]
+            operation = table.operations[stage["operation"]]
+            here["base"] = time
+            if operation["kind"] > COLLECTIVE:
+                d = operation["direct"]
+                count = 1 if operation["kind"] == SHIFTS else table.directs[d]["messages"]
+                schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
+            elif not table.lanes[stage["lanes"], chip]["shared"]:
+                lead = table.lanes[stage["lanes"], chip]["lead"]
+                gathered = state.stages[slot, index, lead]
+                gathered["lacking"] -= 1
+                if gathered["lacking"] == 0:
+                    size = put(work, size, LANE, number, index, lead, time)
+                continue
+            else:
+                for k in range(stage["place"], stage["place"] + stage["places"]):
+                    h = 2 * table.places[k]["axis"] * chips + chip
+                    size = put(work, size, SEND, 0, h + chips, 0, time)
+                    size = put(work, size, SEND, 0, h, 0, time)
+            if here["due"] == 0:
+                size = put(work, size, COMPLETE, number, index, chip, max(time, here["arrived"]))
+
+        elif what == LANE:
+            size = lane(table, state, size, number, index, chip, last)
+
+        elif what == COMPLETE:
+            then, o = table.stages[index]["then"], table.stages[index]["operation"]
+            if then >= 0:
+                size = put(work, size, BASE, number, then, chip, time)
+            else:
+                here = state.operations[slot, o, chip]
+                here["latest"] = max(here["latest"], time)
+                here["parts"] -= 1
+                if here["parts"] == 0:
+                    end = here["latest"]
+                    if table.operations[o]["fed"]:
+                        end = max(end, state.operations[slot, table.operations[o]["partner"], chip]["end"])
+                    size = put(work, size, FINISH, number, o, chip, end)
+
+        elif what == FINISH:
+            operation, here = table.operations[index], state.operations[slot, index, chip]
+            here["end"] = time
+            state.runs[slot]["left"] -= 1
+            if operation["last"]:
+                if number < last:
+                    size = put(work, size, ENTER, number + 1, 0, chip, time)
+                else:
+                    entry = state.entered[one["entered"]]
+                    entry["chip"] = chip
+                    entry["time"] = time
+                    one["entered"] += 1
+            if operation["unit_last"]:
+                other = state.runs[slot]["next_unit"]
+                if other >= 0:
+                    o = table.sections[state.runs[other & mask]["section"]]["unit_first"]
+                    size = put(work, size, TELL, other, o, chip, -np.inf)
+            for k in range(operation["tell"], operation["tell"] + operation["tells"]):
+                tell = table.tells[k]["what"]
+                if tell != START:
+                    size = put(work, size, TELL, number, table.tells[k]["operation"], chip, time if tell == END else -np.inf)
+                elif not operation["awaited"]:
+                    size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
+
+        else:  # ENTER
+            section = table.sections[state.runs[slot]["section"]]
+            for o in range(section["operation"] + section["operations"] - 1, section["operation"] - 1, -1):
+                if table.operations[o]["entering"]:
+                    size = put(work, size, TELL, number, o, chip, time)
+    one["work"] = 0
+    return DONE
+
+
+@compiled
+def note(state: State, number: int, operation: int, hop: int, chip: int, start: float, end: float, size: float) -> None:
+    """Log a message."""
+    entry = state.log[state.one[0]["logged"]]
+    entry["run"], entry["operation"], entry["hop"], entry["chip"] = number, operation, hop, chip
+    entry["start"], entry["end"], entry["bytes"] = start, end, size
+    state.one[0]["logged"] += 1
+
+
+@compiled
+def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, last: int) -> int:
+    """Run a stage on a private lane whose chips are all there, if it is next in the lane's queue; return the worklist's size.
+
+    The recurrence of max and +: a transfer starts when its chip may send, what it passes on has arrived, and its hop is free.
+    """
+    work, mask, turns = state.work, len(state.runs) - 1, state.turns
+    slot, stage, kind = number & mask, table.stages[s], table.stages[s]["lanes"]
+    first, count = table.lanes[kind, lead]["first"], table.lanes[kind, lead]["count"]
+    members, here, came = table.members[kind], state.stages[slot, s], state.scratch
+    if here[lead]["lacking"] != 0:
+        return size
+    for k in range(stage["place"], stage["place"] + stage["places"]):
+        axis = table.places[k]["axis"]
+        for m in range(first, first + count):
+            turn = turns[axis, members[m]]
+            while turn["run"] < number:
+                other = turn["run"] & mask
+                if state.runs[other]["number"] == turn["run"] and \
+                        table.order[state.runs[other]["section"], axis, turn["place"]] >= 0:
+                    return size
+                turn["run"] += 1
+                turn["place"] = 0
+            if turn["place"] != table.places[k]["place"]:
+                return size
+    here[lead]["lacking"] = -1
+    operation = stage["operation"]
+    recording = state.one[0]["recording"]
+    for m in range(first, first + count):
+        here[members[m]]["arrived"] = here[members[m]]["base"]
+    for r in range(stage["rows"]):
+        row = table.rows[stage["row"] + r]
+        parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
+        hop_of, seconds, late, to_of = (table.row_hop[row["hop"]], table.row_seconds[row["seconds"]],
+                                        table.row_late[row["late"]], table.row_to[row["to"]])
+        if kept:
+            for m in range(first, first + count):
+                came[r, members[m]] = -np.inf
+        for m in range(first, first + count):
+            c = members[m]
+            if late[c] == -np.inf:
+                continue
+            begins = here[c]["base"]
+            if parent >= 0:
+                begins = max(begins, came[parent, c])
+            if feed >= 0:
+                begins = max(begins, state.shards[slot, feed, c])
+            hop = state.hops[hop_of[c]]
+            begins = max(begins, hop["free"])
+            end = begins + seconds[c]
+            hop["free"] = end
+            arrival, to = end + late[c], to_of[c]
+            if kept:
+                came[r, to] = arrival
+            there = here[to]
+            there["arrived"] = max(there["arrived"], arrival)
+            if key >= 0:
+                state.shards[slot, key, to] = max(state.shards[slot, key, to], arrival)
+            if recording and state.recorded[c]:
+                note(state, number, operation, hop_of[c], c, begins, end, table.row_bytes[row["bytes"], c])
+    for m in range(first, first + count):
+        c = members[m]
+        for k in range(stage["place"], stage["place"] + stage["places"]):
+            axis = table.places[k]["axis"]
+            turn = turns[axis, c]
+            turn["place"] += 1
+            run, place = number, turn["place"]
+            follower = table.order[state.runs[slot]["section"], axis, place]
+            while follower < 0 and run < last:
+                run += 1
+                follower = table.order[state.runs[run & mask]["section"], axis, 0]
+            if follower >= 0:
+                other = table.lanes[table.stages[follower]["lanes"], c]["lead"]
+                if c == other and state.stages[run & mask, follower, other]["lacking"] == 0:
+                    size = put(work, size, LANE, run, follower, other, 0.0)
+        size = put(work, size, COMPLETE, number, s, c, here[c]["arrived"])
+    return size
