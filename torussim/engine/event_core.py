@@ -90,8 +90,10 @@ def run(table: Table, state: State, net: Any, until: float) -> int:
         now = net.one[0]["now"]
         start = state.start[state.start_heap[0]] if one["starts"] > 0 else np.inf
         end = network.next_end(net) if start > now else np.inf
-        if min(start, end) >= until or min(start, end) == np.inf:
-            return CHANGE if until < np.inf else DONE
+        if min(start, end) == np.inf:
+            return DONE
+        if min(start, end) >= until:
+            return CHANGE
         one["events"] += 1
         if end <= start:
             count = network.advance(net)
@@ -113,6 +115,7 @@ def run(table: Table, state: State, net: Any, until: float) -> int:
                 network.go(net, start)
             while one["starts"] > 0 and state.start[state.start_heap[0]] == start:
                 if not begin(table, state, net, state.start_heap[0]):
+                    one["events"] -= 1
                     return GROW_NETWORK
 
 

@@ -130,7 +130,7 @@ class Maker:
 
     def section(self, ready: Sequence[Ready]) -> None:
         """Add a list of operations."""
-        first, stage, self.found = len(self.operations), len(self.stages), dict[str, list[Array]]()
+        first, stage, transfer, self.made = len(self.operations), len(self.stages), self.count, list[Array]()
         self.order.append([[] for _ in self.planner.grid.axes])
         told, number = waits(ready), len(self.sections)
         unit = [i for i, r in enumerate(ready) if isinstance(r.operation, Compute)]
@@ -163,7 +163,6 @@ class Maker:
             self.tells += listeners
             self.fixed.append(np.broadcast_to(r.work.fixed, self.n))
             self.busy.append(np.broadcast_to(r.work.busy, self.n))
-        transfer = self.count
         self.sort()
         for i, r in enumerate(ready):  # a matmul waits for each shard of a gather that comes shard by shard
             if self.operations[first + i][7]:
@@ -239,7 +238,7 @@ class Maker:
                 brought = brings.setdefault((move.step, way), np.full(self.n, -1))
                 brought[made["to"]] = self.count + np.arange(len(chip))
                 due += np.bincount(made["to"], minlength=self.n)
-                self.found.setdefault("", []).append(made)
+                self.made.append(made)
                 self.count += len(chip)
         self.due.append(due)
         self.stages.append((operation, then, leads, kind, row, len(self.rows) - row, place, len(self.places) - place))
@@ -259,7 +258,7 @@ class Maker:
 
     def sort(self) -> None:
         """Put the transfers of the section in the order of the queues of their hops, and tell each which ones pass it on."""
-        made = np.concatenate([np.zeros(0, TRANSFER), *self.found.get("", [])])
+        made = np.concatenate([np.zeros(0, TRANSFER), *self.made])
         first = self.count - len(made)
         order = np.argsort(made["hop"], kind="stable")
         place = np.empty(len(made), np.int64)

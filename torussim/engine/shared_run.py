@@ -274,7 +274,8 @@ class SharedRun:
     def skip(self, block: int, blocks: int, chips: Array, times: Array) -> Array:
         """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
         live, now, state = self.live(), self.now, self.state
-        paths, ends = core.network.under_way(self.net)
+        flows = core.network.live(self.net)
+        paths, ends = self.net.flows["path"][flows], self.net.end[flows]
         clocks = [np.maximum(state.hops["free"][:-1], now), np.maximum(state.unit, now), times, np.array([now])]
         of_runs, starts = self.times(live), self.starts(live)
         self.steady.note(Remembered.of(float(times.min()), [*of_runs, *starts, *clocks, ends], self.counts(live, chips, paths)))
@@ -317,7 +318,7 @@ class SharedRun:
         state.hops["free"][:-1] = free + by[-4]
         state.unit[:] = unit + by[-3]
         self.order_starts()
-        core.network.shift(self.net, clock, flows)
+        core.network.shift(self.net, clock - now, flows)
         self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
         last = self.segments[self.of_run[-1]]
         end = self.runs.pop()
