@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
-SOURCES = ("event_core.py", "heap.py", "max_min.py", "schedule_table.py")  # the last for its constants
+SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "schedule_table.py")  # the last for its constants
 DISABLED = False  # set before the compiled modules are imported: they run as they are
 
 
@@ -30,7 +30,7 @@ def compiled(function: Function) -> Function:
     before = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = str(_folder(before))
-        made: Function = numba.njit(cache=True)(function)
+        made: Function = numba.njit(cache=True, _nrt=False)(function)
     finally:
         numba.config.CACHE_DIR = before
     return made

@@ -158,7 +158,7 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
         link["live"] += net.number[e] if len(net.number) else 1
         link["weight"], link["weight_low"] = _sum(link["weight"], link["weight_low"], net.share[e])
         link["got"] = 1
-        _list(net, n)
+        _list(net.links, net.changed, net.one, n)
     return True
 
 
@@ -221,8 +221,6 @@ def advance(net: Net) -> int:
     count -= kept
     for i in range(count):
         ended[i] = ended[i + kept]
-    if count > 1:
-        ended[:count].sort()
     for i in range(count):
         _leave(net, ended[i])
     if one["live"] == 0:
@@ -237,7 +235,7 @@ def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
     link["bandwidth"] = bandwidth
     if link["flows"] > 0:
         link["got"] = link["lost"] = 1
-        _list(net, n)
+        _list(net.links, net.changed, net.one, n)
         one["bound"] = min(one["bound"], _fastest(net, n), _lowest(net, n))
 
 
@@ -250,12 +248,12 @@ def _sum(total: float, low: float, part: float) -> tuple[float, float]:
 
 
 @compiled
-def _list(net: Net, n: int) -> None:
+def _list(links: Array, changed: Array, one: Array, n: int) -> None:
     """Take note that a link has changed."""
-    if net.links[n]["listed"] == 0:
-        net.links[n]["listed"] = 1
-        net.changed[net.one[0]["changed"]] = n
-        net.one[0]["changed"] += 1
+    if links[n]["listed"] == 0:
+        links[n]["listed"] = 1
+        changed[one[0]["changed"]] = n
+        one[0]["changed"] += 1
 
 
 @compiled
@@ -266,17 +264,18 @@ def _lowest(net: Net, n: int) -> float:
 
 
 @compiled
-def _passes(net: Net, n: int) -> float:
+def _passes(links: Array, n: int, efficiency: float) -> float:
     """Return what a link passes with its flows, bytes/s."""
-    link = net.links[n]
-    return link["bandwidth"] * net.one[0]["efficiency"] if link["live"] > 1 else link["bandwidth"]
+    link = links[n]
+    return link["bandwidth"] * efficiency if link["live"] > 1 else link["bandwidth"]
 
 
 @compiled
 def _fastest(net: Net, n: int) -> float:
     """Return the highest rate on a link, 0 if none is given yet."""
-    _compact(net, n)
     link, rate = net.links[n], 0.0
+    if link["used"] > link["flows"]:
+        _compact(net, n)
     for k in range(link["first"], link["first"] + link["used"]):
         rate = max(rate, net.rate[net.on[k]])
     return rate
@@ -286,8 +285,6 @@ def _fastest(net: Net, n: int) -> float:
 def _compact(net: Net, n: int) -> None:
     """Drop the flows that have ended from a link's list."""
     link, one = net.links[n], net.one[0]
-    if link["used"] == link["flows"]:
-        return
     kept = link["first"]
     for k in range(link["first"], link["first"] + link["used"]):
         slot = net.on[k]
@@ -333,7 +330,7 @@ def _leave(net: Net, slot: int) -> None:
         if link["flows"] > 0:
             link["weight"], link["weight_low"] = _sum(link["weight"], link["weight_low"], -net.share[e])
             link["lost"] = 1
-            _list(net, n)
+            _list(net.links, net.changed, net.one, n)
             one["bound"] = min(one["bound"], rate)
         else:
             link["weight"] = link["weight_low"] = 0.0
@@ -361,16 +358,18 @@ def _settle(net: Net) -> None:
         slot = net.new[i]
         rate = _alone(net, slot)
         if rate > 0:
-            _move(net, slot, rate, False)
+            _move(net.flows, net.rate, net.end, net.place, net.ends, net.one, slot, rate, False)
         else:
-            _find(net, slot)
+            _find(net.flows, net.rate, net.first, net.link, net.links, net.reached, net.one, slot)
     if one["fastest"] >= least and one["high"] < entries:
-        one["fastest"] = max(0.0, net.rate[:one["high"]].max())
+        one["fastest"] = 0.0
+        for slot in range(one["high"]):
+            one["fastest"] = max(one["fastest"], net.rate[slot])
     for i in range(one["changed"]):
         n = net.changed[i]
         link = net.links[n]
         if link["lost"] == 1 and one["fastest"] >= least:
-            _reach(net, n)
+            _reach(net.links, net.reached, net.one, n)
         link["listed"] = link["got"] = link["lost"] = 0
     one["changed"], one["new"], one["bound"] = 0, 0, np.inf
     i = 0
@@ -392,65 +391,66 @@ def _alone(net: Net, slot: int) -> float:
     for e in range(net.first[path], net.first[path + 1]):
         if net.links[net.link[e]]["flows"] > 1:
             return 0.0
-        rate = min(rate, _passes(net, net.link[e]) / net.share[e])
+        rate = min(rate, _passes(net.links, net.link[e], net.one[0]["efficiency"]) / net.share[e])
     return rate
 
 
 @compiled
-def _find(net: Net, slot: int) -> None:
+def _find(flows: Array, rate: Array, first: Array, link: Array, links: Array, reached: Array, one: Array, slot: int) -> None:
     """Make a flow and its links part of the solve."""
-    net.flows[slot]["old"] = net.rate[slot]
-    net.rate[slot] = FOUND
-    net.one[0]["found"] += 1
-    path = net.flows[slot]["path"]
-    for e in range(net.first[path], net.first[path + 1]):
-        _reach(net, net.link[e])
+    flows[slot]["old"] = rate[slot]
+    rate[slot] = FOUND
+    one[0]["found"] += 1
+    path = flows[slot]["path"]
+    for e in range(first[path], first[path + 1]):
+        _reach(links, reached, one, link[e])
 
 
 @compiled
-def _reach(net: Net, n: int) -> None:
+def _reach(links: Array, reached: Array, whole: Array, n: int) -> None:
     """Make a link part of the solve."""
-    link, one = net.links[n], net.one[0]
+    link, one = links[n], whole[0]
     if link["reached"] == 0:
         link["reached"] = 1
-        net.reached[one["reached"]] = n
+        reached[one["reached"]] = n
         one["reached"] += 1
-        link["left"], link["left_low"] = _passes(net, n), 0.0
+        link["left"], link["left_low"] = _passes(links, n, one["efficiency"]), 0.0
         link["rest"], link["rest_low"], link["rising"] = link["weight"], link["weight_low"], link["flows"]
 
 
 @compiled
 def _look(net: Net, n: int, least: float) -> None:
     """Make the flows of a link part of the solve; those slower than `least` keep their part of what it passes."""
-    _compact(net, n)
     link = net.links[n]
+    if link["used"] > link["flows"]:
+        _compact(net, n)
     for k in range(link["first"], link["first"] + link["used"]):
         slot = net.on[k]
         rate = net.rate[slot]
         if rate == FOUND:
             continue
         if rate == NEW or rate >= least:
-            _find(net, slot)
+            _find(net.flows, net.rate, net.first, net.link, net.links, net.reached, net.one, slot)
         else:
             e = net.first[net.flows[slot]["path"]]
             while net.link[e] != n:
                 e += 1
-            _freeze(net, e, rate)
+            _freeze(net.links, n, net.share[e], rate)
 
 
 @compiled
-def _freeze(net: Net, e: int, rate: float) -> None:
-    """Take a flow with a rate from what a link passes to those that rise; `e`: the flow's entry of the link."""
-    link, share = net.links[net.link[e]], net.share[e]
+def _freeze(links: Array, n: int, share: float, rate: float) -> None:
+    """Take a flow with a rate from what a link passes to those that rise; `share`: the part of the flow that is on the link."""
+    link = links[n]
     link["left"], link["left_low"] = _sum(link["left"], link["left_low"], -share * rate)
     link["rest"], link["rest_low"] = _sum(link["rest"], link["rest_low"], -share)
     link["rising"] -= 1
 
 
 @compiled
-def _level(net: Net, n: int) -> float:
+def _level(links: Array, n: int) -> float:
     """Return a link's level."""
-    link = net.links[n]
+    link = links[n]
     return (link["left"] + link["left_low"]) / (link["rest"] + link["rest_low"])
 
 
@@ -463,7 +463,7 @@ def _fill(net: Net) -> None:
     for i in range(one["reached"]):
         n = net.reached[i]
         if net.links[n]["rising"] > 0:
-            level[n] = _level(net, n)
+            level[n] = _level(net.links, n)
             queue[size] = n
             size += 1
     arrange(queue, size, net.spot, level)
@@ -472,7 +472,7 @@ def _fill(net: Net) -> None:
         while size > 0 and level[queue[0]] <= lowest * (1 + TIE):
             n = queue[0]
             if net.links[n]["rising"] > 0:
-                height = _level(net, n)
+                height = _level(net.links, n)
                 if height != level[n]:
                     level[n] = height
                     moved(queue, size, net.spot, level, n)
@@ -490,34 +490,35 @@ def _fill(net: Net) -> None:
                 if net.rate[slot] == FOUND:
                     path = net.flows[slot]["path"]
                     for e in range(net.first[path], net.first[path + 1]):
-                        _freeze(net, e, lowest)
-                    _move(net, slot, lowest, bulk)
+                        _freeze(net.links, net.link[e], net.share[e], lowest)
+                    _move(net.flows, net.rate, net.end, net.place, net.ends, net.one, slot, lowest, bulk)
     if bulk:
         arrange(net.ends, one["ends"], net.place, net.end)
 
 
 @compiled
-def _move(net: Net, slot: int, rate: float, bulk: bool) -> None:
+def _move(flows: Array, rates: Array, end: Array, place: Array, ends: Array, whole: Array, slot: int, rate: float,
+          bulk: bool) -> None:
     """Give a flow a new rate; it makes no difference any more to one that ends now. `bulk`: the ends are not in order."""
-    flow, one, old = net.flows[slot], net.one[0], net.flows[slot]["old"]
-    net.rate[slot] = rate
+    flow, one, old = flows[slot], whole[0], flows[slot]["old"]
+    rates[slot] = rate
     one["fastest"] = max(one["fastest"], rate)
     if rate == old:
         return
     now = one["now"]
     left = flow["left"] - old * (now - flow["since"])
     flow["left"], flow["since"] = left if left > 0 else 0.0, now
-    if net.end[slot] > now:
-        net.end[slot] = now + flow["left"] / rate
+    if end[slot] > now:
+        end[slot] = now + flow["left"] / rate
         if bulk:
-            if net.place[slot] < 0:
-                net.ends[one["ends"]] = slot
-                net.place[slot] = one["ends"]
+            if place[slot] < 0:
+                ends[one["ends"]] = slot
+                place[slot] = one["ends"]
                 one["ends"] += 1
-        elif net.place[slot] < 0:
-            one["ends"] = push(net.ends, one["ends"], net.place, net.end, slot)
+        elif place[slot] < 0:
+            one["ends"] = push(ends, one["ends"], place, end, slot)
         else:
-            moved(net.ends, one["ends"], net.place, net.end, slot)
+            moved(ends, one["ends"], place, end, slot)
 
 
 def live(net: Net) -> Array:
