@@ -81,3 +81,12 @@ def _sink(heap: Array, size: int, place: Array, key: Array, at: int) -> None:
         at = below
     heap[at] = i
     place[i] = at
+
+
+@compiled
+def arrange(heap: Array, size: int, place: Array, key: Array) -> None:
+    """Make a heap of the numbers heap[:size], in whatever order they are."""
+    for at in range(size):
+        place[heap[at]] = at
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(heap, size, place, key, at)

@@ -45,7 +45,7 @@ def announce() -> None:
 
 def _folder(given: str) -> Path:
     """Return where the code that is compiled from these sources is cached; `given`: the folder that the user wants, or ""."""
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES if (HERE / name).exists())).hexdigest()[:16]
     parent = Path(given) if given else HERE / "__pycache__"
     if not given and not os.access(parent if parent.exists() else HERE, os.W_OK):
         parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torussim"
