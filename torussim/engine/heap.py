@@ -90,3 +90,19 @@ def arrange(heap: Array, size: int, place: Array, key: Array) -> None:
         place[heap[at]] = at
     for at in range(size // 2 - 1, -1, -1):
         _sink(heap, size, place, key, at)
+
+
+@compiled
+def sort(numbers: Array, size: int) -> None:
+    """Sort numbers[:size] (Shell, 1959); numba's own way would allocate memory."""
+    gap = 1
+    while gap < size // 9:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, size):
+            number, at = numbers[i], i
+            while at >= gap and numbers[at - gap] > number:
+                numbers[at] = numbers[at - gap]
+                at -= gap
+            numbers[at] = number
+        gap //= 3

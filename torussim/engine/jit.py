@@ -30,7 +30,7 @@ def compiled(function: Function) -> Function:
     before = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = str(_folder(before))
-        made: Function = numba.njit(cache=True)(function)
+        made: Function = numba.njit(cache=True, error_model="numpy", _nrt=False)(function)
     finally:
         numba.config.CACHE_DIR = before
     return made

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from torussim.engine.heap import arrange, moved, push, remove
+from torussim.engine.heap import arrange, moved, push, remove, sort
 from torussim.engine.jit import compiled
 from torussim.topology.routes import Routes
 
@@ -221,8 +221,7 @@ def advance(net: Net) -> int:
     count -= kept
     for i in range(count):
         ended[i] = ended[i + kept]
-    if count > 1:
-        ended[:count].sort()
+    sort(ended, count)
     for i in range(count):
         _leave(net, ended[i])
     if one["live"] == 0:
@@ -365,7 +364,9 @@ def _settle(net: Net) -> None:
         else:
             _find(net, slot)
     if one["fastest"] >= least and one["high"] < entries:
-        one["fastest"] = max(0.0, net.rate[:one["high"]].max())
+        one["fastest"] = 0.0
+        for i in range(one["high"]):
+            one["fastest"] = max(one["fastest"], net.rate[i])
     for i in range(one["changed"]):
         n = net.changed[i]
         link = net.links[n]
