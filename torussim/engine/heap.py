@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.jit import compiled
+from torussim.engine.jit import compiled, inner
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ def moved(heap: Array, size: int, place: Array, key: Array, i: int) -> None:
     _sink(heap, size, place, key, place[i])
 
 
-@compiled
+@inner
 def _rise(heap: Array, place: Array, key: Array, at: int) -> None:
     i = heap[at]
     own = key[i]
@@ -60,7 +60,7 @@ def _rise(heap: Array, place: Array, key: Array, at: int) -> None:
     place[i] = at
 
 
-@compiled
+@inner
 def _sink(heap: Array, size: int, place: Array, key: Array, at: int) -> None:
     i = heap[at]
     own = key[i]
