@@ -20,6 +20,7 @@ from torussim.engine.net import ENDED, FOUND, NEW, Net
 
 TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
 SURE = 1 - 1e-9  # times a bound: rates below that are below it, however both were rounded
+SCAN = 16  # entries of rates that are read in order, while one is that stands anywhere
 BULK = 64  # flows: to order a large part of the ends anew is faster than to move them one by one
 
 
@@ -46,10 +47,7 @@ def settle(net: Net) -> None:
             _move(net, slot, rate, False)
         else:
             _find(net, slot)
-    i = 0
-    while one["high"] < entries and i < one["high"] and net.rate[i] < least:
-        i += 1
-    fast = i < one["high"]  # a flow that the bound does not hold for: not looked for where its lists are shorter
+    fast = entries > 0 and (SCAN * entries < one["high"] or _any(net, least))
     for i in range(one["changed"]):
         n = net.changed[i]
         link = net.links[n]
@@ -67,6 +65,15 @@ def settle(net: Net) -> None:
     for i in range(one["reached"]):
         net.links[net.reached[i]]["reached"] = 0
     one["reached"] = one["found"] = 0
+
+
+@inner
+def _any(net: Net, least: float) -> bool:
+    """Return whether any flow is as fast as that."""
+    for i in range(net.one[0]["high"]):
+        if net.rate[i] >= least:
+            return True
+    return False
 
 
 @inner
@@ -106,16 +113,15 @@ def _reach(net: Net, n: int) -> None:
 @inner
 def _look(net: Net, n: int, least: float) -> None:
     """Make the flows of a link part of the solve; those slower than `least` keep their part of what it passes."""
-    compact(net, n)
     link = net.links[n]
+    if 2 * link["flows"] < link["used"]:
+        compact(net, n)
     for k in range(link["first"], link["first"] + link["used"]):
         slot = net.on[k]
         rate = net.rate[slot]
-        if rate == FOUND:
-            continue
         if rate == NEW or rate >= least:
             _find(net, slot)
-        else:
+        elif rate > 0:
             e = net.first[net.flows[slot]["path"]]
             while net.link[e] != n:
                 e += 1
@@ -220,7 +226,6 @@ def lowest(net: Net, n: int) -> float:
 @inner
 def fastest(net: Net, n: int) -> float:
     """Return the highest rate on a link, 0 if none is given yet."""
-    compact(net, n)
     link, rate = net.links[n], 0.0
     for k in range(link["first"], link["first"] + link["used"]):
         rate = max(rate, net.rate[net.on[k]])
