@@ -18,9 +18,9 @@ LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"), ("weight_low", "f8"),  #
                  ("flows", "i4"), ("live", "i4"),  # flows on it, and how many these stand for
                  ("first", "i8"), ("used", "i4"), ("capacity", "i4"),  # its list on[first:first + used]
                  ("changed", "i1"), ("got", "i1"), ("lost", "i1"),  # whether it got a flow, lost a flow or bandwidth, or either
-                 ("reached", "i1"), ("rising", "i4"),  # in a solve: whether it is part of it; flows that are not frozen,
-                 ("rest", "f8"), ("rest_low", "f8"), ("left", "f8"), ("left_low", "f8")],  # their weight, bytes/s for them
-                align=True)
+                 ("reached", "i1")], align=True)  # whether it is part of the solve under way
+RISE = np.dtype([("left", "f8"), ("left_low", "f8"), ("weight", "f8"), ("weight_low", "f8"),  # bytes/s; the sum of shares
+                 ("flows", "i8")])
 ONE = np.dtype([("now", "f8"), ("efficiency", "f8"), ("bound", "f8"),   # rates below the bound do not change
                 ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used of these arrays
                 ("high", "i8"), ("found", "i8"), ("short", "i8"),  # slots ever used; flows in a solve; a link without room, or -1
@@ -43,6 +43,7 @@ class Net(NamedTuple):
     new: Array  # (slots,) flows that have no rate yet
     ended: Array  # (slots,) flows that ended last
     links: Array  # (links,) LINK
+    rise: Array  # (links,) RISE: in the solve under way, what a link has left, and its flows that are not frozen
     on: Array  # the flows on each link, and some that have ended
     changed: Array  # (links,) since rates were settled
     reached: Array  # (links,) by the solve under way
@@ -68,7 +69,7 @@ def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int =
                numbers(0) if routes.number is None else routes.number.astype(np.int32),
                np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), numbers(slots) - 1,
                numbers(slots), numbers(slots), numbers(slots), numbers(slots),
-               links, numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),
+               links, np.zeros(len(links), RISE), numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),
                np.zeros(len(links)), numbers(len(links)) - 1, numbers(len(links)), one)
 
 

@@ -52,7 +52,9 @@ def settle(net: Net) -> None:
         n = net.changed[i]
         link = net.links[n]
         if link["lost"] == 1 and fast:
-            _reach(net, n)
+            for k in range(link["first"], link["first"] + link["used"]):
+                if net.rate[net.on[k]] >= least:
+                    _find(net, net.on[k])
         link["changed"] = link["got"] = link["lost"] = 0
     one["changed"], one["new"], one["bound"] = 0, 0, np.inf
     i = 0
@@ -106,8 +108,9 @@ def _reach(net: Net, n: int) -> None:
         link["reached"] = 1
         net.reached[one["reached"]] = n
         one["reached"] += 1
-        link["left"], link["left_low"] = _passes(net, n), 0.0
-        link["rest"], link["rest_low"], link["rising"] = link["weight"], link["weight_low"], link["flows"]
+        rise = net.rise[n]
+        rise["left"], rise["left_low"] = _passes(net, n), 0.0
+        rise["weight"], rise["weight_low"], rise["flows"] = link["weight"], link["weight_low"], link["flows"]
 
 
 @inner
@@ -136,7 +139,7 @@ def _fill(net: Net) -> None:
     size = 0
     for i in range(one["reached"]):
         n = net.reached[i]
-        if net.links[n]["rising"] > 0:
+        if net.rise[n]["flows"] > 0:
             level[n] = _level(net, n)
             queue[size] = n
             size += 1
@@ -145,7 +148,7 @@ def _fill(net: Net) -> None:
         before, lowest = size, np.inf
         while size > 0 and level[queue[0]] <= lowest * (1 + TIE):
             n = queue[0]
-            if net.links[n]["rising"] > 0:
+            if net.rise[n]["flows"] > 0:
                 height = _level(net, n)
                 if height != level[n]:
                     level[n] = height
@@ -156,9 +159,9 @@ def _fill(net: Net) -> None:
             size = remove(queue, size, net.spot, level, n)
             queue[size] = n  # behind the heap: the links that are full, or of no interest any more
         for i in range(size, before):
-            link = net.links[queue[i]]
-            k = link["first"]
-            while link["rising"] > 0:
+            n = queue[i]
+            k = net.links[n]["first"]
+            while net.rise[n]["flows"] > 0:
                 slot = net.on[k]
                 k += 1
                 if net.rate[slot] == FOUND:
@@ -196,17 +199,17 @@ def _move(net: Net, slot: int, rate: float, bulk: bool) -> None:
 @inner
 def _freeze(net: Net, e: int, rate: float) -> None:
     """Take a flow with a rate from what a link passes to those that rise; `e`: the flow's entry of the link."""
-    link, share = net.links[net.link[e]], net.share[e]
-    link["left"], link["left_low"] = add(link["left"], link["left_low"], -share * rate)
-    link["rest"], link["rest_low"] = add(link["rest"], link["rest_low"], -share)
-    link["rising"] -= 1
+    rise, share = net.rise[net.link[e]], net.share[e]
+    rise["left"], rise["left_low"] = add(rise["left"], rise["left_low"], -share * rate)
+    rise["weight"], rise["weight_low"] = add(rise["weight"], rise["weight_low"], -share)
+    rise["flows"] -= 1
 
 
 @inner
 def _level(net: Net, n: int) -> float:
     """Return a link's level."""
-    link = net.links[n]
-    return (link["left"] + link["left_low"]) / (link["rest"] + link["rest_low"])
+    rise = net.rise[n]
+    return (rise["left"] + rise["left_low"]) / (rise["weight"] + rise["weight_low"])
 
 
 @inner
