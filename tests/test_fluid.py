@@ -161,7 +161,7 @@ def test_every_settled_rate_is_that_of_a_solve_from_scratch(seed, way):
             path |= dict(zip(ids, chosen))
             starts += [(time, flows[p] if s > 0 else {}, s) for p, s in zip(chosen, sizes)]
         elif fluid.next() < np.inf:
-            ends |= {i: fluid.now for i in fluid.end().tolist()}
+            ends |= dict.fromkeys(fluid.end().tolist(), fluid.now)
         fluid.next()
         ids, rates = fluid.rates()
         wanted = exact.fair_rates([flows[path[i]] for i in ids.tolist()], fluid.bandwidth.tolist(), efficiency,
@@ -286,7 +286,8 @@ def test_looking_only_at_what_a_change_can_reach_is_as_good_as_looking_at_all(se
 
 def test_a_flow_that_meets_no_other_needs_no_solve(way):
     flows = [{0: 1.0, 1: 0.5}, {2: 1.0}, {3: 1.0}]
-    times, fluid = run([(0.0, flows[0], 6.0), (0.0, flows[1], 1.0), (0.5, flows[2], 1.0)], [3.0, 1.0, 1.0, 1.0], way=way, efficiency=0.5)
+    starts = [(0.0, flows[0], 6.0), (0.0, flows[1], 1.0), (0.5, flows[2], 1.0)]
+    times, fluid = run(starts, [3.0, 1.0, 1.0, 1.0], way=way, efficiency=0.5)
     assert times == [3.0, 1.0, 1.5]  # the first by link 1 at rate 2; link 0 at 3 would have sent it in 2 s
     assert fluid.solves == 0
     assert fluid.most == 3

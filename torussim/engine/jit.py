@@ -7,6 +7,7 @@ function that calls one of another file would else run as it was when it was com
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def _compiled(function: Function, **options: bool) -> Function:
     if DISABLED:
         return function
     try:
-        import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        numba: Any = importlib.import_module("numba")
     except ImportError:
         return function
     before = numba.config.CACHE_DIR

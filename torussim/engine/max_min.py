@@ -45,7 +45,7 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
                 compact(net, net.link[e])
     if one["free"] > 0:
         one["free"] -= 1
-        slot = np.int64(net.free[one["free"]])
+        slot = int(net.free[one["free"]])
     else:
         slot = one["high"]
         one["high"] += 1
@@ -229,4 +229,4 @@ def _swept(net: Net) -> bool:
         return False
     for n in range(len(net.links)):
         compact(net, n)
-    return net.one[0]["free"] > 0
+    return bool(net.one[0]["free"] > 0)

@@ -72,10 +72,10 @@ def settle(net: Net) -> None:
 @inner
 def _any(net: Net, least: float) -> bool:
     """Return whether any flow is as fast as that."""
-    for i in range(net.one[0]["high"]):
-        if net.rate[i] >= least:
-            return True
-    return False
+    i, high = 0, net.one[0]["high"]
+    while i < high and net.rate[i] < least:
+        i += 1
+    return bool(i < high)
 
 
 @inner
@@ -209,21 +209,21 @@ def _freeze(net: Net, e: int, rate: float) -> None:
 def _level(net: Net, n: int) -> float:
     """Return a link's level."""
     rise = net.rise[n]
-    return (rise["left"] + rise["left_low"]) / (rise["weight"] + rise["weight_low"])
+    return float((rise["left"] + rise["left_low"]) / (rise["weight"] + rise["weight_low"]))
 
 
 @inner
 def _passes(net: Net, n: int) -> float:
     """Return what a link passes with its flows, bytes/s."""
     link = net.links[n]
-    return link["bandwidth"] * net.one[0]["efficiency"] if link["live"] > 1 else link["bandwidth"]
+    return float(link["bandwidth"] * net.one[0]["efficiency"] if link["live"] > 1 else link["bandwidth"])
 
 
 @inner
 def lowest(net: Net, n: int) -> float:
     """Return the lowest level that a link can have with its flows."""
     link = net.links[n]
-    return net.one[0]["efficiency"] * link["bandwidth"] / (link["weight"] + link["weight_low"])
+    return float(net.one[0]["efficiency"] * link["bandwidth"] / (link["weight"] + link["weight_low"]))
 
 
 @inner
