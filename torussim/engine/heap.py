@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.engine.jit import compiled
+from torussim.engine.jit import compiled, inner
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ def moved(heap: Array, size: int, place: Array, key: Array, i: int) -> None:
     _sink(heap, size, place, key, place[i])
 
 
-@compiled
+@inner
 def _rise(heap: Array, place: Array, key: Array, at: int) -> None:
     i = heap[at]
     own = key[i]
@@ -60,7 +60,7 @@ def _rise(heap: Array, place: Array, key: Array, at: int) -> None:
     place[i] = at
 
 
-@compiled
+@inner
 def _sink(heap: Array, size: int, place: Array, key: Array, at: int) -> None:
     i = heap[at]
     own = key[i]
@@ -90,3 +90,19 @@ def arrange(heap: Array, size: int, place: Array, key: Array) -> None:
         place[heap[at]] = at
     for at in range(size // 2 - 1, -1, -1):
         _sink(heap, size, place, key, at)
+
+
+@compiled
+def sort(numbers: Array, size: int) -> None:
+    """Sort numbers[:size] (Shell, 1959); numba's own way would allocate memory."""
+    gap = 1
+    while gap < size // 9:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, size):
+            number, at = numbers[i], i
+            while at >= gap and numbers[at - gap] > number:
+                numbers[at] = numbers[at - gap]
+                at -= gap
+            numbers[at] = number
+        gap //= 3

@@ -3,110 +3,24 @@
 All state is in the arrays of a `Net`, so that numba compiles what works on them. Rates are settled when somebody asks for the
 next end: the changes of one instant cost one solve.
 
-A change reaches only flows that are connected with it through shared links, and of those only the ones at or above a bound
-that is known beforehand: below it all rates rise as before, and the same links fill up. The bound is the slowest of the flows
-that ended, and the lowest level that the links of new flows, or with a new bandwidth, can have. So flows of one size that
-start together need one solve: the fastest end first, and that changes no other rate.
-
-Progressive filling goes link by link from the lowest level. A link's level is the rate at which it would be full if its flows
-that are not frozen yet rose together. It never falls while others freeze, so a heap holds the links by the level that they
-had when last looked at. Residual capacities and weights are sums of two floats, exact to twice the digits.
-
 The list of a link keeps flows that have ended until it is read or full; a slot is free again when no list has it.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from torussim.engine.heap import arrange, moved, push, remove
-from torussim.engine.jit import compiled
-from torussim.topology.routes import Routes
+from torussim.engine.heap import arrange, push, remove, sort
+from torussim.engine.jit import compiled, inner
+from torussim.engine.net import ENDED, NEW, Net
+from torussim.engine.net import grown as grown
+from torussim.engine.net import made as made
+from torussim.engine.settle import add, compact, fastest, lowest, settle
 
 Array = np.ndarray[Any, Any]
-TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
 TOGETHER = 1e-12  # of the time since the earliest began: flows that end so close to one another end at once
-SURE = 1 - 1e-9  # times a bound: rates below that are below it, however both were rounded
-NEW, ENDED, FOUND = 0.0, -1.0, -2.0  # instead of a rate: not given yet, no more, or to be given by the solve under way
-BULK = 64  # flows: to order a large part of the ends anew is faster than to move them one by one
-
-FLOW = np.dtype([("path", "i4"), ("run", "i4"),  # run: a mark of the caller's
-                 ("stale", "i4"),  # lists that still have the flow, once it has ended
-                 ("left", "f8"), ("since", "f8"),  # bytes that were left at a time
-                 ("began", "f8"), ("old", "f8")], align=True)  # old: the rate before the solve under way
-LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"), ("weight_low", "f8"),  # bytes/s; the sum of its flows' shares
-                 ("flows", "i4"), ("live", "i4"),  # flows on it, and how many these stand for
-                 ("first", "i8"), ("used", "i4"), ("capacity", "i4"),  # its list on[first:first + used]
-                 ("listed", "i4"), ("got", "i4"), ("lost", "i4"),  # whether it has changed, got a flow, lost one or bandwidth
-                 ("reached", "i4"), ("rising", "i4"),  # in a solve: whether it is part of it, and flows that are not frozen,
-                 ("rest", "f8"), ("rest_low", "f8"), ("left", "f8"), ("left_low", "f8")],  # their weight, bytes/s for them
-                align=True)
-ONE = np.dtype([("now", "f8"), ("efficiency", "f8"), ("bound", "f8"),  # rates below the bound do not change
-                ("fastest", "f8"),  # no rate is above it
-                ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used of these arrays
-                ("high", "i8"), ("found", "i8"), ("short", "i8"),  # slots ever used; flows in a solve; a link without room, or -1
-                ("live", "i8"), ("flows", "i8"), ("solves", "i8"), ("most", "i8")])  # under way, started; most at once
-
-
-class Net(NamedTuple):
-    """The state of a network. Path p has the entries first[p]:first[p + 1] of `link`, `share` and `number` ((0,): all 1)."""
-
-    first: Array
-    link: Array
-    share: Array
-    number: Array
-    flows: Array  # (slots,) FLOW; a flow under way has a place among the ends, or is new
-    rate: Array  # (slots,) bytes/s
-    end: Array  # (slots,) seconds; the least is first in a heap
-    place: Array  # (slots,)
-    ends: Array  # (slots,)
-    free: Array  # (slots,) a stack of slots below `high` that no flow has
-    new: Array  # (slots,) flows without a rate
-    ended: Array  # (slots,) that the last `advance` took away
-    links: Array  # (links,) LINK
-    on: Array  # slots by link
-    changed: Array  # (links,) since rates were settled
-    reached: Array  # (links,) by the solve under way
-    level: Array  # (links,) the keys of a heap
-    spot: Array  # (links,)
-    queue: Array  # (links,)
-    one: Array  # (1,) ONE
-
-
-def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int = 1024) -> Net:
-    """Return a network at time 0 with no flow; `bandwidth`: (links,) bytes/s, each above 0.
-
-    `efficiency`: the part of its bandwidth that a link passes while several flows use it.
-    """
-    count, slots = len(bandwidth), max(slots, 1)
-    links, one = np.zeros(count, LINK), np.zeros(1, ONE)
-    links["bandwidth"], links["capacity"] = bandwidth, np.bincount(routes.link, minlength=count)
-    links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
-    one["efficiency"], one["bound"] = efficiency, np.inf
-    number = np.zeros(0, np.int32) if routes.number is None else routes.number.astype(np.int32)
-    ints = [np.zeros(slots, np.int32) for _ in range(4)]
-    return Net(routes.first.astype(np.int64), routes.link.astype(np.int32), np.ascontiguousarray(routes.share, dtype=np.float64),
-               number, np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), np.full(slots, -1, np.int32), *ints,
-               links, np.zeros(len(routes.link), np.int32), np.zeros(count, np.int32), np.zeros(count, np.int32),
-               np.zeros(count), np.full(count, -1, np.int32), np.zeros(count, np.int32), one)
-
-
-def grown(net: Net) -> Net:
-    """Return the network with twice the room of the kind for which the last `start` found none: slots, or full links' lists."""
-    if net.one["short"][0] < 0:
-        more = len(net.end)
-        return net._replace(**{name: np.concatenate([getattr(net, name), np.full(more, value, getattr(net, name).dtype)])
-                               for name, value in (("rate", ENDED), ("end", 0.0), ("place", -1), ("ends", 0), ("free", 0),
-                                                   ("new", 0), ("ended", 0))},
-                            flows=np.concatenate([net.flows, np.zeros(more, FLOW)]))
-    links, used, first = net.links, net.links["used"].copy(), net.links["first"].copy()
-    links["capacity"] = np.where(used == links["capacity"], 2 * links["capacity"], links["capacity"])
-    links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
-    on, within = np.zeros(links["capacity"].sum(), np.int32), np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)
-    on[within + np.repeat(links["first"], used)] = net.on[within + np.repeat(first, used)]
-    return net._replace(on=on)
 
 
 @compiled
@@ -128,10 +42,10 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
                 if link["flows"] == link["used"]:
                     one["short"] = net.link[e]
                     return False
-                _compact(net, net.link[e])
+                compact(net, net.link[e])
     if one["free"] > 0:
         one["free"] -= 1
-        slot = np.int64(net.free[one["free"]])
+        slot = int(net.free[one["free"]])
     else:
         slot = one["high"]
         one["high"] += 1
@@ -156,9 +70,9 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
         link["used"] += 1
         link["flows"] += 1
         link["live"] += net.number[e] if len(net.number) else 1
-        link["weight"], link["weight_low"] = _sum(link["weight"], link["weight_low"], net.share[e])
+        link["weight"], link["weight_low"] = add(link["weight"], link["weight_low"], net.share[e])
         link["got"] = 1
-        _list(net.links, net.changed, net.one, n)
+        _change(net, n)
     return True
 
 
@@ -176,14 +90,8 @@ def next_end(net: Net) -> float:
     """Return when the next flow ends, inf if none is under way; never before now."""
     one = net.one[0]
     if one["changed"] > 0:
-        _settle(net)
+        settle(net)
     return max(one["now"], net.end[net.ends[0]]) if one["ends"] > 0 else np.inf
-
-
-@compiled
-def go(net: Net, time: float) -> None:
-    """Go on to a time that is not after `next_end`, which has been asked since the last change."""
-    net.one[0]["now"] = time
 
 
 @compiled
@@ -221,11 +129,15 @@ def advance(net: Net) -> int:
     count -= kept
     for i in range(count):
         ended[i] = ended[i + kept]
-    for i in range(count):
-        _leave(net, ended[i])
-    if one["live"] == 0:
-        one["fastest"] = 0.0
+    sort(ended, count)
+    _leave(net, count)
     return count
+
+
+@compiled
+def go(net: Net, time: float) -> None:
+    """Go on to a time that is not after `next_end`, which has been asked since the last change."""
+    net.one[0]["now"] = time
 
 
 @compiled
@@ -235,304 +147,8 @@ def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
     link["bandwidth"] = bandwidth
     if link["flows"] > 0:
         link["got"] = link["lost"] = 1
-        _list(net.links, net.changed, net.one, n)
-        one["bound"] = min(one["bound"], _fastest(net, n), _lowest(net, n))
-
-
-@compiled
-def _sum(total: float, low: float, part: float) -> tuple[float, float]:
-    """Return the sum of two floats and a third as two floats, the second one the rounding error of the first."""
-    both = total + part
-    seen = both - total
-    return both, low + ((total - (both - seen)) + (part - seen))
-
-
-@compiled
-def _list(links: Array, changed: Array, one: Array, n: int) -> None:
-    """Take note that a link has changed."""
-    if links[n]["listed"] == 0:
-        links[n]["listed"] = 1
-        changed[one[0]["changed"]] = n
-        one[0]["changed"] += 1
-
-
-@compiled
-def _lowest(net: Net, n: int) -> float:
-    """Return the lowest level that a link can have with its flows."""
-    link = net.links[n]
-    return net.one[0]["efficiency"] * link["bandwidth"] / (link["weight"] + link["weight_low"])
-
-
-@compiled
-def _passes(links: Array, n: int, efficiency: float) -> float:
-    """Return what a link passes with its flows, bytes/s."""
-    link = links[n]
-    return link["bandwidth"] * efficiency if link["live"] > 1 else link["bandwidth"]
-
-
-@compiled
-def _fastest(net: Net, n: int) -> float:
-    """Return the highest rate on a link, 0 if none is given yet."""
-    link, rate = net.links[n], 0.0
-    if link["used"] > link["flows"]:
-        _compact(net, n)
-    for k in range(link["first"], link["first"] + link["used"]):
-        rate = max(rate, net.rate[net.on[k]])
-    return rate
-
-
-@compiled
-def _compact(net: Net, n: int) -> None:
-    """Drop the flows that have ended from a link's list."""
-    link, one = net.links[n], net.one[0]
-    kept = link["first"]
-    for k in range(link["first"], link["first"] + link["used"]):
-        slot = net.on[k]
-        if net.rate[slot] != ENDED:
-            net.on[kept] = slot
-            kept += 1
-        else:
-            net.flows[slot]["stale"] -= 1
-            if net.flows[slot]["stale"] == 0:
-                net.free[one["free"]] = slot
-                one["free"] += 1
-    link["used"] = kept - link["first"]
-
-
-@compiled
-def _swept(net: Net) -> bool:
-    """Drop all flows that have ended from all lists, if they have half of the slots, and it is worth looking for them."""
-    stale = len(net.end) - net.one[0]["live"]
-    if 2 * stale < len(net.end) or 4 * stale < len(net.links):
-        return False
-    for n in range(len(net.links)):
-        _compact(net, n)
-    return net.one[0]["free"] > 0
-
-
-@compiled
-def _leave(net: Net, slot: int) -> None:
-    """Take a flow that has ended off its links."""
-    one, flow, rate = net.one[0], net.flows[slot], net.rate[slot]
-    if rate == ENDED:  # it was on none
-        net.free[one["free"]] = slot
-        one["free"] += 1
-        return
-    net.rate[slot] = ENDED
-    one["live"] -= 1
-    begin, stop = net.first[flow["path"]], net.first[flow["path"] + 1]
-    flow["stale"] = stop - begin
-    for e in range(begin, stop):
-        n = net.link[e]
-        link = net.links[n]
-        link["flows"] -= 1
-        link["live"] -= net.number[e] if len(net.number) else 1
-        if link["flows"] > 0:
-            link["weight"], link["weight_low"] = _sum(link["weight"], link["weight_low"], -net.share[e])
-            link["lost"] = 1
-            _list(net.links, net.changed, net.one, n)
-            one["bound"] = min(one["bound"], rate)
-        else:
-            link["weight"] = link["weight_low"] = 0.0
-            link["lost"] = 0
-            _compact(net, n)
-
-
-@compiled
-def _settle(net: Net) -> None:
-    """Give every flow its rate after what has changed now."""
-    one, entries = net.one[0], 0
-    for i in range(one["changed"]):
-        n = net.changed[i]
-        link = net.links[n]
-        if link["got"] == 1 and link["flows"] > 1:
-            one["bound"] = min(one["bound"], _lowest(net, n))
-        if link["lost"] == 1:
-            entries += link["used"]
-            if link["live"] == 1 and one["efficiency"] < 1:
-                rate = _fastest(net, n)
-                if rate > 0:
-                    one["bound"] = min(one["bound"], rate)
-    least = one["bound"] * SURE
-    for i in range(one["new"]):
-        slot = net.new[i]
-        rate = _alone(net, slot)
-        if rate > 0:
-            _move(net.flows, net.rate, net.end, net.place, net.ends, net.one, slot, rate, False)
-        else:
-            _find(net.flows, net.rate, net.first, net.link, net.links, net.reached, net.one, slot)
-    if one["fastest"] >= least and one["high"] < entries:
-        one["fastest"] = 0.0
-        for slot in range(one["high"]):
-            one["fastest"] = max(one["fastest"], net.rate[slot])
-    for i in range(one["changed"]):
-        n = net.changed[i]
-        link = net.links[n]
-        if link["lost"] == 1 and one["fastest"] >= least:
-            _reach(net.links, net.reached, net.one, n)
-        link["listed"] = link["got"] = link["lost"] = 0
-    one["changed"], one["new"], one["bound"] = 0, 0, np.inf
-    i = 0
-    while i < one["reached"]:
-        _look(net, net.reached[i], least)
-        i += 1
-    if one["found"] > 0:
-        one["solves"] += 1
-        _fill(net)
-    for i in range(one["reached"]):
-        net.links[net.reached[i]]["reached"] = 0
-    one["reached"] = one["found"] = 0
-
-
-@compiled
-def _alone(net: Net, slot: int) -> float:
-    """Return what a flow's links pass if nobody else is on any of them, 0 if somebody is."""
-    path, rate = net.flows[slot]["path"], np.inf
-    for e in range(net.first[path], net.first[path + 1]):
-        if net.links[net.link[e]]["flows"] > 1:
-            return 0.0
-        rate = min(rate, _passes(net.links, net.link[e], net.one[0]["efficiency"]) / net.share[e])
-    return rate
-
-
-@compiled
-def _find(flows: Array, rate: Array, first: Array, link: Array, links: Array, reached: Array, one: Array, slot: int) -> None:
-    """Make a flow and its links part of the solve."""
-    flows[slot]["old"] = rate[slot]
-    rate[slot] = FOUND
-    one[0]["found"] += 1
-    path = flows[slot]["path"]
-    for e in range(first[path], first[path + 1]):
-        _reach(links, reached, one, link[e])
-
-
-@compiled
-def _reach(links: Array, reached: Array, whole: Array, n: int) -> None:
-    """Make a link part of the solve."""
-    link, one = links[n], whole[0]
-    if link["reached"] == 0:
-        link["reached"] = 1
-        reached[one["reached"]] = n
-        one["reached"] += 1
-        link["left"], link["left_low"] = _passes(links, n, one["efficiency"]), 0.0
-        link["rest"], link["rest_low"], link["rising"] = link["weight"], link["weight_low"], link["flows"]
-
-
-@compiled
-def _look(net: Net, n: int, least: float) -> None:
-    """Make the flows of a link part of the solve; those slower than `least` keep their part of what it passes."""
-    link = net.links[n]
-    if link["used"] > link["flows"]:
-        _compact(net, n)
-    for k in range(link["first"], link["first"] + link["used"]):
-        slot = net.on[k]
-        rate = net.rate[slot]
-        if rate == FOUND:
-            continue
-        if rate == NEW or rate >= least:
-            _find(net.flows, net.rate, net.first, net.link, net.links, net.reached, net.one, slot)
-        else:
-            e = net.first[net.flows[slot]["path"]]
-            while net.link[e] != n:
-                e += 1
-            _freeze(net.links, n, net.share[e], rate)
-
-
-@compiled
-def _freeze(links: Array, n: int, share: float, rate: float) -> None:
-    """Take a flow with a rate from what a link passes to those that rise; `share`: the part of the flow that is on the link."""
-    link = links[n]
-    link["left"], link["left_low"] = _sum(link["left"], link["left_low"], -share * rate)
-    link["rest"], link["rest_low"] = _sum(link["rest"], link["rest_low"], -share)
-    link["rising"] -= 1
-
-
-@compiled
-def _level(links: Array, n: int) -> float:
-    """Return a link's level."""
-    link = links[n]
-    return (link["left"] + link["left_low"]) / (link["rest"] + link["rest_low"])
-
-
-@compiled
-def _fill(net: Net) -> None:
-    """Give the flows found their rates."""
-    one, queue, level = net.one[0], net.queue, net.level
-    bulk = one["found"] > BULK and 4 * one["found"] > one["ends"]
-    size = 0
-    for i in range(one["reached"]):
-        n = net.reached[i]
-        if net.links[n]["rising"] > 0:
-            level[n] = _level(net.links, n)
-            queue[size] = n
-            size += 1
-    arrange(queue, size, net.spot, level)
-    while size > 0:
-        before, lowest = size, np.inf
-        while size > 0 and level[queue[0]] <= lowest * (1 + TIE):
-            n = queue[0]
-            if net.links[n]["rising"] > 0:
-                height = _level(net.links, n)
-                if height != level[n]:
-                    level[n] = height
-                    moved(queue, size, net.spot, level, n)
-                if height > lowest * (1 + TIE) or height > level[queue[0]] * (1 + TIE):
-                    continue
-                lowest = min(lowest, height)
-            size = remove(queue, size, net.spot, level, n)
-            queue[size] = n  # behind the heap: the links that are full, or of no interest any more
-        for i in range(size, before):
-            link = net.links[queue[i]]
-            k = link["first"]
-            while link["rising"] > 0:
-                slot = net.on[k]
-                k += 1
-                if net.rate[slot] == FOUND:
-                    path = net.flows[slot]["path"]
-                    for e in range(net.first[path], net.first[path + 1]):
-                        _freeze(net.links, net.link[e], net.share[e], lowest)
-                    _move(net.flows, net.rate, net.end, net.place, net.ends, net.one, slot, lowest, bulk)
-    if bulk:
-        arrange(net.ends, one["ends"], net.place, net.end)
-
-
-@compiled
-def _move(flows: Array, rates: Array, end: Array, place: Array, ends: Array, whole: Array, slot: int, rate: float,
-          bulk: bool) -> None:
-    """Give a flow a new rate; it makes no difference any more to one that ends now. `bulk`: the ends are not in order."""
-    flow, one, old = flows[slot], whole[0], flows[slot]["old"]
-    rates[slot] = rate
-    one["fastest"] = max(one["fastest"], rate)
-    if rate == old:
-        return
-    now = one["now"]
-    left = flow["left"] - old * (now - flow["since"])
-    flow["left"], flow["since"] = left if left > 0 else 0.0, now
-    if end[slot] > now:
-        end[slot] = now + flow["left"] / rate
-        if bulk:
-            if place[slot] < 0:
-                ends[one["ends"]] = slot
-                place[slot] = one["ends"]
-                one["ends"] += 1
-        elif place[slot] < 0:
-            one["ends"] = push(ends, one["ends"], place, end, slot)
-        else:
-            moved(ends, one["ends"], place, end, slot)
-
-
-def live(net: Net) -> Array:
-    """Return the slots of the flows under way, by path, then bytes left, then mark; rates are settled."""
-    next_end(net)
-    slots = np.flatnonzero(net.place >= 0)
-    return slots[np.lexsort((net.flows["run"][slots], left(net, slots), net.flows["path"][slots]))]
-
-
-def left(net: Net, slots: Array) -> Array:
-    """Return the bytes that flows have still to send, (slots,); rates are settled."""
-    flows = net.flows[slots]
-    remaining: Array = flows["left"] - np.maximum(net.rate[slots], 0.0) * (net.one["now"][0] - flows["since"])
-    return remaining
+        _change(net, n)
+        one["bound"] = min(one["bound"], fastest(net, n), lowest(net, n))
 
 
 def under_way(net: Net) -> tuple[Array, Array, Array]:
@@ -550,3 +166,67 @@ def shift(net: Net, seconds: float, each: Array | None = None) -> None:
     for name in ("began", "since"):
         net.flows[name][slots] += later
     arrange(net.ends, net.one["ends"][0], net.place, net.end)
+
+
+def live(net: Net) -> Array:
+    """Return the slots of the flows under way, by path, then bytes left, then mark; rates are settled."""
+    next_end(net)
+    slots = np.flatnonzero(net.place >= 0)
+    return slots[np.lexsort((net.flows["run"][slots], left(net, slots), net.flows["path"][slots]))]
+
+
+def left(net: Net, slots: Array) -> Array:
+    """Return the bytes that flows have still to send, (slots,); rates are settled."""
+    flows = net.flows[slots]
+    remaining: Array = flows["left"] - np.maximum(net.rate[slots], 0.0) * (net.one["now"][0] - flows["since"])
+    return remaining
+
+
+@inner
+def _leave(net: Net, count: int) -> None:
+    """Take the flows that have ended off their links."""
+    one = net.one[0]
+    for i in range(count):
+        slot = net.ended[i]
+        flow, rate = net.flows[slot], net.rate[slot]
+        if rate == ENDED:  # it was on no link
+            net.free[one["free"]] = slot
+            one["free"] += 1
+            continue
+        one["live"] -= 1
+        begin, stop = net.first[flow["path"]], net.first[flow["path"] + 1]
+        net.rate[slot], net.place[slot] = ENDED, begin - stop - 1
+        for e in range(begin, stop):
+            n = net.link[e]
+            link = net.links[n]
+            link["flows"] -= 1
+            link["live"] -= net.number[e] if len(net.number) else 1
+            if link["flows"] > 0:
+                link["weight"], link["weight_low"] = add(link["weight"], link["weight_low"], -net.share[e])
+                link["lost"] = 1
+                _change(net, n)
+                one["bound"] = min(one["bound"], rate)
+            else:
+                link["weight"] = link["weight_low"] = 0.0
+                link["lost"] = 0
+                compact(net, n)
+
+
+@inner
+def _change(net: Net, n: int) -> None:
+    """Take note that a link has changed."""
+    if net.links[n]["changed"] == 0:
+        net.links[n]["changed"] = 1
+        net.changed[net.one[0]["changed"]] = n
+        net.one[0]["changed"] += 1
+
+
+@inner
+def _swept(net: Net) -> bool:
+    """Drop all flows that have ended from all lists, if they have half of the slots, and it is worth looking for them."""
+    stale = len(net.end) - net.one[0]["live"]
+    if 2 * stale < len(net.end) or 4 * stale < len(net.links):
+        return False
+    for n in range(len(net.links)):
+        compact(net, n)
+    return bool(net.one[0]["free"] > 0)
