@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
-SOURCES = ("event_core.py", "heap.py", "max_min.py", "net.py", "settle.py")
+SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "net.py", "schedule_table.py", "settle.py")  # and its constants
 DISABLED = False  # set before the compiled modules are imported: they run as they are
 
 
