@@ -1,4 +1,16 @@
-"""The seam between the event core and a model of the network, and the fluid network for Python code and tests."""
+"""What the event core asks of a model of the network, and the fluid network (`max_min`) for Python code and tests.
+
+A model is a module. Its state is a named tuple of arrays, which the event core hands on and never reads but for
+`flows[slot]["path"]`, `flows[slot]["run"]` and `ended`. Compiled:
+
+- start(net, path, size, run) -> bool: a message leaves now; False, with nothing changed, where there is no room for it
+- next_end(net) -> float: when the next message arrives, inf if none is under way; to be asked before the clock goes on
+- advance(net) -> int: go on to that time; the messages ended[:number] arrive, and are no more
+- go(net, time): go on to a time before that; set_bandwidth(net, link, bandwidth): from now on
+
+In Python: made(routes, bandwidth, efficiency, slots), grown(net), which is given when there was no room; for steady states,
+under_way(net) -> (paths, runs, bytes left) in an order that does not depend on the past, and shift(net, seconds, each).
+"""
 
 from __future__ import annotations
 
