@@ -20,7 +20,7 @@ from torussim.engine.jit import compiled
 from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
 
 Array = np.ndarray[Any, Any]
-ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(9)  # items of the worklist
+NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # items of the worklist
 DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
 IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
 LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
@@ -30,7 +30,7 @@ CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("la
 CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32), ("lacking", np.int32)])
 PASSED = np.dtype([("sent", float), ("got", float)])
 RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
-QUEUE = np.dtype([("free", float), ("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
+QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
 TURN = np.dtype([("run", np.int64), ("place", np.int32)])
 WORK = np.dtype([("time", float), ("run", np.int64), ("what", np.int32), ("index", np.int32), ("chip", np.int32)])
 ENTRY = np.dtype([("time", float), ("chip", np.int32)])
@@ -51,7 +51,8 @@ class State(NamedTuple):
     passed: Array  # (slots, messages of operations in shifts)
     runs: Array  # (slots,)
     unit: Array  # (chips,) since when the compute unit is free
-    hops: Array  # (hops + 1,)
+    free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
+    hops: Array  # (hops + 1,) their queues
     turns: Array  # (axes, chips) the stage that each lane runs next
     work: Array
     entered: Array  # (chips,) that have come to the end of the last run that exists
@@ -61,7 +62,7 @@ class State(NamedTuple):
     begin: Array  # (starts,) of routed operations: which messages
     recorded: Array  # (chips,) whether messages are logged
     log: Array
-    scratch: Array  # (rows, chips) arrivals on the lane at hand
+    scratch: Array  # (2 + rows, chips) of the lane at hand: when chips may send, the latest arrivals, and those of each row
     one: Array
 
 
@@ -188,21 +189,28 @@ def follow(table: Table, state: State) -> int:
     """Work out all that follows from what is known; return DONE, or what there is no room for."""
     one, work, mask, chips, hops = state.one[0], state.work, len(state.runs) - 1, len(state.unit), len(table.hops)
     size, last = one["work"], one["runs"] - 1
-    while size > 0:
-        if size + one["margin"] > len(work):
+    number, index, chip, time = np.int64(0), np.int32(0), np.int32(0), 0.0
+    what = NOTHING
+    while size > 0 or what != NOTHING:
+        if size + one["margin"] > len(work) or (one["recording"] and one["logged"] + one["log_margin"] > len(state.log)):
+            if what != NOTHING:
+                size = put(work, size, what, number, index, chip, time)
             one["work"] = size
-            return GROW
-        if one["recording"] and one["logged"] + one["log_margin"] > len(state.log):
-            one["work"] = size
-            return FULL_LOG
-        size -= 1
-        item = work[size]
-        what, number, index, chip, time = item["what"], item["run"], item["index"], item["chip"], item["time"]
-        slot = number & mask
+            return GROW if size + one["margin"] > len(work) else FULL_LOG
+        if what == NOTHING:
+            size -= 1
+            item = work[size]
+            what, number, index, chip, time = item["what"], item["run"], item["index"], item["chip"], item["time"]
+        slot, doing = number & mask, what
+        what = NOTHING  # or what follows at once
 
-        if what == SEND:
+        if doing == SEND:
             hop = state.hops[index]
-            while size + one["margin"] <= len(work) and hop["doing"] != WAITS and hop["doing"] != FLOWS:
+            while hop["doing"] != WAITS and hop["doing"] != FLOWS:
+                if size + one["margin"] > len(work) or (
+                        one["recording"] and one["logged"] + one["log_margin"] > len(state.log)):
+                    size = put(work, size, SEND, 0, index, 0, time)
+                    break
                 number = hop["run"]
                 if number > last:
                     break
@@ -217,7 +225,7 @@ def follow(table: Table, state: State) -> int:
                 s, c = transfer["stage"], transfer["chip"]
                 if hop["doing"] == ENDED:
                     end = hop["ended"]
-                    since = hop["free"]
+                    since = state.free[index]
                     hop["doing"] = IDLE
                 else:
                     since = state.stages[slot, s, c]["base"]
@@ -230,16 +238,16 @@ def follow(table: Table, state: State) -> int:
                         since = max(since, came)
                     if transfer["feed"] >= 0:
                         since = max(since, state.shards[slot, transfer["feed"], c])
-                    since = max(since, hop["free"])
+                    since = max(since, state.free[index])
                     if not table.hops[index]["alone"]:
                         hop["doing"] = WAITS
-                        hop["free"] = since
+                        state.free[index] = since
                         state.start[index] = since
                         one["starts"] = heap.push(state.start_heap, one["starts"], state.start_place, state.start, index)
                         break
                     end = since + transfer["bytes"] / table.hops[index]["rate"]
                 arrival = end + table.hops[index]["latency"]
-                hop["free"] = end
+                state.free[index] = end
                 hop["at"] = at + 1
                 state.came[slot, at] = arrival
                 if one["recording"] and state.recorded[c]:
@@ -260,22 +268,17 @@ def follow(table: Table, state: State) -> int:
                     if state.hops[other]["at"] == child:
                         size = put(work, size, SEND, 0, other, 0, arrival)
                     child = table.transfers[child]["sibling"]
-            else:
-                if hop["doing"] != WAITS and hop["doing"] != FLOWS:
-                    size = put(work, size, SEND, 0, index, 0, time)
-                    one["work"] = size
-                    return GROW
 
-        elif what == TELL or what == SHARD:
-            o = table.operations[index]["partner"] if what == SHARD else index
+        elif doing == TELL or doing == SHARD:
+            o = table.operations[index]["partner"] if doing == SHARD else index
             here = state.operations[slot, o, chip]
-            if what == TELL and time > here["at"]:
+            if doing == TELL and time > here["at"]:
                 here["at"] = time
             here["missing"] -= 1
             if here["missing"] == 0:
-                size = put(work, size, ARRIVE, number, o, chip, here["at"])
+                what, index, time = ARRIVE, o, here["at"]
 
-        elif what == ARRIVE:
+        elif doing == ARRIVE:
             operation, here = table.operations[index], state.operations[slot, index, chip]
             if operation["kind"] <= LOOPED:
                 start = max(here["at"], state.unit[chip])
@@ -292,7 +295,7 @@ def follow(table: Table, state: State) -> int:
                             state.shards[slot, key, chip] = end
                 here["start"] = start
                 state.unit[chip] = end
-                size = put(work, size, FINISH, number, index, chip, end)
+                what, time = FINISH, end
             else:
                 here["start"] = here["at"]
                 base = here["at"] + table.fixed[index, chip]
@@ -307,7 +310,7 @@ def follow(table: Table, state: State) -> int:
                         if table.tells[k]["what"] == START:
                             size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
 
-        elif what == BASE:
+        elif doing == BASE:
             stage, here = table.stages[index], state.stages[slot, index, chip]
             operation = table.operations[stage["operation"]]
             here["base"] = time
@@ -320,7 +323,7 @@ def follow(table: Table, state: State) -> int:
                 gathered = state.stages[slot, index, lead]
                 gathered["lacking"] -= 1
                 if gathered["lacking"] == 0:
-                    size = put(work, size, LANE, number, index, lead, time)
+                    what, chip = LANE, lead
                 continue
             else:
                 for k in range(stage["place"], stage["place"] + stage["places"]):
@@ -330,13 +333,13 @@ def follow(table: Table, state: State) -> int:
             if here["due"] == 0:
                 size = put(work, size, COMPLETE, number, index, chip, max(time, here["arrived"]))
 
-        elif what == LANE:
+        elif doing == LANE:
             size = lane(table, state, size, number, index, chip, last)
 
-        elif what == COMPLETE:
+        elif doing == COMPLETE:
             then, o = table.stages[index]["then"], table.stages[index]["operation"]
             if then >= 0:
-                size = put(work, size, BASE, number, then, chip, time)
+                what, index = BASE, then
             else:
                 here = state.operations[slot, o, chip]
                 here["latest"] = max(here["latest"], time)
@@ -345,9 +348,9 @@ def follow(table: Table, state: State) -> int:
                     end = here["latest"]
                     if table.operations[o]["fed"]:
                         end = max(end, state.operations[slot, table.operations[o]["partner"], chip]["end"])
-                    size = put(work, size, FINISH, number, o, chip, end)
+                    what, index, time = FINISH, o, end
 
-        elif what == FINISH:
+        elif doing == FINISH:
             operation, here = table.operations[index], state.operations[slot, index, chip]
             here["end"] = time
             state.runs[slot]["left"] -= 1
@@ -415,40 +418,38 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
             if turn["place"] != table.places[k]["place"]:
                 return size
     here[lead]["lacking"] = -1
-    operation = stage["operation"]
-    recording = state.one[0]["recording"]
-    for m in range(first, first + count):
-        here[members[m]]["arrived"] = here[members[m]]["base"]
+    recording, base, latest = state.one[0]["recording"], came[0], came[1]
+    for m in range(count):
+        base[m] = latest[m] = here[members[first + m]]["base"]
     for r in range(stage["rows"]):
         row = table.rows[stage["row"] + r]
         parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
-        hop_of, seconds, late, to_of = (table.row_hop[row["hop"]], table.row_seconds[row["seconds"]],
-                                        table.row_late[row["late"]], table.row_to[row["to"]])
+        hop, seconds, late, to = row["hop"], row["seconds"], row["late"], row["to"]
         if kept:
-            for m in range(first, first + count):
-                came[r, members[m]] = -np.inf
-        for m in range(first, first + count):
-            c = members[m]
-            if late[c] == -np.inf:
+            for m in range(count):
+                came[r + 2, m] = -np.inf
+        for m in range(count):
+            at = first + m
+            if table.row_late[late, at] == -np.inf:
                 continue
-            begins = here[c]["base"]
+            since = base[m]
             if parent >= 0:
-                begins = max(begins, came[parent, c])
+                since = max(since, came[parent + 2, m])
             if feed >= 0:
-                begins = max(begins, state.shards[slot, feed, c])
-            hop = state.hops[hop_of[c]]
-            begins = max(begins, hop["free"])
-            end = begins + seconds[c]
-            hop["free"] = end
-            arrival, to = end + late[c], to_of[c]
+                since = max(since, state.shards[slot, feed, members[at]])
+            h = table.row_hop[hop, at]
+            since = max(since, state.free[h])
+            end = since + table.row_seconds[seconds, at]
+            state.free[h] = end
+            arrival, receiver = end + table.row_late[late, at], table.row_to[to, at]
             if kept:
-                came[r, to] = arrival
-            there = here[to]
-            there["arrived"] = max(there["arrived"], arrival)
+                came[r + 2, receiver] = arrival
+            latest[receiver] = max(latest[receiver], arrival)
             if key >= 0:
-                state.shards[slot, key, to] = max(state.shards[slot, key, to], arrival)
-            if recording and state.recorded[c]:
-                note(state, number, operation, hop_of[c], c, begins, end, table.row_bytes[row["bytes"], c])
+                c = members[first + receiver]
+                state.shards[slot, key, c] = max(state.shards[slot, key, c], arrival)
+            if recording and state.recorded[members[at]]:
+                note(state, number, stage["operation"], h, members[at], since, end, table.row_bytes[row["bytes"], at])
     for m in range(first, first + count):
         c = members[m]
         for k in range(stage["place"], stage["place"] + stage["places"]):
@@ -464,5 +465,6 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
                 other = table.lanes[table.stages[follower]["lanes"], c]["lead"]
                 if c == other and state.stages[run & mask, follower, other]["lacking"] == 0:
                     size = put(work, size, LANE, run, follower, other, 0.0)
-        size = put(work, size, COMPLETE, number, s, c, here[c]["arrived"])
+        here[c]["arrived"] = latest[m - first]
+        size = put(work, size, COMPLETE, number, s, c, latest[m - first])
     return size

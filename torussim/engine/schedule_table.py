@@ -7,7 +7,7 @@ the queues of its hops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ OPERATION = np.dtype([(name, np.int32) for name in (
 STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "row", "rows", "place", "places")])
 TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
-LANE = np.dtype([("lead", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
+LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
 PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # of a stage among the stages of its section on an axis
 ROW = np.dtype([(name, np.int32) for name in ("parent", "kept", "hop", "seconds", "late", "to", "key", "feed", "bytes")])
 TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
@@ -53,15 +53,15 @@ class Table(NamedTuple):
     piece_idle: Array  # (.., n)
     stages: Array
     due: Array  # (stages, n) arrivals in shared lanes
-    lanes: Array  # (g, n) by chip; of a lane's lead: where its chips are in `members`
-    members: Array  # (g, n)
+    lanes: Array  # (g, n) by chip: its lane's lead, and its place in the lane; of a lead: where its chips are in `members`
+    members: Array  # (g, n) chips, lane by lane
     places: Array
     order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
     rows: Array
-    row_hop: Array  # (.., n) and so on: what rows refer to
+    row_hop: Array  # (.., n) and so on, lane by lane: what rows refer to
     row_seconds: Array
     row_late: Array  # seconds; -inf where nothing is sent
-    row_to: Array
+    row_to: Array  # places in the lane
     row_bytes: Array
     transfers: Array
     queues: Array  # (sections, hops + 1) the first transfer of each hop
@@ -208,7 +208,7 @@ class Maker:
             self.places.append((axis, len(self.order[-1][axis])))
             self.order[-1][axis].append(number)
         kind = self.kind(s)
-        here = self.lanes[kind]["shared"] > 0
+        here, members, places = self.lanes[kind]["shared"] > 0, self.members[kind], self.lanes[kind]["place"]
         of_step: dict[tuple[int, int], int] = {}
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
         due = np.zeros(self.n, np.int64)
@@ -220,12 +220,11 @@ class Maker:
                 if not here.all():
                     parent = -1 if move.after is None else of_step.get((move.after, way), -1)
                     of_step[move.step, way] = len(self.rows) - row
-                    pools = [self.pools[name].number((id(array), d, move.links.start if name == "hop" and
-                                                      isinstance(move.links, slice) else None), values)
-                             for name, array, values in (
-                                 ("hop", move.links if not isinstance(move.links, slice) else None, hops[d]),
-                                 ("seconds", move.seconds, move.seconds[d]), ("late", move.late, move.late[d]),
-                                 ("to", move.source, receiver[d]), ("bytes", move.bytes, move.bytes[d]))]
+                    links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
+                    pools = [self.pools[name].number((kind, d, key_of), values[members]) for name, key_of, values in (
+                        ("hop", links, hops[d]), ("seconds", id(move.seconds), move.seconds[d]),
+                        ("late", id(move.late), move.late[d]), ("to", id(move.source), places[receiver[d]]),
+                        ("bytes", id(move.bytes), move.bytes[d]))]
                     self.rows.append((parent, move.step in s.keep, *pools[:4], *numbers, pools[4]))
                 chip = np.flatnonzero(sends[d] & here)
                 made = np.zeros(len(chip), TRANSFER)
@@ -252,6 +251,7 @@ class Maker:
             lanes["lead"], lanes["shared"] = lead, fluid_chips(self.planner, s, self.shared.fluid)
             lanes["count"] = np.bincount(lead, minlength=self.n)
             lanes["first"] = np.concatenate([[0], np.cumsum(lanes["count"])[:-1]])
+            lanes["place"][members] = np.arange(self.n) - lanes["first"][lead[members]]
             self.lanes.append(lanes)
             self.members.append(members)
         return self.kinds[s.lane.axes]
@@ -311,7 +311,3 @@ def table(planner: Planner, shared: Shared, sections: Sequence[tuple[Ready, ...]
         maker.section(ready)
     return maker.table()
 
-
-def fields(dtype: np.dtype[Any]) -> Iterator[str]:
-    """Yield the names of the fields of a record."""
-    yield from dtype.names or ()

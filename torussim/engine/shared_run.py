@@ -219,7 +219,7 @@ class SharedRun:
         order = waiting[np.lexsort((waiting, new.start[waiting]))]  # a sorted list is a heap
         new.start_heap[:len(order)] = order
         new.start_place[order] = np.arange(len(order))
-        self.state = new._replace(work=old.work if len(old.work) > len(new.work) else new.work, unit=old.unit, hops=old.hops,
+        self.state = new._replace(work=old.work if len(old.work) > len(new.work) else new.work, unit=old.unit, free=old.free, hops=old.hops,
                                   turns=old.turns, recorded=old.recorded, log=old.log, one=old.one)
         self.state.work[:old.one[0]["work"]] = old.work[:old.one[0]["work"]]
 
@@ -276,7 +276,7 @@ class SharedRun:
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
         paths, ends = self.net.flows["path"][flows], self.net.end[flows]
-        clocks = [np.maximum(state.hops["free"][:-1], now), np.maximum(state.unit, now), times, np.array([now])]
+        clocks = [np.maximum(state.free[:-1], now), np.maximum(state.unit, now), times, np.array([now])]
         of_runs, starts = self.times(live), self.starts(live)
         self.steady.note(Remembered.of(float(times.min()), [*of_runs, *starts, *clocks, ends], self.counts(live, chips, paths)))
         period, shift = self.steady.period()
@@ -302,7 +302,7 @@ class SharedRun:
         """Go on as if that many blocks had added what the last ones did, if that can be; return when the next one begins."""
         live, state, now = self.live(), self.state, self.now
         of_runs, starts = self.times(live), self.starts(live)
-        free, unit = np.maximum(state.hops["free"][:-1], now), np.maximum(state.unit, now)
+        free, unit = np.maximum(state.free[:-1], now), np.maximum(state.unit, now)
         shapes = [array.shape for array in (*of_runs, *starts, free, unit, times, np.zeros(1))]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
         *later, flows = np.split(blocks * gain, ends)
@@ -315,7 +315,7 @@ class SharedRun:
             return times
         for array, add in zip([*of_runs, *starts], by):
             array += add
-        state.hops["free"][:-1] = free + by[-4]
+        state.free[:-1] = free + by[-4]
         state.unit[:] = unit + by[-3]
         self.order_starts()
         core.network.shift(self.net, clock - now, flows)
@@ -365,19 +365,18 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     lane_log = int(table.lanes["count"].max(initial=0)) * int(table.stages["rows"].max(initial=0))
     recorded = np.zeros(chips, bool)
     recorded[list(record)] = True
-    queues = np.zeros(hops + 1, core.QUEUE)
-    queues["free"] = begin.min(initial=0.0)
     one = np.zeros(1, core.ONE)
     one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
     state = State(
         np.zeros((slots, len(table.operations), chips), core.CHIP_OPERATION),
         np.zeros((slots, len(table.stages), chips), core.CHIP_STAGE), np.full((slots, len(table.transfers)), np.nan),
         np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), core.PASSED), np.zeros(slots, core.RUN),
-        begin.astype(float), queues, np.zeros((axes, chips), core.TURN),
+        begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, core.QUEUE),
+        np.zeros((axes, chips), core.TURN),
         np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, core.WORK), np.zeros(chips, core.ENTRY),
         np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, core.BEGIN), recorded,
         np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, core.LOG),
-        np.zeros((int(table.stages["rows"].max(initial=0)), chips)), one)
+        np.zeros((2 + int(table.stages["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
     state.runs["number"] = -1
     return state
 
