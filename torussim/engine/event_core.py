@@ -44,8 +44,8 @@ ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logg
 class State(NamedTuple):
     """All that changes in a run but the network; nan: a time that is not known yet."""
 
-    operations: Array  # (slots, operations, chips)
-    stages: Array  # (slots, stages, chips)
+    operations: Array  # (slots, chips, operations)
+    stages: Array  # (slots, chips, stages)
     came: Array  # (slots, transfers) when each arrived
     shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
     passed: Array  # (slots, messages of operations in shifts)
@@ -167,7 +167,7 @@ def left(table: Table, state: State, path: int, number: int, now: float) -> None
             if message + 1 < direct["messages"] and sent == sent and got == got and (side == 0 or receiver != sender):
                 which = len(table.hops) + (slot * len(table.directs) + d) * chips + chip
                 schedule(state, which, max(sent, got), number, message + 1, 1)
-    here = state.stages[slot, s, receiver]
+    here = state.stages[slot, receiver, s]
     here["arrived"] = max(here["arrived"], arrival)
     here["due"] -= 1
     if here["due"] == 0 and here["base"] == here["base"]:
@@ -228,7 +228,7 @@ def follow(table: Table, state: State) -> int:
                     since = state.free[index]
                     hop["doing"] = IDLE
                 else:
-                    since = state.stages[slot, s, c]["base"]
+                    since = state.stages[slot, c, s]["base"]
                     if since != since:
                         break
                     if transfer["parent"] >= 0:
@@ -253,7 +253,7 @@ def follow(table: Table, state: State) -> int:
                 if one["recording"] and state.recorded[c]:
                     note(state, number, table.stages[s]["operation"], index, c, since, end, transfer["bytes"])
                 to = transfer["to"]
-                here = state.stages[slot, s, to]
+                here = state.stages[slot, to, s]
                 here["arrived"] = max(here["arrived"], arrival)
                 here["due"] -= 1
                 if here["due"] == 0 and here["base"] == here["base"]:
@@ -271,7 +271,7 @@ def follow(table: Table, state: State) -> int:
 
         elif doing == TELL or doing == SHARD:
             o = table.operations[index]["partner"] if doing == SHARD else index
-            here = state.operations[slot, o, chip]
+            here = state.operations[slot, chip, o]
             if doing == TELL and time > here["at"]:
                 here["at"] = time
             here["missing"] -= 1
@@ -279,11 +279,11 @@ def follow(table: Table, state: State) -> int:
                 what, index, time = ARRIVE, o, here["at"]
 
         elif doing == ARRIVE:
-            operation, here = table.operations[index], state.operations[slot, index, chip]
+            operation, here = table.operations[index], state.operations[slot, chip, index]
             if operation["kind"] <= LOOPED:
                 start = max(here["at"], state.unit[chip])
                 if operation["kind"] == COMPUTE:
-                    end = start + table.fixed[index, chip] + table.busy[index, chip]
+                    end = start + table.fixed[chip, index] + table.busy[chip, index]
                 else:
                     end = start + operation["overhead"]
                     for p in range(operation["piece"], operation["piece"] + operation["pieces"]):
@@ -298,7 +298,7 @@ def follow(table: Table, state: State) -> int:
                 what, time = FINISH, end
             else:
                 here["start"] = here["at"]
-                base = here["at"] + table.fixed[index, chip]
+                base = here["at"] + table.fixed[chip, index]
                 here["latest"] = base
                 if operation["stages"] == 0:
                     size = put(work, size, FINISH, number, index, chip, base)
@@ -311,7 +311,7 @@ def follow(table: Table, state: State) -> int:
                             size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
 
         elif doing == BASE:
-            stage, here = table.stages[index], state.stages[slot, index, chip]
+            stage, here = table.stages[index], state.stages[slot, chip, index]
             operation = table.operations[stage["operation"]]
             here["base"] = time
             if operation["kind"] > COLLECTIVE:
@@ -320,7 +320,7 @@ def follow(table: Table, state: State) -> int:
                 schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
             elif not table.lanes[stage["lanes"], chip]["shared"]:
                 lead = table.lanes[stage["lanes"], chip]["lead"]
-                gathered = state.stages[slot, index, lead]
+                gathered = state.stages[slot, lead, index]
                 gathered["lacking"] -= 1
                 if gathered["lacking"] == 0:
                     what, chip = LANE, lead
@@ -341,17 +341,17 @@ def follow(table: Table, state: State) -> int:
             if then >= 0:
                 what, index = BASE, then
             else:
-                here = state.operations[slot, o, chip]
+                here = state.operations[slot, chip, o]
                 here["latest"] = max(here["latest"], time)
                 here["parts"] -= 1
                 if here["parts"] == 0:
                     end = here["latest"]
                     if table.operations[o]["fed"]:
-                        end = max(end, state.operations[slot, table.operations[o]["partner"], chip]["end"])
+                        end = max(end, state.operations[slot, chip, table.operations[o]["partner"]]["end"])
                     what, index, time = FINISH, o, end
 
         elif doing == FINISH:
-            operation, here = table.operations[index], state.operations[slot, index, chip]
+            operation, here = table.operations[index], state.operations[slot, chip, index]
             here["end"] = time
             state.runs[slot]["left"] -= 1
             if operation["last"]:
@@ -401,8 +401,8 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     work, mask, turns = state.work, len(state.runs) - 1, state.turns
     slot, stage, kind = number & mask, table.stages[s], table.stages[s]["lanes"]
     first, count = table.lanes[kind, lead]["first"], table.lanes[kind, lead]["count"]
-    members, here, came = table.members[kind], state.stages[slot, s], state.scratch
-    if here[lead]["lacking"] != 0:
+    members, here, came = table.members[kind], state.stages[slot], state.scratch
+    if here[lead, s]["lacking"] != 0:
         return size
     for k in range(stage["place"], stage["place"] + stage["places"]):
         axis = table.places[k]["axis"]
@@ -417,11 +417,11 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
                 turn["place"] = 0
             if turn["place"] != table.places[k]["place"]:
                 return size
-    here[lead]["lacking"] = -1
+    here[lead, s]["lacking"] = -1
     recording, base, latest = state.one[0]["recording"], came[0], came[1]
     for m in range(count):
-        base[m] = latest[m] = here[members[first + m]]["base"]
-    for r in range(stage["rows"]):
+        base[m] = latest[m] = here[members[first + m], s]["base"]
+    for r in range(stage["rows"] if table.moving[s, lead] else 0):
         row = table.rows[stage["row"] + r]
         parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
         hop, seconds, late, to = row["hop"], row["seconds"], row["late"], row["to"]
@@ -463,8 +463,8 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
                 follower = table.order[state.runs[run & mask]["section"], axis, 0]
             if follower >= 0:
                 other = table.lanes[table.stages[follower]["lanes"], c]["lead"]
-                if c == other and state.stages[run & mask, follower, other]["lacking"] == 0:
+                if c == other and state.stages[run & mask, other, follower]["lacking"] == 0:
                     size = put(work, size, LANE, run, follower, other, 0.0)
-        here[c]["arrived"] = latest[m - first]
+        here[c, s]["arrived"] = latest[m - first]
         size = put(work, size, COMPLETE, number, s, c, latest[m - first])
     return size

@@ -44,8 +44,8 @@ class Table(NamedTuple):
 
     sections: Array
     operations: Array
-    fixed: Array  # (operations, n) seconds
-    busy: Array  # (operations, n) seconds
+    fixed: Array  # (n, operations) seconds
+    busy: Array  # (n, operations) seconds
     missing: Array  # (operations, n) how many each waits for
     tells: Array
     pieces: Array
@@ -57,6 +57,7 @@ class Table(NamedTuple):
     members: Array  # (g, n) chips, lane by lane
     places: Array
     order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
+    moving: Array  # (stages, n) whether a private lane, by its lead, moves anything
     rows: Array
     row_hop: Array  # (.., n) and so on, lane by lane: what rows refer to
     row_seconds: Array
@@ -121,6 +122,7 @@ class Maker:
         self.tells, self.pieces, self.places, self.rows = list[Any](), list[Any](), list[Any](), list[Any]()
         self.order, self.lanes, self.members = list[list[list[int]]](), list[Array](), list[Array]()
         self.kinds: dict[tuple[str, ...], int] = {}
+        self.moving = list[Array]()
         self.transfers, self.queues, self.count = list[Array](), list[Array](), 0
         self.directs, self.receiver, self.messages, self.passed = list[Any](), list[Array](), 0, 0
         self.keys = 0
@@ -146,6 +148,7 @@ class Maker:
             if r.direct:
                 direct = self.routed(r)
                 self.stages.append((first + i, -1, 1, 0, 0, 0, len(self.places), 0))
+                self.moving.append(np.zeros(self.n, bool))
                 self.due.append(np.full(self.n, len(self.shared.direct[r.operation.name].receiver)))
             for k, s in enumerate(r.stages):
                 then = r.then[k]
@@ -211,12 +214,13 @@ class Maker:
         here, members, places = self.lanes[kind]["shared"] > 0, self.members[kind], self.lanes[kind]["place"]
         of_step: dict[tuple[int, int], int] = {}
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
-        due = np.zeros(self.n, np.int64)
+        due, moving = np.zeros(self.n, np.int64), np.zeros(self.n, bool)
         for at, (move, hops, sends, receiver) in enumerate(moves_of(self.planner, s)):
             key = (s.index, move.step)
             numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
             for d in range(len(hops)):
                 way = move.rows.start + d
+                moving[self.lanes[kind]["lead"][sends[d]]] = True
                 if not here.all():
                     parent = -1 if move.after is None else of_step.get((move.after, way), -1)
                     of_step[move.step, way] = len(self.rows) - row
@@ -240,6 +244,7 @@ class Maker:
                 self.made.append(made)
                 self.count += len(chip)
         self.due.append(due)
+        self.moving.append(moving)
         self.stages.append((operation, then, leads, kind, row, len(self.rows) - row, place, len(self.places) - place))
 
     def kind(self, s: Stage) -> int:
@@ -293,11 +298,11 @@ class Maker:
             return np.array(rows, kind).reshape(-1, n)
 
         return Table(
-            np.array(self.sections, SECTION), np.array(self.operations, OPERATION), stacked(self.fixed, float),
-            stacked(self.busy, float), stacked(self.missing, np.int32), np.array(self.tells, TELL), np.array(self.pieces, PIECE),
+            np.array(self.sections, SECTION), np.array(self.operations, OPERATION), np.ascontiguousarray(stacked(self.fixed, float).T),
+            np.ascontiguousarray(stacked(self.busy, float).T), stacked(self.missing, np.int32), np.array(self.tells, TELL), np.array(self.pieces, PIECE),
             stacked(self.piece_seconds, float), stacked(self.piece_idle, bool), np.array(self.stages, STAGE),
             stacked(self.due, np.int32), stacked(self.lanes, LANE), stacked(self.members, np.int32),
-            np.array(self.places, PLACE), order, np.array(self.rows, ROW),
+            np.array(self.places, PLACE), order, stacked(self.moving, bool), np.array(self.rows, ROW),
             *(self.pools[name].array() for name in ("hop", "seconds", "late", "to", "bytes")),
             np.concatenate([np.zeros(0, TRANSFER), *self.transfers]), np.array(self.queues), hops,
             np.array(self.directs, DIRECT), np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),

@@ -17,8 +17,7 @@ from torussim.engine.event_core import State
 from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
 from torussim.engine.schedule_table import Table
-from torussim.engine.steady_state import State as Remembered
-from torussim.engine.steady_state import SteadyState, fill, straight
+from torussim.engine.steady_state import Snapshot, SteadyState, fill, parts, straight
 from torussim.program import Program
 from torussim.timeline import Segment
 
@@ -49,7 +48,7 @@ class SharedRun:
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
-        self.state = fresh(table, begin, record if sending else ())
+        self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
         self.offset = 0.0  # seconds that were skipped
         self.steady = SteadyState()
         self.number = self.skipped = 0  # block runs made, and left out
@@ -164,11 +163,11 @@ class SharedRun:
         if state.runs[slot]["number"] >= 0:
             self.keep(int(state.runs[slot]["number"]))
         here = table.sections[section]
-        rows, stages = slice(here["operation"], here["operation"] + here["operations"]), slice(here["stage"], here["stage"] + here["stages"])
-        reset(table, state, slot, rows, stages)
-        state.came[slot, here["transfer"]:here["transfer"] + here["transfers"]] = np.nan
+        state.operations[slot], state.stages[slot] = self.empty
+        state.came[slot] = np.nan
         state.shards[slot] = -inf
-        state.passed[slot] = np.nan
+        if table.passed:
+            state.passed[slot] = np.nan
         state.runs[slot] = number, section, int(here["operations"]) * self.chips, -1
         late = state.hops["run"][:-1] == number
         state.hops["at"][:-1][late] = table.queues[section, :-1][late]
@@ -177,8 +176,8 @@ class SharedRun:
                 other = state.runs[before % len(state.runs)]
                 last = table.sections[other["section"]]["unit_last"]
                 if last >= 0:
-                    unknown = np.isnan(state.operations["end"][before % len(state.runs), last])
-                    state.operations["missing"][slot, here["unit_first"]] += unknown
+                    unknown = np.isnan(state.operations["end"][before % len(state.runs), :, last])
+                    state.operations["missing"][slot, :, here["unit_first"]] += unknown
                     other["next_unit"] = number
                     break
         self.number += 1
@@ -187,7 +186,7 @@ class SharedRun:
         self.of_run.append(len(self.segments))
         self.runs.append((len(self.segments), self.offset))
         operations = self.lists[section][1]
-        self.segments.append(Segment(name, tuple(operations), *np.full((2, len(operations), self.chips), np.nan)))
+        self.segments.append(Segment(name, tuple(operations), *np.empty((2, len(operations), self.chips))))
 
     def unfinished(self, number: int) -> bool:
         """Return whether something of a block run is not known yet."""
@@ -199,8 +198,8 @@ class SharedRun:
         state, segment = self.state, self.segments[self.of_run[number]]
         slot = number % len(state.runs)
         here = self.table.sections[state.runs[slot]["section"]]
-        found = state.operations[slot, here["operation"]:here["operation"] + here["operations"]]
-        segment.start[...], segment.end[...] = found["start"], found["end"]
+        found = state.operations[slot, :, here["operation"]:here["operation"] + here["operations"]]
+        segment.start[...], segment.end[...] = found["start"].T, found["end"].T
 
     def widen(self) -> None:
         """Make room for twice as many block runs at a time."""
@@ -228,38 +227,20 @@ class SharedRun:
         first = next((n for n in range(max(0, self.number - len(self.state.runs)), self.number) if self.unfinished(n)), self.number - 1)
         return list(range(first, self.number))
 
-    def times(self, live: Sequence[int]) -> list[Array]:
-        """Return all times of block runs that the future depends on; views."""
-        found, state = list[Array](), self.state
-        for number in live:
-            slot = number % len(state.runs)
-            here = self.table.sections[state.runs[slot]["section"]]
-            operations = state.operations[slot, here["operation"]:here["operation"] + here["operations"]]
-            stages = state.stages[slot, here["stage"]:here["stage"] + here["stages"]]
-            found += [operations[name] for name in ("start", "end", "at", "latest")]
-            found += [stages["base"], stages["arrived"], state.shards[slot]]
-            found += [state.came[slot, here["transfer"]:here["transfer"] + here["transfers"]]]
-            found += [state.passed[slot][name] for name in ("sent", "got")]
-        return found
+    def blocks(self, live: Sequence[int]) -> list[Array]:
+        """Return all that the future depends on of block runs; views."""
+        slots = [number % len(self.state.runs) for number in live]
+        return [array[slot] for slot in slots for array in (
+            self.state.operations, self.state.stages, self.state.came, self.state.shards, self.state.passed)]
 
     def counts(self, live: Sequence[int], chips: Array, paths: Array) -> list[Array]:
-        """Return all counts that the future depends on."""
-        state, mask = self.state, len(self.state.runs)
-        found = [chips, paths, np.array([len(live)])]
-        for number in live:
-            slot = number % mask
-            here = self.table.sections[state.runs[slot]["section"]]
-            operations = state.operations[slot, here["operation"]:here["operation"] + here["operations"]]
-            stages = state.stages[slot, here["stage"]:here["stage"] + here["stages"]]
-            found += [operations["missing"], operations["parts"], stages["due"], stages["lacking"]]
-            begin = self.waiting(slot)
-            found += [state.begin[begin][name] for name in ("message", "count")]
-        hops, turns = state.hops[:-1], state.turns
-        first = live[0]
-        at = np.where(hops["run"] < self.number, hops["at"], -1)
-        run = np.where(hops["run"] < first, first - self.number, hops["run"] - self.number)
-        return [*found, np.where(hops["run"] < first, -1, at), run, hops["doing"],
-                np.maximum(turns["run"], first) - self.number, np.where(turns["run"] < first, 0, turns["place"])]
+        """Return all other counts that the future depends on."""
+        begin = [self.state.begin[self.waiting(number % len(self.state.runs))] for number in live]
+        hops, turns, first = self.state.hops[:-1], self.state.turns, live[0]
+        return [chips, paths, *(part[name] for part in begin for name in ("message", "count")), hops["doing"],
+                np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
+                np.maximum(hops["run"], first) - self.number, np.maximum(turns["run"], first) - self.number,
+                np.where(turns["run"] < first, 0, turns["place"])]
 
     def waiting(self, slot: int) -> slice:
         """Return where the starts of a slot's routed operations are."""
@@ -276,9 +257,9 @@ class SharedRun:
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
         paths, ends = self.net.flows["path"][flows], self.net.end[flows]
-        clocks = [np.maximum(state.free[:-1], now), np.maximum(state.unit, now), times, np.array([now])]
-        of_runs, starts = self.times(live), self.starts(live)
-        self.steady.note(Remembered.of(float(times.min()), [*of_runs, *starts, *clocks, ends], self.counts(live, chips, paths)))
+        clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends, *self.starts(live)]
+        self.steady.note(Snapshot(float(times.min()), *(tuple(array.copy() for array in arrays) for arrays in (
+            clocks, self.counts(live, chips, paths), self.blocks(live)))))
         period, shift = self.steady.period()
         if not period:
             gain = self.steady.gain() if len(live) == 1 else None
@@ -298,25 +279,19 @@ class SharedRun:
             self.steady.forget()
         return times
 
-    def leap(self, block: int, blocks: int, gain: Array, times: Array) -> Array:
+    def leap(self, block: int, blocks: int, gain: list[Array], times: Array) -> Array:
         """Go on as if that many blocks had added what the last ones did, if that can be; return when the next one begins."""
         live, state, now = self.live(), self.state, self.now
-        of_runs, starts = self.times(live), self.starts(live)
-        free, unit = np.maximum(state.free[:-1], now), np.maximum(state.unit, now)
-        shapes = [array.shape for array in (*of_runs, *starts, free, unit, times, np.zeros(1))]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-        *later, flows = np.split(blocks * gain, ends)
-        by = [part.reshape(shape) for part, shape in zip(later, shapes)]
-        clock = now + float(by[-1][0])
-        for array, add in zip(starts, by[len(of_runs):]):
-            if (array + add).min(initial=inf) < clock:
-                return times
-        if self.changes:
+        starts = self.starts(live)
+        later, clock, unit, free, flows, *rest = [blocks * by for by in gain]
+        clock = now + float(clock[0])
+        if self.changes or any((array + by).min(initial=inf) < clock for array, by in zip(starts, rest)):
             return times
-        for array, add in zip([*of_runs, *starts], by):
-            array += add
-        state.free[:-1] = free + by[-4]
-        state.unit[:] = unit + by[-3]
+        of_runs = [part for array in self.blocks(live) for part in parts(array) if part.dtype.kind == "f"]
+        for array, by in zip([*starts, *of_runs], rest, strict=True):
+            array += by
+        state.free[:-1] = np.maximum(state.free[:-1], now) + free
+        state.unit[:] = np.maximum(state.unit, now) + unit
         self.order_starts()
         core.network.shift(self.net, clock - now, flows)
         self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
@@ -327,7 +302,7 @@ class SharedRun:
         self.place[-1] = len(self.runs) - 1
         self.skipped += blocks
         self.steady.forget()
-        return np.asarray(times + by[-2])
+        return np.asarray(times + later)
 
     def order_starts(self) -> None:
         """Make a heap of the starts anew."""
@@ -368,8 +343,8 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     one = np.zeros(1, core.ONE)
     one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
     state = State(
-        np.zeros((slots, len(table.operations), chips), core.CHIP_OPERATION),
-        np.zeros((slots, len(table.stages), chips), core.CHIP_STAGE), np.full((slots, len(table.transfers)), np.nan),
+        np.zeros((slots, chips, len(table.operations)), core.CHIP_OPERATION),
+        np.zeros((slots, chips, len(table.stages)), core.CHIP_STAGE), np.full((slots, len(table.transfers)), np.nan),
         np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), core.PASSED), np.zeros(slots, core.RUN),
         begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, core.QUEUE),
         np.zeros((axes, chips), core.TURN),
@@ -381,13 +356,13 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     return state
 
 
-def reset(table: Table, state: State, slot: int, rows: slice, stages: slice) -> None:
-    """Forget what is in the slot of a block run."""
-    here = state.operations[slot, rows]
-    for name, value in (("at", -inf), ("start", np.nan), ("end", np.nan), ("latest", -inf)):
-        here[name] = value
-    here["missing"], here["parts"] = table.missing[rows], table.operations["parts"][rows][:, None]
-    there = state.stages[slot, stages]
-    there["base"], there["arrived"], there["due"] = np.nan, -inf, table.due[stages]
+def empty(table: Table) -> tuple[Array, Array]:
+    """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
+    operations = np.zeros(table.fixed.shape, core.CHIP_OPERATION)
+    stages = np.zeros((len(table.fixed), len(table.stages)), core.CHIP_STAGE)
+    operations["at"] = operations["latest"] = stages["arrived"] = -inf
+    operations["start"] = operations["end"] = stages["base"] = np.nan
+    operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
     if len(table.lanes):
-        there["lacking"] = table.lanes["count"][table.stages["lanes"][stages]]
+        stages["lacking"] = table.lanes["count"][table.stages["lanes"]].T
+    return operations, stages

@@ -9,9 +9,8 @@ at the last is one in between. With flows the times are such sums as long as flo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,81 +20,96 @@ from torussim.timeline import Segment
 Array = np.ndarray[Any, Any]
 REMEMBERED = 64  # states
 ROOM = 512e6  # bytes of states that are remembered, where the latest eight take no more
-GLANCE = 1000  # times that are compared before all are
 SAME = 1e-12  # of a block: states closer than this are the same
 ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
-NOT_YET = 1e300  # a time that is not known, or, negative, one that nothing waits for
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """The state before a block, from when that begins: all times that the future depends on, and a digest of all counts."""
+class Snapshot:
+    """The state before a block, which begins at `begin`: all that the future depends on; seconds.
+
+    `blocks`: of block runs that are under way, arrays as they are in the core, some of them with fields. They are compared last.
+    """
 
     begin: float
-    times: Array
-    counts: bytes
+    clocks: tuple[Array, ...]
+    counts: tuple[Array, ...]
+    blocks: tuple[Array, ...]
 
-    @staticmethod
-    def of(begin: float, times: Sequence[Array], counts: Sequence[Array]) -> State:
-        """Return the state of these times, seconds, and counts."""
-        later = np.concatenate([time.ravel() for time in times])
-        later -= begin
-        np.copyto(later, NOT_YET, where=np.isnan(later))
-        np.clip(later, -NOT_YET, NOT_YET, out=later)
-        digest = blake2b(digest_size=16)
-        for count in counts:
-            digest.update(np.ascontiguousarray(count).tobytes())
-        return State(begin, later, digest.digest())
-
-    def glance(self) -> Array:
-        """Return some of the times, which as a rule already tell a difference."""
-        return self.times[::max(1, len(self.times) // GLANCE)]
-
-    def like(self, other: State) -> bool:
+    def like(self, other: Snapshot) -> bool:
         """Return whether the counts are the same."""
-        return self.counts == other.counts and len(self.times) == len(other.times)
+        return len(self.blocks) == len(other.blocks) and all(
+            a.shape == b.shape and bool((a == b).all()) for a, b in zip(self.counts, other.counts, strict=True))
+
+    def times(self) -> Iterator[Array]:
+        """Yield all times, those first that as a rule already tell a difference."""
+        yield from self.clocks
+        yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind == "f")
+
+    def numbers(self) -> Iterator[Array]:
+        """Yield all numbers of block runs that are no times."""
+        yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind != "f")
+
+    def same_numbers(self, other: Snapshot) -> bool:
+        """Return whether all numbers of block runs are the same."""
+        return all(bool((a == b).all()) for a, b in zip(self.numbers(), other.numbers(), strict=True))
 
 
 class SteadyState:
     """Finds steady states among the latest states."""
 
     def __init__(self) -> None:
-        self.seen: list[State] = []
+        self.seen: list[Snapshot] = []
 
     def forget(self) -> None:
         """Begin anew: a state before a leap says nothing of those after it."""
         self.seen.clear()
 
-    def note(self, state: State) -> None:
+    def note(self, state: Snapshot) -> None:
         """Remember the state before a block."""
         self.seen.append(state)
-        del self.seen[:-max(8, min(REMEMBERED, int(ROOM // max(state.times.nbytes, 1))))]
+        size = sum(block.nbytes for block in (*state.clocks, *state.blocks))
+        del self.seen[:-max(8, min(REMEMBERED, int(ROOM // max(size, 1))))]
 
+    @np.errstate(invalid="ignore")  # the difference of two times that nothing waits for, which are infinite
     def period(self) -> tuple[int, float]:
         """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
         now = self.seen[-1]
         for period, old in enumerate(reversed(self.seen[:-1]), 1):
-            if not now.like(old):
-                continue
             shift = now.begin - old.begin
             near = SAME * shift / period
-            if (np.abs(now.glance() - old.glance()) <= near).all() and (np.abs(now.times - old.times) <= near).all():
+            if now.like(old) and all(_near(a - b - shift, a, b, near) for a, b in zip(now.times(), old.times())) \
+                    and now.same_numbers(old):
                 return period, shift
         return 0, 0.0
 
-    def gain(self) -> Array | None:
-        """Return what a block adds to each time if the last two added the same, else None."""
+    @np.errstate(invalid="ignore")
+    def gain(self) -> list[Array] | None:
+        """Return what a block adds to each time, in the order of `Snapshot.times`, if the last two added the same, else None."""
         if len(self.seen) < 3:
             return None
         a, b, c = self.seen[-3:]
-        shift = c.begin - b.begin
-        near = SAME * shift
-        if not (a.like(b) and b.like(c)) or abs(c.begin - 2 * b.begin + a.begin) > near:
+        near = SAME * (c.begin - b.begin)
+        if abs(c.begin - 2 * b.begin + a.begin) > near or not (a.like(b) and b.like(c)):
             return None
-        if (np.abs(c.glance() - 2 * b.glance() + a.glance()) > near).any() \
-                or (np.abs(c.times - 2 * b.times + a.times) > near).any():
+        if not all(_near(z - y - (y - x), z, y, near) and _near(y - x, y, x, np.inf)
+                   for x, y, z in zip(a.times(), b.times(), c.times())) or not (a.same_numbers(b) and b.same_numbers(c)):
             return None
-        return np.where(np.abs(c.times) < NOT_YET, c.times - b.times + shift, 0.0)
+        return [np.where(np.isfinite(z), z - y, 0.0) for y, z in zip(b.times(), c.times())]
+
+
+def parts(block: Array) -> Iterator[Array]:
+    """Yield the fields of an array, or the array itself if it has none; views."""
+    if block.dtype.names is None:
+        yield block
+    else:
+        yield from (block[name] for name in block.dtype.names)
+
+
+def _near(difference: Array, a: Array, b: Array, near: float) -> bool:
+    """Return whether all differences are small, and the same times are not known, or infinite."""
+    small = np.abs(difference) <= near
+    return bool(small.all()) or bool((small | (np.isnan(a) & np.isnan(b)) | (a == b)).all())
 
 
 def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:
