@@ -25,8 +25,7 @@ DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `ru
 IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
 LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
 
-CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("latest", float), ("missing", np.int32),
-                           ("parts", np.int32)])
+CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
 CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32), ("lacking", np.int32)])
 PASSED = np.dtype([("sent", float), ("got", float)])
 RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
@@ -299,7 +298,7 @@ def follow(table: Table, state: State) -> int:
             else:
                 here["start"] = here["at"]
                 base = here["at"] + table.fixed[chip, index]
-                here["latest"] = base
+                here["at"] = base  # from now on the latest that is complete
                 if operation["stages"] == 0:
                     size = put(work, size, FINISH, number, index, chip, base)
                 for s in range(operation["stage"] + operation["stages"] - 1, operation["stage"] - 1, -1):
@@ -342,10 +341,10 @@ def follow(table: Table, state: State) -> int:
                 what, index = BASE, then
             else:
                 here = state.operations[slot, chip, o]
-                here["latest"] = max(here["latest"], time)
+                here["at"] = max(here["at"], time)
                 here["parts"] -= 1
                 if here["parts"] == 0:
-                    end = here["latest"]
+                    end = here["at"]
                     if table.operations[o]["fed"]:
                         end = max(end, state.operations[slot, chip, table.operations[o]["partner"]]["end"])
                     what, index, time = FINISH, o, end

@@ -17,7 +17,7 @@ from torussim.engine.event_core import State
 from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
 from torussim.engine.schedule_table import Table
-from torussim.engine.steady_state import Snapshot, SteadyState, fill, parts, straight
+from torussim.engine.steady_state import Snapshot, SteadyState, fill, straight
 from torussim.program import Program
 from torussim.timeline import Segment
 
@@ -48,6 +48,7 @@ class SharedRun:
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
+        self.shared = table.lanes["shared"][table.stages["lanes"]].T > 0 if len(table.lanes) else np.zeros((len(begin), 1), bool)
         self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
         self.offset = 0.0  # seconds that were skipped
         self.steady = SteadyState()
@@ -227,17 +228,27 @@ class SharedRun:
         first = next((n for n in range(max(0, self.number - len(self.state.runs)), self.number) if self.unfinished(n)), self.number - 1)
         return list(range(first, self.number))
 
-    def blocks(self, live: Sequence[int]) -> list[Array]:
-        """Return all that the future depends on of block runs; views."""
-        slots = [number % len(self.state.runs) for number in live]
-        return [array[slot] for slot in slots for array in (
-            self.state.operations, self.state.stages, self.state.came, self.state.shards, self.state.passed)]
+    def blocks(self, live: Sequence[int]) -> tuple[list[Array], list[Array]]:
+        """Return all that the future depends on of block runs, and where that is; what has ended on a chip is left out."""
+        found, where = list[Array](), list[Array]()
+        for number in live:
+            slot = number % len(self.state.runs)
+            operations, stages = self.state.operations[slot], self.state.stages[slot]
+            open_, going = self.open(slot)
+            found += [operations[open_], stages[going], self.state.came[slot], self.state.shards[slot], self.state.passed[slot]]
+            where += [np.packbits(open_), np.packbits(going)]
+        return found, where
 
-    def counts(self, live: Sequence[int], chips: Array, paths: Array) -> list[Array]:
+    def open(self, slot: int) -> tuple[Array, Array]:
+        """Return where operations of a slot have not ended, (chips, operations), and where stages may send on, (chips, stages)."""
+        going = np.isnan(self.state.operations[slot]["end"])
+        return going, going[:, self.table.stages["operation"]] | self.shared
+
+    def counts(self, live: Sequence[int], chips: Array, paths: Array, where: Sequence[Array]) -> list[Array]:
         """Return all other counts that the future depends on."""
         begin = [self.state.begin[self.waiting(number % len(self.state.runs))] for number in live]
         hops, turns, first = self.state.hops[:-1], self.state.turns, live[0]
-        return [chips, paths, *(part[name] for part in begin for name in ("message", "count")), hops["doing"],
+        return [chips, paths, *where, *(part[name] for part in begin for name in ("message", "count")), hops["doing"],
                 np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
                 np.maximum(hops["run"], first) - self.number, np.maximum(turns["run"], first) - self.number,
                 np.where(turns["run"] < first, 0, turns["place"])]
@@ -258,8 +269,9 @@ class SharedRun:
         flows = core.network.live(self.net)
         paths, ends = self.net.flows["path"][flows], self.net.end[flows]
         clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends, *self.starts(live)]
+        of_runs, where = self.blocks(live)
         self.steady.note(Snapshot(float(times.min()), *(tuple(array.copy() for array in arrays) for arrays in (
-            clocks, self.counts(live, chips, paths), self.blocks(live)))))
+            clocks, self.counts(live, chips, paths, where), of_runs))))
         period, shift = self.steady.period()
         if not period:
             gain = self.steady.gain() if len(live) == 1 else None
@@ -284,12 +296,21 @@ class SharedRun:
         live, state, now = self.live(), self.state, self.now
         starts = self.starts(live)
         later, clock, unit, free, flows, *rest = [blocks * by for by in gain]
+        slot, before = ((self.number - back) % len(state.runs) for back in (1, 2))
         clock = now + float(clock[0])
-        if self.changes or any((array + by).min(initial=inf) < clock for array, by in zip(starts, rest)):
+        if self.changes or state.runs[before]["number"] != self.number - 2 or any(
+                (array + by).min(initial=inf) < clock for array, by in zip(starts, rest)):
             return times
-        of_runs = [part for array in self.blocks(live) for part in parts(array) if part.dtype.kind == "f"]
-        for array, by in zip([*starts, *of_runs], rest, strict=True):
+        of_starts, (at, arrived) = rest[:len(starts)], (rest[len(starts) + i] for i in (0, 4))
+        for array, by in zip(starts, of_starts):
             array += by
+        open_, going = self.open(slot)
+        state.operations["at"][slot][open_] += at
+        state.stages["arrived"][slot][going] += arrived
+        for array in (*(state.operations[name] for name in ("start", "end")), state.stages["base"], state.came, state.shards,
+                      *(state.passed[name] for name in ("sent", "got"))):
+            by = blocks * (array[slot] - array[before])
+            array[slot] += np.where(np.isfinite(by), by, 0.0)
         state.free[:-1] = np.maximum(state.free[:-1], now) + free
         state.unit[:] = np.maximum(state.unit, now) + unit
         self.order_starts()
@@ -360,7 +381,7 @@ def empty(table: Table) -> tuple[Array, Array]:
     """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
     operations = np.zeros(table.fixed.shape, core.CHIP_OPERATION)
     stages = np.zeros((len(table.fixed), len(table.stages)), core.CHIP_STAGE)
-    operations["at"] = operations["latest"] = stages["arrived"] = -inf
+    operations["at"] = stages["arrived"] = -inf
     operations["start"] = operations["end"] = stages["base"] = np.nan
     operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
     if len(table.lanes):
