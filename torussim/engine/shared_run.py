@@ -309,7 +309,8 @@ class SharedRun:
         state.stages["arrived"][slot][going] += arrived
         for array in (*(state.operations[name] for name in ("start", "end")), state.stages["base"], state.came, state.shards,
                       *(state.passed[name] for name in ("sent", "got"))):
-            by = blocks * (array[slot] - array[before])
+            with np.errstate(invalid="ignore"):  # nothing waits for these
+                by = blocks * (array[slot] - array[before])
             array[slot] += np.where(np.isfinite(by), by, 0.0)
         state.free[:-1] = np.maximum(state.free[:-1], now) + free
         state.unit[:] = np.maximum(state.unit, now) + unit
