@@ -13,7 +13,7 @@ from random_scenarios import ALGORITHMS, Scenario, compare, difference, expected
 from thinned import thinned
 
 from torussim.chips import chip
-from torussim.engine import recurrence
+from torussim.engine import max_plus
 from torussim.engine.plan import Planner
 from torussim.engine.simulate import _Cohort, simulate
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
@@ -171,12 +171,12 @@ def wrong_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def links_never_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A phase finds every link free: the clamp of the recurrence itself is gone."""
-    phase = recurrence.phase
+    phase = max_plus.phase
 
     def broken(stage: Any, base: Any, links: Any, *others: Any) -> Any:
         links[:] = -np.inf
         return phase(stage, base, links, *others)
-    monkeypatch.setattr(recurrence, "phase", broken)
+    monkeypatch.setattr(max_plus, "phase", broken)
 
 
 def bytes_on_the_opposite_link(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,12 @@ class Table(NamedTuple):
     keys: int
     passed: int  # messages of operations in shifts
 
+    def costing(self, ready: Sequence[Ready]) -> Table:
+        """Return the table of operations that differ in what they cost, and in nothing else."""
+        fixed, busy = (np.stack([np.broadcast_to(part, len(self.fixed)) for part in parts], axis=1) for parts in (
+            [r.work.fixed for r in ready], [r.work.busy for r in ready]))
+        return self._replace(fixed=fixed, busy=busy)
+
 
 @dataclass
 class Pool:
@@ -310,9 +316,9 @@ class Maker:
 
 
 def table(planner: Planner, shared: Shared, sections: Sequence[tuple[Ready, ...]]) -> Table:
-    """Return the table of a program, whose sections have operations each."""
+    """Return the table of a program; sections without operations are left out."""
     maker = Maker(planner, shared)
-    for ready in sections:
+    for ready in filter(None, sections):
         maker.section(ready)
     return maker.table()
 
