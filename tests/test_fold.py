@@ -13,8 +13,8 @@ import random_shared
 from random_shared import Scenario, run
 
 from torussim.chips import chip
-from torussim.engine import fold, routed
-from torussim.engine.fair import Rows, fill
+from torussim.engine import routed, symmetry
+from torussim.engine.network_model import Fluid
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Kind, Program
 from torussim.timeline import Timeline
@@ -182,7 +182,9 @@ def test_partition_refinement_alone_would_fold_a_dragonfly_wrongly() -> None:
     assert {degree for _, degree in graph.in_degree()} == {degree for _, degree in graph.out_degree()} == {3}
     source, target = np.array([(a, b) for a in range(10) for b in range(10) if a != b]).T
     over = routes(links, "shortest", source, target)
-    rate = fill(Rows(over.first, over.link, over.share), links.bandwidth).reshape(10, 9)
+    fluid = Fluid(over, links.bandwidth)
+    fluid.start(np.arange(len(over)), np.ones(len(over)), 0.0)
+    rate = fluid.rates()[1].reshape(10, 9)
     fastest = rate.max(axis=1)
     assert fastest.max() > 2 * fastest.min(), "the flows of some chips are unlike those of all others"
     for axes in (("group", "router"), ("group",)):
@@ -210,5 +212,5 @@ def test_without_counting_flows_a_folded_run_would_be_wrong(monkeypatch: pytest.
 
 
 def test_few_failed_translations_are_tried_and_what_was_found_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "TRIES", 0)
+    monkeypatch.setattr(symmetry, "TRIES", 0)
     assert simulated(collective("all_to_all", "xy", "direct"), torus((4, 4), bandwidth=1e9, latency=1e-6)) == 1

@@ -18,11 +18,11 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.collectives.lower import DIRECT, algorithm_of
-from torussim.engine.symmetry import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready, Stage
 from torussim.engine.routed import link_bytes, shared
+from torussim.engine.symmetry import orbits
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Loop, Program

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from torussim.engine import heap
-from torussim.engine import max_min as network
+from torussim.engine import heap, max_min
 from torussim.engine.jit import compiled
 from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
 
 Array = np.ndarray[Any, Any]
+network = max_min  # the model of the network (network_model)
 NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # items of the worklist
 DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
 IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
@@ -188,7 +188,7 @@ def follow(table: Table, state: State) -> int:
     """Work out all that follows from what is known; return DONE, or what there is no room for."""
     one, work, mask, chips, hops = state.one[0], state.work, len(state.runs) - 1, len(state.unit), len(table.hops)
     size, last = one["work"], one["runs"] - 1
-    number, index, chip, time = np.int64(0), np.int32(0), np.int32(0), 0.0
+    number, index, chip, time = 0, 0, 0, 0.0
     what = NOTHING
     while size > 0 or what != NOTHING:
         if size + one["margin"] > len(work) or (one["recording"] and one["logged"] + one["log_margin"] > len(state.log)):
@@ -268,7 +268,7 @@ def follow(table: Table, state: State) -> int:
                         size = put(work, size, SEND, 0, other, 0, arrival)
                     child = table.transfers[child]["sibling"]
 
-        elif doing == TELL or doing == SHARD:
+        elif doing in (TELL, SHARD):
             o = table.operations[index]["partner"] if doing == SHARD else index
             here = state.operations[slot, chip, o]
             if doing == TELL and time > here["at"]:

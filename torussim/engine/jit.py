@@ -7,7 +7,6 @@ function that calls one of another file would else run as it was when it was com
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -37,15 +36,16 @@ def _compiled(function: Function, **options: bool) -> Function:
     if DISABLED:
         return function
     try:
-        numba: Any = importlib.import_module("numba")
+        import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         return function
-    before = numba.config.CACHE_DIR
+    config, njit = vars(numba)["config"], vars(numba)["njit"]  # of which only parts are in its types
+    before = config.CACHE_DIR
     try:
-        numba.config.CACHE_DIR = str(_folder(before))
-        made: Function = numba.njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, **options)(function)
+        config.CACHE_DIR = str(_folder(before))
+        made: Function = njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, **options)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return made
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.engine.symmetry import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared, shared
 from torussim.engine.schedule_table import Table, table
+from torussim.engine.symmetry import orbits
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program, check_program
 from torussim.topology.grid import Grid, folded, grid

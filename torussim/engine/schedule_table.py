@@ -25,6 +25,7 @@ COMPUTE, LOOPED, COLLECTIVE, ROUTED, SHIFTS = range(5)  # kinds of operations
 OPERATION = np.dtype([(name, np.int32) for name in (
     "kind", "section", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
     "stage", "stages", "tell", "tells", "piece", "pieces", "direct")] + [("overhead", float)])
+AWAITED = (OPERATION.names or ()).index("awaited")
 STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "row", "rows", "place", "places")])
 TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
@@ -145,10 +146,10 @@ class Maker:
         keys = [self.keys_of(ready, i) for i in range(len(ready))]
         for i, r in enumerate(ready):
             listeners = [(first + j, what) for j, by in enumerate(told) for k, what in by.items() if k == i]
-            fed, gathers = r.partner is not None and r.partner < i and not r.looped, r.partner is not None and r.partner > i
-            singly = gathers and bool(r.stages) and all(s.single for s in r.stages)
-            matmul = ready[r.partner] if gathers and r.partner is not None else None
-            awaited = {p.key: p.idle for p in matmul.pieces} if singly and matmul else {}
+            fed = r.partner is not None and r.partner < i and not r.looped
+            matmul = ready[r.partner] if r.partner is not None and r.partner > i else None
+            singly = matmul is not None and bool(r.stages) and all(s.single for s in r.stages)
+            awaited = {p.key: p.idle for p in matmul.pieces} if matmul is not None and singly else {}
             self.missing.append(np.full(self.n, max(1, len(told[i]))))
             begin, direct = len(self.stages), -1
             if r.direct:
@@ -166,7 +167,7 @@ class Maker:
                 COLLECTIVE if not r.direct else SHIFTS if r.direct == "shifts" else ROUTED)
             self.operations.append((
                 kind, number, -1 if r.partner is None else first + r.partner, i == len(ready) - 1, not told[i],
-                bool(unit) and i == unit[0], bool(unit) and i == unit[-1], singly, fed, r.looped and r.partner < i,
+                bool(unit) and i == unit[0], bool(unit) and i == unit[-1], singly, fed, r.looped and not matmul,
                 1 if r.direct else len({s.part for s in r.stages}), begin, len(self.stages) - begin, len(self.tells),
                 len(listeners), pieces, len(self.pieces) - pieces, direct, r.overhead))
             self.tells += listeners
@@ -174,10 +175,11 @@ class Maker:
             self.busy.append(np.broadcast_to(r.work.busy, self.n))
         self.sort()
         for i, r in enumerate(ready):  # a matmul waits for each shard of a gather that comes shard by shard
-            if self.operations[first + i][7]:
+            if r.partner is not None and self.operations[first + i][AWAITED]:
                 made = self.transfers[-1]
                 mine = (made["awaited"] > 0) & (np.array([s[0] for s in self.stages])[made["stage"]] == first + i)
-                self.missing[first + r.partner] = self.missing[first + r.partner] + np.bincount(made["to"][mine], minlength=self.n)
+                shards = np.bincount(made["to"][mine], minlength=self.n)
+                self.missing[first + r.partner] = self.missing[first + r.partner] + shards
         self.sections.append((first, len(ready), stage, len(self.stages) - stage, transfer, self.count - transfer,
                               first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
 
@@ -221,7 +223,7 @@ class Maker:
         of_step: dict[tuple[int, int], int] = {}
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
         due, moving = np.zeros(self.n, np.int64), np.zeros(self.n, bool)
-        for at, (move, hops, sends, receiver) in enumerate(moves_of(self.planner, s)):
+        for move, hops, sends, receiver in moves_of(self.planner, s):
             key = (s.index, move.step)
             numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
             for d in range(len(hops)):
@@ -303,16 +305,19 @@ class Maker:
         def stacked(rows: Sequence[Array], kind: Any) -> Array:
             return np.array(rows, kind).reshape(-1, n)
 
+        hop, seconds, late, to, size = (self.pools[name].array() for name in ("hop", "seconds", "late", "to", "bytes"))
         return Table(
-            np.array(self.sections, SECTION), np.array(self.operations, OPERATION), np.ascontiguousarray(stacked(self.fixed, float).T),
-            np.ascontiguousarray(stacked(self.busy, float).T), stacked(self.missing, np.int32), np.array(self.tells, TELL), np.array(self.pieces, PIECE),
-            stacked(self.piece_seconds, float), stacked(self.piece_idle, bool), np.array(self.stages, STAGE),
-            stacked(self.due, np.int32), stacked(self.lanes, LANE), stacked(self.members, np.int32),
-            np.array(self.places, PLACE), order, stacked(self.moving, bool), np.array(self.rows, ROW),
-            *(self.pools[name].array() for name in ("hop", "seconds", "late", "to", "bytes")),
-            np.concatenate([np.zeros(0, TRANSFER), *self.transfers]), np.array(self.queues), hops,
-            np.array(self.directs, DIRECT), np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
-            self.shared.paths.latency, self.keys, self.passed)
+            sections=np.array(self.sections, SECTION), operations=np.array(self.operations, OPERATION),
+            fixed=np.ascontiguousarray(stacked(self.fixed, float).T), busy=np.ascontiguousarray(stacked(self.busy, float).T),
+            missing=stacked(self.missing, np.int32), tells=np.array(self.tells, TELL), pieces=np.array(self.pieces, PIECE),
+            piece_seconds=stacked(self.piece_seconds, float), piece_idle=stacked(self.piece_idle, bool),
+            stages=np.array(self.stages, STAGE), due=stacked(self.due, np.int32), lanes=stacked(self.lanes, LANE),
+            members=stacked(self.members, np.int32), places=np.array(self.places, PLACE), order=order,
+            moving=stacked(self.moving, bool), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds, row_late=late,
+            row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
+            queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
+            receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
+            path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed)
 
 
 def table(planner: Planner, shared: Shared, sections: Sequence[tuple[Ready, ...]]) -> Table:

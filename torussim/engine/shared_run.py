@@ -14,6 +14,7 @@ import numpy as np
 from torussim.engine import event_core as core
 from torussim.engine import jit
 from torussim.engine.event_core import State
+from torussim.engine.heap import arrange
 from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
 from torussim.engine.schedule_table import Table
@@ -135,18 +136,17 @@ class SharedRun:
 
     def enter(self, chips: Array, times: Array) -> None:
         """Make the next block run, if there is one, and begin it on chips; on the first see whether all was like this before."""
-        place, done = self.number + self.skipped, 0
-        for section, (name, _, often) in enumerate(self.lists):
-            if place < done + often:
-                break
-            done += often
-        else:
+        place, firsts = self.number + self.skipped, np.cumsum([0, *(count for _, _, count in self.lists)])
+        if place >= firsts[-1]:
             return
+        section = int(np.searchsorted(firsts, place, side="right")) - 1
+        name, _, often = self.lists[section]
         if name == "block":
+            block = place - int(firsts[section])
             if self.progress:
-                self.progress(place - done, often)
-            if place > done and self.repeat:
-                times = self.skip(place - done, often, chips, times)
+                self.progress(block, often)
+            if block and self.repeat:
+                times = self.skip(block, often, chips, times)
             self.simulated += 1
         self.make(name, section)
         number, work, size = self.number - 1, self.state.work, int(self.state.one[0]["work"])
@@ -216,17 +216,16 @@ class SharedRun:
                 new.start[b], new.begin[b] = old.start[a], old.begin[a]
         new.start[:hops] = old.start[:hops]
         waiting = np.flatnonzero(new.start < inf)
-        order = waiting[np.lexsort((waiting, new.start[waiting]))]  # a sorted list is a heap
-        new.start_heap[:len(order)] = order
-        new.start_place[order] = np.arange(len(order))
-        self.state = new._replace(work=old.work if len(old.work) > len(new.work) else new.work, unit=old.unit, free=old.free, hops=old.hops,
-                                  turns=old.turns, recorded=old.recorded, log=old.log, one=old.one)
-        self.state.work[:old.one[0]["work"]] = old.work[:old.one[0]["work"]]
+        new.start_heap[:len(waiting)] = waiting
+        arrange(new.start_heap, len(waiting), new.start_place, new.start)
+        work = old.work if len(old.work) > len(new.work) else np.resize(old.work, len(new.work))
+        self.state = new._replace(work=work, **{name: getattr(old, name) for name in (
+            "unit", "free", "hops", "turns", "recorded", "log", "one")})
 
     def live(self) -> list[int]:
         """Return the block runs of which something is not known yet, and the latest, and all in between."""
-        first = next((n for n in range(max(0, self.number - len(self.state.runs)), self.number) if self.unfinished(n)), self.number - 1)
-        return list(range(first, self.number))
+        present = range(max(0, self.number - len(self.state.runs)), self.number)
+        return list(range(next(filter(self.unfinished, present), self.number - 1), self.number))
 
     def blocks(self, live: Sequence[int]) -> tuple[list[Array], list[Array]]:
         """Return all that the future depends on of block runs, and where that is; what has ended on a chip is left out."""
@@ -240,7 +239,7 @@ class SharedRun:
         return found, where
 
     def open(self, slot: int) -> tuple[Array, Array]:
-        """Return where operations of a slot have not ended, (chips, operations), and where stages may send on, (chips, stages)."""
+        """Return where operations of a slot have not ended, (chips, operations), and where stages can send, (chips, stages)."""
         going = np.isnan(self.state.operations[slot]["end"])
         return going, going[:, self.table.stages["operation"]] | self.shared
 
@@ -295,11 +294,11 @@ class SharedRun:
         """Go on as if that many blocks had added what the last ones did, if that can be; return when the next one begins."""
         live, state, now = self.live(), self.state, self.now
         starts = self.starts(live)
-        later, clock, unit, free, flows, *rest = [blocks * by for by in gain]
+        later, clock, unit, free, flows, *rest = (blocks * by for by in gain)
         slot, before = ((self.number - back) % len(state.runs) for back in (1, 2))
-        clock = now + float(clock[0])
+        end = now + float(clock[0])
         if self.changes or state.runs[before]["number"] != self.number - 2 or any(
-                (array + by).min(initial=inf) < clock for array, by in zip(starts, rest)):
+                (array + by).min(initial=inf) < end for array, by in zip(starts, rest)):
             return times
         of_starts, (at, arrived) = rest[:len(starts)], (rest[len(starts) + i] for i in (0, 4))
         for array, by in zip(starts, of_starts):
@@ -314,25 +313,17 @@ class SharedRun:
             array[slot] += np.where(np.isfinite(by), by, 0.0)
         state.free[:-1] = np.maximum(state.free[:-1], now) + free
         state.unit[:] = np.maximum(state.unit, now) + unit
-        self.order_starts()
-        core.network.shift(self.net, clock - now, flows)
+        arrange(state.start_heap, int(state.one[0]["starts"]), state.start_place, state.start)
+        core.network.shift(self.net, end - now, flows)
         self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
         last = self.segments[self.of_run[-1]]
-        end = self.runs.pop()
-        self.runs += [(len(self.segments) + i, end[1]) for i in range(blocks)] + [end]
+        latest = self.runs.pop()
+        self.runs += [(len(self.segments) + i, latest[1]) for i in range(blocks)] + [latest]
         self.segments += [Segment("block", last.operations, *np.empty((2, *last.start.shape))) for _ in range(blocks)]
         self.place[-1] = len(self.runs) - 1
         self.skipped += blocks
         self.steady.forget()
         return np.asarray(times + later)
-
-    def order_starts(self) -> None:
-        """Make a heap of the starts anew."""
-        state = self.state
-        waiting = np.flatnonzero(state.start < inf)
-        order = waiting[np.lexsort((waiting, state.start[waiting]))]  # a sorted list is a heap
-        state.start_heap[:len(order)] = order
-        state.start_place[order] = np.arange(len(order))
 
     def land(self) -> None:
         """At the end, see whether a leap was right, and give the blocks that were left out their times."""

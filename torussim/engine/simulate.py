@@ -14,12 +14,12 @@ import simpy
 
 from torussim.chips import Chip
 from torussim.engine import max_plus
+from torussim.engine.max_plus import State
 from torussim.engine.plan import Planner
 from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
-from torussim.engine.max_plus import State
-from torussim.engine.steady_state import Snapshot, SteadyState
 from torussim.engine.routed import Shared, link_bytes
+from torussim.engine.steady_state import Snapshot, SteadyState
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid
