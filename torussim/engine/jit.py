@@ -39,14 +39,18 @@ def _compiled(function: Function, **options: bool) -> Function:
         import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         return function
-    config, njit = vars(numba)["config"], vars(numba)["njit"]  # of which only parts are in its types
-    before = config.CACHE_DIR
+    config, njit = vars(numba)["config"], vars(numba)["njit"]  # of which numba's types know only parts
+    options = {"_nrt": False, "no_cfunc_wrapper": True, **options}
+    before, made = config.CACHE_DIR, None
     try:
         config.CACHE_DIR = str(_folder(before))
-        made: Function = njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, **options)(function)
+        made = njit(cache=True, error_model="numpy", **options)(function)
+    except (RuntimeError, OSError):  # there is no place to keep it
+        made = njit(error_model="numpy", **options)(function)
     finally:
         config.CACHE_DIR = before
-    return made
+    compiled_function: Function = made
+    return compiled_function
 
 
 def announce() -> None:
