@@ -12,12 +12,12 @@ from torussim.engine import jit
 MODULES = ("heap", "net", "settle", "max_min", "network_model", "schedule_table", "event_core", "steady_state", "shared_run")
 
 
+def plain(name, modules=MODULES):
+    """Return a copy of torussim.engine.<name> in which no function is compiled; copies of the same modules belong together."""
+    return copies(modules)[name]
+
+
 @functools.cache
-def plain(name):
-    """Return a copy of torussim.engine.<name> in which no function is compiled; all copies belong together."""
-    return copies(MODULES)[name]
-
-
 def copies(modules):
     """Return fresh copies of modules of the engine by name, not compiled, which import one another; sys.modules stays as it was."""
     names = {name: full for name in modules if importlib.util.find_spec(full := f"torussim.engine.{name}")}
