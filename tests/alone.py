@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from torussim.engine.max_min import FLOW, TOGETHER
-
+FLOW = np.dtype([("path", "i4"), ("run", "i4"), ("began", "f8"), ("since", "f8")])
+TOGETHER = 1e-12  # of the time since it began: a flow ends with another that ends before
 
 class Net:
     """The state: what `event_core` and `shared_run` read of it, and a dictionary of the flows under way."""
