@@ -94,8 +94,11 @@ def set_bandwidth(net, link, bandwidth):
 
 def live(net):
     now = net.one["now"][0]
-    return np.array(sorted(net.left, key=lambda slot: (
-        net.flows["path"][slot], net.left[slot] - net.rate[slot] * (now - net.flows["since"][slot]), net.flows["run"][slot])), int)
+
+    def order(slot):
+        left = net.left[slot] - net.rate[slot] * (now - net.flows["since"][slot])
+        return net.flows["path"][slot], left, net.flows["run"][slot]
+    return np.array(sorted(net.left, key=order), int)
 
 
 def shift(net, seconds, each=None):

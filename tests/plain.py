@@ -19,7 +19,7 @@ def plain(name, modules=MODULES):
 
 @functools.cache
 def copies(modules):
-    """Return fresh copies of modules of the engine by name, not compiled, which import one another; sys.modules stays as it was."""
+    """Return fresh copies of modules of the engine by name, not compiled; sys.modules stays as it was."""
     names = {name: full for name in modules if importlib.util.find_spec(full := f"torussim.engine.{name}")}
     before = {name: sys.modules.pop(full, None) for name, full in names.items()}
     attributes = {name: getattr(engine, name, None) for name in names}

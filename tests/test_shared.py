@@ -267,13 +267,15 @@ def tabled(monkeypatch: pytest.MonkeyPatch, change: Callable[[Table], Table]) ->
 
 
 def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the queue of each hop the last transfer, which waits for others, and the first, which does not, change places."""
+    """A transfer that passes something on lets the next one of its collective go first that waits for none."""
     def swapped(table: Table) -> Table:
-        place = np.arange(len(table.transfers))
-        for begin, end in ((a, b) for queues in table.queues for a, b in zip(queues, queues[1:])):
-            if end > begin + 1:
-                place[[begin, end - 1]] = place[[end - 1, begin]]
-        transfers = table.transfers[place]
+        place, transfers = np.arange(len(table.transfers)), table.transfers
+        operation, waits = table.stages["operation"][transfers["stage"]], transfers["parent"] >= 0
+        for i in range(len(place) - 1):
+            same = transfers["hop"][i] == transfers["hop"][i + 1] and operation[i] == operation[i + 1]
+            if same and waits[i] and not waits[i + 1]:
+                place[i], place[i + 1] = i + 1, i
+        transfers = transfers[place]
         for link in ("parent", "child", "sibling"):
             known = transfers[link] >= 0
             transfers[link][known] = place[transfers[link][known]]  # it is its own inverse
