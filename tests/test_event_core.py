@@ -189,6 +189,27 @@ def test_a_little_worklist_a_little_log_and_a_network_for_one_flow_change_no_tim
         assert bits(run(case, record=record, repeat=False)) == wanted
 
 
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="the log is checked before each item of the worklist, not before each message")
+def test_a_queue_that_was_held_up_for_many_blocks_has_room_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hop of the first chip sends 401 messages at once, when the message that is late, a flow, has arrived there."""
+    graph = torus((8,), bandwidth=1e9, latency=1e-6)
+    graph.graph["events"] = ((50.0, {((1,), (0,)): 5e8}),)  # which makes this hop a shared one
+
+    def permute(name: str, shift: int, after: tuple[str, ...] = ()) -> Collective:
+        return Collective(name, "permute", ("x",), 1e3, shift={"x": shift}, after=after)
+    prologue = permute("late", -1), permute("held up", 1, ("late",)), Compute("goes on", flops=1e6, after=())
+    block = *(permute(f"hop {i}", 1) for i in range(4)), Compute("soon", flops=1e6, after=())
+    case = Scenario(Program(block, 100, prologue), graph, (0.0,) * 8, chip("ideal"))
+    core_run, _ = plain_core(monkeypatch)
+    fresh = core_run.fresh
+
+    def small(*given: Any) -> Any:
+        state = fresh(*given)
+        return state._replace(log=state.log[:state.one["log_margin"][0] + 1])
+    monkeypatch.setattr(core_run, "fresh", small)
+    assert len(run(case, record=range(8), repeat=False).sent) == 8 * (2 + 4 * 100)
+
+
 @pytest.mark.xfail(strict=True, reason="what was scheduled last in a slot is part of the state also when nothing waits there")
 def test_room_makes_no_difference_to_the_blocks_that_are_left_out() -> None:
     case, found = apart("private"), []
