@@ -33,7 +33,8 @@ def bits(timeline: Timeline) -> list[Any]:
     times = [(segment, offset, timeline.segments[segment].start.tolist(), timeline.segments[segment].end.tolist())
              for segment, offset in timeline.runs]
     sent = sorted((s.run, s.operation, s.chip, s.axis, s.sign, s.start, s.end, s.bytes) for s in timeline.sent)
-    return [times, timeline.finish.tolist(), timeline.events, timeline.blocks_simulated, timeline.period, timeline.leapt, sent]
+    return [times, timeline.finish.tolist(), timeline.events, timeline.blocks_simulated, timeline.period, timeline.leapt, sent,
+            timeline.flows, timeline.solves]
 
 
 def flat(timeline: Timeline) -> np.ndarray[Any, Any]:

@@ -205,7 +205,7 @@ def test_every_message_to_a_neighbour_that_is_recorded_is_one_of_the_oracles(see
     got = []
     for s in said.sent:
         names = [o.name for o in said.segments[said.runs[s.run][0]].operations]
-        edge = net.edge(net.axis(s.axis), int(s.sign < 0), s.chip)
+        edge = net.chips[s.chip], net.chips[net.receiver[net.axis(s.axis), int(s.sign < 0), s.chip]]
         got.append((int(first[s.run]) + names.index(s.operation), s.operation, edge, s.start, s.end, s.bytes))
     want = [(t.number, t.name, (t.sender, t.receiver), t.start, t.end, t.bytes)
             for t in wanted["transfers"] if t.name not in routed_whole]
