@@ -190,7 +190,6 @@ def test_a_little_worklist_a_little_log_and_a_network_for_one_flow_change_no_tim
         assert bits(run(case, record=record, repeat=False)) == wanted
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="the log is checked before each item of the worklist, not before each message")
 def test_a_queue_that_was_held_up_for_many_blocks_has_room_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hop of the first chip sends 401 messages at once, when the message that is late, a flow, has arrived there."""
     graph = torus((8,), bandwidth=1e9, latency=1e-6)

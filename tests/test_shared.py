@@ -262,8 +262,8 @@ def latency_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tabled(monkeypatch: pytest.MonkeyPatch, change: Callable[[Table], Table]) -> None:
     """Let the event core work on another table."""
-    made = schedule_table.table
-    monkeypatch.setattr(schedule_table, "table", lambda *given: change(made(*given)))
+    made, user = schedule_table.table, prepared if hasattr(prepared, "table") else schedule_table
+    monkeypatch.setattr(user, "table", lambda *given: change(made(*given)))
 
 
 def first_ready_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
