@@ -213,11 +213,11 @@ def test_a_queue_that_was_held_up_for_many_blocks_has_room_in_the_log(monkeypatc
 @pytest.mark.xfail(strict=True, reason="what was scheduled last in a slot is part of the state also when nothing waits there")
 def test_room_makes_no_difference_to_the_blocks_that_are_left_out() -> None:
     case, found = apart("private"), []
-    for slots in (1, 2, 4, 8):
+    for slots in (2, 4, 8):
         with little_room(slots):
             timeline = run(case)
         found.append((timeline.blocks_simulated, timeline.leapt))
-    assert found == [found[0]] * 4 and found[0][1] > 0
+    assert found == [found[0]] * 3 and found[0][1] > 0
 
 
 @pytest.mark.parametrize("seed", thinned(range(40), 4))
