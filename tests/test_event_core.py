@@ -88,8 +88,7 @@ def python(code: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("missing", [False, pytest.param(True, marks=pytest.mark.xfail(
-    strict=True, reason="jit.announce asks numba for its settings where sys.modules has None for it"))])
+@pytest.mark.parametrize("missing", [False, True])
 def test_a_run_is_the_same_where_numba_is_missing_or_disabled(missing: bool) -> None:
     timeline = run(scenario(17))
     wanted = f"{timeline.finish.tolist()} {[(s.start.tolist(), s.end.tolist()) for s in timeline.segments]} {timeline.events}\n"
@@ -210,7 +209,6 @@ def test_a_queue_that_was_held_up_for_many_blocks_has_room_in_the_log(monkeypatc
     assert len(run(case, record=range(8), repeat=False).sent) == 8 * (2 + 4 * 100)
 
 
-@pytest.mark.xfail(strict=True, reason="what was scheduled last in a slot is part of the state also when nothing waits there")
 def test_room_makes_no_difference_to_the_blocks_that_are_left_out() -> None:
     case, found = apart("private"), []
     for slots in (2, 4, 8):

@@ -55,9 +55,10 @@ def _compiled(function: Function, **options: bool) -> Function:
 
 def announce() -> None:
     """Say on standard error that the first run compiles, where nothing is in the cache yet."""
-    if not DISABLED and "numba" in sys.modules and not sys.modules["numba"].config.DISABLE_JIT \
-            and not any(_folder(sys.modules["numba"].config.CACHE_DIR).rglob("*.nbi")):
-        sys.stderr.write("torussim: compiling the simulation of shared links, once (about half a minute)\n")
+    numba = sys.modules.get("numba")
+    if numba is None or DISABLED or numba.config.DISABLE_JIT or any(_folder(numba.config.CACHE_DIR).rglob("*.nbi")):
+        return
+    sys.stderr.write("torussim: compiling the simulation of shared links, once (about half a minute)\n")
 
 
 def _folder(given: str) -> Path:

@@ -245,9 +245,10 @@ class SharedRun:
 
     def counts(self, live: Sequence[int], chips: Array, paths: Array, where: Sequence[Array]) -> list[Array]:
         """Return all other counts that the future depends on."""
-        begin = [self.state.begin[self.waiting(number % len(self.state.runs))] for number in live]
+        waiting = [self.waiting(number % len(self.state.runs)) for number in live]
         hops, turns, first = self.state.hops[:-1], self.state.turns, live[0]
-        return [chips, paths, *where, *(part[name] for part in begin for name in ("message", "count")), hops["doing"],
+        return [chips, paths, *where, *(np.where(self.state.start[which] < inf, self.state.begin[which][name], -1)
+                                         for which in waiting for name in ("message", "count")), hops["doing"],
                 np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
                 np.maximum(hops["run"], first) - self.number, np.maximum(turns["run"], first) - self.number,
                 np.where(turns["run"] < first, 0, turns["place"])]
