@@ -420,8 +420,9 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     recording, base, latest = state.one[0]["recording"], came[0], came[1]
     for m in range(count):
         base[m] = latest[m] = here[members[first + m], s]["base"]
-    for r in range(stage["rows"] if table.moving[s, lead] else 0):
-        row = table.rows[stage["row"] + r]
+    first_row = table.lane_rows[s, lead]["row"]
+    for r in range(table.lane_rows[s, lead]["rows"]):
+        row = table.rows[first_row + r]
         parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
         hop, seconds, late, to = row["hop"], row["seconds"], row["late"], row["to"]
         if kept:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ OPERATION = np.dtype([(name, np.int32) for name in (
     "kind", "section", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
     "stage", "stages", "tell", "tells", "piece", "pieces", "direct")] + [("overhead", float)])
 AWAITED = (OPERATION.names or ()).index("awaited")
-STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "row", "rows", "place", "places")])
+STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "place", "places")])
+LANE_ROWS = np.dtype([("row", np.int32), ("rows", np.int32)])
 TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
 LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
@@ -58,7 +60,7 @@ class Table(NamedTuple):
     members: Array  # (g, n) chips, lane by lane
     places: Array
     order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
-    moving: Array  # (stages, n) whether a private lane, by its lead, moves anything
+    lane_rows: Array  # (stages, n) the rows of a private lane, by its lead: of one course, none where nothing is sent
     rows: Array
     row_hop: Array  # (.., n) and so on, lane by lane: what rows refer to
     row_seconds: Array
@@ -90,11 +92,11 @@ class Pool:
     rows: list[Array] = field(default_factory=list)
     known: dict[object, int] = field(default_factory=dict)
 
-    def number(self, key: object, row: Array) -> int:
-        """Return the number of a row; `key` tells it apart."""
+    def number(self, key: object, row: Array, order: Array) -> int:
+        """Return the number of a row, put in an order; `key` tells it apart."""
         if key not in self.known:
             self.known[key] = len(self.rows)
-            self.rows.append(np.asarray(row, self.kind))
+            self.rows.append(np.asarray(row[order], self.kind))
         return self.known[key]
 
     def array(self) -> Array:
@@ -129,7 +131,7 @@ class Maker:
         self.tells, self.pieces, self.places, self.rows = list[Any](), list[Any](), list[Any](), list[Any]()
         self.order, self.lanes, self.members = list[list[list[int]]](), list[Array](), list[Array]()
         self.kinds: dict[tuple[str, ...], int] = {}
-        self.moving = list[Array]()
+        self.lane_rows = list[Array]()
         self.transfers, self.queues, self.count = list[Array](), list[Array](), 0
         self.directs, self.receiver, self.messages, self.passed = list[Any](), list[Array](), 0, 0
         self.keys = 0
@@ -154,12 +156,14 @@ class Maker:
             begin, direct = len(self.stages), -1
             if r.direct:
                 direct = self.routed(r)
-                self.stages.append((first + i, -1, 1, 0, 0, 0, len(self.places), 0))
-                self.moving.append(np.zeros(self.n, bool))
+                self.stages.append((first + i, -1, 1, 0, len(self.places), 0))
+                self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
                 self.due.append(np.full(self.n, len(self.shared.direct[r.operation.name].receiver)))
-            for k, s in enumerate(r.stages):
-                then = r.then[k]
-                self.stage(first + i, s, -1 if then is None else begin + then, k in r.firsts, keys[i], fed, awaited)
+            phases = [tuple(courses) for _, courses in groupby(r.stages, key=lambda s: (s.index, s.part))]
+            parts = [courses[0].part for courses in phases]
+            for k, courses in enumerate(phases):
+                then = begin + parts.index(parts[k], k + 1) if parts[k] in parts[k + 1:] else -1
+                self.stage(first + i, courses, then, parts[k] not in parts[:k], keys[i], fed, awaited)
             pieces = len(self.pieces)
             if r.looped and r.partner is not None:
                 self.piece(r, keys[r.partner])
@@ -210,50 +214,53 @@ class Maker:
         self.passed += direct.receiver.size if direct.shifts else 0
         return len(self.directs) - 1
 
-    def stage(self, operation: int, s: Stage, then: int, leads: bool, keys: dict[Any, int], fed: bool,
+    def stage(self, operation: int, courses: Sequence[Stage], then: int, leads: bool, keys: dict[Any, int], fed: bool,
               awaited: dict[Any, Array | None]) -> None:
-        """Add a stage: the rows of its private lanes, the transfers of its shared ones."""
-        number, place, row = len(self.stages), len(self.places), len(self.rows)
-        for name in s.lane.axes:
+        """Add a stage, all courses of a phase: the rows of its private lanes, the transfers of its shared ones."""
+        number, place, lane = len(self.stages), len(self.places), courses[0].lane
+        for name in lane.axes:
             axis = self.planner.grid.axis(name)
             self.places.append((axis, len(self.order[-1][axis])))
             self.order[-1][axis].append(number)
-        kind = self.kind(s)
-        here, members, places = self.lanes[kind]["shared"] > 0, self.members[kind], self.lanes[kind]["place"]
-        of_step: dict[tuple[int, int], int] = {}
+        kind = self.kind(courses[0])
+        lanes, members = self.lanes[kind], self.members[kind]
+        here, all_here = lanes["shared"] > 0, bool(lanes["shared"].all())
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
-        due, moving = np.zeros(self.n, np.int64), np.zeros(self.n, bool)
-        for move, hops, sends, receiver in moves_of(self.planner, s):
-            key = (s.index, move.step)
-            numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
-            for d in range(len(hops)):
-                way = move.rows.start + d
-                moving[self.lanes[kind]["lead"][sends[d]]] = True
-                if not here.all():
-                    parent = -1 if move.after is None else of_step.get((move.after, way), -1)
-                    of_step[move.step, way] = len(self.rows) - row
-                    links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
-                    pools = [self.pools[name].number((kind, d, key_of), values[members]) for name, key_of, values in (
-                        ("hop", links, hops[d]), ("seconds", id(move.seconds), move.seconds[d]),
-                        ("late", id(move.late), move.late[d]), ("to", id(move.source), places[receiver[d]]),
-                        ("bytes", id(move.bytes), move.bytes[d]))]
-                    self.rows.append((parent, move.step in s.keep, *pools[:4], *numbers, pools[4]))
-                chip = np.flatnonzero(sends[d] & here)
-                made = np.zeros(len(chip), TRANSFER)
-                made["stage"], made["chip"], made["to"], made["hop"] = number, chip, receiver[d][chip], hops[d][chip]
-                made["parent"] = -1 if move.after is None else brings[move.after, way][chip]
-                made["key"], made["feed"], made["bytes"] = *numbers, move.bytes[d][chip]
-                if key in awaited:
-                    idle = awaited[key]
-                    made["awaited"] = True if idle is None else ~idle[made["to"]]
-                brought = brings.setdefault((move.step, way), np.full(self.n, -1))
-                brought[made["to"]] = self.count + np.arange(len(chip))
-                due += np.bincount(made["to"], minlength=self.n)
-                self.made.append(made)
-                self.count += len(chip)
+        due, lane_rows = np.zeros(self.n, np.int64), np.zeros(self.n, LANE_ROWS)
+        for s in courses:
+            row, moving, of_step = len(self.rows), np.zeros(self.n, bool), dict[tuple[int, int], int]()
+            for move, hops, sends, receiver in moves_of(self.planner, s):
+                key = (s.index, move.step)
+                numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
+                for d in range(len(hops)):
+                    way = move.rows.start + d
+                    if not all_here:
+                        moving[lanes["lead"][sends[d]]] = True
+                        parent = -1 if move.after is None else of_step.get((move.after, way), -1)
+                        of_step[move.step, way] = len(self.rows) - row
+                        links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
+                        pools = [self.pools[name].number((kind, d, key_of), values, members) for name, key_of, values in (
+                            ("hop", links, hops[d]), ("seconds", id(move.seconds), move.seconds[d]),
+                            ("late", id(move.late), move.late[d]), ("to", id(move.source), lanes["place"][receiver[d]]),
+                            ("bytes", id(move.bytes), move.bytes[d]))]
+                        self.rows.append((parent, move.step in s.keep, *pools[:4], *numbers, pools[4]))
+                    chip = np.flatnonzero(sends[d] & here)
+                    made = np.zeros(len(chip), TRANSFER)
+                    made["stage"], made["chip"], made["to"], made["hop"] = number, chip, receiver[d][chip], hops[d][chip]
+                    made["parent"] = -1 if move.after is None else brings[move.after, way][chip]
+                    made["key"], made["feed"], made["bytes"] = *numbers, move.bytes[d][chip]
+                    if key in awaited:
+                        idle = awaited[key]
+                        made["awaited"] = True if idle is None else ~idle[made["to"]]
+                    brought = brings.setdefault((move.step, way), np.full(self.n, -1))
+                    brought[made["to"]] = self.count + np.arange(len(chip))
+                    due += np.bincount(made["to"], minlength=self.n)
+                    self.made.append(made)
+                    self.count += len(chip)
+            lane_rows["row"][moving], lane_rows["rows"][moving] = row, len(self.rows) - row
         self.due.append(due)
-        self.moving.append(moving)
-        self.stages.append((operation, then, leads, kind, row, len(self.rows) - row, place, len(self.places) - place))
+        self.lane_rows.append(lane_rows)
+        self.stages.append((operation, then, leads, kind, place, len(self.places) - place))
 
     def kind(self, s: Stage) -> int:
         """Return the number of the kind of lanes that a stage runs on."""
@@ -313,7 +320,7 @@ class Maker:
             piece_seconds=stacked(self.piece_seconds, float), piece_idle=stacked(self.piece_idle, bool),
             stages=np.array(self.stages, STAGE), due=stacked(self.due, np.int32), lanes=stacked(self.lanes, LANE),
             members=stacked(self.members, np.int32), places=np.array(self.places, PLACE), order=order,
-            moving=stacked(self.moving, bool), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds, row_late=late,
+            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds, row_late=late,
             row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
             queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
             receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),

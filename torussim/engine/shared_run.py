@@ -24,7 +24,7 @@ from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
-SLOTS = 4  # block runs at a time, at first; a power of 2
+SLOTS = 2  # block runs at a time, at first; a power of 2
 
 
 class PastError(AssertionError):
@@ -49,7 +49,8 @@ class SharedRun:
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
-        self.shared = table.lanes["shared"][table.stages["lanes"]].T > 0 if len(table.lanes) else np.zeros((len(begin), 1), bool)
+        self.on_shared = table.lanes["shared"].any(axis=0)
+        self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
         self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
         self.offset = 0.0  # seconds that were skipped
         self.steady = SteadyState()
@@ -232,21 +233,23 @@ class SharedRun:
         found, where = list[Array](), list[Array]()
         for number in live:
             slot = number % len(self.state.runs)
-            operations, stages = self.state.operations[slot], self.state.stages[slot]
             open_, going = self.open(slot)
-            found += [operations[open_], stages[going], self.state.came[slot], self.state.shards[slot], self.state.passed[slot]]
-            where += [np.packbits(open_), np.packbits(going)]
+            found += [self.state.operations[slot, open_], self.state.stages[slot, going], self.state.came[slot].copy(),
+                      self.state.shards[slot].copy(), self.state.passed[slot].copy()]
+            where.append(open_)
         return found, where
 
     def open(self, slot: int) -> tuple[Array, Array]:
-        """Return where operations of a slot have not ended, (chips, operations), and where stages can send, (chips, stages)."""
-        going = np.isnan(self.state.operations[slot]["end"])
-        return going, going[:, self.table.stages["operation"]] | self.shared
+        """Return the chips on which something of a slot has not ended, (chips,), and with them those on shared lanes."""
+        here = self.table.sections[self.state.runs[slot]["section"]]
+        rows = slice(here["operation"], here["operation"] + here["operations"])
+        open_ = np.isnan(self.state.operations["end"][slot, :, rows]).any(axis=1)
+        return open_, open_ | self.on_shared
 
     def counts(self, live: Sequence[int], chips: Array, paths: Array, where: Sequence[Array]) -> list[Array]:
         """Return all other counts that the future depends on."""
         waiting = [self.waiting(number % len(self.state.runs)) for number in live]
-        hops, turns, first = self.state.hops[:-1], self.state.turns, live[0]
+        hops, turns, first = self.state.hops[self.queued], self.state.turns, live[0]
         return [chips, paths, *where, *(np.where(self.state.start[which] < inf, self.state.begin[which][name], -1)
                                          for which in waiting for name in ("message", "count")), hops["doing"],
                 np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
@@ -268,10 +271,11 @@ class SharedRun:
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
         paths, ends = self.net.flows["path"][flows], self.net.end[flows]
-        clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends, *self.starts(live)]
+        clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends,
+                  *(start.copy() for start in self.starts(live))]
         of_runs, where = self.blocks(live)
-        self.steady.note(Snapshot(float(times.min()), *(tuple(array.copy() for array in arrays) for arrays in (
-            clocks, self.counts(live, chips, paths, where), of_runs))))
+        counts = self.counts(live, chips, paths, where)
+        self.steady.note(Snapshot(float(times.min()), tuple(clocks), tuple(counts), tuple(of_runs)))
         period, shift = self.steady.period()
         if not period:
             gain = self.steady.gain() if len(live) == 1 else None
@@ -351,7 +355,7 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     widest = int(table.lanes["count"].max(initial=0)) * (int(table.stages["places"].max(initial=0)) + 1)
     margin = 16 + max(widest, len(table.operations), int(table.operations["tells"].max(initial=0)),
                       int(table.operations["stages"].max(initial=0)), 2 * axes, int(children))
-    lane_log = int(table.lanes["count"].max(initial=0)) * int(table.stages["rows"].max(initial=0))
+    lane_log = int(table.lanes["count"].max(initial=0)) * int(table.lane_rows["rows"].max(initial=0))
     recorded = np.zeros(chips, bool)
     recorded[list(record)] = True
     one = np.zeros(1, core.ONE)
@@ -365,7 +369,7 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
         np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, core.WORK), np.zeros(chips, core.ENTRY),
         np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, core.BEGIN), recorded,
         np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, core.LOG),
-        np.zeros((2 + int(table.stages["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
+        np.zeros((2 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
     state.runs["number"] = -1
     return state
 
