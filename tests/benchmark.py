@@ -78,10 +78,12 @@ def degraded(shape: tuple[int, ...], dead: int = 0, slow: int = 0, direct: bool 
     for u, v in cables[:slow]:
         graph.edges[u, v]["bandwidth"] /= 2
         graph.edges[v, u]["bandwidth"] /= 2
-    net, layout = grid(graph), scenario.layouts["decode"]
+    net, layout, model = grid(graph), scenario.layouts["decode"], scenario.model
+    if shape[0] == 32:
+        model = replace(model, d_ff=65536)  # PaLM's does not divide by so many chips
     if direct:
         layout = replace(layout, collectives={**layout.collectives, "all_to_all": "direct"})
-    program = build(scenario.model, layout, passes(scenario.workload)[0], {a: net.length(a) for a in net.axes})
+    program = build(model, layout, passes(scenario.workload)[0], {a: net.length(a) for a in net.axes})
     return lambda: simulate(program, net, scenario.chip)
 
 
@@ -98,8 +100,8 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, 12x12x12, one link at half bandwidth": (lambda: exchange((12, 12, 12), slow=True), 1, 299),
     "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 721219),
     "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 218858),
-    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 0),
-    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 0),
+    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 156623),
+    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 77152),
     "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 119276),
     "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 21680),
 }

@@ -65,8 +65,8 @@ INSIDE = {
              "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
                  "forms", "values"],
-    "engine": ["simulate", "prepared", "shared_run", "event_core", "network_model", "max_min", "settle", "net", "heap", "jit",
-               "steady_state", "max_plus", "schedule_table", "routed", "plan", "reach", "ready", "symmetry"],
+    "engine": ["simulate", "prepared", "shared_run", "event_core", "steady_state", "network_model", "max_min", "settle", "net",
+               "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
                  "slices", "routes"],
 }
