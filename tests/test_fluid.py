@@ -191,7 +191,7 @@ BROKEN = {"a share": lambda net: net.share.__setitem__(0, net.share[0] / 2),
           "a bandwidth": lambda net: net.links["bandwidth"].__setitem__(0, 2 * net.links["bandwidth"][0]),
           "the efficiency": lambda net: net.one["efficiency"].fill(1.0),
           "a number": lambda net: net.number.__setitem__(-1, 1),
-          "a weight": lambda net: net.links["weight_low"].__setitem__(0, 1e-9)}
+          "a residual": lambda net: net.rise["left_low"].__setitem__(0, 1e-9)}
 
 
 @pytest.mark.parametrize("what", ["nothing", *BROKEN])
@@ -200,7 +200,7 @@ def test_broken_data_are_noticed_by_exact_rates(what, way):
     numbers = [{0: 1, 1: 1}, {0: 1, 2: 1}, {1: 1, 2: 1}, {3: 2}]
     capacity = [1.0, 2.0, 0.9, 1.0]
     fluid = way(routes_of(flows, numbers), np.array(capacity), efficiency=0.75)
-    early = what != "a weight"
+    early = what != "a residual"
     if early:
         BROKEN.get(what, id)(fluid.net)
     fluid.start(np.arange(4), np.ones(4), 0.0)
@@ -450,6 +450,49 @@ def drain(routes, bandwidth, way=Fluid):
         fluid.end()
         events += 1
     return events, fluid
+
+
+def filled(routes, paths, bandwidth):
+    """Return the max-min fair rates of flows on paths, by filling in plain floats."""
+    length = np.diff(routes.first)[paths]
+    path = np.repeat(np.arange(len(paths)), length)
+    entry = np.repeat(routes.first[paths] - (np.cumsum(length) - length), length) + np.arange(length.sum())
+    link, share = routes.link[entry], routes.share[entry]
+    rate, rising = np.zeros(len(paths)), np.ones(len(paths), bool)
+    while rising.any():
+        weight = np.bincount(link, share * rising[path], len(bandwidth))
+        residual = bandwidth - np.bincount(link, share * rate[path], len(bandwidth))
+        level = np.where(weight > 1e-9, residual, np.inf) / np.where(weight > 1e-9, weight, 1.0)
+        here = np.zeros(len(paths), bool)
+        here[path[level[link] <= level.min() * (1 + 1e-13)]] = True
+        rate[here & rising] = level.min()
+        rising &= ~here
+    return rate
+
+
+@pytest.mark.parametrize("flows, even", [(30, True), (200, False), (600, True)])
+def test_rates_and_ends_on_a_torus_are_those_of_a_solve_of_all_flows_after_thousands_of_changes(flows, even):
+    """Flows end and others start, on the same paths or on others, also several at one instant; a few links are slower."""
+    rng, routes, bandwidth = random.Random(flows), torus_routes(4), np.ones(6 * 64)
+    bandwidth[[0, 80, 81, 300]] = 0.5, 0.5, 0.75, 0.5
+    fluid, path = Fluid(routes, bandwidth), {}
+
+    def start(paths, time):
+        sizes = [1.0 if even else rng.uniform(0.5, 1.5) for _ in paths]
+        path.update(zip(fluid.start(np.array(paths), np.array(sizes), time).tolist(), paths))
+
+    start([rng.randrange(len(routes)) for _ in range(flows)], 0.0)
+    for event in range(1500):
+        if rng.random() < 0.1:
+            start([rng.randrange(len(routes)) for _ in range(rng.choice([1, 5]))], rng.uniform(fluid.now, fluid.next()))
+        else:
+            ended = fluid.end().tolist()
+            again = rng.random() < 0.5
+            start([path[i] if again else rng.randrange(len(routes)) for i in ended if rng.random() < 0.99], fluid.now)
+        if event % 10 == 0:
+            ids, rates = fluid.rates()
+            assert rates == pytest.approx(filled(routes, [path[i] for i in ids.tolist()], bandwidth), rel=1e-12)
+            assert fluid.next() == pytest.approx((fluid.now + (fluid.under_way()[1] / rates)).min(), rel=1e-14)
 
 
 @pytest.mark.parametrize("k, way", [(4, Fluid), (8, Fluid), (4, plain("network_model").Fluid)])

@@ -14,10 +14,10 @@ import numpy as np
 
 from torussim.engine.heap import arrange, push, remove, sort
 from torussim.engine.jit import compiled, inner
-from torussim.engine.net import ENDED, NEW, Net
+from torussim.engine.net import ENDED, Net
 from torussim.engine.net import grown as grown
 from torussim.engine.net import made as made
-from torussim.engine.settle import add, compact, fastest, lowest, settle
+from torussim.engine.settle import add, change, compact, passes, recount, rise, settle, unhold
 
 Array = np.ndarray[Any, Any]
 TOGETHER = 1e-12  # of the time since the earliest began: flows that end so close to one another end at once
@@ -58,9 +58,7 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
         flow["left"], net.rate[slot], net.end[slot] = 0.0, ENDED, one["now"]
         one["ends"] = push(net.ends, one["ends"], net.place, net.end, slot)
         return True
-    flow["left"], net.rate[slot], net.end[slot] = size, NEW, np.inf
-    net.new[one["new"]] = slot
-    one["new"] += 1
+    flow["left"], net.rate[slot], net.end[slot], flow["held"] = size, 0.0, np.inf, -1
     one["live"] += 1
     one["most"] = max(one["most"], one["live"])
     for e in range(begin, stop):
@@ -69,10 +67,10 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
         net.on[link["first"] + link["used"]] = slot
         link["used"] += 1
         link["flows"] += 1
-        link["live"] += net.number[e] if len(net.number) else 1
-        link["weight"], link["weight_low"] = add(link["weight"], link["weight_low"], net.share[e])
-        link["got"] = 1
-        _change(net, n)
+        link["weight"] += net.share[e]
+        recount(net, n, net.number[e] if len(net.number) else 1)
+        change(net, n)
+    rise(net, slot)
     return True
 
 
@@ -89,14 +87,14 @@ def start_all(net: Net, paths: Array, sizes: Array, run: int) -> int:
 def next_end(net: Net) -> float:
     """Return when the next flow ends, inf if none is under way; never before now."""
     one = net.one[0]
-    if one["changed"] > 0:
+    if one["changed"] > 0 or one["new"] > 0:
         settle(net)
     return max(one["now"], net.end[net.ends[0]]) if one["ends"] > 0 else np.inf
 
 
 @compiled
 def advance(net: Net) -> int:
-    """Go on to the next end and take the flows away that end then: ended[:number], ascending; return their number.
+    """Go on to the next end and take the flows away that end then: ended[:count], ascending; return their number.
 
     Their paths and marks can be read until the next start. Times are not negative.
     """
@@ -143,12 +141,14 @@ def go(net: Net, time: float) -> None:
 @compiled
 def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
     """Give a link another bandwidth, above 0, from now on; `next_end` has been asked since the last change."""
-    link, one = net.links[n], net.one[0]
+    link, here = net.links[n], net.rise[n]
+    before = passes(net, n)
     link["bandwidth"] = bandwidth
-    if link["flows"] > 0:
-        link["got"] = link["lost"] = 1
-        _change(net, n)
-        one["bound"] = min(one["bound"], fastest(net, n), lowest(net, n))
+    here["left"], here["left_low"] = add(here["left"], here["left_low"], -before)
+    here["left"], here["left_low"] = add(here["left"], here["left_low"], passes(net, n))
+    for k in range(link["first"], link["first"] + link["used"]):
+        if net.rate[net.on[k]] > 0:
+            rise(net, net.on[k])
 
 
 def under_way(net: Net) -> tuple[Array, Array, Array]:
@@ -196,29 +196,18 @@ def _leave(net: Net, count: int) -> None:
         one["live"] -= 1
         begin, stop = net.first[flow["path"]], net.first[flow["path"] + 1]
         net.rate[slot], net.place[slot] = ENDED, begin - stop - 1
+        unhold(net, slot)
         for e in range(begin, stop):
             n = net.link[e]
-            link = net.links[n]
+            link, here = net.links[n], net.rise[n]
             link["flows"] -= 1
-            link["live"] -= net.number[e] if len(net.number) else 1
-            if link["flows"] > 0:
-                link["weight"], link["weight_low"] = add(link["weight"], link["weight_low"], -net.share[e])
-                link["lost"] = 1
-                _change(net, n)
-                one["bound"] = min(one["bound"], rate)
-            else:
-                link["weight"] = link["weight_low"] = 0.0
-                link["lost"] = 0
+            link["weight"] -= net.share[e]
+            here["left"], here["left_low"] = add(here["left"], here["left_low"], net.share[e] * rate)
+            recount(net, n, -net.number[e] if len(net.number) else -1)
+            change(net, n)
+            if link["flows"] == 0:
+                link["weight"], here["left"], here["left_low"] = 0.0, link["bandwidth"], 0.0
                 compact(net, n)
-
-
-@inner
-def _change(net: Net, n: int) -> None:
-    """Take note that a link has changed."""
-    if net.links[n]["changed"] == 0:
-        net.links[n]["changed"] = 1
-        net.changed[net.one[0]["changed"]] = n
-        net.one[0]["changed"] += 1
 
 
 @inner

@@ -9,21 +9,23 @@ import numpy as np
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
-NEW, ENDED, FOUND = 0.0, -1.0, -2.0  # instead of a rate: not given yet, no more, or to be given by the solve under way
+ENDED, RISES = -1.0, -2.0  # instead of a rate: the flow has ended, or its rate is unknown until the next solve
 
 FLOW = np.dtype([("path", "i4"), ("run", "i4"),  # run: a mark of the caller's
                  ("left", "f8"), ("since", "f8"),  # bytes that were left at a time
-                 ("began", "f8"), ("old", "f8")], align=True)  # old: the rate before the solve under way
-LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"), ("weight_low", "f8"),  # bytes/s; the sum of its flows' shares
+                 ("began", "f8"), ("old", "f8"),  # old: the rate before the solve, 0 of a new flow
+                 ("held", "i4"), ("before", "i4"), ("after", "i4")], align=True)  # bottleneck, and neighbours in its list, or -1
+LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"),  # bytes/s; the sum of the shares of its flows
                  ("flows", "i4"), ("live", "i4"),  # flows on it, and how many these stand for
-                 ("first", "i8"), ("used", "i4"), ("capacity", "i4"),  # its list on[first:first + used]
-                 ("changed", "i1"), ("got", "i1"), ("lost", "i1"),  # whether it got a flow, lost a flow or bandwidth, or either
-                 ("reached", "i1")], align=True)  # whether it is part of the solve under way
-RISE = np.dtype([("left", "f8"), ("left_low", "f8"), ("weight", "f8"), ("weight_low", "f8"),  # bytes/s; the sum of shares
-                 ("flows", "i8")])
-ONE = np.dtype([("now", "f8"), ("efficiency", "f8"), ("bound", "f8"),   # rates below the bound do not change
+                 ("first", "i8"), ("used", "i4"), ("capacity", "i4")], align=True)  # its list on[first:first + used]
+RISE = np.dtype([("left", "f8"), ("left_low", "f8"),  # residual bandwidth beside the flows that have a rate, bytes/s
+                 ("weight", "f8"), ("weight_low", "f8"),  # the sum of the shares of the flows that rise
+                 ("solve", "i8"), ("flows", "i4"),  # the last solve in which it was a bottleneck; flows that rise
+                 ("holds", "i4"),  # the first flow in the list of those of which it is the bottleneck, or -1
+                 ("changed", "i1"), ("reached", "i1")], align=True)  # whether it is in the array of that name
+ONE = np.dtype([("now", "f8"), ("efficiency", "f8"),
                 ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used of these arrays
-                ("high", "i8"), ("found", "i8"), ("short", "i8"),  # slots ever used; flows in a solve; a link without room, or -1
+                ("high", "i8"), ("rising", "i8"), ("short", "i8"),  # slots ever used; flows that rise; a link without room, or -1
                 ("live", "i8"), ("flows", "i8"), ("solves", "i8"), ("most", "i8")])  # under way, started; most at once
 
 
@@ -40,13 +42,13 @@ class Net(NamedTuple):
     place: Array  # (slots,) of a flow in `ends`; once it has ended, -1 - lists that still have it
     ends: Array  # (slots,) a heap by `end`
     free: Array  # (slots,) a stack of slots that were used before
-    new: Array  # (slots,) flows that have no rate yet
+    new: Array  # (slots,) flows whose rate is, or was, unknown in the solve
     ended: Array  # (slots,) flows that ended last
     links: Array  # (links,) LINK
-    rise: Array  # (links,) RISE: in the solve under way, what a link has left, and its flows that are not frozen
+    rise: Array  # (links,) RISE
     on: Array  # the flows on each link, and some that have ended
-    changed: Array  # (links,) since rates were settled
-    reached: Array  # (links,) by the solve under way
+    changed: Array  # (links,) whose load has changed, and that are the bottleneck of flows with a rate
+    reached: Array  # (links,) where flows rise since their level was computed
     level: Array  # (links,) bytes/s
     spot: Array  # (links,) of a link in `queue`, or -1
     queue: Array  # (links,) a heap by `level`
@@ -58,10 +60,10 @@ def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int =
 
     `efficiency`: the part of its bandwidth that a link passes while several flows use it.
     """
-    links, one = np.zeros(len(bandwidth), LINK), np.zeros(1, ONE)
+    links, rise, one = np.zeros(len(bandwidth), LINK), np.zeros(len(bandwidth), RISE), np.zeros(1, ONE)
     links["bandwidth"], links["capacity"] = bandwidth, np.bincount(routes.link, minlength=len(links))
     links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
-    one["efficiency"], one["bound"] = efficiency, np.inf
+    rise["left"], rise["holds"], one["efficiency"] = bandwidth, -1, efficiency
 
     def numbers(size: int) -> Array:
         return np.zeros(size, np.int32)
@@ -69,7 +71,7 @@ def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int =
                numbers(0) if routes.number is None else routes.number.astype(np.int32),
                np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), numbers(slots) - 1,
                numbers(slots), numbers(slots), numbers(slots), numbers(slots),
-               links, np.zeros(len(links), RISE), numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),
+               links, rise, numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),
                np.zeros(len(links)), numbers(len(links)) - 1, numbers(len(links)), one)
 
 

@@ -1,13 +1,17 @@
 """Max-min fair rates of the flows of a network, after what has changed at one instant.
 
-A change reaches only flows that are connected with it through shared links, and of those only the ones at or above a bound
-that is known beforehand: below it all rates rise as before, and the same links fill up. The bound is the slowest of the flows
-that ended, and the lowest level that the links of new flows, or with a new bandwidth, can have. So flows of one size that
-start together need one solve: the fastest end first, and that changes no other rate.
+A *bottleneck* of a flow is a full link on which no flow is faster. Rates are max-min fair if each flow has one. A link keeps a
+list of the flows of which it is the bottleneck: it holds them. A change frees the flows held by the links whose load has
+changed; all others keep their rates for now.
 
 Progressive filling goes link by link from the lowest level. A link's level is the rate at which it would be full if its flows
-that are not frozen yet rose together. It never falls while others freeze, so a heap holds the links by the level that they
-had when last looked at. Residual capacities and weights are sums of two floats, exact to twice the digits.
+that rise, rose together. It does not fall while others are frozen, so a heap holds the links by the level that they had when
+last looked at. Before the flows that rise on a link are frozen at its level, faster flows on it are freed, and its level is
+computed anew. Once a flow is frozen at a rate that it did not have before, the flows held by its other links are freed. These
+were not slower than the level reached, since it was below theirs: so nothing that is frozen has to be undone, and the rates are
+those of a solve of all flows, but for rounding.
+
+Residual bandwidths and weights are sums of two floats, exact to twice the digits.
 """
 
 from __future__ import annotations
@@ -16,223 +20,247 @@ import numpy as np
 
 from torussim.engine.heap import arrange, moved, push, remove
 from torussim.engine.jit import inner
-from torussim.engine.net import ENDED, FOUND, NEW, Net
+from torussim.engine.net import ENDED, RISES, Net
 
 TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
-SURE = 1 - 1e-9  # times a bound: rates below that are below it, however both were rounded
-SCAN = 16  # entries of rates that are read in order, while one is that stands anywhere
+SAME = 1e-15  # a rate that differs from the one before by less is that one
+SURE = 1 - 1e-9  # times a lower bound of a level: a lower bound, however both were rounded
 BULK = 64  # flows: to order a large part of the ends anew is faster than to move them one by one
 
 
 @inner
 def settle(net: Net) -> None:
     """Give every flow its rate after what has changed now."""
-    one, entries = net.one[0], 0
-    for i in range(one["changed"]):
-        n = net.changed[i]
-        link = net.links[n]
-        if link["got"] == 1 and link["flows"] > 1:
-            one["bound"] = min(one["bound"], lowest(net, n))
-        if link["lost"] == 1:
-            entries += link["used"]
-            if link["live"] == 1 and one["efficiency"] < 1:
-                rate = fastest(net, n)
-                if rate > 0:
-                    one["bound"] = min(one["bound"], rate)
-    least = one["bound"] * SURE
+    one = net.one[0]
+    _free(net)
     for i in range(one["new"]):
         slot = net.new[i]
-        rate = _alone(net, slot)
-        if rate > 0:
-            _move(net, slot, rate, False)
-        else:
-            _find(net, slot)
-    fast = entries > 0 and (SCAN * entries < one["high"] or _any(net, least))
-    for i in range(one["changed"]):
-        n = net.changed[i]
-        link = net.links[n]
-        if link["lost"] == 1 and fast:
-            for k in range(link["first"], link["first"] + link["used"]):
-                if net.rate[net.on[k]] >= least:
-                    _find(net, net.on[k])
-        link["changed"] = link["got"] = link["lost"] = 0
-    one["changed"], one["new"], one["bound"] = 0, 0, np.inf
-    i = 0
-    while i < one["reached"]:
-        _look(net, net.reached[i], least)
-        i += 1
-    if one["found"] > 0:
+        if net.flows[slot]["old"] == 0:
+            _alone(net, slot)
+    if one["rising"] > 0:
         one["solves"] += 1
         _fill(net)
     for i in range(one["reached"]):
-        net.links[net.reached[i]]["reached"] = 0
-    one["reached"] = one["found"] = 0
-
-
-@inner
-def _any(net: Net, least: float) -> bool:
-    """Return whether any flow is as fast as that."""
-    i, high = 0, net.one[0]["high"]
-    while i < high and net.rate[i] < least:
-        i += 1
-    return bool(i < high)
-
-
-@inner
-def _alone(net: Net, slot: int) -> float:
-    """Return what a flow's links pass if nobody else is on any of them, 0 if somebody is."""
-    path, rate = net.flows[slot]["path"], np.inf
-    for e in range(net.first[path], net.first[path + 1]):
-        if net.links[net.link[e]]["flows"] > 1:
-            return 0.0
-        rate = min(rate, _passes(net, net.link[e]) / net.share[e])
-    return rate
-
-
-@inner
-def _find(net: Net, slot: int) -> None:
-    """Make a flow and its links part of the solve."""
-    net.flows[slot]["old"] = net.rate[slot]
-    net.rate[slot] = FOUND
-    net.one[0]["found"] += 1
-    path = net.flows[slot]["path"]
-    for e in range(net.first[path], net.first[path + 1]):
-        _reach(net, net.link[e])
-
-
-@inner
-def _reach(net: Net, n: int) -> None:
-    """Make a link part of the solve."""
-    link, one = net.links[n], net.one[0]
-    if link["reached"] == 0:
-        link["reached"] = 1
-        net.reached[one["reached"]] = n
-        one["reached"] += 1
-        rise = net.rise[n]
-        rise["left"], rise["left_low"] = _passes(net, n), 0.0
-        rise["weight"], rise["weight_low"], rise["flows"] = link["weight"], link["weight_low"], link["flows"]
-
-
-@inner
-def _look(net: Net, n: int, least: float) -> None:
-    """Make the flows of a link part of the solve; those slower than `least` keep their part of what it passes."""
-    link = net.links[n]
-    if 2 * link["flows"] < link["used"]:
-        compact(net, n)
-    for k in range(link["first"], link["first"] + link["used"]):
-        slot = net.on[k]
-        rate = net.rate[slot]
-        if rate == NEW or rate >= least:
-            _find(net, slot)
-        elif rate > 0:
-            e = net.first[net.flows[slot]["path"]]
-            while net.link[e] != n:
-                e += 1
-            _freeze(net, e, rate)
+        net.rise[net.reached[i]]["reached"] = 0
+    one["reached"] = 0
+    _move(net)
 
 
 @inner
 def _fill(net: Net) -> None:
-    """Give the flows found their rates."""
-    one, queue, level = net.one[0], net.queue, net.level
-    bulk = one["found"] > BULK and 4 * one["found"] > one["ends"]
-    size = 0
+    """Give the flows that rise their rates."""
+    one, queue, level, spot = net.one[0], net.queue, net.level, net.spot
+    size, rate = _order(net, 0), 0.0
+    while one["rising"] > 0:
+        n = queue[0]
+        here, link = net.rise[n], net.links[n]
+        if here["flows"] == 0:
+            size = remove(queue, size, spot, level, n)
+            continue
+        height = _level(net, n)
+        if height != level[n]:
+            level[n] = height
+            moved(queue, size, spot, level, n)
+            if queue[0] != n:
+                continue
+        if 2 * link["flows"] < link["used"]:
+            compact(net, n)
+        if here["flows"] < link["flows"] and _overtaken(net, n, height):
+            size = _order(net, size)
+            continue
+        if abs(height - rate) > TIE * height:
+            rate = height
+        here["solve"] = one["solves"]
+        k = link["first"]
+        while here["flows"] > 0:
+            if net.rate[net.on[k]] == RISES:
+                _freeze(net, net.on[k], n, rate)
+            k += 1
+        _free(net)
+        size = _order(net, size)
+    for i in range(size):
+        spot[queue[i]] = -1
+
+
+@inner
+def _order(net: Net, size: int) -> int:
+    """Put the links where more flows rise now in the heap of levels, or where they belong there; return its size."""
+    one = net.one[0]
     for i in range(one["reached"]):
         n = net.reached[i]
+        net.rise[n]["reached"] = 0
         if net.rise[n]["flows"] > 0:
-            level[n] = _level(net, n)
-            queue[size] = n
-            size += 1
-    arrange(queue, size, net.spot, level)
-    while size > 0:
-        before, lowest = size, np.inf
-        while size > 0 and level[queue[0]] <= lowest * (1 + TIE):
-            n = queue[0]
-            if net.rise[n]["flows"] > 0:
-                height = _level(net, n)
-                if height != level[n]:
-                    level[n] = height
-                    moved(queue, size, net.spot, level, n)
-                if height > lowest * (1 + TIE) or height > level[queue[0]] * (1 + TIE):
-                    continue
-                lowest = min(lowest, height)
-            size = remove(queue, size, net.spot, level, n)
-            queue[size] = n  # behind the heap: the links that are full, or of no interest any more
-        for i in range(size, before):
-            n = queue[i]
-            k = net.links[n]["first"]
-            while net.rise[n]["flows"] > 0:
-                slot = net.on[k]
-                k += 1
-                if net.rate[slot] == FOUND:
-                    path = net.flows[slot]["path"]
-                    for e in range(net.first[path], net.first[path + 1]):
-                        _freeze(net, e, lowest)
-                    _move(net, slot, lowest, bulk)
-    if bulk:
-        arrange(net.ends, one["ends"], net.place, net.end)
+            net.level[n] = _level(net, n)
+            if net.spot[n] < 0:
+                size = push(net.queue, size, net.spot, net.level, n)
+            else:
+                moved(net.queue, size, net.spot, net.level, n)
+    one["reached"] = 0
+    return size
 
 
 @inner
-def _move(net: Net, slot: int, rate: float, bulk: bool) -> None:
-    """Give a flow a new rate; it makes no difference any more to one that ends now. `bulk`: the ends are not in order."""
+def _overtaken(net: Net, n: int, height: float) -> bool:
+    """Free the flows that are faster than the flows that rise on a link can get there; return whether there are any."""
+    link, solve, found = net.links[n], net.one[0]["solves"], False
+    most = max(height, SURE * passes(net, n) / link["weight"]) * (1 + TIE)
+    for k in range(link["first"], link["first"] + link["used"]):
+        slot = net.on[k]
+        if net.rate[slot] > most and net.rise[net.flows[slot]["held"]]["solve"] != solve:
+            rise(net, slot)
+            found = True
+    return found
+
+
+@inner
+def _free(net: Net) -> None:
+    """Let the flows rise that are held by links whose load has changed."""
+    one = net.one[0]
+    for i in range(one["changed"]):
+        here = net.rise[net.changed[i]]
+        here["changed"] = 0
+        while here["holds"] >= 0:
+            rise(net, here["holds"])
+    one["changed"] = 0
+
+
+@inner
+def rise(net: Net, slot: int) -> None:
+    """Let a flow rise in the solve to come, or under way."""
+    flow, one, rate = net.flows[slot], net.one[0], net.rate[slot]
+    unhold(net, slot)
+    flow["old"] = rate
+    net.rate[slot] = RISES
+    net.new[one["new"]] = slot
+    one["new"] += 1
+    one["rising"] += 1
+    for e in range(net.first[flow["path"]], net.first[flow["path"] + 1]):
+        here, share = net.rise[net.link[e]], net.share[e]
+        here["left"], here["left_low"] = add(here["left"], here["left_low"], share * rate)
+        here["weight"], here["weight_low"] = add(here["weight"], here["weight_low"], share)
+        here["flows"] += 1
+        if here["reached"] == 0:
+            here["reached"] = 1
+            net.reached[one["reached"]] = net.link[e]
+            one["reached"] += 1
+
+
+@inner
+def _freeze(net: Net, slot: int, n: int, rate: float) -> None:
+    """Give a flow that rises its rate and its bottleneck."""
     flow, one, old = net.flows[slot], net.one[0], net.flows[slot]["old"]
+    if abs(rate - old) <= SAME * rate:
+        rate = old
     net.rate[slot] = rate
-    if rate == old:
+    one["rising"] -= 1
+    for e in range(net.first[flow["path"]], net.first[flow["path"] + 1]):
+        here, share = net.rise[net.link[e]], net.share[e]
+        here["left"], here["left_low"] = add(here["left"], here["left_low"], -share * rate)
+        here["flows"] -= 1
+        if here["flows"] > 0:
+            here["weight"], here["weight_low"] = add(here["weight"], here["weight_low"], -share)
+        else:
+            here["weight"] = here["weight_low"] = 0.0
+        if rate != old and here["solve"] != one["solves"]:
+            change(net, net.link[e])
+    here = net.rise[n]
+    flow["held"], flow["before"], flow["after"] = n, -1, here["holds"]
+    if here["holds"] >= 0:
+        net.flows[here["holds"]]["before"] = slot
+    here["holds"] = slot
+
+
+@inner
+def unhold(net: Net, slot: int) -> None:
+    """Take a flow from the list of its bottleneck, if it has one."""
+    flow = net.flows[slot]
+    if flow["held"] < 0:
         return
-    now = one["now"]
-    left = flow["left"] - old * (now - flow["since"])
-    flow["left"], flow["since"] = left if left > 0 else 0.0, now
-    if net.end[slot] > now:
-        net.end[slot] = now + flow["left"] / rate
-        if bulk:
-            if net.place[slot] < 0:
-                net.ends[one["ends"]] = slot
+    if flow["before"] < 0:
+        net.rise[flow["held"]]["holds"] = flow["after"]
+    else:
+        net.flows[flow["before"]]["after"] = flow["after"]
+    if flow["after"] >= 0:
+        net.flows[flow["after"]]["before"] = flow["before"]
+    flow["held"] = -1
+
+
+@inner
+def change(net: Net, n: int) -> None:
+    """Take note that the load of a link has changed; that makes no difference if it holds no flow."""
+    here = net.rise[n]
+    if here["changed"] == 0 and here["holds"] >= 0:
+        here["changed"] = 1
+        net.changed[net.one[0]["changed"]] = n
+        net.one[0]["changed"] += 1
+
+
+@inner
+def _alone(net: Net, slot: int) -> None:
+    """Give a new flow what its links pass, if nobody else is on any of them."""
+    path, rate, at = net.flows[slot]["path"], np.inf, 0
+    for e in range(net.first[path], net.first[path + 1]):
+        n = net.link[e]
+        if net.links[n]["flows"] > 1:
+            return
+        if passes(net, n) / net.share[e] < rate:
+            rate, at = passes(net, n) / net.share[e], n
+    _freeze(net, slot, at, rate)
+
+
+@inner
+def _move(net: Net) -> None:
+    """Put the flows that have a new rate where they belong among the ends; one that ends now stays."""
+    one, ends, end, now, moving = net.one[0], net.ends, net.end, net.one[0]["now"], 0
+    for i in range(one["new"]):
+        slot = net.new[i]
+        if net.rate[slot] != net.flows[slot]["old"]:
+            net.new[moving] = slot
+            moving += 1
+    one["new"] = 0
+    bulk = moving > BULK and 4 * moving > one["ends"]
+    for i in range(moving):
+        slot = net.new[i]
+        flow = net.flows[slot]
+        left = flow["left"] - flow["old"] * (now - flow["since"])
+        flow["left"], flow["since"] = left if left > 0 else 0.0, now
+        if end[slot] > now:
+            end[slot] = now + flow["left"] / net.rate[slot]
+            if net.place[slot] >= 0:
+                if not bulk:
+                    moved(ends, one["ends"], net.place, end, slot)
+            elif bulk:
+                ends[one["ends"]] = slot
                 net.place[slot] = one["ends"]
                 one["ends"] += 1
-        elif net.place[slot] < 0:
-            one["ends"] = push(net.ends, one["ends"], net.place, net.end, slot)
-        else:
-            moved(net.ends, one["ends"], net.place, net.end, slot)
-
-
-@inner
-def _freeze(net: Net, e: int, rate: float) -> None:
-    """Take a flow with a rate from what a link passes to those that rise; `e`: the flow's entry of the link."""
-    rise, share = net.rise[net.link[e]], net.share[e]
-    rise["left"], rise["left_low"] = add(rise["left"], rise["left_low"], -share * rate)
-    rise["weight"], rise["weight_low"] = add(rise["weight"], rise["weight_low"], -share)
-    rise["flows"] -= 1
+            else:
+                one["ends"] = push(ends, one["ends"], net.place, end, slot)
+    if bulk:
+        arrange(ends, one["ends"], net.place, end)
 
 
 @inner
 def _level(net: Net, n: int) -> float:
     """Return a link's level."""
-    rise = net.rise[n]
-    return float((rise["left"] + rise["left_low"]) / (rise["weight"] + rise["weight_low"]))
+    here = net.rise[n]
+    return float((here["left"] + here["left_low"]) / (here["weight"] + here["weight_low"]))
 
 
 @inner
-def _passes(net: Net, n: int) -> float:
+def passes(net: Net, n: int) -> float:
     """Return what a link passes with its flows, bytes/s."""
     link = net.links[n]
     return float(link["bandwidth"] * net.one[0]["efficiency"] if link["live"] > 1 else link["bandwidth"])
 
 
 @inner
-def lowest(net: Net, n: int) -> float:
-    """Return the lowest level that a link can have with its flows."""
-    link = net.links[n]
-    return float(net.one[0]["efficiency"] * link["bandwidth"] / (link["weight"] + link["weight_low"]))
-
-
-@inner
-def fastest(net: Net, n: int) -> float:
-    """Return the highest rate on a link, 0 if none is given yet."""
-    link, rate = net.links[n], 0.0
-    for k in range(link["first"], link["first"] + link["used"]):
-        rate = max(rate, net.rate[net.on[k]])
-    return rate
+def recount(net: Net, n: int, more: int) -> None:
+    """Let the flows of a link stand for more; it may pass another part of its bandwidth with them."""
+    here, before = net.rise[n], passes(net, n)
+    net.links[n]["live"] += more
+    if passes(net, n) != before:
+        here["left"], here["left_low"] = add(here["left"], here["left_low"], passes(net, n))
+        here["left"], here["left_low"] = add(here["left"], here["left_low"], -before)
 
 
 @inner
