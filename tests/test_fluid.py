@@ -2,24 +2,26 @@
 
 import random
 from fractions import Fraction
+from functools import partial
 
 import exact
 import numpy as np
 import pytest
+from fluid import Fluid
 from plain import plain
 from thinned import thinned
 
-from torussim.engine import fair, jit, max_min, network_model, refine
+from torussim.engine import jit, max_min
 from torussim.topology.routes import Routes
 
 SHARES = (1.0, 0.5, 0.25, 1 / 3, 2 / 3, 1 / 7)
-Fluid = network_model.Fluid
+Plain = partial(Fluid, model=plain("max_min"))
 
 
 @pytest.fixture(params=["compiled", "plain"])
 def way(request):
     """Return the fluid network, compiled or as it is."""
-    return Fluid if request.param == "compiled" else plain("network_model").Fluid
+    return Fluid if request.param == "compiled" else Plain
 
 
 def routes_of(flows, numbers=None):
@@ -176,12 +178,12 @@ def test_every_settled_rate_is_that_of_a_solve_from_scratch(seed, way):
 def test_compiled_is_plain_to_the_last_bit(seed):
     capacity, starts, changes, efficiency = staggered(seed, 40, 200)
     (ends, one), (same, other) = (run(starts, capacity, changes, way=way, efficiency=efficiency, slots=7)
-                                  for way in (Fluid, plain("network_model").Fluid))
+                                  for way in (Fluid, Plain))
     assert ends == same and repr(one) == repr(other) and (one.sent() == other.sent()).all()
 
 
 def test_a_plain_copy_disturbs_nobody():
-    assert plain("max_min") is not max_min and plain("network_model").max_min is plain("max_min")
+    assert plain("max_min") is not max_min
     assert not hasattr(plain("max_min").start, "py_func") and not hasattr(plain("settle").settle, "py_func")
     assert hasattr(max_min.start, "py_func") == hasattr(jit.compiled(lambda: None), "py_func"), "numba is in the test extra"
     assert plain("settle").SURE == __import__("torussim.engine.settle", fromlist=["SURE"]).SURE
@@ -280,7 +282,7 @@ def test_looking_only_at_what_a_change_can_reach_is_as_good_as_looking_at_all(se
         capacity, starts = [1.0] * links, [(rng.choice([0.0, 1.0]), flow, 1.0) for _, flow, _ in starts]
     narrow = run(starts, capacity, changes, efficiency=efficiency)[0]
     monkeypatch.setattr(plain("settle"), "SURE", 1e-300)
-    wide = run(starts, capacity, changes, way=plain("network_model").Fluid, efficiency=efficiency)[0]
+    wide = run(starts, capacity, changes, way=Plain, efficiency=efficiency)[0]
     assert narrow == pytest.approx(wide, rel=1e-12)
 
 
@@ -386,39 +388,6 @@ def test_slots_and_lists_are_used_again(way):
         assert net.flows["run"][net.ended[0]] == i - 1
 
 
-def symmetric(rng, chips, longest=4):
-    """Return flows that look the same from each chip of a ring but for slow links, and links' capacities."""
-    flows = []
-    for _ in range(rng.randint(1, 6)):
-        used = {rng.randrange(2 * chips): rng.choice(SHARES) for _ in range(rng.randint(1, longest))}
-        flows += [{(n % chips + shift) % chips + n // chips * chips: s for n, s in used.items()} for shift in range(chips)]
-    capacity = [1.0] * chips + [rng.choice([1.0, 2.0])] * chips
-    for _ in range(rng.choice([0, 0, 1, 2])):
-        capacity[rng.randrange(2 * chips)] = 0.5
-    return flows, capacity
-
-
-@pytest.mark.parametrize("seed", thinned(range(60), 3))
-def test_classes_are_an_equitable_partition_and_the_coarsest(seed):
-    rng = random.Random(seed)
-    flows, capacity = symmetric(rng, rng.randint(2, 12))
-    sizes = [rng.choice([1.0, 2.0]) for _ in flows] if seed % 2 else [1.0] * len(flows)
-    routes = routes_of(flows)
-    row, column = refine.refine(fair.Rows(routes.first, routes.link, routes.share), np.array(sizes), np.array(capacity))
-    of_flow, of_link = list(sizes), list(capacity)  # the slow twin: colours are everything that was seen
-    for _ in range(len(flows) + len(capacity)):
-        seen = [(of_flow[i], tuple(sorted((of_link[n], s) for n, s in flow.items()))) for i, flow in enumerate(flows)]
-        there = [(of_link[n], tuple(sorted((of_flow[i], flow[n]) for i, flow in enumerate(flows) if n in flow)))
-                 for n in range(len(capacity))]
-        names = {c: i for i, c in enumerate(sorted(set(seen)))}, {c: i for i, c in enumerate(sorted(set(there)))}
-        grown = len(names[0]) + len(names[1]) > len(set(of_flow)) + len(set(of_link))
-        of_flow, of_link = [names[0][c] for c in seen], [names[1][c] for c in there]
-        if not grown:
-            break
-    assert len(set(zip(row.tolist(), of_flow))) == len(set(row.tolist())) == len(set(of_flow))
-    assert len(set(zip(column.tolist(), of_link))) == len(set(column.tolist())) == len(set(of_link))
-
-
 def torus_routes(k):
     """Return dimension-order routes of each chip of a k x k x k torus to every other, and the link (axis, sign, chip) of each."""
     n = k**3
@@ -495,7 +464,7 @@ def test_rates_and_ends_on_a_torus_are_those_of_a_solve_of_all_flows_after_thous
             assert fluid.next() == pytest.approx((fluid.now + (fluid.under_way()[1] / rates)).min(), rel=1e-14)
 
 
-@pytest.mark.parametrize("k, way", [(4, Fluid), (8, Fluid), (4, plain("network_model").Fluid)])
+@pytest.mark.parametrize("k, way", [(4, Fluid), (8, Fluid), (4, Plain)])
 def test_all_to_all_takes_as_long_as_its_busiest_link_and_twice_that_with_one_at_half_bandwidth(k, way):
     routes, bandwidth = torus_routes(k), np.ones(6 * k**3)
     events, fluid = drain(routes, bandwidth, way)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import random_scenarios as plain
 import random_shared
+from fluid import Fluid
 from random_shared import Scenario, run
 
 from torussim.chips import chip
 from torussim.engine import routed, symmetry
-from torussim.engine.network_model import Fluid
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Kind, Program
 from torussim.timeline import Timeline

@@ -16,10 +16,11 @@ import numpy as np
 
 from torussim.engine import heap, max_min
 from torussim.engine.jit import compiled
+from torussim.engine.network_model import NetworkModel
 from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
 
 Array = np.ndarray[Any, Any]
-network = max_min  # the model of the network (network_model)
+network: NetworkModel = max_min
 NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # items of the worklist
 DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
 IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does

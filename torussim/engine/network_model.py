@@ -1,123 +1,47 @@
-"""What the event core asks of a model of the network, and the fluid network (`max_min`) for Python code and tests.
+"""What the event core asks of a model of the network. A model is a module of functions; max-min fair sharing is one.
 
-A model is a module. Its state is a named tuple of arrays, which the event core hands on and never reads but for
-`flows[slot]["path"]`, `flows[slot]["run"]` and `ended`. Compiled:
-
-- start(net, path, size, run) -> bool: a message leaves now; False, with nothing changed, where there is no room for it
-- next_end(net) -> float: when the next message arrives, inf if none is under way; to be asked before the clock goes on
-- advance(net) -> int: go on to that time; the messages ended[:number] arrive, and are no more
-- go(net, time): go on to a time before that; set_bandwidth(net, link, bandwidth): from now on
-
-In Python: made(routes, bandwidth, efficiency, slots), grown(net), which is given when there was no room; for steady states,
-under_way(net) -> (paths, runs, bytes left) in an order that does not depend on the past, and shift(net, seconds, each).
+Its state is a named tuple of arrays. The event core hands it on and reads only `flows[slot]["path"]`, `flows[slot]["run"]`,
+`ended` and the clock, `one[0]["now"]`; for a steady state also `end[slot]`, when a flow ends as things stand. What the event
+core calls is compiled where numba is there: `start`, `next_end`, `advance` and `go`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from torussim.engine import max_min
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
 
 
-class Fluid:
-    """The flows that are under way on shared links.
+class NetworkModel(Protocol):
+    """The functions of a model; times in seconds, sizes in bytes."""
 
-    `bandwidth`: (links,) bytes/s, each above 0; `efficiency`: the part of it that a link passes while several flows use it.
-    """
+    def made(self, routes: Routes, bandwidth: Array, efficiency: float) -> Any:
+        """Return the state at time 0, where nothing is under way; `efficiency`: what a link passes that several flows share."""
 
-    def __init__(self, routes: Routes, bandwidth: Array, *, efficiency: float = 1.0, slots: int = 1024) -> None:
-        self.routes, self.efficiency = routes, efficiency
-        self.bandwidth = np.array(bandwidth, dtype=float)
-        self.net = max_min.made(routes, self.bandwidth, efficiency, slots)
-        self._sizes = np.zeros(len(routes))  # bytes started on each path
+    def start(self, net: Any, path: int, size: float, run: int) -> bool:
+        """Let a flow leave now; False, with nothing changed, where there is no room for it. `run` is a mark of the caller's."""
 
-    def __repr__(self) -> str:
-        under_way = self.net.one["ends"][0] + self.net.one["new"][0]
-        return f"<Fluid at {self.now:g} s: {under_way} flows, at most {self.most}, {self.solves} solves>"
+    def grown(self, net: Any) -> Any:
+        """Return the state with more room of the kind that the last `start` had too little of."""
 
-    @property
-    def now(self) -> float:
-        """Return the time."""
-        return float(self.net.one["now"][0])
+    def next_end(self, net: Any) -> float:
+        """Return when the next flow ends, inf if none is under way; to be asked before the clock goes on."""
 
-    @property
-    def flows(self) -> int:
-        """Return how many flows have been started."""
-        return int(self.net.one["flows"][0])
+    def advance(self, net: Any) -> int:
+        """Go on to that time; the flows in the slots ended[:number] have ended. Return their number."""
 
-    @property
-    def solves(self) -> int:
-        """Return how many systems of rates have been solved."""
-        return int(self.net.one["solves"][0])
+    def go(self, net: Any, time: float) -> None:
+        """Go on to a time that is not after the next end."""
 
-    @property
-    def most(self) -> int:
-        """Return how many flows were under way at once, at most."""
-        return int(self.net.one["most"][0])
+    def set_bandwidth(self, net: Any, n: int, bandwidth: float) -> None:
+        """Give a link another bandwidth, above 0, from now on."""
 
-    def start(self, paths: Array, sizes: Array, time: float) -> Array:
-        """Start a flow on each of the paths; return their ids, which ever increase.
+    def live(self, net: Any) -> Array:
+        """Return the slots of the flows under way, in an order that does not depend on the past."""
 
-        `time` is not before `now` and not after `next()`; the same path may be used by several flows.
-        """
-        self._go(time)
-        paths, sizes = np.asarray(paths, dtype=np.int64), np.asarray(sizes, dtype=np.float64)
-        ids, at = np.arange(self.flows, self.flows + len(paths)), 0
-        np.add.at(self._sizes, paths, sizes)
-        while True:
-            at += max_min.start_all(self.net, paths[at:], sizes[at:], self.flows)
-            if at == len(paths):
-                return ids
-            self.net = max_min.grown(self.net)
-
-    def next(self) -> float:
-        """Return when the next flow ends, inf if none is under way."""
-        return max_min.next_end(self.net)
-
-    def end(self) -> Array:
-        """Go on to `next()` and return the ids of the flows that end then, sorted.
-
-        Flows end together if their ends differ by 1e-12 of the time since the earliest of them began.
-        """
-        count = max_min.advance(self.net)
-        assert count > 0, "no flow is under way"
-        return np.sort(self.net.flows["run"][self.net.ended[:count]])
-
-    def set_bandwidth(self, links: Array, bandwidth: Array, time: float) -> None:
-        """Give links another bandwidth, each above 0, from `time` on: not before `now` and not after `next()`."""
-        self._go(time)
-        max_min.next_end(self.net)
-        self.bandwidth[links] = bandwidth
-        for n in np.unique(links).tolist():
-            max_min.set_bandwidth(self.net, n, float(self.bandwidth[n]))
-
-    def sent(self) -> Array:
-        """Return (links,) bytes that each link has sent so far."""
-        paths, _, left = max_min.under_way(self.net)
-        passed = self._sizes - np.bincount(paths, left, len(self._sizes))
-        carried = self.routes.share * np.repeat(passed, np.diff(self.routes.first))
-        total: Array = np.bincount(self.routes.link, carried, len(self.bandwidth))
-        return total
-
-    def rates(self) -> tuple[Array, Array]:
-        """Return the ids of the flows under way and their rates now, bytes/s; (flows,)."""
-        slots = max_min.live(self.net)
-        slots = slots[self.net.rate[slots] > 0]
-        return self.net.flows["run"][slots], self.net.rate[slots]
-
-    def under_way(self) -> tuple[Array, Array]:
-        """Return the paths of the flows under way, sorted, and the bytes that each has still to send; (flows,)."""
-        paths, _, left = max_min.under_way(self.net)
-        return paths, left
-
-    def _go(self, time: float) -> None:
-        """Go on to a time, with what has changed until now settled."""
-        assert time >= self.now, "time goes on"
-        if time > self.now:
-            max_min.next_end(self.net)
-            max_min.go(self.net, time)
+    def shift(self, net: Any, seconds: float, each: Array | None = None) -> None:
+        """Make the clock later, and the times of each flow, in the order of `live`, by its own."""

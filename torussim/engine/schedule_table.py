@@ -320,8 +320,8 @@ class Maker:
             piece_seconds=stacked(self.piece_seconds, float), piece_idle=stacked(self.piece_idle, bool),
             stages=np.array(self.stages, STAGE), due=stacked(self.due, np.int32), lanes=stacked(self.lanes, LANE),
             members=stacked(self.members, np.int32), places=np.array(self.places, PLACE), order=order,
-            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds, row_late=late,
-            row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
+            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds,
+            row_late=late, row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
             queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
             receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
             path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed)
