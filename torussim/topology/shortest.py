@@ -7,14 +7,13 @@ passed through alike. Knows nothing of axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Links
-from torussim.topology.routes import Array, Routes
+from torussim.topology.routes import Array, Routes, joined, spread
 
 CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
 
@@ -59,29 +58,6 @@ def cut(links: Links, inside: Array) -> TopologyError:
                          "leave a link between them", code="cut-network")
 
 
-def joined(parts: Sequence[Routes]) -> Routes:
-    """Return the paths of several routes one after another."""
-    none = Routes(np.zeros(1, np.intp), np.zeros(0, np.intp), np.zeros(0), np.zeros(0))
-    parts = [none, *parts]
-    counts = np.concatenate([np.diff(part.first) for part in parts])
-    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
-    return Routes(first, np.concatenate([part.link for part in parts]), np.concatenate([part.share for part in parts]),
-                  np.concatenate([part.latency for part in parts]),
-                  np.concatenate([np.ones(len(part.link), np.intp) if part.number is None else part.number for part in parts])
-                  if any(part.number is not None for part in parts) else None)
-
-
-def spread(first: Array, rows: Array) -> tuple[Array, Array]:
-    """Return all entries of some rows of a table whose row r has the entries first[r]:first[r + 1].
-
-    Also, for each of these entries, the place in `rows` that it is there for.
-    """
-    count = first[rows + 1] - first[rows]
-    place = np.repeat(np.arange(len(rows)), count)
-    begin = np.cumsum(count) - count
-    return np.arange(len(place)) + (first[rows] - begin)[place], place
-
-
 @dataclass(frozen=True, eq=False)
 class _Search:
     """Shortest paths from some sources. Cell (i, n), number i x nodes + n, is node n as seen from source i.
@@ -101,7 +77,7 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     """Return all shortest paths from the sources; `backwards`: to them."""
     nodes = len(links.nodes)
     begin, end = (links.target, links.source) if backwards else (links.source, links.target)
-    leaving = np.argsort(begin, kind="stable")
+    leaving = np.argsort(begin, kind="stable").astype(np.int32)
     first_leaving = np.searchsorted(begin[leaving], np.arange(nodes + 1))
 
     distance = np.full(len(sources) * nodes, -1)
@@ -109,7 +85,7 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     mark = np.empty(len(distance), np.intp)
     frontier = np.arange(len(sources)) * nodes + sources
     distance[frontier], ways[frontier] = 0, 1.0
-    cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
         hop, place = spread(first_leaving, frontier % nodes)
         link, origin = leaving[hop], frontier[place]
@@ -143,7 +119,7 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array) ->
     mark = np.empty(paths * nodes, np.intp)
     frontier = np.arange(paths) * nodes + target
     passing[frontier] = 1.0
-    of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
         path, node = np.divmod(frontier, nodes)
         entry, place = spread(searched.first, row[path] * nodes + node)
