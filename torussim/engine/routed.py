@@ -70,7 +70,7 @@ def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
     """Return what of a program is in the fluid network, None if all of it is on private links."""
-    grid, count = planner.grid, planner.count
+    grid = planner.grid
     every = [ready for section in sections for ready in section]
     gaps = np.flatnonzero(planner.gap)
     if len(gaps):

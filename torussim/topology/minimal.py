@@ -48,7 +48,8 @@ def minimal(links: Links, source: Array, target: Array) -> Iterator[Steps]:
         axis, sign = fan.axis[entry], fan.sign[entry]
         sign = np.where(single[axis], point[axis, np.arange(len(entry))], sign)  # the one link from 1 is a - link
         slot = ((axis * 2 + sign) * chips + grid.number(point)).astype(np.int32)
-        yield Steps(first[paths.start:paths.stop + 1] - first[paths.start], slot, fan.share[entry], fan.level[entry], target[paths])
+        begins = first[paths.start:paths.stop + 1] - first[paths.start]
+        yield Steps(begins, slot, fan.share[entry], fan.level[entry], target[paths])
 
 
 def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:

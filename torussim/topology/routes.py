@@ -45,7 +45,10 @@ class Routes:
 
     def users(self, links: int) -> Array:
         """Return (links,) how many paths use each link."""
-        return sum((np.bincount(self.link[entries], minlength=links) for _, entries in pieces(self.first)), np.zeros(links, np.intp))
+        count = np.zeros(links, np.intp)
+        for _, entries in pieces(self.first):
+            count += np.bincount(self.link[entries], minlength=links)
+        return count
 
     def load(self, sent: Array, links: int, begin: int = 0) -> Array:
         """Return (links,) the bytes on each link if the paths from `begin` on carry `sent`, (paths,) bytes."""

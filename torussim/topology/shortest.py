@@ -7,36 +7,43 @@ passed through alike. Knows nothing of axes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Links
-from torussim.topology.routes import Array, Routes, joined, spread
+from torussim.topology.routes import Array, Routes, joined, pieces, spread, starts
 
 CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
 
 
-def shortest(links: Links, source: Array, target: Array) -> Routes:
-    """Return the routes from chips to chips, of shape (paths,), split equally over all shortest paths.
+def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
+    """Yield the routes from chips to chips, of shape (paths,), split equally over all shortest paths, some at a time.
 
     Raise TopologyError if a chip cannot reach another, with the parts that the network is cut in.
     """
-    nodes = len(links.nodes)
     order = np.argsort(source, kind="stable")
-    sources = np.unique(source)
-    found = []
-    for some in _batches(sources, CELLS // nodes):
-        searched = _search(links, some)
-        mine = order[np.searchsorted(source[order], some[0]):np.searchsorted(source[order], some[-1], side="right")]
-        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
-            found.append(_walk_back(links, searched, source[paths], target[paths]))
+    found = _by_source(links, source[order], target[order])
     if (order[1:] > order[:-1]).all():
-        return joined(found)
+        yield from found
+        return
+    whole = joined(found)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return joined(found).take(back)
+    for paths, _ in pieces(starts(np.diff(whole.first)[back])):
+        yield whole.take(back[paths])
+
+
+def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
+    """Yield the routes of paths that are sorted by source."""
+    nodes = len(links.nodes)
+    for some in _batches(np.unique(source), CELLS // nodes):
+        searched = _search(links, some)
+        mine = np.arange(np.searchsorted(source, some[0]), np.searchsorted(source, some[-1], side="right"))
+        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
+            yield _walk_back(links, searched, source[paths], target[paths])
 
 
 def connected(links: Links) -> None:
