@@ -18,7 +18,7 @@ class Fluid:
     `bandwidth`: (links,) bytes/s, each above 0; `efficiency`: the part of it that a link passes while several flows use it.
     """
 
-    def __init__(self, routes: Routes, bandwidth: Array, *, efficiency: float = 1.0, slots: int = 1024,
+    def __init__(self, routes: Routes, bandwidth: Array, *, efficiency: float = 1.0, slots: int | None = None,
                  model: Any = max_min) -> None:
         self.routes, self.efficiency, self.model = routes, efficiency, model
         self.bandwidth = np.array(bandwidth, dtype=float)

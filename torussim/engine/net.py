@@ -55,20 +55,22 @@ class Net(NamedTuple):
     one: Array  # (1,) ONE
 
 
-def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int = 1024) -> Net:
+def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int | None = None) -> Net:
     """Return a network at time 0 with no flow; `bandwidth`: (links,) bytes/s, each above 0.
 
     `efficiency`: the part of its bandwidth that a link passes while several flows use it.
     """
+    slots = slots or max(len(routes), 1024)
     links, rise, one = np.zeros(len(bandwidth), LINK), np.zeros(len(bandwidth), RISE), np.zeros(1, ONE)
-    links["bandwidth"], links["capacity"] = bandwidth, np.bincount(routes.link, minlength=len(links))
+    links["bandwidth"], links["capacity"] = bandwidth, routes.users(len(links))
     links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
     rise["left"], rise["holds"], one["efficiency"] = bandwidth, -1, efficiency
 
     def numbers(size: int) -> Array:
         return np.zeros(size, np.int32)
-    return Net(routes.first.astype(np.int64), routes.link.astype(np.int32), np.ascontiguousarray(routes.share, dtype=np.float64),
-               numbers(0) if routes.number is None else routes.number.astype(np.int32),
+    return Net(np.ascontiguousarray(routes.first, np.int64), np.ascontiguousarray(routes.link, np.int32),
+               np.ascontiguousarray(routes.share, np.float64),
+               numbers(0) if routes.number is None else np.ascontiguousarray(routes.number, np.int32),
                np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), numbers(slots) - 1,
                numbers(slots), numbers(slots), numbers(slots), numbers(slots),
                links, rise, numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),

@@ -8,9 +8,9 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,8 @@ from torussim.engine.ready import Ready, Stage
 from torussim.program import Collective
 from torussim.topology.grid import Grid
 from torussim.topology.hops import gap_routes, route
-from torussim.topology.routes import Routes
+from torussim.topology.routes import Routes, joined, pieces, starts
 from torussim.topology.shape import strides
-from torussim.topology.shortest import joined
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +31,7 @@ class Direct:
     """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
 
     first: int
-    receiver: Array  # (messages, chips)
+    receiver: Array  # (messages, chips) int32
     bytes: float  # of each message
     shifts: bool  # one after another, else all at once
 
@@ -60,11 +59,12 @@ def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
     shape = tuple(grid.links.axes.values())
     stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
-    to = np.broadcast_to(grid.own, (len(moves), len(grid.own))).copy()
+    to = np.broadcast_to(grid.own.astype(np.int32), (len(moves), len(grid.own))).copy()
     for column, axis in enumerate(axes):
         i = grid.axis(axis)
         at, step = grid.coordinates[i], grid.stride[i] * stride[axis.partition("/")[0]]
-        to += step * ((at + moves[:, column][:, None]) % grid.shape[i] - at)
+        by = step * ((at + np.arange(grid.shape[i])[:, None]) % grid.shape[i] - at)  # (displacements along the axis, chips)
+        to += by.astype(np.int32)[moves[:, column]]
     return to
 
 
@@ -81,20 +81,23 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         gaps = gaps[used[gaps]]
     if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
         return None
-    tables, first, direct = [_hop_paths(grid, gaps)], planner.rate.size, dict[str, Direct]()
+    tables: list[Iterable[Routes]] = [[_hop_paths(grid, gaps)]]
+    first = planner.rate.size
+    direct = dict[str, Direct]()
     for ready in (ready for ready in every if ready.direct):
         assert isinstance(ready.operation, Collective)
         axes = [a for a in ready.operation.axes if grid.length(a) > 1]
         moves = displacements([grid.length(a) for a in axes])
         to = targets(grid, axes, moves)
-        tables.append(route(grid, grid.routing, np.tile(grid.own, len(moves)), to.ravel()))
-        direct[ready.operation.name] = Direct(first, grid.orbit[to], ready.operation.bytes / (len(moves) + 1),
+        tables.append(route(grid, grid.routing, np.tile(grid.own.astype(np.int32), len(moves)), to.ravel()))
+        direct[ready.operation.name] = Direct(first, grid.orbit.astype(np.int32)[to], ready.operation.bytes / (len(moves) + 1),
                                               ready.direct == "shifts")
-        first += len(tables[-1])
-    paths = joined(tables)
-    of_path = np.repeat(np.arange(len(paths)), np.diff(paths.first))
+        first += to.size
+    paths = joined(chain.from_iterable(tables))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
-    routed[paths.link[np.isin(of_path, gaps) | (of_path >= planner.rate.size)]] = True
+    routed[paths.take(gaps).link] = True
+    for _, entries in pieces(paths.first[planner.rate.size:]):
+        routed[paths.link[entries]] = True
     for event in grid.links.events:  # what is under way then goes on at another speed
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
@@ -110,14 +113,12 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
             slot = planner.grid.slot.ravel()
             total += np.bincount(slot[slot >= 0], ready.sent[slot >= 0], len(total))
         return total
-    sent = np.zeros(len(through.paths))
     if ready.sent is not None:
-        sent[:len(ready.sent)] = ready.sent
+        total += through.paths.load(ready.sent, len(total))
     if ready.direct:
         direct = through.direct[ready.operation.name]
-        sent[direct.first:direct.first + direct.receiver.size] = direct.bytes
-    per_entry = np.repeat(sent, np.diff(through.paths.first)) * through.paths.share
-    return total + np.bincount(through.paths.link, per_entry, len(total))
+        total += through.paths.load(np.broadcast_to(direct.bytes, direct.receiver.size), len(total), direct.first)
+    return total
 
 
 def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
@@ -175,7 +176,7 @@ def _hop_paths(grid: Grid, gaps: Array) -> Routes:
     """Return a path for every hop: its link, or the routes that stand for it."""
     slot = grid.slot.ravel()
     linked = slot >= 0
-    own = Routes(np.concatenate([[0], np.cumsum(linked)]), slot[linked], np.ones(np.count_nonzero(linked)), grid.latency.ravel())
+    own = Routes(starts(linked), slot[linked], np.ones(np.count_nonzero(linked)), grid.latency.ravel())
     order = np.arange(len(slot))
     order[gaps] = len(slot) + np.arange(len(gaps))
     return joined([own, gap_routes(grid, gaps)]).take(order)
