@@ -27,7 +27,7 @@ IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
 LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
 
 CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
-CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32), ("lacking", np.int32)])
+CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
 PASSED = np.dtype([("sent", float), ("got", float)])
 RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
 QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
@@ -46,6 +46,7 @@ class State(NamedTuple):
 
     operations: Array  # (slots, chips, operations)
     stages: Array  # (slots, chips, stages)
+    lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
     came: Array  # (slots, transfers) when each arrived
     shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
     passed: Array  # (slots, messages of operations in shifts)
@@ -53,7 +54,7 @@ class State(NamedTuple):
     unit: Array  # (chips,) since when the compute unit is free
     free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
     hops: Array  # (hops + 1,) their queues
-    turns: Array  # (axes, chips) the stage that each lane runs next
+    turns: Array  # (axes, chips) by the first chip of a line: the stage that it runs next
     work: Array
     entered: Array  # (chips,) that have come to the end of the last run that exists
     start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
@@ -320,9 +321,8 @@ def follow(table: Table, state: State) -> int:
                 schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
             elif not table.lanes[stage["lanes"], chip]["shared"]:
                 lead = table.lanes[stage["lanes"], chip]["lead"]
-                gathered = state.stages[slot, lead, index]
-                gathered["lacking"] -= 1
-                if gathered["lacking"] == 0:
+                state.lacking[slot, index, lead] -= 1
+                if state.lacking[slot, index, lead] == 0:
                     what, chip = LANE, lead
                 continue
             else:
@@ -402,11 +402,14 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     slot, stage, kind = number & mask, table.stages[s], table.stages[s]["lanes"]
     first, count = table.lanes[kind, lead]["first"], table.lanes[kind, lead]["count"]
     members, here, came = table.members[kind], state.stages[slot], state.scratch
-    if here[lead, s]["lacking"] != 0:
+    if state.lacking[slot, s, lead] != 0:
         return size
-    for k in range(stage["place"], stage["place"] + stage["places"]):
-        axis = table.places[k]["axis"]
-        for m in range(first, first + count):
+    lines = count if stage["places"] > 1 else 1  # a lane over several axes has a turn on each line of an axis
+    for m in range(first, first + lines):
+        for k in range(stage["place"], stage["place"] + stage["places"]):
+            axis = table.places[k]["axis"]
+            if table.line[axis, members[m]] != members[m]:
+                continue
             turn = turns[axis, members[m]]
             while turn["run"] < number:
                 other = turn["run"] & mask
@@ -417,7 +420,7 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
                 turn["place"] = 0
             if turn["place"] != table.places[k]["place"]:
                 return size
-    here[lead, s]["lacking"] = -1
+    state.lacking[slot, s, lead] = -1
     recording, base, latest = state.one[0]["recording"], came[0], came[1]
     for m in range(count):
         base[m] = latest[m] = here[members[first + m], s]["base"]
@@ -451,21 +454,23 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
                 state.shards[slot, key, c] = max(state.shards[slot, key, c], arrival)
             if recording and state.recorded[members[at]]:
                 note(state, number, stage["operation"], h, members[at], since, end, table.row_bytes[row["bytes"], at])
-    for m in range(first, first + count):
+    for m in range(count):
+        c = members[first + m]
+        here[c, s]["arrived"] = latest[m]
+        size = put(work, size, COMPLETE, number, s, c, latest[m])
+    for m in range(first, first + lines):
         c = members[m]
         for k in range(stage["place"], stage["place"] + stage["places"]):
             axis = table.places[k]["axis"]
-            turn = turns[axis, c]
-            turn["place"] += 1
-            run, place = number, turn["place"]
-            follower = table.order[state.runs[slot]["section"], axis, place]
+            if table.line[axis, c] != c:
+                continue
+            turns[axis, c]["place"] += 1
+            run, follower = number, table.order[state.runs[slot]["section"], axis, turns[axis, c]["place"]]
             while follower < 0 and run < last:
                 run += 1
                 follower = table.order[state.runs[run & mask]["section"], axis, 0]
             if follower >= 0:
                 other = table.lanes[table.stages[follower]["lanes"], c]["lead"]
-                if c == other and state.stages[run & mask, other, follower]["lacking"] == 0:
+                if state.lacking[run & mask, follower, other] == 0:
                     size = put(work, size, LANE, run, follower, other, 0.0)
-        here[c, s]["arrived"] = latest[m - first]
-        size = put(work, size, COMPLETE, number, s, c, latest[m - first])
     return size

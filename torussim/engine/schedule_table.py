@@ -58,6 +58,7 @@ class Table(NamedTuple):
     due: Array  # (stages, n) arrivals in shared lanes
     lanes: Array  # (g, n) by chip: its lane's lead, and its place in the lane; of a lead: where its chips are in `members`
     members: Array  # (g, n) chips, lane by lane
+    line: Array  # (axes, n) the first chip of each chip's line along an axis
     places: Array
     order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
     lane_rows: Array  # (stages, n) the rows of a private lane, by its lead: of one course, none where nothing is sent
@@ -319,7 +320,8 @@ class Maker:
             missing=stacked(self.missing, np.int32), tells=np.array(self.tells, TELL), pieces=np.array(self.pieces, PIECE),
             piece_seconds=stacked(self.piece_seconds, float), piece_idle=stacked(self.piece_idle, bool),
             stages=np.array(self.stages, STAGE), due=stacked(self.due, np.int32), lanes=stacked(self.lanes, LANE),
-            members=stacked(self.members, np.int32), places=np.array(self.places, PLACE), order=order,
+            members=stacked(self.members, np.int32),
+            line=stacked([self.planner.lanes((a,)) for a in self.planner.grid.axes], np.int32), places=np.array(self.places, PLACE), order=order,
             lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds,
             row_late=late, row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
             queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),

@@ -50,6 +50,7 @@ class SharedRun:
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
         self.on_shared = table.lanes["shared"].any(axis=0)
+        self.gathering = table.lanes["count"][table.stages["lanes"]] if len(table.lanes) else 0
         self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
         self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
         self.offset = 0.0  # seconds that were skipped
@@ -166,6 +167,7 @@ class SharedRun:
             self.keep(int(state.runs[slot]["number"]))
         here = table.sections[section]
         state.operations[slot], state.stages[slot] = self.empty
+        state.lacking[slot] = self.gathering
         state.came[slot] = np.nan
         state.shards[slot] = -inf
         if table.passed:
@@ -211,7 +213,7 @@ class SharedRun:
         for slot, run in enumerate(old.runs):
             if run["number"] >= 0:
                 to = run["number"] % len(new.runs)
-                for field in ("operations", "stages", "came", "shards", "passed", "runs"):
+                for field in ("operations", "stages", "lacking", "came", "shards", "passed", "runs"):
                     getattr(new, field)[to] = getattr(old, field)[slot]
                 a, b = (slice(hops + at * directs * chips, hops + (at + 1) * directs * chips) for at in (slot, to))
                 new.start[b], new.begin[b] = old.start[a], old.begin[a]
@@ -236,7 +238,7 @@ class SharedRun:
             open_, going = self.open(slot)
             found += [self.state.operations[slot, open_], self.state.stages[slot, going], self.state.came[slot].copy(),
                       self.state.shards[slot].copy(), self.state.passed[slot].copy()]
-            where.append(open_)
+            where += [open_, self.state.lacking[slot].copy()]
         return found, where
 
     def open(self, slot: int) -> tuple[Array, Array]:
@@ -362,7 +364,8 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
     state = State(
         np.zeros((slots, chips, len(table.operations)), core.CHIP_OPERATION),
-        np.zeros((slots, chips, len(table.stages)), core.CHIP_STAGE), np.full((slots, len(table.transfers)), np.nan),
+        np.zeros((slots, chips, len(table.stages)), core.CHIP_STAGE), np.zeros((slots, len(table.stages), chips), np.int32),
+        np.full((slots, len(table.transfers)), np.nan),
         np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), core.PASSED), np.zeros(slots, core.RUN),
         begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, core.QUEUE),
         np.zeros((axes, chips), core.TURN),
@@ -381,6 +384,4 @@ def empty(table: Table) -> tuple[Array, Array]:
     operations["at"] = stages["arrived"] = -inf
     operations["start"] = operations["end"] = stages["base"] = np.nan
     operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
-    if len(table.lanes):
-        stages["lacking"] = table.lanes["count"][table.stages["lanes"]].T
     return operations, stages
