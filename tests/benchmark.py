@@ -54,6 +54,39 @@ def exchange(shape: tuple[int, ...], slow: bool = False) -> Callable[[], Any]:
     return lambda: simulate(program, net, chip("ideal"))
 
 
+def degraded(shape: tuple[int, ...], dead: int = 0, slow: int = 0, direct: bool = False) -> Callable[[], Any]:
+    """Return the simulation of one decode step of PaLM 540B, batch 512, on a torus some of whose cables are dead or slow.
+
+    `dead`: cables, one between the first two chips or several drawn with seed 1; `slow`: the first cables, at half their
+    bandwidth; `direct`: all-to-alls are routed.
+    """
+    from random import Random
+
+    from torussim.engine.simulate import simulate
+    from torussim.scenario import load
+    from torussim.topology.builders import torus
+    from torussim.topology.grid import grid
+    from torussim.transformer import build
+    from torussim.workload import passes
+
+    scenario = load(SCENARIOS / "palm-540b-decode-pod-dead-link.yaml", ["workload.tokens=1"])
+    assert scenario.model and scenario.workload
+    graph = torus(shape, bandwidth=scenario.chip.link_bandwidth, latency=scenario.chip.link_latency)
+    cables = sorted(edge for edge in graph.edges if edge[0] < edge[1])
+    for u, v in [((0, 0, 0), (1, 0, 0))] if dead == 1 else Random(1).sample(cables, dead):
+        graph.remove_edges_from([(u, v), (v, u)])
+    for u, v in cables[:slow]:
+        graph.edges[u, v]["bandwidth"] /= 2
+        graph.edges[v, u]["bandwidth"] /= 2
+    net, layout, model = grid(graph), scenario.layouts["decode"], scenario.model
+    if shape[0] == 32:
+        model = replace(model, d_ff=65536)  # PaLM's does not divide by so many chips
+    if direct:
+        layout = replace(layout, collectives={**layout.collectives, "all_to_all": "direct"})
+    program = build(model, layout, passes(scenario.workload)[0], {a: net.length(a) for a in net.axes})
+    return lambda: simulate(program, net, scenario.chip)
+
+
 # name: what to run, runs, events that the simulation must take (operations of cohorts, starts and ends of flows)
 CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, 64 chips, with repetition": (lambda: decode("palm-540b-decode-high-throughput"), RUNS, 22),
@@ -64,6 +97,13 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, 8x8x8": (lambda: exchange((8, 8, 8)), RUNS, 2),
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
+    "direct all-to-all, 12x12x12, one link at half bandwidth": (lambda: exchange((12, 12, 12), slow=True), 1, 299),
+    "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 721219),
+    "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 218858),
+    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 156623),
+    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 77152),
+    "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 119276),
+    "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 21680),
 }
 
 
@@ -307,11 +347,11 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 def main() -> None:
     """Print a table of every case, call, plan and command."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    print(f"{'case':52} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
+    print(f"{'case':56} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
-        print(f"{name:52} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['flows']:8,} "
+        print(f"{name:56} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['flows']:8,} "
               f"{got['chips']:6} {got['blocks']:7} {got['peak'] / 1e6:5.0f} MB", flush=True)
         assert got["events"] == events, f"{name}: {got['events']} events, not {events}"
     print(f"\n{'call':52} {'best':>9} {'median':>9} {'timed':>7} {'outlined':>8}")

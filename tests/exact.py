@@ -6,11 +6,16 @@ A flow is a mapping of links to shares; a link has a capacity. Nothing here is s
 from fractions import Fraction
 
 
-def fair_rates(flows, capacity, efficiency=1):
-    """Return the rates of flows: raise all together; where a link is full, stop the flows that are on it."""
+def fair_rates(flows, capacity, efficiency=1, numbers=None):
+    """Return the rates of flows: raise all together; where a link is full, stop the flows that are on it.
+
+    `numbers`: for each flow, how many flows it stands for on each link; by default one.
+    """
+    numbers = numbers or [dict.fromkeys(flow, 1) for flow in flows]
     flows = [{link: Fraction(share) for link, share in flow.items()} for flow in flows]
     users = {link: [i for i, flow in enumerate(flows) if link in flow] for link in range(len(capacity))}
-    passes = [Fraction(c) * (Fraction(efficiency) if len(users[link]) > 1 else 1) for link, c in enumerate(capacity)]
+    passes = [Fraction(c) * (Fraction(efficiency) if sum(numbers[i][link] for i in users[link]) > 1 else 1)
+              for link, c in enumerate(capacity)]
     rate = [None] * len(flows)
     while None in rate:
         level = {}

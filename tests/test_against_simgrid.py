@@ -13,8 +13,8 @@ import random
 
 import numpy as np
 import pytest
+from fluid import Fluid
 
-from torussim.engine.fluid import Fluid
 from torussim.topology.routes import Routes
 
 CONFIGURATION = ("network/model:CM02", "network/bandwidth-factor:1", "network/latency-factor:1", "network/weight-S:0",

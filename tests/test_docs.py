@@ -4,7 +4,9 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -264,3 +266,49 @@ def test_section_6_lists_the_keys_that_runs_give(results):
         assert found <= where.keys(), kinds
         seen |= found
     assert seen == where.keys()
+
+
+# docs/glossary.md: a word of ours stands there once
+
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+
+
+def entries(text):
+    """Return the groups of a glossary, each a list of (word, what is said of it)."""
+    groups = re.split(r"^## .*$", text, flags=re.M)[1:]
+    return [re.findall(r"^- \*\*(.+?)\*\*: (.+)$", re.sub(r"\n  ", " ", group), re.M) for group in groups]
+
+
+def glossary_mistakes(text):
+    """Return the words of a glossary that stand twice, that are out of order, or whose entry names no place that there is."""
+    groups = entries(text)
+    count = Counter(word.lower() for group in groups for word, _ in group)
+    found = [word for word, times in count.items() if times > 1]
+    for group in groups:
+        found += [b for (a, _), (b, _) in pairwise(group) if a.lower() > b.lower()]
+        for word, meaning in group:
+            place = re.search(r"\((?:`torussim/([\w/]+)\.py`|\[[^]]+\]\(([^)]+)\))\)$", meaning)
+            there = place and (place[1].replace("/", ".") in modules() if place[1]
+                               else not lost_links(place[0], ROOT / "docs" / "glossary.md"))
+            found += [] if there else [word]
+    return found
+
+
+def test_the_glossary_has_each_word_once_in_order_and_where_it_is_described():
+    assert not glossary_mistakes(GLOSSARY)
+    assert sum(map(len, entries(GLOSSARY))) == GLOSSARY.count("\n- ") > 80
+
+
+@pytest.mark.parametrize("text, mistakes", [
+    ("- **Hop**: A way. (`torussim/program.py`)\n- **lane**: Chips\n  in a row. ([section 4](design.md#routing))\n", []),
+    ("- **lane**: Chips. (`torussim/program.py`)\n- **hop**: A way. (`torussim/program.py`)\n", ["hop"]),
+    ("- **hop**: A way. (`torussim/program.py`)\n\n## More\n- **Hop**: Another. (`torussim/program.py`)\n", ["hop"]),
+    ("- **hop**: A way. (`torussim/engine/agendas.py`)\n", ["hop"]), ("- **hop**: A way.\n", ["hop"]),
+    ("- **hop**: A way. ([section 4](design.md#routings))\n", ["hop"])])
+def test_a_mistake_in_a_glossary_is_found(text, mistakes):
+    assert glossary_mistakes("# Glossary\n\n## Words\n" + text) == mistakes
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/design.md"])
+def test_the_glossary_is_linked(file):
+    assert "glossary.md)" in (ROOT / file).read_text()

@@ -13,9 +13,10 @@ from random_scenarios import ALGORITHMS, Scenario, compare, difference, expected
 from thinned import thinned
 
 from torussim.chips import chip
-from torussim.engine import recurrence
+from torussim.engine import max_plus
 from torussim.engine.plan import Planner
 from torussim.engine.simulate import _Cohort, simulate
+from torussim.engine.steady_state import Snapshot
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
@@ -147,17 +148,10 @@ def clamp_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     the prologue used, or one that is free before its chip's clock, lies farther back in every block, so that a state is never
     found again, and all blocks are simulated. `difference` therefore counts blocks too, by the oracle's own times.
     """
-    def broken(self: _Cohort, seen: list[Any]) -> int:
-        now = self.state.copy()
-        seen.append(now)
-        begin = now.last.min()
-        for period, old in enumerate(reversed(seen[:-1]), 1):
-            shift = begin - old.last.min()
-            if all(np.abs(a - b - shift).max() <= 1e-12 * (begin - seen[-2].last.min())
-                   for a, b in ((now.last, old.last), (now.unit, old.unit), (now.links[:-1], old.links[:-1]))):
-                return period
-        return 0
-    monkeypatch.setattr(_Cohort, "seen_before", broken)
+    def broken(self: _Cohort) -> Snapshot:
+        now = self.state
+        return Snapshot(float(now.last.min()), (now.last.copy(), now.unit.copy(), now.links[:-1].copy()), (), ())
+    monkeypatch.setattr(_Cohort, "snapshot", broken)
 
 
 def wrong_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,12 +165,12 @@ def wrong_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def links_never_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A phase finds every link free: the clamp of the recurrence itself is gone."""
-    phase = recurrence.phase
+    phase = max_plus.phase
 
     def broken(stage: Any, base: Any, links: Any, *others: Any) -> Any:
         links[:] = -np.inf
         return phase(stage, base, links, *others)
-    monkeypatch.setattr(recurrence, "phase", broken)
+    monkeypatch.setattr(max_plus, "phase", broken)
 
 
 def bytes_on_the_opposite_link(monkeypatch: pytest.MonkeyPatch) -> None:

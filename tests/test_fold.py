@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import random_scenarios as plain
 import random_shared
+from fluid import Fluid
 from random_shared import Scenario, run
 
 from torussim.chips import chip
-from torussim.engine import fold, routed
-from torussim.engine.fair import Rows, fill
+from torussim.engine import routed, symmetry
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Kind, Program
 from torussim.timeline import Timeline
@@ -182,7 +182,9 @@ def test_partition_refinement_alone_would_fold_a_dragonfly_wrongly() -> None:
     assert {degree for _, degree in graph.in_degree()} == {degree for _, degree in graph.out_degree()} == {3}
     source, target = np.array([(a, b) for a in range(10) for b in range(10) if a != b]).T
     over = routes(links, "shortest", source, target)
-    rate = fill(Rows(over.first, over.link, over.share), links.bandwidth).reshape(10, 9)
+    fluid = Fluid(over, links.bandwidth)
+    fluid.start(np.arange(len(over)), np.ones(len(over)), 0.0)
+    rate = fluid.rates()[1].reshape(10, 9)
     fastest = rate.max(axis=1)
     assert fastest.max() > 2 * fastest.min(), "the flows of some chips are unlike those of all others"
     for axes in (("group", "router"), ("group",)):
@@ -203,12 +205,12 @@ def test_a_routing_of_the_users_is_not_folded() -> None:
 def test_without_counting_flows_a_folded_run_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above can fail: entries that do not know how many flows they are make links look as if used by one."""
     route = routed.route
-    monkeypatch.setattr(routed, "route", lambda *given: plain.replace(route(*given), number=None))
+    monkeypatch.setattr(routed, "route", lambda *given: (plain.replace(part, number=None) for part in route(*given)))
     lossy = plain.replace(IDEAL, shared_efficiency=0.5)
     program, graph = collective("all_to_all", "x", "shifts"), torus((5,), bandwidth=1e9, latency=1e-6)
     assert unlike(simulate(program, graph, lossy), simulate(program, graph, lossy, fold=False))
 
 
 def test_few_failed_translations_are_tried_and_what_was_found_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "TRIES", 0)
+    monkeypatch.setattr(symmetry, "TRIES", 0)
     assert simulated(collective("all_to_all", "xy", "direct"), torus((4, 4), bandwidth=1e9, latency=1e-6)) == 1

@@ -65,14 +65,13 @@ INSIDE = {
              "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
                  "forms", "values"],
-    "engine": ["simulate", "prepared", "shared", "handful", "messages", "queues", "entries", "lanes", "network", "agenda", "turn",
-               "repetition", "recurrence", "routed", "plan", "reach", "ready", "fold", "fluid", "crowd", "compiled", "few",
-               "refine", "fair", "numbers"],
+    "engine": ["simulate", "prepared", "shared_run", "event_core", "steady_state", "network_model", "max_min", "settle", "net",
+               "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
                  "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.compiled"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
 
 
 def modules():

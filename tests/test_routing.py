@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim.errors import TopologyError, TorusSimError
+from torussim.topology import dimension
+from torussim.topology import routes as table
 from torussim.topology.dimension import neighbours
 from torussim.topology.routing import detours, routes
 from torussim.topology.shortest import connected
@@ -255,6 +257,26 @@ def test_paths_may_come_in_any_order_and_more_than_once():
         for s, t, row in zip(source, target, found, strict=True):
             assert row == next(rows(routes(links, name, np.array([s]), np.array([t]))))
         assert len(routes(links, name, source[:0], target[:0])) == 0
+
+
+def test_routes_do_not_depend_on_how_many_paths_are_made_at_a_time(monkeypatch):
+    links = [grid((4, 3)), grid((4, 3), ring=(True, False), dead={((1, 1), 0, 0), ((0, 2), 1, 1)}), grid((5,)), grid((4, 4))]
+    cases = [(one, name, *all_pairs(one)) for one in links for name in ("dimension_order", "minimal", "shortest")]
+    before = [list(rows(routes(*case))) for case in cases]
+    for module in (dimension, table):
+        monkeypatch.setattr(module, "ENTRIES", 7)
+    assert [list(rows(routes(*case))) for case in cases] == before
+
+
+def test_a_load_is_the_sum_over_the_paths_that_carry_something():
+    links = grid((4, 3))
+    found = routes(links, "dimension_order", *all_pairs(links))
+    sent, wanted = np.arange(5.0), np.zeros(len(links.source))
+    for path, size in enumerate(sent, 2):
+        entries = slice(*found.first[path:path + 2])
+        wanted[found.link[entries]] += size * found.share[entries]
+    assert found.load(sent, len(wanted), 2).tolist() == wanted.tolist()
+    assert found.users(len(wanted)).sum() == len(found.link)
 
 
 def test_a_network_without_links_has_routes_from_a_chip_to_itself():

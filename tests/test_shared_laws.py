@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
+from plain import plain_core
 from random_shared import Scenario, run, scenario
 from thinned import thinned
 
 from torussim.chips import chip
-from torussim.engine import network
-from torussim.engine.fluid import Fluid
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Program
 from torussim.timeline import Timeline
@@ -133,18 +133,20 @@ def test_without_detours_a_broken_ring_takes_the_time_of_a_line_and_others_do_no
 
 @dataclass
 class Meter:
-    """What passes on the links of a fluid network, at every time between two events."""
+    """What passes on the links of a network, at every time between two events."""
 
     moments: list[tuple[float, Any, Any, Any]] = field(default_factory=list)  # time, (links,) rate, flows, bandwidth
-    path: dict[int, int] = field(default_factory=dict)  # of each flow
+    bandwidth: Any = None  # (links,) now
 
-    def read(self, network: Fluid) -> None:
-        flows, rates = network.rates()
-        table = network.routes.take(np.array([self.path[flow] for flow in flows.tolist()], dtype=int))
-        links = len(network.bandwidth)
-        per_entry = np.repeat(rates, np.diff(table.first)) * table.share
-        self.moments.append((network.now, np.bincount(table.link, per_entry, links), np.bincount(table.link, minlength=links),
-                             network.bandwidth.copy()))
+    def read(self, network: Any, net: Any) -> None:
+        """Note what each link passes from now on; rates are settled."""
+        links, slots = len(self.bandwidth), network.live(net)
+        paths = net.flows["path"][slots]
+        count = net.first[paths + 1] - net.first[paths]
+        entry = np.arange(count.sum()) + np.repeat(net.first[paths] - np.cumsum(count) + count, count)
+        per_entry = np.repeat(net.rate[slots], count) * net.share[entry]
+        self.moments.append((float(net.one["now"][0]), np.bincount(net.link[entry], per_entry, links),
+                             np.bincount(net.link[entry], minlength=links), self.bandwidth.copy()))
 
     def passed(self) -> Any:
         """Return (links,) the bytes that the rates add up to."""
@@ -158,24 +160,25 @@ class Meter:
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Return what reads the rates in every run of the test."""
-    found = Meter()
+    found, (_, core) = Meter(), plain_core(monkeypatch)
+    network = core.network
 
-    class Metered(Fluid):
-        def start(self, paths: Any, sizes: Any, time: float) -> Any:
-            ids = super().start(paths, sizes, time)
-            found.path.update(zip(ids.tolist(), paths.tolist(), strict=True))
-            return ids
+    def made(routes: Any, bandwidth: Any, *efficiency: float) -> Any:
+        found.bandwidth = np.array(bandwidth, dtype=float)
+        return network.made(routes, bandwidth, *efficiency)
 
-        def start_few(self, flows: Any, time: float) -> int:
-            first = super().start_few(flows, time)
-            found.path.update((flow, path) for flow, (path, _) in enumerate(flows, first))
-            return first
+    def set_bandwidth(net: Any, link: int, bandwidth: float) -> None:
+        found.bandwidth[link] = bandwidth
+        network.set_bandwidth(net, link, bandwidth)
 
-        def next(self) -> float:
-            end = super().next()
-            found.read(self)
-            return end
-    monkeypatch.setattr(network, "Fluid", Metered)
+    def next_end(net: Any) -> float:
+        """Until then rates stay as they are, or until something starts or a bandwidth changes."""
+        end = float(network.next_end(net))
+        found.read(network, net)
+        return end
+
+    monkeypatch.setattr(core, "network", SimpleNamespace(
+        **vars(network) | {"made": made, "set_bandwidth": set_bandwidth, "next_end": next_end}))
     return found
 
 
@@ -190,7 +193,7 @@ def assert_no_link_exceeds_its_bandwidth(case: Scenario, meter: Meter) -> None:
         assert (rate <= passes * (1 + 1e-9)).all()
     passed = meter.passed()
     used = passed > 0
-    assert used.any() == bool(meter.path) and passed[used] == pytest.approx(timeline.link_bytes[used], rel=1e-9)
+    assert used.any() == (timeline.flows > 0) and passed[used] == pytest.approx(timeline.link_bytes[used], rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", thinned(range(20), 3))
@@ -216,7 +219,6 @@ def test_a_slow_link_that_delays_one_group_lets_nobody_exceed_a_bandwidth(meter:
     began = run(case).segments[0].start[1].reshape(4, 4).max(axis=0)
     assert began[1] > 2 * began[0] == 2 * began[2], "the second group begins later than the others"
     meter.moments.clear()
-    meter.path.clear()
     assert_no_link_exceeds_its_bandwidth(case, meter)
 
 

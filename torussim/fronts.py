@@ -18,11 +18,11 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.collectives.lower import DIRECT, algorithm_of
-from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready, Stage
 from torussim.engine.routed import link_bytes, shared
+from torussim.engine.symmetry import orbits
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Loop, Program
@@ -168,7 +168,7 @@ class _Paths:
 
     def run(self, ready: Ready, base: Array, *, fed: Mapping[Key, Array] | None = None,
             due: dict[Key, Array] | None = None) -> Array:
-        """Return the paths to the end of a collective (engine.recurrence has it in seconds); `due` is told those to each step."""
+        """Return the paths to the end of a collective (engine.max_plus has it in seconds); `due` is told those to each step."""
         free, done = dict[int, Array](), dict[int, Array]()
         for stage in ready.stages:
             done[stage.part] = self.phase(stage, done.get(stage.part, base), free, fed, due)

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 FEW = 64  # points; where there are no more, their values are those of asking for each, to SURE
 SURE = 1e-9  # of a value
 TOLERANCE = 1e-4  # of a value, where there are more
-ROUNDING = 1e-11  # of a value: repetition is recognised to 1e-12 of a block (engine.repetition)
+ROUNDING = 1e-11  # of a value: repetition is recognised to 1e-12 of a block (engine.steady_state)
 CHECKED = 8  # spans of a function that is not known to be convex; in each its middle is asked for
 
 

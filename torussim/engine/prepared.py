@@ -15,11 +15,12 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.engine.fold import orbits
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared, shared
+from torussim.engine.schedule_table import Table, table
+from torussim.engine.symmetry import orbits
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program, check_program
 from torussim.topology.grid import Grid, folded, grid
@@ -44,6 +45,7 @@ class Setup:
     planner: Planner
     sections: tuple[tuple[Ready, ...], ...]
     through: Shared | None
+    table: Table | None  # of what runs through the network
 
     def costing(self, program: Program) -> Setup:
         """Return the same for a program that differs in what plain computations cost."""
@@ -53,7 +55,8 @@ class Setup:
         ready = {name: self.planner.work(compute) for name, compute in change.items()}
         sections = tuple(tuple(replace(r, operation=change[r.operation.name], work=ready[r.operation.name])
                                if r.operation.name in change else r for r in section) for section in self.sections)
-        return replace(self, program=self.program.replaced(change), sections=sections)
+        found = None if self.table is None else self.table.costing([r for section in sections for r in section])
+        return replace(self, program=self.program.replaced(change), sections=sections, table=found)
 
 
 class Prepared:
@@ -96,7 +99,8 @@ class Prepared:
         else:
             planner = self._planners[key] = Planner(net, chip)
         sections = planner.sections(program)
-        return Setup(program, net, planner, sections, shared(planner, sections))
+        through = shared(planner, sections)
+        return Setup(program, net, planner, sections, through, None if through is None else table(planner, through, sections))
 
 
 def prepared_of(network: nx.DiGraph | Grid | Prepared) -> Prepared:

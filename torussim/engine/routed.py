@@ -8,9 +8,9 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -20,27 +20,10 @@ from torussim.engine.ready import Ready, Stage
 from torussim.program import Collective
 from torussim.topology.grid import Grid
 from torussim.topology.hops import gap_routes, route
-from torussim.topology.routes import Routes
+from torussim.topology.routes import Routes, joined, pieces, starts
 from torussim.topology.shape import strides
-from torussim.topology.shortest import joined
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """One neighbour transfer of a fluid lane, waiting in the queue of its hop."""
-
-    number: int  # among those of its operation
-    hop: int
-    chip: int
-    receiver: int
-    stage: int
-    key: tuple[int, int]  # phase and step, of pieces of looped matmuls
-    bytes: float
-    after: int | None  # the number of the transfer that it passes on
-    awaited: bool  # by the looped matmul of a gather whose shards come one by one
-    onward: tuple[int, ...]  # the hops of those that pass it on
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +31,18 @@ class Direct:
     """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
 
     first: int
-    receiver: Array  # (messages, chips)
+    receiver: Array  # (messages, chips) int32
     bytes: float  # of each message
     shifts: bool  # one after another, else all at once
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The paths of a program's flows, and of each operation, by name, what is in the fluid network."""
+    """The paths of a program's flows, which lanes run transfer by transfer, and the messages of routed all-to-alls by name."""
 
     paths: Routes
     fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
-    transfers: Mapping[str, tuple[Transfer, ...]]  # in queue order
-    due: Mapping[str, tuple[Array, ...]]  # for each stage, (chips,) arrivals in fluid lanes
-    awaited: Mapping[str, Array]  # of gathers that feed a matmul shard by shard: (chips,) arrivals that it waits for
     direct: Mapping[str, Direct]
 
 
@@ -79,56 +59,50 @@ def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
     shape = tuple(grid.links.axes.values())
     stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
-    to = np.broadcast_to(grid.own, (len(moves), len(grid.own))).copy()
+    to = np.broadcast_to(grid.own.astype(np.int32), (len(moves), len(grid.own))).copy()
     for column, axis in enumerate(axes):
         i = grid.axis(axis)
         at, step = grid.coordinates[i], grid.stride[i] * stride[axis.partition("/")[0]]
-        to += step * ((at + moves[:, column][:, None]) % grid.shape[i] - at)
+        by = step * ((at + np.arange(grid.shape[i])[:, None]) % grid.shape[i] - at)  # (displacements along the axis, chips)
+        to += by.astype(np.int32)[moves[:, column]]
     return to
 
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
     """Return what of a program is in the fluid network, None if all of it is on private links."""
-    grid, count = planner.grid, planner.count
+    grid = planner.grid
     every = [ready for section in sections for ready in section]
     gaps = np.flatnonzero(planner.gap)
     if len(gaps):
         used = np.zeros(planner.rate.size + 1, bool)
         for stage in (stage for ready in every for stage in ready.stages):
-            for _, hops, sends, _ in _moves(planner, stage):
+            for _, hops, sends, _ in moves_of(planner, stage):
                 used[hops[sends]] = True
         gaps = gaps[used[gaps]]
     if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
         return None
-    tables, first, direct = [_hop_paths(grid, gaps)], planner.rate.size, dict[str, Direct]()
+    tables: list[Iterable[Routes]] = [[_hop_paths(grid, gaps)]]
+    first = planner.rate.size
+    direct = dict[str, Direct]()
     for ready in (ready for ready in every if ready.direct):
         assert isinstance(ready.operation, Collective)
         axes = [a for a in ready.operation.axes if grid.length(a) > 1]
         moves = displacements([grid.length(a) for a in axes])
         to = targets(grid, axes, moves)
-        tables.append(route(grid, grid.routing, np.tile(grid.own, len(moves)), to.ravel()))
-        direct[ready.operation.name] = Direct(first, grid.orbit[to], ready.operation.bytes / (len(moves) + 1),
+        tables.append(route(grid, grid.routing, np.tile(grid.own.astype(np.int32), len(moves)), to.ravel()))
+        direct[ready.operation.name] = Direct(first, grid.orbit.astype(np.int32)[to], ready.operation.bytes / (len(moves) + 1),
                                               ready.direct == "shifts")
-        first += len(tables[-1])
-    paths = joined(tables)
-    of_path = np.repeat(np.arange(len(paths)), np.diff(paths.first))
+        first += to.size
+    paths = joined(chain.from_iterable(tables))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
-    routed[paths.link[np.isin(of_path, gaps) | (of_path >= planner.rate.size)]] = True
+    routed[paths.take(gaps).link] = True
+    for _, entries in pieces(paths.first[planner.rate.size:]):
+        routed[paths.link[entries]] = True
     for event in grid.links.events:  # what is under way then goes on at another speed
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
     fluid = _fluid_lanes(planner, sections, met)
-    transfers, awaited = dict[str, tuple[Transfer, ...]](), dict[str, Array]()
-    for section in sections:
-        for i, ready in enumerate(section):
-            name, matmul = ready.operation.name, _fed_singly(section, i)
-            transfers[name] = found = _transfers(planner, ready, fluid, matmul)
-            if matmul:
-                awaited[name] = np.bincount([t.receiver for t in found if t.awaited], minlength=count)
-    due = {ready.operation.name: tuple(
-        np.bincount([t.receiver for t in transfers[ready.operation.name] if t.stage == k], minlength=count)
-        for k in range(len(ready.stages))) for ready in every}
-    return Shared(paths, fluid, ~met, transfers, due, awaited, direct)
+    return Shared(paths, fluid, ~met, direct)
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
@@ -139,14 +113,12 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
             slot = planner.grid.slot.ravel()
             total += np.bincount(slot[slot >= 0], ready.sent[slot >= 0], len(total))
         return total
-    sent = np.zeros(len(through.paths))
     if ready.sent is not None:
-        sent[:len(ready.sent)] = ready.sent
+        total += through.paths.load(ready.sent, len(total))
     if ready.direct:
         direct = through.direct[ready.operation.name]
-        sent[direct.first:direct.first + direct.receiver.size] = direct.bytes
-    per_entry = np.repeat(sent, np.diff(through.paths.first)) * through.paths.share
-    return total + np.bincount(through.paths.link, per_entry, len(total))
+        total += through.paths.load(np.broadcast_to(direct.bytes, direct.receiver.size), len(total), direct.first)
+    return total
 
 
 def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
@@ -154,7 +126,7 @@ def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
     return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))
 
 
-def _moves(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
+def moves_of(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
     """Return (move, (r, chips) hops, whether a chip sends, who receives) of a stage, in queue order."""
     found = []
     for move in stage.moves:
@@ -200,45 +172,11 @@ def _in_turn(section: Sequence[Ready], axis: str) -> bool:
     return all(a in waits[b] for a, b in pairwise(users)) and (not users or users[-1] == last or users[-1] in waits[last])
 
 
-def _fed_singly(section: Sequence[Ready], i: int) -> Ready | None:
-    """Return the matmul that is looped with a gather whose shards come one by one (`nested`).
-
-    On lines a chip still passes on what its neighbours need when it has all that its own matmul does.
-    """
-    ready = section[i]
-    if ready.partner is None or ready.partner < i or not ready.stages or not all(stage.single for stage in ready.stages):
-        return None
-    return section[ready.partner]
-
-
-def _transfers(planner: Planner, ready: Ready, fluid: Array, matmul: Ready | None) -> tuple[Transfer, ...]:
-    """Return the transfers of an operation in fluid lanes, in queue order; `matmul`: what waits for each of them."""
-    idle = {piece.key: piece.idle for piece in matmul.pieces} if matmul else {}
-    found: list[tuple[int, int, int, int, tuple[int, int], float, int | None, bool]] = []
-    onward: list[list[int]] = []
-    arrives: dict[tuple[int, int, int, int], int] = {}  # stage, step, row, chip: a chip that gets nothing waits for nothing
-    for k, stage in enumerate(ready.stages):
-        here = fluid_chips(planner, stage, fluid)
-        for move, hops, sends, receiver in _moves(planner, stage) if here.any() else ():
-            first_row = move.rows.start
-            key = (stage.index, move.step)
-            none = idle.get(key)
-            for row, chip in np.argwhere(sends & here).tolist():
-                after = None if move.after is None else arrives.get((k, move.after, first_row + row, chip))
-                hop, to, size = int(hops[row, chip]), int(receiver[row, chip]), float(move.bytes[row, chip])
-                arrives[k, move.step, first_row + row, to] = len(found)
-                found.append((hop, chip, to, k, key, size, after, key in idle and (none is None or not none[to])))
-                onward.append([])
-                if after is not None:
-                    onward[after].append(hop)
-    return tuple(Transfer(number, *what, tuple(to)) for number, (what, to) in enumerate(zip(found, onward)))
-
-
 def _hop_paths(grid: Grid, gaps: Array) -> Routes:
     """Return a path for every hop: its link, or the routes that stand for it."""
     slot = grid.slot.ravel()
     linked = slot >= 0
-    own = Routes(np.concatenate([[0], np.cumsum(linked)]), slot[linked], np.ones(np.count_nonzero(linked)), grid.latency.ravel())
+    own = Routes(starts(linked), slot[linked], np.ones(np.count_nonzero(linked)), grid.latency.ravel())
     order = np.arange(len(slot))
     order[gaps] = len(slot) + np.arange(len(gaps))
     return joined([own, gap_routes(grid, gaps)]).take(order)

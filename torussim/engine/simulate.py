@@ -13,20 +13,21 @@ import numpy as np
 import simpy
 
 from torussim.chips import Chip
-from torussim.engine import recurrence
+from torussim.engine import max_plus
+from torussim.engine.max_plus import State
 from torussim.engine.plan import Planner
 from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
-from torussim.engine.recurrence import State
-from torussim.engine.repetition import REMEMBERED, SAME
 from torussim.engine.routed import Shared, link_bytes
-from torussim.engine.shared import SharedRun
+from torussim.engine.steady_state import Snapshot, SteadyState
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from torussim.engine.shared_run import SharedRun
 
 Array = np.ndarray[Any, Any]
 
@@ -54,8 +55,11 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
         if through is None:
             run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
         else:
-            run = SharedRun(program, sections, planner, through, begin[net.own], repeat=repeat, patience=patience,
-                            sending=kept.note if len(record) else None, progress=progress)
+            from torussim.engine.shared_run import SharedRun  # which imports numba: half a second
+
+            assert made.table is not None
+            run = SharedRun(program, made.table, planner, through, begin[net.own], repeat=repeat, patience=patience,
+                            record=sorted(kept.chips), sending=kept.note if len(record) else None, progress=progress)
         env.process(run.process(env))
         env.run()
         patience, wrong = run.patience, run.wrong
@@ -136,8 +140,7 @@ class _Cohort:
 
     def blocks(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Run the block `layers` times, or until the state at its end was there before: then the rest is known."""
-        layers, first = self.program.layers, len(self.segments)
-        seen: list[State] = []
+        layers, first, steady = self.program.layers, len(self.segments), SteadyState()
         if not self.ready[1]:
             return
         for done in range(layers + 1):
@@ -145,41 +148,29 @@ class _Cohort:
                 self.progress(done, layers)
             if done == layers:
                 return
-            self.period = period = self.seen_before(seen) if self.repeat else 0
-            if period:
+            if self.repeat:
+                steady.note(self.snapshot())
+                self.period, shift = steady.period()
+            if self.period:
                 break
             yield from self.section(env, "block", self.ready[1])
             self.simulated += 1
-        shift = float(seen[-1].last.min() - seen[-1 - period].last.min())
-        before = done - period
+        before = done - self.period
         for block in range(done, layers):
-            turns, which = divmod(block - before, period)
+            turns, which = divmod(block - before, self.period)
             self.runs.append((first + before + which, shift * turns))
-        turns, which = divmod(layers - before, period)
-        self.state = seen[len(seen) - 1 - period + which].copy(later=shift * turns)
+        turns, which = divmod(layers - before, self.period)
+        last, unit, queues = steady.seen[len(steady.seen) - 1 - self.period + which].clocks
+        self.state = State(last, unit, np.append(queues, 0.0)).copy(later=shift * turns)
         if self.progress:
             self.progress(layers, layers)
         yield self.until(env, self.state.last)
 
-    def seen_before(self, seen: list[State]) -> int:
-        """Remember the state before a block; return how many blocks ago it was the same, up to a shift in time, else 0."""
-        now = self.state.copy()
-        # What the future can see: a queue that has been idle is as good as one that is free just now.
-        now.unit = np.maximum(now.unit, now.last)
-        queues = now.links[:-1].reshape(-1, len(now.last))
-        now.links = np.append(np.maximum(queues, now.last), 0.0)
-        seen.append(now)
-        del seen[:-REMEMBERED]
-        if len(seen) < 2:
-            return 0
-        begin = now.last.min()
-        close = SAME * (begin - seen[-2].last.min())
-        for period, old in enumerate(reversed(seen[:-1]), 1):
-            shift = begin - old.last.min()
-            if all(np.abs(a - b - shift).max() <= close
-                   for a, b in ((now.last, old.last), (now.unit, old.unit), (now.links[:-1], old.links[:-1]))):
-                return period
-        return 0
+    def snapshot(self) -> Snapshot:
+        """Return what the future can see: a queue that has been idle is as good as one that is free just now."""
+        now = self.state
+        queues = np.maximum(now.links[:-1].reshape(-1, len(now.last)), now.last)
+        return Snapshot(float(now.last.min()), (now.last.copy(), np.maximum(now.unit, now.last), queues.ravel()), (), ())
 
     def until(self, env: simpy.Environment, ends: Array) -> simpy.Event:
         """Return the event that the last chip of the cohort is that far."""
@@ -203,7 +194,7 @@ class _Cohort:
                 at = self.since(r, i, end, begin)
                 if isinstance(r.operation, Collective):
                     start[i] = at
-                    end[i] = recurrence.collective(r, at + r.work.fixed, self.state, watch=self.watch(r))
+                    end[i] = max_plus.collective(r, at + r.work.fixed, self.state, watch=self.watch(r))
                 else:
                     start[i] = np.maximum(at, self.state.unit)
                     end[i] = self.state.unit = start[i] + r.work.fixed + r.work.busy
@@ -217,10 +208,10 @@ class _Cohort:
         others = self.since(second, b, end, begin, without=a)
         if isinstance(first.operation, Collective):
             start[a] = at
-            end[a], start[b], end[b] = recurrence.gathering_loop(first, second, at, np.maximum(at, others), self.state,
+            end[a], start[b], end[b] = max_plus.gathering_loop(first, second, at, np.maximum(at, others), self.state,
                                                                  self.watch(first))
         else:
-            start[a], end[a], start[b], end[b] = recurrence.scattering_loop(first, second, at, others, self.state,
+            start[a], end[a], start[b], end[b] = max_plus.scattering_loop(first, second, at, others, self.state,
                                                                             self.watch(second))
 
     def since(self, r: Ready, i: int, end: Array, begin: Array, without: int | None = None) -> Array:
@@ -229,7 +220,7 @@ class _Cohort:
         ends = [end[j] for j in after if j != without]
         return np.maximum.reduce(ends) if ends else begin
 
-    def watch(self, r: Ready) -> recurrence.Watch | None:
+    def watch(self, r: Ready) -> max_plus.Watch | None:
         """Return what notes each message of the chips to record, or nothing if there are none."""
         if not self.kept.chips:
             return None

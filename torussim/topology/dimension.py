@@ -6,6 +6,7 @@ Routes over slots are those of the healthy network; what becomes of dead slots i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Links
-from torussim.topology.routes import Array
+from torussim.topology.routes import ENTRIES, Array, spread, starts
 from torussim.topology.shortest import CELLS
 
 
@@ -22,9 +23,10 @@ class Steps:
     """Routes over slots: path p has the entries first[p]:first[p + 1], its last hop last; a slot at most once in a path."""
 
     first: Array  # (paths + 1,)
-    slot: Array
+    slot: Array  # int32
     share: Array
-    level: Array  # hops from the source of the path to the chip that the slot leaves, the same on all routes
+    level: Array  # int32; hops from the source of the path to the chip that the slot leaves, the same on all routes
+    target: Array  # (paths,) chips
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,67 +105,76 @@ def neighbours(links: Links) -> Array:
     return np.concatenate(found)
 
 
-def dimension_order(links: Links, source: Array, target: Array) -> Steps:
-    """Return routes axis by axis in the order of the axes, the short way round a ring, half each way if both are equal.
+def dimension_order(links: Links, source: Array, target: Array) -> Iterator[Steps]:
+    """Yield routes axis by axis in the order of the axes, the short way round a ring, half each way if both are equal.
 
     Raise TopologyError on a twisted torus.
     """
     if shifts(links).any():
         raise TopologyError("routing dimension_order is for tori without a twist, as it knows no short way through one; "
                             "use minimal or shortest")
-    shape = np.array(list(links.axes.values()))
+    size = max(ENTRIES // sum(links.axes.values()), 1)  # a path has fewer entries on an axis than the axis has chips, or as many
+    for begin in range(0, len(source), size):
+        yield _in_order(links, source[begin:begin + size], target[begin:begin + size])
+
+
+def _in_order(links: Links, source: Array, target: Array) -> Steps:
+    """Return the routes of some paths. A leg is the part of a route that is along one axis in one direction."""
+    shape = np.array(list(links.axes.values()), np.int32)
     ring = np.array(links.ring) & (shape > 2)
-    chips, paths, axes = len(links.chips), len(source), len(shape)
-    strides = np.array([shape[axis + 1:].prod() for axis in range(axes)], np.intp)
-    start, end = links.coordinates[:, source], links.coordinates[:, target]  # (axes, paths)
-    forward = np.where(ring[:, None], (end - start) % shape[:, None], np.maximum(end - start, 0))
-    backward = np.where(ring[:, None], (start - end) % shape[:, None], np.maximum(start - end, 0))
-    both = ring[:, None] & (forward == backward) & (forward > 0)
-    hops = np.stack([np.where(~ring[:, None] | (forward <= backward), forward, 0),
-                     np.where(~ring[:, None] | (backward <= forward), backward, 0)], axis=-1)  # (axes, paths, 2)
-    before = np.cumsum(hops.max(axis=-1), axis=0) - hops.max(axis=-1)  # hops on the axes before
-    corner = source + np.cumsum((end - start) * strides[:, None], axis=0) - (end - start) * strides[:, None]
+    paths, axes = len(source), len(shape)
+    strides = np.array([shape[axis + 1:].prod() for axis in range(axes)], np.int32)
+    coordinates = links.coordinates.T.astype(np.int32)
+    start = coordinates[source]  # (paths, axes)
+    gap = coordinates[target] - start
+    forward, backward = (np.where(ring, way % shape, np.maximum(way, 0)) for way in (gap, -gap))
+    both = ring & (forward == backward)
+    hops = np.stack([np.where(~ring | (forward <= backward), forward, 0),
+                     np.where(~ring | (backward <= forward), backward, 0)], axis=-1)  # (paths, axes, 2)
+    longer = np.maximum(hops[..., 0], hops[..., 1])
+    before = np.cumsum(longer, axis=1, dtype=np.int32) - longer  # hops on the axes before
+    past = gap * strides
+    foot = source[:, None] + np.cumsum(past, axis=1) - past - start * strides  # the chip at 0 on the axis of the leg
 
-    legs = hops.transpose(1, 0, 2).reshape(-1).astype(np.int32)  # (paths x axes x 2,)
-    first = np.concatenate([[0], np.cumsum(legs.reshape(paths, 2 * axes).sum(axis=1))]).astype(np.intp)
-    leg = np.repeat(np.arange(len(legs), dtype=np.int32), legs)
-    step = np.arange(len(leg), dtype=np.int32) - (np.cumsum(legs) - legs).astype(np.int32)[leg]
-    axis, sign = leg // 2 % axes, leg % 2
-    of_leg = leg // 2
-    begin = start.T.reshape(-1).astype(np.int32)[of_leg]  # coordinate on the axis where the leg begins
-    at = (begin + step * (1 - 2 * sign)) % shape.astype(np.int32)[axis]
-    chip = corner.T.reshape(-1).astype(np.int32)[of_leg] + (at - begin) * strides.astype(np.int32)[axis]
-    slot = (axis * 2 + sign) * np.intp(chips) + chip
-    share = np.where(both, 0.5, 1.0).T.reshape(-1)[of_leg]
-    level = before.T.reshape(-1).astype(np.int32)[of_leg] + step
-    return Steps(first, slot, share, level)
+    # Slots from chip 0 of a line, in the order in which a leg comes by: twice round in + direction, and in -.
+    along = np.arange(2 * shape.max(), dtype=np.int32)
+    met = np.stack([along % shape[:, None], (-1 - along) % shape[:, None]], axis=1) * strides[:, None, None]
+    slots = (met + np.arange(2 * axes).reshape(axes, 2, 1) * len(links.chips)).astype(np.int32).reshape(-1)
+    begins = np.stack([start, shape - 1 - start], axis=-1) + np.arange(2 * axes, dtype=np.int32).reshape(axes, 2) * len(along)
+
+    leg = np.flatnonzero(hops)
+    turn, count = leg // 2, hops.reshape(-1)[leg]  # of (paths x axes,)
+    ends = np.cumsum(count, dtype=np.int32)
+    of_leg = np.repeat(np.arange(len(leg)), count)
+    entry = np.arange(len(of_leg), dtype=np.int32)
+    slot = slots[(begins.reshape(-1)[leg] - ends + count)[of_leg] + entry] + foot.reshape(-1)[turn].astype(np.int32)[of_leg]
+    share = np.where(both, 0.5, 1.0).reshape(-1)[turn][of_leg]
+    level = (before.reshape(-1)[turn] - ends + count)[of_leg] + entry
+    return Steps(starts(hops.reshape(paths, 2 * axes).sum(axis=1)), slot, share, level, target)
 
 
-def longest(links: Links, steps: Steps, latency: Array, target: Array) -> Array:
+def longest(links: Links, steps: Steps, latency: Array) -> Array:
     """Return the latency of the slowest route of each path, (paths,), where that of each slot is given, (slots,)."""
-    hops = np.diff(steps.first)
-    found = np.zeros(len(hops))
+    found = np.zeros(len(steps.target))
+    moves = np.flatnonzero(np.diff(steps.first))
+    if not len(moves):
+        return found
     of_slot = latency[steps.slot]
-    some = hops > 0
-    if not len(of_slot):
-        return found
-    if of_slot.min() == of_slot.max():
-        found[some] = (steps.level[steps.first[1:][some] - 1] + 1) * of_slot[0]
-        return found
+    least = np.minimum.reduceat(of_slot, steps.first[moves])
+    found[moves] = (steps.level[steps.first[moves + 1] - 1] + 1) * least
+    mixed = moves[least < np.maximum.reduceat(of_slot, steps.first[moves])]
     chips, leads_to = len(links.chips), neighbours(links)
     size = max(CELLS // chips, 1)
-    for begin in range(0, len(hops), size):
-        end = min(begin + size, len(hops))
-        entries = slice(steps.first[begin], steps.first[end])
-        path = np.repeat(np.arange(end - begin), hops[begin:end])
-        order = np.argsort(steps.level[entries], kind="stable")
-        slot = steps.slot[entries][order]
-        cell, after = path[order] * chips + slot % chips, path[order] * chips + leads_to[slot]
-        delay, level = of_slot[entries][order], steps.level[entries][order]
-        reached = np.zeros((end - begin) * chips)
+    for paths in (mixed[begin:begin + size] for begin in range(0, len(mixed), size)):
+        entry, path = spread(steps.first, paths)
+        order = np.argsort(steps.level[entry], kind="stable")
+        entry, path = entry[order], path[order]
+        slot, delay, level = steps.slot[entry], of_slot[entry], steps.level[entry]
+        cell, after = path * chips + slot % chips, path * chips + leads_to[slot]
+        reached = np.zeros(len(paths) * chips)
         edges = np.flatnonzero(np.diff(level, prepend=-1, append=-1))
         for one, after_it in pairwise(edges):
             now = slice(one, after_it)
             np.maximum.at(reached, after[now], reached[cell[now]] + delay[now])
-        found[begin:end] = reached[np.arange(end - begin) * chips + target[begin:end]]
+        found[paths] = reached[np.arange(len(paths)) * chips + steps.target[paths]]
     return found

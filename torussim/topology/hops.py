@@ -5,30 +5,34 @@ And what is left to each hop of an axis when all of them send. The grid can be f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from torussim.topology.grid import Grid, Routing
-from torussim.topology.routes import Array, Routes
-from torussim.topology.routing import routes
-from torussim.topology.shortest import joined
+from torussim.topology.routes import Array, Routes, joined
+from torussim.topology.routing import parts
 
 
-def route(net: Grid, routing: Routing, source: Array, target: Array) -> Routes:
-    """Return routes between physical chips, over the links that stand for the links.
+def route(net: Grid, routing: Routing, source: Array, target: Array) -> Iterator[Routes]:
+    """Yield routes between physical chips, over the links that stand for the links, some of the paths at a time.
 
     A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
     many of them.
     """
-    found = routes(net.links, routing, source, target, graph=net.graph)
-    if len(net.own) == len(net.orbit):
-        return found
+    found = parts(net.links, routing, source, target, graph=net.graph)
+    yield from found if len(net.own) == len(net.orbit) else (_folded(net, part) for part in found)
+
+
+def _folded(net: Grid, found: Routes) -> Routes:
+    """Return routes over the links that stand for the links of other routes."""
     most = len(net.links.source) + 1
     path = np.repeat(np.arange(len(found)), np.diff(found.first))
     once, place = np.unique(path * most + net.stands[found.link], return_inverse=True)
     place = place.reshape(-1)
     first = np.searchsorted(once, np.arange(len(found) + 1) * most)
-    return Routes(first, once % most, np.bincount(place, found.share, len(once)), found.latency,
-                  np.bincount(place, minlength=len(once)))
+    return Routes(first, (once % most).astype(np.int32), np.bincount(place, found.share, len(once)), found.latency,
+                  np.bincount(place, minlength=len(once)).astype(np.int32))
 
 
 def gap_routes(net: Grid, gaps: Array) -> Routes:
@@ -44,7 +48,7 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     for here, routing in ((near, "shortest"), (~near, net.routing)):
         if here.any():
             order[here] = sum(map(len, tables)) + np.arange(here.sum())
-            tables.append(route(net, routing, source[here], target[here]))
+            tables.append(joined(route(net, routing, source[here], target[here])))
     return joined(tables).take(order)
 
 

@@ -12,6 +12,7 @@ links are worked out once for each displacement and moved to each source.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import comb
@@ -20,15 +21,13 @@ import numpy as np
 
 from torussim.topology.check import Links
 from torussim.topology.dimension import Lattice, Steps, lattice
-from torussim.topology.routes import Array
-from torussim.topology.shortest import spread
+from torussim.topology.routes import Array, pieces, spread, starts
 
-ENTRIES = 1 << 20  # that are moved at a time, which bounds the memory
 ROUNDS = 300  # of balancing, where equal shares do not balance
 
 
-def minimal(links: Links, source: Array, target: Array) -> Steps:
-    """Return routes over all minimal paths, those of an all-to-all in balance over the axes as far as they can be.
+def minimal(links: Links, source: Array, target: Array) -> Iterator[Steps]:
+    """Yield routes over all minimal paths, those of an all-to-all in balance over the axes as far as they can be.
 
     Raise TopologyError if a twist makes routes differ from chip to chip.
     """
@@ -42,21 +41,15 @@ def minimal(links: Links, source: Array, target: Array) -> Steps:
 
     single = (grid.shape == 2) & ~grid.twisted  # a twisted axis of length 2 has two links, to different chips
     chips = len(links.chips)
-    count = np.diff(fan.first)[kind]
-    first = np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
-    slot, share, level = np.empty(first[-1], np.intp), np.empty(first[-1]), np.empty(first[-1], np.int32)
-    begin = 0
-    while begin < len(source):
-        end = max(begin + 1, int(np.searchsorted(first, first[begin] + ENTRIES, side="right")) - 1)
-        entry, path = spread(fan.first, kind[begin:end])
-        point = grid.canonical(links.coordinates[:, source[begin:end]][:, path] + fan.point[:, entry])
+    first = starts(np.diff(fan.first)[kind])
+    for paths, _ in pieces(first):
+        entry, path = spread(fan.first, kind[paths])
+        point = grid.canonical(links.coordinates[:, source[paths]][:, path] + fan.point[:, entry])
         axis, sign = fan.axis[entry], fan.sign[entry]
         sign = np.where(single[axis], point[axis, np.arange(len(entry))], sign)  # the one link from 1 is a - link
-        here = slice(first[begin], first[end])
-        slot[here] = (axis * 2 + sign) * chips + grid.number(point)
-        share[here], level[here] = fan.share[entry], fan.level[entry]
-        begin = end
-    return Steps(first, slot, share, level)
+        slot = ((axis * 2 + sign) * chips + grid.number(point)).astype(np.int32)
+        begins = first[paths.start:paths.stop + 1] - first[paths.start]
+        yield Steps(begins, slot, fan.share[entry], fan.level[entry], target[paths])
 
 
 def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ waits for a buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from torussim.errors import TopologyError
 from torussim.topology.check import Links
 from torussim.topology.dimension import Steps, dimension_order, longest, neighbours
 from torussim.topology.minimal import minimal
-from torussim.topology.routes import Array, Routes
-from torussim.topology.shortest import joined, shortest, spread
+from torussim.topology.routes import Array, Routes, joined, spread
+from torussim.topology.shortest import shortest
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,19 +36,26 @@ def routes(links: Links, routing: str | Callable[..., Any], source: Array, targe
     the list of nodes from the one to the other, or a list of such paths, which have equal shares. Raise TopologyError if
     the routing does not fit the network, if nothing connects two of the chips, or if a function's path is none.
     """
+    return joined(parts(links, routing, source, target, graph=graph))
+
+
+def parts(links: Links, routing: str | Callable[..., Any], source: Array, target: Array, *,
+          graph: nx.DiGraph | None = None) -> Iterator[Routes]:
+    """Yield the routes of `routes`, some of the paths at a time."""
     if callable(routing):
-        return _of_function(links, routing, source, target, graph)
+        yield _of_function(links, routing, source, target, graph)
+        return
     if routing == "shortest":
-        return shortest(links, source, target)
+        yield from shortest(links, source, target)
+        return
     if routing not in ON_GRIDS:
         raise TopologyError(resolve.unknown(routing, NAMES, "routing"), code="unknown-name")
     other = np.flatnonzero(links.axis < 0)
     if other.size:
         ends = f"{links.nodes[links.source[other[0]]]!r} -> {links.nodes[links.target[other[0]]]!r}"
         raise TopologyError(f"routing {routing} is for tori and meshes, and {ends} joins no neighbours on an axis; use shortest")
-    if not len(source):
-        return joined([])
-    return _surviving(links, ON_GRIDS[routing](links, source, target), target)
+    if len(source):
+        yield from (_surviving(links, steps) for steps in ON_GRIDS[routing](links, source, target))
 
 
 def detours(links: Links, slots: Array) -> Routes:
@@ -56,22 +63,22 @@ def detours(links: Links, slots: Array) -> Routes:
 
     A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
     """
-    return shortest(links, slots % len(links.chips), neighbours(links)[slots])
+    return joined(shortest(links, slots % len(links.chips), neighbours(links)[slots]))
 
 
-def _surviving(links: Links, steps: Steps, target: Array) -> Routes:
+def _surviving(links: Links, steps: Steps) -> Routes:
     """Return routes over slots as routes over links, with detours around those that are dead."""
-    link_of = links.slot.reshape(-1)
+    link_of = links.slot.reshape(-1).astype(np.int32)
     latency = np.zeros(len(link_of))
     latency[link_of >= 0] = links.latency[link_of[link_of >= 0]]
     link = link_of[steps.slot]
     gone = link < 0
     if not gone.any():
-        return Routes(steps.first, link, steps.share, longest(links, steps, latency, target))
+        return Routes(steps.first, link, steps.share, longest(links, steps, latency))
     dead, which = np.unique(steps.slot[gone], return_inverse=True)
     around = detours(links, dead)
     latency[dead] = around.latency
-    found = Routes(steps.first, link, steps.share, longest(links, steps, latency, target))
+    found = Routes(steps.first, link, steps.share, longest(links, steps, latency))
 
     path = np.repeat(np.arange(len(found)), np.diff(steps.first))
     meets = np.zeros(len(found), bool)
@@ -151,4 +158,4 @@ def _added_up(path: Array, link: Array, share: Array, latency: Array) -> Routes:
     paths, most = len(latency), int(link.max(initial=0)) + 1
     once, place = np.unique(path * most + link, return_inverse=True)
     first = np.searchsorted(once, np.arange(paths + 1) * most)
-    return Routes(first, once % most, np.bincount(place, share, len(once)), latency)
+    return Routes(first, (once % most).astype(np.int32), np.bincount(place, share, len(once)), latency)

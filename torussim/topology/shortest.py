@@ -7,37 +7,43 @@ passed through alike. Knows nothing of axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Links
-from torussim.topology.routes import Array, Routes
+from torussim.topology.routes import Array, Routes, joined, pieces, spread, starts
 
 CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
 
 
-def shortest(links: Links, source: Array, target: Array) -> Routes:
-    """Return the routes from chips to chips, of shape (paths,), split equally over all shortest paths.
+def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
+    """Yield the routes from chips to chips, of shape (paths,), split equally over all shortest paths, some at a time.
 
     Raise TopologyError if a chip cannot reach another, with the parts that the network is cut in.
     """
-    nodes = len(links.nodes)
     order = np.argsort(source, kind="stable")
-    sources = np.unique(source)
-    found = []
-    for some in _batches(sources, CELLS // nodes):
-        searched = _search(links, some)
-        mine = order[np.searchsorted(source[order], some[0]):np.searchsorted(source[order], some[-1], side="right")]
-        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
-            found.append(_walk_back(links, searched, source[paths], target[paths]))
+    found = _by_source(links, source[order], target[order])
     if (order[1:] > order[:-1]).all():
-        return joined(found)
+        yield from found
+        return
+    whole = joined(found)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return joined(found).take(back)
+    for paths, _ in pieces(starts(np.diff(whole.first)[back])):
+        yield whole.take(back[paths])
+
+
+def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
+    """Yield the routes of paths that are sorted by source."""
+    nodes = len(links.nodes)
+    for some in _batches(np.unique(source), CELLS // nodes):
+        searched = _search(links, some)
+        mine = np.arange(np.searchsorted(source, some[0]), np.searchsorted(source, some[-1], side="right"))
+        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
+            yield _walk_back(links, searched, source[paths], target[paths])
 
 
 def connected(links: Links) -> None:
@@ -59,29 +65,6 @@ def cut(links: Links, inside: Array) -> TopologyError:
                          "leave a link between them", code="cut-network")
 
 
-def joined(parts: Sequence[Routes]) -> Routes:
-    """Return the paths of several routes one after another."""
-    none = Routes(np.zeros(1, np.intp), np.zeros(0, np.intp), np.zeros(0), np.zeros(0))
-    parts = [none, *parts]
-    counts = np.concatenate([np.diff(part.first) for part in parts])
-    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
-    return Routes(first, np.concatenate([part.link for part in parts]), np.concatenate([part.share for part in parts]),
-                  np.concatenate([part.latency for part in parts]),
-                  np.concatenate([np.ones(len(part.link), np.intp) if part.number is None else part.number for part in parts])
-                  if any(part.number is not None for part in parts) else None)
-
-
-def spread(first: Array, rows: Array) -> tuple[Array, Array]:
-    """Return all entries of some rows of a table whose row r has the entries first[r]:first[r + 1].
-
-    Also, for each of these entries, the place in `rows` that it is there for.
-    """
-    count = first[rows + 1] - first[rows]
-    place = np.repeat(np.arange(len(rows)), count)
-    begin = np.cumsum(count) - count
-    return np.arange(len(place)) + (first[rows] - begin)[place], place
-
-
 @dataclass(frozen=True, eq=False)
 class _Search:
     """Shortest paths from some sources. Cell (i, n), number i x nodes + n, is node n as seen from source i.
@@ -101,7 +84,7 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     """Return all shortest paths from the sources; `backwards`: to them."""
     nodes = len(links.nodes)
     begin, end = (links.target, links.source) if backwards else (links.source, links.target)
-    leaving = np.argsort(begin, kind="stable")
+    leaving = np.argsort(begin, kind="stable").astype(np.int32)
     first_leaving = np.searchsorted(begin[leaving], np.arange(nodes + 1))
 
     distance = np.full(len(sources) * nodes, -1)
@@ -109,7 +92,7 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     mark = np.empty(len(distance), np.intp)
     frontier = np.arange(len(sources)) * nodes + sources
     distance[frontier], ways[frontier] = 0, 1.0
-    cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
         hop, place = spread(first_leaving, frontier % nodes)
         link, origin = leaving[hop], frontier[place]
@@ -143,7 +126,7 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array) ->
     mark = np.empty(paths * nodes, np.intp)
     frontier = np.arange(paths) * nodes + target
     passing[frontier] = 1.0
-    of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)], [np.zeros(0)]
+    of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
         path, node = np.divmod(frontier, nodes)
         entry, place = spread(searched.first, row[path] * nodes + node)

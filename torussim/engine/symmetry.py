@@ -13,13 +13,27 @@ from typing import Any
 import numpy as np
 
 from torussim.collectives.lower import DIRECT, algorithm_of, view
-from torussim.engine.refine import colours, scramble
 from torussim.program import Collective, Program
 from torussim.topology.grid import Grid
 from torussim.topology.shape import receivers
 
 Array = np.ndarray[Any, Any]
 TRIES = 200  # translations that turn out to be no symmetries, before the rest are left untried
+
+
+def scramble(values: Array, salt: int) -> Array:
+    """Return (n,) uint64 that look random, equal for equal values (splitmix64, Steele et al., OOPSLA 2014, figure 16)."""
+    z = values.astype(np.uint64) + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: Array = z ^ (z >> np.uint64(31))
+    return mixed
+
+
+def colours(values: Array) -> Array:
+    """Return (n,) int, the same for the same value."""
+    number: Array = np.unique(values, return_inverse=True)[1]
+    return number.reshape(-1)
 
 
 def orbits(program: Program, net: Grid, begin: Array) -> Array:
@@ -92,7 +106,7 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
 def _refined(told: Sequence[Array], receiver: Array) -> Array:
     """Return (chips,) the coarsest labels that tell the same columns apart, and chips with unlike chips around them.
 
-    `receiver`: (axes, 2, chips). As in `refine`, classes are told apart by 64-bit sums.
+    `receiver`: (axes, 2, chips). Classes are told apart by 64-bit sums over what they touch: unlike ones would have to collide.
     """
     mixed = np.zeros(len(told[0]), np.uint64)
     for salt, column in enumerate(told):

@@ -1,0 +1,476 @@
+"""The event core: what happens on chips, lanes and hops of a run whose messages share links.
+
+A *worklist* holds all that follows from what is known and is not worked out yet. When it is empty, the network goes on to
+the next start or end of a flow. So times are known as soon as they follow from known ones, also if they lie ahead of the
+network's clock, and no flow starts in its past. A stage on a private lane runs when the last chip of the lane is there, all
+transfers at once. On a shared lane the head of each hop's queue becomes a flow.
+
+A *block run* is one run of a list of operations. Runs are numbered; run r is in slot r % slots of the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.engine import heap, max_min
+from torussim.engine.jit import compiled
+from torussim.engine.network_model import NetworkModel
+from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
+
+Array = np.ndarray[Any, Any]
+network: NetworkModel = max_min
+NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # items of the worklist
+DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
+IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
+LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
+
+CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
+CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
+PASSED = np.dtype([("sent", float), ("got", float)])
+RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
+QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
+TURN = np.dtype([("run", np.int64), ("place", np.int32)])
+WORK = np.dtype([("time", float), ("run", np.int64), ("what", np.int32), ("index", np.int32), ("chip", np.int32)])
+ENTRY = np.dtype([("time", float), ("chip", np.int32)])
+BEGIN = np.dtype([("run", np.int64), ("message", np.int32), ("count", np.int32)])
+LOG = np.dtype([("run", np.int64), ("operation", np.int32), ("hop", np.int32), ("chip", np.int32), ("start", float),
+                ("end", float), ("bytes", float)])
+ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logged", "runs", "events", "margin", "log_margin",
+                                              "recording")])
+
+
+class State(NamedTuple):
+    """All that changes in a run but the network; nan: a time that is not known yet."""
+
+    operations: Array  # (slots, chips, operations)
+    stages: Array  # (slots, chips, stages)
+    lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
+    came: Array  # (slots, transfers) when each arrived
+    shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
+    passed: Array  # (slots, messages of operations in shifts)
+    runs: Array  # (slots,)
+    unit: Array  # (chips,) since when the compute unit is free
+    free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
+    hops: Array  # (hops + 1,) their queues
+    turns: Array  # (axes, chips) by the first chip of a line: the stage that it runs next
+    work: Array
+    entered: Array  # (chips,) that have come to the end of the last run that exists
+    start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
+    start_heap: Array
+    start_place: Array
+    begin: Array  # (starts,) of routed operations: which messages
+    recorded: Array  # (chips,) whether messages are logged
+    log: Array
+    scratch: Array  # (2 + rows, chips) of the lane at hand: when chips may send, the latest arrivals, and those of each row
+    one: Array
+
+
+@compiled
+def put(work: Array, size: int, what: int, run: int, index: int, chip: int, time: float) -> int:
+    """Put an item on the worklist; return how many there are."""
+    item = work[size]
+    item["what"] = what
+    item["run"] = run
+    item["index"] = index
+    item["chip"] = chip
+    item["time"] = time
+    return size + 1
+
+
+@compiled
+def run(table: Table, state: State, net: Any, until: float) -> int:
+    """Go on until something is to be done outside; return what. `until`: when a bandwidth changes, seconds."""
+    one = state.one[0]
+    while True:
+        reason = follow(table, state)
+        if reason != DONE:
+            return reason
+        if one["entered"] > 0:
+            return NEXT_RUN
+        now = net.one[0]["now"]
+        start = state.start[state.start_heap[0]] if one["starts"] > 0 else np.inf
+        end = network.next_end(net) if start > now else np.inf
+        if min(start, end) == np.inf:
+            return DONE
+        if min(start, end) >= until:
+            return CHANGE
+        one["events"] += 1
+        if end <= start:
+            count = network.advance(net)
+            now = net.one[0]["now"]
+            for i in range(count):
+                flow = net.flows[net.ended[i]]
+                path = flow["path"]
+                if path < len(table.hops):
+                    hop = state.hops[path]
+                    hop["doing"] = ENDED
+                    hop["ended"] = now
+                    one["work"] = put(state.work, one["work"], SEND, 0, path, 0, now)
+                else:
+                    left(table, state, path, flow["run"], now)
+        else:
+            if start < now * LATE:
+                return PAST
+            if start > now:
+                network.go(net, start)
+            while one["starts"] > 0 and state.start[state.start_heap[0]] == start:
+                if not begin(table, state, net, state.start_heap[0]):
+                    one["events"] -= 1
+                    return GROW_NETWORK
+
+
+@compiled
+def begin(table: Table, state: State, net: Any, which: int) -> bool:
+    """Start the flows of a start; return whether the network has room for all of them."""
+    one, hops, chips = state.one[0], len(table.hops), len(state.unit)
+    if which < hops:
+        if not network.start(net, which, table.transfers[state.hops[which]["at"]]["bytes"], 0):
+            return False
+        state.hops[which]["doing"] = FLOWS
+    else:
+        direct, messages = table.directs[(which - hops) // chips % len(table.directs)], state.begin[which]
+        while messages["count"] > 0:
+            path = direct["path"] + messages["message"] * chips + (which - hops) % chips
+            if not network.start(net, path, direct["bytes"], messages["run"]):
+                return False
+            messages["message"] += 1
+            messages["count"] -= 1
+    one["starts"] = heap.remove(state.start_heap, one["starts"], state.start_place, state.start, which)
+    state.start[which] = np.inf
+    return True
+
+
+@compiled
+def left(table: Table, state: State, path: int, number: int, now: float) -> None:
+    """Note that a message of a routed operation has left."""
+    one, chips = state.one[0], len(state.unit)
+    d = len(table.directs) - 1
+    while table.directs[d]["path"] > path:
+        d -= 1
+    direct = table.directs[d]
+    message, sender = (path - direct["path"]) // chips, (path - direct["path"]) % chips
+    receiver = table.receiver[direct["receiver"] + path - direct["path"]]
+    arrival = now + table.path_latency[path]
+    slot = number & (len(state.runs) - 1)
+    o = 0
+    while table.operations[o]["direct"] != d:
+        o += 1
+    s = table.operations[o]["stage"]
+    if table.operations[o]["kind"] == SHIFTS:
+        first = direct["passed"] + message * chips
+        state.passed[slot, first + sender]["sent"] = now
+        state.passed[slot, first + receiver]["got"] = arrival
+        for side in range(2):
+            chip = receiver if side else sender
+            sent, got = state.passed[slot, first + chip]["sent"], state.passed[slot, first + chip]["got"]
+            if message + 1 < direct["messages"] and sent == sent and got == got and (side == 0 or receiver != sender):
+                which = len(table.hops) + (slot * len(table.directs) + d) * chips + chip
+                schedule(state, which, max(sent, got), number, message + 1, 1)
+    here = state.stages[slot, receiver, s]
+    here["arrived"] = max(here["arrived"], arrival)
+    here["due"] -= 1
+    if here["due"] == 0 and here["base"] == here["base"]:
+        time = max(here["base"], here["arrived"])
+        one["work"] = put(state.work, one["work"], COMPLETE, number, s, receiver, time)
+
+
+@compiled
+def schedule(state: State, which: int, time: float, number: int, message: int, count: int) -> None:
+    """Let flows start at a time."""
+    one, messages = state.one[0], state.begin[which]
+    messages["run"], messages["message"], messages["count"] = number, message, count
+    state.start[which] = time
+    one["starts"] = heap.push(state.start_heap, one["starts"], state.start_place, state.start, which)
+
+
+@compiled
+def follow(table: Table, state: State) -> int:
+    """Work out all that follows from what is known; return DONE, or what there is no room for."""
+    one, work, mask, chips, hops = state.one[0], state.work, len(state.runs) - 1, len(state.unit), len(table.hops)
+    size, last = one["work"], one["runs"] - 1
+    number, index, chip, time = 0, 0, 0, 0.0
+    what = NOTHING
+    while size > 0 or what != NOTHING:
+        if size + one["margin"] > len(work) or (one["recording"] and one["logged"] + one["log_margin"] > len(state.log)):
+            if what != NOTHING:
+                size = put(work, size, what, number, index, chip, time)
+            one["work"] = size
+            return GROW if size + one["margin"] > len(work) else FULL_LOG
+        if what == NOTHING:
+            size -= 1
+            item = work[size]
+            what, number, index, chip, time = item["what"], item["run"], item["index"], item["chip"], item["time"]
+        slot, doing = number & mask, what
+        what = NOTHING  # or what follows at once
+
+        if doing == SEND:
+            hop = state.hops[index]
+            while hop["doing"] != WAITS and hop["doing"] != FLOWS:
+                if size + one["margin"] > len(work) or (
+                        one["recording"] and one["logged"] + one["log_margin"] > len(state.log)):
+                    size = put(work, size, SEND, 0, index, 0, time)
+                    break
+                number = hop["run"]
+                if number > last:
+                    break
+                slot = number & mask
+                at = hop["at"]
+                if state.runs[slot]["number"] != number or at == table.queues[state.runs[slot]["section"], index + 1]:
+                    hop["run"] = number + 1
+                    if number < last:
+                        hop["at"] = table.queues[state.runs[(number + 1) & mask]["section"], index]
+                    continue
+                transfer = table.transfers[at]
+                s, c = transfer["stage"], transfer["chip"]
+                if hop["doing"] == ENDED:
+                    end = hop["ended"]
+                    since = state.free[index]
+                    hop["doing"] = IDLE
+                else:
+                    since = state.stages[slot, c, s]["base"]
+                    if since != since:
+                        break
+                    if transfer["parent"] >= 0:
+                        came = state.came[slot, transfer["parent"]]
+                        if came != came:
+                            break
+                        since = max(since, came)
+                    if transfer["feed"] >= 0:
+                        since = max(since, state.shards[slot, transfer["feed"], c])
+                    since = max(since, state.free[index])
+                    if not table.hops[index]["alone"]:
+                        hop["doing"] = WAITS
+                        state.free[index] = since
+                        state.start[index] = since
+                        one["starts"] = heap.push(state.start_heap, one["starts"], state.start_place, state.start, index)
+                        break
+                    end = since + transfer["bytes"] / table.hops[index]["rate"]
+                arrival = end + table.hops[index]["latency"]
+                state.free[index] = end
+                hop["at"] = at + 1
+                state.came[slot, at] = arrival
+                if one["recording"] and state.recorded[c]:
+                    note(state, number, table.stages[s]["operation"], index, c, since, end, transfer["bytes"])
+                to = transfer["to"]
+                here = state.stages[slot, to, s]
+                here["arrived"] = max(here["arrived"], arrival)
+                here["due"] -= 1
+                if here["due"] == 0 and here["base"] == here["base"]:
+                    size = put(work, size, COMPLETE, number, s, to, max(here["base"], here["arrived"]))
+                if transfer["key"] >= 0:
+                    state.shards[slot, transfer["key"], to] = max(state.shards[slot, transfer["key"], to], arrival)
+                    if transfer["awaited"]:
+                        size = put(work, size, SHARD, number, table.stages[s]["operation"], to, arrival)
+                child = transfer["child"]
+                while child >= 0:
+                    other = table.transfers[child]["hop"]
+                    if state.hops[other]["at"] == child:
+                        size = put(work, size, SEND, 0, other, 0, arrival)
+                    child = table.transfers[child]["sibling"]
+
+        elif doing in (TELL, SHARD):
+            o = table.operations[index]["partner"] if doing == SHARD else index
+            here = state.operations[slot, chip, o]
+            if doing == TELL and time > here["at"]:
+                here["at"] = time
+            here["missing"] -= 1
+            if here["missing"] == 0:
+                what, index, time = ARRIVE, o, here["at"]
+
+        elif doing == ARRIVE:
+            operation, here = table.operations[index], state.operations[slot, chip, index]
+            if operation["kind"] <= LOOPED:
+                start = max(here["at"], state.unit[chip])
+                if operation["kind"] == COMPUTE:
+                    end = start + table.fixed[chip, index] + table.busy[chip, index]
+                else:
+                    end = start + operation["overhead"]
+                    for p in range(operation["piece"], operation["piece"] + operation["pieces"]):
+                        key, row = table.pieces[p]["key"], table.pieces[p]["seconds"]
+                        if key >= 0 and operation["gathers"] and not table.piece_idle[row, chip]:
+                            end = max(end, state.shards[slot, key, chip])
+                        end = end + table.piece_seconds[row, chip]
+                        if key >= 0 and not operation["gathers"]:
+                            state.shards[slot, key, chip] = end
+                here["start"] = start
+                state.unit[chip] = end
+                what, time = FINISH, end
+            else:
+                here["start"] = here["at"]
+                base = here["at"] + table.fixed[chip, index]
+                here["at"] = base  # from now on the latest that is complete
+                if operation["stages"] == 0:
+                    size = put(work, size, FINISH, number, index, chip, base)
+                for s in range(operation["stage"] + operation["stages"] - 1, operation["stage"] - 1, -1):
+                    if table.stages[s]["leads"]:
+                        size = put(work, size, BASE, number, s, chip, base)
+                if operation["awaited"]:
+                    for k in range(operation["tell"], operation["tell"] + operation["tells"]):
+                        if table.tells[k]["what"] == START:
+                            size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
+
+        elif doing == BASE:
+            stage, here = table.stages[index], state.stages[slot, chip, index]
+            operation = table.operations[stage["operation"]]
+            here["base"] = time
+            if operation["kind"] > COLLECTIVE:
+                d = operation["direct"]
+                count = 1 if operation["kind"] == SHIFTS else table.directs[d]["messages"]
+                schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
+            elif not table.lanes[stage["lanes"], chip]["shared"]:
+                lead = table.lanes[stage["lanes"], chip]["lead"]
+                state.lacking[slot, index, lead] -= 1
+                if state.lacking[slot, index, lead] == 0:
+                    what, chip = LANE, lead
+                continue
+            else:
+                for k in range(stage["place"], stage["place"] + stage["places"]):
+                    h = 2 * table.places[k]["axis"] * chips + chip
+                    size = put(work, size, SEND, 0, h + chips, 0, time)
+                    size = put(work, size, SEND, 0, h, 0, time)
+            if here["due"] == 0:
+                size = put(work, size, COMPLETE, number, index, chip, max(time, here["arrived"]))
+
+        elif doing == LANE:
+            size = lane(table, state, size, number, index, chip, last)
+
+        elif doing == COMPLETE:
+            then, o = table.stages[index]["then"], table.stages[index]["operation"]
+            if then >= 0:
+                what, index = BASE, then
+            else:
+                here = state.operations[slot, chip, o]
+                here["at"] = max(here["at"], time)
+                here["parts"] -= 1
+                if here["parts"] == 0:
+                    end = here["at"]
+                    if table.operations[o]["fed"]:
+                        end = max(end, state.operations[slot, chip, table.operations[o]["partner"]]["end"])
+                    what, index, time = FINISH, o, end
+
+        elif doing == FINISH:
+            operation, here = table.operations[index], state.operations[slot, chip, index]
+            here["end"] = time
+            state.runs[slot]["left"] -= 1
+            if operation["last"]:
+                if number < last:
+                    size = put(work, size, ENTER, number + 1, 0, chip, time)
+                else:
+                    entry = state.entered[one["entered"]]
+                    entry["chip"] = chip
+                    entry["time"] = time
+                    one["entered"] += 1
+            if operation["unit_last"]:
+                other = state.runs[slot]["next_unit"]
+                if other >= 0:
+                    o = table.sections[state.runs[other & mask]["section"]]["unit_first"]
+                    size = put(work, size, TELL, other, o, chip, -np.inf)
+            for k in range(operation["tell"], operation["tell"] + operation["tells"]):
+                tell = table.tells[k]["what"]
+                if tell != START:
+                    size = put(work, size, TELL, number, table.tells[k]["operation"], chip, time if tell == END else -np.inf)
+                elif not operation["awaited"]:
+                    size = put(work, size, TELL, number, table.tells[k]["operation"], chip, here["start"])
+
+        else:  # ENTER
+            section = table.sections[state.runs[slot]["section"]]
+            for o in range(section["operation"] + section["operations"] - 1, section["operation"] - 1, -1):
+                if table.operations[o]["entering"]:
+                    size = put(work, size, TELL, number, o, chip, time)
+    one["work"] = 0
+    return DONE
+
+
+@compiled
+def note(state: State, number: int, operation: int, hop: int, chip: int, start: float, end: float, size: float) -> None:
+    """Log a message."""
+    entry = state.log[state.one[0]["logged"]]
+    entry["run"], entry["operation"], entry["hop"], entry["chip"] = number, operation, hop, chip
+    entry["start"], entry["end"], entry["bytes"] = start, end, size
+    state.one[0]["logged"] += 1
+
+
+@compiled
+def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, last: int) -> int:
+    """Run a stage on a private lane whose chips are all there, if it is next in the lane's queue; return the worklist's size.
+
+    The recurrence of max and +: a transfer starts when its chip may send, what it passes on has arrived, and its hop is free.
+    """
+    work, mask, turns = state.work, len(state.runs) - 1, state.turns
+    slot, stage, kind = number & mask, table.stages[s], table.stages[s]["lanes"]
+    first, count = table.lanes[kind, lead]["first"], table.lanes[kind, lead]["count"]
+    members, here, came = table.members[kind], state.stages[slot], state.scratch
+    if state.lacking[slot, s, lead] != 0:
+        return size
+    lines = count if stage["places"] > 1 else 1  # a lane over several axes has a turn on each line of an axis
+    for m in range(first, first + lines):
+        for k in range(stage["place"], stage["place"] + stage["places"]):
+            axis = table.places[k]["axis"]
+            if table.line[axis, members[m]] != members[m]:
+                continue
+            turn = turns[axis, members[m]]
+            while turn["run"] < number:
+                other = turn["run"] & mask
+                if state.runs[other]["number"] == turn["run"] and \
+                        table.order[state.runs[other]["section"], axis, turn["place"]] >= 0:
+                    return size
+                turn["run"] += 1
+                turn["place"] = 0
+            if turn["place"] != table.places[k]["place"]:
+                return size
+    state.lacking[slot, s, lead] = -1
+    recording, base, latest = state.one[0]["recording"], came[0], came[1]
+    for m in range(count):
+        base[m] = latest[m] = here[members[first + m], s]["base"]
+    first_row = table.lane_rows[s, lead]["row"]
+    for r in range(table.lane_rows[s, lead]["rows"]):
+        row = table.rows[first_row + r]
+        parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
+        hop, seconds, late, to = row["hop"], row["seconds"], row["late"], row["to"]
+        if kept:
+            for m in range(count):
+                came[r + 2, m] = -np.inf
+        for m in range(count):
+            at = first + m
+            if table.row_late[late, at] == -np.inf:
+                continue
+            since = base[m]
+            if parent >= 0:
+                since = max(since, came[parent + 2, m])
+            if feed >= 0:
+                since = max(since, state.shards[slot, feed, members[at]])
+            h = table.row_hop[hop, at]
+            since = max(since, state.free[h])
+            end = since + table.row_seconds[seconds, at]
+            state.free[h] = end
+            arrival, receiver = end + table.row_late[late, at], table.row_to[to, at]
+            if kept:
+                came[r + 2, receiver] = arrival
+            latest[receiver] = max(latest[receiver], arrival)
+            if key >= 0:
+                c = members[first + receiver]
+                state.shards[slot, key, c] = max(state.shards[slot, key, c], arrival)
+            if recording and state.recorded[members[at]]:
+                note(state, number, stage["operation"], h, members[at], since, end, table.row_bytes[row["bytes"], at])
+    for m in range(count):
+        c = members[first + m]
+        here[c, s]["arrived"] = latest[m]
+        size = put(work, size, COMPLETE, number, s, c, latest[m])
+    for m in range(first, first + lines):
+        c = members[m]
+        for k in range(stage["place"], stage["place"] + stage["places"]):
+            axis = table.places[k]["axis"]
+            if table.line[axis, c] != c:
+                continue
+            turns[axis, c]["place"] += 1
+            run, follower = number, table.order[state.runs[slot]["section"], axis, turns[axis, c]["place"]]
+            while follower < 0 and run < last:
+                run += 1
+                follower = table.order[state.runs[run & mask]["section"], axis, 0]
+            if follower >= 0:
+                other = table.lanes[table.stages[follower]["lanes"], c]["lead"]
+                if state.lacking[run & mask, follower, other] == 0:
+                    size = put(work, size, LANE, run, follower, other, 0.0)
+    return size

@@ -1,0 +1,70 @@
+"""The door to numba: functions that are written once and run compiled, or as they are where numba is missing or disabled.
+
+Compiled code is cached beside the sources, or in the user's cache folder, by a digest of all sources that are compiled: a
+function that calls one of another file would else run as it was when it was compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+HERE = Path(__file__).resolve().parent
+SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "net.py", "schedule_table.py", "settle.py")  # and its constants
+DISABLED = False  # set before the compiled modules are imported: they run as they are
+
+
+def compiled(function: Function) -> Function:
+    """Return a function compiled by numba at its first call; itself where numba is missing or disabled (NUMBA_DISABLE_JIT).
+
+    It makes no array, returns none, and counts no references to those that it is given: that took three times as long.
+    """
+    return _compiled(function)
+
+
+def inner(function: Function) -> Function:
+    """Return the same for a function that only compiled ones call: without a way in from Python it compiles much faster."""
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def _compiled(function: Function, **options: bool) -> Function:
+    if DISABLED:
+        return function
+    try:
+        import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        return function
+    config, njit = vars(numba)["config"], vars(numba)["njit"]  # of which numba's types know only parts
+    options = {"_nrt": False, "no_cfunc_wrapper": True, **options}
+    before, made = config.CACHE_DIR, None
+    try:
+        config.CACHE_DIR = str(_folder(before))
+        made = njit(cache=True, error_model="numpy", **options)(function)
+    except (RuntimeError, OSError):  # there is no place to keep it
+        made = njit(error_model="numpy", **options)(function)
+    finally:
+        config.CACHE_DIR = before
+    compiled_function: Function = made
+    return compiled_function
+
+
+def announce() -> None:
+    """Say on standard error that the first run compiles, where nothing is in the cache yet."""
+    numba = sys.modules.get("numba")
+    if numba is None or DISABLED or numba.config.DISABLE_JIT or any(_folder(numba.config.CACHE_DIR).rglob("*.nbi")):
+        return
+    sys.stderr.write("torussim: compiling the simulation of shared links, once (about half a minute)\n")
+
+
+def _folder(given: str) -> Path:
+    """Return where the code that is compiled from these sources is cached; `given`: the folder that the user wants, or ""."""
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES if (HERE / name).exists())).hexdigest()[:16]
+    parent = Path(given) if given else HERE / "__pycache__"
+    if not given and not os.access(parent if parent.exists() else HERE, os.W_OK):
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torussim"
+    return parent / f"compiled-{digest}"

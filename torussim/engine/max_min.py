@@ -1,0 +1,221 @@
+"""The fluid network: flows on paths of links, each at its max-min fair rate, which changes as others start and end.
+
+All state is in the arrays of a `Net`, so that numba compiles what works on them. Rates are settled when somebody asks for the
+next end: the changes of one instant cost one solve.
+
+The list of a link keeps flows that have ended until it is read or full; a slot is free again when no list has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from torussim.engine.heap import arrange, push, remove, sort
+from torussim.engine.jit import compiled, inner
+from torussim.engine.net import ENDED, Net
+from torussim.engine.net import grown as grown
+from torussim.engine.net import made as made
+from torussim.engine.settle import add, change, compact, passes, recount, rise, settle, unhold
+
+Array = np.ndarray[Any, Any]
+TOGETHER = 1e-12  # of the time since the earliest began: flows that end so close to one another end at once
+
+
+@compiled
+def start(net: Net, path: int, size: float, run: int) -> bool:
+    """Start a flow now; False, and nothing has changed, if there is no room: try again with the `grown` network.
+
+    A flow without bytes or links ends now.
+    """
+    one = net.one[0]
+    begin, stop = net.first[path], net.first[path + 1]
+    moves = size > 0 and stop > begin
+    if one["free"] == 0 and one["high"] == len(net.end) and not _swept(net):
+        one["short"] = -1
+        return False
+    if moves:
+        for e in range(begin, stop):
+            link = net.links[net.link[e]]
+            if link["used"] == link["capacity"]:
+                if link["flows"] == link["used"]:
+                    one["short"] = net.link[e]
+                    return False
+                compact(net, net.link[e])
+    if one["free"] > 0:
+        one["free"] -= 1
+        slot = int(net.free[one["free"]])
+    else:
+        slot = one["high"]
+        one["high"] += 1
+    flow = net.flows[slot]
+    flow["path"], flow["run"] = path, run
+    flow["began"] = flow["since"] = one["now"]
+    flow["old"] = 0.0
+    one["flows"] += 1
+    if not moves:
+        flow["left"], net.rate[slot], net.end[slot] = 0.0, ENDED, one["now"]
+        one["ends"] = push(net.ends, one["ends"], net.place, net.end, slot)
+        return True
+    flow["left"], net.rate[slot], net.end[slot], flow["held"] = size, 0.0, np.inf, -1
+    one["live"] += 1
+    one["most"] = max(one["most"], one["live"])
+    for e in range(begin, stop):
+        n = net.link[e]
+        link = net.links[n]
+        net.on[link["first"] + link["used"]] = slot
+        link["used"] += 1
+        link["flows"] += 1
+        link["weight"] += net.share[e]
+        recount(net, n, net.number[e] if len(net.number) else 1)
+        change(net, n)
+    rise(net, slot)
+    return True
+
+
+@compiled
+def start_all(net: Net, paths: Array, sizes: Array, run: int) -> int:
+    """Start flows marked run, run + 1, ... until there is no room; return how many have started."""
+    for i in range(len(paths)):
+        if not start(net, paths[i], sizes[i], run + i):
+            return i
+    return len(paths)
+
+
+@compiled
+def next_end(net: Net) -> float:
+    """Return when the next flow ends, inf if none is under way; never before now."""
+    one = net.one[0]
+    if one["changed"] > 0 or one["new"] > 0:
+        settle(net)
+    return max(one["now"], net.end[net.ends[0]]) if one["ends"] > 0 else np.inf
+
+
+@compiled
+def advance(net: Net) -> int:
+    """Go on to the next end and take the flows away that end then: ended[:count], ascending; return their number.
+
+    Their paths and marks can be read until the next start. Times are not negative.
+    """
+    one, ended, ends, end = net.one[0], net.ended, net.ends, net.end
+    now = next_end(net)
+    if now == np.inf:
+        return 0
+    one["now"] = now
+    rounding = 4 * np.spacing(now)
+    count, i, ended[0] = 1, 0, 0
+    while i < count:  # the top of the heap, in order of places
+        for at in range(2 * ended[i] + 1, min(2 * ended[i] + 3, one["ends"])):
+            if end[ends[at]] <= now + TOGETHER * now + rounding:
+                ended[count] = at
+                count += 1
+        i += 1
+    earliest = now
+    for i in range(count):
+        slot = ends[ended[i]]
+        began = net.flows[slot]["began"]
+        if began < earliest and end[slot] <= now + TOGETHER * (now - began) + rounding:
+            earliest = began
+    latest, kept = now + TOGETHER * (now - earliest) + rounding, count
+    for i in range(count - 1, -1, -1):  # from below, so that what fills a place need not sink far
+        slot = ends[ended[i]]
+        if end[slot] <= latest:
+            one["ends"] = remove(ends, one["ends"], net.place, end, slot)
+            kept -= 1
+            ended[kept] = slot
+    count -= kept
+    for i in range(count):
+        ended[i] = ended[i + kept]
+    sort(ended, count)
+    _leave(net, count)
+    return count
+
+
+@compiled
+def go(net: Net, time: float) -> None:
+    """Go on to a time that is not after `next_end`, which has been asked since the last change."""
+    net.one[0]["now"] = time
+
+
+@compiled
+def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
+    """Give a link another bandwidth, above 0, from now on; `next_end` has been asked since the last change."""
+    link, here = net.links[n], net.rise[n]
+    before = passes(net, n)
+    link["bandwidth"] = bandwidth
+    here["left"], here["left_low"] = add(here["left"], here["left_low"], -before)
+    here["left"], here["left_low"] = add(here["left"], here["left_low"], passes(net, n))
+    for k in range(link["first"], link["first"] + link["used"]):
+        if net.rate[net.on[k]] > 0:
+            rise(net, net.on[k])
+
+
+def under_way(net: Net) -> tuple[Array, Array, Array]:
+    """Return the paths, the marks and the bytes left of the flows under way, sorted by path, then bytes left; (flows,)."""
+    slots = live(net)
+    return net.flows["path"][slots], net.flows["run"][slots], left(net, slots)
+
+
+def shift(net: Net, seconds: float, each: Array | None = None) -> None:
+    """Make the clock later, and the times of all flows under way: by `each` ((flows,), in the order of `under_way`), if given."""
+    slots = live(net)
+    later = np.full(len(slots), seconds) if each is None else each
+    net.one["now"] += seconds
+    net.end[slots] += later
+    for name in ("began", "since"):
+        net.flows[name][slots] += later
+    arrange(net.ends, net.one["ends"][0], net.place, net.end)
+
+
+def live(net: Net) -> Array:
+    """Return the slots of the flows under way, by path, then bytes left, then mark; rates are settled."""
+    next_end(net)
+    slots = np.flatnonzero(net.place >= 0)
+    return slots[np.lexsort((net.flows["run"][slots], left(net, slots), net.flows["path"][slots]))]
+
+
+def left(net: Net, slots: Array) -> Array:
+    """Return the bytes that flows have still to send, (slots,); rates are settled."""
+    flows = net.flows[slots]
+    remaining: Array = flows["left"] - np.maximum(net.rate[slots], 0.0) * (net.one["now"][0] - flows["since"])
+    return remaining
+
+
+@inner
+def _leave(net: Net, count: int) -> None:
+    """Take the flows that have ended off their links."""
+    one = net.one[0]
+    for i in range(count):
+        slot = net.ended[i]
+        flow, rate = net.flows[slot], net.rate[slot]
+        if rate == ENDED:  # it was on no link
+            net.free[one["free"]] = slot
+            one["free"] += 1
+            continue
+        one["live"] -= 1
+        begin, stop = net.first[flow["path"]], net.first[flow["path"] + 1]
+        net.rate[slot], net.place[slot] = ENDED, begin - stop - 1
+        unhold(net, slot)
+        for e in range(begin, stop):
+            n = net.link[e]
+            link, here = net.links[n], net.rise[n]
+            link["flows"] -= 1
+            link["weight"] -= net.share[e]
+            here["left"], here["left_low"] = add(here["left"], here["left_low"], net.share[e] * rate)
+            recount(net, n, -net.number[e] if len(net.number) else -1)
+            change(net, n)
+            if link["flows"] == 0:
+                link["weight"], here["left"], here["left_low"] = 0.0, link["bandwidth"], 0.0
+                compact(net, n)
+
+
+@inner
+def _swept(net: Net) -> bool:
+    """Drop all flows that have ended from all lists, if they have half of the slots, and it is worth looking for them."""
+    stale = len(net.end) - net.one[0]["live"]
+    if 2 * stale < len(net.end) or 4 * stale < len(net.links):
+        return False
+    for n in range(len(net.links)):
+        compact(net, n)
+    return bool(net.one[0]["free"] > 0)

@@ -1,0 +1,94 @@
+"""The state of a fluid network: arrays, in few fields, since compiled functions hand all of them on at each call."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.topology.routes import Routes
+
+Array = np.ndarray[Any, Any]
+ENDED, RISES = -1.0, -2.0  # instead of a rate: the flow has ended, or its rate is unknown until the next solve
+
+FLOW = np.dtype([("path", "i4"), ("run", "i4"),  # run: a mark of the caller's
+                 ("left", "f8"), ("since", "f8"),  # bytes that were left at a time
+                 ("began", "f8"), ("old", "f8"),  # old: the rate before the solve, 0 of a new flow
+                 ("held", "i4"), ("before", "i4"), ("after", "i4")], align=True)  # bottleneck, and neighbours in its list, or -1
+LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"),  # bytes/s; the sum of the shares of its flows
+                 ("flows", "i4"), ("live", "i4"),  # flows on it, and how many these stand for
+                 ("first", "i8"), ("used", "i4"), ("capacity", "i4")], align=True)  # its list on[first:first + used]
+RISE = np.dtype([("left", "f8"), ("left_low", "f8"),  # residual bandwidth beside the flows that have a rate, bytes/s
+                 ("weight", "f8"), ("weight_low", "f8"),  # the sum of the shares of the flows that rise
+                 ("solve", "i8"), ("flows", "i4"),  # the last solve in which it was a bottleneck; flows that rise
+                 ("holds", "i4"),  # the first flow in the list of those of which it is the bottleneck, or -1
+                 ("changed", "i1"), ("reached", "i1")], align=True)  # whether it is in the array of that name
+ONE = np.dtype([("now", "f8"), ("efficiency", "f8"),
+                ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used of these arrays
+                ("high", "i8"), ("rising", "i8"), ("short", "i8"),  # slots ever used; flows that rise; a link without room, or -1
+                ("live", "i8"), ("flows", "i8"), ("solves", "i8"), ("most", "i8")])  # under way, started; most at once
+
+
+class Net(NamedTuple):
+    """A network and its flows. Path p has the entries first[p]:first[p + 1] of `link`, `share` and `number` ((0,): all 1)."""
+
+    first: Array
+    link: Array
+    share: Array
+    number: Array
+    flows: Array  # (slots,) FLOW
+    rate: Array  # (slots,) bytes/s
+    end: Array  # (slots,) seconds
+    place: Array  # (slots,) of a flow in `ends`; once it has ended, -1 - lists that still have it
+    ends: Array  # (slots,) a heap by `end`
+    free: Array  # (slots,) a stack of slots that were used before
+    new: Array  # (slots,) flows whose rate is, or was, unknown in the solve
+    ended: Array  # (slots,) flows that ended last
+    links: Array  # (links,) LINK
+    rise: Array  # (links,) RISE
+    on: Array  # the flows on each link, and some that have ended
+    changed: Array  # (links,) whose load has changed, and that are the bottleneck of flows with a rate
+    reached: Array  # (links,) where flows rise since their level was computed
+    level: Array  # (links,) bytes/s
+    spot: Array  # (links,) of a link in `queue`, or -1
+    queue: Array  # (links,) a heap by `level`
+    one: Array  # (1,) ONE
+
+
+def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int | None = None) -> Net:
+    """Return a network at time 0 with no flow; `bandwidth`: (links,) bytes/s, each above 0.
+
+    `efficiency`: the part of its bandwidth that a link passes while several flows use it.
+    """
+    slots = slots or max(len(routes), 1024)
+    links, rise, one = np.zeros(len(bandwidth), LINK), np.zeros(len(bandwidth), RISE), np.zeros(1, ONE)
+    links["bandwidth"], links["capacity"] = bandwidth, routes.users(len(links))
+    links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
+    rise["left"], rise["holds"], one["efficiency"] = bandwidth, -1, efficiency
+
+    def numbers(size: int) -> Array:
+        return np.zeros(size, np.int32)
+    return Net(np.ascontiguousarray(routes.first, np.int64), np.ascontiguousarray(routes.link, np.int32),
+               np.ascontiguousarray(routes.share, np.float64),
+               numbers(0) if routes.number is None else np.ascontiguousarray(routes.number, np.int32),
+               np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), numbers(slots) - 1,
+               numbers(slots), numbers(slots), numbers(slots), numbers(slots),
+               links, rise, numbers(len(routes.link)), numbers(len(links)), numbers(len(links)),
+               np.zeros(len(links)), numbers(len(links)) - 1, numbers(len(links)), one)
+
+
+def grown(net: Net) -> Net:
+    """Return the network with twice the room of the kind that the last `start` had too little of: slots, or full lists."""
+    if net.one["short"][0] < 0:
+        def doubled(name: str, value: float) -> Array:
+            array: Array = getattr(net, name)
+            return np.concatenate([array, np.full(len(array), value, array.dtype)])
+        return net._replace(flows=np.concatenate([net.flows, np.zeros_like(net.flows)]), rate=doubled("rate", ENDED),
+                            place=doubled("place", -1),
+                            **{name: doubled(name, 0) for name in ("end", "ends", "free", "new", "ended")})
+    links, used, before = net.links, net.links["used"], net.links["first"].copy()
+    links["capacity"] *= np.where(used == links["capacity"], 2, 1)
+    links["first"] = np.cumsum(links["capacity"], dtype=np.int64) - links["capacity"]
+    on, within = np.zeros(links["capacity"].sum(), np.int32), np.arange(used.sum()) - np.repeat(np.cumsum(used) - used, used)
+    on[within + np.repeat(links["first"], used)] = net.on[within + np.repeat(before, used)]
+    return net._replace(on=on)

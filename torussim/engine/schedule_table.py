@@ -1,0 +1,339 @@
+"""A program as tables of numbers for the event core: operations, stages, lanes, and the transfers of shared lanes.
+
+Indices count through all sections (prologue, block, epilogue). A private lane is described row by row, one row for each
+direction of each step, which all lanes of a stage share. A shared lane is described transfer by transfer, in the order of
+the queues of its hops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.engine.plan import Planner
+from torussim.engine.ready import Ready, Stage
+from torussim.engine.routed import Shared, fluid_chips, moves_of
+from torussim.program import Compute
+
+Array = np.ndarray[Any, Any]
+END, START, ORDER = range(3)  # what an operation tells one that waits for it: its end, its start, only that it is known
+COMPUTE, LOOPED, COLLECTIVE, ROUTED, SHIFTS = range(5)  # kinds of operations
+
+OPERATION = np.dtype([(name, np.int32) for name in (
+    "kind", "section", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
+    "stage", "stages", "tell", "tells", "piece", "pieces", "direct")] + [("overhead", float)])
+AWAITED = (OPERATION.names or ()).index("awaited")
+STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "place", "places")])
+LANE_ROWS = np.dtype([("row", np.int32), ("rows", np.int32)])
+TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
+PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
+LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
+PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # of a stage among the stages of its section on an axis
+ROW = np.dtype([(name, np.int32) for name in ("parent", "kept", "hop", "seconds", "late", "to", "key", "feed", "bytes")])
+TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
+                                                   "awaited")] + [("bytes", float)])
+HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
+DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float)])
+SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "stage", "stages", "transfer", "transfers",
+                                                  "unit_first", "unit_last")])
+
+
+class Table(NamedTuple):
+    """A program on a network; n chips, and lanes of g kinds (a kind for each tuple of axes)."""
+
+    sections: Array
+    operations: Array
+    fixed: Array  # (n, operations) seconds
+    busy: Array  # (n, operations) seconds
+    missing: Array  # (operations, n) how many each waits for
+    tells: Array
+    pieces: Array
+    piece_seconds: Array  # (.., n)
+    piece_idle: Array  # (.., n)
+    stages: Array
+    due: Array  # (stages, n) arrivals in shared lanes
+    lanes: Array  # (g, n) by chip: its lane's lead, and its place in the lane; of a lead: where its chips are in `members`
+    members: Array  # (g, n) chips, lane by lane
+    line: Array  # (axes, n) the first chip of each chip's line along an axis
+    places: Array
+    order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
+    lane_rows: Array  # (stages, n) the rows of a private lane, by its lead: of one course, none where nothing is sent
+    rows: Array
+    row_hop: Array  # (.., n) and so on, lane by lane: what rows refer to
+    row_seconds: Array
+    row_late: Array  # seconds; -inf where nothing is sent
+    row_to: Array  # places in the lane
+    row_bytes: Array
+    transfers: Array
+    queues: Array  # (sections, hops + 1) the first transfer of each hop
+    hops: Array
+    directs: Array
+    receiver: Array  # of all messages of routed operations
+    path_latency: Array  # (paths,) seconds
+    keys: int
+    passed: int  # messages of operations in shifts
+
+    def costing(self, ready: Sequence[Ready]) -> Table:
+        """Return the table of operations that differ in what they cost, and in nothing else."""
+        fixed, busy = (np.stack([np.broadcast_to(part, len(self.fixed)) for part in parts], axis=1) for parts in (
+            [r.work.fixed for r in ready], [r.work.busy for r in ready]))
+        return self._replace(fixed=fixed, busy=busy)
+
+
+@dataclass
+class Pool:
+    """Rows of arrays, each kept once."""
+
+    chips: int
+    kind: Any
+    rows: list[Array] = field(default_factory=list)
+    known: dict[object, int] = field(default_factory=dict)
+
+    def number(self, key: object, row: Array, order: Array) -> int:
+        """Return the number of a row, put in an order; `key` tells it apart."""
+        if key not in self.known:
+            self.known[key] = len(self.rows)
+            self.rows.append(np.asarray(row[order], self.kind))
+        return self.known[key]
+
+    def array(self) -> Array:
+        """Return (rows, chips)."""
+        return np.array(self.rows, self.kind).reshape(-1, self.chips)
+
+
+def waits(ready: Sequence[Ready]) -> list[dict[int, int]]:
+    """Return for each operation of a list those that it waits for, and what they tell it."""
+    found, unit = [], list[int]()
+    for i, r in enumerate(ready):
+        partner = r.partner if r.partner is not None and r.partner < i else None
+        after = r.after if r.after is not None else (i - 1,) if i else ()
+        told = dict.fromkeys(sorted(set(after) - {partner}), END)
+        if partner is not None:
+            told[partner] = START
+        if isinstance(r.operation, Compute):
+            if unit and unit[-1] not in told:
+                told[unit[-1]] = ORDER
+            unit.append(i)
+        found.append(told)
+    return found
+
+
+class Maker:
+    """Makes a table, section by section."""
+
+    def __init__(self, planner: Planner, shared: Shared) -> None:
+        self.planner, self.shared, self.n = planner, shared, planner.count
+        self.sections, self.operations, self.stages = list[Any](), list[Any](), list[Any]()
+        self.fixed, self.busy, self.missing, self.due = list[Array](), list[Array](), list[Array](), list[Array]()
+        self.tells, self.pieces, self.places, self.rows = list[Any](), list[Any](), list[Any](), list[Any]()
+        self.order, self.lanes, self.members = list[list[list[int]]](), list[Array](), list[Array]()
+        self.kinds: dict[tuple[str, ...], int] = {}
+        self.lane_rows = list[Array]()
+        self.transfers, self.queues, self.count = list[Array](), list[Array](), 0
+        self.directs, self.receiver, self.messages, self.passed = list[Any](), list[Array](), 0, 0
+        self.keys = 0
+        pools = {"hop": np.int32, "seconds": float, "late": float, "to": np.int32, "bytes": float}
+        self.pools = {name: Pool(self.n, kind) for name, kind in pools.items()}
+        self.piece_seconds, self.piece_idle = list[Array](), list[Array]()
+
+    def section(self, ready: Sequence[Ready]) -> None:
+        """Add a list of operations."""
+        first, stage, transfer, self.made = len(self.operations), len(self.stages), self.count, list[Array]()
+        self.order.append([[] for _ in self.planner.grid.axes])
+        told, number = waits(ready), len(self.sections)
+        unit = [i for i, r in enumerate(ready) if isinstance(r.operation, Compute)]
+        keys = [self.keys_of(ready, i) for i in range(len(ready))]
+        for i, r in enumerate(ready):
+            listeners = [(first + j, what) for j, by in enumerate(told) for k, what in by.items() if k == i]
+            fed = r.partner is not None and r.partner < i and not r.looped
+            matmul = ready[r.partner] if r.partner is not None and r.partner > i else None
+            singly = matmul is not None and bool(r.stages) and all(s.single for s in r.stages)
+            awaited = {p.key: p.idle for p in matmul.pieces} if matmul is not None and singly else {}
+            self.missing.append(np.full(self.n, max(1, len(told[i]))))
+            begin, direct = len(self.stages), -1
+            if r.direct:
+                direct = self.routed(r)
+                self.stages.append((first + i, -1, 1, 0, len(self.places), 0))
+                self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
+                self.due.append(np.full(self.n, len(self.shared.direct[r.operation.name].receiver)))
+            phases = [tuple(courses) for _, courses in groupby(r.stages, key=lambda s: (s.index, s.part))]
+            parts = [courses[0].part for courses in phases]
+            for k, courses in enumerate(phases):
+                then = begin + parts.index(parts[k], k + 1) if parts[k] in parts[k + 1:] else -1
+                self.stage(first + i, courses, then, parts[k] not in parts[:k], keys[i], fed, awaited)
+            pieces = len(self.pieces)
+            if r.looped and r.partner is not None:
+                self.piece(r, keys[r.partner])
+            kind = (LOOPED if r.looped else COMPUTE) if isinstance(r.operation, Compute) else (
+                COLLECTIVE if not r.direct else SHIFTS if r.direct == "shifts" else ROUTED)
+            self.operations.append((
+                kind, number, -1 if r.partner is None else first + r.partner, i == len(ready) - 1, not told[i],
+                bool(unit) and i == unit[0], bool(unit) and i == unit[-1], singly, fed, r.looped and not matmul,
+                1 if r.direct else len({s.part for s in r.stages}), begin, len(self.stages) - begin, len(self.tells),
+                len(listeners), pieces, len(self.pieces) - pieces, direct, r.overhead))
+            self.tells += listeners
+            self.fixed.append(np.broadcast_to(r.work.fixed, self.n))
+            self.busy.append(np.broadcast_to(r.work.busy, self.n))
+        self.sort()
+        for i, r in enumerate(ready):  # a matmul waits for each shard of a gather that comes shard by shard
+            if r.partner is not None and self.operations[first + i][AWAITED]:
+                made = self.transfers[-1]
+                mine = (made["awaited"] > 0) & (np.array([s[0] for s in self.stages])[made["stage"]] == first + i)
+                shards = np.bincount(made["to"][mine], minlength=self.n)
+                self.missing[first + r.partner] = self.missing[first + r.partner] + shards
+        self.sections.append((first, len(ready), stage, len(self.stages) - stage, transfer, self.count - transfer,
+                              first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
+
+    def keys_of(self, ready: Sequence[Ready], i: int) -> dict[Any, int]:
+        """Return a number for each (phase, step) that a loop with collective i knows."""
+        r = ready[i]
+        if r.partner is None or r.looped:
+            return {}
+        keys = dict.fromkeys(p.key for p in ready[r.partner].pieces if p.key is not None)
+        found = {key: self.keys + k for k, key in enumerate(keys)}
+        self.keys += len(found)
+        return found
+
+    def piece(self, r: Ready, keys: dict[Any, int]) -> None:
+        """Add the pieces of a looped matmul."""
+        for p in r.pieces:
+            self.pieces.append((-1 if p.key is None else keys[p.key], len(self.piece_seconds)))
+            self.piece_seconds.append(np.broadcast_to(p.seconds, self.n))
+            self.piece_idle.append(np.zeros(self.n, bool) if p.idle is None else p.idle)
+
+    def routed(self, r: Ready) -> int:
+        """Add the messages of a routed all-to-all; return its number."""
+        direct = self.shared.direct[r.operation.name]
+        messages = len(direct.receiver)
+        self.directs.append((direct.first, self.messages, messages, self.passed, direct.bytes))
+        self.receiver.append(direct.receiver.ravel())
+        self.messages += direct.receiver.size
+        self.passed += direct.receiver.size if direct.shifts else 0
+        return len(self.directs) - 1
+
+    def stage(self, operation: int, courses: Sequence[Stage], then: int, leads: bool, keys: dict[Any, int], fed: bool,
+              awaited: dict[Any, Array | None]) -> None:
+        """Add a stage, all courses of a phase: the rows of its private lanes, the transfers of its shared ones."""
+        number, place, lane = len(self.stages), len(self.places), courses[0].lane
+        for name in lane.axes:
+            axis = self.planner.grid.axis(name)
+            self.places.append((axis, len(self.order[-1][axis])))
+            self.order[-1][axis].append(number)
+        kind = self.kind(courses[0])
+        lanes, members = self.lanes[kind], self.members[kind]
+        here, all_here = lanes["shared"] > 0, bool(lanes["shared"].all())
+        brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
+        due, lane_rows = np.zeros(self.n, np.int64), np.zeros(self.n, LANE_ROWS)
+        for s in courses:
+            row, moving, of_step = len(self.rows), np.zeros(self.n, bool), dict[tuple[int, int], int]()
+            for move, hops, sends, receiver in moves_of(self.planner, s):
+                key = (s.index, move.step)
+                numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
+                for d in range(len(hops)):
+                    way = move.rows.start + d
+                    if not all_here:
+                        moving[lanes["lead"][sends[d]]] = True
+                        parent = -1 if move.after is None else of_step.get((move.after, way), -1)
+                        of_step[move.step, way] = len(self.rows) - row
+                        links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
+                        pools = [self.pools[name].number((kind, d, key_of), values, members) for name, key_of, values in (
+                            ("hop", links, hops[d]), ("seconds", id(move.seconds), move.seconds[d]),
+                            ("late", id(move.late), move.late[d]), ("to", id(move.source), lanes["place"][receiver[d]]),
+                            ("bytes", id(move.bytes), move.bytes[d]))]
+                        self.rows.append((parent, move.step in s.keep, *pools[:4], *numbers, pools[4]))
+                    chip = np.flatnonzero(sends[d] & here)
+                    made = np.zeros(len(chip), TRANSFER)
+                    made["stage"], made["chip"], made["to"], made["hop"] = number, chip, receiver[d][chip], hops[d][chip]
+                    made["parent"] = -1 if move.after is None else brings[move.after, way][chip]
+                    made["key"], made["feed"], made["bytes"] = *numbers, move.bytes[d][chip]
+                    if key in awaited:
+                        idle = awaited[key]
+                        made["awaited"] = True if idle is None else ~idle[made["to"]]
+                    brought = brings.setdefault((move.step, way), np.full(self.n, -1))
+                    brought[made["to"]] = self.count + np.arange(len(chip))
+                    due += np.bincount(made["to"], minlength=self.n)
+                    self.made.append(made)
+                    self.count += len(chip)
+            lane_rows["row"][moving], lane_rows["rows"][moving] = row, len(self.rows) - row
+        self.due.append(due)
+        self.lane_rows.append(lane_rows)
+        self.stages.append((operation, then, leads, kind, place, len(self.places) - place))
+
+    def kind(self, s: Stage) -> int:
+        """Return the number of the kind of lanes that a stage runs on."""
+        if s.lane.axes not in self.kinds:
+            self.kinds[s.lane.axes] = len(self.lanes)
+            lead = self.planner.lanes(s.lane.axes)
+            lanes, members = np.zeros(self.n, LANE), np.argsort(lead, kind="stable")
+            lanes["lead"], lanes["shared"] = lead, fluid_chips(self.planner, s, self.shared.fluid)
+            lanes["count"] = np.bincount(lead, minlength=self.n)
+            lanes["first"] = np.concatenate([[0], np.cumsum(lanes["count"])[:-1]])
+            lanes["place"][members] = np.arange(self.n) - lanes["first"][lead[members]]
+            self.lanes.append(lanes)
+            self.members.append(members)
+        return self.kinds[s.lane.axes]
+
+    def sort(self) -> None:
+        """Put the transfers of the section in the order of the queues of their hops, and tell each which ones pass it on."""
+        made = np.concatenate([np.zeros(0, TRANSFER), *self.made])
+        first = self.count - len(made)
+        order = np.argsort(made["hop"], kind="stable")
+        place = np.empty(len(made), np.int64)
+        place[order] = first + np.arange(len(made))
+        made = made[order]
+        passed = made["parent"] >= 0
+        made["parent"][passed] = place[made["parent"][passed] - first]
+        made["child"] = made["sibling"] = -1
+        children = np.flatnonzero(passed)
+        children = children[np.argsort(made["parent"][children], kind="stable")]
+        parents = made["parent"][children]
+        begins = np.flatnonzero(np.diff(parents, prepend=-2))
+        made["child"][parents[begins] - first] = first + children[begins]
+        same = np.flatnonzero(parents[1:] == parents[:-1])
+        made["sibling"][children[same]] = first + children[same + 1]
+        self.transfers.append(made)
+        self.queues.append(first + np.searchsorted(made["hop"], np.arange(self.planner.rate.size + 1)))
+
+    def table(self) -> Table:
+        """Return the table of all sections."""
+        n, axes = self.n, len(self.planner.grid.axes)
+        hops = np.zeros(self.planner.rate.size, HOP)
+        hops["rate"], hops["alone"] = self.planner.rate.ravel(), self.shared.alone
+        hops["latency"] = self.shared.paths.latency[:len(hops)]
+        longest = max((len(stages) for section in self.order for stages in section), default=0)
+        order = np.full((len(self.order), axes, longest + 1), -1, np.int32)
+        for section, by_axis in enumerate(self.order):
+            for axis, stages in enumerate(by_axis):
+                order[section, axis, :len(stages)] = stages
+
+        def stacked(rows: Sequence[Array], kind: Any) -> Array:
+            return np.array(rows, kind).reshape(-1, n)
+
+        hop, seconds, late, to, size = (self.pools[name].array() for name in ("hop", "seconds", "late", "to", "bytes"))
+        return Table(
+            sections=np.array(self.sections, SECTION), operations=np.array(self.operations, OPERATION),
+            fixed=np.ascontiguousarray(stacked(self.fixed, float).T), busy=np.ascontiguousarray(stacked(self.busy, float).T),
+            missing=stacked(self.missing, np.int32), tells=np.array(self.tells, TELL), pieces=np.array(self.pieces, PIECE),
+            piece_seconds=stacked(self.piece_seconds, float), piece_idle=stacked(self.piece_idle, bool),
+            stages=np.array(self.stages, STAGE), due=stacked(self.due, np.int32), lanes=stacked(self.lanes, LANE),
+            members=stacked(self.members, np.int32),
+            line=stacked([self.planner.lanes((a,)) for a in self.planner.grid.axes], np.int32),
+            places=np.array(self.places, PLACE), order=order,
+            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds,
+            row_late=late, row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
+            queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
+            receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
+            path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed)
+
+
+def table(planner: Planner, shared: Shared, sections: Sequence[tuple[Ready, ...]]) -> Table:
+    """Return the table of a program; sections without operations are left out."""
+    maker = Maker(planner, shared)
+    for ready in filter(None, sections):
+        maker.section(ready)
+    return maker.table()
+

@@ -1,0 +1,387 @@
+"""A run whose messages share links: makes block runs, leaps over those that are known, and lets SimPy step the clock.
+
+The event core works; it comes back when a new block run is to be made, a bandwidth changes, or something has no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from torussim.engine import event_core as core
+from torussim.engine import jit
+from torussim.engine.event_core import State
+from torussim.engine.heap import arrange
+from torussim.engine.plan import Planner
+from torussim.engine.routed import Shared
+from torussim.engine.schedule_table import Table
+from torussim.engine.steady_state import Snapshot, SteadyState, fill, straight
+from torussim.program import Program
+from torussim.timeline import Segment
+
+Array = np.ndarray[Any, Any]
+Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
+SLOTS = 2  # block runs at a time, at first; a power of 2
+
+
+class PastError(AssertionError):
+    """A flow was to start in the network's past."""
+
+
+class SharedRun:
+    """One run; `process` is the generator that SimPy steps.
+
+    `patience`: the block from which on it may leap over others that it takes to add what the last two added; after a
+    leap, that from which on to try again; `leapt`: the index into `runs` and the number of those that it has left out, None if
+    it has not; `wrong`: it should not have.
+    """
+
+    def __init__(self, program: Program, table: Table, planner: Planner, shared: Shared, begin: Array, *, repeat: bool,
+                 patience: int = 0, record: Sequence[int] = (), sending: Sending | None = None,
+                 progress: Callable[[int, int], None] | None = None) -> None:
+        self.table, self.begin, self.repeat, self.progress = table, begin, repeat, progress
+        self.patience, self.sending, self.chips = patience, sending, len(begin)
+        self.lists = [(name, operations, times) for name, (operations, times) in
+                      zip(("prologue", "block", "epilogue"), program.sections()) if operations]
+        links, chip = planner.grid.links, planner.chip
+        self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
+        self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
+        self.on_shared = table.lanes["shared"].any(axis=0)
+        self.gathering = table.lanes["count"][table.stages["lanes"]] if len(table.lanes) else 0
+        self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
+        self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
+        self.offset = 0.0  # seconds that were skipped
+        self.steady = SteadyState()
+        self.number = self.skipped = 0  # block runs made, and left out
+        self.simulated = self.period = self.changed = 0
+        self.runs: list[tuple[int, float]] = []
+        self.place: list[int] = []  # by block run: its index in `runs`
+        self.segments: list[Segment] = []
+        self.of_run: list[int] = []  # by block run: its segment
+        self.leapt: tuple[int, int] | None = None
+        self.wrong = False
+
+    @property
+    def events(self) -> int:
+        """Starts and ends of flows, those at one instant counted once, and changes of bandwidth."""
+        return int(self.state.one[0]["events"]) + self.changed
+
+    @property
+    def flows(self) -> int:
+        """Messages that went through the network."""
+        return int(self.net.one[0]["flows"])
+
+    @property
+    def solves(self) -> int:
+        """How often rates were found anew."""
+        return int(self.net.one[0]["solves"])
+
+    @property
+    def now(self) -> float:
+        """The network's clock."""
+        return float(self.net.one[0]["now"])
+
+    def process(self, env: Any) -> Any:
+        """Step from one block run to the next, until nothing is left."""
+        jit.announce()
+        if self.lists:
+            self.enter(np.arange(self.chips), self.begin)
+        while True:
+            until = self.changes[0][0] - self.offset if self.changes else inf
+            reason = core.run(self.table, self.state, self.net, until)
+            if reason == core.DONE:
+                yield env.timeout(max(0.0, self.now - env.now))
+                break
+            if reason == core.NEXT_RUN:
+                count = int(self.state.one[0]["entered"])
+                self.state.one[0]["entered"] = 0
+                entered = np.sort(self.state.entered[:count], order="chip")
+                yield env.timeout(max(0.0, self.now - env.now))
+                self.enter(entered["chip"].copy(), entered["time"].copy())
+            elif reason == core.CHANGE:
+                yield env.timeout(max(0.0, until - env.now))
+                self.change(max(until, self.now))
+            elif reason == core.GROW_NETWORK:
+                self.net = core.network.grown(self.net)
+            elif reason == core.PAST:
+                self.wrong = self.leapt is not None
+                if not self.wrong:
+                    raise PastError("no flow starts in the network's past")
+                return
+            else:
+                self.tell()
+                if reason == core.GROW:
+                    self.state = self.state._replace(work=np.resize(self.state.work, 2 * len(self.state.work)))
+        self.tell()
+        self.land()
+
+    def change(self, now: float) -> None:
+        """Change bandwidths."""
+        _, links, bandwidth = self.changes.pop(0)
+        core.network.go(self.net, now)
+        for link, value in dict(zip(links.tolist(), np.broadcast_to(bandwidth, links.shape).tolist())).items():
+            core.network.set_bandwidth(self.net, link, value)
+        self.changed += 1
+
+    def tell(self) -> None:
+        """Pass on the messages that were logged."""
+        one = self.state.one[0]
+        names = [o.name for _, operations, _ in self.lists for o in operations]
+        for entry in self.state.log[:one["logged"]].tolist():
+            number, operation, hop, chip, start, end, size = entry
+            assert self.sending is not None
+            self.sending(names[operation], hop, chip, start, end, size, self.place[number])
+        one["logged"] = 0
+
+    def enter(self, chips: Array, times: Array) -> None:
+        """Make the next block run, if there is one, and begin it on chips; on the first see whether all was like this before."""
+        place, firsts = self.number + self.skipped, np.cumsum([0, *(count for _, _, count in self.lists)])
+        if place >= firsts[-1]:
+            return
+        section = int(np.searchsorted(firsts, place, side="right")) - 1
+        name, _, often = self.lists[section]
+        if name == "block":
+            block = place - int(firsts[section])
+            if self.progress:
+                self.progress(block, often)
+            if block and self.repeat:
+                times = self.skip(block, often, chips, times)
+            self.simulated += 1
+        self.make(name, section)
+        number, work, size = self.number - 1, self.state.work, int(self.state.one[0]["work"])
+        work["what"][size:size + len(chips)], work["run"][size:size + len(chips)] = core.ENTER, number
+        work["chip"][size:size + len(chips)], work["time"][size:size + len(chips)] = chips, times
+        self.state.one[0]["work"] = size + len(chips)
+
+    def make(self, name: str, section: int) -> None:
+        """Make a block run."""
+        number, table = self.number, self.table
+        if number >= len(self.state.runs) and self.unfinished(number - len(self.state.runs)):
+            self.widen()
+        state = self.state
+        slot = number % len(state.runs)
+        if state.runs[slot]["number"] >= 0:
+            self.keep(int(state.runs[slot]["number"]))
+        here = table.sections[section]
+        state.operations[slot], state.stages[slot] = self.empty
+        state.lacking[slot] = self.gathering
+        state.came[slot] = np.nan
+        state.shards[slot] = -inf
+        if table.passed:
+            state.passed[slot] = np.nan
+        state.runs[slot] = number, section, int(here["operations"]) * self.chips, -1
+        late = state.hops["run"][:-1] == number
+        state.hops["at"][:-1][late] = table.queues[section, :-1][late]
+        if here["unit_first"] >= 0:  # the compute unit serves the block runs in turn
+            for before in range(number - 1, max(-1, number - len(state.runs)), -1):
+                other = state.runs[before % len(state.runs)]
+                last = table.sections[other["section"]]["unit_last"]
+                if last >= 0:
+                    unknown = np.isnan(state.operations["end"][before % len(state.runs), :, last])
+                    state.operations["missing"][slot, :, here["unit_first"]] += unknown
+                    other["next_unit"] = number
+                    break
+        self.number += 1
+        state.one[0]["runs"] = self.number
+        self.place.append(len(self.runs))
+        self.of_run.append(len(self.segments))
+        self.runs.append((len(self.segments), self.offset))
+        operations = self.lists[section][1]
+        self.segments.append(Segment(name, tuple(operations), *np.empty((2, len(operations), self.chips))))
+
+    def unfinished(self, number: int) -> bool:
+        """Return whether something of a block run is not known yet."""
+        run = self.state.runs[number % len(self.state.runs)]
+        return bool(run["number"] == number and run["left"] > 0)
+
+    def keep(self, number: int) -> None:
+        """Put the times of a block run, as far as they are known, into its segment."""
+        state, segment = self.state, self.segments[self.of_run[number]]
+        slot = number % len(state.runs)
+        here = self.table.sections[state.runs[slot]["section"]]
+        found = state.operations[slot, :, here["operation"]:here["operation"] + here["operations"]]
+        segment.start[...], segment.end[...] = found["start"].T, found["end"].T
+
+    def widen(self) -> None:
+        """Make room for twice as many block runs at a time."""
+        old, table = self.state, self.table
+        new = fresh(table, self.begin, (), 2 * len(old.runs))
+        hops, chips, directs = len(table.hops), self.chips, max(1, len(table.directs))
+        for slot, run in enumerate(old.runs):
+            if run["number"] >= 0:
+                to = run["number"] % len(new.runs)
+                for field in ("operations", "stages", "lacking", "came", "shards", "passed", "runs"):
+                    getattr(new, field)[to] = getattr(old, field)[slot]
+                a, b = (slice(hops + at * directs * chips, hops + (at + 1) * directs * chips) for at in (slot, to))
+                new.start[b], new.begin[b] = old.start[a], old.begin[a]
+        new.start[:hops] = old.start[:hops]
+        waiting = np.flatnonzero(new.start < inf)
+        new.start_heap[:len(waiting)] = waiting
+        arrange(new.start_heap, len(waiting), new.start_place, new.start)
+        work = old.work if len(old.work) > len(new.work) else np.resize(old.work, len(new.work))
+        self.state = new._replace(work=work, **{name: getattr(old, name) for name in (
+            "unit", "free", "hops", "turns", "recorded", "log", "one")})
+
+    def live(self) -> list[int]:
+        """Return the block runs of which something is not known yet, and the latest, and all in between."""
+        present = range(max(0, self.number - len(self.state.runs)), self.number)
+        return list(range(next(filter(self.unfinished, present), self.number - 1), self.number))
+
+    def blocks(self, live: Sequence[int]) -> tuple[list[Array], list[Array]]:
+        """Return all that the future depends on of block runs, and where that is; what has ended on a chip is left out."""
+        found, where = list[Array](), list[Array]()
+        for number in live:
+            slot = number % len(self.state.runs)
+            open_, going = self.open(slot)
+            found += [self.state.operations[slot, open_], self.state.stages[slot, going], self.state.came[slot].copy(),
+                      self.state.shards[slot].copy(), self.state.passed[slot].copy()]
+            where += [open_, self.state.lacking[slot].copy()]
+        return found, where
+
+    def open(self, slot: int) -> tuple[Array, Array]:
+        """Return the chips on which something of a slot has not ended, (chips,), and with them those on shared lanes."""
+        here = self.table.sections[self.state.runs[slot]["section"]]
+        rows = slice(here["operation"], here["operation"] + here["operations"])
+        open_ = np.isnan(self.state.operations["end"][slot, :, rows]).any(axis=1)
+        return open_, open_ | self.on_shared
+
+    def counts(self, live: Sequence[int], chips: Array, paths: Array, where: Sequence[Array]) -> list[Array]:
+        """Return all other counts that the future depends on."""
+        waiting = [self.waiting(number % len(self.state.runs)) for number in live]
+        hops, turns, first = self.state.hops[self.queued], self.state.turns, live[0]
+        return [chips, paths, *where, *(np.where(self.state.start[which] < inf, self.state.begin[which][name], -1)
+                                         for which in waiting for name in ("message", "count")), hops["doing"],
+                np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
+                np.maximum(hops["run"], first) - self.number, np.maximum(turns["run"], first) - self.number,
+                np.where(turns["run"] < first, 0, turns["place"])]
+
+    def waiting(self, slot: int) -> slice:
+        """Return where the starts of a slot's routed operations are."""
+        hops, size = len(self.table.hops), max(1, len(self.table.directs)) * self.chips
+        return slice(hops + slot * size, hops + (slot + 1) * size)
+
+    def starts(self, live: Sequence[int]) -> list[Array]:
+        """Return when flows start that are known, inf where there is none; views."""
+        slots = [self.waiting(number % len(self.state.runs)) for number in live]
+        return [self.state.start[:len(self.table.hops)], *(self.state.start[slot] for slot in slots)]
+
+    def skip(self, block: int, blocks: int, chips: Array, times: Array) -> Array:
+        """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
+        live, now, state = self.live(), self.now, self.state
+        flows = core.network.live(self.net)
+        paths, ends = self.net.flows["path"][flows], self.net.end[flows]
+        clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends,
+                  *(start.copy() for start in self.starts(live))]
+        of_runs, where = self.blocks(live)
+        counts = self.counts(live, chips, paths, where)
+        self.steady.note(Snapshot(float(times.min()), tuple(clocks), tuple(counts), tuple(of_runs)))
+        period, shift = self.steady.period()
+        if not period:
+            gain = self.steady.gain() if len(live) == 1 else None
+            most = 0 if self.offset or self.leapt else blocks - block - 1
+            return times if gain is None or most < 1 or block < self.patience else self.leap(block, most, gain, times)
+        turns = (blocks - block - 1) // period
+        if self.changes:
+            last = state.operations["end"][(self.number - 1) % len(state.runs)]
+            known = max(float(np.nanmax(last)), float(times.max()))
+            turns = min(turns, int((self.changes[0][0] - self.offset - known) / shift) - 1)
+        if turns > 0:
+            like = [segment for segment, _ in self.runs[-period:]]
+            self.runs += [(j, self.offset + shift * (turn + 1)) for turn in range(turns) for j in like]
+            self.skipped += turns * period
+            self.offset += turns * shift
+            self.period = period
+            self.steady.forget()
+        return times
+
+    def leap(self, block: int, blocks: int, gain: list[Array], times: Array) -> Array:
+        """Go on as if that many blocks had added what the last ones did, if that can be; return when the next one begins."""
+        live, state, now = self.live(), self.state, self.now
+        starts = self.starts(live)
+        later, clock, unit, free, flows, *rest = (blocks * by for by in gain)
+        slot, before = ((self.number - back) % len(state.runs) for back in (1, 2))
+        end = now + float(clock[0])
+        if self.changes or state.runs[before]["number"] != self.number - 2 or any(
+                (array + by).min(initial=inf) < end for array, by in zip(starts, rest)):
+            return times
+        of_starts, (at, arrived) = rest[:len(starts)], (rest[len(starts) + i] for i in (0, 4))
+        for array, by in zip(starts, of_starts):
+            array += by
+        open_, going = self.open(slot)
+        state.operations["at"][slot][open_] += at
+        state.stages["arrived"][slot][going] += arrived
+        for array in (*(state.operations[name] for name in ("start", "end")), state.stages["base"], state.came, state.shards,
+                      *(state.passed[name] for name in ("sent", "got"))):
+            with np.errstate(invalid="ignore"):  # nothing waits for these
+                by = blocks * (array[slot] - array[before])
+            array[slot] += np.where(np.isfinite(by), by, 0.0)
+        state.free[:-1] = np.maximum(state.free[:-1], now) + free
+        state.unit[:] = np.maximum(state.unit, now) + unit
+        arrange(state.start_heap, int(state.one[0]["starts"]), state.start_place, state.start)
+        core.network.shift(self.net, end - now, flows)
+        self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
+        last = self.segments[self.of_run[-1]]
+        latest = self.runs.pop()
+        self.runs += [(len(self.segments) + i, latest[1]) for i in range(blocks)] + [latest]
+        self.segments += [Segment("block", last.operations, *np.empty((2, *last.start.shape))) for _ in range(blocks)]
+        self.place[-1] = len(self.runs) - 1
+        self.skipped += blocks
+        self.steady.forget()
+        return np.asarray(times + later)
+
+    def land(self) -> None:
+        """At the end, see whether a leap was right, and give the blocks that were left out their times."""
+        for run in self.state.runs:
+            if run["number"] >= 0:
+                self.keep(int(run["number"]))
+        known = not any(self.unfinished(number) for number in self.live()) if self.number else True
+        assert known or self.leapt, "everything has ended"
+        if self.leapt is None:
+            return
+        first, blocks = self.leapt
+        before, since, *left_out, until, after = (self.segments[j] for j, _ in self.runs[first - 2:first + blocks + 2])
+        self.wrong = not known or not straight(before, since, until, after, blocks + 1)
+        if not self.wrong:
+            fill(left_out, since, until)
+
+
+def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS) -> State:
+    """Return the state before anything has happened."""
+    chips, hops, directs = len(begin), len(table.hops), max(1, len(table.directs))
+    axes = table.order.shape[1] if len(table.order) else 0
+    starts = hops + slots * directs * chips
+    children = np.bincount(table.transfers["parent"][table.transfers["parent"] >= 0]).max(initial=0)
+    widest = int(table.lanes["count"].max(initial=0)) * (int(table.stages["places"].max(initial=0)) + 1)
+    margin = 16 + max(widest, len(table.operations), int(table.operations["tells"].max(initial=0)),
+                      int(table.operations["stages"].max(initial=0)), 2 * axes, int(children))
+    lane_log = int(table.lanes["count"].max(initial=0)) * int(table.lane_rows["rows"].max(initial=0))
+    recorded = np.zeros(chips, bool)
+    recorded[list(record)] = True
+    one = np.zeros(1, core.ONE)
+    one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
+    state = State(
+        np.zeros((slots, chips, len(table.operations)), core.CHIP_OPERATION),
+        np.zeros((slots, chips, len(table.stages)), core.CHIP_STAGE), np.zeros((slots, len(table.stages), chips), np.int32),
+        np.full((slots, len(table.transfers)), np.nan),
+        np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), core.PASSED), np.zeros(slots, core.RUN),
+        begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, core.QUEUE),
+        np.zeros((axes, chips), core.TURN),
+        np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, core.WORK), np.zeros(chips, core.ENTRY),
+        np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, core.BEGIN), recorded,
+        np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, core.LOG),
+        np.zeros((2 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
+    state.runs["number"] = -1
+    return state
+
+
+def empty(table: Table) -> tuple[Array, Array]:
+    """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
+    operations = np.zeros(table.fixed.shape, core.CHIP_OPERATION)
+    stages = np.zeros((len(table.fixed), len(table.stages)), core.CHIP_STAGE)
+    operations["at"] = stages["arrived"] = -inf
+    operations["start"] = operations["end"] = stages["base"] = np.nan
+    operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
+    return operations, stages

@@ -1,0 +1,127 @@
+"""When blocks repeat: what the states before the latest blocks say of those that follow.
+
+A *steady state* is a state that each block, or each so many blocks, moves by a constant gain. If the gain is the same for all
+times, the state is one that was there before, and comes again. If each chip has a gain of its own, it goes on so until
+something that was early enough is not: a time on private links is a maximum of sums of earlier times, thus convex in the state,
+and so are the ends of blocks in their number as long as each adds the same. So what is a straight line over two blocks and again
+at the last is one in between. With flows the times are such sums as long as flows start and end in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from torussim.timeline import Segment
+
+Array = np.ndarray[Any, Any]
+REMEMBERED = 64  # states
+ROOM = 512e6  # bytes of states that are remembered, where the latest eight take no more
+SAME = 1e-12  # of a block: states closer than this are the same
+ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The state before a block, which begins at `begin`: all that the future depends on; seconds.
+
+    `blocks`: of block runs that are under way, arrays as they are in the core, some of them with fields. They are compared last.
+    """
+
+    begin: float
+    clocks: tuple[Array, ...]
+    counts: tuple[Array, ...]
+    blocks: tuple[Array, ...]
+
+    def like(self, other: Snapshot) -> bool:
+        """Return whether the counts are the same."""
+        return len(self.blocks) == len(other.blocks) and all(
+            a.shape == b.shape and bool((a == b).all()) for a, b in zip(self.counts, other.counts, strict=True))
+
+    def times(self) -> Iterator[Array]:
+        """Yield all times, those first that as a rule already tell a difference."""
+        yield from self.clocks
+        yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind == "f")
+
+    def numbers(self) -> Iterator[Array]:
+        """Yield all numbers of block runs that are no times."""
+        yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind != "f")
+
+    def same_numbers(self, other: Snapshot) -> bool:
+        """Return whether all numbers of block runs are the same."""
+        return all(bool((a == b).all()) for a, b in zip(self.numbers(), other.numbers(), strict=True))
+
+
+class SteadyState:
+    """Finds steady states among the latest states."""
+
+    def __init__(self) -> None:
+        self.seen: list[Snapshot] = []
+
+    def forget(self) -> None:
+        """Begin anew: a state before a leap says nothing of those after it."""
+        self.seen.clear()
+
+    def note(self, state: Snapshot) -> None:
+        """Remember the state before a block."""
+        self.seen.append(state)
+        size = sum(block.nbytes for block in (*state.clocks, *state.blocks))
+        del self.seen[:-max(8, min(REMEMBERED, int(ROOM // max(size, 1))))]
+
+    @np.errstate(invalid="ignore")  # the difference of two times that nothing waits for, which are infinite
+    def period(self) -> tuple[int, float]:
+        """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
+        now = self.seen[-1]
+        for period, old in enumerate(reversed(self.seen[:-1]), 1):
+            shift = now.begin - old.begin
+            near = SAME * shift / period
+            if now.like(old) and all(_near(a - b - shift, a, b, near) for a, b in zip(now.times(), old.times())) \
+                    and now.same_numbers(old):
+                return period, shift
+        return 0, 0.0
+
+    @np.errstate(invalid="ignore")
+    def gain(self) -> list[Array] | None:
+        """Return what a block adds to each time, in the order of `Snapshot.times`, if the last two added the same, else None."""
+        if len(self.seen) < 3:
+            return None
+        a, b, c = self.seen[-3:]
+        near = SAME * (c.begin - b.begin)
+        if abs(c.begin - 2 * b.begin + a.begin) > near or not (a.like(b) and b.like(c)):
+            return None
+        if not all(_near(z - y - (y - x), z, y, near) and _near(y - x, y, x, np.inf)
+                   for x, y, z in zip(a.times(), b.times(), c.times())) or not (a.same_numbers(b) and b.same_numbers(c)):
+            return None
+        return [np.where(np.isfinite(z), z - y, 0.0) for y, z in zip(b.times(), c.times())]
+
+
+def parts(block: Array) -> Iterator[Array]:
+    """Yield the fields of an array, or the array itself if it has none; views."""
+    if block.dtype.names is None:
+        yield block
+    else:
+        yield from (block[name] for name in block.dtype.names)
+
+
+def _near(difference: Array, a: Array, b: Array, near: float) -> bool:
+    """Return whether all differences are small, and the same times are not known, or infinite."""
+    small = np.abs(difference) <= near
+    return bool(small.all()) or bool((small | (np.isnan(a) & np.isnan(b)) | (a == b)).all())
+
+
+def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:
+    """Return whether each of `blocks` blocks from `since` to `until` adds what those on both sides of them add."""
+    near = SAME * float(np.max(since.end - before.end, initial=0.0)) + blocks * ROUNDING * float(np.max(after.end, initial=0.0))
+    return all(bool((np.abs((c - b) / blocks - other) <= near).all())
+               for a, b, c, d in zip(*((s.start, s.end) for s in (before, since, until, after))) for other in (b - a, d - c))
+
+
+def fill(segments: Sequence[Segment], since: Segment, until: Segment) -> None:
+    """Give the blocks between two their times, each the same after the one before."""
+    for number, segment in enumerate(segments, 1):
+        share = number / (len(segments) + 1)
+        for times, a, b in ((segment.start, since.start, until.start), (segment.end, since.end, until.end)):
+            times[...] = a + share * (b - a)
