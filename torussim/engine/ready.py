@@ -96,18 +96,3 @@ class Ready:
     def looped(self) -> bool:
         """Whether it is a matmul that runs piece by piece."""
         return isinstance(self.operation, Compute) and self.partner is not None
-
-    @cached_property
-    def firsts(self) -> tuple[int, ...]:
-        """The stages that begin with the operation, the first of each part."""
-        if self.direct:
-            return (0,)
-        return tuple(k for k, stage in enumerate(self.stages) if all(s.part != stage.part for s in self.stages[:k]))
-
-    @cached_property
-    def then(self) -> tuple[int | None, ...]:
-        """For each stage the next of its part, None if it is the last."""
-        if self.direct:
-            return (None,)
-        return tuple(next((j for j in range(k + 1, len(self.stages)) if self.stages[j].part == stage.part), None)
-                     for k, stage in enumerate(self.stages))

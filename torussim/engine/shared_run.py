@@ -248,11 +248,12 @@ class SharedRun:
         open_ = np.isnan(self.state.operations["end"][slot, :, rows]).any(axis=1)
         return open_, open_ | self.on_shared
 
-    def counts(self, live: Sequence[int], chips: Array, paths: Array, where: Sequence[Array]) -> list[Array]:
+    def counts(self, live: Sequence[int], chips: Array, flows: Array, where: Sequence[Array]) -> list[Array]:
         """Return all other counts that the future depends on."""
         waiting = [self.waiting(number % len(self.state.runs)) for number in live]
         hops, turns, first = self.state.hops[self.queued], self.state.turns, live[0]
-        return [chips, paths, *where, *(np.where(self.state.start[which] < inf, self.state.begin[which][name], -1)
+        run = np.where(flows["path"] < len(self.table.hops), 0, flows["run"] - self.number)
+        return [chips, flows["path"], run, *where, *(np.where(self.state.start[which] < inf, self.state.begin[which][name], -1)
                                          for which in waiting for name in ("message", "count")), hops["doing"],
                 np.where((first <= hops["run"]) & (hops["run"] < self.number), hops["at"], -1),
                 np.maximum(hops["run"], first) - self.number, np.maximum(turns["run"], first) - self.number,
@@ -272,11 +273,11 @@ class SharedRun:
         """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
-        paths, ends = self.net.flows["path"][flows], self.net.end[flows]
+        ends = self.net.end[flows]
         clocks = [times, np.array([now]), np.maximum(state.unit, now), np.maximum(state.free[:-1], now), ends,
                   *(start.copy() for start in self.starts(live))]
         of_runs, where = self.blocks(live)
-        counts = self.counts(live, chips, paths, where)
+        counts = self.counts(live, chips, self.net.flows[flows], where)
         self.steady.note(Snapshot(float(times.min()), tuple(clocks), tuple(counts), tuple(of_runs)))
         period, shift = self.steady.period()
         if not period:

@@ -109,7 +109,7 @@ def parts(block: Array) -> Iterator[Array]:
 def _near(difference: Array, a: Array, b: Array, near: float) -> bool:
     """Return whether all differences are small, and the same times are not known, or infinite."""
     small = np.abs(difference) <= near
-    return bool(small.all()) or bool((small | (np.isnan(a) & np.isnan(b)) | (a == b)).all())
+    return bool(small.all()) or bool((small | (np.isnan(a) & np.isnan(b)) | ((a == b) & np.isinf(a))).all())
 
 
 def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:
