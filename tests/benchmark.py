@@ -101,7 +101,7 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 721219),
     "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 218858),
     "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 156623),
-    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 77152),
+    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 78868),
     "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 119276),
     "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 21680),
 }

@@ -238,7 +238,7 @@ class SharedRun:
             open_, going = self.open(slot)
             found += [self.state.operations[slot, open_], self.state.stages[slot, going], self.state.came[slot].copy(),
                       self.state.shards[slot].copy(), self.state.passed[slot].copy()]
-            where += [open_, self.state.lacking[slot].copy()]
+            where += [open_, self.state.lacking[slot].astype(np.int16)]
         return found, where
 
     def open(self, slot: int) -> tuple[Array, Array]:

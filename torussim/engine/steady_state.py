@@ -19,7 +19,7 @@ from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 REMEMBERED = 64  # states
-ROOM = 512e6  # bytes of states that are remembered, where the latest eight take no more
+ROOM = 256e6  # bytes of states that are remembered, where the latest eight take no more
 SAME = 1e-12  # of a block: states closer than this are the same
 ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
 
