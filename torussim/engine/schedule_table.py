@@ -24,7 +24,7 @@ END, START, ORDER = range(3)  # what an operation tells one that waits for it: i
 COMPUTE, LOOPED, COLLECTIVE, ROUTED, SHIFTS = range(5)  # kinds of operations
 
 OPERATION = np.dtype([(name, np.int32) for name in (
-    "kind", "section", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
+    "kind", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
     "stage", "stages", "tell", "tells", "piece", "pieces", "direct")] + [("overhead", float)])
 AWAITED = (OPERATION.names or ()).index("awaited")
 STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "place", "places")])
@@ -38,8 +38,7 @@ TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop",
                                                    "awaited")] + [("bytes", float)])
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
 DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float)])
-SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "stage", "stages", "transfer", "transfers",
-                                                  "unit_first", "unit_last")])
+SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")])
 
 
 class Table(NamedTuple):
@@ -142,9 +141,9 @@ class Maker:
 
     def section(self, ready: Sequence[Ready]) -> None:
         """Add a list of operations."""
-        first, stage, transfer, self.made = len(self.operations), len(self.stages), self.count, list[Array]()
+        first, self.made = len(self.operations), list[Array]()
         self.order.append([[] for _ in self.planner.grid.axes])
-        told, number = waits(ready), len(self.sections)
+        told = waits(ready)
         unit = [i for i, r in enumerate(ready) if isinstance(r.operation, Compute)]
         keys = [self.keys_of(ready, i) for i in range(len(ready))]
         for i, r in enumerate(ready):
@@ -171,7 +170,7 @@ class Maker:
             kind = (LOOPED if r.looped else COMPUTE) if isinstance(r.operation, Compute) else (
                 COLLECTIVE if not r.direct else SHIFTS if r.direct == "shifts" else ROUTED)
             self.operations.append((
-                kind, number, -1 if r.partner is None else first + r.partner, i == len(ready) - 1, not told[i],
+                kind, -1 if r.partner is None else first + r.partner, i == len(ready) - 1, not told[i],
                 bool(unit) and i == unit[0], bool(unit) and i == unit[-1], singly, fed, r.looped and not matmul,
                 1 if r.direct else len({s.part for s in r.stages}), begin, len(self.stages) - begin, len(self.tells),
                 len(listeners), pieces, len(self.pieces) - pieces, direct, r.overhead))
@@ -185,8 +184,7 @@ class Maker:
                 mine = (made["awaited"] > 0) & (np.array([s[0] for s in self.stages])[made["stage"]] == first + i)
                 shards = np.bincount(made["to"][mine], minlength=self.n)
                 self.missing[first + r.partner] = self.missing[first + r.partner] + shards
-        self.sections.append((first, len(ready), stage, len(self.stages) - stage, transfer, self.count - transfer,
-                              first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
+        self.sections.append((first, len(ready), first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
 
     def keys_of(self, ready: Sequence[Ready], i: int) -> dict[Any, int]:
         """Return a number for each (phase, step) that a loop with collective i knows."""
