@@ -6,13 +6,15 @@ import pytest
 
 from torussim.engine import jit
 
+numba = pytest.importorskip("numba")
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+
 
 def twice(number):
     return 2 * number
 
 
 def test_the_first_run_says_on_standard_error_that_it_compiles_and_later_ones_say_nothing(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("numba")
     monkeypatch.setattr(jit, "_folder", lambda given: tmp_path)
     jit.announce()
     said = capsys.readouterr()
@@ -23,15 +25,17 @@ def test_the_first_run_says_on_standard_error_that_it_compiles_and_later_ones_sa
 
 
 def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("numba")
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(jit, "_folder", lambda given: tmp_path / "file" / "folder")
-    assert jit.compiled(twice)(21) == 42
+    """numba keeps no function whose source is in no file, as none is in a zipped package."""
+    monkeypatch.setattr(jit, "_folder", lambda given: tmp_path)
+    nowhere = {}
+    exec(compile("def thrice(number): return 3 * number", tmp_path / "nowhere.py", "exec"), nowhere)
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(nowhere["thrice"])
+    assert jit.compiled(nowhere["thrice"])(14) == 42
     assert not list(tmp_path.rglob("*.nbi"))
 
 
 def test_code_is_kept_where_it_can_be(tmp_path, monkeypatch):
-    pytest.importorskip("numba")
     monkeypatch.setattr(jit, "_folder", lambda given: tmp_path)
     assert jit.compiled(twice)(21) == 42
     assert list(tmp_path.rglob("*.nbi"))
