@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -16,11 +17,11 @@ from random_shared import Scenario, run
 from torussim.chips import chip
 from torussim.engine import routed, symmetry
 from torussim.engine.simulate import simulate
-from torussim.program import Collective, Kind, Program
+from torussim.program import Collective, Compute, Kind, Loop, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.check import read_links
-from torussim.topology.grid import grid
+from torussim.topology.grid import Grid, grid
 from torussim.topology.routing import routes
 
 IDEAL = chip("ideal")
@@ -61,6 +62,51 @@ def periodic(seed: int) -> Scenario:
     return Scenario(Program(lists[1], rng.choice((1, 2, 3)), lists[0], lists[2]), graph, start, real, rng.random() < 0.6, parts)
 
 
+def mirrored(seed: int) -> Scenario:
+    """Return a scenario in which few links are slow, late or dead, often beside their mirror images; most rings go both ways."""
+    rng = Random(seed)
+    shape = rng.choice((*SHAPES, (2, 4), (5, 3), (3, 2, 2), (2, 4, 3)))
+    graph = torus(shape, wrap=[rng.random() < 0.8 for _ in shape], bandwidth=1.0)
+    for u, v, link in graph.edges(data=True):
+        link["bandwidth"], link["latency"] = [(4e9, 1e-6), (3e9, 2e-6), (4e9, 0.0)][next(i for i, (a, b) in enumerate(zip(u, v)) if a != b)]
+    images = [tuple(image) for image in np.ndindex(*[2 if rng.random() < 0.4 else 1 for _ in shape])]
+    dead, changed = [], dict[Any, float]()
+    for _ in range(rng.choice((1, 1, 2))):
+        kind, both, (a, b) = rng.choice(("slow", "late", "dead", "event")), rng.random() < 0.8, rng.choice(list(graph.edges))
+        for image in images:
+            ends = [tuple(n - 1 - at if turned else at for at, turned, n in zip(end, image, shape)) for end in (a, b)]
+            for u, v in (ends, ends[::-1])[:1 + both]:
+                graph.edges[u, v]["bandwidth"] /= 4 if kind == "slow" else 1
+                graph.edges[u, v]["latency"] += 5e-6 if kind == "late" else 0
+                dead += [(u, v)] if kind == "dead" else []
+                changed |= {(u, v): 2e9} if kind == "event" else {}
+    fewer = graph.copy()
+    fewer.remove_edges_from(dead)
+    graph = fewer if nx.is_strongly_connected(fewer) else graph
+    if changed.keys() & graph.edges:
+        graph.graph["events"] = ((rng.uniform(0, 5e-4), {edge: rate for edge, rate in changed.items() if edge in graph.edges}),)
+    if rng.random() < 0.3:
+        graph.graph["routing"] = "shortest"
+    net = grid(graph)
+    late = rng.choice((0.0, 0.0, 1e-5))
+    start = tuple(late * sum(min(at, n - 1 - at) for at, n in zip(c, shape)) for c in net.chips)
+    lists = [random_shared.operations(rng, net, label, count)
+             for label, count in (("p", rng.choice((0, 1))), ("b", rng.randint(1, 3)), ("e", rng.choice((0, 1))))]
+    if rng.random() < 0.85:
+        lists = [tuple(evened(o) for o in found) for found in lists]
+    real = plain.replace(plain.REAL, shared_efficiency=rng.choice((1.0, 0.9, 0.6)))
+    return Scenario(Program(lists[1], rng.choice((1, 2, 3)), lists[0], lists[2]), graph, start, real, rng.random() < 0.6)
+
+
+def evened(o: Any) -> Any:
+    """Return an operation that does the same in both directions of its axes."""
+    if isinstance(o, Collective):
+        even = {"one_ring": "", "nested": "", "shifts": "direct"}.get(o.algorithm, o.algorithm)
+        kind = "all_gather" if o.kind == "permute" else o.kind
+        return plain.replace(o, kind=kind, algorithm=even if kind == o.kind else "", direction="both", shift={})
+    return plain.replace(o, loop=plain.replace(o.loop, kind="throughput")) if getattr(o, "loop", None) else o
+
+
 def unlike(one: Timeline, other: Timeline) -> str:
     """Return what differs between two runs by more than 1e-9, or nothing."""
     close = 1e-9 * other.makespan
@@ -80,10 +126,11 @@ def folds(case: Scenario) -> bool:
 
 @pytest.mark.parametrize("draw, seeds, some", [
     (periodic, range(60), 20),
+    (mirrored, range(80), 35),
     (lambda seed: random_shared.scenario(seed, alike=True), range(30), 1),
     (random_shared.scenario, range(100, 120), 0),
     (lambda seed: plain.scenario(seed, skewed=False), range(30), 3),
-], ids=["periodic", "alike", "shared", "private"])
+], ids=["periodic", "mirrored", "alike", "shared", "private"])
 def test_folded_is_unfolded_on_every_chip_and_link(draw: Callable[[int], Scenario], seeds: range, some: int) -> None:
     assert sum(folds(draw(seed)) for seed in seeds) >= some
 
@@ -134,7 +181,8 @@ def test_a_twisted_torus_folds(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("program, chips", [(collective("all_gather", "x"), 4), (collective("all_gather", "y"), 1),
-                                            (collective("all_to_all", "xy", "direct"), 4)])
+                                            (collective("all_to_all", "xy", "direct"), 2),
+                                            (collective("all_to_all", "xy", "shifts"), 4)])
 def test_a_mesh_folds_across_its_rings(program: Program, chips: int) -> None:
     assert simulated(program, torus((4, 4), wrap=[False, True], bandwidth=1e9, latency=1e-6)) == chips
 
@@ -144,10 +192,64 @@ def test_with_a_dead_link_as_many_chips_are_simulated_as_are_different() -> None
     graph.remove_edges_from([((0, 0), (1, 0)), ((1, 0), (0, 0))])
     assert simulated(collective("all_gather", "y"), graph) == 1  # nobody uses it
     assert simulated(collective("all_gather", "x", detour=False), graph) == 5  # one ring is a line
-    assert simulated(collective("all_gather", "x", detour=True), graph) == 16  # its detours meet others
+    assert simulated(collective("all_gather", "x", detour=True), graph) == 6  # its detours meet others; mirror images are alike
     graph.remove_edges_from([((2, 2), (3, 2)), ((3, 2), (2, 2))])
-    assert simulated(collective("all_gather", "x", detour=True), graph) == 8
-    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 8
+    assert simulated(collective("all_gather", "x", detour=True), graph) == 3
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 4
+    graph.remove_edges_from([((1, 1), (2, 1)), ((2, 1), (1, 1))])
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 16
+
+
+@pytest.mark.parametrize("change, unlike_chips", [({}, 6), ({"direction": "one_way"}, 12), ({"algorithm": "sequential"}, 6),
+                                                  ({"algorithm": "one_ring"}, 16), ({"algorithm": "nested"}, 16),
+                                                  ({"kind": "permute", "shift": {"x": 1}}, 12),
+                                                  ({"kind": "all_to_all", "algorithm": "shifts"}, 16)])
+def test_an_axis_is_turned_only_if_both_of_its_directions_do_the_same(change: dict[str, Any], unlike_chips: int) -> None:
+    """A slow link that a direct all-to-all makes shared: one reflection swaps its ends, one leaves them where they are."""
+    graph = torus((4, 4), bandwidth=1e9, latency=1e-6)
+    for u, v in (((0, 0), (1, 0)), ((1, 0), (0, 0))):
+        graph.edges[u, v]["bandwidth"] = 5e8
+    near = plain.replace(Collective("near", "all_gather", ("x",) if "shift" in change or "direction" in change else ("x", "y"), 1e6), **change)
+    assert simulated(Program((Collective("far", "all_to_all", ("x", "y"), 1e6, "direct"), near), layers=2), graph) == unlike_chips
+
+
+def test_a_loop_that_goes_one_way_turns_no_axis() -> None:
+    graph = torus((4, 4), bandwidth=1e9, latency=1e-6)
+    graph.remove_edges_from([((0, 0), (1, 0)), ((1, 0), (0, 0))])
+    for kind, chips in (("throughput", 6), ("latency", 12), ("one_way", 12)):
+        gather = Collective("gather", "all_gather", ("x",), 1e6, detour=True)
+        looped = Compute("matmul", flops=1e9, loop=Loop("gather", kind, (64, 64, 64)))
+        assert simulated(Program((gather, looped), layers=2), graph) == chips
+
+
+def test_messages_of_mirror_images_are_those_of_the_unfolded_run() -> None:
+    """A chip that stands for others tells of their messages, in their own directions; and of both of two that are alike."""
+    folds, turned = 0, 0
+    for seed in range(40):
+        case = mirrored(seed)
+        every = range(len(case.grid.chips))
+        one, other = (run(case, repeat=False, fold=fold, record=every) for fold in (True, False))
+        folds += one.chips_simulated < len(every)
+        told = [sorted((s.operation, s.run, s.chip, s.axis, s.sign, round(s.start * 1e12), s.end, s.bytes) for s in each.sent) for each in (one, other)]
+        assert len(told[0]) == len(told[1]) > 0 or not told[1]
+        for a, b in zip(*told):
+            assert a[:5] == b[:5] and a[6:] == pytest.approx(b[6:], rel=1e-9)
+    assert folds >= 15
+
+
+@pytest.mark.parametrize("what", ["images", "twin"])
+def test_a_chip_that_is_its_own_mirror_image_would_else_load_links_twice(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = torus((4, 4), bandwidth=1e9, latency=1e-6)
+    graph.remove_edges_from([((0, 0), (1, 0)), ((1, 0), (0, 0))])
+    direct, gather = Collective("far", "all_to_all", ("x", "y"), 1e6, "direct"), Collective("near", "all_gather", ("x", "y"), 1e6)
+    program = Program((direct,) if what == "images" else (gather,))
+    whole = simulate(program, graph, IDEAL, fold=False)
+    assert not unlike(simulate(program, graph, IDEAL), whole)
+    if what == "images":
+        monkeypatch.setattr(routed, "images", lambda grid, axes, moves: np.ones((len(moves), len(grid.own)), np.int32) * 2)
+    else:
+        monkeypatch.setattr(Grid, "twin", property(lambda net: np.zeros((len(net.axes), len(net.own)), bool)))
+    assert unlike(simulate(program, graph, IDEAL), whole)
 
 
 def test_losses_where_flows_meet_are_those_of_all_flows() -> None:

@@ -132,8 +132,9 @@ def begin(table: Table, state: State, net: Any, which: int) -> bool:
     else:
         direct, messages = table.directs[(which - hops) // chips % len(table.directs)], state.begin[which]
         while messages["count"] > 0:
-            path = direct["path"] + messages["message"] * chips + (which - hops) % chips
-            if not network.start(net, path, direct["bytes"], messages["run"]):
+            message = messages["message"] * chips + (which - hops) % chips
+            path = direct["path"] + message
+            if table.receiver[direct["receiver"] + message] >= 0 and not network.start(net, path, direct["bytes"], messages["run"]):
                 return False
             messages["message"] += 1
             messages["count"] -= 1
@@ -427,33 +428,32 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     first_row = table.lane_rows[s, lead]["row"]
     for r in range(table.lane_rows[s, lead]["rows"]):
         row = table.rows[first_row + r]
-        parent, kept, key, feed = row["parent"], row["kept"], row["key"], row["feed"]
-        hop, seconds, late, to = row["hop"], row["seconds"], row["late"], row["to"]
-        if kept:
-            for m in range(count):
-                came[r + 2, m] = -np.inf
+        parent, key, feed, out = row["parent"] + 2, row["key"], row["feed"], came[r + 2]
+        hop, seconds, late = table.row_hop[row["hop"]], table.row_seconds[row["seconds"]], table.row_late[row["late"]]
         for m in range(count):
             at = first + m
-            if table.row_late[late, at] == -np.inf:
-                continue
             since = base[m]
-            if parent >= 0:
-                since = max(since, came[parent + 2, m])
+            if parent >= 2:
+                brought = table.row_came[row["came"], at]
+                since = max(since, came[parent + (brought & 1), brought >> 1])
             if feed >= 0:
                 since = max(since, state.shards[slot, feed, members[at]])
-            h = table.row_hop[hop, at]
-            since = max(since, state.free[h])
-            end = since + table.row_seconds[seconds, at]
-            state.free[h] = end
-            arrival, receiver = end + table.row_late[late, at], table.row_to[to, at]
-            if kept:
-                came[r + 2, receiver] = arrival
-            latest[receiver] = max(latest[receiver], arrival)
-            if key >= 0:
-                c = members[first + receiver]
-                state.shards[slot, key, c] = max(state.shards[slot, key, c], arrival)
-            if recording and state.recorded[members[at]]:
-                note(state, number, stage["operation"], h, members[at], since, end, table.row_bytes[row["bytes"], at])
+            since = max(since, state.free[hop[at]])
+            end = since + seconds[at]
+            out[m] = end + late[at]
+            if out[m] > -np.inf:
+                state.free[hop[at]] = end
+                if recording and state.recorded[members[at]]:
+                    note(state, number, stage["operation"], hop[at], members[at], since, end, table.row_bytes[row["bytes"], at])
+        if row["latest"]:
+            to = table.row_to[row["to"]]
+            for m in range(count):
+                latest[to[first + m]] = max(latest[to[first + m]], out[m])
+        if key >= 0:
+            to = table.row_to[row["to"]]
+            for m in range(count):
+                c = members[first + to[first + m]]
+                state.shards[slot, key, c] = max(state.shards[slot, key, c], out[m])
     for m in range(count):
         c = members[first + m]
         here[c, s]["arrived"] = latest[m]

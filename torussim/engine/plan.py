@@ -250,36 +250,42 @@ class Planner:
         key = ("move", phase.lane, course.pattern.ring, where, shape)
         if key not in self.cache:
             self.cache[key] = self.arrays(phase, course, hops)
-        links, rate, late, sends, source, halves = self.cache[key]
+        links, rate, late, sends, receiver, source, halves = self.cache[key]
         if (key, phase.block) not in self.loads:
             size = halves * (phase.block / 2)
             self.loads[key, phase.block] = size / rate, size
         seconds, size = self.loads[key, phase.block]
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
-        return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, source, size, latest)
+        return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, receiver, source, size, latest)
 
     def arrays(self, phase: Phase, course: Course, hops: list[Hop]) -> tuple[Any, ...]:
-        """Return the arrays of a move, whatever a block holds: links, rate, late, sends, source and halves of a block.
+        """Return the arrays of a move, whatever a block holds: links, rate, late, sends, receiver, source and halves of a block.
 
         `rate` is infinite where nothing takes time: where a chip does not send, and where the hop has no link of its own.
         """
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])
         halves = np.array([course.here(hop.halves) for hop in hops], dtype=float)
+        if phase.lane.order is None and len(hops) == 2:
+            halves[1, self.grid.twin[self.grid.axis(phase.lane.axes[0])]] = 0.0
         pairs = [self.neighbours(phase.lane, hop.sign, phase.pattern.ring) for hop in hops]
         link = np.array([p[0] for p in pairs])
         rate, latency = (np.append(values.ravel(), 0.0)[link] for values in (self.rate, self.latency))
         sends = halves > 0
         if (sends & (rate <= 0) & ~np.append(self.gap.ravel(), False)[link]).any():
             raise AssertionError(f"a schedule over {phase.lane.axes} sends where no link is")
-        source = np.zeros_like(link)
-        for row, (_, receiver) in enumerate(pairs):
-            source[row, receiver] = row * self.count + np.arange(self.count)
-        links: slice | Array = link
+        receiver, links = np.array([p[1] for p in pairs]), link
         if phase.lane.order is None:
-            first = 2 * self.grid.axis(phase.lane.axes[0]) + (hops[0].sign < 0)
-            links = slice(first * self.count, (first + len(hops)) * self.count)
+            axis, ways = self.grid.axis(phase.lane.axes[0]), [int(hop.sign < 0) for hop in hops]
+            back = np.array([1 - way for way in ways])  # the hop to who sends, which sends by its other one
+            sender, row = self.grid.receiver[axis, back], 1 - self.grid.arrives[axis, back]
+            source = sender + self.count * np.where((len(hops) == 1) | self.grid.twin[axis, sender], 0, row)
+            links = slice((2 * axis + ways[0]) * self.count, (2 * axis + ways[-1] + 1) * self.count)
+        else:
+            source = np.zeros_like(link)
+            for row, to in enumerate(receiver):
+                source[row, to] = row * self.count + np.arange(self.count)
         late = np.where(sends, latency, -np.inf)
-        return links, np.where(sends & (rate > 0), rate, np.inf), late, None if sends.all() else sends, source, halves
+        return links, np.where(sends & (rate > 0), rate, np.inf), late, None if sends.all() else sends, receiver, source, halves
 
 
 def takes_detours(collective: Collective) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from torussim.collectives.contract import Lane, Phase
 from torussim.collectives.lower import lower
 from torussim.program import Collective, Program
-from torussim.topology.grid import Grid
+from torussim.topology.grid import Grid, Mirrors
 from torussim.topology.shape import strides
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,8 @@ def with_lanes(net: Grid, lanes: Iterable[tuple[str, int, Array, Array]]) -> Gri
         ring=net.ring + (True,) * len(found), stride=net.stride + (2,) * len(found),  # 2: not beside one another
         slot=np.concatenate([net.slot, nowhere]), bandwidth=np.concatenate([net.bandwidth, 0.0 * nowhere]),
         latency=np.concatenate([net.latency, 0.0 * nowhere]), receiver=np.concatenate([net.receiver, net.orbit[target]]),
-        coordinates=np.concatenate([net.coordinates, [at for _, _, at, _ in found]]), target=np.concatenate([net.target, target]))
+        coordinates=np.concatenate([net.coordinates, [at for _, _, at, _ in found]]), target=np.concatenate([net.target, target]),
+        mirrors=Mirrors(np.zeros((len(net.axes) + len(found), len(net.orbit)), bool)))
 
 
 def places(net: Grid, lane: Lane) -> tuple[int, Array, Array]:

@@ -25,7 +25,8 @@ class Move:
     """One step of a phase on all chips: each sends on its link of each of `rows` (r, chips or a slice of rows).
 
     `links`: index into the flat link arrays; `seconds`: (r, chips) of transmission; `late`: (r, chips) latency, -inf where
-    nothing is sent; `sends`: None when every chip does; `source`: (r, chips) flat index of who sends to each chip.
+    nothing is sent; `sends`: None when every chip does; `receiver`: (r, chips) who gets it; `source`: (r, chips) flat index of
+    what comes to each chip from there. Where an axis is turned, what was sent in one direction arrives in the other.
     """
 
     step: int
@@ -35,6 +36,7 @@ class Move:
     seconds: Array
     late: Array
     sends: Array | None
+    receiver: Array
     source: Array
     bytes: Array
     latest: bool  # whether a chip's last arrival of the phase can be of this move

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from torussim.engine.plan import Planner
-from torussim.engine.ready import Ready, Stage
+from torussim.engine.ready import Move, Ready, Stage
 from torussim.program import Collective
 from torussim.topology.grid import Grid
 from torussim.topology.hops import gap_routes, route
@@ -31,7 +31,7 @@ class Direct:
     """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
 
     first: int
-    receiver: Array  # (messages, chips) int32
+    receiver: Array  # (messages, chips) int32; -1: another message stands for it
     bytes: float  # of each message
     shifts: bool  # one after another, else all at once
 
@@ -68,6 +68,29 @@ def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     return to
 
 
+def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
+    """Return (messages, chips) for how many mirror images each displacement stands, 0 where another one does.
+
+    Of a chip that is its own mirror image, two messages are alike that go the same way but for the axes that are turned.
+    """
+    found = np.ones((len(moves), len(grid.own)), np.int32)
+    here = {grid.axis(a): column for column, a in enumerate(axes)}
+    lengths = np.array([grid.length(a) for a in axes])
+    number = [np.arange(len(moves))]
+    for turned, _ in grid.mirrors.still:
+        to = moves.copy()
+        columns = [here[a] for a in turned if a in here]
+        to[:, columns] = -moves[:, columns] % lengths[columns]
+        number.append(np.ravel_multi_index(tuple(to.T), tuple(lengths)) - 1)  # no displacement is left out
+    still = np.array([np.ones(len(grid.own), bool), *(chips[grid.own] for _, chips in grid.mirrors.still)])
+    kinds, kind = np.unique(still, axis=1, return_inverse=True)
+    for k, column in enumerate(kinds.T):
+        alike = np.sort([number[i] for i in np.flatnonzero(column)], axis=0)
+        many = 1 + np.count_nonzero(np.diff(alike, axis=0), axis=0)
+        found[:, kind.reshape(-1) == k] = np.where(alike[0] == number[0], many, 0)[:, None]
+    return found
+
+
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
     """Return what of a program is in the fluid network, None if all of it is on private links."""
     grid = planner.grid
@@ -76,7 +99,7 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     if len(gaps):
         used = np.zeros(planner.rate.size + 1, bool)
         for stage in (stage for ready in every for stage in ready.stages):
-            for _, hops, sends, _ in moves_of(planner, stage):
+            for _, hops, sends in moves_of(planner, stage):
                 used[hops[sends]] = True
         gaps = gaps[used[gaps]]
     if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
@@ -88,10 +111,11 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         assert isinstance(ready.operation, Collective)
         axes = [a for a in ready.operation.axes if grid.length(a) > 1]
         moves = displacements([grid.length(a) for a in axes])
-        to = targets(grid, axes, moves)
-        tables.append(route(grid, grid.routing, np.tile(grid.own.astype(np.int32), len(moves)), to.ravel()))
-        direct[ready.operation.name] = Direct(first, grid.orbit.astype(np.int32)[to], ready.operation.bytes / (len(moves) + 1),
-                                              ready.direct == "shifts")
+        to, crowd = targets(grid, axes, moves), images(grid, axes, moves)
+        source = np.tile(grid.own.astype(np.int32), len(moves))
+        tables.append(route(grid, grid.routing, source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel()))
+        direct[ready.operation.name] = Direct(first, np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1),
+                                              ready.operation.bytes / (len(moves) + 1), ready.direct == "shifts")
         first += to.size
     paths = joined(chain.from_iterable(tables))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
@@ -117,7 +141,7 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
         total += through.paths.load(ready.sent, len(total))
     if ready.direct:
         direct = through.direct[ready.operation.name]
-        total += through.paths.load(np.broadcast_to(direct.bytes, direct.receiver.size), len(total), direct.first)
+        total += through.paths.load(np.where(direct.receiver.ravel() >= 0, direct.bytes, 0.0), len(total), direct.first)
     return total
 
 
@@ -126,16 +150,10 @@ def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
     return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))
 
 
-def moves_of(planner: Planner, stage: Stage) -> list[tuple[Any, Array, Array, Array]]:
-    """Return (move, (r, chips) hops, whether a chip sends, who receives) of a stage, in queue order."""
-    found = []
-    for move in stage.moves:
-        hops = np.arange(planner.rate.size + 1)[move.links].reshape(move.seconds.shape)
-        receiver = np.zeros_like(hops)
-        for row, source in enumerate(move.source):
-            receiver[row, source - row * planner.count] = np.arange(planner.count)
-        found.append((move, hops, move.bytes > 0, receiver))
-    return found
+def moves_of(planner: Planner, stage: Stage) -> list[tuple[Move, Array, Array]]:
+    """Return (move, (r, chips) hops, whether a chip sends) of a stage, in queue order."""
+    hops = np.arange(planner.rate.size + 1)
+    return [(move, hops[move.links].reshape(move.seconds.shape), move.bytes > 0) for move in stage.moves]
 
 
 def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from torussim.engine.plan import Planner
-from torussim.engine.ready import Ready, Stage
+from torussim.engine.ready import Move, Ready, Stage
 from torussim.engine.routed import Shared, fluid_chips, moves_of
 from torussim.program import Compute
 
@@ -33,7 +33,7 @@ TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
 LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
 PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # of a stage among the stages of its section on an axis
-ROW = np.dtype([(name, np.int32) for name in ("parent", "kept", "hop", "seconds", "late", "to", "key", "feed", "bytes")])
+ROW = np.dtype([(name, np.int32) for name in ("parent", "came", "hop", "seconds", "late", "to", "bytes", "latest", "key", "feed")])
 TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
                                                    "awaited")] + [("bytes", float)])
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
@@ -66,12 +66,13 @@ class Table(NamedTuple):
     row_seconds: Array
     row_late: Array  # seconds; -inf where nothing is sent
     row_to: Array  # places in the lane
+    row_came: Array  # what passes on comes from there: 2 * the place in the lane + the row behind `parent`
     row_bytes: Array
     transfers: Array
     queues: Array  # (sections, hops + 1) the first transfer of each hop
     hops: Array
     directs: Array
-    receiver: Array  # of all messages of routed operations
+    receiver: Array  # of all messages of routed operations; -1: another message stands for it
     path_latency: Array  # (paths,) seconds
     keys: int
     passed: int  # messages of operations in shifts
@@ -135,7 +136,7 @@ class Maker:
         self.transfers, self.queues, self.count = list[Array](), list[Array](), 0
         self.directs, self.receiver, self.messages, self.passed = list[Any](), list[Array](), 0, 0
         self.keys = 0
-        pools = {"hop": np.int32, "seconds": float, "late": float, "to": np.int32, "bytes": float}
+        pools = {"hop": np.int32, "seconds": float, "late": float, "to": np.int32, "bytes": float, "came": np.int32}
         self.pools = {name: Pool(self.n, kind) for name, kind in pools.items()}
         self.piece_seconds, self.piece_idle = list[Array](), list[Array]()
 
@@ -158,7 +159,8 @@ class Maker:
                 direct = self.routed(r)
                 self.stages.append((first + i, -1, 1, 0, len(self.places), 0))
                 self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
-                self.due.append(np.full(self.n, len(self.shared.direct[r.operation.name].receiver)))
+                receiver = self.shared.direct[r.operation.name].receiver
+                self.due.append(np.bincount(receiver[receiver >= 0], minlength=self.n))
             phases = [tuple(courses) for _, courses in groupby(r.stages, key=lambda s: (s.index, s.part))]
             parts = [courses[0].part for courses in phases]
             for k, courses in enumerate(phases):
@@ -227,39 +229,52 @@ class Maker:
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
         due, lane_rows = np.zeros(self.n, np.int64), np.zeros(self.n, LANE_ROWS)
         for s in courses:
-            row, moving, of_step = len(self.rows), np.zeros(self.n, bool), dict[tuple[int, int], int]()
-            for move, hops, sends, receiver in moves_of(self.planner, s):
+            row, moving, of_step = len(self.rows), np.zeros(self.n, bool), dict[tuple[int, int], tuple[int, int]]()
+            for move, hops, sends in moves_of(self.planner, s):
                 key = (s.index, move.step)
                 numbers = (keys.get(key, -1), -1) if not fed else (-1, keys[key])
-                for d in range(len(hops)):
-                    way = move.rows.start + d
-                    if not all_here:
-                        moving[lanes["lead"][sends[d]]] = True
-                        parent = -1 if move.after is None else of_step.get((move.after, way), -1)
-                        of_step[move.step, way] = len(self.rows) - row
-                        links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
-                        pools = [self.pools[name].number((kind, d, key_of), values, members) for name, key_of, values in (
-                            ("hop", links, hops[d]), ("seconds", id(move.seconds), move.seconds[d]),
-                            ("late", id(move.late), move.late[d]), ("to", id(move.source), lanes["place"][receiver[d]]),
-                            ("bytes", id(move.bytes), move.bytes[d]))]
-                        self.rows.append((parent, move.step in s.keep, *pools[:4], *numbers, pools[4]))
+                if not all_here:
+                    moving[lanes["lead"][sends.any(axis=0)]] = True
+                    self.private(kind, move, hops, len(self.rows) - row, of_step, numbers)
+                number_of = np.full(move.bytes.shape, -1)
+                for d, way in enumerate(range(move.rows.start, move.rows.stop)):
                     chip = np.flatnonzero(sends[d] & here)
                     made = np.zeros(len(chip), TRANSFER)
-                    made["stage"], made["chip"], made["to"], made["hop"] = number, chip, receiver[d][chip], hops[d][chip]
+                    made["stage"], made["chip"], made["to"], made["hop"] = number, chip, move.receiver[d][chip], hops[d][chip]
                     made["parent"] = -1 if move.after is None else brings[move.after, way][chip]
                     made["key"], made["feed"], made["bytes"] = *numbers, move.bytes[d][chip]
                     if key in awaited:
                         idle = awaited[key]
                         made["awaited"] = True if idle is None else ~idle[made["to"]]
-                    brought = brings.setdefault((move.step, way), np.full(self.n, -1))
-                    brought[made["to"]] = self.count + np.arange(len(chip))
+                    number_of[d, chip] = self.count + np.arange(len(chip))
                     due += np.bincount(made["to"], minlength=self.n)
                     self.made.append(made)
                     self.count += len(chip)
+                for way, came in zip(range(move.rows.start, move.rows.stop), number_of.ravel()[move.source]):
+                    before = brings.get((move.step, way), came)
+                    brings[move.step, way] = np.where(came >= 0, came, before)
             lane_rows["row"][moving], lane_rows["rows"][moving] = row, len(self.rows) - row
         self.due.append(due)
         self.lane_rows.append(lane_rows)
         self.stages.append((operation, then, leads, kind, place, len(self.places) - place))
+
+    def private(self, kind: int, move: Move, hops: Array, first: int, of_step: dict[tuple[int, int], tuple[int, int]],
+                numbers: tuple[int, int]) -> None:
+        """Add the rows of a move, from `first` on in its course; `of_step`: by step and way, what its arrivals are known by."""
+        members, place = self.members[kind], self.lanes[kind]["place"]
+
+        def pooled(name: str, of: object, values: Array) -> int:
+            return self.pools[name].number((kind, of), values, members)
+        links = (move.rows.start, move.links.start) if isinstance(move.links, slice) else id(move.links)
+        for d, way in enumerate(range(move.rows.start, move.rows.stop)):
+            parent, came = (-1, -1) if move.after is None else of_step.get((move.after, way), (-1, -1))
+            self.rows.append((
+                parent, came, pooled("hop", (d, links), hops[d]), pooled("seconds", (d, id(move.seconds)), move.seconds[d]),
+                pooled("late", (d, id(move.late)), move.late[d]), pooled("to", (d, id(move.receiver)), place[move.receiver[d]]),
+                pooled("bytes", (d, id(move.bytes)), move.bytes[d]), move.latest, *numbers))
+        for d, way in enumerate(range(move.rows.start, move.rows.stop)):
+            row, sender = np.divmod(move.source[d], self.n)
+            of_step[move.step, way] = first, pooled("came", (d, id(move.source)), 2 * place[sender] + row)
 
     def kind(self, s: Stage) -> int:
         """Return the number of the kind of lanes that a stage runs on."""
@@ -311,7 +326,7 @@ class Maker:
         def stacked(rows: Sequence[Array], kind: Any) -> Array:
             return np.array(rows, kind).reshape(-1, n)
 
-        hop, seconds, late, to, size = (self.pools[name].array() for name in ("hop", "seconds", "late", "to", "bytes"))
+        pools = {f"row_{name}": pool.array() for name, pool in self.pools.items()}
         return Table(
             sections=np.array(self.sections, SECTION), operations=np.array(self.operations, OPERATION),
             fixed=np.ascontiguousarray(stacked(self.fixed, float).T), busy=np.ascontiguousarray(stacked(self.busy, float).T),
@@ -321,8 +336,8 @@ class Maker:
             members=stacked(self.members, np.int32),
             line=stacked([self.planner.lanes((a,)) for a in self.planner.grid.axes], np.int32),
             places=np.array(self.places, PLACE), order=order,
-            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), row_hop=hop, row_seconds=seconds,
-            row_late=late, row_to=to, row_bytes=size, transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
+            lane_rows=stacked(self.lane_rows, LANE_ROWS), rows=np.array(self.rows, ROW), **pools,
+            transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
             queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
             receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
             path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed)

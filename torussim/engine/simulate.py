@@ -114,7 +114,9 @@ class _Kept:
         """Keep a message of a chip of the grid, if it is one that is asked for."""
         axis, sign = divmod(hop // len(self.net.own), 2)
         for shown in self.chips.get(chip, ()):
-            self.sent.append(Sent(name, shown, self.net.axes[axis], -1 if sign else 1, begin, end, size, run))
+            way = -1 if sign != self.net.mirrors.turned[axis, shown] else 1
+            for direction in (way, -way) if self.net.twin[axis, chip] else (way,):
+                self.sent.append(Sent(name, shown, self.net.axes[axis], direction, begin, end, size, run))
 
 
 class _Cohort:

@@ -2,20 +2,23 @@
 
 Where every message stays on its own chip's links, times depend only on who sends to whom over what: partition refinement
 finds the classes. Routed messages of chips with like neighbourhoods can still meet others on their way, so there only
-symmetries count: translations of the torus that were verified chip by chip and link by link.
+symmetries count: translations and reflections of the torus that were verified chip by chip and link by link. One slow or dead
+link leaves its neighbourhood's mirror images: of 16 x 16 x 16 chips, 648 are unlike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain, combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from torussim.collectives.lower import DIRECT, algorithm_of, view
-from torussim.program import Collective, Program
-from torussim.topology.grid import Grid
-from torussim.topology.shape import receivers
+from torussim.collectives.contract import Pattern
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, view
+from torussim.program import Collective, Compute, Program
+from torussim.topology.grid import Grid, Mirrors
+from torussim.topology.shape import receivers, strides
 
 Array = np.ndarray[Any, Any]
 TRIES = 200  # translations that turn out to be no symmetries, before the rest are left untried
@@ -36,12 +39,23 @@ def colours(values: Array) -> Array:
     return number.reshape(-1)
 
 
-def orbits(program: Program, net: Grid, begin: Array) -> Array:
-    """Return (chips,) numbers from 0 on, the same for chips that have the same future; classes in order of their first chips.
+class Orbits(NamedTuple):
+    """Chips that have the same future: (chips,) a number for each class, from 0 on, in the order of their first chips.
+
+    `links`: (links,) the first of the links that are like each, where there are mirror images.
+    """
+
+    number: Array
+    links: Array | None = None
+    mirrors: Mirrors | None = None
+
+
+def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
+    """Return which chips have the same future.
 
     `begin`: (chips,) seconds at which each chip starts. In every class the next chip along an axis that a neighbour
     collective uses is of one class, and the next of no other class is of that: refinement goes both ways along an axis, so
-    a step along it maps classes one to one, as it does chips.
+    a step along it maps classes one to one, as it does chips. Where an axis is turned that holds for both ways together.
     """
     collectives = [o for o in program.operations() if isinstance(o, Collective) and any(net.length(a) > 1 for a in o.axes)]
     direct = [o for o in collectives if algorithm_of(o) in DIRECT]
@@ -51,17 +65,16 @@ def orbits(program: Program, net: Grid, begin: Array) -> Array:
     gaps = {seen.ring: np.asarray(seen.gap.any(axis=(1, 2))) for seen in {v.ring: v for v in views}.values()}
     through = [o for o, seen in zip(near, views) for a in o.axes
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
-    told = [begin, *_positions(near, net, used)]
+    positions = _positions(near, net, used)
     own = any(callable(algorithm_of(o)) for o in near)  # some of its hops may be routed
     if direct or through or own or net.links.events:
         far = direct or own or any(net.stride[a] > 1 for a in used)
         if (far and callable(net.routing)) or (net.links.axis < 0).any() or len(net.links.nodes) > len(net.chips):
-            return np.arange(len(net.chips))
-        found = _translated(direct, net, used, told)
-    else:
-        told += [column for a in used for column in (*net.bandwidth[a], *net.latency[a])]
-        found = _refined(told, net.receiver[used])
-    return numbered(found)
+            return Orbits(np.arange(len(net.chips)))
+        return _moved(direct, net, used, begin, positions, _mirrors(program, near, direct, net))
+    told = [begin, *(at for _, at in positions)]
+    told += [column for a in used for column in (*net.bandwidth[a], *net.latency[a])]
+    return Orbits(numbered(_refined(told, net.receiver[used])))
 
 
 def numbered(label: Array) -> Array:
@@ -82,8 +95,8 @@ def _runs_as_line(collective: Collective, net: Grid, axis: int) -> bool:
             and algorithm_of(collective) not in ("one_ring", "nested") and not callable(algorithm_of(collective)))
 
 
-def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> list[Array]:
-    """Return (chips,) columns: where chips stand on axes on which not every position does the same.
+def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> list[tuple[int, Array]]:
+    """Return axes on which not every position does the same, each with (chips,) where chips stand.
 
     Those are lines, broken rings that run as lines, the axes of a ring over several, and any axis of a user's algorithm.
     """
@@ -94,41 +107,67 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
     for axis in used:
         at = net.coordinates[axis]
         if axis in straight or axis in spelt:
-            found.append(at)
+            found.append((axis, at))
         elif axis in lines and net.gap[axis].any():
             lane = np.arange(len(at))
             for _ in range(net.shape[axis]):
                 lane = np.minimum(lane, lane[net.receiver[axis, 0]])
-            found.append(np.where(np.isin(lane, lane[net.gap[axis].any(axis=0)]), at, -1))
+            found.append((axis, np.where(np.isin(lane, lane[net.gap[axis].any(axis=0)]), at, -1)))
     return found
 
 
-def _refined(told: Sequence[Array], receiver: Array) -> Array:
+def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Collective], net: Grid) -> list[int]:
+    """Return the axes along which both directions do the same: they can be turned."""
+    whole = net.axes == tuple(net.links.axes) and not net.links.twist
+    if not whole or any(callable(algorithm_of(o)) or algorithm_of(o) in ("one_ring", "nested") for o in near) \
+            or any(algorithm_of(o) == "shifts" for o in direct):
+        return []
+    ways = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
+    phases = [phase for o in near for phase in lower(o, net, way=ways.get(o.name)).phases]
+    lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # they begin behind the first of several gaps
+    uneven = {net.axis(p.lane.axes[0]) for p in phases if not _is_mirrored(p.pattern)}
+    return [axis for axis, n in enumerate(net.shape) if n > 1 and axis not in uneven
+            and not (axis in lines and net.gap[axis].any())]
+
+
+def _is_mirrored(pattern: Pattern) -> bool:
+    """Return whether each step of a pattern does the same in both directions."""
+    steps: dict[tuple[int, int | None], dict[int, Array]] = {}
+    for hop in pattern.hops:
+        both = steps.setdefault((hop.step, hop.after), {})
+        both[hop.sign] = both.get(hop.sign, 0) + hop.halves
+    return pattern.role != "permute" and all(
+        len(both) == 2 and bool((both[1] == both[-1][::-1]).all()) for both in steps.values())
+
+
+def _refined(told: Sequence[Array], receiver: Array, pairs: Sequence[Array] = (), around: Sequence[Array] = ()) -> Array:
     """Return (chips,) the coarsest labels that tell the same columns apart, and chips with unlike chips around them.
 
-    `receiver`: (axes, 2, chips). Classes are told apart by 64-bit sums over what they touch: unlike ones would have to collide.
+    `receiver`: (.., 2, chips). `pairs` and `around`: (2, chips) columns and chips that have no order. Classes are told apart by
+    64-bit sums over what they touch: unlike ones would have to collide.
     """
-    mixed = np.zeros(len(told[0]), np.uint64)
-    for salt, column in enumerate(told):
-        bits = (column + 0.0).astype(np.float64).view(np.uint64)  # -0.0 is 0.0
-        mixed = scramble(mixed + scramble(bits, salt), salt)
+    mixed = np.zeros(receiver.shape[-1], np.uint64)
+    for salt, columns in enumerate(chain(((column,) for column in told), pairs)):
+        bits = [(column + 0.0).astype(np.float64).view(np.uint64) for column in columns]  # -0.0 is 0.0
+        mixed = scramble(mixed + np.sum([scramble(column, salt) for column in bits], axis=0, dtype=np.uint64), salt)
     label = colours(mixed)
-    leads = receiver.reshape(-1, len(label))
+    leads = [*((to,) for to in receiver.reshape(-1, len(label))), *around]
     many, before = int(label.max(initial=0)), -1
     while before < many < len(label) - 1:
         mixed = scramble(label, many)
-        for salt, to in enumerate(leads):
-            mixed = scramble(mixed + scramble(label[to], salt), salt)
+        for salt, ways in enumerate(leads):
+            mixed = scramble(mixed + np.sum([scramble(label[to], salt) for to in ways], axis=0, dtype=np.uint64), salt)
         label = colours(mixed)
         many, before = int(label.max(initial=0)), many
     return label
 
 
-def _translated(direct: Sequence[Collective], net: Grid, used: Sequence[int], told: Sequence[Array]) -> Array:
-    """Return (chips,) the orbits of the translations that change nothing.
+def _moved(direct: Sequence[Collective], net: Grid, used: Sequence[int], begin: Array, positions: Sequence[tuple[int, Array]],
+           mirrors: Sequence[int]) -> Orbits:
+    """Return the orbits of the translations and reflections that change nothing.
 
     What may be different where it was: chips' starts and positions that count, links, events, where hops lead, and who is in
-    a group of a direct all-to-all. All translations that hold these fast are symmetries: routes follow from the links.
+    a group of a direct all-to-all. All that hold these fast are symmetries: routes follow from the links.
     """
     links, chips = net.links, len(net.chips)
     steps = receivers(links.axes, links.twist)
@@ -138,37 +177,86 @@ def _translated(direct: Sequence[Collective], net: Grid, used: Sequence[int], to
         changed = np.zeros(len(events))
         changed[event.links] = event.bandwidth
         events = colours(scramble(events, number) + scramble(changed, 0)).astype(float)
-    there = slot >= 0
-    columns = list(told)
     # Routes on a line depend on where it begins, even where nothing is left of its links.
-    columns += [links.coordinates[a] for a, n in enumerate(links.axes.values()) if n > 1 and (n == 2 or not links.ring[a])]
-    for values in (links.bandwidth, links.latency, events) if links.events else (links.bandwidth, links.latency):
-        columns += list(np.where(there, values[slot], -1.0).reshape(-1, chips)) if len(values) else []
-    label = _refined(columns, steps)
-    size = np.bincount(label)
-    if size.min() == 1:  # a translation that holds one chip moves none
-        return np.arange(chips)
-    members = np.flatnonzero(label == size.argmin())
+    positions = [*positions, *((a, links.coordinates[a]) for a, n in enumerate(links.axes.values())
+                               if n > 1 and (n == 2 or not links.ring[a]))]
+    of_links = [np.where(slot >= 0, values[slot], -1.0) for values in (links.bandwidth, links.latency, *([events] if links.events else ()))
+                if len(values)]
+    hops = [(a, steps[a]) for a in range(len(steps))] + [(a, net.receiver[a]) for a in used]
+    if any(algorithm_of(o) == "shifts" for o in direct):
+        hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in direct for a in o.axes]
     groups = [_groups(net, o) for o in direct]
-    hops = [*steps[:, 0], *net.receiver[used, 0]]
-    ordered = any(algorithm_of(o) == "shifts" for o in direct)
-    if ordered:
-        hops += [_straight_on(net, a) for o in direct for a in o.axes]
+    straight = [a for a in range(len(steps)) if a not in mirrors]
+    label = _refined([begin, *(at for a, at in positions if a not in mirrors), *(c for v in of_links for c in v[straight].reshape(-1, chips))],
+                     steps[straight], [np.stack([at, np.where(at < 0, at, net.shape[a] - 1 - at)]) for a, at in positions if a in mirrors]
+                     + [v[a] for v in of_links for a in mirrors], steps[mirrors])
+    members = np.flatnonzero(label == np.bincount(label).argmin())
     back = _walk(steps[:, 1], links.coordinates[:, members[0]], np.arange(chips))
-    orbit, failed = np.arange(chips), 0
-    for member in members[1:].tolist():
-        if orbit[member] == orbit[members[0]]:
-            continue
-        moved = _walk(steps[:, 0], links.coordinates[:, member], back)
-        if (label[moved] == label).all() and all((c[moved] == c).all() for c in columns) \
-                and all((to[moved] == moved[to]).all() for to in hops) \
-                and all((g[moved] == g[moved][g]).all() for g in groups):
-            orbit = _joined(orbit, moved)
-        else:
-            failed += 1
-            if failed == TRIES:
+
+    def to(member: int, turned: tuple[int, ...]) -> Array:
+        """Return where chips get to, of which the first member gets to another and some axes are turned."""
+        if not turned:
+            return _walk(steps[:, 0], links.coordinates[:, member], back)
+        shape = np.array(list(links.axes.values()))
+        sign = np.where(np.isin(np.arange(len(shape)), turned), -1, 1)[:, None]
+        at = links.coordinates[:, member, None] + sign * (links.coordinates - links.coordinates[:, members[0], None])
+        return np.asarray(strides(tuple(shape)) @ (at % shape[:, None]))
+
+    def holds(moved: Array, turned: tuple[int, ...]) -> bool:
+        """Return whether chips that are moved find all as it was."""
+        def ways(a: int) -> slice:
+            return slice(None, None, -1 if a in turned else 1)
+        return bool((label[moved] == label).all() and (begin[moved] == begin).all()
+                    and all((np.where(at < 0, at, net.shape[a] - 1 - at if a in turned else at) == at[moved]).all() for a, at in positions)
+                    and all((v[a][ways(a)] == v[a][:, moved]).all() for v in of_links for a in range(len(steps)))
+                    and all((moved[lead] == lead[ways(a)][:, moved]).all() for a, lead in hops)
+                    and all((g[moved] == g[moved][g]).all() for g in groups))
+    found = list[tuple[Array, tuple[int, ...]]]()
+    orbit, known, failed = np.arange(chips), {frozenset[int]()}, 0
+    for turned in chain.from_iterable(combinations(mirrors, n) for n in range(len(mirrors) + 1)):
+        failed = failed if failed > TRIES else 0  # not all translations are known: none that follow from reflections can be told
+        for member in members[not turned:].tolist():
+            if frozenset(turned) in known and turned or not orbit.any() or failed > TRIES:
                 break
-    return orbit
+            if not turned and orbit[member] == orbit[members[0]]:
+                continue
+            moved = to(member, turned)
+            if holds(moved, turned):
+                found.append((moved, turned))
+                known |= {one ^ set(turned) for one in known}
+                orbit, _ = _merged(found, chips)
+            else:
+                failed += 1
+    orbit, flips = _merged(found, chips)
+    mirrored = [(moved, turned) for moved, turned in found if turned]
+    along, _ = _merged([(moved, turned) for moved, turned in found if not turned], chips)
+    if not mirrored:
+        return Orbits(numbered(orbit))
+    rows = np.arange(2 * len(steps)).reshape(-1, 2, 1) * chips
+    of_hops = [(np.stack([row[::-1] if a in turned else row for a, row in enumerate(rows)]) + moved).ravel()
+               for moved, turned in found]
+    like, _ = _merged([(moved, ()) for moved in of_hops], 2 * len(steps) * chips)
+    stands, there = np.arange(len(links.source)), slot.ravel() >= 0
+    stands[slot.ravel()[there]] = slot.ravel()[like[there]]
+    all_ways = {frozenset[int](): np.arange(chips)}
+    for moved, turned in mirrored:
+        all_ways |= {before ^ set(turned): moved[to] for before, to in all_ways.items()}
+    still = tuple((tuple(sorted(turned)), along[to] == along) for turned, to in all_ways.items() if turned)
+    return Orbits(numbered(orbit), stands, Mirrors(flips >> np.arange(len(net.axes))[:, None] & 1 > 0, still))
+
+
+def _merged(found: Sequence[tuple[Array, tuple[int, ...]]], count: int) -> tuple[Array, Array]:
+    """Return (count,) the first of the orbit of each under symmetries, and which axes are turned on the way there, as bits."""
+    number, flips = np.arange(count), np.zeros(count, np.int64)
+    steps = [(one, sum(1 << a for a in turned)) for moved, turned in found for one in (moved, np.argsort(moved))]
+    before = None
+    while before is None or (before != number).any():
+        before = number
+        for moved, bits in steps:
+            lower_one = number[moved] < number
+            number, flips = np.where(lower_one, number[moved], number), np.where(lower_one, flips[moved] ^ bits, flips)
+        flips, number = flips ^ flips[number], number[number]
+    return number, flips
 
 
 def _straight_on(net: Grid, axis: str) -> Array:
@@ -196,11 +284,3 @@ def _walk(steps: Array, count: Array, chips: Array) -> Array:
                 chips = step[chips]
             step, times = step[step], times >> 1
     return chips
-
-
-def _joined(orbit: Array, moved: Array) -> Array:
-    """Return orbits, numbered by their first chips, with one more symmetry; it commutes with those before."""
-    for _ in range(len(orbit).bit_length()):  # then it has been gone round, however often it can be
-        orbit = np.minimum(orbit, orbit[moved])
-        moved = moved[moved]
-    return orbit

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,17 @@ class Extremes:
     fastest: float
     shortest: float
     longest: float
+
+
+class Mirrors(NamedTuple):
+    """How chips are alike that reflections map to one another.
+
+    `turned`: (axes, chips) whether an axis runs the other way on the chip that stands for each; `still`: sets of axes, with
+    (chips,) whether a chip is its own mirror image when these are turned.
+    """
+
+    turned: Bools
+    still: tuple[tuple[tuple[int, ...], Bools], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +72,7 @@ class Grid:
     own: Indices  # physical index of each chip of the grid; fewer than all where like ones are folded
     orbit: Indices  # (physical chips,) which chip of the grid stands for each
     stands: Indices  # (links,) which link stands for each
+    mirrors: Mirrors  # of the links, where reflections are folded
     routing: Routing = "dimension_order"
     graph: Any = None  # for a user's routing
     notes: tuple[str, ...] = ()
@@ -100,6 +112,20 @@ class Grid:
     def index(self, coordinate: Sequence[int]) -> int:
         """Return the index of a chip. Raise TopologyError if it is outside."""
         return chip_index(coordinate, self.links.axes)
+
+    @cached_property
+    def arrives(self) -> Indices:
+        """In which direction the receiver gets what a hop brings, 0 for +; (axes, 2, chips)."""
+        over = np.arange(len(self.axes))[:, None, None]
+        return np.asarray(np.arange(2)[:, None] ^ self.mirrors.turned[over, self.target])
+
+    @cached_property
+    def twin(self) -> Bools:
+        """Whether the - hop of a chip is the mirror image of its + hop, which stands for both; (axes, chips)."""
+        twin = np.zeros((len(self.axes), len(self.own)), bool)
+        for turned, chips in self.mirrors.still:
+            twin[list(turned)] |= chips[self.own]
+        return twin
 
     @cached_property
     def hops(self) -> Bools:
@@ -214,30 +240,32 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
     notes = tuple(_turning(name, shifts, never[name]) for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
-                np.array(at), receiver, every, every, np.arange(len(links.source)), routing, graph, notes)
+                np.array(at), receiver, every, every, np.arange(len(links.source)), Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
     if found.gap.any() or (links.axis < 0).any() or len(links.nodes) > len(links.chips):  # else neighbours are joined
         connected(links)
     return found
 
 
-def folded(net: Grid, orbit: Indices) -> Grid:
+def folded(net: Grid, orbit: Indices, like: Indices | None = None, mirrors: Mirrors | None = None) -> Grid:
     """Return the grid with one chip for each orbit, the first of it; `orbit`: (chips,) numbers from 0 on.
 
     The chips of an orbit must have the same future: that is for the caller to know. Links of theirs that nothing uses may
-    differ; one whose like is missing stands for itself.
+    differ; one whose like is missing stands for itself. `like`: (links,) which stands for each, where `mirrors` are folded.
     """
     own = np.unique(orbit, return_index=True)[1]
     if len(own) == len(orbit):
         return net
     slot = net.links.slot
-    stands = net.stands.copy()
-    like = slot[:, :, own[orbit]]
-    both = (slot >= 0) & (like >= 0)
-    stands[slot[both]] = like[both]
-    arrays: dict[str, Any] = {name: np.asarray(getattr(net, name)[:, :, own])
-                              for name in ("slot", "bandwidth", "latency", "target")}
-    return replace(net, **arrays, receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
-                   coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands)
+    stands = net.stands.copy() if like is None else like
+    if like is None:
+        first = slot[:, :, own[orbit]]
+        both = (slot >= 0) & (first >= 0)
+        stands[slot[both]] = first[both]
+    arrays: dict[str, Any] = {name: np.asarray(getattr(net, name)[:, :, own]) for name in ("bandwidth", "latency", "target")}
+    of_own = net.slot[:, :, own]
+    return replace(net, **arrays, slot=np.where(of_own >= 0, stands[of_own], -1) if len(stands) else of_own,
+                   receiver=orbit[net.receiver[:, :, own]], chips=tuple(net.chips[chip] for chip in own.tolist()),
+                   coordinates=net.coordinates[:, own], own=own, orbit=orbit, stands=stands, mirrors=mirrors or net.mirrors)
 
 
 def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:

@@ -14,25 +14,33 @@ from torussim.topology.routes import Array, Routes, joined
 from torussim.topology.routing import parts
 
 
-def route(net: Grid, routing: Routing, source: Array, target: Array) -> Iterator[Routes]:
+def route(net: Grid, routing: Routing, source: Array, target: Array, crowd: Array | None = None) -> Iterator[Routes]:
     """Yield routes between physical chips, over the links that stand for the links, some of the paths at a time.
 
-    A path can use several links that one stands for: where all flows that are like its own are counted, that one has as
-    many of them.
+    `crowd`: (paths,) how many messages of its sender each stands for, if that is not 1. A path can use several links that one
+    stands for: where all flows that are like its own are counted, that one has as many of them.
     """
-    found = parts(net.links, routing, source, target, graph=net.graph)
-    yield from found if len(net.own) == len(net.orbit) else (_folded(net, part) for part in found)
+    found, done = parts(net.links, routing, source, target, graph=net.graph), 0
+    if len(net.own) == len(net.orbit):
+        yield from found
+        return
+    messages = np.bincount(net.orbit)[net.orbit[source]] * (1 if crowd is None else crowd)
+    for part in found:
+        yield _folded(net, part, messages[done:done + len(part)])
+        done += len(part)
 
 
-def _folded(net: Grid, found: Routes) -> Routes:
-    """Return routes over the links that stand for the links of other routes."""
+def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
+    """Return routes over the links that stand for the links of other routes, of which each is so many messages'."""
     most = len(net.links.source) + 1
     path = np.repeat(np.arange(len(found)), np.diff(found.first))
     once, place = np.unique(path * most + net.stands[found.link], return_inverse=True)
+    path, link = np.divmod(once, most)
     place = place.reshape(-1)
-    first = np.searchsorted(once, np.arange(len(found) + 1) * most)
-    return Routes(first, (once % most).astype(np.int32), np.bincount(place, found.share, len(once)), found.latency,
-                  np.bincount(place, minlength=len(once)).astype(np.int32))
+    first = np.searchsorted(path, np.arange(len(found) + 1))
+    crowd = messages[path] / np.bincount(net.stands)[link]
+    return Routes(first, link.astype(np.int32), crowd * np.bincount(place, found.share, len(once)), found.latency,
+                  np.rint(crowd * np.bincount(place, minlength=len(once))).astype(np.int32))
 
 
 def gap_routes(net: Grid, gaps: Array) -> Routes:
@@ -44,11 +52,12 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]
     near = np.array(net.stride)[gaps // (2 * chips)] == 1
+    crowd = np.where(net.twin.repeat(2, axis=0).ravel()[gaps], 2, 1)
     order, tables = np.empty(len(gaps), np.intp), list[Routes]()
     for here, routing in ((near, "shortest"), (~near, net.routing)):
         if here.any():
             order[here] = sum(map(len, tables)) + np.arange(here.sum())
-            tables.append(joined(route(net, routing, source[here], target[here])))
+            tables.append(joined(route(net, routing, source[here], target[here], crowd[here])))
     return joined(tables).take(order)
 
 
