@@ -195,9 +195,9 @@ def test_with_a_dead_link_as_many_chips_are_simulated_as_are_different() -> None
     assert simulated(collective("all_gather", "x", detour=True), graph) == 6  # its detours meet others; mirror images are alike
     graph.remove_edges_from([((2, 2), (3, 2)), ((3, 2), (2, 2))])
     assert simulated(collective("all_gather", "x", detour=True), graph) == 3
-    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 4
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 3
     graph.remove_edges_from([((1, 1), (2, 1)), ((2, 1), (1, 1))])
-    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 16
+    assert simulated(collective("all_to_all", "xy", "direct"), graph) == 8  # turned upside down it is the same
 
 
 @pytest.mark.parametrize("change, unlike_chips", [({}, 6), ({"direction": "one_way"}, 12), ({"algorithm": "sequential"}, 6),

@@ -93,8 +93,7 @@ def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
     found = []
     for index, later in offsets.items():
         segment = timeline.segments[index]
-        for i, operation in enumerate(segment.operations):
-            once = np.array([segment.start[i, chip], segment.end[i, chip]])
+        for operation, once in zip(segment.operations, segment.on(chip).T):
             found.append((operation, once + np.array(later)[:, None]))
     return found
 
@@ -108,17 +107,17 @@ def on_its_own(timeline: Timeline, name: str) -> bool:
     segments = timeline.segments
     if timeline.leapt or not len(timeline.finish):
         return False
-    begins = np.array([segments[s].start.min(initial=np.inf) + offset for s, offset in timeline.runs])
-    ends = np.array([segments[s].end.max(initial=-np.inf) + offset for s, offset in timeline.runs])
+    begins = np.array([segments[s].starts.min(initial=np.inf) + offset for s, offset in timeline.runs])
+    ends = np.array([segments[s].ends.max(initial=-np.inf) + offset for s, offset in timeline.runs])
     before = np.append(-np.inf, np.maximum.accumulate(ends)[:-1])
     after = np.append(np.minimum.accumulate(begins[::-1])[-2::-1], np.inf)
     for run, (index, offset) in enumerate(timeline.runs):
         segment = segments[index]
         this = np.array([o.name == name for o in segment.operations])
         if this.any():
-            first = segment.end[this].min()
-            over, still = segment.end[~this].max(axis=1) < first, segment.start[~this].min(axis=1) >= first
-            if not ((over | still).all() and before[run] < first + offset <= after[run] and segment.start[this].max() <= first):
+            first = segment.ends[this].min()
+            over, still = segment.ends[~this].max(axis=1) < first, segment.starts[~this].min(axis=1) >= first
+            if not ((over | still).all() and before[run] < first + offset <= after[run] and segment.starts[this].max() <= first):
                 return False
     return True
 

@@ -116,7 +116,7 @@ def seconds_of(program: Program, timeline: Timeline) -> float:
     missing = program.layers - timeline.blocks
     if not missing:
         return timeline.makespan
-    ends = [float(timeline.segments[i].end.max()) + offset for i, offset in timeline.runs
+    ends = [float(timeline.segments[i].ends.max()) + offset for i, offset in timeline.runs
             if timeline.segments[i].section == "block"]
     half = timeline.blocks // 2
     return timeline.makespan + missing * (ends[-1] - ends[-1 - half]) / half

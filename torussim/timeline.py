@@ -20,12 +20,31 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One run of a list of operations; `start`, `end`: (operations, chips), seconds."""
+    """One run of a list of operations; `starts`, `ends`: (operations, chips that were simulated), seconds.
+
+    `stands`: (chips,) which of these each is like; None: all were simulated.
+    """
 
     section: str  # "prologue", "block" or "epilogue"
     operations: tuple[Operation, ...]
-    start: Array
-    end: Array
+    starts: Array
+    ends: Array
+    stands: Array | None = None
+
+    @property
+    def start(self) -> Array:
+        """When each operation starts on each chip, (operations, chips), seconds; for many chips worked out each time."""
+        return self.starts if self.stands is None else self.starts[:, self.stands]
+
+    @property
+    def end(self) -> Array:
+        """When each operation ends on each chip, likewise."""
+        return self.ends if self.stands is None else self.ends[:, self.stands]
+
+    def on(self, chip: int) -> Array:
+        """Return when each operation starts and ends on a chip, (2, operations), seconds."""
+        own = chip if self.stands is None else self.stands[chip]
+        return np.array([self.starts[:, own], self.ends[:, own]])
 
 
 @dataclass(frozen=True)
@@ -96,5 +115,5 @@ class Timeline:
         """Yield (run, operation, start, end) of one chip, in program order, seconds."""
         for run, (segment, offset) in enumerate(self.runs):
             s = self.segments[segment]
-            for i, operation in enumerate(s.operations):
-                yield run, operation, float(s.start[i, chip]) + offset, float(s.end[i, chip]) + offset
+            for operation, start, end in zip(s.operations, *s.on(chip).tolist()):
+                yield run, operation, start + offset, end + offset

@@ -428,23 +428,27 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     first_row = table.lane_rows[s, lead]["row"]
     for r in range(table.lane_rows[s, lead]["rows"]):
         row = table.rows[first_row + r]
-        parent, key, feed, out = row["parent"] + 2, row["key"], row["feed"], came[r + 2]
+        parent, key, feed, out, since = row["parent"] + 2, row["key"], row["feed"], came[r + 2], came[len(came) - 1]
         hop, seconds, late = table.row_hop[row["hop"]], table.row_seconds[row["seconds"]], table.row_late[row["late"]]
+        if parent < 2:
+            for m in range(count):
+                since[m] = base[m]
+        else:
+            brought = table.row_came[row["came"]]
+            for m in range(count):
+                since[m] = max(base[m], came[parent + (brought[first + m] & 1), brought[first + m] >> 1])
+        if feed >= 0:
+            for m in range(count):
+                since[m] = max(since[m], state.shards[slot, feed, members[first + m]])
         for m in range(count):
             at = first + m
-            since = base[m]
-            if parent >= 2:
-                brought = table.row_came[row["came"], at]
-                since = max(since, came[parent + (brought & 1), brought >> 1])
-            if feed >= 0:
-                since = max(since, state.shards[slot, feed, members[at]])
-            since = max(since, state.free[hop[at]])
-            end = since + seconds[at]
+            begin = max(since[m], state.free[hop[at]])
+            end = begin + seconds[at]
             out[m] = end + late[at]
             if out[m] > -np.inf:
                 state.free[hop[at]] = end
                 if recording and state.recorded[members[at]]:
-                    note(state, number, stage["operation"], hop[at], members[at], since, end, table.row_bytes[row["bytes"], at])
+                    note(state, number, stage["operation"], hop[at], members[at], begin, end, table.row_bytes[row["bytes"], at])
         if row["latest"]:
             to = table.row_to[row["to"]]
             for m in range(count):
@@ -454,10 +458,18 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
             for m in range(count):
                 c = members[first + to[first + m]]
                 state.shards[slot, key, c] = max(state.shards[slot, key, c], out[m])
+    then = stage["then"]
+    follows = table.lanes[table.stages[then]["lanes"]]
     for m in range(count):
         c = members[first + m]
-        here[c, s]["arrived"] = latest[m]
-        size = put(work, size, COMPLETE, number, s, c, latest[m])
+        if then < 0 or follows[c]["shared"]:
+            size = put(work, size, COMPLETE, number, s, c, latest[m])
+            continue
+        here[c, then]["base"] = latest[m]
+        other = follows[c]["lead"]
+        state.lacking[slot, then, other] -= 1
+        if state.lacking[slot, then, other] == 0:
+            size = put(work, size, LANE, number, then, other, 0.0)
     for m in range(first, first + lines):
         c = members[m]
         for k in range(stage["place"], stage["place"] + stage["places"]):

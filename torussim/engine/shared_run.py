@@ -373,7 +373,7 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
         np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, core.WORK), np.zeros(chips, core.ENTRY),
         np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, core.BEGIN), recorded,
         np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, core.LOG),
-        np.zeros((2 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
+        np.zeros((3 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
     state.runs["number"] = -1
     return state
 

@@ -7,6 +7,7 @@ Where links are shared every chip has its own clock, and SimPy steps the fluid n
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,10 +77,9 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
                for ready, (_, times) in zip(sections, program.sections()) for operation in ready
                if operation.sent is not None or operation.direct}
     total = sum(carried.values(), np.zeros(len(net.links.source)))
-    segments = tuple(s if net is whole else Segment(s.section, s.operations, s.start[:, net.orbit], s.end[:, net.orbit])
-                     for s in run.segments)
-    latest = [s.end.max(axis=0, initial=-np.inf) for s in segments]
-    finish = np.maximum.reduce([begin, *(latest[s] + offset for s, offset in run.runs)])
+    segments = tuple(run.segments if net is whole else (replace(s, stands=net.orbit) for s in run.segments))
+    latest = [s.ends.max(axis=0, initial=-np.inf) for s in segments]
+    finish = np.maximum(begin, np.maximum.reduce([begin[net.own], *(latest[s] + offset for s, offset in run.runs)])[net.orbit])
     work = {r.operation.name: Work(*(np.broadcast_to(part, len(net.own))[net.orbit] for part in (r.work.busy, r.work.fixed)))
             for ready in sections for r in ready}
     rate = whole.links.bandwidth * planner.chip.link_efficiency

@@ -78,8 +78,9 @@ class SteadyState:
         for period, old in enumerate(reversed(self.seen[:-1]), 1):
             shift = now.begin - old.begin
             near = SAME * shift / period
-            if now.like(old) and all(_near(a - b - shift, a, b, near) for a, b in zip(now.times(), old.times())) \
-                    and now.same_numbers(old):
+            pairs, first, then = zip(now.times(), old.times()), old.clocks[0], now.clocks[0]
+            if first.shape == then.shape and _near(then - first - shift, then, first, near) and now.like(old) \
+                    and all(_near(a - b - shift, a, b, near) for a, b in pairs) and now.same_numbers(old):
                 return period, shift
         return 0, 0.0
 
