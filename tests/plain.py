@@ -9,7 +9,7 @@ from torussim import engine
 from torussim.engine import jit
 
 # In the order in which they import one another; those that an engine does not have are left out.
-MODULES = ("heap", "net", "settle", "max_min", "schedule_table", "event_core", "steady_state", "shared_run")
+MODULES = ("heap", "net", "settle", "max_min", "schedule_table", "run_state", "event_core", "steady_state", "shared_run")
 
 
 def plain(name, modules=MODULES):

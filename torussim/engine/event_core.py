@@ -10,13 +10,14 @@ A *block run* is one run of a list of operations. Runs are numbered; run r is in
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from torussim.engine import heap, max_min
 from torussim.engine.jit import compiled
 from torussim.engine.network_model import NetworkModel
+from torussim.engine.run_state import State
 from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
 
 Array = np.ndarray[Any, Any]
@@ -25,46 +26,6 @@ NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(
 DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
 IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
 LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
-
-CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
-CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
-PASSED = np.dtype([("sent", float), ("got", float)])
-RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
-QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
-TURN = np.dtype([("run", np.int64), ("place", np.int32)])
-WORK = np.dtype([("time", float), ("run", np.int64), ("what", np.int32), ("index", np.int32), ("chip", np.int32)])
-ENTRY = np.dtype([("time", float), ("chip", np.int32)])
-BEGIN = np.dtype([("run", np.int64), ("message", np.int32), ("count", np.int32)])
-LOG = np.dtype([("run", np.int64), ("operation", np.int32), ("hop", np.int32), ("chip", np.int32), ("start", float),
-                ("end", float), ("bytes", float)])
-ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logged", "runs", "events", "margin", "log_margin",
-                                              "recording")])
-
-
-class State(NamedTuple):
-    """All that changes in a run but the network; nan: a time that is not known yet."""
-
-    operations: Array  # (slots, chips, operations)
-    stages: Array  # (slots, chips, stages)
-    lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
-    came: Array  # (slots, transfers) when each arrived
-    shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
-    passed: Array  # (slots, messages of operations in shifts)
-    runs: Array  # (slots,)
-    unit: Array  # (chips,) since when the compute unit is free
-    free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
-    hops: Array  # (hops + 1,) their queues
-    turns: Array  # (axes, chips) by the first chip of a line: the stage that it runs next
-    work: Array
-    entered: Array  # (chips,) that have come to the end of the last run that exists
-    start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
-    start_heap: Array
-    start_place: Array
-    begin: Array  # (starts,) of routed operations: which messages
-    recorded: Array  # (chips,) whether messages are logged
-    log: Array
-    scratch: Array  # (2 + rows, chips) of the lane at hand: when chips may send, the latest arrivals, and those of each row
-    one: Array
 
 
 @compiled
@@ -134,7 +95,8 @@ def begin(table: Table, state: State, net: Any, which: int) -> bool:
         while messages["count"] > 0:
             message = messages["message"] * chips + (which - hops) % chips
             path = direct["path"] + message
-            if table.receiver[direct["receiver"] + message] >= 0 and not network.start(net, path, direct["bytes"], messages["run"]):
+            here = table.receiver[direct["receiver"] + message] >= 0
+            if here and not network.start(net, path, direct["bytes"], messages["run"]):
                 return False
             messages["message"] += 1
             messages["count"] -= 1

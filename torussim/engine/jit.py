@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
-SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "net.py", "schedule_table.py", "settle.py")  # and its constants
+SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "net.py", "run_state.py",
+           "schedule_table.py", "settle.py")  # and its constants
 DISABLED = False  # set before the compiled modules are imported: they run as they are
 
 

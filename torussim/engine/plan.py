@@ -273,7 +273,8 @@ class Planner:
         sends = halves > 0
         if (sends & (rate <= 0) & ~np.append(self.gap.ravel(), False)[link]).any():
             raise AssertionError(f"a schedule over {phase.lane.axes} sends where no link is")
-        receiver, links = np.array([p[1] for p in pairs]), link
+        receiver = np.array([p[1] for p in pairs])
+        links: slice | Array = link
         if phase.lane.order is None:
             axis, ways = self.grid.axis(phase.lane.axes[0]), [int(hop.sign < 0) for hop in hops]
             back = np.array([1 - way for way in ways])  # the hop to who sends, which sends by its other one

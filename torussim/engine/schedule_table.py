@@ -224,7 +224,7 @@ class Maker:
             self.places.append((axis, len(self.order[-1][axis])))
             self.order[-1][axis].append(number)
         kind = self.kind(courses[0])
-        lanes, members = self.lanes[kind], self.members[kind]
+        lanes = self.lanes[kind]
         here, all_here = lanes["shared"] > 0, bool(lanes["shared"].all())
         brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
         due, lane_rows = np.zeros(self.n, np.int64), np.zeros(self.n, LANE_ROWS)

@@ -13,10 +13,10 @@ import numpy as np
 
 from torussim.engine import event_core as core
 from torussim.engine import jit
-from torussim.engine.event_core import State
 from torussim.engine.heap import arrange
 from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
+from torussim.engine.run_state import empty, fresh
 from torussim.engine.schedule_table import Table
 from torussim.engine.steady_state import Snapshot, SteadyState, fill, straight
 from torussim.program import Program
@@ -24,7 +24,6 @@ from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
-SLOTS = 2  # block runs at a time, at first; a power of 2
 
 
 class PastError(AssertionError):
@@ -347,42 +346,3 @@ class SharedRun:
         self.wrong = not known or not straight(before, since, until, after, blocks + 1)
         if not self.wrong:
             fill(left_out, since, until)
-
-
-def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS) -> State:
-    """Return the state before anything has happened."""
-    chips, hops, directs = len(begin), len(table.hops), max(1, len(table.directs))
-    axes = table.order.shape[1] if len(table.order) else 0
-    starts = hops + slots * directs * chips
-    children = np.bincount(table.transfers["parent"][table.transfers["parent"] >= 0]).max(initial=0)
-    widest = int(table.lanes["count"].max(initial=0)) * (int(table.stages["places"].max(initial=0)) + 1)
-    margin = 16 + max(widest, len(table.operations), int(table.operations["tells"].max(initial=0)),
-                      int(table.operations["stages"].max(initial=0)), 2 * axes, int(children))
-    lane_log = int(table.lanes["count"].max(initial=0)) * int(table.lane_rows["rows"].max(initial=0))
-    recorded = np.zeros(chips, bool)
-    recorded[list(record)] = True
-    one = np.zeros(1, core.ONE)
-    one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
-    state = State(
-        np.zeros((slots, chips, len(table.operations)), core.CHIP_OPERATION),
-        np.zeros((slots, chips, len(table.stages)), core.CHIP_STAGE), np.zeros((slots, len(table.stages), chips), np.int32),
-        np.full((slots, len(table.transfers)), np.nan),
-        np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), core.PASSED), np.zeros(slots, core.RUN),
-        begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, core.QUEUE),
-        np.zeros((axes, chips), core.TURN),
-        np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, core.WORK), np.zeros(chips, core.ENTRY),
-        np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, core.BEGIN), recorded,
-        np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, core.LOG),
-        np.zeros((3 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
-    state.runs["number"] = -1
-    return state
-
-
-def empty(table: Table) -> tuple[Array, Array]:
-    """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
-    operations = np.zeros(table.fixed.shape, core.CHIP_OPERATION)
-    stages = np.zeros((len(table.fixed), len(table.stages)), core.CHIP_STAGE)
-    operations["at"] = stages["arrived"] = -inf
-    operations["start"] = operations["end"] = stages["base"] = np.nan
-    operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
-    return operations, stages

@@ -240,7 +240,8 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
     notes = tuple(_turning(name, shifts, never[name]) for name, shifts in links.twist.items())
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
-                np.array(at), receiver, every, every, np.arange(len(links.source)), Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
+                np.array(at), receiver, every, every, np.arange(len(links.source)),
+                 Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
     if found.gap.any() or (links.axis < 0).any() or len(links.nodes) > len(links.chips):  # else neighbours are joined
         connected(links)
     return found

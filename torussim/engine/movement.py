@@ -1,0 +1,235 @@
+"""Movements of a network that change nothing: translations and reflections of the axes, verified link by link.
+
+What is routed can meet others anywhere, so that chips with like neighbourhoods need not have the same future: only an
+automorphism of the whole network tells that they have. A movement is one if every chip finds all that counts as it was, and
+every link leads to one like it; switches go where their neighbours go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.engine.labels import colours, mixed, numbered, scramble
+from torussim.topology.grid import Grid, Mirrors
+from torussim.topology.shape import receivers, strides
+
+Array = np.ndarray[Any, Any]
+Turned = tuple[int, ...]  # axes
+TRIES = 200  # movements that turn out to change something, before the rest are left untried
+
+
+class Orbits(NamedTuple):
+    """Chips that have the same future: (chips,) a number for each class, from 0 on, in the order of their first chips.
+
+    `links`: (links,) the first of the links that are like each; None: that of the first chip of the class.
+    """
+
+    number: Array
+    links: Array | None = None
+    mirrors: Mirrors | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a movement must leave as it was; `mirrors`: the axes that it may turn.
+
+    `columns`: (chips,) each. `positions`: axes on which not every position is the same, with (chips,) positions, -1 where that
+    is no matter. `hops`: axes, with (2, chips) where something leads in both directions. `groups`: (chips,) the first chip of
+    each chip's group.
+    """
+
+    net: Grid
+    mirrors: Sequence[int]
+    columns: Sequence[Array]
+    positions: Sequence[tuple[int, Array]]
+    hops: Sequence[tuple[int, Array]]
+    groups: Sequence[Array]
+
+    def orbits(self) -> Orbits:
+        """Return the orbits of all movements that were found to change nothing."""
+        found, chips = list(self.found()), len(self.net.chips)
+        if not found:
+            return Orbits(np.arange(chips))
+        orbit, turned = merged([(moved, axes) for moved, axes, _ in found], chips)
+        links, _ = merged([(to, ()) for _, _, to in found], len(self.net.links.source))
+        along, _ = merged([(moved, axes) for moved, axes, _ in found if not axes], chips)
+        ways = {frozenset[int](): np.arange(chips)}
+        for moved, axes, _ in found:
+            ways |= {before ^ set(axes): moved[to] for before, to in ways.items() if axes}
+        still = tuple((tuple(sorted(axes)), along[to] == along) for axes, to in ways.items() if axes)
+        of_axes = turned >> np.arange(len(self.net.axes))[:, None] & 1 > 0
+        return Orbits(numbered(orbit), links, Mirrors(of_axes, still))
+
+    def found(self) -> Iterator[tuple[Array, Turned, Array]]:
+        """Yield movements that change nothing and generate all that do: where chips get to, axes turned, where links get to."""
+        members = np.flatnonzero(self.labels == np.bincount(self.labels).argmin())
+        known, moves, orbit, failed = {frozenset[int]()}, list[tuple[Array, Turned]](), np.arange(len(self.labels)), 0
+        for turned in chain.from_iterable(combinations(self.mirrors, n) for n in range(len(self.mirrors) + 1)):
+            for member in members[not turned:].tolist():
+                if failed > TRIES or not orbit.any() or (turned and frozenset(turned) in known):
+                    break
+                if not turned and orbit[member] == orbit[members[0]]:
+                    continue
+                moved = self.to(int(members[0]), member, turned)
+                links = self.links(moved) if self.holds(moved, turned) else None
+                if links is None:
+                    failed += 1
+                    continue
+                yield moved, turned, links
+                known |= {one ^ set(turned) for one in known}
+                moves.append((moved, turned))
+                orbit, _ = merged(moves, len(orbit))
+            if failed <= TRIES:  # else not all translations are known, and not which reflections leave a chip where it is
+                failed = 0
+
+    def to(self, chip: int, other: int, turned: Turned) -> Array:
+        """Return where all chips get to, (chips,), when one gets to another and some axes are turned."""
+        links = self.net.links
+        if not turned:
+            back = _walk(self.steps[:, 1], links.coordinates[:, chip], np.arange(len(self.labels)))
+            return _walk(self.steps[:, 0], links.coordinates[:, other], back)
+        lengths = np.array(list(links.axes.values()))[:, None]
+        sign = np.where(np.isin(np.arange(len(lengths)), turned), -1, 1)[:, None]
+        at = links.coordinates[:, [other]] + sign * (links.coordinates - links.coordinates[:, [chip]])
+        return np.asarray(strides(tuple(links.axes.values())) @ (at % lengths))
+
+    def holds(self, moved: Array, turned: Turned) -> bool:
+        """Return whether chips that are moved find all as it was, but for the links."""
+        def ways(axis: int, to: Array) -> Array:
+            return to[::-1] if axis in turned else to
+
+        def places(axis: int, at: Array) -> Array:
+            return self.mirrored(axis, at) if axis in turned else at
+        return bool(all((column[moved] == column).all() for column in (self.labels, *self.columns))
+                    and all((at[moved] == places(axis, at)).all() for axis, at in self.positions)
+                    and all((moved[to] == ways(axis, to)[:, moved]).all() for axis, to in self.hops)
+                    and all((first[moved] == first[moved][first]).all() for first in self.groups))
+
+    def mirrored(self, axis: int, at: Array) -> Array:
+        """Return positions on an axis as they are when it is turned."""
+        return np.where(at < 0, at, self.net.shape[axis] - 1 - at)
+
+    def links(self, moved: Array) -> Array | None:
+        """Return the links that links are moved to, (links,), all like them; None if there are none for some."""
+        links, nodes = self.net.links, self.nodes(moved)
+        if nodes is None or not len(links.source):
+            return None if nodes is None else np.zeros(0, np.intp)
+        order, ends = self.ends
+        to = nodes[links.source] * len(nodes) + nodes[links.target]
+        place = np.minimum(np.searchsorted(ends, to), len(ends) - 1)
+        found = order[place]
+        return found if (ends[place] == to).all() and (self.kinds[found] == self.kinds).all() else None
+
+    def nodes(self, moved: Array) -> Array | None:
+        """Return where all nodes get to, (nodes,): switches where their neighbours do; None if some cannot."""
+        switches = len(self.net.links.nodes) - len(moved)
+        if not switches:
+            return moved
+        wanted, there = self.switches(moved), self.switches(np.arange(len(moved)))
+        here, order = np.argsort(wanted, kind="stable"), np.argsort(there, kind="stable")
+        to = np.empty(switches, np.intp)
+        to[here] = len(moved) + order  # those that nothing tells apart in the order of their numbers
+        return np.concatenate([moved, to]) if (wanted[here] == there[order]).all() else None
+
+    def switches(self, moved: Array) -> Array:
+        """Return labels of the switches, (switches,), by the chips around them, which are known by where they get to."""
+        label = np.concatenate([moved, np.full(len(self.net.links.nodes) - len(moved), -1)]).astype(np.uint64)
+        for _ in range(self.rounds):
+            label[len(moved):] = self.around(label)[len(moved):]
+        return label[len(moved):]
+
+    def around(self, label: Array) -> Array:
+        """Return labels, (nodes,), that tell apart what labels tell apart, or the links and nodes around."""
+        links, found = self.net.links, scramble(label, 0)
+        for salt, (here, there, order, first) in enumerate(self.sides, 1):
+            weight = scramble(scramble(self.kinds, 0) + label[there], salt)[order]
+            total = np.add.reduceat(np.append(weight, np.uint64(0)), np.minimum(first[:-1], len(weight)))
+            found = found + np.where(np.diff(first) > 0, scramble(total, salt), np.uint64(0))
+            assert len(here) == len(links.source)
+        return found
+
+    @cached_property
+    def labels(self) -> Array:
+        """Labels of the chips, (chips,), that every movement leaves as they are."""
+        chips, nodes = len(self.net.chips), len(self.net.links.nodes)
+        own = mixed([*((column,) for column in self.columns), *(
+            (at, self.mirrored(axis, at)) if axis in self.mirrors else (at,) for axis, at in self.positions)], chips)
+        label = np.concatenate([own, np.zeros(nodes - chips, np.uint64)])
+        many, before = len(np.unique(label)), 0
+        while before < many < nodes:
+            label = self.around(label)
+            many, before = len(np.unique(label)), many
+        return colours(label[:chips])
+
+    @cached_property
+    def steps(self) -> Array:
+        """The chip after and before each chip on each axis, going round; (axes, 2, chips)."""
+        return receivers(self.net.links.axes, self.net.links.twist)
+
+    @cached_property
+    def kinds(self) -> Array:
+        """Labels of the links, (links,), by bandwidth, latency and what happens to them in mid-run."""
+        links = self.net.links
+        found = mixed([(links.bandwidth,), (links.latency,)], len(links.source))
+        for number, event in enumerate(links.events, 2):
+            changed = np.zeros(len(found))
+            changed[event.links] = event.bandwidth
+            found = scramble(found + scramble(changed.view(np.uint64), number), number)
+        return found
+
+    @cached_property
+    def ends(self) -> tuple[Array, Array]:
+        """The links in the order of their ends, and these as one number each."""
+        links = self.net.links
+        ends = links.source * len(links.nodes) + links.target
+        order = np.argsort(ends)
+        return order, ends[order]
+
+    @cached_property
+    def sides(self) -> list[tuple[Array, Array, Array, Array]]:
+        """For links that leave nodes, and that enter them: the node and the other one, links in their order, the first of each."""
+        links, found = self.net.links, []
+        for here, there in ((links.source, links.target), (links.target, links.source)):
+            order = np.argsort(here, kind="stable")
+            found.append((here, there, order, np.searchsorted(here[order], np.arange(len(links.nodes) + 1))))
+        return found
+
+    @cached_property
+    def rounds(self) -> int:
+        """After how many rounds labels of switches do not tell more of them apart."""
+        label = np.concatenate([np.arange(len(self.net.chips)), np.full(len(self.net.links.nodes) - len(self.net.chips), -1)])
+        label, many, before, rounds = label.astype(np.uint64), 1, 0, 0
+        while before < many:
+            label[len(self.net.chips):] = self.around(label)[len(self.net.chips):]
+            many, before, rounds = len(np.unique(label[len(self.net.chips):])), many, rounds + 1
+        return rounds
+
+
+def merged(moves: Sequence[tuple[Array, Turned]], count: int) -> tuple[Array, Array]:
+    """Return (count,) the first of the orbit of each, and which axes are turned on the way there, as bits."""
+    number, turned = np.arange(count), np.zeros(count, np.int64)
+    steps = [(one, sum(1 << a for a in axes)) for moved, axes in moves for one in (moved, np.argsort(moved))]
+    before = None
+    while before is None or (before != number).any():
+        before = number
+        for moved, bits in steps:
+            earlier = number[moved] < number
+            number, turned = np.where(earlier, number[moved], number), np.where(earlier, turned[moved] ^ bits, turned)
+        turned, number = turned ^ turned[number], number[number]
+    return number, turned
+
+
+def _walk(steps: Array, count: Array, chips: Array) -> Array:
+    """Return where chips get to by count[a] steps along each axis a; `steps`: (axes, chips) one step."""
+    for step, times in zip(steps, count.tolist()):
+        while times:
+            if times & 1:
+                chips = step[chips]
+            step, times = step[step], times >> 1
+    return chips

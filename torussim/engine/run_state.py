@@ -1,0 +1,93 @@
+"""The state of a run with shared links: arrays of records, and what they are before anything has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torussim.engine.schedule_table import Table
+
+Array = np.ndarray[Any, Any]
+SLOTS = 2  # block runs at a time, at first; a power of 2
+
+CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
+CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
+PASSED = np.dtype([("sent", float), ("got", float)])
+RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
+QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
+TURN = np.dtype([("run", np.int64), ("place", np.int32)])
+WORK = np.dtype([("time", float), ("run", np.int64), ("what", np.int32), ("index", np.int32), ("chip", np.int32)])
+ENTRY = np.dtype([("time", float), ("chip", np.int32)])
+BEGIN = np.dtype([("run", np.int64), ("message", np.int32), ("count", np.int32)])
+LOG = np.dtype([("run", np.int64), ("operation", np.int32), ("hop", np.int32), ("chip", np.int32), ("start", float),
+                ("end", float), ("bytes", float)])
+ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logged", "runs", "events", "margin", "log_margin",
+                                              "recording")])
+
+
+class State(NamedTuple):
+    """All that changes in a run but the network; nan: a time that is not known yet."""
+
+    operations: Array  # (slots, chips, operations)
+    stages: Array  # (slots, chips, stages)
+    lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
+    came: Array  # (slots, transfers) when each arrived
+    shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
+    passed: Array  # (slots, messages of operations in shifts)
+    runs: Array  # (slots,)
+    unit: Array  # (chips,) since when the compute unit is free
+    free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
+    hops: Array  # (hops + 1,) their queues
+    turns: Array  # (axes, chips) by the first chip of a line: the stage that it runs next
+    work: Array
+    entered: Array  # (chips,) that have come to the end of the last run that exists
+    start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
+    start_heap: Array
+    start_place: Array
+    begin: Array  # (starts,) of routed operations: which messages
+    recorded: Array  # (chips,) whether messages are logged
+    log: Array
+    scratch: Array  # (2 + rows, chips) of the lane at hand: when chips may send, the latest arrivals, and those of each row
+    one: Array
+
+
+def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS) -> State:
+    """Return the state before anything has happened."""
+    chips, hops, directs = len(begin), len(table.hops), max(1, len(table.directs))
+    axes = table.order.shape[1] if len(table.order) else 0
+    starts = hops + slots * directs * chips
+    children = np.bincount(table.transfers["parent"][table.transfers["parent"] >= 0]).max(initial=0)
+    widest = int(table.lanes["count"].max(initial=0)) * (int(table.stages["places"].max(initial=0)) + 1)
+    margin = 16 + max(widest, len(table.operations), int(table.operations["tells"].max(initial=0)),
+                      int(table.operations["stages"].max(initial=0)), 2 * axes, int(children))
+    lane_log = int(table.lanes["count"].max(initial=0)) * int(table.lane_rows["rows"].max(initial=0))
+    recorded = np.zeros(chips, bool)
+    recorded[list(record)] = True
+    one = np.zeros(1, ONE)
+    one["margin"], one["log_margin"], one["recording"] = margin, lane_log + margin, recorded.any()
+    state = State(
+        np.zeros((slots, chips, len(table.operations)), CHIP_OPERATION),
+        np.zeros((slots, chips, len(table.stages)), CHIP_STAGE), np.zeros((slots, len(table.stages), chips), np.int32),
+        np.full((slots, len(table.transfers)), np.nan),
+        np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), PASSED), np.zeros(slots, RUN),
+        begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, QUEUE),
+        np.zeros((axes, chips), TURN),
+        np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, WORK), np.zeros(chips, ENTRY),
+        np.full(starts, inf), np.zeros(starts, np.int32), np.full(starts, -1, np.int32), np.zeros(starts, BEGIN), recorded,
+        np.zeros(2 * (lane_log + margin) + 4096 if recorded.any() else 0, LOG),
+        np.zeros((3 + int(table.lane_rows["rows"].max(initial=0)), int(table.lanes["count"].max(initial=0)))), one)
+    state.runs["number"] = -1
+    return state
+
+
+def empty(table: Table) -> tuple[Array, Array]:
+    """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
+    operations = np.zeros(table.fixed.shape, CHIP_OPERATION)
+    stages = np.zeros((len(table.fixed), len(table.stages)), CHIP_STAGE)
+    operations["at"] = stages["arrived"] = -inf
+    operations["start"] = operations["end"] = stages["base"] = np.nan
+    operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
+    return operations, stages
