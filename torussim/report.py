@@ -22,7 +22,7 @@ def text(result: Result) -> str:
     parts = [_head(result)]
     if "breakdown_s" in k:
         parts.append(_where(k))
-    parts += [_passes(k["engine"]), _others(k)]
+    parts += [_passes(k["engine"]), _ran(k), _others(k)]
     if "layout" in k:
         parts += [_layout(k["layout"]), _as_run(k["layout"]["as_run"])]
     parts.append(_misleads(result))
@@ -122,6 +122,14 @@ def _passes(engine: Mapping[str, Any]) -> str:
         return ""
     proof = "at the most" if engine["proved"] else "where it was tried, which proves nothing"
     return f"{run:,} of {passes:,} passes were simulated; the others lie between them, to {max(100 * error, 1e-9):.2g} % {proof}"
+
+
+def _ran(k: Mapping[str, Any]) -> str:
+    """Say how many layers and chips were simulated; nothing where all were."""
+    engine, layers = k["engine"], "layers" if "model" in k["scenario"] else "repetitions"
+    counts = [(engine["blocks_simulated"], engine["blocks"], layers), (engine["chips_simulated"], k["chips"], "chips")]
+    left_out = [f"{run:,} of {of:,} {what}" for run, of, what in counts if run < of]
+    return f"Simulated: {' and '.join(left_out)}; the others are like these." if left_out else ""
 
 
 def _others(k: Mapping[str, Any]) -> str:

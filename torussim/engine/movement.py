@@ -193,7 +193,7 @@ class Held:
 
     @cached_property
     def sides(self) -> list[tuple[Array, Array, Array, Array]]:
-        """For links that leave nodes, and that enter them: the node and the other one, links in their order, the first of each."""
+        """For links that leave nodes, and that enter them: node, the other one, links in their order, the first of each."""
         links, found = self.net.links, []
         for here, there in ((links.source, links.target), (links.target, links.source)):
             order = np.argsort(here, kind="stable")

@@ -33,7 +33,8 @@ TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
 LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
 PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # of a stage among the stages of its section on an axis
-ROW = np.dtype([(name, np.int32) for name in ("parent", "came", "hop", "seconds", "late", "to", "bytes", "latest", "key", "feed")])
+ROW = np.dtype([(name, np.int32) for name in ("parent", "came", "hop", "seconds", "late", "to", "bytes", "latest", "key",
+                                              "feed")])
 TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
                                                    "awaited")] + [("bytes", float)])
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
