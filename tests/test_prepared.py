@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from random_scenarios import REAL, scenario
 from random_shared import scenario as shared
+from test_fold import mirrored
 from thinned import thinned
 
 import torussim.engine.prepared
+from torussim.collectives.lower import DIRECT
 from torussim.engine.prepared import REMEMBERED, Prepared
 from torussim.engine.simulate import simulate
-from torussim.program import Collective, Compute, Program
+from torussim.program import LOOPS, Collective, Compute, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -27,6 +29,11 @@ def variants(program):
     yield program
     yield scaled(Compute, flops=3.0, hbm_bytes=2.5, kernels=2)
     yield scaled(Collective, bytes=1.7)
+    for kind in LOOPS:  # some of which do not do the same in both directions
+        yield program.replaced({o.name: replace(o, loop=replace(o.loop, kind=kind)) for o in program.operations()
+                                if isinstance(o, Compute) and o.loop})
+    yield program.replaced({o.name: replace(o, direction="one_way", shift=dict.fromkeys(o.shift, 1))
+                            for o in program.operations() if isinstance(o, Collective) and o.algorithm not in DIRECT})
     yield replace(program, layers=program.layers + 1)
     yield replace(program, epilogue=())
     yield program
@@ -42,7 +49,7 @@ def told(timeline):
             timeline.chips_simulated, timeline.flows, timeline.period, timeline.leapt, timeline.sent)
 
 
-@pytest.mark.parametrize("make", [scenario, shared])
+@pytest.mark.parametrize("make", [scenario, shared, mirrored])
 @pytest.mark.parametrize("seed", thinned(SEEDS, 15))
 def test_runs_that_share_what_does_not_change_are_those_that_share_nothing(seed, make):
     case = make(seed)

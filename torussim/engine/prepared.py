@@ -86,7 +86,9 @@ class Prepared:
     def _made(self, program: Program, chip: Chip, begin: Array, since: Hashable, fold: bool) -> Setup:
         """Return a program with everything chosen ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
-        key = (since, *dict.fromkeys((o.kind, o.axes, o.algorithm, o.detour) for o in moved)) if fold else None
+        loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
+        ways = dict.fromkeys((o.kind, o.axes, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name)) for o in moved)
+        key = (since, *ways) if fold else None
         if key not in self._folded:
             _forget(self._folded, self._planners)
             self._folded[key] = folded(self.net, *orbits(program, self.net, begin)) if fold else self.net
