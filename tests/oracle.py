@@ -226,7 +226,10 @@ def parts(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders
     lengths = {axis: grid.axes[axis].length for axis in axes}
 
     def shifted(verb: str, axis: str, shift: int) -> Phase:
-        return Phase(verb, (axis,), grid.lanes(axis, detour=True), partial(permute_moves, shift=shift), shift)
+        lanes = grid.lanes(axis, detour=True)
+        if verb == "walk" and lengths[axis] > 2 and axis not in grid.twists:  # what goes over the end of a line is routed
+            lanes = tuple(lane._replace(ring=True) for lane in lanes)
+        return Phase(verb, (axis,), lanes, partial(permute_moves, shift=shift), shift)
 
     def along(axis: str) -> Track:
         turning = kind != "all_to_all" and algorithm in ("", "multi_axis", "sequential")
@@ -234,7 +237,7 @@ def parts(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders
 
     if not axes:
         return []
-    if kind == "permute" and algorithm == "":
+    if kind == "permute" and algorithm in ("", "dimension_order"):
         assert set(collective.shift) <= set(collective.axes), collective
         shifts = {axis: collective.shift.get(axis, 0) for axis in grid.axes if axis in axes}
         return [(1.0, [shifted("permute", axis, h) for axis, h in shifts.items() if h % lengths[axis]])]
@@ -291,7 +294,7 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
 def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders) -> Schedule:
     """Return the transfers: the moves of every phase, with the chunks that each sender holds when the phase starts."""
     K = math.prod(grid.axes[axis].length for axis in collective.axes)
-    if collective.kind == "all_to_all" and collective.algorithm in ("direct", "shifts"):
+    if collective.algorithm in ("direct", "shifts"):
         before, after = contract(collective, grid, [0])
         return Schedule(K, [[]], messages(collective, grid, K), before, after)
     weighed = parts(collective, grid, mode, ring_orders)
@@ -379,20 +382,28 @@ def gathered(phases: list[Phase], grid: Grid) -> list[dict[Node, set[tuple[Node,
 
 
 def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
-    """Return the messages of an all-to-all from every chip to every other: by displacement, the last axis fastest."""
+    """Return the messages of an all-to-all from every chip to every other: by displacement, the last axis fastest.
+
+    Of a permute the one from every chip, if that moves.
+    """
     lengths = [grid.axes[axis].length for axis in collective.axes]
+    every = [at for at in product(*map(range, lengths)) if any(at)]
+    if collective.kind == "permute":
+        shift = tuple(collective.shift.get(axis, 0) % length for axis, length in zip(collective.axes, lengths, strict=True))
+        every = [at for at in every if at == shift]
     found: list[Transfer] = []
     own: dict[Node, int] = {}  # the last message of a chip
     due: dict[Node, int] = {}  # the last message to a chip
-    for s, displacement in enumerate(at for at in product(*map(range, lengths)) if any(at)):
+    for s, displacement in enumerate(every):
         this: list[Transfer] = []
         for chip in grid.graph:
             to = [(grid.position(chip, axis) + d) % length
                   for axis, d, length in zip(collective.axes, displacement, lengths, strict=True)]
             target = grid.placed(chip, collective.axes, to)
-            chunks = frozenset(Chunk(0, chip, target, half) for half in HALVES)
+            chunks = frozenset(Chunk(0, chip, None if collective.kind == "permute" else target, half) for half in HALVES)
             first = s == 0 or collective.algorithm == "direct"
-            this.append(Transfer(0, 0, (s + 1, 0), 1, chip, target, chunks, 1 / K, "exchange", False,
+            this.append(Transfer(0, 0, (s + 1, 0), 1, chip, target, chunks, 1 / (1 if collective.kind == "permute" else K),
+                                 "permute" if collective.kind == "permute" else "exchange", False,
                                  () if first else (due[chip],), queued=False, after=None if first else own[chip]))
         own = {t.sender: j for j, t in enumerate(this, start=len(found))}
         due = {t.receiver: j for j, t in enumerate(this, start=len(found))}

@@ -17,7 +17,7 @@ import oracle
 
 from torussim.chips import Chip, chip
 from torussim.collectives.axes import ring_order
-from torussim.collectives.lower import view, weights
+from torussim.collectives.lower import beside, view, weights
 from torussim.engine.simulate import simulate
 from torussim.program import KINDS, LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.timeline import Timeline
@@ -33,7 +33,7 @@ ALGORITHMS: Mapping[Kind, tuple[str, ...]] = {  # that the oracle knows
     "reduce_scatter": ("", "multi_axis", "sequential", "one_ring"),
     "all_reduce": ("", "multi_axis", "sequential", "one_ring"),
     "all_to_all": ("", "dimension_wise", "sequential"),
-    "permute": ("",),
+    "permute": ("dimension_order",),
 }
 SAME = 1e-9  # of the makespan
 STATE = 1e-12  # of a block: docs/design.md 4, "Repetition"
@@ -145,7 +145,9 @@ def drawn(rng: Random, net: Grid, name: str, kind: Kind, after: tuple[str, ...] 
         axes = [a for a in axes if a in live]
     shift = {a: rng.randint(-9, 9) for a in axes} if kind == "permute" else {}
     if kind == "permute":
-        axes = [a for a in net.axes if a in axes]
+        axes, algorithm = [a for a in net.axes if a in axes], "dimension_order"  # a direct one is routed: random_shared
+    if algorithm == "nested" and not all(net.ring[net.axis(a)] or net.length(a) <= 2 for a in axes):
+        algorithm = "sequential"  # nested, what goes over the end of a line is routed
     size = rng.uniform(1e3, 1e6)
     return Collective(name, kind, tuple(axes), size, algorithm, split, rng.choice(("both", "both", "one_way")), shift, after,
                       pieces=size // 1e5 if kind == "all_to_all" else 0.0)
@@ -178,6 +180,8 @@ def told(program: Program, net: Grid) -> tuple[dict[str, Operation], dict[tuple[
             ring = {a: seen.ring[net.axis(a)] for a in lengths}
             if o.split == "auto":
                 change[o.name] = replace(o, split=weights(o, seen, lengths, ring))
+            if o.kind == "permute" and not o.algorithm:
+                change[o.name] = replace(o, algorithm="dimension_order" if beside(o, net) else "direct")
             if o.algorithm == "one_ring":
                 orders[o.axes] = ring_order(list(lengths.values()), list(ring.values()))
     return change, orders

@@ -115,9 +115,12 @@ def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operatio
         if isinstance(o, Collective):
             o = replace(o, detour=rng.random() < 0.6)
             if o.kind == "permute":  # axis by axis, parts from neighbours outwards
-                o = replace(o, axes=tuple(sorted(o.axes, key=lambda a: (a[0], net.stride[net.axis(a)]))))
+                o = replace(o, axes=tuple(sorted(o.axes, key=lambda a: (a[0], net.stride[net.axis(a)]))),
+                            algorithm=("", "direct", "dimension_order")[len(made) % 3])
             if o.algorithm == "one_ring" and any(net.stride[net.axis(a)] > 1 or net.gap[net.axis(a)].any() for a in o.axes):
                 o = replace(o, algorithm="", split="equal")
+            if o.algorithm == "sequential" and o.kind == "all_gather" and len(made) % 2:
+                o = replace(o, algorithm="nested")
             if o.kind == "all_to_all" and o.name not in looped and rng.random() < 0.7:
                 o = replace(o, algorithm=rng.choice(("direct", "direct", "shifts")), split="equal", direction="both")
         made.append(o)

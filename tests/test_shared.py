@@ -31,7 +31,7 @@ SEEDS = range(60)
 BROKEN = (17, 25, 26, 29, 31, 37, 38, 44, 48, 55, 256)  # that between them have what a broken engine gets wrong
 NESTED = (*range(20), 120, 201)
 LEAPS = (0, 2, 6, 7, 12, 25, 33, 34, 37, 43, 53)  # blocks are left out
-UNDER_WAY = (*((seed, True) for seed in (1, 7, 14, 32, 48, 57, 93)), *((seed, False) for seed in (4, 19, 94, 112, 140, 148)),
+UNDER_WAY = (*((seed, True) for seed in (1, 7, 14, 5, 48, 57, 93)), *((seed, False) for seed in (4, 19, 13, 112, 140, 148)),
              (37, None), (76, None))  # seeds, and whether all links are alike
 PRIVATE = range(40)  # of random_scenarios
 SECTIONS = Sequence[tuple[Ready, ...]]
@@ -200,8 +200,8 @@ def test_every_message_to_a_neighbour_that_is_recorded_is_one_of_the_oracles(see
     net, close = case.grid, 1e-9 * wanted["makespan"]
     said = run(case, record=range(len(net.chips)), repeat=False)
     first = np.cumsum([0, *(len(said.segments[segment].operations) for segment, _ in said.runs)])  # executed operations
-    routed_whole = {o.name for o in case.program.operations()
-                    if isinstance(o, Collective) and o.algorithm in ("direct", "shifts")}
+    as_run = case.program.replaced(plain.told(case.program, net)[0])
+    routed_whole = {o.name for o in as_run.operations() if isinstance(o, Collective) and o.algorithm in ("direct", "shifts")}
     got = []
     for s in said.sent:
         names = [o.name for o in said.segments[said.runs[s.run][0]].operations]

@@ -15,6 +15,7 @@ from random_shared import Scenario, run, scenario
 from thinned import thinned
 
 from torussim.chips import chip
+from torussim.closed_forms import axes_seconds
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Program
 from torussim.timeline import Timeline
@@ -290,3 +291,36 @@ def test_an_all_to_all_over_all_parts_is_one_over_the_axis(length: int, cut: tup
                   for net, axes in ((whole, "x"), (parts, names)))
     assert other.finish == pytest.approx(one.finish, rel=1e-12)
     assert other.link_bytes == pytest.approx(one.link_bytes, rel=1e-12)
+
+
+# Permutes
+
+
+@pytest.mark.parametrize("ring", [True, False])
+@pytest.mark.parametrize("length, shift", [(4, 1), (4, 3), (7, 1), (5, 2), (6, 3), (2, 1), (7, -3)])
+def test_a_message_of_a_permute_is_on_all_links_of_its_way_at_once(length: int, shift: int, ring: bool) -> None:
+    """So many share the busiest link as go on, or back, whichever are fewer; on a ring that is the way. The estimate says so."""
+    net = grid(torus((length,), wrap=ring, bandwidth=1e9, latency=1e-6))
+    program = Program((Collective("c", "permute", ("x",), 1e6, shift={"x": shift}),))
+    few, many = sorted((shift % length, -shift % length))
+    load, hops = (few / 2 if few == many else few, few) if ring and length > 2 else (few, many)
+    said = simulate(program, net, chip("ideal")).makespan
+    assert said == pytest.approx(load * 1e-3 + hops * 1e-6, rel=1e-9)
+    assert axes_seconds(program, net, chip("ideal")) == pytest.approx(said, rel=1e-9)
+    whole = Program((Collective("c", "permute", ("x",), 1e6, "dimension_order", shift={"x": shift}),))
+    assert simulate(whole, net, chip("ideal")).makespan >= said * (1 - 1e-9), "stored whole on every chip"
+
+
+def test_a_permute_over_two_axes_is_on_the_links_of_both_at_once() -> None:
+    net = grid(torus((4, 5), bandwidth=1e9, latency=1e-6))
+    program = Program((Collective("c", "permute", ("x", "y"), 1e6, shift={"x": 1, "y": -1}),))
+    assert simulate(program, net, chip("ideal")).makespan == pytest.approx(1e-3 + 2e-6, rel=1e-9)
+
+
+@pytest.mark.parametrize("length", [3, 4, 7])
+def test_a_nested_gather_on_a_line_loses_the_way_back_once_a_step(length: int) -> None:
+    gather = Program((Collective("c", "all_gather", ("x",), 1e6 * length, "nested"),))
+    line, round_ = (simulate(gather, torus((length,), wrap=wrap, bandwidth=1e9, latency=1e-6), chip("ideal")).makespan
+                    for wrap in (False, True))
+    assert round_ == pytest.approx((length - 1) * (1e-3 + 1e-6))
+    assert round_ < line <= round_ + (length - 1) * (length - 2) * 1e-6 * (1 + 1e-9)

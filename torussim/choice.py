@@ -1,4 +1,4 @@
-"""What is chosen by estimate before a program runs: which collective each matmul is looped with, and how broken rings run."""
+"""What is chosen before a program runs: which collective each matmul is looped with, how broken rings and permutes run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torussim.chips import Chip
 from torussim.clock import Clock
+from torussim.collectives.lower import beside
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
 from torussim.program import Collective, Compute, Loop, Operation, Program, changed
@@ -14,10 +15,13 @@ from torussim.topology.grid import Grid
 
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
-    """Return the program with all chosen that is chosen by estimate: how broken rings run, and the loops."""
+    """Return the program with all chosen: how broken rings run, the loops, and which permutes are neighbours' messages."""
     outlines = outlines_of(network)
-    change = {o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
-              if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
+    change: dict[str, Operation] = {
+        o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
+        if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
+    change |= {o.name: changed(o, algorithm="dimension_order") for o in program.operations()
+               if isinstance(o, Collective) and o.kind == "permute" and not o.algorithm and beside(o, outlines.net)}
     return with_loops(program.replaced(change) if change else program, outlines, chip)
 
 

@@ -2,7 +2,7 @@
 
 `axes` is what the engine does when nothing differs from chip to chip: exact on rings, and on lines where the chip at the end
 is the last one everywhere. Elsewhere on lines it is an estimate: as if every chip were at the end of its line (`nested` on a
-line of 7: 2.6 times the simulation).
+line of 7: twice the simulation).
 """
 
 from __future__ import annotations

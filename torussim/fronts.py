@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.collectives.lower import DIRECT, algorithm_of
+from torussim.collectives.lower import DIRECT, algorithm_of, view
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready, Stage
@@ -108,7 +108,8 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
-        ends = paths.meeting(start, planner.lanes(o.axes)) if ready.direct else paths.run(ready, start)
+        meets = planner.lanes(o.axes) if o.kind != "permute" else np.arange(paths.chips)  # nobody waits for the whole group
+        ends = paths.meeting(start, meets) if ready.direct else paths.run(ready, start)
         return Table(busy[net.stands], paths.waits(ends))
     launched = start + paths.longer(seconds=np.full(paths.chips, fronts.chip.launch))
     due = dict[Key, Array]()
@@ -138,7 +139,7 @@ class _Paths:
 
     def __init__(self, fronts: Fronts, o: Collective, net: Grid, busiest: float, samples: Array) -> None:
         self.fronts, self.o, self.busiest = fronts, o, busiest
-        self.rate, self.late = _hops(net, fronts.rate)
+        self.rate, self.late = _hops(view(o, net), fronts.rate)
         self.label, self.chips = fronts.label[net.own], len(net.own)
         self.samples = samples.T[:, :, None, None]
         self.never = np.array([-np.inf, 0.0, -np.inf, 0.0, 0.0])[:1 + len(self.samples), None, None, None]

@@ -106,12 +106,14 @@ class Prices:
                              for key, share in self.outlines.of(o, loop).pieces]))
 
     def _direct(self, o: Collective, fastest: bool) -> float:
-        """Return the time of a routed all-to-all: what the busiest link of any axis must carry, and the longest way.
+        """Return the time of a routed all-to-all or permute: what the busiest link of any axis must carry, and the longest way.
 
         D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line what crosses its middle. In shifts:
         the busiest axis of each displacement, one after another. On a twisted torus an axis is taken as if it were not.
         """
         seconds, far, net = 0.0, 0.0, self.outlines.net
+        if o.kind == "permute":
+            return self._permute(o, fastest)
         lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
         messages = prod(lengths.values())
         rates = {}
@@ -135,6 +137,21 @@ class Prices:
                 longest = max(longest, (hops / 2 if ring and 2 * hops == k else hops) * o.bytes / messages / rate)
             total += longest
         return total + far * (messages - 1)
+
+
+    def _permute(self, o: Collective, fastest: bool) -> float:
+        """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""
+        seconds, far, net = 0.0, 0.0, self.outlines.net
+        for a in o.axes:
+            length, by = net.length(a), o.shift.get(a, 0) % net.length(a)
+            if by:
+                rate, late, _ = self.outlines.pace((a, True, net.ring), fastest, self.chip.shared_efficiency)
+                hops, ring = min(by, length - by), net.ring[net.axis(a)]
+                load = hops / 2 if ring and 2 * hops == length else hops
+                shared = self.chip.shared_efficiency if hops > 1 else 1.0
+                seconds = max(seconds, o.bytes * load / (rate * self.chip.link_efficiency * shared))
+                far += late * (hops if ring else length - hops)
+        return seconds + far
 
 
 def work(compute: Compute) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,9 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "reduce_scatter": ("multi_axis", "sequential", "one_ring"),
     "all_reduce": ("multi_axis", "sequential", "one_ring"),
     "all_to_all": ("dimension_wise", "sequential", "one_ring", "direct", "shifts"),
-    "permute": ("dimension_order",),
+    "permute": ("direct", "dimension_order"),
 }
-DIRECT = ("direct", "shifts")  # every chip to every other, routed: all at once, or one message after another
+DIRECT = ("direct", "shifts")  # from chip to chip, routed: all at once, or one message after another
 
 
 def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
@@ -47,6 +47,27 @@ def name_of(collective: Collective) -> str:
     return shown(found) if callable(found) else found
 
 
+def displacements(collective: Collective, lengths: Mapping[str, int]) -> Array:
+    """Return where the messages of a collective that is DIRECT go, from each chip, (messages, axes).
+
+    All other chips of the group, in C order; of a permute the one by which it shifts. `lengths`: of its axes, all above 1.
+
+    >>> displacements(Collective("c", "all_to_all", ("x", "y"), 1.0, "direct"), {"x": 2, "y": 2}).tolist()
+    [[0, 1], [1, 0], [1, 1]]
+    """
+    every = list(product(*map(range, lengths.values())))[1:]
+    if collective.kind == "permute":
+        every = [by] if any(by := tuple(collective.shift.get(a, 0) % n for a, n in lengths.items())) else []
+    return np.array(every, dtype=int).reshape(-1, len(lengths))
+
+
+def beside(collective: Collective, grid: Grid) -> bool:
+    """Return whether each chip of a permute sends to a neighbour: on one axis, by one place, and not over the end of a line."""
+    moving = [(grid.axis(a), by) for a in collective.axes if (by := collective.shift.get(a, 0) % grid.length(a))]
+    return len(moving) <= 1 and all(by in (1, grid.shape[axis] - 1) and (grid.ring[axis] or grid.shape[axis] == 2)
+                                    and grid.stride[axis] == 1 for axis, by in moving)
+
+
 def view(collective: Collective, grid: Grid) -> Grid:
     """Return the grid as a collective sees it: some can go round twisted axes, where others have lines.
 
@@ -54,6 +75,9 @@ def view(collective: Collective, grid: Grid) -> Grid:
     of the own one is as good, as each row gets that of another and all rows are in the group. An axis with a dead link
     is gone round only where detours are taken.
     """
+    if algorithm_of(collective) == "nested":  # what goes over the end of a line is routed back along it
+        on = {grid.axis(a) for a in collective.axes if grid.length(a) > 2 and a not in grid.links.twist}
+        return grid.with_rings(tuple(ring or axis in on for axis, ring in enumerate(grid.ring)))
     turning = collective.kind in ("all_gather", "reduce_scatter", "all_reduce")
     if not grid.links.twist or not turning or algorithm_of(collective) not in ("multi_axis", "sequential"):
         return grid

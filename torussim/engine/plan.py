@@ -12,7 +12,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives.axes import pattern as pattern_of
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
-from torussim.collectives.lower import DIRECT, algorithm_of, lower, name_of
+from torussim.collectives.lower import DIRECT, algorithm_of, displacements, lower, name_of
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
@@ -41,7 +41,7 @@ class Planner:
         self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
-        self.gap = self.grid.around(self.grid.axes).gap.reshape(-1, self.count)
+        self.gap = (self.grid.slot < 0).reshape(-1, self.count)
 
     def sections(self, program: Program) -> tuple[tuple[Ready, ...], ...]:
         """Return the lists of a program, ready to run."""
@@ -61,9 +61,9 @@ class Planner:
         zero = np.zeros(self.count)
         if isinstance(operation, Collective):
             loop = looped.loop if looped else None
-            chips = prod(self.grid.length(a) for a in operation.axes)
-            fixed = zero + start_seconds(operation, chips, self.chip)
-            if algorithm_of(operation) in DIRECT and chips > 1:
+            lengths = {a: n for a in operation.axes if (n := self.grid.length(a)) > 1}
+            fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
+            if algorithm_of(operation) in DIRECT and len(displacements(operation, lengths)):
                 return Ready(operation, after, Work(zero, fixed), direct=name_of(operation))
             schedule = self.lowered(operation, loop.kind if loop else None)
             stages, sent = self.stages(schedule, callable(operation.algorithm), takes_detours(operation))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise, product
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
+from torussim.collectives.lower import displacements
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready, Stage
 from torussim.program import Collective
@@ -28,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Direct:
-    """The messages of an all-to-all between all chips of a group: message m of chip c takes the path first + m * chips + c."""
+    """The messages of an all-to-all or a permute: message m of chip c takes the path first + m * chips + c."""
 
     first: int
     receiver: Array  # (messages, chips) int32; -1: another message stands for it
@@ -44,15 +45,6 @@ class Shared:
     fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
     direct: Mapping[str, Direct]
-
-
-def displacements(lengths: Sequence[int]) -> Array:
-    """Return all displacements within a group but none at all, in C order, (messages, axes).
-
-    >>> displacements([2, 2]).tolist()
-    [[0, 1], [1, 0], [1, 1]]
-    """
-    return np.array(list(product(*map(range, lengths)))[1:], dtype=int).reshape(-1, len(lengths))
 
 
 def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
@@ -76,12 +68,12 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     found = np.ones((len(moves), len(grid.own)), np.int32)
     here = {grid.axis(a): column for column, a in enumerate(axes)}
     lengths = np.array([grid.length(a) for a in axes])
-    number = [np.arange(len(moves))]
+    number = [np.ravel_multi_index(tuple(moves.T), tuple(lengths))]
     for turned, _ in grid.mirrors.still:
         to = moves.copy()
         columns = [here[a] for a in turned if a in here]
         to[:, columns] = -moves[:, columns] % lengths[columns]
-        number.append(np.ravel_multi_index(tuple(to.T), tuple(lengths)) - 1)  # no displacement is left out
+        number.append(np.ravel_multi_index(tuple(to.T), tuple(lengths)))
     still = np.array([np.ones(len(grid.own), bool), *(chips[grid.own] for _, chips in grid.mirrors.still)])
     kinds, kind = np.unique(still, axis=1, return_inverse=True)
     for k, column in enumerate(kinds.T):
@@ -110,12 +102,13 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     for ready in (ready for ready in every if ready.direct):
         assert isinstance(ready.operation, Collective)
         axes = [a for a in ready.operation.axes if grid.length(a) > 1]
-        moves = displacements([grid.length(a) for a in axes])
+        moves = displacements(ready.operation, {a: grid.length(a) for a in axes})
         to, crowd = targets(grid, axes, moves), images(grid, axes, moves)
+        share = 1 if ready.operation.kind == "permute" else len(moves) + 1
         source = np.tile(grid.own.astype(np.int32), len(moves))
         tables.append(route(grid, grid.routing, source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel()))
         direct[ready.operation.name] = Direct(first, np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1),
-                                              ready.operation.bytes / (len(moves) + 1), ready.direct == "shifts")
+                                              ready.operation.bytes / share, ready.direct == "shifts")
         first += to.size
     paths = joined(chain.from_iterable(tables))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link

@@ -48,8 +48,8 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
                       if n > 1 and (n == 2 or not net.links.ring[a])]
         steps = receivers(net.links.axes, net.links.twist)
         hops = [*enumerate(steps), *((a, net.receiver[a]) for a in used)]
-        if any(algorithm_of(o) == "shifts" for o in direct):
-            hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in direct for a in o.axes]
+        ordered = [o for o in direct if algorithm_of(o) == "shifts" or o.kind == "permute"]
+        hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in ordered for a in o.axes]
         groups = [_groups(net, o) for o in direct]
         return Held(net, _mirrors(program, near, direct, net), [begin], positions, hops, groups).orbits()
     told = [begin, *(at for _, at in positions)]
@@ -94,6 +94,7 @@ def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Coll
     phases = [phase for o in near for phase in lower(o, net, way=ways.get(o.name)).phases]
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # they begin behind the first of several gaps
     uneven = {net.axis(p.lane.axes[0]) for p in phases if not _is_mirrored(p.pattern)}
+    uneven |= {net.axis(a) for o in direct for a, by in o.shift.items() if 2 * by % net.length(a)}
     return [axis for axis, n in enumerate(net.shape) if n > 1 and axis not in uneven
             and not (axis in lines and net.gap[axis].any())]
 
