@@ -294,9 +294,12 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
 def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders) -> Schedule:
     """Return the transfers: the moves of every phase, with the chunks that each sender holds when the phase starts."""
     K = math.prod(grid.axes[axis].length for axis in collective.axes)
-    if collective.algorithm in ("direct", "shifts"):
+    if collective.algorithm == "shifts" or (collective.algorithm == "direct" and collective.kind in ("all_to_all", "permute")):
         before, after = contract(collective, grid, [0])
         return Schedule(K, [[]], messages(collective, grid, K), before, after)
+    if collective.algorithm in STEPWISE:
+        before, after = contract(collective, grid, [0])
+        return Schedule(K, [[]], stepped(collective, grid, K), before, after)
     weighed = parts(collective, grid, mode, ring_orders)
     before, after = contract(collective, grid, [p for p, (weight, _) in enumerate(weighed) if weight])
     transfers: list[Transfer] = []
@@ -409,6 +412,96 @@ def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
         due = {t.receiver: j for j, t in enumerate(this, start=len(found))}
         found += this
     return found
+
+
+STEPWISE = ("direct", "hierarchical", "recursive_doubling", "halving_doubling", "pairwise", "bruck")
+Place_ = tuple[int, ...]
+
+
+def stepped(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
+    """Return the messages of a collective that goes straight from chip to chip, step by step.
+
+    A chip sends what belongs to a step when all that is due to it in the steps before has arrived.
+    """
+    lengths = [grid.axes[axis].length for axis in collective.axes]
+    places = list(product(*map(range, lengths)))
+    found: list[Transfer] = []
+    due: dict[Node, list[int]] = defaultdict(list)
+    for s, (verb, moves) in enumerate(steps_of(collective.kind, collective.algorithm, places)):
+        this: list[Transfer] = []
+        for chip in grid.graph:
+            here = tuple(grid.position(chip, axis) for axis in collective.axes)
+
+            def at(place: Place_, chip: Node = chip) -> Node:
+                return grid.placed(chip, collective.axes, list(place))
+            for to, shards in moves(here):
+                tags = [(at(o), at(t)) if verb == "exchange" else (at(o), None) if collective.kind == "all_gather" else
+                        (None, at(o)) for o, t in shards]
+                chunks = frozenset(Chunk(0, o, t, half) for o, t in tags for half in HALVES)
+                this.append(Transfer(s, 0, (s + 1, 0), 1, chip, at(to), chunks, len(chunks) / 2 / K, verb, False,
+                                     tuple(due[chip]), queued=False))
+        for j, t in enumerate(this, start=len(found)):
+            due[t.receiver].append(j)
+        found += this
+    return found
+
+
+def steps_of(kind: str, algorithm: str, places: list[Place_]) -> list[tuple[str, Callable[[Place_], list[Any]]]]:
+    """Return the steps: a verb, and for the chip at a place whom it sends what, (origin, target) of each shard."""
+    K, number = len(places), {place: i for i, place in enumerate(places)}
+    axes = range(len(places[0]))
+
+    def sends(how: Callable[[int], list[tuple[int, list[int]]]]) -> Callable[[Place_], list[Any]]:
+        return lambda here: [(places[q], [(places[o], None) for o in shards]) for q, shards in how(number[here])]
+
+    def along(axis: int, verb: str) -> Callable[[Place_], list[Any]]:
+        def moves(here: Place_) -> list[Any]:
+            out = []
+            for i in range(max(p[axis] for p in places) + 1):
+                to = (*here[:axis], i, *here[axis + 1:])
+                if to == here:
+                    continue
+                if verb == "gather":  # all shards that came over the axes before
+                    shards = [(o, None) for o in places if o[axis:] == here[axis:]]
+                elif verb == "reduce":  # sums for chips like the receiver on this axis, like both on those after
+                    shards = [(t, None) for t in places if t[axis:] == to[axis:]]
+                else:
+                    shards = [(o, t) for o in places for t in places if o[:axis + 1] == here[:axis + 1] and t[axis:] == to[axis:]]
+                out.append((to, shards))
+            return out
+        return moves
+    if algorithm == "hierarchical":
+        out = [("gather", along(axis, "gather")) for axis in axes]
+        sums = [("reduce", along(axis, "reduce")) for axis in reversed(axes)]
+        moved = [("exchange", along(axis, "exchange")) for axis in reversed(axes)]
+        return {"all_gather": out, "reduce_scatter": sums, "all_reduce": sums + out, "all_to_all": moved}[kind]
+    powers = [1 << k for k in range(K.bit_length()) if 1 << k < K]
+    if kind == "all_to_all":
+        if algorithm == "pairwise":
+            return [("exchange", lambda here, by=by: [(places[q := (number[here] + by) % K], [(here, places[q])])])
+                    for by in range(1, K)]
+        assert algorithm == "bruck"  # the way (t - o) mod K, digit by digit, the lowest first
+        return [("exchange", lambda here, far=far: [(places[(number[here] + far) % K], [
+            (places[o], places[t]) for o in range(K) for t in range(K)
+            if ((t - o) % K) & far and (o + (((t - o) % K) & (far - 1))) % K == number[here]])]) for far in powers]
+    others = [[("all", lambda p: [(q, [p]) for q in range(K) if q != p])]]
+    gathers: list[Any] = {
+        "direct": [sends(others[0][0][1])],
+        "recursive_doubling": [sends(lambda p, far=far: [(p ^ far, [o for o in range(K) if o // far == p // far])])
+                               for far in powers],
+        "pairwise": [sends(lambda p, by=by: [((p + by) % K, [p])]) for by in range(1, K)],
+        "bruck": [sends(lambda p, far=far: [((p - far) % K, [(p + i) % K for i in range(min(far, K - far))])]) for far in powers],
+    }.get(algorithm, [sends(lambda p, far=far: [(p ^ far, [o for o in range(K) if o // far == p // far])]) for far in powers])
+    if kind == "all_gather":
+        return [("gather", one) for one in gathers]
+    scatters: list[Any] = {
+        "direct": [sends(lambda p: [(q, [q]) for q in range(K) if q != p])],
+        "halving_doubling": [sends(lambda p, far=far: [(p ^ far, [t for t in range(K) if t // far == (p ^ far) // far])])
+                             for far in reversed(powers)],
+        "pairwise": [sends(lambda p, by=by: [((p + by) % K, [(p + by) % K])]) for by in range(1, K)],
+    }[algorithm]
+    sums = [("reduce", one) for one in scatters]
+    return sums if kind == "reduce_scatter" else sums + [("gather", one) for one in gathers]
 
 
 def carried(

@@ -15,6 +15,8 @@ import oracle
 import random_scenarios as plain
 
 from torussim.chips import Chip
+from torussim.collectives.lower import fits
+from torussim.collectives.steps import STEPS
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.timeline import Timeline
@@ -54,6 +56,21 @@ def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None,
     chip: Chip = replace(plain.REAL, shared_efficiency=rng.choice((1.0, 1.0, 0.9, 0.6)))
     return Scenario(Program(lists[1], layers or rng.choice((1, 1, 2, 3)), lists[0], lists[2]), graph, start, chip,
                     rng.random() < 0.6, parts)
+
+
+def stepwise(seed: int) -> Scenario:
+    """Return a scenario in which collectives that are looped with nothing go straight from chip to chip, in steps."""
+    case, rng = scenario(seed), Random(seed)
+    looped = {o.loop.collective for o in case.program.operations() if getattr(o, "loop", None)}
+    net, change = case.grid, dict[str, Operation]()
+    for o in case.program.operations():
+        if isinstance(o, Collective) and o.kind != "permute" and o.name not in looped:
+            lengths = [net.length(a) for a in o.axes if net.length(a) > 1]
+            names = [name for name in fits(o, prod(lengths)) if name in STEPS[o.kind]]
+            if o.kind == "all_reduce":
+                names.remove("recursive_doubling") if "recursive_doubling" in names else None  # the oracle has no sums that stay
+            change[o.name] = replace(o, algorithm=rng.choice(names), split="equal", direction="both")
+    return replace(case, program=case.program.replaced(change))
 
 
 def drifting(seed: int, layers: int = 40) -> Scenario:

@@ -37,10 +37,12 @@ outlines
 prices
 memory alike
 transformer
+messages
 collectives.lower
 collectives.axes
 collectives.lines
 collectives.rings
+collectives.steps
 collectives.playback
 collectives.form
 cost

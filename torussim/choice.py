@@ -1,13 +1,14 @@
-"""What is chosen before a program runs: which collective each matmul is looped with, how broken rings and permutes run."""
+"""What is chosen before a program runs: algorithms, which collective each matmul is looped with, how broken rings run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.collectives.lower import beside
+from torussim.collectives.lower import AUTO, DIRECT, algorithm_of, beside, fits
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
 from torussim.program import Collective, Compute, Loop, Operation, Program, changed
@@ -15,14 +16,33 @@ from torussim.topology.grid import Grid
 
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
-    """Return the program with all chosen: how broken rings run, the loops, and which permutes are neighbours' messages."""
+    """Return the program with all chosen: algorithms, how broken rings run, loops, which permutes are neighbours' messages."""
     outlines = outlines_of(network)
+    program = program.replaced({o.name: changed(o, algorithm=next(iter(alternatives(o, outlines, chip))))
+                                for o in program.operations() if isinstance(o, Collective) and open_(o, outlines)})
     change: dict[str, Operation] = {
         o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
         if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
     change |= {o.name: changed(o, algorithm="dimension_order") for o in program.operations()
                if isinstance(o, Collective) and o.kind == "permute" and not o.algorithm and beside(o, outlines.net)}
     return with_loops(program.replaced(change) if change else program, outlines, chip)
+
+
+def open_(o: Collective, outlines: Outlines) -> bool:
+    """Return whether a collective takes the algorithm that is fastest by estimate: off tori and meshes if it names none."""
+    chips = prod(outlines.net.length(a) for a in o.axes)
+    return chips > 1 and (o.algorithm == AUTO or (not o.algorithm and o.kind != "permute" and not outlines.net.on_axes))
+
+
+def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
+    """Return the algorithms of a collective and what each takes alone by estimate, seconds; the fastest first."""
+    chips, found = prod(outlines.net.length(a) for a in o.axes), dict[str, float]()
+    for name in fits(o, chips):
+        one = changed(o, algorithm=name)
+        ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
+        found[name] = min(alone(changed(one, detour=way), outlines.prices(chip)) for way in ways)
+    least = min(found.values())
+    return dict(sorted(found.items(), key=lambda item: round(item[1] / least, 9) if least else 0.0))
 
 
 def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:
@@ -88,7 +108,7 @@ def _choose(operations: tuple[Operation, ...], prices: Prices) -> tuple[Operatio
     for matmul in [o for o in ops if isinstance(o, Compute) and o.loops]:
         named = {o.name: o for o in ops}
         partners = {name: o for loop in matmul.loops if (name := loop.collective) not in taken
-                    and isinstance(o := named[name], Collective)}
+                    and isinstance(o := named[name], Collective) and algorithm_of(o) not in DIRECT}
         chosen = best(matmul, partners, prices)
         ops = _beside(ops, chosen.collective, matmul.name) if chosen else ops
         names = [o.name for o in ops]

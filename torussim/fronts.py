@@ -109,7 +109,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     start = paths.starts()
     if matmul is None:
         meets = planner.lanes(o.axes) if o.kind != "permute" else np.arange(paths.chips)  # nobody waits for the whole group
-        ends = paths.meeting(start, meets) if ready.direct else paths.run(ready, start)
+        ends = paths.meeting(start, meets) if ready.steps else paths.run(ready, start)
         return Table(busy[net.stands], paths.waits(ends))
     launched = start + paths.longer(seconds=np.full(paths.chips, fronts.chip.launch))
     due = dict[Key, Array]()

@@ -13,6 +13,7 @@ from torussim.alike import Alike
 from torussim.analysis import link_use
 from torussim.as_run import as_run
 from torussim.blame import faults, without_busiest
+from torussim.choice import alternatives, open_
 from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate, paper_compute
 from torussim.collectives.lower import name_of
 from torussim.cost import elementwise_bytes
@@ -203,6 +204,7 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
         return []
     chip, block = timeline.last_chip, blocks[-1]
     begin = min(float(v) for v in block.start[:, chip])
+    given = {o.name: o for o in ran.program.operations()}
     loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
              if getattr(o, "loop", None)}
     found = []
@@ -214,7 +216,8 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
                       "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
-                      "algorithm": _how(o, scenario, loops.get(o.name))})
+                      "algorithm": _how(o, scenario, loops.get(o.name)),
+                      "alternatives": _alternatives(given.get(o.name), ran)})
     return found
 
 
@@ -224,6 +227,12 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
         return "matmul" if o.matmuls else "vector"
     rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
     return name_of(o) + rings + (f", looped {loop}" if loop else "")
+
+
+def _alternatives(o: Operation | None, ran: Ran) -> dict[str, float]:
+    """Return what the algorithms of a collective take by estimate, where the fastest was taken."""
+    outlines = ran.outlines
+    return alternatives(o, outlines, ran.scenario.chip) if isinstance(o, Collective) and open_(o, outlines) else {}
 
 
 def memory_key(scenario: Scenario) -> dict[str, Any]:

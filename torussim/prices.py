@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from torussim.chips import Chip
-from torussim.collectives.lower import algorithm_of
+from torussim.collectives.lower import algorithm_of, lower
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.messages import seconds as step_seconds
 from torussim.program import Collective, Compute, Loop
 
 if TYPE_CHECKING:
@@ -106,7 +109,7 @@ class Prices:
                              for key, share in self.outlines.of(o, loop).pieces]))
 
     def _direct(self, o: Collective, fastest: bool) -> float:
-        """Return the time of a routed all-to-all or permute: what the busiest link of any axis must carry, and the longest way.
+        """Return the time of a routed collective: what the busiest link of any axis must carry, and the longest way.
 
         D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line what crosses its middle. In shifts:
         the busiest axis of each displacement, one after another. On a twisted torus an axis is taken as if it were not.
@@ -114,6 +117,8 @@ class Prices:
         seconds, far, net = 0.0, 0.0, self.outlines.net
         if o.kind == "permute":
             return self._permute(o, fastest)
+        if algorithm_of(o) not in ("direct", "shifts") or not net.on_axes:
+            return self._steps(o, fastest)
         lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
         messages = prod(lengths.values())
         rates = {}
@@ -126,7 +131,7 @@ class Prices:
             seconds = max(seconds, o.bytes * crossing / rates[a][0])
             far += late * (k // 2 if ring else k - 1)
         if algorithm_of(o) == "direct":
-            return seconds + far
+            return (seconds + far) * (2 if o.kind == "all_reduce" else 1)  # a reduce-scatter, then an all-gather
         total = 0.0
         for move in range(1, messages):
             longest = 0.0
@@ -138,6 +143,15 @@ class Prices:
             total += longest
         return total + far * (messages - 1)
 
+
+    def _steps(self, o: Collective, fastest: bool) -> float:
+        """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
+        net = self.outlines.net
+        bandwidth = net.links.bandwidth * self.chip.link_efficiency
+        if fastest:
+            bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0))
+        axes = [a for a in o.axes if net.length(a) > 1]
+        return sum(step_seconds(net, axes, step, bandwidth, self.chip.shared_efficiency) for step in lower(o, net).steps)
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""

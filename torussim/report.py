@@ -11,6 +11,7 @@ from torussim.result import NO_ROOM, SCALARS, Result
 from torussim.tables import table
 from torussim.units import show
 
+MOST = 4  # other algorithms that are named
 WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is worth a sentence
 KINDS = {"all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce", "all_to_all": "all-to-all",
          "permute": "permute"}
@@ -190,7 +191,19 @@ def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
     waits = ", in a loop with waits for the matmul" if any(", looped" in o["algorithm"] for o in found) else ""
     return (f"{title} (bytes: of HBM or of the collective, a chip; least: what any algorithm needs\n"
             f"from the first chip's start to the last one's end; of limit: its share of that time{waits})\n"
-            + table([head, *rows], "lllrrrrrl"))
+            + table([head, *rows], "lllrrrrrl") + _taken(found))
+
+
+def _taken(found: Sequence[Mapping[str, Any]]) -> str:
+    """Say what other algorithms of a collective would take, where the fastest by estimate was taken."""
+    lines = []
+    for o in found:
+        first, *others = o["alternatives"].items() or [("", 0.0)]
+        if first[0]:
+            told = ", ".join(f"{name} {show(seconds, 's')}" for name, seconds in others[:MOST])
+            more = f" and {len(others) - MOST} slower ones" if len(others) > MOST else ""
+            lines.append(f"\n  {o['name']}: {first[0]} is the fastest by estimate, {show(first[1], 's')} alone; {told}{more}")
+    return "".join(dict.fromkeys(lines))
 
 
 def _memory(m: Mapping[str, Any]) -> str:

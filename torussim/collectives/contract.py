@@ -7,13 +7,14 @@ each hop carries is told in halves of blocks. Knows nothing of bandwidths and ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
 # What a hop carries from a position: (block, half). A block is (origin,) in a gather, (destination,) in a scatter, and
 # (origin, destination) in an exchange or a permute, as positions on the lane; halves are 0 and 1.
 Chunk = tuple[tuple[int, ...], int]
@@ -76,8 +77,35 @@ class Phase:
 
 
 @dataclass(frozen=True, eq=False)
+class Step:
+    """Messages that chips send at once, or one after another (`turns`), each routed, whatever the distance.
+
+    `moves`: (messages, axes) how far on along the axes of the group each goes, from every chip; or `to`: (messages, K) the
+    position in the group (C order) that each of a chip's messages goes to, -1: no message. `size`: bytes of a message.
+    `blocks(message, position, to)` says what it carries: shards, or origin x K + destination in an exchange. `role`: whether what
+    comes is kept beside what was there ("gather"), added up ("scatter": the sender's is gone, "sum": it stays), or moved on.
+    """
+
+    role: str
+    size: float
+    blocks: Callable[[int, int, int], list[int]]
+    moves: Array | None = None
+    to: Array | None = None
+    turns: bool = False
+
+    def targets(self, lengths: Sequence[int]) -> Array:
+        """Return (messages, K) the position that each message of each goes to, -1: there is none."""
+        if self.to is not None:
+            return self.to
+        assert self.moves is not None
+        at = np.array(list(product(*map(range, lengths))), dtype=int).reshape(-1, len(lengths))  # (K, axes)
+        there = (at[None] + self.moves[:, None]) % np.array(lengths)
+        return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(there, 2, 0)), tuple(lengths)))
+
+
+@dataclass(frozen=True, eq=False)
 class Schedule:
-    """All transfers of one collective on a group with these axis lengths; phases in queue order (index, part).
+    """All transfers of one collective on a group with these axis lengths: phases in queue order (index, part), or routed steps.
 
     `twist`: by how much going round an axis in + direction shifts other axes of the group. On such a ring a position tells
     what is so many places away, which can be chips of another row.
@@ -90,6 +118,7 @@ class Schedule:
     algorithm: str
     shift: dict[str, int]
     twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
     @property
     def chips(self) -> int:

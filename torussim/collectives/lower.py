@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torussim.collectives import axes as over
-from torussim.collectives.contract import Phase, Schedule
+from torussim.collectives import steps as stepwise
+from torussim.collectives.contract import Phase, Schedule, Step
 from torussim.collectives.playback import check
+from torussim.collectives.steps import STEPS
 from torussim.errors import ContractError, ProgramError, TorusSimError
 from torussim.program import Collective
 from torussim.resolve import raised, shown, unknown
@@ -22,14 +24,15 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+AUTO = "auto"  # the fastest by estimate: see choice
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
-    "all_gather": ("multi_axis", "sequential", "one_ring", "nested"),
-    "reduce_scatter": ("multi_axis", "sequential", "one_ring"),
-    "all_reduce": ("multi_axis", "sequential", "one_ring"),
-    "all_to_all": ("dimension_wise", "sequential", "one_ring", "direct", "shifts"),
+    "all_gather": ("multi_axis", "sequential", "one_ring", "nested", *STEPS["all_gather"], AUTO),
+    "reduce_scatter": ("multi_axis", "sequential", "one_ring", *STEPS["reduce_scatter"], AUTO),
+    "all_reduce": ("multi_axis", "sequential", "one_ring", *STEPS["all_reduce"], AUTO),
+    "all_to_all": ("dimension_wise", "sequential", "one_ring", *STEPS["all_to_all"], AUTO),
     "permute": ("direct", "dimension_order"),
 }
-DIRECT = ("direct", "shifts")  # from chip to chip, routed: all at once, or one message after another
+DIRECT = tuple(dict.fromkeys(name for names in STEPS.values() for name in names))  # routed from chip to chip, in steps
 
 
 def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
@@ -38,7 +41,7 @@ def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
     found = collective.algorithm or names[0]
     if not callable(found) and found not in names:
         raise ProgramError(unknown(found, names, f"algorithm of {collective.kind}"), code="unknown-name")
-    return found
+    return names[0] if found == AUTO else found
 
 
 def name_of(collective: Collective) -> str:
@@ -47,18 +50,10 @@ def name_of(collective: Collective) -> str:
     return shown(found) if callable(found) else found
 
 
-def displacements(collective: Collective, lengths: Mapping[str, int]) -> Array:
-    """Return where the messages of a collective that is DIRECT go, from each chip, (messages, axes).
-
-    All other chips of the group, in C order; of a permute the one by which it shifts. `lengths`: of its axes, all above 1.
-
-    >>> displacements(Collective("c", "all_to_all", ("x", "y"), 1.0, "direct"), {"x": 2, "y": 2}).tolist()
-    [[0, 1], [1, 0], [1, 1]]
-    """
-    every = list(product(*map(range, lengths.values())))[1:]
-    if collective.kind == "permute":
-        every = [by] if any(by := tuple(collective.shift.get(a, 0) % n for a, n in lengths.items())) else []
-    return np.array(every, dtype=int).reshape(-1, len(lengths))
+def fits(collective: Collective, chips: int) -> list[str]:
+    """Return the algorithms of a collective that there are for a group of so many chips."""
+    without = {AUTO, *(stepwise.PAIRS if chips & (chips - 1) else ()), *(["hierarchical"] if len(collective.axes) == 1 else ())}
+    return [name for name in ALGORITHMS[collective.kind] if name not in without]
 
 
 def beside(collective: Collective, grid: Grid) -> bool:
@@ -88,16 +83,20 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     """Return the schedule of a collective on the axes of `grid`.
 
     `way`: a loop kind in place of the collective's own direction. A user's function is called with the collective, the
-    lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has no
-    phases: its messages are routed.
+    lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has steps
+    in place of phases: its messages are routed.
     """
     grid = view(collective, grid)
     lengths = {a: grid.length(a) for a in collective.axes if grid.length(a) > 1}
     ring = {a: grid.ring[grid.axis(a)] for a in lengths}
     algorithm, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
-    if not lengths or algorithm in DIRECT:
-        phases: tuple[Phase, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    steps: tuple[Step, ...] = ()
+    if not lengths:
+        pass
+    elif algorithm in DIRECT:
+        steps = _steps(collective, lengths)
     elif callable(algorithm):
         return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
@@ -112,7 +111,19 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
         orders = over.rotations(list(lengths))
         phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
+    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist, steps)
+
+
+def _steps(collective: Collective, lengths: Mapping[str, int]) -> tuple[Step, ...]:
+    """Return the steps of a collective that is DIRECT; raise ProgramError if there are none for so many chips."""
+    name, chips = name_of(collective), prod(lengths.values())
+    if collective.kind == "permute":
+        return stepwise.permute(lengths, collective.shift, collective.bytes)
+    if name in stepwise.PAIRS and chips & (chips - 1):
+        near = 1 << chips.bit_length() - 1
+        raise ProgramError(f"{name} is for groups of a power of two, and {collective.name!r} has {chips} chips: take another "
+                           f"algorithm, or {near} or {2 * near} chips", code="algorithm")
+    return STEPS[collective.kind][name](list(lengths.values()), collective.bytes)
 
 
 def _own(algorithm: Callable[..., Any], collective: Collective, lengths: dict[str, int], ring: Mapping[str, bool]) -> Schedule:

@@ -209,6 +209,39 @@ class _Part:
         self.last = came
 
 
+def _stepped(schedule: Schedule) -> Any:
+    """Return what chips hold after routed steps: counted contributions, (chips, blocks, contributors); see `_Part.held`."""
+    n = schedule.chips
+    held = np.zeros((n, n * n if schedule.kind == "all_to_all" else n, n), dtype=np.int64)
+    for c in range(n):
+        mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
+        held[c, mine.get(schedule.kind, slice(None)), c] = 1
+    for number, step in enumerate(schedule.steps):
+        targets = step.targets(list(schedule.lengths.values()))
+        sends = [(p, int(to), step.blocks(m, p, int(to))) for m, row in enumerate(targets) for p, to in enumerate(row) if to >= 0]
+        coming = []
+        for sender, to, blocks in sends:
+            counts = held[sender, blocks].copy()
+            if not len(blocks) or not counts.any(axis=1).all():
+                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {sender} sends in step {number} what it does "
+                                    "not have")
+            unit = schedule.bytes / (1 if schedule.kind == "permute" else n)
+            if abs(step.size - len(blocks) * unit) > 1e-9 * schedule.bytes:
+                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {sender} sends in step {number} {len(blocks)} "
+                                    f"blocks of {unit:g} bytes, not {step.size:g} bytes as it says")
+            coming.append((to, blocks, counts))
+        if step.role not in ("gather", "sum"):
+            for sender, _, blocks in sends:
+                held[sender, blocks] = 0
+        for to, blocks, counts in coming:
+            if step.role == "gather" and held[to, blocks].any():
+                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {to} gets in step {number} what it has")
+            held[to, blocks] += counts
+        if step.role == "scatter" and number + 1 < len(schedule.steps) and schedule.steps[number + 1].role == "gather":
+            held[~np.eye(n, dtype=bool)] = 0  # what a chip has not brought to an end is no more
+    return held
+
+
 def check(schedule: Schedule) -> None:
     """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once.
 
@@ -218,6 +251,9 @@ def check(schedule: Schedule) -> None:
     if size > MOST:
         raise ContractError(f"{schedule.kind} ({schedule.algorithm}): a group of {schedule.chips} chips is too large to be "
                             f"checked: try the algorithm on a smaller one")
+    if schedule.steps:
+        _delivered(schedule, np.repeat(_stepped(schedule)[:, :, None], 2, axis=2), 0)
+        return
     check_form(schedule)
     chips, every, total = chips_of(schedule), np.arange(schedule.chips), 0.0
     for part in sorted({p.part for p in schedule.phases}):
@@ -234,28 +270,33 @@ def check(schedule: Schedule) -> None:
             raise ContractError(f"{schedule.kind} ({schedule.algorithm}): half a block is {sizes.min():g} bytes in one message "
                                 f"of part {part}, {sizes.max():g} in another: set Phase.block to what a block of its lane holds")
         total += 2 * sizes.max(initial=0.0) * (1 if schedule.kind == "permute" else len(chips))
-        got, want = state.held, np.zeros_like(state.held)
-        for c, chip in enumerate(chips):
-            if schedule.kind == "all_gather":
-                want[c, every, :, every] = 1
-            elif schedule.kind == "reduce_scatter":
-                want[c, c] = 1
-                got[c, every != c] = 0
-            elif schedule.kind == "all_reduce":
-                want[c] = 1
-            elif schedule.kind == "all_to_all":
-                want[c, every * len(chips) + c, :, every] = 1
-            else:
-                shift = zip(chip, schedule.lengths, schedule.lengths.values())
-                origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))
-                want[c, origin, :, origin] = 1
-        wrong = np.argwhere(got != want)
-        if wrong.size:
-            c, block, half, source = (int(v) for v in wrong[0])
-            raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of chip "
-                                f"{chips[source]} to block {block} (half {half}, part {part}) counted "
-                                f"{got[c, block, half, source]} times instead of {want[c, block, half, source]}")
+        _delivered(schedule, state.held, part)
     still = schedule.kind == "permute" and not any(schedule.shift.get(a, 0) % n for a, n in schedule.lengths.items())
     if len(chips) > 1 and not still and abs(total - schedule.bytes) > 1e-9 * schedule.bytes:
         raise ContractError(f"{schedule.kind} ({schedule.algorithm}): the parts hold {total:g} bytes in all instead of "
                             f"{schedule.bytes:g}: set Phase.block to what a block of its lane holds")
+
+
+def _delivered(schedule: Schedule, got: Any, part: int) -> None:
+    """Raise ContractError unless chips hold what the collective promises, counted contributions as in `_Part.held`."""
+    chips, every, want = chips_of(schedule), np.arange(schedule.chips), np.zeros_like(got)
+    for c, chip in enumerate(chips):
+        if schedule.kind == "all_gather":
+            want[c, every, :, every] = 1
+        elif schedule.kind == "reduce_scatter":
+            want[c, c] = 1
+            got[c, every != c] = 0
+        elif schedule.kind == "all_reduce":
+            want[c] = 1
+        elif schedule.kind == "all_to_all":
+            want[c, every * len(chips) + c, :, every] = 1
+        else:
+            shift = zip(chip, schedule.lengths, schedule.lengths.values())
+            origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))
+            want[c, origin, :, origin] = 1
+    wrong = np.argwhere(got != want)
+    if wrong.size:
+        c, block, half, source = (int(v) for v in wrong[0])
+        raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {chips[c]} ends with the contribution of chip "
+                            f"{chips[source]} to block {block} (half {half}, part {part}) counted "
+                            f"{got[c, block, half, source]} times instead of {want[c, block, half, source]}")

@@ -18,7 +18,7 @@ from torussim.engine import heap, max_min
 from torussim.engine.jit import compiled
 from torussim.engine.network_model import NetworkModel
 from torussim.engine.run_state import State
-from torussim.engine.schedule_table import COLLECTIVE, COMPUTE, END, LOOPED, SHIFTS, START, Table
+from torussim.engine.schedule_table import COMPUTE, END, LOOPED, START, Table
 
 Array = np.ndarray[Any, Any]
 network: NetworkModel = max_min
@@ -117,11 +117,8 @@ def left(table: Table, state: State, path: int, number: int, now: float) -> None
     receiver = table.receiver[direct["receiver"] + path - direct["path"]]
     arrival = now + table.path_latency[path]
     slot = number & (len(state.runs) - 1)
-    o = 0
-    while table.operations[o]["direct"] != d:
-        o += 1
-    s = table.operations[o]["stage"]
-    if table.operations[o]["kind"] == SHIFTS:
+    s = direct["stage"]
+    if direct["turns"]:
         first = direct["passed"] + message * chips
         state.passed[slot, first + sender]["sent"] = now
         state.passed[slot, first + receiver]["got"] = arrival
@@ -276,11 +273,10 @@ def follow(table: Table, state: State) -> int:
 
         elif doing == BASE:
             stage, here = table.stages[index], state.stages[slot, chip, index]
-            operation = table.operations[stage["operation"]]
             here["base"] = time
-            if operation["kind"] > COLLECTIVE:
-                d = operation["direct"]
-                count = 1 if operation["kind"] == SHIFTS else table.directs[d]["messages"]
+            if stage["direct"] >= 0:
+                d = stage["direct"]
+                count = 1 if table.directs[d]["turns"] else table.directs[d]["messages"]
                 schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
             elif not table.lanes[stage["lanes"], chip]["shared"]:
                 lead = table.lanes[stage["lanes"], chip]["lead"]

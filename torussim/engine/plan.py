@@ -12,10 +12,11 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives.axes import pattern as pattern_of
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
-from torussim.collectives.lower import DIRECT, algorithm_of, displacements, lower, name_of
+from torussim.collectives.lower import lower
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
+from torussim.errors import ProgramError
 from torussim.program import Collective, Compute, Loop, Operation, Program
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
@@ -63,9 +64,12 @@ class Planner:
             loop = looped.loop if looped else None
             lengths = {a: n for a in operation.axes if (n := self.grid.length(a)) > 1}
             fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
-            if algorithm_of(operation) in DIRECT and len(displacements(operation, lengths)):
-                return Ready(operation, after, Work(zero, fixed), direct=name_of(operation))
             schedule = self.lowered(operation, loop.kind if loop else None)
+            if schedule.steps and looped:
+                raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "
+                                   "algorithm of neighbours", code="algorithm")
+            if schedule.steps:
+                return Ready(operation, after, Work(zero, fixed), steps=schedule.steps)
             stages, sent = self.stages(schedule, callable(operation.algorithm), takes_detours(operation))
             return Ready(operation, after, Work(zero, fixed), stages, (), index[looped.name] if looped else None, sent)
         if operation.loop is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from torussim.collectives.contract import Lane, Pattern
+from torussim.collectives.contract import Lane, Pattern, Step
 from torussim.program import Compute, Operation
 from torussim.timeline import Work
 
@@ -92,7 +92,7 @@ class Ready:
     partner: int | None = None  # index of the other half of a loop
     sent: Array | None = None  # (hops,) bytes
     overhead: float = 0.0  # fixed cost before the first piece of a looped matmul, seconds
-    direct: str = ""  # "direct" or "shifts": an all-to-all whose messages are routed
+    steps: tuple[Step, ...] = ()  # of a collective whose messages are routed
 
     @cached_property
     def looped(self) -> bool:

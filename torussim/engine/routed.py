@@ -15,72 +15,35 @@ from typing import Any
 
 import numpy as np
 
-from torussim.collectives.lower import displacements
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready, Stage
+from torussim.messages import sent_to
 from torussim.program import Collective
 from torussim.topology.grid import Grid
 from torussim.topology.hops import gap_routes, route
 from torussim.topology.routes import Routes, joined, pieces, starts
-from torussim.topology.shape import strides
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Direct:
-    """The messages of an all-to-all or a permute: message m of chip c takes the path first + m * chips + c."""
+    """The messages of a step of a collective: message m of chip c takes the path first + m * chips + c."""
 
     first: int
-    receiver: Array  # (messages, chips) int32; -1: another message stands for it
+    receiver: Array  # (messages, chips) int32; -1: there is none, or another message stands for it
     bytes: float  # of each message
-    shifts: bool  # one after another, else all at once
+    turns: bool  # one after another, else all at once
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The paths of a program's flows, which lanes run transfer by transfer, and the messages of routed all-to-alls by name."""
+    """The paths of a program's flows, which lanes run transfer by transfer, and the steps of routed collectives by name."""
 
     paths: Routes
     fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
-    direct: Mapping[str, Direct]
-
-
-def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
-    """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
-    shape = tuple(grid.links.axes.values())
-    stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
-    to = np.broadcast_to(grid.own.astype(np.int32), (len(moves), len(grid.own))).copy()
-    for column, axis in enumerate(axes):
-        i = grid.axis(axis)
-        at, step = grid.coordinates[i], grid.stride[i] * stride[axis.partition("/")[0]]
-        by = step * ((at + np.arange(grid.shape[i])[:, None]) % grid.shape[i] - at)  # (displacements along the axis, chips)
-        to += by.astype(np.int32)[moves[:, column]]
-    return to
-
-
-def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
-    """Return (messages, chips) for how many mirror images each displacement stands, 0 where another one does.
-
-    Of a chip that is its own mirror image, two messages are alike that go the same way but for the axes that are turned.
-    """
-    found = np.ones((len(moves), len(grid.own)), np.int32)
-    here = {grid.axis(a): column for column, a in enumerate(axes)}
-    lengths = np.array([grid.length(a) for a in axes])
-    number = [np.ravel_multi_index(tuple(moves.T), tuple(lengths))]
-    for turned, _ in grid.mirrors.still:
-        to = moves.copy()
-        columns = [here[a] for a in turned if a in here]
-        to[:, columns] = -moves[:, columns] % lengths[columns]
-        number.append(np.ravel_multi_index(tuple(to.T), tuple(lengths)))
-    still = np.array([np.ones(len(grid.own), bool), *(chips[grid.own] for _, chips in grid.mirrors.still)])
-    kinds, kind = np.unique(still, axis=1, return_inverse=True)
-    for k, column in enumerate(kinds.T):
-        alike = np.sort([number[i] for i in np.flatnonzero(column)], axis=0)
-        many = 1 + np.count_nonzero(np.diff(alike, axis=0), axis=0)
-        found[:, kind.reshape(-1) == k] = np.where(alike[0] == number[0], many, 0)[:, None]
-    return found
+    direct: Mapping[str, tuple[Direct, ...]]
 
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
@@ -94,22 +57,23 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
             for _, hops, sends in moves_of(planner, stage):
                 used[hops[sends]] = True
         gaps = gaps[used[gaps]]
-    if not len(gaps) and not any(ready.direct for ready in every) and not grid.links.events:
+    if not len(gaps) and not any(ready.steps for ready in every) and not grid.links.events:
         return None
     tables: list[Iterable[Routes]] = [[_hop_paths(grid, gaps)]]
     first = planner.rate.size
-    direct = dict[str, Direct]()
-    for ready in (ready for ready in every if ready.direct):
+    direct = dict[str, tuple[Direct, ...]]()
+    for ready in (ready for ready in every if ready.steps):
         assert isinstance(ready.operation, Collective)
-        axes = [a for a in ready.operation.axes if grid.length(a) > 1]
-        moves = displacements(ready.operation, {a: grid.length(a) for a in axes})
-        to, crowd = targets(grid, axes, moves), images(grid, axes, moves)
-        share = 1 if ready.operation.kind == "permute" else len(moves) + 1
-        source = np.tile(grid.own.astype(np.int32), len(moves))
-        tables.append(route(grid, grid.routing, source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel()))
-        direct[ready.operation.name] = Direct(first, np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1),
-                                              ready.operation.bytes / share, ready.direct == "shifts")
-        first += to.size
+        axes, made = [a for a in ready.operation.axes if grid.length(a) > 1], list[Direct]()
+        for step in ready.steps:
+            to, crowd = sent_to(grid, axes, step)
+            source = np.tile(grid.own.astype(np.int32), len(to))
+            target = np.where(crowd.ravel() > 0, to.ravel(), source)
+            tables.append(route(grid, grid.routing, source, target, crowd.ravel()))
+            receiver = np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1)
+            made.append(Direct(first, receiver, step.size, step.turns))
+            first += to.size
+        direct[ready.operation.name] = tuple(made)
     paths = joined(chain.from_iterable(tables))
     routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
     routed[paths.take(gaps).link] = True
@@ -132,8 +96,7 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
         return total
     if ready.sent is not None:
         total += through.paths.load(ready.sent, len(total))
-    if ready.direct:
-        direct = through.direct[ready.operation.name]
+    for direct in through.direct.get(ready.operation.name, ()):
         total += through.paths.load(np.where(direct.receiver.ravel() >= 0, direct.bytes, 0.0), len(total), direct.first)
     return total
 

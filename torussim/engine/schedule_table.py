@@ -21,13 +21,14 @@ from torussim.program import Compute
 
 Array = np.ndarray[Any, Any]
 END, START, ORDER = range(3)  # what an operation tells one that waits for it: its end, its start, only that it is known
-COMPUTE, LOOPED, COLLECTIVE, ROUTED, SHIFTS = range(5)  # kinds of operations
+COMPUTE, LOOPED, COLLECTIVE = range(3)  # kinds of operations
 
 OPERATION = np.dtype([(name, np.int32) for name in (
     "kind", "partner", "last", "entering", "unit_first", "unit_last", "awaited", "fed", "gathers", "parts",
-    "stage", "stages", "tell", "tells", "piece", "pieces", "direct")] + [("overhead", float)])
+    "stage", "stages", "tell", "tells", "piece", "pieces")] + [("overhead", float)])
 AWAITED = (OPERATION.names or ()).index("awaited")
-STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "place", "places")])
+STAGE = np.dtype([(name, np.int32) for name in ("operation", "then", "leads", "lanes", "place", "places",
+                                                "direct")])  # direct: a step of routed messages, or -1
 LANE_ROWS = np.dtype([("row", np.int32), ("rows", np.int32)])
 TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
@@ -38,7 +39,8 @@ ROW = np.dtype([(name, np.int32) for name in ("parent", "came", "hop", "seconds"
 TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
                                                    "awaited")] + [("bytes", float)])
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
-DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float)])
+DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float),
+                   ("stage", np.int32), ("turns", np.int32)])
 SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")])
 
 
@@ -155,13 +157,8 @@ class Maker:
             singly = matmul is not None and bool(r.stages) and all(s.single for s in r.stages)
             awaited = {p.key: p.idle for p in matmul.pieces} if matmul is not None and singly else {}
             self.missing.append(np.full(self.n, max(1, len(told[i]))))
-            begin, direct = len(self.stages), -1
-            if r.direct:
-                direct = self.routed(r)
-                self.stages.append((first + i, -1, 1, 0, len(self.places), 0))
-                self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
-                receiver = self.shared.direct[r.operation.name].receiver
-                self.due.append(np.bincount(receiver[receiver >= 0], minlength=self.n))
+            begin = len(self.stages)
+            self.routed(first + i, r)
             phases = [tuple(courses) for _, courses in groupby(r.stages, key=lambda s: (s.index, s.part))]
             parts = [courses[0].part for courses in phases]
             for k, courses in enumerate(phases):
@@ -170,13 +167,12 @@ class Maker:
             pieces = len(self.pieces)
             if r.looped and r.partner is not None:
                 self.piece(r, keys[r.partner])
-            kind = (LOOPED if r.looped else COMPUTE) if isinstance(r.operation, Compute) else (
-                COLLECTIVE if not r.direct else SHIFTS if r.direct == "shifts" else ROUTED)
+            kind = (LOOPED if r.looped else COMPUTE) if isinstance(r.operation, Compute) else COLLECTIVE
             self.operations.append((
                 kind, -1 if r.partner is None else first + r.partner, i == len(ready) - 1, not told[i],
                 bool(unit) and i == unit[0], bool(unit) and i == unit[-1], singly, fed, r.looped and not matmul,
-                1 if r.direct else len({s.part for s in r.stages}), begin, len(self.stages) - begin, len(self.tells),
-                len(listeners), pieces, len(self.pieces) - pieces, direct, r.overhead))
+                1 if r.steps else len({s.part for s in r.stages}), begin, len(self.stages) - begin, len(self.tells),
+                len(listeners), pieces, len(self.pieces) - pieces, r.overhead))
             self.tells += listeners
             self.fixed.append(np.broadcast_to(r.work.fixed, self.n))
             self.busy.append(np.broadcast_to(r.work.busy, self.n))
@@ -206,15 +202,18 @@ class Maker:
             self.piece_seconds.append(np.broadcast_to(p.seconds, self.n))
             self.piece_idle.append(np.zeros(self.n, bool) if p.idle is None else p.idle)
 
-    def routed(self, r: Ready) -> int:
-        """Add the messages of a routed all-to-all; return its number."""
-        direct = self.shared.direct[r.operation.name]
-        messages = len(direct.receiver)
-        self.directs.append((direct.first, self.messages, messages, self.passed, direct.bytes))
-        self.receiver.append(direct.receiver.ravel())
-        self.messages += direct.receiver.size
-        self.passed += direct.receiver.size if direct.shifts else 0
-        return len(self.directs) - 1
+    def routed(self, operation: int, r: Ready) -> None:
+        """Add the steps of a collective whose messages are routed, a stage each."""
+        for k, direct in enumerate(self.shared.direct.get(r.operation.name, ())):
+            stage, messages = len(self.stages), len(direct.receiver)
+            then = stage + 1 if k + 1 < len(r.steps) else -1
+            self.stages.append((operation, then, k == 0, 0, len(self.places), 0, len(self.directs)))
+            self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
+            self.due.append(np.bincount(direct.receiver[direct.receiver >= 0], minlength=self.n))
+            self.directs.append((direct.first, self.messages, messages, self.passed, direct.bytes, stage, direct.turns))
+            self.receiver.append(direct.receiver.ravel())
+            self.messages += direct.receiver.size
+            self.passed += direct.receiver.size if direct.turns else 0
 
     def stage(self, operation: int, courses: Sequence[Stage], then: int, leads: bool, keys: dict[Any, int], fed: bool,
               awaited: dict[Any, Array | None]) -> None:
@@ -257,7 +256,7 @@ class Maker:
             lane_rows["row"][moving], lane_rows["rows"][moving] = row, len(self.rows) - row
         self.due.append(due)
         self.lane_rows.append(lane_rows)
-        self.stages.append((operation, then, leads, kind, place, len(self.places) - place))
+        self.stages.append((operation, then, leads, kind, place, len(self.places) - place, -1))
 
     def private(self, kind: int, move: Move, hops: Array, first: int, of_step: dict[tuple[int, int], tuple[int, int]],
                 numbers: tuple[int, int]) -> None:

@@ -75,7 +75,7 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     """Return what a run has found, for all chips and links."""
     carried = {operation.operation.name: times * link_bytes(operation, planner, through)[net.stands]
                for ready, (_, times) in zip(sections, program.sections()) for operation in ready
-               if operation.sent is not None or operation.direct}
+               if operation.sent is not None or operation.steps}
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(run.segments if net is whole else (replace(s, stands=net.orbit) for s in run.segments))
     latest = [s.ends.max(axis=0, initial=-np.inf) for s in segments]

@@ -7,7 +7,7 @@ neighbourhood's mirror images: of 16 x 16 x 16 chips, at most 648 are unlike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torussim.collectives.contract import Pattern
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view
 from torussim.engine.labels import colours, mixed, numbered, scramble
 from torussim.engine.movement import Held, Orbits
+from torussim.messages import sent_to
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
 from torussim.topology.shape import receivers
@@ -50,6 +51,7 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
         hops = [*enumerate(steps), *((a, net.receiver[a]) for a in used)]
         ordered = [o for o in direct if algorithm_of(o) == "shifts" or o.kind == "permute"]
         hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in ordered for a in o.axes]
+        hops += [(net.axis(o.axes[0]), np.stack([one, one])) for o in direct for one in _told(net, o)]
         groups = [_groups(net, o) for o in direct]
         return Held(net, _mirrors(program, near, direct, net), [begin], positions, hops, groups).orbits()
     told = [begin, *(at for _, at in positions)]
@@ -88,7 +90,7 @@ def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Coll
     """Return the axes along which both directions do the same: they can be turned."""
     whole = net.axes == tuple(net.links.axes) and not net.links.twist
     if not whole or any(callable(algorithm_of(o)) or algorithm_of(o) in ("one_ring", "nested") for o in near) \
-            or any(algorithm_of(o) == "shifts" for o in direct):
+            or any(algorithm_of(o) not in ("direct", "hierarchical") for o in direct):
         return []
     ways = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
     phases = [phase for o in near for phase in lower(o, net, way=ways.get(o.name)).phases]
@@ -131,6 +133,15 @@ def _straight_on(net: Grid, axis: str) -> Array:
     if axis in net.links.twist:
         return np.asarray(receivers(net.links.axes)[list(net.links.axes).index(axis), 0])
     return np.asarray(net.receiver[net.axis(axis), 0])
+
+
+def _told(net: Grid, collective: Collective) -> Iterator[Array]:
+    """Yield where the messages of each step go from each chip, (chips,), where that is not as far on from all."""
+    axes = [a for a in collective.axes if net.length(a) > 1]
+    for step in lower(collective, net).steps:
+        if step.to is not None:
+            to, crowd = sent_to(net, axes, step)
+            yield from np.where(crowd > 0, to, np.arange(len(net.chips)))
 
 
 def _groups(net: Grid, collective: Collective) -> Array:

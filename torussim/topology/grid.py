@@ -114,6 +114,11 @@ class Grid:
         return chip_index(coordinate, self.links.axes)
 
     @cached_property
+    def on_axes(self) -> bool:
+        """Whether the network is a torus or mesh: every link joins neighbours on an axis, and there are no switches."""
+        return len(self.links.nodes) == len(self.links.chips) and not bool((self.links.axis < 0).any())
+
+    @cached_property
     def arrives(self) -> Indices:
         """In which direction the receiver gets what a hop brings, 0 for +; (axes, 2, chips)."""
         over = np.arange(len(self.axes))[:, None, None]

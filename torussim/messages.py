@@ -1,0 +1,81 @@
+"""Who sends to whom on a network in the steps of a routed collective, and what the busiest link carries then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from torussim.collectives.contract import Step
+from torussim.topology.grid import Grid
+from torussim.topology.hops import route
+from torussim.topology.routes import joined
+from torussim.topology.shape import strides
+
+Array = np.ndarray[Any, Any]
+
+
+def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
+    """Return (messages, chips) the physical chip that each message goes to, and how many of its sender's it stands for, or 0."""
+    if step.moves is not None:
+        return targets(grid, axes, step.moves), images(grid, axes, step.moves)
+    lengths, rows = [grid.length(a) for a in axes], [grid.axis(a) for a in axes]
+    to = step.targets(lengths)[:, np.ravel_multi_index(tuple(grid.coordinates[rows]), tuple(lengths))]  # (messages, chips)
+    shape = tuple(grid.links.axes.values())
+    apart = dict(zip(grid.links.axes, strides(shape).tolist()))
+    steps = np.array([grid.stride[i] * apart[a.partition("/")[0]] for i, a in zip(rows, axes)])
+    there = np.array(np.unravel_index(np.maximum(to, 0), tuple(lengths)))  # (axes, messages, chips)
+    moved = grid.own + np.tensordot(steps, there - grid.coordinates[rows][:, None], 1)
+    return moved.astype(np.int32), np.where(to >= 0, 1, 0).astype(np.int32)
+
+
+def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
+    """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
+    shape = tuple(grid.links.axes.values())
+    stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
+    to = np.broadcast_to(grid.own.astype(np.int32), (len(moves), len(grid.own))).copy()
+    for column, axis in enumerate(axes):
+        i = grid.axis(axis)
+        at, step = grid.coordinates[i], grid.stride[i] * stride[axis.partition("/")[0]]
+        by = step * ((at + np.arange(grid.shape[i])[:, None]) % grid.shape[i] - at)  # (displacements along the axis, chips)
+        to += by.astype(np.int32)[moves[:, column]]
+    return to
+
+
+def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
+    """Return (messages, chips) for how many mirror images each displacement stands, 0 where another one does.
+
+    Of a chip that is its own mirror image, two messages are alike that go the same way but for the axes that are turned.
+    """
+    found = np.ones((len(moves), len(grid.own)), np.int32)
+    here = {grid.axis(a): column for column, a in enumerate(axes)}
+    lengths = np.array([grid.length(a) for a in axes])
+    number = [np.ravel_multi_index(tuple(moves.T), tuple(lengths))]
+    for turned, _ in grid.mirrors.still:
+        to = moves.copy()
+        columns = [here[a] for a in turned if a in here]
+        to[:, columns] = -moves[:, columns] % lengths[columns]
+        number.append(np.ravel_multi_index(tuple(to.T), tuple(lengths)))
+    still = np.array([np.ones(len(grid.own), bool), *(chips[grid.own] for _, chips in grid.mirrors.still)])
+    kinds, kind = np.unique(still, axis=1, return_inverse=True)
+    for k, column in enumerate(kinds.T):
+        alike = np.sort([number[i] for i in np.flatnonzero(column)], axis=0)
+        many = 1 + np.count_nonzero(np.diff(alike, axis=0), axis=0)
+        found[:, kind.reshape(-1) == k] = np.where(alike[0] == number[0], many, 0)[:, None]
+    return found
+
+
+def seconds(grid: Grid, axes: Sequence[str], step: Step, bandwidth: Array, shared: float) -> float:
+    """Return the time of one step on an idle network whose links have these bandwidths, (links,) bytes/s.
+
+    What the busiest link carries takes its time, with a part `shared` of its bandwidth where several messages meet; the longest
+    way adds its latency.
+    """
+    to, crowd = sent_to(grid, axes, step)
+    source = np.tile(np.arange(len(grid.chips)), len(to))
+    there = np.flatnonzero(crowd.ravel() > 0)
+    found = joined(route(grid, grid.routing, source[there], to.ravel()[there].astype(np.intp)))
+    load, users = found.load(np.full(len(there), step.size), len(bandwidth)), found.users(len(bandwidth))
+    busy = load / bandwidth / np.where(users > 1, shared, 1.0)
+    return float(busy.max(initial=0.0)) + float(found.latency.max(initial=0.0))
