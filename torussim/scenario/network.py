@@ -18,11 +18,12 @@ from torussim.scenario.forms import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
-from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus, torus_links
+from torussim.topology.builders import check_twist, from_function, standard_twist, torus, torus_links
 from torussim.topology.check import MAX_CHIPS, Links
 from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid, Routing, cut_axes, default_routing, grid, grid_of
 from torussim.topology.routing import NAMES, routes
+from torussim.topology.shape import axis_names
 from torussim.topology.slices import slice_of
 
 if TYPE_CHECKING:
