@@ -20,6 +20,8 @@ from torussim.topology.shape import axis_names, is_int
 if TYPE_CHECKING:
     import networkx as nx
 
+MAX_CABLES = 2_000_000  # 2 GB as a graph
+
 
 def with_chips(lengths: Sequence[int], order: str, *, group: bool = False, notes: Sequence[str] = ()) -> nx.DiGraph:
     """Return a graph of chips without links, one axis for each length; `order` says how they follow one another.
@@ -55,17 +57,24 @@ def cable(graph: nx.DiGraph, one: Node, other: Node, bandwidth: float, latency: 
 def whole(name: str, value: object, least: int = 1, most: float = inf, why: str = "") -> int:
     """Return a whole number in a range. Raise TopologyError, with the nearest possible, if it is none."""
     if not is_int(value):
-        raise TopologyError(f"{name} {value!r} is no whole number; give one, {least} or more")
+        raise TopologyError(f"{name} {value!r} is no whole number; give one, {least} or more", path=(name,))
     if not least <= value <= most:
         nearest = least if value < least else int(most)
-        raise TopologyError(f"{name} {int(value):,} is not possible{': ' + why if why else ''}; the nearest is {nearest:,}")
+        raise TopologyError(f"{name} {int(value):,} is not possible{': ' + why if why else ''}; the nearest is {nearest:,}",
+                            path=(name,))
     return int(value)
+
+
+def few_cables(count: float) -> None:
+    """Raise TopologyError for a network of more cables than can be built."""
+    if count > MAX_CABLES:
+        raise TopologyError(f"the network has {count:,.0f} cables; give a size of at most {MAX_CABLES:,}", code="limit")
 
 
 def lengths_of(name: str, given: object, least: int = 1) -> tuple[int, ...]:
     """Return a list of whole numbers. Raise TopologyError if it is none, or if one of them is under `least`."""
     if not isinstance(given, list | tuple) or not given:
-        raise TopologyError(f"{name} {given!r} is no list of whole numbers; give one such as [4, 4]")
+        raise TopologyError(f"{name} {given!r} is no list of whole numbers; give one such as [4, 4]", path=(name,))
     return tuple(whole(name, one, least) for one in given)
 
 
@@ -77,11 +86,11 @@ def rates(**given: float | None) -> None:
         late = name.endswith("latency")
         if not (0 <= as_float(value) < inf) or (not late and as_float(value) == 0):
             wanted = "0 or more; give seconds, such as 1e-6" if late else "above 0; give bytes/s, such as 50e9"
-            raise TopologyError(f"{name} {value!r} is no finite number {wanted}")
+            raise TopologyError(f"{name} {value!r} is no finite number {wanted}", path=(name,))
 
 
 def one_of(name: str, value: str, choices: Mapping[str, Any] | Sequence[str]) -> str:
     """Return one of some names. Raise TopologyError if it is none of them."""
     if value not in choices:
-        raise TopologyError(f"{name} {value!r} is not one of {', '.join(choices)}", code="unknown-name")
+        raise TopologyError(f"{name} {value!r} is not one of {', '.join(choices)}", code="unknown-name", path=(name,))
     return value

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, product
+from math import prod
 from typing import TYPE_CHECKING
 
-from torussim.topology.cables import add_switch, cable, lengths_of, rates, whole, with_chips
+from torussim.topology.cables import add_switch, cable, few_cables, lengths_of, rates, whole, with_chips
 from torussim.topology.check import MAX_CHIPS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def fully_connected(chips: int, *, bandwidth: float, latency: float = 0.0) -> nx
     """Return chips of which each has a link to every other: chips (chips - 1) / 2 cables, one hop between any two."""
     whole("chips", chips)
     rates(bandwidth=bandwidth, latency=latency)
+    few_cables(chips * (chips - 1) / 2)
     graph = with_chips([chips], "by number")
     for one, other in combinations(range(chips), 2):
         cable(graph, (one,), (other,), bandwidth, latency)
@@ -73,6 +75,7 @@ def hyperx(shape: Sequence[int], *, chips: int = 1, bandwidth: float, latency: f
     between = bandwidth if switch_bandwidth is None else switch_bandwidth
     late = latency if switch_latency is None else switch_latency
     rates(bandwidth=bandwidth, latency=latency, switch_bandwidth=between, switch_latency=late)
+    few_cables(prod(sides) * (chips + sum(side - 1 for side in sides) / 2))
     lengths = (*sides, chips) if chips > 1 else sides
     graph = with_chips(lengths, "switch by switch")
     for place in product(*map(range, sides)):
@@ -110,6 +113,7 @@ def dragonfly(*, routers: int, chips: int, global_links: int, groups: int | None
     far, far_late = _or(global_bandwidth, bandwidth), _or(global_latency, latency)
     rates(bandwidth=bandwidth, latency=latency, local_bandwidth=local, local_latency=late, global_bandwidth=far,
           global_latency=far_late)
+    few_cables(groups * routers * (chips + (routers - 1 + global_links) / 2))
     graph = with_chips([groups, routers, chips], "group by group, in it router by router", group=True)
     for group, router in product(range(groups), range(routers)):
         here = add_switch(graph, f"router {group} {router}", 1, group=group)

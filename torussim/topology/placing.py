@@ -56,10 +56,9 @@ def arranged(graph: nx.DiGraph, lengths: Sequence[int] | None = None, order: Seq
     bare = graph.copy()
     del bare.graph["axes"]
     made = placed(bare, tuple(axes.values()) if lengths is None else lengths, order)
-    how = "as order says" if order is not None else graph.graph.get("order", "by coordinates")
-    if lengths is not None or order is not None:
-        on = " x ".join(map(str, made.graph["axes"].values()))
-        made.graph["notes"] = (f"chips are on the mesh {on} {how}", *made.graph.get("notes", ()))
+    how = "in the order given" if order is not None else graph.graph["order"]
+    on = ", ".join(f"{name} {length}" for name, length in made.graph["axes"].items())
+    made.graph["notes"] = (f"chips on the logical mesh {on}: {how}", *made.graph.get("notes", ()))
     return made
 
 

@@ -40,15 +40,32 @@ def closes(links: Links, routing: Any, graph: nx.DiGraph | None, slot: Indices, 
     if direct[~ends].all() and not direct[ends].all():
         return False  # neighbours are one link apart, and an end of some line is not
     rate, hops = np.where(direct, links.bandwidth[slot], 0.0), direct.astype(float)
-    sign, chip = np.nonzero(~direct)
-    done = 0
-    for some in parts(links, routing, chip, leads[sign, chip], graph=graph):
+    source, target = np.nonzero(~direct)[1], leads[~direct]
+    kind = np.arange(len(links.chips)) if callable(routing) else _twins(links)
+    _, one, alike = np.unique(kind[source] * len(kind) + kind[target], return_index=True, return_inverse=True)
+    rates, lengths = [], []
+    for some in parts(links, routing, source[one], target[one], graph=graph):
         first = some.first[:-1]
-        here = sign[done:done + len(some)], chip[done:done + len(some)]
-        rate[here] = np.minimum.reduceat(links.bandwidth[some.link] / some.share, first)
-        hops[here] = np.add.reduceat(some.share, first)  # links on a way, the mean of all ways
-        done += len(some)
+        rates.append(np.minimum.reduceat(links.bandwidth[some.link] / some.share, first))
+        lengths.append(np.add.reduceat(some.share, first))  # links on a way, the mean of all ways
+    if rates:
+        rate[~direct], hops[~direct] = (np.concatenate(column)[alike.reshape(-1)] for column in (rates, lengths))
     return bool(rate[ends].min() >= rate[~ends].min() * (1 - NEAR) and hops[ends].max() <= hops[~ends].max() + NEAR)
+
+
+def _twins(links: Links) -> Indices:
+    """Return (chips,) a number for each chip, the same for chips with like links from and to the same nodes.
+
+    To exchange two such chips changes nothing, so that the routes between chips of two numbers are all alike.
+    """
+    ends = []
+    for of, other in ((links.source, links.target), (links.target, links.source)):
+        order = np.lexsort((other, of))
+        what = np.stack([other.astype(float), links.bandwidth, links.latency, links.hops.astype(float)], axis=1)[order]
+        ends.append((what, np.searchsorted(of[order], np.arange(len(links.chips) + 1)).tolist()))
+    number: dict[tuple[bytes, ...], int] = {}
+    return np.array([number.setdefault(tuple(what[first[chip]:first[chip + 1]].tobytes() for what, first in ends), len(number))
+                     for chip in range(len(links.chips))], np.intp)
 
 
 def ring_order(links: Links, axis: int) -> tuple[list[int], float] | None:

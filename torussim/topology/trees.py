@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torussim.errors import TopologyError
 from torussim.topology.builders import torus
-from torussim.topology.cables import add_switch, cable, lengths_of, one_of, rates, whole, with_chips
+from torussim.topology.cables import add_switch, cable, few_cables, lengths_of, one_of, rates, whole, with_chips
 from torussim.topology.check import as_float
 
 if TYPE_CHECKING:
@@ -38,16 +38,13 @@ def fat_tree(down: Sequence[int] | None = None, *, chips: int | None = None, rad
     >>> fat_tree([4, 4], bandwidth=50e9).number_of_nodes()  # 16 chips, 4 leaves, 4 spines
     24
     """
-    ratios = _ratios(oversubscription, levels if down is None else len(down) if isinstance(down, list | tuple) else 2)
+    ratios = _ratios(oversubscription, levels if down is None else _levels(down))
     if down is None:
         if chips is None or radix is None:
             raise TopologyError("a fat tree needs down, such as [16, 8] (16 chips a leaf, 8 leaves), or chips and radix")
         counts = _from_radix(whole("chips", chips), whole("radix", radix, 2), whole("levels", levels, 2, 3), ratios)
     else:
         counts = lengths_of("down", down)
-        if len(counts) not in (2, 3):
-            raise TopologyError(f"down {list(counts)} has {len(counts)} levels; a fat tree has two or three: [chips a leaf, "
-                                "leaves] or [chips a leaf, leaves a pod, pods]")
         if chips is not None and chips != prod(counts):
             raise TopologyError(f"down {list(counts)} has {prod(counts):,} chips, but chips is {chips!r}: leave one out",
                                 code="clash")
@@ -55,6 +52,7 @@ def fat_tree(down: Sequence[int] | None = None, *, chips: int | None = None, rad
     ups = [ceil(count / ratio - 1e-9) for count, ratio in zip(counts, ratios)]
     if radix is not None:
         _check_ports(counts, ups, whole("radix", radix, 2))
+    few_cables(prod(counts) * (1 + ups[0] / counts[0] * (1 + (ups[1] / counts[1] if len(counts) == 3 else 0))))
     leaf, leaves, pods = (*counts, 1)[:3]
     graph = with_chips([prod(counts)], "leaf by leaf")
     up = leaf * bandwidth / (ratios[0] * ups[0])
@@ -95,12 +93,13 @@ def gpu_nodes(nodes: int, *, gpus: int = 8, nics: str = "gpu", fabric: str = "ra
     if gpus not in GPUS:
         nearest = min(GPUS, key=lambda one: abs(one - as_float(gpus)))
         raise TopologyError(f"gpus {gpus!r} is not possible: a node has {' or '.join(map(str, GPUS))} GPUs; the nearest is "
-                            f"{nearest}")
+                            f"{nearest}", path=("gpus",))
     per_node = {"gpu": gpus, "node": 1}[one_of("nics", nics, ("gpu", "node"))]
     rail = one_of("fabric", fabric, ("rail", "fat_tree")) == "rail"
     late = latency if nic_latency is None else nic_latency
     rates(bandwidth=bandwidth, latency=latency, nic_bandwidth=nic_bandwidth, nic_latency=late)
     ratio = _ratios(oversubscription, 2)[0]
+    few_cables(nodes * (2 * gpus + per_node * (1 + 1 / ratio)))
     graph = with_chips([nodes, gpus], "node by node", group=True)
     for node in range(nodes):
         inner = add_switch(graph, f"nvswitch {node}", 1, group=node, sums=sums)
@@ -161,9 +160,10 @@ def multislice(slices: int, shape: Sequence[int], *, wrap: bool | Sequence[bool]
     if inside % host_chips:
         nearest = min((d for d in range(1, inside + 1) if inside % d == 0), key=lambda d: abs(d - host_chips))
         raise TopologyError(f"host_chips {host_chips} is not possible: {inside} chips of a slice have no whole number of such "
-                            f"hosts; the nearest is {nearest}")
+                            f"hosts; the nearest is {nearest}", path=("host_chips",))
     rates(dcn_bandwidth=dcn_bandwidth, dcn_latency=dcn_latency)
     one = torus(lengths, wrap=list(wrap) if isinstance(wrap, tuple) else wrap, bandwidth=bandwidth, latency=latency)
+    few_cables(slices * inside * (1 + len(lengths)))
     graph = with_chips([slices, *lengths], "slice by slice", group=True)
     centre = add_switch(graph, "data centre", 2)
     inner = list(product(*map(range, lengths)))
@@ -186,16 +186,25 @@ def _joined(graph: nx.DiGraph, below: Sequence[str], above: Sequence[str], level
         cable(graph, one, other, bandwidth, latency)
 
 
+def _levels(down: Sequence[int]) -> int:
+    """Return the number of levels. Raise TopologyError unless it is two or three."""
+    counts = lengths_of("down", down)
+    if len(counts) not in (2, 3):
+        raise TopologyError(f"down {list(counts)} has {len(counts)} levels; a fat tree has two or three: [chips a leaf, leaves] "
+                            "or [chips a leaf, leaves a pod, pods]", path=("down",))
+    return len(counts)
+
+
 def _ratios(given: float | Sequence[float], levels: int) -> list[float]:
     """Return the oversubscription of each level but the last. Raise TopologyError if one is no number above 0."""
     several: list[Any] = list(given) if isinstance(given, list | tuple) else [given] + [1.0] * (levels - 2)
     if len(several) != levels - 1:
         raise TopologyError(f"oversubscription {several} has {len(several)} values, but {levels} levels have {levels - 1}: give "
-                            "one for each level but the last")
+                            "one for each level but the last", path=("oversubscription",))
     for ratio in several:
         if not 0 < as_float(ratio) <= 1e6:
             raise TopologyError(f"oversubscription {ratio!r} is no number above 0; give bandwidth down over bandwidth up, such "
-                                "as 4")
+                                "as 4", path=("oversubscription",))
     return [float(ratio) for ratio in several]
 
 
@@ -206,7 +215,7 @@ def _check_ports(counts: Sequence[int], ups: Sequence[int], radix: int) -> None:
                                                ports if len(counts) == 3 else (ports[0], counts[1]))):
         if needed > radix:
             raise TopologyError(f"radix {radix} is not possible: a {what} switch needs {needed} ports "
-                                f"({counts[level]} down); the nearest is {max(ports)}")
+                                f"({counts[level]} down); the nearest is {max(ports)}", path=("radix",))
 
 
 def _from_radix(chips: int, radix: int, levels: int, ratios: Sequence[float]) -> tuple[int, ...]:
@@ -215,14 +224,15 @@ def _from_radix(chips: int, radix: int, levels: int, ratios: Sequence[float]) ->
     if not all(half):
         ratio = ratios[half.index(0)]
         raise TopologyError(f"radix {radix} is not possible with an oversubscription of {ratio:g}; the nearest is "
-                            f"{1 + ceil(1 / ratio)}")
+                            f"{1 + ceil(1 / ratio)}", path=("radix",))
     most = prod(half) * radix
     if chips > most:
         raise TopologyError(f"chips {chips:,} are not possible: switches of radix {radix} join at most {most:,} in {levels} "
-                            f"levels; the nearest is {most:,}, or give {'levels: 3 or ' if levels == 2 else ''}a larger radix")
+                            f"levels; the nearest is {most:,}, or give {'levels: 3 or ' if levels == 2 else ''}a larger radix",
+                            path=("chips",))
     if chips <= half[0]:
         raise TopologyError(f"chips {chips:,} fit on one switch of radix {radix}, with {half[0]} chips a leaf: give kind: "
-                            "switch, a smaller radix, or down")
+                            "switch, a smaller radix, or down", path=("chips",))
     for leaf in range(half[0], half[0] // 2, -1):  # a leaf is at least half full
         if chips % leaf:
             continue
@@ -234,4 +244,5 @@ def _from_radix(chips: int, radix: int, levels: int, ratios: Sequence[float]) ->
         if chips // leaf // pod <= radix:
             return leaf, pod, chips // leaf // pod
     nearest = min((n for n in range(half[0], most + 1, half[0])), key=lambda n: abs(n - chips))
-    raise TopologyError(f"chips {chips:,} do not divide into leaves of at most {half[0]}; the nearest is {nearest:,}")
+    raise TopologyError(f"chips {chips:,} do not divide into leaves of at most {half[0]}; the nearest is {nearest:,}",
+                        path=("chips",))
