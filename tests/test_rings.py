@@ -96,7 +96,8 @@ def test_on_random_trees_of_switches_an_axis_is_a_ring_when_the_design_says_so()
 def test_chips_that_can_be_exchanged_answer_for_one_another(name, monkeypatch):
     sizes = {"switch": {"chips": 6}, "fully_connected": {"chips": 5}, "hypercube": {"dimensions": 3},
              "hyperx": {"shape": [3, 3], "chips": 3}, "fat_tree": {"down": [3, 4]},
-             "dragonfly": {"routers": 3, "chips": 3, "global_links": 1}, "gpu_nodes": {"nodes": 3, "gpus": 4}, "nvl72": {"switches": 2},
+             "dragonfly": {"routers": 3, "chips": 3, "global_links": 1}, "gpu_nodes": {"nodes": 3, "gpus": 4},
+             "nvl72": {"switches": 2},
              "boardfly": {"groups": 2}, "multislice": {"slices": 3, "shape": [3, 4]}}
     graph = NETWORKS[name](bandwidth=1e9, **sizes[name])
     quick = grid(graph).ring

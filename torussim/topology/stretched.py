@@ -31,21 +31,26 @@ def shortest_routes(links: Links, source: Array, target: Array) -> Iterator[Rout
 
 
 def _stretched(links: Links) -> Links:
-    """Return links in which each one of several hops is the first of a chain through nodes of its own, the others following."""
+    """Return links in which those of several hops leave the end of a chain that leads there from their source.
+
+    Links of one source and number of hops share the chain, which is as wide as all of them together.
+    """
     long = np.flatnonzero(links.hops > 1)
-    more = links.hops[long] - 1  # links and nodes that each chain adds
+    key = np.stack([links.source[long], links.hops[long]], axis=1)
+    once, of_link = np.unique(key, axis=0, return_inverse=True)
+    more = once[:, 1] - 1  # links and nodes that each chain adds
     last = np.cumsum(more)
-    of = np.repeat(long, more)
-    node = len(links.nodes) + np.arange(len(of))
-    source, target = np.concatenate([links.source, node]), np.concatenate([links.target, node + 1])
-    target[len(links.source) + last - 1] = links.target[long]
-    target[long] = len(links.nodes) + last - more
+    width = np.bincount(of_link.reshape(-1), links.bandwidth[long], len(once))
+    node = len(links.nodes) + np.arange(last[-1])
+    before = node - 1
+    before[last - more] = once[:, 0]
+    source = links.source.copy()
+    source[long] = node[last[of_link.reshape(-1)] - 1]
 
-    def column(values: Array, new: Array) -> Array:
-        return np.concatenate([values, new])
+    def column(values: Array, new: Array | float) -> Array:
+        return np.concatenate([values, np.broadcast_to(new, len(node)).astype(values.dtype)])
 
-    nothing = np.zeros(len(of))
-    return replace(links, nodes=(*links.nodes, *(("chain", i) for i in range(len(of)))), source=source, target=target,
-                   axis=column(links.axis, np.full(len(of), -1)), sign=column(links.sign, np.zeros(len(of), np.intp)),
-                   wraparound=column(links.wraparound, np.zeros(len(of), bool)), hops=np.ones(len(source), np.intp),
-                   bandwidth=column(links.bandwidth, links.bandwidth[of]), latency=column(links.latency, nothing))
+    return replace(links, nodes=(*links.nodes, *(("chain", i) for i in range(len(node)))), source=column(source, before),
+                   target=column(links.target, node), axis=column(links.axis, -1), sign=column(links.sign, 0),
+                   wraparound=column(links.wraparound, 0), hops=np.ones(len(source) + len(node), np.intp),
+                   bandwidth=column(links.bandwidth, np.repeat(width, more)), latency=column(links.latency, 0))
