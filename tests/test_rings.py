@@ -220,9 +220,10 @@ def test_an_order_of_an_axis_makes_all_its_lines_rings():
 
 def test_where_no_order_is_found_the_report_says_that_neighbours_are_none():
     star = wired([(0, i, 10) for i in range(1, 5)])
-    made = placed(star, [5])
-    assert "neighbours on axis x are no neighbours in the network" in made.graph["notes"][0]
-    assert not placed(wired([(i, i + 1, 10) for i in range(4)]), [5]).graph.get("notes")
+    made = grid(placed(star, [5]))
+    note, = made.notes
+    assert note.startswith("not all neighbours on axis x are neighbours in the network")
+    assert not grid(placed(wired([(i, i + 1, 10) for i in range(4)] + [(0, 2, 10)]), [5])).notes
 
 
 def test_an_order_that_is_given_is_kept_and_a_ring_of_links_is_left_alone():

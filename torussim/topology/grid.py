@@ -19,7 +19,7 @@ import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Bools, Coordinate, Floats, Links, read_links
-from torussim.topology.rings import closes, off_axes
+from torussim.topology.rings import closes, off_axes, wired
 from torussim.topology.shape import Indices, chip_index, coordinates, receivers, wraparounds
 from torussim.topology.shortest import connected
 
@@ -244,7 +244,11 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
         array.flags.writeable = False
     in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
     never = {name: links.twist.keys() - {name} | in_parts | ({name} if links.axes[name] == 2 else set()) for name in links.twist}
-    notes = (*(graph.graph.get("notes", ()) if graph is not None else ()),
+    strangers = [name for axis, name in enumerate(links.axes) if by_route and name not in in_parts and wired(links, axis)]
+    told = graph.graph.get("notes", ()) if graph is not None else ()
+    notes = (*([told] if isinstance(told, str) else map(str, told) if isinstance(told, list | tuple) else ()),
+             *(f"not all neighbours on axis {name} are neighbours in the network: messages of the others take several links"
+               for name in strangers),
              *(_turning(name, shifts, never[name]) for name, shifts in links.twist.items()))
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,

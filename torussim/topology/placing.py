@@ -12,7 +12,7 @@ import numpy as np
 from torussim import units
 from torussim.errors import TopologyError
 from torussim.topology.check import Node, read_links
-from torussim.topology.rings import ring_order, wired
+from torussim.topology.rings import ring_order
 from torussim.topology.shape import axis_names
 
 if TYPE_CHECKING:
@@ -111,9 +111,6 @@ def _ringed(graph: nx.DiGraph) -> nx.DiGraph:
             said = " ".join(map(str, orders[axis][:SHOWN])) + (" ..." if axes[name] > SHOWN else "")
             notes.append(f"axis {name} has its chips in the order {said}, a ring of links of {units.show(bandwidth, 'B/s')} that "
                          "was searched for; topology.order gives another")
-        elif wired(links, axis):
-            notes.append(f"neighbours on axis {name} are no neighbours in the network, and no order was found in which they are: "
-                         "their messages take several links")
     if all(order == sorted(order) for order in orders):
         made = graph
     else:
