@@ -19,6 +19,11 @@ from torussim.topology.rings import hamiltonian_cycle
 from torussim.topology.routing import routes
 
 GATHER = [{"name": "a", "collective": "all_gather", "axes": "x", "bytes": 100e6}]
+SMALL = {"switch": {"chips": 6}, "fully_connected": {"chips": 5}, "hypercube": {"dimensions": 3},
+         "hyperx": {"shape": [3, 3], "chips": 3}, "fat_tree": {"down": [3, 4]},
+         "dragonfly": {"routers": 3, "chips": 3, "global_links": 1}, "gpu_nodes": {"nodes": 3, "gpus": 4},
+         "nvl72": {"switches": 2},
+         "boardfly": {"groups": 2}, "multislice": {"slices": 3, "shape": [3, 4]}}
 DGX1 = [(0, 1, 25), (0, 2, 25), (0, 3, 50), (0, 4, 50), (1, 2, 50), (1, 3, 25), (1, 5, 50), (2, 3, 50), (2, 6, 25), (3, 7, 25),
         (4, 5, 25), (4, 6, 25), (4, 7, 50), (5, 6, 50), (5, 7, 25), (6, 7, 50)]
 NETS = """
@@ -94,14 +99,9 @@ def test_on_random_trees_of_switches_an_axis_is_a_ring_when_the_design_says_so()
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_chips_that_can_be_exchanged_answer_for_one_another(name, monkeypatch):
-    sizes = {"switch": {"chips": 6}, "fully_connected": {"chips": 5}, "hypercube": {"dimensions": 3},
-             "hyperx": {"shape": [3, 3], "chips": 3}, "fat_tree": {"down": [3, 4]},
-             "dragonfly": {"routers": 3, "chips": 3, "global_links": 1}, "gpu_nodes": {"nodes": 3, "gpus": 4},
-             "nvl72": {"switches": 2},
-             "boardfly": {"groups": 2}, "multislice": {"slices": 3, "shape": [3, 4]}}
-    graph = NETWORKS[name](bandwidth=1e9, **sizes[name])
+    graph = NETWORKS[name](bandwidth=1e9, **SMALL[name])
     quick = grid(graph).ring
-    monkeypatch.setattr(rings, "_twins", lambda links: np.arange(len(links.chips)))
+    monkeypatch.setattr(rings, "twins", lambda links: np.arange(len(links.chips)))
     assert grid(graph).ring == quick
 
 
@@ -263,6 +263,29 @@ def test_routes_are_shortest_where_links_count_as_several_hops_and_have_the_late
         assert got == pytest.approx(wanted)
         late = [sum(graph.edges[hop]["latency"] for hop in pairwise(way)) for way in ways]
         assert found.latency[path] == max(late, default=0.0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_routes_of_chips_that_stand_for_one_another_are_their_own(name):
+    """All pairs at once, where few are searched, and each source alone, where all are."""
+    graph = NETWORKS[name](bandwidth=1e9, latency=1e-6, **SMALL[name])
+    for number, edge in enumerate(graph.edges):
+        if graph.nodes[edge[0]].get("chip", True) and number % 7 == 0:
+            graph.edges[edge].update(bandwidth=2e9, latency=3e-6)  # some chips are like no others
+    links = read_links(graph)
+    n = len(links.chips)
+    source, target = np.divmod(np.arange(n * n), n)
+    source, target = np.concatenate([source, source]), np.concatenate([target, target])
+    found = routes(links, "shortest", source, target)
+    for begin in range(0, 2 * n * n, n - 1):
+        some = slice(begin, begin + n - 1)
+        alone = routes(links, "shortest", source[some], target[some])
+        for path in range(len(alone)):
+            here, there = (slice(one.first[at], one.first[at + 1]) for one, at in ((found, begin + path), (alone, path)))
+            got, wanted = ({link: float(share) for link, share in zip(one.link[at].tolist(), one.share[at])}
+                           for one, at in ((found, here), (alone, there)))
+            assert got == pytest.approx(wanted, rel=1e-12)
+        assert (found.latency[some] == alone.latency).all()
 
 
 @pytest.mark.parametrize("hops", [0, 1.5, "two", 1001, True])

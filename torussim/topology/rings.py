@@ -18,6 +18,7 @@ from torussim.topology.check import Bools, Links
 from torussim.topology.routes import Array
 from torussim.topology.routing import parts
 from torussim.topology.shape import Indices
+from torussim.topology.stretched import twins
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -42,7 +43,7 @@ def closes(links: Links, routing: Any, graph: nx.DiGraph | None, slot: Indices, 
         return False  # neighbours are one link apart, and an end of some line is not
     rate, hops = np.where(direct, links.bandwidth[slot], 0.0), direct.astype(float)
     source, target = np.nonzero(~direct)[1], leads[~direct]
-    kind = np.arange(len(links.chips)) if callable(routing) else _twins(links)
+    kind = np.arange(len(links.chips)) if callable(routing) else twins(links)
     _, one, alike = np.unique(kind[source] * len(kind) + kind[target], return_index=True, return_inverse=True)
     rates, lengths = [], []
     for some in parts(links, routing, source[one], target[one], graph=graph):
@@ -52,21 +53,6 @@ def closes(links: Links, routing: Any, graph: nx.DiGraph | None, slot: Indices, 
     if rates:
         rate[~direct], hops[~direct] = (np.concatenate(column)[alike.reshape(-1)] for column in (rates, lengths))
     return bool(rate[ends].min() >= rate[~ends].min() * (1 - NEAR) and hops[ends].max() <= hops[~ends].max() + NEAR)
-
-
-def _twins(links: Links) -> Indices:
-    """Return (chips,) a number for each chip, the same for chips with like links from and to the same nodes.
-
-    To exchange two such chips changes nothing, so that the routes between chips of two numbers are all alike.
-    """
-    ends = []
-    for of, other in ((links.source, links.target), (links.target, links.source)):
-        order = np.lexsort((other, of))
-        what = np.stack([other.astype(float), links.bandwidth, links.latency, links.hops.astype(float)], axis=1)[order]
-        ends.append((what, np.searchsorted(of[order], np.arange(len(links.chips) + 1)).tolist()))
-    number: dict[tuple[bytes, ...], int] = {}
-    return np.array([number.setdefault(tuple(what[first[chip]:first[chip + 1]].tobytes() for what, first in ends), len(number))
-                     for chip in range(len(links.chips))], np.intp)
 
 
 def ring_order(links: Links, axis: int) -> tuple[list[int], float] | None:
