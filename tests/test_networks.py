@@ -1,7 +1,9 @@
 """Networks by name: sizes by formula, the contract, routes and scenarios; a new builder joins by being in NETWORKS."""
 
 import inspect
+import re
 from math import ceil
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -18,6 +20,7 @@ from torussim.topology.named import NETWORKS
 from torussim.topology.placing import arranged
 from torussim.topology.routing import routes
 
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "networks.md").read_text()
 W = 50e9
 GATHER = [{"name": "a", "collective": "all_gather", "axes": "x", "bytes": 1e6}]
 SIZES = {  # of each network: keywords, chips, switches, cables, links between the chips that are farthest apart
@@ -33,8 +36,8 @@ SIZES = {  # of each network: keywords, chips, switches, cables, links between t
                   ({"nodes": 4, "gpus": 4, "fabric": "fat_tree", "leaf": 4}, 16, 4 + 16 + 4 + 4, 16 * 4, 6),
                   ({"nodes": 1}, 8, 9, 16, 2)],
     "nvl72": [({}, 72, 18, 72 * 18, 2)],
-    "boardfly": [({"groups": 36}, 1152, 0, 36 * (8 * 6 + 28) + 36 * 35 // 2, 7),
-                 ({"groups": 1, "board_links": 4}, 32, 0, 48 + 28 * 4, 2),
+    "boardfly": [({"groups": 1, "board_links": 4}, 32, 0, 48 + 28 * 4, 2),
+                 ({"groups": 36}, 1152, 0, 36 * (8 * 6 + 28) + 36 * 35 // 2, 7),
                  ({"groups": 4, "group_links": 32}, 128, 0, 4 * (48 + 28) + 6 * 32, 4)],
     "multislice": [({"slices": 2, "shape": [4, 4]}, 32, 9, 64 + 32 + 8, 4)],
 }
@@ -93,9 +96,13 @@ def test_a_network_can_be_asked_for_by_its_name_and_its_keys_are_the_parameters_
     assert getattr(torussim, name) is getattr(torussim.topology, name) is NETWORKS[name]
     parameters = inspect.signature(NETWORKS[name]).parameters
     assert set(parameters) <= set(named.form(name)) and all(named.reader(one) for one in parameters)
+    row, = re.findall(rf"^\| `{name}` \|.*$", PAGE, re.M)
+    assert set(parameters) - {"bandwidth", "latency"} <= set(re.findall(r"`(\w+)`", row))
     made = load({"chip": "ideal", "topology": {"kind": name, **SIZES[name][0][0]}, "program": GATHER})
     again = load(made.resolved)
-    assert again.resolved == made.resolved and again.notes == tuple(note for note in made.notes if "as one" not in note)
+    defaults = ("as one", "by the rule of")  # of the chip: the record gives them as numbers
+    assert again.resolved == made.resolved
+    assert again.notes == tuple(note for note in made.notes if not any(words in note for words in defaults))
     assert nx.utils.graphs_equal(again.topology, made.topology)
 
 
@@ -255,6 +262,13 @@ def test_the_report_says_in_which_order_the_chips_are_and_that_bandwidths_of_a_b
     inside = {made.topology.nodes[chip]["group"] for chip in made.net.chips if chip[0] < 2}
     assert inside == {0}  # node-major
     assert any("assumed" in note for note in built("boardfly", groups=1).graph["notes"])
+
+
+def test_slices_have_the_wraparounds_of_their_chip_unless_the_file_says_otherwise():
+    given = {"chip": "tpu-v4", "topology": {"kind": "multislice", "slices": 2, "shape": [2, 2, 4]}, "program": GATHER}
+    made = load(given)
+    assert made.net.ring == (False,) * 4 and "wraparounds on no axis (by the rule of tpu-v4)" in made.notes
+    assert load(given, ["topology.wrap=true"]).net.ring == (False, False, False, True)
 
 
 def test_an_order_puts_chips_where_it_says():

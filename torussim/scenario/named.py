@@ -16,6 +16,7 @@ from torussim.scenario.notes import Notes
 from torussim.scenario.values import Reader, each, flag, number, one_of, one_or_each, quantity, quote, whole
 from torussim.topology.check import MAX_CHIPS
 from torussim.topology.named import NETWORKS, network
+from torussim.topology.shape import axis_names
 
 TOPOLOGY: Keys = ("topology",)
 SHAPED = ("switch", "fully_connected")  # their mesh can be called shape, and says how many chips there are
@@ -78,6 +79,10 @@ def of_name(notes: Notes, given: Mapping[str, Any], name: str, chip: Chip | None
             keywords[key] = _of_chip(chip, key) * (chip.links if together and chip else 1)
             if together and chip:
                 said.append(f"links of {units.show(keywords[key], 'B/s')}: all {chip.links} links of {chip.name} as one")
+    if "wrap" in parameters and "wrap" not in keywords and chip is not None:
+        keywords["wrap"] = list(chip.wraps(tuple(keywords["shape"])))
+        closed = [axis for axis, wraps in zip(axis_names(len(keywords["wrap"]) + 1)[1:], keywords["wrap"]) if wraps]
+        said.append(f"wraparounds on {', '.join(closed) if closed else 'no axis'} (by the rule of {chip.name})")
     record = {"kind": name, **keywords} | {key: value for key, value in (("mesh", mesh), ("order", section["order"]))
                                            if value is not None}
     try:
