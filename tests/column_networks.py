@@ -53,7 +53,8 @@ def columns(axes, ring, twist, switches, rows, slot, bandwidth):
         axes=axes, ring=ring, twist=twist, chips=chips, nodes=nodes, coordinates=np.array(chips).T.reshape(len(axes), -1),
         source=np.array([number[row[0]] for row in rows], int), target=np.array([number[row[1]] for row in rows], int),
         axis=np.array([row[2] for row in rows], int), sign=np.array([row[3] for row in rows], int),
-        latency=np.array([row[4] for row in rows], float), bandwidth=np.full(len(rows), bandwidth), slot=slots)
+        latency=np.array([row[4] for row in rows], float), bandwidth=np.full(len(rows), bandwidth), slot=slots,
+        hops=np.ones(len(rows), int))
 
 
 def as_graph(links):

@@ -65,13 +65,13 @@ INSIDE = {
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph",
              "slices", "marks", "canvas", "network", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
-                 "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "named", "links",
+                 "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "event_core", "run_state", "steady_state", "network_model", "max_min",
                "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry",
                "movement", "labels"],
-    "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
-                 "slices", "routes"],
+    "topology": ["named", "trees", "builders", "placing", "networks", "faults", "links", "hops", "grid", "rings", "routing",
+                 "minimal", "dimension", "stretched", "shortest", "cables", "check", "shape", "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}

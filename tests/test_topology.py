@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim.errors import TopologyError
-from torussim.topology.builders import axis_names, from_function, mesh, ring, torus, torus_links
+from torussim.topology.builders import from_function, mesh, ring, torus, torus_links
 from torussim.topology.check import Links, check_topology, read_links
+from torussim.topology.shape import axis_names
 
 RATE, DELAY = 45e9, 1e-6
 quick = settings(deadline=None, max_examples=60)

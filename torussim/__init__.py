@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from torussim.topology import BUILDERS
+
 if TYPE_CHECKING:
     from torussim.answer import run as run
     from torussim.chips import chip as chip
@@ -26,16 +28,27 @@ if TYPE_CHECKING:
     from torussim.topology.builders import mesh as mesh
     from torussim.topology.builders import ring as ring
     from torussim.topology.builders import torus as torus
+    from torussim.topology.networks import boardfly as boardfly
+    from torussim.topology.networks import dragonfly as dragonfly
+    from torussim.topology.networks import fully_connected as fully_connected
+    from torussim.topology.networks import hypercube as hypercube
+    from torussim.topology.networks import hyperx as hyperx
+    from torussim.topology.networks import switch as switch
+    from torussim.topology.trees import fat_tree as fat_tree
+    from torussim.topology.trees import gpu_nodes as gpu_nodes
+    from torussim.topology.trees import multislice as multislice
+    from torussim.topology.trees import nvl72 as nvl72
     from torussim.transformer import build as build
 
 # No module of the package has the name of one of these, so importing a module never hides a verb (tests/test_levels.py).
 _HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate": "closed_forms", "simulate": "engine.simulate",
           "lower": "collectives.lower", "bound": "lower_bound", "draw_faults": "fault_draws", "chip": "chips", "model": "models",
-          "torus": "topology.builders", "mesh": "topology.builders", "plan": "planner",
-          "ring": "topology.builders", "sweep": "sweeps"}
+          "plan": "planner", "sweep": "sweeps",
+          **{name: f"topology.{module}" for module, names in BUILDERS.items() for name in names}}
 
-__all__ = ["bound", "build", "chip", "draw_faults", "estimate", "load", "lower", "mesh", "model", "plan", "ring", "run",
-           "simulate", "sweep", "torus"]
+__all__ = ["boardfly", "bound", "build", "chip", "dragonfly", "draw_faults", "estimate", "fat_tree", "fully_connected",
+           "gpu_nodes", "hypercube", "hyperx", "load", "lower", "mesh", "model", "multislice", "nvl72", "plan", "ring", "run",
+           "simulate", "sweep", "switch", "torus"]
 
 
 def __getattr__(name: str) -> Any:

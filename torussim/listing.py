@@ -23,9 +23,11 @@ def lists() -> dict[str, Callable[[], list[str]]]:
                 f"{show(c.hbm_bandwidth, 'B/s')}, {c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
 
     def topologies() -> list[str]:
+        from torussim.topology.named import NETWORKS, said
         from torussim.topology.slices import names
         return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
                 "mesh             a torus without wraparounds", "ring             one axis that closes",
+                *(f"{name:16} {said(name)}" for name in NETWORKS),
                 "module:function  your own: a function that returns a networkx DiGraph",
                 "slice            " + ", ".join(names())]
 

@@ -149,11 +149,14 @@ def outlines_of(network: Grid | Outlines) -> Outlines:
 
 
 def broken(o: Collective, net: Grid) -> list[str]:
-    """Return the axes of a collective on which rings lack a link, and could run as lines instead."""
+    """Return the axes of a collective on which rings lack a link, and could run as lines instead.
+
+    A ring of which no hop has a link of its own lacks none: its messages pass switches.
+    """
     if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
         return []
     seen = view(o, net)
-    return [a for a in o.axes if runs_as_line(seen, a)]
+    return [a for a in o.axes if runs_as_line(seen, a) and (seen.slot[seen.axis(a)] >= 0).any()]
 
 
 def runs_as_line(net: Grid, axis: str) -> bool:

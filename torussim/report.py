@@ -52,7 +52,9 @@ def _head(result: Result) -> str:
         title += f": PARTIAL, {k['partial']['passes']:,} of {k['partial']['of']:,} passes"
     lines = [title, "=" * min(len(title), 100)]
     scenario = k["scenario"]
-    shape = "x".join(str(n) for n in scenario["topology"].get("shape", [])) or scenario["topology"]["kind"]
+    network = scenario["topology"]
+    sized = network["kind"] == "torus" or ":" in network["kind"]  # the shape of others is not that of their chips
+    shape = "x".join(str(n) for n in network.get("shape", []) if sized) or network["kind"]
     model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
     notes = f": {'; '.join(result.notes)}" if result.notes else ""
     lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}{notes}")

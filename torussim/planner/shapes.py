@@ -18,9 +18,9 @@ from torussim.planner.plans import Choice, Plan
 from torussim.planner.words import SAME, name_of
 from torussim.scenario import Planning, Scenario
 from torussim.scenario.network import Network
-from torussim.topology.builders import axis_names, standard_twist, torus_links
+from torussim.topology.builders import standard_twist, torus_links
 from torussim.topology.grid import default_routing, grid_of
-from torussim.topology.shape import Twist
+from torussim.topology.shape import Twist, axis_names
 from torussim.topology.slices import Pod, pod_of
 from torussim.units import percent, show
 

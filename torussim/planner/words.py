@@ -16,7 +16,7 @@ from torussim.program import Compute
 from torussim.report import KINDS
 from torussim.tables import table
 from torussim.timeline import Timeline
-from torussim.topology.builders import axis_names
+from torussim.topology.shape import axis_names
 from torussim.units import percent, show
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ from torussim.scenario.values import (
     number,
     one_of,
     one_or_each,
+    order,
     overlap,
     quantity,
     quote,
@@ -140,7 +141,9 @@ TOPOLOGY: Form = {
     "links": Key(anything),
     "events": Key(anything),
 }
-OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"]}
+ORDER = Key(order)
+OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"],
+                      "order": ORDER}
 
 
 def _node(value: Any) -> Any:

@@ -16,13 +16,16 @@ from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
+from torussim.scenario.named import named_kind, of_name
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
-from torussim.topology.builders import axis_names, check_twist, from_function, standard_twist, torus, torus_links
+from torussim.topology.builders import check_twist, from_function, standard_twist, torus, torus_links
 from torussim.topology.check import MAX_CHIPS, Links
 from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid, Routing, cut_axes, default_routing, grid, grid_of
+from torussim.topology.rings import off_axes
 from torussim.topology.routing import NAMES, routes
+from torussim.topology.shape import axis_names
 from torussim.topology.slices import slice_of
 
 if TYPE_CHECKING:
@@ -85,8 +88,11 @@ def read_slice(notes: Notes, given: Any) -> Slice | None:
 
 def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str | None, slice_: Slice | None) -> Network:
     """Return the network of a scenario's topology; `chip_preset` is what the file's chip is, or is based on."""
-    kind = own_kind(given)
-    if kind is None:
+    kind, name_of = own_kind(given), named_kind(given)
+    if name_of is not None:
+        graph, record, said = of_name(notes, given, name_of, chip)
+        network = Network() if graph is None else Network(dict(graph.graph["axes"]), graph, None, record, said)
+    elif kind is None:
         network = _of_our_kinds(notes, given, chip, chip_preset, slice_)
     else:
         network = _of_a_function(notes, given, kind)
@@ -104,7 +110,7 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         net = grid(graph)
     except TorusSimError as error:
         place = cutting(network.graph, changes)
-        notes.raised(place or (*TOPOLOGY, "kind"), error, "" if place else f"{kind or 'topology'}: ")
+        notes.raised(place or (*TOPOLOGY, "kind"), error, "" if place else f"{kind or name_of or 'topology'}: ")
         return replace(network, graph=graph)
     if routing is not None and routing != net.routing:
         graph = graph.copy()  # a user's function may hand out the same graph again
@@ -112,6 +118,12 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         net = replace(net, routing=routing, graph=graph)
     if routing is not None and not _check_routes(notes, net):
         return replace(network, graph=graph)
+    if routing is not None and off_axes(net.links):  # which of its axes are rings depends on the routes
+        try:
+            net = grid(graph)
+        except TorusSimError as error:
+            notes.raised((*TOPOLOGY, "routing"), error, "routing: ")
+            return replace(network, graph=graph)
     made = {"links": changes, "events": events}
     record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
     in_order = sorted(events, key=lambda one: one.time)
@@ -283,6 +295,10 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
     """Return the network that a user's function makes of the other keys of `topology`."""
     section = notes.section(forms.OWN_TOPOLOGY, given, TOPOLOGY, "topology", others=True)
     keywords = dict(section.others or {})
+    if section["order"] is not None and section["mesh"] is None:
+        notes.wrong((*TOPOLOGY, "order"), "order: without mesh there are no axes to put chips on: give mesh, such as [8]",
+                    at_key=True, code="missing")
+        return Network()
     try:
         function = notes.function(name)
     except TorusSimError as error:
@@ -296,11 +312,9 @@ def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network
     if reasons:
         return Network()
     try:
-        graph = from_function(function, deepcopy(keywords), section["mesh"])
+        graph = from_function(function, deepcopy(keywords), section["mesh"], section["order"])
     except TorusSimError as error:
-        notes.raised((*TOPOLOGY, "kind"), error, f"{name}: ")
+        notes.raised((*TOPOLOGY, *(error.path if error.path[:1] == ("order",) else ("kind",))), error, f"{name}: ")
         return Network()
-    record = {"kind": name, **keywords}
-    if section["mesh"] is not None:
-        record["mesh"] = section["mesh"]
+    record = {"kind": name, **keywords} | {key: section[key] for key in ("mesh", "order") if section[key] is not None}
     return Network(dict(graph.graph["axes"]), graph, None, record)

@@ -17,6 +17,7 @@ from torussim.errors import Found, TorusSimError
 from torussim.program import LOOPS
 from torussim.resolve import unknown
 from torussim.spelling import nearest
+from torussim.topology.named import NETWORKS
 
 Reader = Callable[[Any], Any]
 
@@ -260,7 +261,18 @@ def named(what: str, *names: str) -> Reader:
 
 def topology_kind(value: Any) -> str:
     """Read a kind of network, or the name of a user's function."""
-    found: str = named("kind of topology", "torus", "mesh", "ring")(value)
+    found: str = named("kind of topology", "torus", "mesh", "ring", *NETWORKS)(value)
+    return found
+
+
+def order(value: Any) -> list[Any]:
+    """Read the chips of a network in an order: numbers, coordinates or names."""
+    def chip(one: Any) -> Any:
+        if isinstance(one, list):
+            return each(whole(0), "[0, 3]", least=1)(one)
+        return one if isinstance(one, str) else whole(0)(one)
+
+    found: list[Any] = each(chip, "[0, 3, 2, 1]", least=1)(value)
     return found
 
 

@@ -6,7 +6,6 @@ built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and 
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import numpy as np
 from torussim import resolve
 from torussim.errors import TopologyError
 from torussim.topology.check import MAX_CHIPS, Links, as_float, check_topology, made_links, moving
-from torussim.topology.shape import Indices, Twist, is_int, receivers, wraparounds
+from torussim.topology.placing import placed
+from torussim.topology.shape import Indices, Twist, axis_names, is_int, receivers, wraparounds
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -164,15 +164,6 @@ def standard_twist(lengths: Sequence[int], names: Sequence[str] | None = None) -
     return {name: dict.fromkeys(longs, short) for name in shorts}
 
 
-def axis_names(n: int) -> tuple[str, ...]:
-    """Return the names that n axes have by default.
-
-    >>> axis_names(6)
-    ('x', 'y', 'z', 'w', 'a4', 'a5')
-    """
-    return tuple("xyzw"[axis] if axis < 4 else f"a{axis}" for axis in range(n))
-
-
 def check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool]) -> None:
     """Raise TopologyError for a twist of axes that are not there, or that have no wraparound to be twisted."""
     for axis, shifts in twist.items():
@@ -188,8 +179,8 @@ def check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool
 
 
 def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object],
-                  lengths: Sequence[int] | None = None) -> nx.DiGraph:
-    """Return the topology that a user's function makes, `placed` on axes of these lengths if they are given.
+                  lengths: Sequence[int] | None = None, order: Sequence[Any] | None = None) -> nx.DiGraph:
+    """Return the topology that a user's function makes, `placed` on axes of these lengths, in this order, if they are given.
 
     Raise TopologyError if the function raises, with what it raised and the line of its file, or if what it returns
     breaks the contract of a topology.
@@ -202,41 +193,11 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
         text = f"{_place(function, error)}: {called} raised {type(error).__name__}{': ' if text else ''}{text}"
         raise TopologyError(text, code="function") from error
     try:
-        graph = graph if lengths is None else placed(graph, lengths)
+        graph = graph if lengths is None else placed(graph, lengths, order)
         check_topology(graph)
     except TopologyError as error:
         raise error.within((), f"{_place(function)}: {called} returned no sound topology: ") from None
     return graph
-
-
-def placed(graph: nx.DiGraph, lengths: Sequence[int]) -> nx.DiGraph:
-    """Return a network without axes with coordinates for its chips: in their order, with the last axis fastest.
-
-    Numbers in the names of chips count as numbers, so that chip9 stands before chip10. Raise TopologyError if the axes have
-    more or fewer chips than the network, or if that has axes of its own.
-    """
-    import networkx as nx
-
-    if not isinstance(graph, nx.DiGraph):
-        raise TopologyError(f"a topology is a networkx.DiGraph, not a {type(graph).__name__}")
-    if "axes" in graph.graph:
-        raise TopologyError(f'the network has axes of its own, {graph.graph["axes"]!r}: leave mesh out')
-    chips = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
-    if len(chips) != prod(lengths):
-        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the network has {len(chips):,}")
-    try:
-        chips.sort(key=lambda chip: [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", chip)]
-                   if isinstance(chip, str) else chip)
-    except TypeError:
-        raise TopologyError("the chips have no order, as their names are of different types: name them alike, such as "
-                            "0, 1, 2") from None
-    new = dict(zip(chips, product(*map(range, lengths)), strict=True))
-    taken = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip and node in set(new.values())]
-    if taken:
-        raise TopologyError(f"a switch is called {taken[0]!r}, which is to be a chip of the mesh: give it another name")
-    made = nx.relabel_nodes(graph, new)
-    made.graph["axes"] = dict(zip(axis_names(len(lengths)), lengths))
-    return made
 
 
 def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:

@@ -4,7 +4,8 @@ A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; 
 each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
 switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
 `graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4), and `graph.graph["events"]`,
-such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth. `read_links` is the only way from a
+such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; and the attribute `hops` of a link: as how
+many hops it counts where routes are compared. `read_links` is the only way from a
 graph to numbers, and it checks the whole contract, so that nothing ever computes with a graph that breaks it.
 
 Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 MAX_CHIPS = 1_000_000  # 2 GB and half a minute as a graph; a mistyped shape must not fill the memory
+MAX_HOPS = 1000  # as which a link can count
 WITNESSES = 3  # named for each thing that is wrong
 
 Coordinate = tuple[int, ...]
@@ -64,6 +66,7 @@ class Links:
     wraparound: Bools
     bandwidth: Floats
     latency: Floats
+    hops: Indices  # as how many a link counts where routes are compared; 1 unless the graph says otherwise
     events: tuple[Event, ...] = ()
     failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
 
@@ -116,6 +119,9 @@ def read_links(graph: nx.DiGraph) -> Links:
                          "above 0 and finite, such as 45e9 bytes/s")
     wrong += _bad_values("latency", ~((latency >= 0) & (latency < inf)), attributes, name,
                          "0 or more and finite, such as 1e-6 s")
+    hops = _column(attributes, "hops", 1.0)
+    wrong += _bad_values("hops", ~((hops >= 1) & (hops <= MAX_HOPS) & (hops == np.floor(hops))), attributes, name,
+                         f"that is a whole number from 1 to {MAX_HOPS}")
     wrong += _found("link", "from a chip to itself", np.flatnonzero(start == end).tolist(), name, "leave it out")
 
     if axes is None:
@@ -131,17 +137,17 @@ def read_links(graph: nx.DiGraph) -> Links:
     number.update((node, len(chips) + i) for i, node in enumerate(switches))
     place = np.array([number[node] for node in nodes], np.intp)
     return made_links(axes, twist, place[start], place[end], bandwidth, latency, switches, events,
-                      tuple(graph.graph.get("failed", ())))
+                      tuple(graph.graph.get("failed", ())), hops.astype(np.intp))
 
 
 def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,
                latency: Floats, switches: Sequence[Node] = (), events: tuple[Event, ...] = (),
-               failed: tuple[tuple[Node, Node], ...] = ()) -> Links:
+               failed: tuple[tuple[Node, Node], ...] = (), hops: Indices | None = None) -> Links:
     """Return the links of sound columns (links,): indices of chips in C order, and above those of switches."""
     chips = tuple(product(*map(range, axes.values())))
     axis, sign, wraparound = _directions(axes, twist, source, target)
     return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
-                 wraparound, bandwidth, latency, events, failed)
+                 wraparound, bandwidth, latency, np.ones(len(source), np.intp) if hops is None else hops, events, failed)
 
 
 def as_float(value: object) -> float:
@@ -181,9 +187,9 @@ def _ends(adjacent: dict[Any, Any]) -> tuple[Indices, Indices]:
     return np.repeat(np.arange(len(adjacent)), degrees), np.fromiter(ends, np.intp, sum(degrees))
 
 
-def _column(attributes: list[dict[str, Any]], key: str) -> Floats:
-    """Return one attribute of all edges as floats; nan where it is missing or no number."""
-    values = [of_edge.get(key) for of_edge in attributes]
+def _column(attributes: list[dict[str, Any]], key: str, default: float | None = None) -> Floats:
+    """Return one attribute of all edges as floats; nan where it is missing without a default, or no number."""
+    values = [of_edge.get(key, default) for of_edge in attributes]
     return np.array(values if set(map(type, values)) == {float} else [as_float(value) for value in values], float)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Bools, Coordinate, Floats, Links, read_links
+from torussim.topology.rings import closes, off_axes, wired
 from torussim.topology.shape import Indices, chip_index, coordinates, receivers, wraparounds
 from torussim.topology.shortest import connected
 
@@ -204,6 +205,10 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
     topology is cut in two, or if a part does not divide.
     """
     cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
+    routing = routing or default_routing(links)
+    by_route = off_axes(links)
+    if by_route:
+        connected(links)
     names, shape, ring, stride, slots, lead, at = [], [], [], [], [], [], []
     own = coordinates(tuple(links.axes.values()))
     plain, turned = receivers(links.axes), receivers(links.axes, links.twist)
@@ -222,8 +227,11 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
             # A wraparound of a part is one of the whole axis only where the part is the axis.
             slot = np.where(ends[axis] if whole and length == 2 else False, -1, links.slot[axis])
             slot = slot if whole else np.where(_wraps(position, part) | (apart > 1), -1, links.slot[axis])
-            made.append((label, part, links.ring[axis] and outermost and part > 2 and name not in links.twist, apart,
-                         slot, leads, position))
+            if by_route:
+                goes_round = part > 2 and closes(links, routing, graph, slot, leads, _wraps(position, part))
+            else:
+                goes_round = links.ring[axis] and outermost and part > 2
+            made.append((label, part, goes_round and name not in links.twist, apart, slot, leads, position))
             apart *= part
         for label, part, goes_round, apart, slot, leads, position in reversed(made):  # outermost first, as in C order
             names.append(label)
@@ -239,15 +247,19 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
                           for column in (links.bandwidth, links.latency))
     for array in (bandwidth, latency, receiver, slot):
         array.flags.writeable = False
-    routing = routing or default_routing(links)
     in_parts = {name for name, lengths in cut.items() if len(lengths) > 1}
     never = {name: links.twist.keys() - {name} | in_parts | ({name} if links.axes[name] == 2 else set()) for name in links.twist}
-    notes = tuple(_turning(name, shifts, never[name]) for name, shifts in links.twist.items())
+    strangers = [name for axis, name in enumerate(links.axes) if by_route and name not in in_parts and wired(links, axis)]
+    told = graph.graph.get("notes", ()) if graph is not None else ()
+    notes = (*([told] if isinstance(told, str) else map(str, told) if isinstance(told, list | tuple) else ()),
+             *(f"not all neighbours on axis {name} are neighbours in the network: messages of the others take several links"
+               for name in strangers),
+             *(_turning(name, shifts, never[name]) for name, shifts in links.twist.items()))
     every = np.arange(len(links.chips))
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
-                np.array(at), receiver, every, every, np.arange(len(links.source)),
+                 np.array(at), receiver, every, every, np.arange(len(links.source)),
                  Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
-    if found.gap.any() or (links.axis < 0).any() or len(links.nodes) > len(links.chips):  # else neighbours are joined
+    if found.gap.any() and not by_route:  # else neighbours are joined
         connected(links)
     return found
 
@@ -334,7 +346,7 @@ def default_routing(links: Links) -> str:
         shifted = {other for by in links.twist.values() for other in by}
         lines = {name for name, ring in zip(links.axes, links.ring, strict=True) if not ring and links.axes[name] > 2}
         return "shortest" if shifted & (links.twist.keys() | lines) else "minimal"
-    return "shortest" if (links.axis < 0).any() or len(links.nodes) > len(links.chips) else "dimension_order"
+    return "shortest" if off_axes(links) else "dimension_order"
 
 
 def wraparounds_of(position: Indices, shape: Sequence[int]) -> Bools:

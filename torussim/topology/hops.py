@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from torussim.topology.grid import Grid, Routing, wraparounds_of
+from torussim.topology.rings import off_axes
 from torussim.topology.routes import Array, Routes, joined
 from torussim.topology.routing import parts
 
@@ -46,12 +47,12 @@ def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
 def gap_routes(net: Grid, gaps: Array) -> Routes:
     """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
 
-    A dead link is gone round in equal shares over all shortest detours; where neighbours are several chips apart, as the ends
-    of a line are, their messages are routed as the topology says.
+    On a torus or mesh a dead link is gone round in equal shares over all shortest detours. Elsewhere, and where neighbours
+    are several chips apart, as the ends of a line are, messages are routed as the topology says.
     """
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]
-    near = np.array(net.stride)[gaps // (2 * chips)] == 1
+    near = (np.array(net.stride)[gaps // (2 * chips)] == 1) & (not off_axes(net.links))
     closed = [net.goes_round(axis) for axis in net.axes]
     near &= ~(wraparounds_of(net.coordinates, net.shape) & ~np.array(closed)[:, None, None]).ravel()[gaps]
     crowd = np.where(net.twin.repeat(2, axis=0).ravel()[gaps], 2, 1)

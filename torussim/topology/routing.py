@@ -19,7 +19,7 @@ from torussim.topology.check import Links
 from torussim.topology.dimension import Steps, dimension_order, longest, neighbours
 from torussim.topology.minimal import minimal
 from torussim.topology.routes import Array, Routes, joined, spread
-from torussim.topology.shortest import shortest
+from torussim.topology.stretched import shortest_routes
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -46,7 +46,7 @@ def parts(links: Links, routing: str | Callable[..., Any], source: Array, target
         yield _of_function(links, routing, source, target, graph)
         return
     if routing == "shortest":
-        yield from shortest(links, source, target)
+        yield from shortest_routes(links, source, target)
         return
     if routing not in ON_GRIDS:
         raise TopologyError(resolve.unknown(routing, NAMES, "routing"), code="unknown-name")
@@ -63,7 +63,7 @@ def detours(links: Links, slots: Array) -> Routes:
 
     A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
     """
-    return joined(shortest(links, slots % len(links.chips), neighbours(links)[slots]))
+    return joined(shortest_routes(links, slots % len(links.chips), neighbours(links)[slots]))
 
 
 def _surviving(links: Links, steps: Steps) -> Routes:

@@ -57,6 +57,15 @@ def wraparounds(shape: Sequence[int]) -> npt.NDArray[np.bool_]:
     return np.stack([at == last, at == 0], axis=1)
 
 
+def axis_names(n: int) -> tuple[str, ...]:
+    """Return the names that n axes have by default.
+
+    >>> axis_names(6)
+    ('x', 'y', 'z', 'w', 'a4', 'a5')
+    """
+    return tuple("xyzw"[axis] if axis < 4 else f"a{axis}" for axis in range(n))
+
+
 def is_chip_of(chip: Sequence[object], shape: Sequence[int]) -> bool:
     """Return whether there is a chip of these coordinates."""
     return len(chip) == len(shape) and all(is_int(c) and 0 <= c < length for c, length in zip(chip, shape, strict=True))

@@ -1,0 +1,110 @@
+"""Networks by name in a scenario: the keys of each are the parameters of its builder, and a logical mesh with an order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from torussim import units
+from torussim.chips import Chip
+from torussim.errors import Keys, TorusSimError
+from torussim.scenario import forms
+from torussim.scenario.forms import Form, Key, Section
+from torussim.scenario.notes import Notes
+from torussim.scenario.values import Reader, each, flag, number, one_of, one_or_each, quantity, quote, whole
+from torussim.topology.check import MAX_CHIPS
+from torussim.topology.named import NETWORKS, network
+from torussim.topology.shape import axis_names
+
+TOPOLOGY: Keys = ("topology",)
+SHAPED = ("switch", "fully_connected")  # their mesh can be called shape, and says how many chips there are
+ONE_LINK = ("switch", "hyperx", "fat_tree", "dragonfly", "gpu_nodes")  # a chip has one link, which stands for all of its links
+
+_COUNT, _COUNTS = whole(1, MAX_CHIPS), each(whole(1), "[4, 4]", least=1, most=forms.MAX_AXES)
+_RATE, _TIME = quantity("B/s"), quantity("s", zero=True)
+READERS: Mapping[str, Reader] = {
+    **dict.fromkeys(("chips", "dimensions", "routers", "global_links", "groups", "board_links", "group_links", "nodes", "gpus",
+                     "leaf", "radix", "levels", "switches", "slices", "host_chips"), _COUNT),
+    **dict.fromkeys(("shape", "down"), _COUNTS),
+    "oversubscription": one_or_each(number(), "[4, 1]"),
+    "wrap": one_or_each(flag, "[true, false]"),
+    "sums": flag,
+    "nics": one_of("choice of NICs", "gpu", "node"),
+    "fabric": one_of("fabric between nodes", "rail", "fat_tree"),
+}
+
+
+def reader(parameter: str) -> Reader:
+    """Return how a builder's parameter is read: a bandwidth or a latency by its name, the others as in READERS."""
+    return _RATE if parameter.endswith("bandwidth") else _TIME if parameter.endswith("latency") else READERS[parameter]
+
+
+def form(name: str) -> Form:
+    """Return the keys of a network by name; none of the builder's parameters has a default that is not its own."""
+    parameters = inspect.signature(NETWORKS[name]).parameters.values()
+    filled = ("bandwidth", "chips") if name in SHAPED else ("bandwidth",)
+    keys = {one.name: Key(reader(one.name), needed=one.default is one.empty and one.name not in filled) for one in parameters}
+    if name in SHAPED:
+        keys["shape"] = Key(_COUNTS)
+    return {**{key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, **keys, "mesh": Key(_COUNTS),
+            "order": forms.ORDER}
+
+
+def named_kind(given: Any) -> str | None:
+    """Return the name of the network of ours that a topology is, if it is one and no torus."""
+    kind = given.get("kind") if isinstance(given, Mapping) else None
+    return kind if isinstance(kind, str) and kind in NETWORKS else None
+
+
+def of_name(notes: Notes, given: Mapping[str, Any], name: str, chip: Chip | None) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+    """Return the graph of a network by name, or None, its record, and what is to be said of it."""
+    section = notes.section(form(name), given, TOPOLOGY, f"a {name}")
+    parameters = inspect.signature(NETWORKS[name]).parameters
+    keywords = {key: section[key] for key in parameters if key in section.given and not (key == "shape" and name in SHAPED)}
+    mesh = _mesh(notes, section, given, name)
+    if name in SHAPED and "chips" not in section.given:
+        if mesh is None:
+            if not {"shape", "mesh"} & section.given:
+                notes.wrong((*TOPOLOGY, "chips"), f"a {name} lacks 'chips': give chips: 8, or shape: [8]", code="missing")
+            return None, {}, ()
+        keywords["chips"] = prod(mesh)
+    if not section.sound() or set(section.given) - set(form(name)):
+        return None, {}, ()
+    said = []
+    for key in ("bandwidth", "latency"):
+        if key in parameters and key not in keywords and (key == "latency" or name != "nvl72"):
+            together = key == "bandwidth" and name in ONE_LINK and chip is not None and chip.links > 1
+            keywords[key] = _of_chip(chip, key) * (chip.links if together and chip else 1)
+            if together and chip:
+                said.append(f"links of {units.show(keywords[key], 'B/s')}: all {chip.links} links of {chip.name} as one")
+    if "wrap" in parameters and "wrap" not in keywords and chip is not None:
+        keywords["wrap"] = list(chip.wraps(tuple(keywords["shape"])))
+        closed = [axis for axis, wraps in zip(axis_names(len(keywords["wrap"]) + 1)[1:], keywords["wrap"]) if wraps]
+        said.append(f"wraparounds on {', '.join(closed) if closed else 'no axis'} (by the rule of {chip.name})")
+    record = {"kind": name, **keywords} | {key: value for key, value in (("mesh", mesh), ("order", section["order"]))
+                                           if value is not None}
+    try:
+        return network(name, keywords, mesh, section["order"]), record, tuple(said)
+    except TorusSimError as error:
+        path = error.path if error.path and (error.path[0] in given) else ("shape",) if "shape" in given else ("kind",)
+        notes.wrong((*TOPOLOGY, *path), f"{name}: {error}", code=error.code)
+        return None, {}, ()
+
+
+def _mesh(notes: Notes, section: Section, given: Mapping[str, Any], name: str) -> list[int] | None:
+    """Return the logical mesh, which a switch can have as its shape."""
+    if name in SHAPED and {"shape", "mesh"} <= section.given:
+        notes.wrong((*TOPOLOGY, "mesh"), f"mesh: {quote(given['mesh'])} and shape are both given: leave one out", at_key=True,
+                    code="clash")
+        return None
+    key = "shape" if name in SHAPED and "shape" in section.given else "mesh"
+    return section[key] if section.sound(key) else None
+
+
+def _of_chip(chip: Chip | None, key: str) -> float:
+    """Return the bandwidth or latency of a chip's link; without a chip there is a mistake, and only the network is checked."""
+    if chip is None:
+        return 1.0 if key == "bandwidth" else 0.0
+    return chip.link_bandwidth if key == "bandwidth" else chip.link_latency

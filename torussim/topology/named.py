@@ -1,0 +1,39 @@
+"""The networks that have names, beside tori, meshes and rings: a name, and the function that builds its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torussim.topology.check import check_topology
+from torussim.topology.networks import boardfly, dragonfly, fully_connected, hypercube, hyperx, switch
+from torussim.topology.placing import arranged
+from torussim.topology.trees import fat_tree, gpu_nodes, multislice, nvl72
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+NETWORKS: Mapping[str, Callable[..., nx.DiGraph]] = {
+    "switch": switch, "fully_connected": fully_connected, "hypercube": hypercube, "hyperx": hyperx, "fat_tree": fat_tree,
+    "dragonfly": dragonfly, "gpu_nodes": gpu_nodes, "nvl72": nvl72, "boardfly": boardfly, "multislice": multislice}
+
+
+def network(name: str, keywords: Mapping[str, Any], mesh: Sequence[int] | None = None,
+            order: Sequence[Any] | None = None) -> nx.DiGraph:
+    """Return a network by name, its chips on a logical mesh and in an order as in `placing.placed`.
+
+    Raise TopologyError for sizes that it cannot have; its path begins with the keyword that is wrong where one is.
+    """
+    graph = arranged(NETWORKS[name](**keywords), mesh, order)
+    check_topology(graph)
+    return graph
+
+
+def said(name: str) -> str:
+    """Return what a network is, from the first line of its builder's docstring.
+
+    >>> said("switch")
+    'chips on one crossbar that does not block: one link from each chip to the switch and back'
+    """
+    text = (NETWORKS[name].__doc__ or "").partition("\n")[0]
+    return text.removeprefix("Return ").removeprefix("a ").rstrip(".")
