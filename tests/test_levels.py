@@ -67,8 +67,8 @@ INSIDE = {
                  "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "event_core", "steady_state", "network_model", "max_min", "settle", "net",
                "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry"],
-    "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
-                 "slices", "routes"],
+    "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "flows", "check",
+                 "shape", "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}

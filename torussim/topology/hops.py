@@ -46,8 +46,8 @@ def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
 def gap_routes(net: Grid, gaps: Array) -> Routes:
     """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
 
-    A dead link is gone round in equal shares over all shortest detours; where neighbours are several chips apart, their
-    messages are routed as the topology says.
+    A dead link is gone round over all shortest detours, as `shortest` shares them; where neighbours are several chips apart,
+    their messages are routed as the topology says.
     """
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]
