@@ -28,6 +28,7 @@ critical_path
 fronts
 engine
 lower_bound
+cuts
 sensitivity
 padding as_run
 closed_forms

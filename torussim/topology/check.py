@@ -3,9 +3,10 @@
 A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; `graph.graph["axes"]` maps the name of
 each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
 switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
-`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4), and `graph.graph["events"]`,
-such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth. `read_links` is the only way from a
-graph to numbers, and it checks the whole contract, so that nothing ever computes with a graph that breaks it.
+`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4); `graph.graph["events"]`,
+such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; `graph.graph["switches_sum"]`, True
+where switches can add up what passes through them. `read_links` is the only way from a graph to numbers, and it checks the
+whole contract, so that nothing ever computes with a graph that breaks it.
 
 Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
 length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
@@ -66,6 +67,7 @@ class Links:
     latency: Floats
     events: tuple[Event, ...] = ()
     failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
+    switches_sum: bool = False
 
     def edge(self, link: int) -> tuple[Node, Node]:
         """Return a link as an edge of the graph."""
@@ -131,17 +133,17 @@ def read_links(graph: nx.DiGraph) -> Links:
     number.update((node, len(chips) + i) for i, node in enumerate(switches))
     place = np.array([number[node] for node in nodes], np.intp)
     return made_links(axes, twist, place[start], place[end], bandwidth, latency, switches, events,
-                      tuple(graph.graph.get("failed", ())))
+                      tuple(graph.graph.get("failed", ())), switches_sum=bool(graph.graph.get("switches_sum", False)))
 
 
 def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,
                latency: Floats, switches: Sequence[Node] = (), events: tuple[Event, ...] = (),
-               failed: tuple[tuple[Node, Node], ...] = ()) -> Links:
+               failed: tuple[tuple[Node, Node], ...] = (), switches_sum: bool = False) -> Links:
     """Return the links of sound columns (links,): indices of chips in C order, and above those of switches."""
     chips = tuple(product(*map(range, axes.values())))
     axis, sign, wraparound = _directions(axes, twist, source, target)
     return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
-                 wraparound, bandwidth, latency, events, failed)
+                 wraparound, bandwidth, latency, events, failed, switches_sum)
 
 
 def as_float(value: object) -> float:
