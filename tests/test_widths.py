@@ -13,6 +13,7 @@ from oracle_routes import split
 from torussim.topology.builders import torus
 from torussim.topology.check import read_links
 from torussim.topology.flows import Networks, maximum_flow, value
+from torussim.topology.grid import grid, with_bandwidth
 from torussim.topology.routing import routes
 from torussim.topology.shortest import connected
 
@@ -144,6 +145,19 @@ def test_the_order_of_nodes_and_links_decides_nothing(seed):
     one, two = all_routes(graph), all_routes(other)
     for pair, (shares, latency) in one.items():
         assert two[pair][0] == pytest.approx(shares, abs=1e-12) and two[pair][1] == latency
+
+
+def test_a_bandwidth_that_changes_in_mid_run_or_in_a_what_if_changes_no_route():
+    graph = torus((3, 3), bandwidth=1.0)
+    graph.edges[(0, 0), (0, 1)]["bandwidth"] = 0.5
+    expected = all_routes(graph)
+    later = graph.copy()
+    later.graph["events"] = ((1.0, {((0, 0), (1, 0)): 9.0}),)
+    assert all_routes(later) == expected
+    net = grid(graph)
+    lifted = with_bandwidth(with_bandwidth(net, net.links.bandwidth * 3), np.arange(1.0, 37.0)).links
+    source, target = np.divmod(np.arange(81), 9)
+    assert (routes(lifted, "shortest", source, target).share == routes(net.links, "shortest", source, target).share).all()
 
 
 def test_four_switches_share_a_message_as_their_bandwidths():

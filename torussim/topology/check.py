@@ -68,6 +68,12 @@ class Links:
     events: tuple[Event, ...] = ()
     failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
     switches_sum: bool = False
+    as_routed: Floats | None = None  # bandwidths that routes fit, where a what-if has others than the network
+
+    @property
+    def routed(self) -> Floats:
+        """Bandwidths that routes fit, (links,) bytes/s."""
+        return self.bandwidth if self.as_routed is None else self.as_routed
 
     def edge(self, link: int) -> tuple[Node, Node]:
         """Return a link as an edge of the graph."""

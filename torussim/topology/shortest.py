@@ -22,7 +22,7 @@ from torussim.topology.flows import Networks, maximum_flow, value
 from torussim.topology.routes import Array, Routes, joined, pieces, spread, starts
 
 ALIKE = 1e-12  # seconds of which one is no longer than that much more are the same
-CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
+CELLS = 1 << 19  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
 
 
 def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
@@ -45,12 +45,15 @@ def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
     """Yield the routes of paths that are sorted by source."""
     nodes = len(links.nodes)
-    alike = bool((links.bandwidth == links.bandwidth[:1]).all())
+    size = max(min(CELLS // nodes, 1 << 16), 1)
+    cells = min(size, len(source)) * nodes
+    room = _Room(np.zeros(cells), np.zeros(cells), np.empty(cells, np.intp))
+    alike = bool((links.routed == links.routed[:1]).all())
     for some in _batches(np.unique(source), CELLS // nodes):
         mine = np.arange(np.searchsorted(source, some[0]), np.searchsorted(source, some[-1], side="right"))
         searched = _search(links, some, np.searchsorted(some, source[mine]) * nodes + target[mine])
-        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
-            found, hop = _walk_back(links, searched, source[paths], target[paths])
+        for paths in _batches(mine, size):
+            found, hop = _walk_back(links, searched, source[paths], target[paths], room)
             yield found if alike else _fitted(links, found, hop, source[paths], target[paths])
 
 
@@ -122,7 +125,16 @@ def _search(links: Links, sources: Array, wanted: Array | None = None, *, backwa
     return _Search(sources, distance.reshape(-1, nodes), first, np.concatenate(used)[order], np.concatenate(parts)[order])
 
 
-def _walk_back(links: Links, searched: _Search, source: Array, target: Array) -> tuple[Routes, Array]:
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Room for all nodes of some paths, which a walk leaves as it found it: new memory for each would cost more than the walk."""
+
+    passing: Array  # share of the path's message that passes a node; 0
+    longest: Array  # latency from a node to the target; 0
+    mark: Array
+
+
+def _walk_back(links: Links, searched: _Search, source: Array, target: Array, room: _Room) -> tuple[Routes, Array]:
     """Return the routes of some paths in equal shares, from their targets back to their sources, all one hop at a time.
 
     Also, of each entry, (entries,), how many hops there are from its link to the target.
@@ -132,13 +144,13 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array) ->
     lost = np.flatnonzero(searched.distance[row, target] < 0)
     if lost.size:
         raise cut(links, searched.distance[row[lost[0]]] >= 0)
-    passing = np.zeros(paths * nodes)  # share of the path's message that passes a node
-    longest = np.zeros(paths * nodes)  # latency from a node to the target
-    mark = np.empty(paths * nodes, np.intp)
+    passing, longest = room.passing, room.longest
     frontier = np.arange(paths) * nodes + target
     passing[frontier] = 1.0
+    met = list[Array]()
     of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
+        met.append(frontier)
         path, node = np.divmod(frontier, nodes)
         entry, place = spread(searched.first, row[path] * nodes + node)
         link, share = searched.link[entry], searched.part[entry] * passing[frontier][place]
@@ -148,12 +160,14 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array) ->
         of_path.append(path[place])
         used.append(link)
         shares.append(share)
-        frontier = _once(before, mark)
+        frontier = _once(before, room.mark)
     owner = np.concatenate(of_path)
     hop = np.repeat(np.arange(len(of_path)), list(map(len, of_path)))
     order = np.argsort(owner.astype(np.uint16), kind="stable")  # 16 bits: numpy sorts them by radix
     first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=paths))]).astype(np.intp)
     latency = longest[np.arange(paths) * nodes + source]
+    for cells in met:
+        passing[cells] = longest[cells] = 0.0
     return Routes(first, np.concatenate(used)[order], np.concatenate(shares)[order], latency), hop[order]
 
 
@@ -167,7 +181,7 @@ def _fitted(links: Links, found: Routes, hop: Array, source: Array, target: Arra
     if not len(moves):
         return found
     begin, paths, hops = found.first[moves], len(found), int(hop.max()) + 1
-    width = links.bandwidth[found.link]
+    width = links.routed[found.link]
     alike = np.minimum.reduceat(width, begin) == np.maximum.reduceat(width, begin)
     seconds = found.share / width
     longest = np.zeros(paths)
@@ -192,7 +206,7 @@ def _widest(links: Links, owner: Array, link: Array, hop: Array, source: Array, 
     tail, head = which.reshape(2, -1)
     own = np.arange(len(source)) * nodes
     begin, end = np.searchsorted(cell, own + source), np.searchsorted(cell, own + target)
-    networks = Networks(owner, tail, head, links.bandwidth[link], begin, end)
+    networks = Networks(owner, tail, head, links.routed[link], begin, end)
     flow = maximum_flow(networks)
     share = flow / value(networks, flow)[owner]
     kept = np.flatnonzero(share > ALIKE)
