@@ -48,7 +48,7 @@ def drawn(seed):
     """Return a random connected network with switches, whose links differ, some in both directions."""
     rng = Random(seed)
     shape = rng.choice(SHAPES)
-    switches = [f"s{i}" for i in range(rng.randint(1, 5))]
+    switches = [f"s{i}" for i in range(rng.randint(0, 5))]
     names = [*np.ndindex(*shape), *switches]
     rng.shuffle(names)
     pairs = [(name, names[rng.randrange(i)]) for i, name in enumerate(names) if i]

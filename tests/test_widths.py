@@ -147,6 +147,21 @@ def test_the_order_of_nodes_and_links_decides_nothing(seed):
         assert two[pair][0] == pytest.approx(shares, abs=1e-12) and two[pair][1] == latency
 
 
+@pytest.mark.parametrize("over", [2.0, 4.0, 0.25])
+def test_on_a_fat_tree_of_any_taper_all_shortest_paths_have_equal_shares_to_the_last_bit(over):
+    """Three levels of two: all links of a level are alike, so that an equal split is a maximum flow."""
+    def tree(up, top):
+        graph = nx.DiGraph(axes={"x": 2, "y": 2, "z": 2})
+        for pod, i, j in np.ndindex(2, 2, 2):
+            for u, v, width in (((pod, i, j), f"leaf {pod} {i}", 1.0), (f"leaf {pod} {i}", f"middle {pod} {j}", up),
+                                (f"middle {pod} {i}", f"top {i} {j}", top)):
+                graph.add_edge(u, v, bandwidth=width, latency=1e-6)
+                graph.add_edge(v, u, bandwidth=width, latency=1e-6)
+        nx.set_node_attributes(graph, {node: isinstance(node, tuple) for node in graph}, "chip")
+        return all_routes(graph)
+    assert tree(1 / over, 1 / over**2) == tree(1.0, 1.0)
+
+
 def test_a_bandwidth_that_changes_in_mid_run_or_in_a_what_if_changes_no_route():
     graph = torus((3, 3), bandwidth=1.0)
     graph.edges[(0, 0), (0, 1)]["bandwidth"] = 0.5
