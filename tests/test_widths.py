@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_routes import split
 
+from torussim.chips import chip
+from torussim.engine.simulate import simulate
+from torussim.program import Collective, Program
 from torussim.topology.builders import torus
 from torussim.topology.check import read_links
 from torussim.topology.flows import Networks, maximum_flow, value
@@ -234,3 +237,16 @@ def test_detours_round_a_dead_link_fit_the_bandwidths_too():
     shares = {links.edge(i): share for i, share in zip(found.link.tolist(), found.share.tolist(), strict=True)}
     assert shares[(0, 1), (1, 1)] == pytest.approx(0.25 / 2.25)
     assert shares[(0, 3), (1, 3)] == pytest.approx(1 / 2.25) == shares[(3, 0), (2, 0)]
+
+
+def test_a_users_routing_also_decides_between_neighbours_that_no_link_joins():
+    """Eight chips on two switches: over one of them alone a gather takes twice as long."""
+    graph = nx.DiGraph(axes={"x": 8})
+    graph.add_nodes_from((i,) for i in range(8))
+    for name in ("a", "b"):
+        graph.add_node(name, chip=False)
+        graph.add_edges_from((ends for i in range(8) for ends in (((i,), name), (name, (i,)))), bandwidth=1e9, latency=0.0)
+    gather = Program((Collective("c", "all_gather", ("x",), 8e6),))
+    both = simulate(gather, graph, chip("ideal")).makespan
+    graph.graph["routing"] = lambda graph, source, target: [source, "a", target]
+    assert simulate(gather, graph, chip("ideal")).makespan == pytest.approx(2 * both)

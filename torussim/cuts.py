@@ -20,7 +20,7 @@ from torussim.topology.flows import Networks, maximum_flow, value
 Array = np.ndarray[Any, Any]
 
 EXACT = 1 << 17  # sets x links for which the narrowest cuts are looked for
-PLACED = 1 << 23  # sets x links for which switches are put on sides
+PLACED = 10_000_000  # sets x links for which switches are put on sides
 AT_ONCE = 1 << 20  # sets x links that are worked on at a time, which bounds the memory
 WIDTHS = 6  # bandwidths that links are left out below
 

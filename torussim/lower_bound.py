@@ -139,7 +139,7 @@ def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, 
     inside, across = list[Array](), list[Array]()
     for axis, length in enumerate(shape):
         count = min(length, BLOCKS)
-        while count > 2 and count * (count - 1) * wires.arcs > PLACED:
+        while count > 2 and count * (count - 1) * wires.arcs > PLACED // 4:
             count = (count + 1) // 2
         block = _blocks(at[axis], length, count)
         inside.append(_runs(count))

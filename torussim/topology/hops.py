@@ -47,11 +47,11 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
 
     A dead link is gone round over all shortest detours, as `shortest` shares them; where neighbours are several chips apart,
-    their messages are routed as the topology says.
+    their messages are routed as the topology says, and so are all where the network is no torus or mesh.
     """
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]
-    near = np.array(net.stride)[gaps // (2 * chips)] == 1
+    near = (np.array(net.stride)[gaps // (2 * chips)] == 1) & (net.links.axis >= 0).all()
     crowd = np.where(net.twin.repeat(2, axis=0).ravel()[gaps], 2, 1)
     order, tables = np.empty(len(gaps), np.intp), list[Routes]()
     for here, routing in ((near, "shortest"), (~near, net.routing)):
