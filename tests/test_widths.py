@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 
 import networkx as nx
 import numpy as np
@@ -176,6 +177,28 @@ def test_a_bandwidth_that_changes_in_mid_run_or_in_a_what_if_changes_no_route():
     lifted = with_bandwidth(with_bandwidth(net, net.links.bandwidth * 3), np.arange(1.0, 37.0)).links
     source, target = np.divmod(np.arange(81), 9)
     assert (routes(lifted, "shortest", source, target).share == routes(net.links, "shortest", source, target).share).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_links_without_limit_before_all_links_change_no_shares(seed, alike):
+    """Such a link stands for a hop that is none of the network's; where the others are alike, equal shares stay."""
+    graph = drawn(seed, (2.0,) if alike else WIDTHS)
+    links = read_links(graph)
+    count, nodes = len(links.source), len(links.nodes)
+    between = nodes + np.arange(count)
+    split_up = SimpleNamespace(
+        nodes=(*links.nodes, *between.tolist()), chips=links.chips, latency=np.append(links.latency, np.zeros(count)),
+        source=np.append(between, links.source), target=np.append(links.target, between),
+        routed=np.append(links.bandwidth, np.full(count, np.inf)))
+    source, target = np.divmod(np.arange(len(links.chips) ** 2), len(links.chips))
+    whole, parts = routes(links, "shortest", source, target), routes(split_up, "shortest", source, target)
+    real = parts.link < count
+    path = [np.repeat(np.arange(len(one)), np.diff(one.first)) for one in (whole, parts)]
+    by_link = [dict(zip(zip(of.tolist(), link.tolist(), strict=True), share.tolist(), strict=True)) for of, link, share in (
+        (path[0], whole.link, whole.share), (path[1][real], parts.link[real], parts.share[real]))]
+    assert by_link[0] == (by_link[1] if alike else pytest.approx(by_link[1], abs=1e-9))
+    assert (whole.latency == parts.latency).all()
 
 
 def test_four_switches_share_a_message_as_their_bandwidths():

@@ -181,8 +181,8 @@ def _fitted(links: Links, found: Routes, hop: Array, source: Array, target: Arra
     if not len(moves):
         return found
     begin, paths, hops = found.first[moves], len(found), int(hop.max()) + 1
-    width = links.routed[found.link]
-    alike = np.minimum.reduceat(width, begin) == np.maximum.reduceat(width, begin)
+    width = links.routed[found.link]  # inf: no limit, nor unlike the others
+    alike = np.minimum.reduceat(width, begin) >= np.maximum.reduceat(np.where(np.isinf(width), 0.0, width), begin)
     seconds = found.share / width
     longest = np.zeros(paths)
     longest[moves] = np.maximum.reduceat(seconds, begin)
@@ -206,7 +206,10 @@ def _widest(links: Links, owner: Array, link: Array, hop: Array, source: Array, 
     tail, head = which.reshape(2, -1)
     own = np.arange(len(source)) * nodes
     begin, end = np.searchsorted(cell, own + source), np.searchsorted(cell, own + target)
-    networks = Networks(owner, tail, head, links.routed[link], begin, end)
+    width = links.routed[link]
+    limited = np.isfinite(width)
+    most = np.bincount(owner[limited], width[limited], len(source))  # all links of a path together are no limit either
+    networks = Networks(owner, tail, head, np.where(limited, width, most[owner]), begin, end)
     flow = maximum_flow(networks)
     share = flow / value(networks, flow)[owner]
     kept = np.flatnonzero(share > ALIKE)
