@@ -49,11 +49,12 @@ def columns(axes, ring, twist, switches, rows, slot, bandwidth):
     slots = np.full((len(axes), 2, len(chips)), -1)
     for (axis, sign, chip), link in slot.items():
         slots[axis, sign, number[chip]] = link
+    rates = np.full(len(rows), bandwidth)
     return SimpleNamespace(
         axes=axes, ring=ring, twist=twist, chips=chips, nodes=nodes, coordinates=np.array(chips).T.reshape(len(axes), -1),
         source=np.array([number[row[0]] for row in rows], int), target=np.array([number[row[1]] for row in rows], int),
         axis=np.array([row[2] for row in rows], int), sign=np.array([row[3] for row in rows], int),
-        latency=np.array([row[4] for row in rows], float), bandwidth=np.full(len(rows), bandwidth), slot=slots,
+        latency=np.array([row[4] for row in rows], float), bandwidth=rates, routed=rates, slot=slots,
         hops=np.ones(len(rows), int))
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import networkx as nx
 from oracle_fluid import Route, Router
+from oracle_routes import split
 
 Node = tuple[int, ...]
 Parts = Mapping[str, Sequence[tuple[str, int, int]]]  # physical axis -> (name, length, stride) of its parts
@@ -153,12 +154,11 @@ class Grid:
         return self.link(u, v) if self.neighbours(u, v) else self.message(u, v)
 
     def link(self, u: Node, v: Node) -> Route:
-        """Return the link between neighbours, or equal shares of all its shortest detours."""
+        """Return the link between neighbours, or all its shortest detours."""
         if self.graph.has_edge(u, v):
             return [(1.0, [u, v])]
         if (u, v) not in self.detours:
-            paths = list(nx.all_shortest_paths(self.graph, u, v))
-            self.detours[u, v] = [(1 / len(paths), path) for path in paths]
+            self.detours[u, v] = split(self.graph, u, v)
         return self.detours[u, v]
 
     def message(self, source: Node, target: Node) -> Route:

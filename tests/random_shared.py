@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 import oracle
 import random_scenarios as plain
+from oracle_routes import split
 
 from torussim.chips import Chip
 from torussim.collectives.lower import fits
@@ -160,8 +161,7 @@ def expected(case: Scenario) -> dict[str, Any]:
     route = None
     if case.graph.graph.get("routing") == "shortest":
         def route(a: Any, b: Any) -> Any:
-            paths = list(nx.all_shortest_paths(case.graph, a, b))
-            return [(1 / len(paths), path) for path in paths]
+            return split(case.graph, a, b)
     start = dict(zip(net.chips, case.start, strict=True))
     return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders,
                            ring=net.links.ring, parts=parts, route=route)

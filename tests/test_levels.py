@@ -28,6 +28,7 @@ critical_path
 fronts
 engine
 lower_bound
+cuts
 sensitivity
 padding as_run
 closed_forms
@@ -71,7 +72,7 @@ INSIDE = {
                "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry",
                "movement", "labels"],
     "topology": ["named", "trees", "builders", "placing", "networks", "faults", "links", "hops", "grid", "rings", "routing",
-                 "minimal", "dimension", "stretched", "shortest", "cables", "check", "shape", "slices", "routes"],
+                 "minimal", "dimension", "stretched", "shortest", "flows", "cables", "check", "shape", "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}

@@ -206,15 +206,7 @@ def test_an_all_reduce_counts_what_crosses_links_in_all():
     assert least(graph, "all_reduce", "x", 8.0) == pytest.approx(12 / 2)
 
 
-# What is left out, and what is nothing
-
-def test_where_there_are_switches_only_chips_count():
-    """Four chips on one switch: each gets its 3/4 D through its one link."""
-    chips, switch = np.arange(4), np.full(4, 4)
-    most = limits_of((4,), {"x": Part(0, 4)}, np.concatenate([chips, switch]), np.concatenate([switch, chips]), np.full(8, 2.0))
-    assert most.across == ()
-    assert operation_seconds(Collective("c", "all_gather", ("x",), 64.0), most, IDEAL) == pytest.approx(48 / 2)
-
+# What is nothing
 
 def test_where_nothing_leads_it_takes_for_ever():
     most = limits_of((2,), {"x": Part(0, 2)}, np.array([0]), np.array([1]), np.array([1.0]))

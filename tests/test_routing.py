@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim.errors import TopologyError, TorusSimError
-from torussim.topology import dimension
+from torussim.topology import dimension, shortest
 from torussim.topology import routes as table
 from torussim.topology.dimension import neighbours
 from torussim.topology.routing import detours, routes
@@ -261,10 +261,14 @@ def test_paths_may_come_in_any_order_and_more_than_once():
 
 def test_routes_do_not_depend_on_how_many_paths_are_made_at_a_time(monkeypatch):
     links = [grid((4, 3)), grid((4, 3), ring=(True, False), dead={((1, 1), 0, 0), ((0, 2), 1, 1)}), grid((5,)), grid((4, 4))]
+    uneven = grid((4, 4), latency=lambda chip, axis, sign: float(sum(chip) + axis))
+    uneven.routed[::5] = 0.5
+    links.append(uneven)
     cases = [(one, name, *all_pairs(one)) for one in links for name in ("dimension_order", "minimal", "shortest")]
     before = [list(rows(routes(*case))) for case in cases]
     for module in (dimension, table):
         monkeypatch.setattr(module, "ENTRIES", 7)
+    monkeypatch.setattr(shortest, "CELLS", 50)
     assert [list(rows(routes(*case))) for case in cases] == before
 
 

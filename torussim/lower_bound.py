@@ -5,12 +5,17 @@ set gives a bound. The sets tried are the single chips, and all chips whose coor
 neighbouring positions, going round: halves of an axis, slabs, and what is left beside them. And what must cross links in
 all: between chips, and between the positions of an axis (as if all chips of a position were one). Every link counts, also
 those of axes that the collective does not run on, and all groups run at once. No latency, no overhead, efficiencies 1.
+
+On networks that are no tori more sets are tried: the blocks of partitions that the links suggest (chips of a node), those of
+chips that have their first coordinates in common, and on small networks what there is between a chip and the other members
+of its group. Where there are switches, a set has the links of its narrowest cut (torussim.cuts). A switch passes messages
+on, and neither adds nor copies, except where the network says that its switches sum: then there is no bound from all links.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +23,10 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.closed_forms import paper_compute
+from torussim.cuts import PLACED, Wires, leaving, neighbourhoods, out_of, out_of_each, out_to_members
 from torussim.program import Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid, grid
-from torussim.topology.shape import coordinates
+from torussim.topology.shape import coordinates, strides
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,6 +46,16 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Partition:
+    """Chips in blocks, and what a network lets through out of each block and into it, bytes/s."""
+
+    block: Array  # (chips,)
+    out: Array  # (blocks,)
+    into: Array
+    total: float  # between all blocks
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Limits:
     """What a network lets through, bytes/s: into and out of its tightest chip, through all links, out of every run.
 
@@ -54,6 +70,39 @@ class Limits:
     total: float
     inside: tuple[Array, ...]  # of each axis: (runs, blocks), 1 where a block is in the run, else 0
     across: tuple[Array, ...]  # of each axis: (runs + 1,) bytes/s
+    partitions: tuple[Partition, ...] = ()  # of networks that are no tori
+    wires: Wires | None = None  # of these networks
+    _known: dict[Any, Any] = field(default_factory=dict)
+
+    def group(self, axes: tuple[str, ...]) -> Array:
+        """Return the group of each chip, (chips,), numbers from 0 on, of collectives over these axes."""
+        if axes not in self._known:
+            self._known[axes] = np.unique(self.moved({a: -self._place(a) for a in axes}), return_inverse=True)[1].reshape(-1)
+        return np.asarray(self._known[axes])
+
+    def moved(self, by: Mapping[str, Array]) -> Array:
+        """Return the chip that is so many places off along some axes, (chips,), for each chip."""
+        step = strides(self.shape)
+        number = np.arange(prod(self.shape))
+        return number + sum((places * self.parts[a].stride * step[self.parts[a].axis] for a, places in by.items()), 0 * number)
+
+    def shifted(self, shift: Mapping[str, int]) -> Array:
+        """Return the chip that a permute sends to, (chips,), from each chip."""
+        return self.moved({a: (self._place(a) + by) % self.parts[a].length - self._place(a) for a, by in shift.items()})
+
+    def beside(self, axes: tuple[str, ...]) -> tuple[float, float]:
+        """Return the least bandwidth out of a chip to the others of its group, and back; inf where it is not known."""
+        key = "beside", frozenset(axes)
+        if key not in self._known:
+            ways = [out_to_members(wires, self.group(axes)) for wires in ((self.wires, self.wires.back) if self.wires else ())]
+            self._known[key] = tuple(np.inf if way is None else float(way.min()) for way in ways) or (np.inf, np.inf)
+        out, into = self._known[key]
+        return out, into
+
+    def _place(self, axis: str) -> Array:
+        """Return the position of each chip on an axis, (chips,)."""
+        part = self.parts[axis]
+        return np.asarray(coordinates(self.shape)[part.axis] // part.stride % part.length)
 
 
 def limits(topology: nx.DiGraph | Grid) -> Limits:
@@ -66,26 +115,36 @@ def limits(topology: nx.DiGraph | Grid) -> Limits:
     bandwidth = links.bandwidth.copy()
     for event in links.events:  # the most that a link ever has
         bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
-    return limits_of(tuple(links.axes.values()), parts, links.source, links.target, bandwidth)
+    found = limits_of(tuple(links.axes.values()), parts, links.source, links.target, bandwidth)
+    wires = Wires(len(links.chips), len(links.nodes), links.source, links.target, bandwidth)
+    if wires.nodes == wires.chips and not (links.axis < 0).any():
+        return found
+    blocks = [*_same_coordinates(found.shape), *neighbourhoods(wires)]
+    partitions = tuple(_partition(wires, block) for block in {block.tobytes(): block for block in blocks}.values())
+    found = replace(found, partitions=partitions, wires=wires)
+    if not links.switches_sum:
+        return found
+    across = tuple(np.append(rates[:-1], np.inf) for rates in found.across)
+    return replace(found, total=np.inf, across=across, partitions=tuple(replace(one, total=np.inf) for one in partitions))
 
 
 def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, target: Array, bandwidth: Array) -> Limits:
     """Return what links let through, given as columns (links,): indices of chips in C order, above those of switches.
 
-    Where there are switches no cuts are tried: a set of chips does not say on which side of its cut a switch is.
+    Single chips and runs of axes count.
     """
-    chips = prod(shape)
-    out = np.bincount(source, bandwidth, chips)[:chips]
-    into = np.bincount(target, bandwidth, chips)[:chips]
-    total = min(out.sum(), into.sum())
-    inside: tuple[Array, ...] = ()
-    across: tuple[Array, ...] = ()
-    if max(source.max(initial=0), target.max(initial=0)) < chips:
-        at = coordinates(shape)
-        inside = tuple(_runs(min(length, BLOCKS)) for length in shape)
-        across = tuple(_crossing(runs, _blocks(at[axis, source], shape[axis]), _blocks(at[axis, target], shape[axis]), bandwidth)
-                       for axis, runs in enumerate(inside))
-    return Limits(shape, parts, float(into.min()), float(out.min()), float(total), inside, across)
+    chips, at = prod(shape), coordinates(shape)
+    wires = Wires(chips, max(chips, int(max(source.max(initial=0), target.max(initial=0))) + 1), source, target, bandwidth)
+    single = _partition(wires, np.arange(chips))
+    inside, across = list[Array](), list[Array]()
+    for axis, length in enumerate(shape):
+        count = min(length, BLOCKS)
+        while count > 2 and count * (count - 1) * wires.arcs > PLACED // 4:
+            count = (count + 1) // 2
+        block = _blocks(at[axis], length, count)
+        inside.append(_runs(count))
+        across.append(np.append(out_of(wires, block, inside[-1]), _partition(wires, block).total))
+    return Limits(shape, parts, float(single.into.min()), float(single.out.min()), single.total, tuple(inside), tuple(across))
 
 
 def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
@@ -139,7 +198,7 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
     In all it is what leaves the single blocks; but in an all_reduce over c blocks 2 (c-1) D (see `traffic`).
     """
     inside, length, size = most.inside[axis], most.shape[axis], collective.bytes
-    place = np.arange(length)
+    place, blocks = np.arange(length), inside.shape[1]
     own = [(name, part) for name in collective.axes if (part := most.parts[name]).axis == axis and part.length > 1]
     if not own:  # each group is inside as a whole, or outside
         return np.zeros(len(inside) + 1)
@@ -148,12 +207,13 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
         shift = {name: (at[name] + collective.shift.get(name, 0)) % part.length for name, part in own}
         target = place + sum(((shift[name] - at[name]) * part.stride for name, part in own), np.zeros_like(place))
         weight = np.full(length, size * prod(most.shape) / length)
-        return _crossing(inside, _blocks(place, length), _blocks(target, length), weight)
+        block = _blocks(np.array([place, target]), length, blocks)
+        return np.append(leaving(inside, block[0], block[1], weight), weight[block[0] != block[1]].sum())
     # positions of one group have all but the collective's own coordinates in common
     first = place - sum((at[name] * part.stride for name, part in own), np.zeros_like(place))
     group = np.unique(first, return_inverse=True)[1]  # (positions,)
-    groups, blocks = int(group.max()) + 1, inside.shape[1]
-    count = np.bincount(group * blocks + _blocks(place, length), minlength=groups * blocks).reshape(groups, blocks)
+    groups = int(group.max()) + 1
+    count = np.bincount(group * blocks + _blocks(place, length, blocks), minlength=groups * blocks).reshape(groups, blocks)
     chips = _group(collective, most)
     here = chips * groups // length  # members of a group at each of its positions
     alike = prod(most.shape) // (chips * groups)  # groups on the same positions of this axis
@@ -164,6 +224,20 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
     else:
         in_all = size * _leaves(collective.kind, here * count, chips).sum()
     return np.append(leaves, in_all)
+
+
+def through(collective: Collective, partition: Partition, most: Limits) -> Array:
+    """Return the bytes that must leave each block of a partition, enter each, and go between blocks in all, (2 blocks + 1,)."""
+    block, blocks, size = partition.block, len(partition.out), collective.bytes
+    if collective.kind == "permute":
+        to = block[most.shifted({a: collective.shift.get(a, 0) for a in collective.axes})]
+        out, into = (size * np.bincount(ends[block != to], minlength=blocks) for ends in (block, to))
+        return np.concatenate([out, into, [out.sum()]])
+    pair, count = np.unique(most.group(collective.axes) * blocks + block, return_counts=True)
+    chips = _group(collective, most)
+    out, into = (size * np.bincount(pair % blocks, _leaves(collective.kind, m, chips), blocks) for m in (count, chips - count))
+    in_all = 2 * size * (len(pair) - len(block) // chips) if collective.kind == "all_reduce" else out.sum()
+    return np.concatenate([out, into, [in_all]])
 
 
 def _leaves(kind: str, m: Array, chips: int) -> Array:
@@ -182,6 +256,13 @@ def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
     rate = [np.array([most.total, most.into, most.out]), *most.across]
     for axis, across in enumerate(most.across):
         moved.append(sum((times * crossing(o, axis, most) for o, times in collectives), np.zeros_like(across)))
+    for partition in most.partitions:
+        moved.append(np.sum([times * through(o, partition, most) for o, times in collectives], axis=0))
+        rate.append(np.concatenate([partition.out, partition.into, [partition.total]]))
+    for axes in {o.axes for o, _ in collectives} if most.wires else ():
+        over = [np.multiply(times, traffic(o, most)[:2]) for o, times in collectives if o.axes == axes]
+        moved.append(np.sum(over, axis=0))
+        rate.append(np.array(most.beside(axes)[::-1]))
     bytes_, rates = np.concatenate(moved), np.concatenate(rate)
     with np.errstate(divide="ignore"):  # where nothing leads it takes for ever
         return float((bytes_[bytes_ > 0] / rates[bytes_ > 0]).max(initial=0.0))
@@ -197,13 +278,17 @@ def _runs(blocks: int) -> Array:
     return np.asarray((block - start) % blocks < length, float).reshape(-1, blocks)
 
 
-def _blocks(positions: Array, length: int) -> Array:
+def _blocks(positions: Array, length: int, blocks: int) -> Array:
     """Return the block of each position of an axis."""
-    return positions * min(length, BLOCKS) // length
+    return positions * blocks // length
 
 
-def _crossing(inside: Array, source: Array, target: Array, weight: Array) -> Array:
-    """Return the weight of pairs of blocks that lead from inside each run to outside, and of all pairs, (runs + 1,)."""
-    blocks = inside.shape[1]
-    between = np.bincount(source * blocks + target, weight, blocks * blocks).reshape(blocks, blocks)
-    return np.append(((inside @ between) * (1 - inside)).sum(axis=1), between[~np.eye(blocks, dtype=bool)].sum())
+def _partition(wires: Wires, block: Array) -> Partition:
+    """Return what a network lets through between blocks of chips; in all no more than gets out of them, nor into them."""
+    out, into = out_of_each(wires, block), out_of_each(wires.back, block)
+    return Partition(block, out, into, float(min(out.sum(), into.sum())))
+
+
+def _same_coordinates(shape: tuple[int, ...]) -> list[Array]:
+    """Return the partitions of chips that have their first coordinates in common, (chips,) block of each."""
+    return [np.arange(prod(shape)) // prod(shape[axes:]) for axes in range(1, len(shape)) if 1 < prod(shape[:axes]) < prod(shape)]

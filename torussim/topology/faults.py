@@ -152,7 +152,7 @@ def scaled(net: Grid, scale: Floats) -> Grid:
     place = np.cumsum(left) - 1
     columns = {name: getattr(links, name)[left] for name in ("source", "target", "axis", "sign", "wraparound", "latency")}
     events = tuple(replace(event, links=place[event.links]) for event in links.events)
-    made = replace(links, **columns, bandwidth=(links.bandwidth * scale)[left], events=events,
+    made = replace(links, **columns, bandwidth=(links.bandwidth * scale)[left], as_routed=None, events=events,
                    failed=(*links.failed, *links.edges(~left)))
     graph = net.graph
     if callable(net.routing):  # it alone reads the graph

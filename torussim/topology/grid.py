@@ -287,9 +287,12 @@ def folded(net: Grid, orbit: Indices, like: Indices | None = None, mirrors: Mirr
 
 
 def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
-    """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower."""
+    """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower.
+
+    Messages take the same routes as before.
+    """
     events = tuple(replace(event, bandwidth=np.maximum(event.bandwidth, bandwidth[event.links])) for event in net.links.events)
-    links = replace(net.links, bandwidth=bandwidth, events=events)
+    links = replace(net.links, bandwidth=bandwidth, as_routed=net.links.routed, events=events)
     of_hops = np.where(net.slot >= 0, bandwidth[net.slot], 0.0) if len(bandwidth) else net.bandwidth
     return replace(net, links=links, bandwidth=of_hops)
 

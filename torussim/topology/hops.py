@@ -47,8 +47,8 @@ def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
 def gap_routes(net: Grid, gaps: Array) -> Routes:
     """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
 
-    On a torus or mesh a dead link is gone round in equal shares over all shortest detours. Elsewhere, and where neighbours
-    are several chips apart, as the ends of a line are, messages are routed as the topology says.
+    On a torus or mesh a dead link is gone round over all shortest detours, as `shortest` shares them. Elsewhere, and where
+    neighbours are several chips apart, as the ends of a line are, messages are routed as the topology says.
     """
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]

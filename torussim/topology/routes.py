@@ -43,6 +43,15 @@ class Routes:
         return Routes(first, self.link[entry], self.share[entry], self.latency[paths],
                       None if self.number is None else self.number[entry])
 
+    def replaced(self, paths: Array, by: Routes) -> Routes:
+        """Return the routes with other ones for the paths `paths`, in ascending order."""
+        if not len(paths):
+            return self
+        whole = np.delete(np.arange(len(self)), paths)
+        back = np.empty(len(self), np.intp)
+        back[np.concatenate([whole, paths])] = np.arange(len(self))
+        return joined([self.take(whole), by]).take(back)
+
     def users(self, links: int) -> Array:
         """Return (links,) how many paths use each link."""
         count = np.zeros(links, np.intp)

@@ -1,8 +1,8 @@
 """Which links a message takes from chip to chip: a routing is a name, or a function of the user's.
 
-`dimension_order` and `minimal` are routes of the healthy torus or mesh; the traffic of a dead link goes in equal shares
-over all shortest detours on what is left. `shortest` knows any network as it is. Deadlock is no subject here: nothing
-waits for a buffer.
+`dimension_order` and `minimal` are routes of the healthy torus or mesh; the traffic of a dead link goes over all shortest
+detours on what is left, as `shortest` shares them. `shortest` knows any network as it is. Deadlock is no subject here:
+nothing waits for a buffer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parts(links: Links, routing: str | Callable[..., Any], source: Array, target
 
 
 def detours(links: Links, slots: Array) -> Routes:
-    """Return the routes that stand in for dead links: all shortest ones between the ends of each slot, in equal shares.
+    """Return the routes that stand in for dead links: all shortest ones between the ends of each slot, as `shortest` shares them.
 
     A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
     """
@@ -85,14 +85,12 @@ def _surviving(links: Links, steps: Steps) -> Routes:
     meets[path[gone]] = True
     alive = meets[path] & ~gone
     entry, place = spread(around.first, which)
-    changed, whole = np.flatnonzero(meets), np.flatnonzero(~meets)
+    changed = np.flatnonzero(meets)
     number = np.cumsum(meets) - 1
     owner = np.concatenate([number[path[alive]], number[path[gone][place]]])
     carried = np.concatenate([steps.share[alive], steps.share[gone][place] * around.share[entry]])
     added = _added_up(owner, np.concatenate([link[alive], around.link[entry]]), carried, found.latency[changed])
-    back = np.empty(len(found), np.intp)
-    back[np.concatenate([whole, changed])] = np.arange(len(found))
-    return joined([found.take(whole), added]).take(back)
+    return found.replaced(changed, added)
 
 
 def _of_function(links: Links, function: Callable[..., Any], source: Array, target: Array,

@@ -1,8 +1,12 @@
-"""All shortest paths, in hops, on any network: a message is split equally over all paths from its chip to the other.
+"""All shortest paths, in hops, on any network: a message is split over all paths from its chip to the other.
 
-The share of a link from u to v is (paths to u) / (paths to v) of what passes v, so that one search from each source
-serves all its targets, and what follows is work for the links that carry something, no more. Chips and switches may be
-passed through alike. Knows nothing of axes.
+The split is equal where the bandwidths of all links on these paths are alike, and where an equal split gets as much through as
+any. The share of a link from u to v is then (paths to u) / (paths to v) of what passes v, so that one search from each
+source serves all its targets, and what follows is work for the links that carry something, no more. Elsewhere the shares
+are those of a maximum flow over the same links (`flows.maximum_flow` says which). So a link with more bandwidth never lowers
+what gets through between two chips alone, except where it makes all links alike. Bandwidths are those at the start of a run.
+
+Chips and switches may be passed through alike. No path is ever listed. Knows nothing of axes.
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ import numpy as np
 
 from torussim.errors import TopologyError
 from torussim.topology.check import Links
+from torussim.topology.flows import Networks, maximum_flow, value
 from torussim.topology.routes import Array, Routes, joined, pieces, spread, starts
 
-CELLS = 1 << 21  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
+ALIKE = 1e-12  # seconds of which one is no longer than that much more are the same
+CELLS = 1 << 19  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
 
 
 def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
-    """Yield the routes from chips to chips, of shape (paths,), split equally over all shortest paths, some at a time.
+    """Yield the routes from chips to chips, of shape (paths,), over all shortest paths, some at a time.
 
     Raise TopologyError if a chip cannot reach another, with the parts that the network is cut in.
     """
@@ -39,11 +45,16 @@ def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
     """Yield the routes of paths that are sorted by source."""
     nodes = len(links.nodes)
+    size = max(min(CELLS // nodes, 1 << 16), 1)
+    cells = min(size, len(source)) * nodes
+    room = _Room(np.zeros(cells), np.zeros(cells), np.empty(cells, np.intp))
+    alike = bool((links.routed == links.routed[:1]).all())
     for some in _batches(np.unique(source), CELLS // nodes):
-        searched = _search(links, some)
         mine = np.arange(np.searchsorted(source, some[0]), np.searchsorted(source, some[-1], side="right"))
-        for paths in _batches(mine, min(CELLS // nodes, 1 << 16)):
-            yield _walk_back(links, searched, source[paths], target[paths])
+        searched = _search(links, some, np.searchsorted(some, source[mine]) * nodes + target[mine])
+        for paths in _batches(mine, size):
+            found, hop = _walk_back(links, searched, source[paths], target[paths], room)
+            yield found if alike else _fitted(links, found, hop, source[paths], target[paths])
 
 
 def connected(links: Links) -> None:
@@ -80,8 +91,8 @@ class _Search:
     part: Array
 
 
-def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search:
-    """Return all shortest paths from the sources; `backwards`: to them."""
+def _search(links: Links, sources: Array, wanted: Array | None = None, *, backwards: bool = False) -> _Search:
+    """Return all shortest paths from the sources; `backwards`: to them; no farther than to the cells `wanted`, if given."""
     nodes = len(links.nodes)
     begin, end = (links.target, links.source) if backwards else (links.source, links.target)
     leaving = np.argsort(begin, kind="stable").astype(np.int32)
@@ -93,7 +104,7 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     frontier = np.arange(len(sources)) * nodes + sources
     distance[frontier], ways[frontier] = 0, 1.0
     cells, used, parts = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
-    while len(frontier):
+    while len(frontier) and (wanted is None or (distance[wanted] < 0).any()):
         hop, place = spread(first_leaving, frontier % nodes)
         link, origin = leaving[hop], frontier[place]
         cell = origin // nodes * nodes + end[link]
@@ -114,20 +125,32 @@ def _search(links: Links, sources: Array, *, backwards: bool = False) -> _Search
     return _Search(sources, distance.reshape(-1, nodes), first, np.concatenate(used)[order], np.concatenate(parts)[order])
 
 
-def _walk_back(links: Links, searched: _Search, source: Array, target: Array) -> Routes:
-    """Return the routes of some paths, from their targets back to their sources, all one hop at a time."""
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Room for all nodes of some paths, which a walk leaves as it found it: new memory for each would cost more than the walk."""
+
+    passing: Array  # share of the path's message that passes a node; 0
+    longest: Array  # latency from a node to the target; 0
+    mark: Array
+
+
+def _walk_back(links: Links, searched: _Search, source: Array, target: Array, room: _Room) -> tuple[Routes, Array]:
+    """Return the routes of some paths in equal shares, from their targets back to their sources, all one hop at a time.
+
+    Also, of each entry, (entries,), how many hops there are from its link to the target.
+    """
     nodes, paths = len(links.nodes), len(source)
     row = np.searchsorted(searched.sources, source)
     lost = np.flatnonzero(searched.distance[row, target] < 0)
     if lost.size:
         raise cut(links, searched.distance[row[lost[0]]] >= 0)
-    passing = np.zeros(paths * nodes)  # share of the path's message that passes a node
-    longest = np.zeros(paths * nodes)  # latency from a node to the target
-    mark = np.empty(paths * nodes, np.intp)
+    passing, longest = room.passing, room.longest
     frontier = np.arange(paths) * nodes + target
     passing[frontier] = 1.0
+    met = list[Array]()
     of_path, used, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.int32)], [np.zeros(0)]
     while len(frontier):
+        met.append(frontier)
         path, node = np.divmod(frontier, nodes)
         entry, place = spread(searched.first, row[path] * nodes + node)
         link, share = searched.link[entry], searched.part[entry] * passing[frontier][place]
@@ -137,12 +160,64 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array) ->
         of_path.append(path[place])
         used.append(link)
         shares.append(share)
-        frontier = _once(before, mark)
+        frontier = _once(before, room.mark)
     owner = np.concatenate(of_path)
+    hop = np.repeat(np.arange(len(of_path)), list(map(len, of_path)))
     order = np.argsort(owner.astype(np.uint16), kind="stable")  # 16 bits: numpy sorts them by radix
     first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=paths))]).astype(np.intp)
     latency = longest[np.arange(paths) * nodes + source]
-    return Routes(first, np.concatenate(used)[order], np.concatenate(shares)[order], latency)
+    for cells in met:
+        passing[cells] = longest[cells] = 0.0
+    return Routes(first, np.concatenate(used)[order], np.concatenate(shares)[order], latency), hop[order]
+
+
+def _fitted(links: Links, found: Routes, hop: Array, source: Array, target: Array) -> Routes:
+    """Return routes with the shares of a maximum flow where more gets through than in equal shares and bandwidths differ.
+
+    `hop`: (entries,) of `_walk_back`. In equal shares no more gets through if all links that are as far from the target are full
+    at once: they are a cut. Where some other links are a cut, the maximum flow has the equal shares too.
+    """
+    moves = np.flatnonzero(np.diff(found.first))
+    if not len(moves):
+        return found
+    begin, paths, hops = found.first[moves], len(found), int(hop.max()) + 1
+    width = links.routed[found.link]  # inf: no limit, nor unlike the others
+    alike = np.minimum.reduceat(width, begin) >= np.maximum.reduceat(np.where(np.isinf(width), 0.0, width), begin)
+    seconds = found.share / width
+    longest = np.zeros(paths)
+    longest[moves] = np.maximum.reduceat(seconds, begin)
+    path = np.repeat(np.arange(paths), np.diff(found.first))
+    least = np.full(paths * hops, np.inf)
+    np.minimum.at(least, path * hops + hop, seconds)
+    full = np.where(np.isfinite(least), least, 0.0).reshape(paths, hops).max(axis=1) >= longest * (1 - ALIKE)
+    unlike = moves[~alike & ~full[moves]]
+    if not len(unlike):
+        return found
+    entry, owner = spread(found.first, unlike)
+    return found.replaced(unlike, _widest(links, owner, found.link[entry], hop[entry], source[unlike], target[unlike]))
+
+
+def _widest(links: Links, owner: Array, link: Array, hop: Array, source: Array, target: Array) -> Routes:
+    """Return the routes of a maximum flow of each path over its entries (owner, link, hop), which are sorted by owner."""
+    nodes = len(links.nodes)
+    place = owner * nodes
+    ends = np.concatenate([place + links.source[link], place + links.target[link]])
+    cell, which = np.unique(ends, return_inverse=True)
+    tail, head = which.reshape(2, -1)
+    own = np.arange(len(source)) * nodes
+    begin, end = np.searchsorted(cell, own + source), np.searchsorted(cell, own + target)
+    width = links.routed[link]
+    limited = np.isfinite(width)
+    most = np.bincount(owner[limited], width[limited], len(source))  # all links of a path together are no limit either
+    networks = Networks(owner, tail, head, np.where(limited, width, most[owner]), begin, end)
+    flow = maximum_flow(networks)
+    share = flow / value(networks, flow)[owner]
+    kept = np.flatnonzero(share > ALIKE)
+    late = np.zeros(len(cell))
+    for far in range(int(hop.max()), 0, -1):
+        here = kept[hop[kept] == far]
+        np.maximum.at(late, head[here], late[tail[here]] + links.latency[link[here]])
+    return Routes(starts(np.bincount(owner[kept], minlength=len(source))), link[kept], share[kept], late[end])
 
 
 def _once(cells: Array, mark: Array) -> Array:
