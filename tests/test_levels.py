@@ -63,12 +63,12 @@ INSIDE = {
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "graph",
              "slices", "marks", "canvas", "network", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
-                 "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "graph_file",
+                 "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "event_core", "steady_state", "network_model", "max_min", "settle", "net",
                "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry"],
-    "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
-                 "slices", "routes"],
+    "topology": ["graph_files", "astra_sim", "graphml", "raw_graph", "builders", "faults", "links", "hops", "grid", "routing",
+                 "minimal", "dimension", "shortest", "check", "shape", "slices", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}

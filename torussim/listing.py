@@ -26,6 +26,7 @@ def lists() -> dict[str, Callable[[], list[str]]]:
         from torussim.topology.slices import names
         return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
                 "mesh             a torus without wraparounds", "ring             one axis that closes",
+                "file             the network in a file: path: net.json, format: node_link, graphml or astra_sim",
                 "module:function  your own: a function that returns a networkx DiGraph",
                 "slice            " + ", ".join(names())]
 

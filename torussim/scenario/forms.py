@@ -41,6 +41,7 @@ from torussim.scenario.values import (
     whole,
 )
 from torussim.spelling import nearest
+from torussim.topology.graph_files import FORMATS
 from torussim.topology.routing import NAMES
 
 MAX_SIZE = 10**9  # of a batch or a context
@@ -141,6 +142,15 @@ TOPOLOGY: Form = {
     "events": Key(anything),
 }
 OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"]}
+FILE_TOPOLOGY: Form = {
+    **OWN_TOPOLOGY,
+    "path": Key(text, needed=True),
+    "format": Key(one_of("format of a graph file", *FORMATS)),
+    "bandwidth": Key(quantity("B/s")),
+    "latency": Key(quantity("s", zero=True)),
+    "sha256": Key(text),
+    "network": Key(anything),  # what the record of a run has of the file
+}
 
 
 def _node(value: Any) -> Any:

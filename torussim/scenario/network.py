@@ -15,6 +15,7 @@ from torussim.chips import Chip
 from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
+from torussim.scenario.graph_file import read_graph_file
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
@@ -86,7 +87,9 @@ def read_slice(notes: Notes, given: Any) -> Slice | None:
 def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str | None, slice_: Slice | None) -> Network:
     """Return the network of a scenario's topology; `chip_preset` is what the file's chip is, or is based on."""
     kind = own_kind(given)
-    if kind is None:
+    if isinstance(given, Mapping) and given.get("kind") == "file":
+        network = _of_a_file(notes, given)
+    elif kind is None:
         network = _of_our_kinds(notes, given, chip, chip_preset, slice_)
     else:
         network = _of_a_function(notes, given, kind)
@@ -274,6 +277,15 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
     else:
         wrap, origin = chip.wraps(shape), f"by the rule of {chip.name}"
     return [bool(wraps) for wraps in wrap], origin
+
+
+# -- a graph file -------------------------------------------------------------------------------------------------------
+
+
+def _of_a_file(notes: Notes, given: Mapping[str, Any]) -> Network:
+    """Return the network in a graph file."""
+    found = read_graph_file(notes, given)
+    return Network() if found is None else Network(dict(found.graph.graph["axes"]), found.graph, None, found.record, found.said)
 
 
 # -- a user's function --------------------------------------------------------------------------------------------------
