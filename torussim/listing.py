@@ -23,12 +23,13 @@ def lists() -> dict[str, Callable[[], list[str]]]:
                 f"{show(c.hbm_bandwidth, 'B/s')}, {c.links} links of {show(c.link_bandwidth, 'B/s')}" for c in made]
 
     def topologies() -> list[str]:
-        from torussim.topology.slices import names
+        from torussim.topology.slices import sizes
         return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
                 "mesh             a torus without wraparounds", "ring             one axis that closes",
                 "file             the network in a file: path: net.json, format: node_link, graphml or astra_sim",
                 "module:function  your own: a function that returns a networkx DiGraph",
-                "slice            " + ", ".join(names())]
+                *(f"slice            {line}" for line in sizes()),
+                "slice            a shape in chips: v5p-4x4x8, or 4x4x8 with a chip"]
 
     def layouts() -> list[str]:
         from torussim.layouts import LAYOUTS, Layout, Sizes, table

@@ -140,6 +140,7 @@ TOPOLOGY: Form = {
     "routing": Key(named("routing", *NAMES)),
     "links": Key(anything),
     "events": Key(anything),
+    "axes": Key(each(text, "[x, y, z]", least=1, most=MAX_AXES)),
 }
 OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"]}
 FILE_TOPOLOGY: Form = {
