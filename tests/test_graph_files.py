@@ -62,7 +62,7 @@ def graphs(draw):
     for _ in range(draw(st.integers(1, 8))):
         u, v = draw(st.sampled_from(nodes)), draw(st.sampled_from(nodes))
         if u != v:
-            graph.add_edge(u, v, bandwidth=draw(numbers), latency=draw(numbers))
+            graph.add_edge(u, v, bandwidth=draw(numbers), latency=draw(numbers), **draw(st.sampled_from([{}, {"hops": 3}])))
     return graph
 
 
@@ -81,6 +81,8 @@ def test_a_file_of_networkx_has_the_links_and_switches_of_its_graph(tmp_path_fac
     assert all(wires(found)[ends] == pytest.approx(wanted[ends]) for ends in wanted)
     assert {node for node, chip in found.nodes(data="chip", default=True) if not chip} == {
         name(node) for node, chip in graph.nodes(data="chip", default=True) if not chip}
+    long = {name(end) for u, v, attributes in graph.edges(data=True) if "hops" in attributes for end in (u, v)}
+    assert long == {end for u, v, attributes in found.edges(data=True) if attributes.get("hops") == 3 for end in (u, v)}
     again = unpacked(json.loads(json.dumps(packed(found))))
     assert list(again.edges(data=True)) == list(found.edges(data=True)) and list(again.nodes) == list(found.nodes)
 
@@ -217,6 +219,7 @@ XML = ('<?xml version="1.0"?>{doctype}<graphml><key id="b" for="edge" attr.name=
      "has a bandwidth of no use: 'fast' is not a bandwidth"),
     ("net.json", net(edges=[edge(bandwidth=0, latency=0)]), "topology", "must be above 0"),
     ("net.json", net(edges=[edge(bandwidth=1, latency=-1)]), "topology", "has a latency of no use"),
+    ("net.json", net(edges=[{**SOUND, "hops": 1.5}]), "topology", "has hops 1.5: write a whole number above 0"),
     ("net.json", net(edges=[edge(bandwidth=[1], latency=0)]), "topology", "has a bandwidth of no use"),
     ("net.json", net(edges=[SOUND, {**SOUND, "source": "b", "target": "a"}]), "topology",
      'stand twice: leave one out, or write a multigraph, whose parallel edges are added up, or "directed": true'),

@@ -31,7 +31,8 @@ FORMATS = ("node_link", "graphml", "astra_sim")
 SUFFIXES = {".json": "node_link", ".graphml": "graphml", ".xml": "graphml", ".yaml": "astra_sim", ".yml": "astra_sim"}
 SWITCH_NAMES = ("switch", "spine", "leaf", "router", "hub", "nic", "tor", "core", "aggr")
 REMEDY = {"node_link": '{"id": "switch 0", "chip": false}', "graphml": 'a boolean attribute "chip" of the node, false'}
-KEPT = ("level", "group")  # attributes of nodes that pictures use
+_Link = tuple[float, float, int]  # bandwidth, latency, and as how many hops it counts where routes are compared
+KEPT = ("level", "group", "sums")  # attributes of nodes: where pictures put them, and whether a switch sums
 
 
 @dataclass(frozen=True)
@@ -147,15 +148,18 @@ def _built(raw: RawGraph, defaults: Mapping[str, float | None]) -> nx.DiGraph:
     wrong = _strangers(raw)
     chips = {node: _is_chip(node, attributes, wrong) for node, attributes in raw.nodes.items()}
     columns = {key: _quantities(raw, key, unit, defaults[key], wrong) for key, unit in (("bandwidth", "B/s"), ("latency", "s"))}
-    links: dict[tuple[Node, Node], tuple[float, float]] = {}
+    links: dict[tuple[Node, Node], _Link] = {}
     parallel: list[tuple[Node, Node]] = []
-    for (source, target, _), bandwidth, latency in zip(raw.edges, columns["bandwidth"], columns["latency"], strict=True):
+    for (source, target, given), bandwidth, latency in zip(raw.edges, columns["bandwidth"], columns["latency"], strict=True):
+        hops = given.get("hops", 1)
+        if type(hops) is not int or hops < 1:
+            wrong.append(f"{source!r} - {target!r} has hops {hops!r}: write a whole number above 0, as how many hops it counts")
         for ends in ((source, target),) if raw.directed else ((source, target), (target, source)):
             if ends in links and source != target:
                 parallel.append(ends)
-                links[ends] = links[ends][0] + bandwidth, max(links[ends][1], latency)
+                links[ends] = links[ends][0] + bandwidth, max(links[ends][1], latency), max(links[ends][2], hops)
             else:
-                links[ends] = bandwidth, latency
+                links[ends] = bandwidth, latency, hops
     if parallel and raw.multigraph:
         raw.said += ("parallel edges are one link of their summed bandwidth",)
     elif parallel:
@@ -169,7 +173,7 @@ def _built(raw: RawGraph, defaults: Mapping[str, float | None]) -> nx.DiGraph:
 
 
 def _graph(nodes: Mapping[Node, Mapping[str, Any]], chips: Mapping[Node, bool],
-           links: Mapping[tuple[Node, Node], tuple[float, float]], attributes: Mapping[str, Any]) -> nx.DiGraph:
+           links: Mapping[tuple[Node, Node], _Link], attributes: Mapping[str, Any]) -> nx.DiGraph:
     """Return a topology: nodes in their order, edges in the order of their ends, so that a record makes the same one."""
     import networkx as nx
 
@@ -179,8 +183,8 @@ def _graph(nodes: Mapping[Node, Mapping[str, Any]], chips: Mapping[Node, bool],
         graph.add_node(node, **({} if chips[node] else {"chip": False}), **kept)
     place = {node: i for i, node in enumerate(nodes)}
     for source, target in sorted(links, key=lambda ends: (place[ends[0]], place[ends[1]])):
-        bandwidth, latency = links[source, target]
-        graph.add_edge(source, target, bandwidth=bandwidth, latency=latency)
+        bandwidth, latency, hops = links[source, target]
+        graph.add_edge(source, target, bandwidth=bandwidth, latency=latency, **({"hops": hops} if hops != 1 else {}))
     return graph
 
 
@@ -275,16 +279,17 @@ def packed(graph: nx.DiGraph) -> dict[str, Any]:
     Links of one bandwidth and latency stand together: `ends` has the places of their nodes, in pairs.
     """
     place = {node: i for i, node in enumerate(graph)}
-    alike: dict[tuple[float, float], list[str]] = {}
+    alike: dict[_Link, list[str]] = {}
     for source, target, given in graph.edges(data=True):
-        alike.setdefault((given["bandwidth"], given["latency"]), []).append(f"{place[source]} {place[target]}")
+        link = given["bandwidth"], given["latency"], given.get("hops", 1)
+        alike.setdefault(link, []).append(f"{place[source]} {place[target]}")
     made: dict[str, Any] = {"nodes": [list(node) if isinstance(node, tuple) else node for node in graph]}
     made["switches"] = [place[node] for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
     for key in KEPT:
         values = {str(place[node]): value for node, value in graph.nodes(data=key) if value is not None}
         made |= {key: values} if values else {}
-    made["links"] = [{"bandwidth": bandwidth, "latency": latency, "ends": " ".join(ends)}
-                     for (bandwidth, latency), ends in alike.items()]
+    made["links"] = [{"bandwidth": bandwidth, "latency": latency, **({"hops": hops} if hops != 1 else {}),
+                      "ends": " ".join(ends)} for (bandwidth, latency, hops), ends in alike.items()]
     return made | {key: graph.graph[key] for key in ("axes", "twist") if key in graph.graph}
 
 
@@ -295,10 +300,11 @@ def unpacked(given: Any) -> nx.DiGraph:
         switches = set(given["switches"])
         nodes = {node: {key: given[key][str(i)] for key in KEPT if str(i) in given.get(key, {})} for i, node in enumerate(names)}
         chips = {node: i not in switches for i, node in enumerate(names)}
-        links: dict[tuple[Node, Node], tuple[float, float]] = {}
+        links: dict[tuple[Node, Node], _Link] = {}
         for some in given["links"]:
             ends = [names[int(end)] for end in some["ends"].split()]
-            links |= dict.fromkeys(zip(ends[::2], ends[1::2], strict=True), (some["bandwidth"], some["latency"]))
+            link = some["bandwidth"], some["latency"], some.get("hops", 1)
+            links |= dict.fromkeys(zip(ends[::2], ends[1::2], strict=True), link)
         return _graph(nodes, chips, links, {key: given[key] for key in ("axes", "twist") if key in given})
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, TorusSimError) as error:
         raise TopologyError(f"the recorded network is of no use ({type(error).__name__}: {error}): take it from a result of "
