@@ -67,8 +67,8 @@ INSIDE = {
                  "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "event_core", "steady_state", "network_model", "max_min", "settle", "net",
                "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry"],
-    "topology": ["graph_files", "astra_sim", "graphml", "raw_graph", "builders", "faults", "links", "hops", "grid", "routing",
-                 "minimal", "dimension", "shortest", "slices", "check", "shape", "routes"],
+    "topology": ["graph_files", "astra_sim", "graphml", "node_link", "raw_graph", "builders", "faults", "links", "hops", "grid",
+                 "routing", "minimal", "dimension", "shortest", "slices", "check", "shape", "routes"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
