@@ -290,8 +290,15 @@ def test_a_mesh_that_does_not_fit_says_what_the_file_has(tmp_path):
     path = str(write(star(), tmp_path / "net.json"))
     assert "the mesh [2, 3] has 6 chips, but the file has 4: give lengths" in told({"path": path, "mesh": [2, 3]}).text
     assert "the file gives its 4 chips no axes: write mesh under topology, such as mesh: [4]" in told({"path": path}).text
-    ring = str(write(torus([4], bandwidth=1e9), tmp_path / "ring.json"))
-    assert "axes of its own" in told({"path": ring, "mesh": [2, 2]}).text
+
+
+def test_a_mesh_replaces_the_axes_of_a_file(tmp_path):
+    path = write(torus([2, 3], bandwidth=1e9), tmp_path / "torus.json")
+    found, whole = load(scenario(path, [6])), load(scenario(path))
+    assert found.net.shape == (6,) and whole.net.shape == (2, 3)
+    numbers = {chip: (i,) for i, chip in enumerate(product(range(2), range(3)))}
+    assert set(found.topology.edges) == {(numbers[u], numbers[v]) for u, v in whole.topology.edges}
+    assert run(found.resolved).keys["makespan_s"] == run(scenario(path, [6])).keys["makespan_s"]
 
 
 def test_keys_of_a_graph_file(tmp_path):

@@ -80,7 +80,7 @@ def _recorded(notes: Notes, section: Section) -> GraphFile:
 
 
 def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
-    """Return the topology with its chips on the axes of its file, else on axes of these lengths. Raise TopologyError."""
+    """Return the topology with its chips on axes of these lengths, by default on those of its file. Raise TopologyError."""
     graph = file.graph
     chips = sum(bool(is_chip) for _, is_chip in graph.nodes(data="chip", default=True))
     if lengths is None:
@@ -88,10 +88,13 @@ def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
             return graph
         raise TopologyError(f"the file gives its {chips:,} chips no axes: write mesh under topology, such as mesh: [{chips}]",
                             code="missing")
-    if "axes" not in graph.graph and chips != prod(lengths):
+    if chips != prod(lengths):
         raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the file has {chips:,}"
                             f"{unmarked(graph, prod(lengths), file.format) or ': give lengths whose product that is'}")
-    return placed(graph, lengths)
+    bare = graph.copy()
+    for key in ("axes", "twist"):  # chips that are coordinates stand in the order of these
+        bare.graph.pop(key, None)
+    return placed(bare, lengths)
 
 
 def _words(path: str, file: GraphFile, graph: nx.DiGraph) -> str:
