@@ -58,6 +58,60 @@ def graph(chips, switches, seed=0):
                        dead=[(0, 2, -1)], busiest=np.argsort(-busy)[:10].tolist(), switches=switches)
 
 
+def joined(pairs, *, switches, levels=(), groups=(), names=(), bandwidth=None, busiest=10, seed=0):
+    """Return a network of cables between nodes, the last of which are switches."""
+    ends = np.array(sorted({*pairs, *((b, a) for a, b in pairs)}), np.intp)
+    none, busy = np.zeros(len(ends), np.intp), np.random.default_rng(seed).random(len(ends))
+    rates = np.full(len(ends), 25e9) if bandwidth is None else np.array([bandwidth(*end) for end in ends.tolist()])
+    return LinkPicture({}, ends[:, 0], ends[:, 1], none - 1, none, none > 0, rates, busy, busy * 1e9, switches=switches,
+                       busiest=np.argsort(-busy)[:busiest].tolist(), levels=levels, groups=groups, names=names)
+
+
+def fat_tree(leaf, leaves, spines, marked=True):
+    """Return a fat tree of two levels; `marked`: its switches have levels, its chips and leaves groups."""
+    chips = leaf * leaves
+    pairs = [(chip, chips + chip // leaf) for chip in range(chips)]
+    pairs += [(chips + i, chips + leaves + k) for i in range(leaves) for k in range(spines)]
+    where = {"levels": [1] * leaves + [2] * spines,
+             "groups": [*(chip // leaf for chip in range(chips)), *range(leaves), *[None] * spines]} if marked else {}
+    return joined(pairs, switches=leaves + spines, **where)
+
+
+def gpu_nodes(nodes, gpus, marked=True):
+    """Return nodes of chips with a wide switch and a NIC a chip, joined by a leaf switch for each place in the node."""
+    chips, inner = nodes * gpus, nodes * (gpus + 1)
+    pairs, groups, wide = [], [chip // gpus for chip in range(chips)], set()
+    for node in range(nodes):
+        first = chips + node * (gpus + 1)
+        groups += [node] * (gpus + 1)
+        for gpu in range(gpus):
+            chip = node * gpus + gpu
+            pairs += [(chip, first), (chip, first + 1 + gpu), (first + 1 + gpu, chips + inner + gpu)]
+            wide |= {(chip, first), (first, chip)}
+    where = {"levels": [1] * inner + [2] * gpus, "groups": [*groups, *[None] * gpus]} if marked else {}
+    return joined(pairs, switches=inner + gpus, bandwidth=lambda a, b: 450e9 if (a, b) in wide else 50e9, **where)
+
+
+def dragonfly(groups, routers, chips):
+    """Return groups of fully connected routers with some chips each, and a cable between each two groups."""
+    first = groups * routers * chips
+    pairs = [(chip, first + chip // chips) for chip in range(first)]
+    pairs += [(first + g * routers + a, first + g * routers + b)
+              for g in range(groups) for a, b in combinations(range(routers), 2)]
+    pairs += [(first + a * routers + b % routers, first + b * routers + a % routers) for a, b in combinations(range(groups), 2)]
+    of = [*(chip // (chips * routers) for chip in range(first)), *(g for g in range(groups) for _ in range(routers))]
+    return joined(pairs, switches=groups * routers, levels=[1] * groups * routers, groups=of)
+
+
+def slices(count, side):
+    """Return tori of chips in groups, joined by one switch."""
+    chips = count * side * side
+    at = {(s, x, y): (s * side + x) * side + y for s in range(count) for x in range(side) for y in range(side)}
+    pairs = [(chip, at[s, (x + dx) % side, (y + 1 - dx) % side]) for (s, x, y), chip in at.items() for dx in (0, 1)]
+    return joined(pairs + [(chip, chips) for chip in range(chips)], switches=1,
+                  groups=[*(chip // side**2 for chip in range(chips)), None])
+
+
 def strangers():
     """Return a 4 x 4 x 4 torus with two links between chips that are no neighbours, within a slice and across."""
     plain = network((4, 4, 4))
@@ -93,6 +147,14 @@ SLICED = {
 }
 ROUND = {"16 chips": lambda: graph(16, 0), "64 chips, 8 switches": lambda: graph(64, 8), "150 chips": lambda: graph(150, 0),
          "named": lambda: replace(graph(30, 4), names=[f"a chip whose name never ends {i}" for i in range(34)])}
+TREES = {"a switch": lambda: joined([(chip, 8) for chip in range(8)], switches=1), "fat tree": lambda: fat_tree(4, 4, 2),
+         "fat tree without marks": lambda: fat_tree(4, 4, 2, False), "wide fat tree": lambda: fat_tree(16, 16, 8),
+         "crowded fat tree": lambda: fat_tree(16, 64, 4), "2 nodes": lambda: gpu_nodes(2, 8),
+         "16 nodes": lambda: gpu_nodes(16, 8),
+         "nodes without marks": lambda: gpu_nodes(4, 4, False), "72 on 18": lambda: joined(
+             [(chip, 72 + k) for chip in range(72) for k in range(18)], switches=18), "slices": lambda: slices(2, 4)}
+GROUPED = {"dragonfly": lambda: dragonfly(9, 4, 2), "wide dragonfly": lambda: dragonfly(33, 8, 4)}
+ROUND |= {**TREES, **GROUPED}
 CASES = {**SLICED, **ROUND, "strangers": strangers}
 
 

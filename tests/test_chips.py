@@ -28,7 +28,8 @@ def complete(**changes: Any) -> dict[str, Any]:
 
 
 def test_there_are_the_presets_that_the_design_promises() -> None:
-    assert set(PRESETS) == {"a100", "b200", "h100", "h200", "ideal", "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x"}
+    assert set(PRESETS) == {"a100", "b200", "h100", "h200", "ideal", "tpu-v2", "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e",
+                            "tpu-v7x"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,7 +37,7 @@ def test_every_number_of_a_preset_has_a_source(name: str) -> None:
     preset = chip(name)
     rates = {f"flops.{dtype}" for dtype in preset.flops}
     uncertain = {f"uncertainty.{parameter}" for parameter in preset.uncertainty}
-    assert set(preset.sources) - {"validated"} == {*SCALARS, *FACTORS, *rates, *uncertain}
+    assert set(preset.sources) - {"validated", "cores", "core_bandwidth"} == {*SCALARS, *FACTORS, *rates, *uncertain}
     assert all(len(text) > 3 for text in preset.sources.values())
     document = files.read(preset_path("chips", name))
     assert document.mistakes == () and preset.name == name

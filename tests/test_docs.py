@@ -194,8 +194,8 @@ def test_section_2_names_every_public_verb():
 
 def test_section_5_names_every_key_of_a_scenario_file():
     wanted = {*forms.TOP, *forms.TENSORS, *forms.EXPECT}
-    for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD, forms.COMPUTE,
-                 forms.COLLECTIVE, forms.PLAN, VARY):
+    for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.FILE_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD,
+                 forms.COMPUTE, forms.COLLECTIVE, forms.PLAN, VARY):
         wanted |= set(form)
     assert not wanted - set(re.findall(r"\w+", section(5)))
 
@@ -246,7 +246,9 @@ def results():
               "workload": {"phase": "decode", "batch": 6, "context": 16}}
     slow = {**common["topology"], "links": [{"from": [0, 0, 0], "to": [1, 0, 0], "scale": 0.1}]}
     bare = {**common, "program": [{"name": "gather", "collective": "all_gather", "axes": "xyz", "bytes": "1 MB"}]}
-    return {("every run", "model"): run(decode), ("every run", "model", "faults"): run({**decode, "topology": slow}),
+    cores = {"topology": {"slice": "v7x-1x1x1"}, "program": [{**bare["program"][0], "axes": ["core"]}]}
+    return {("every run", "model"): run(decode), ("every run", "cores"): run(cores),
+            ("every run", "model", "faults"): run({**decode, "topology": slow}),
             ("every run", "model", "generate"): run({**decode, "workload": {**decode["workload"], "phase": "generate"}}),
             ("every run", "model", "interrupted"): interrupted({**decode, "workload": {**decode["workload"], "tokens": 2}}),
             ("every run",): run(bare), ("every run", "faults"): run({**bare, "topology": slow})}

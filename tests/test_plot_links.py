@@ -6,18 +6,24 @@ from functools import cache
 from itertools import pairwise
 from math import prod
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_pictures import CASES, ROUND, SLICED, check_texts, graph, network
+from link_pictures import CASES, GROUPED, ROUND, SLICED, TREES, check_texts, fat_tree, gpu_nodes, graph, joined, network
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 from thinned import thinned
 
 from torussim.plot import encode, links_figure
-from torussim.plot.network import shift
+from torussim.plot.links import spread
+from torussim.plot.network import placing, shift
+from torussim.plot.ranks import groups, levels
 from torussim.plot.slices import Place, cut
+from torussim.plot.spread import MOST
+from torussim.plot.tree import tree
+from torussim.topology.grid import grid
 
 
 @cache
@@ -227,14 +233,62 @@ def test_links_between_strangers_are_drawn_too():
 
 
 @pytest.mark.parametrize("name", ROUND)
-def test_in_a_circle_every_link_goes_from_node_to_node(name):
+def test_without_slices_every_link_goes_from_node_to_node(name):
     links, figure = drawn(name)
     squares, discs = polygons(figure, "chips")[0], polygons(figure, "switches")[0]
     at = np.array([corners.mean(axis=0) for corners in [*squares, *discs]])
     assert len(squares) == links.chips and len(discs) == links.switches
     ends = sorted(tuple(int(np.hypot(*(at - corner).T).argmin()) for corner in arrow[:2])
                   for arrow in polygons(figure, "links")[0])
-    assert ends == sorted(zip(links.source.tolist(), links.target.tolist(), strict=True))
+    every = sorted(zip(links.source.tolist(), links.target.tolist(), strict=True))
+    assert ends == every if len(every) <= MOST else (len(ends) == MOST and not set(ends) - set(every))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_in_a_tree_each_level_of_switches_stands_above_the_one_below(name):
+    links = drawn(name)[0]
+    rows, where = levels(links), tree(links, levels(links), groups(links, levels(links)))
+    height = {int(row): where.centres[rows == row, 1] for row in np.unique(rows)}
+    assert all(height[row + 1].max() < height[row].min() for row in range(len(height) - 1)) and len(height) > 1
+    apart = np.abs(where.centres[:, None] - where.centres[None]).max(axis=2) + 1e9 * np.eye(links.nodes)
+    assert (apart > 0.9 * (where.sizes[:, None] + where.sizes[None])).all(), "no node hides another"
+
+
+@pytest.mark.parametrize("name", [*(name for name in TREES if name not in ("a switch", "72 on 18")), *GROUPED])
+def test_a_group_has_a_box_with_its_nodes_and_no_other(name):
+    links = drawn(name)[0]
+    where = spread(links)
+    of = groups(links, levels(links))
+    assert len(where.boxes) == of.max() + 1 > 1
+    for group, box in enumerate(where.boxes):
+        x, y = where.centres.T
+        inside = (box.x0 < x) & (x < box.x1) & (box.y0 < y) & (y < box.y1)
+        assert set(np.flatnonzero(of == group)) == set(np.flatnonzero(inside & (of >= 0) if name in GROUPED else inside))
+    assert len(polygons(drawn(name)[1], "groups")[0]) == len(where.boxes)
+
+
+@pytest.mark.parametrize("make", [lambda marked: fat_tree(4, 4, 2, marked), lambda marked: gpu_nodes(4, 4, marked)])
+def test_levels_and_groups_that_the_graph_does_not_say_are_found(make):
+    marked, plain = make(True), make(False)
+    np.testing.assert_array_equal(levels(marked), levels(plain))
+    np.testing.assert_array_equal(groups(marked, levels(marked)), groups(plain, levels(plain)))
+
+
+def test_what_a_picture_knows_of_nodes_is_what_the_graph_says():
+    made = nx.DiGraph(axes={"x": 2})
+    made.add_node((0,), group="left")
+    made.add_nodes_from([(1,)])
+    made.add_node("s", chip=False, level=3)
+    made.add_edges_from([(a, b) for a in ((0,), (1,)) for b in ("s",)] + [("s", (0,)), ("s", (1,))], bandwidth=1.0, latency=0.0)
+    assert placing(grid(made)) == {"levels": [3.0], "groups": ["left", None, None]}
+    made.nodes["s"].pop("level"), made.nodes[0,].pop("group")
+    assert placing(grid(made)) == {}
+
+
+def test_a_network_of_links_of_several_widths_is_not_slow_but_a_changed_link_is():
+    assert not gpu_nodes(4, 4).slow.any()
+    star = joined([(chip, 8) for chip in range(8)], switches=1, bandwidth=lambda a, b: 5e9 if 3 in (a, b) else 25e9)
+    assert {(int(star.source[i]), int(star.target[i])) for i in np.flatnonzero(star.slow)} == {(3, 8), (8, 3)}
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

@@ -15,7 +15,7 @@ from torussim.planner.shapes import on_shape, present_shape, reshaped, shapes_of
 from torussim.scenario import load
 from torussim.topology.slices import pod_of
 
-CHIPS = ("tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x", "ideal")
+CHIPS = ("tpu-v2", "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x", "ideal")
 DECODE = {"model": "palm-8b", "chip": "tpu-v4", "workload": {"phase": "decode", "batch": 64, "context": 2048},
           "plan": {"vary": {"layouts": ["ws1d", "ws2d"], "attention": "heads"}}}
 ONE = {**DECODE, "plan": {"vary": {"layouts": "ws1d", "attention": "heads", "mesh": "file"}}}
@@ -48,7 +48,7 @@ def factors(number, count):
             for rest in factors(number // first, count - 1)]
 
 
-@pytest.mark.parametrize("preset", ["tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e"])
+@pytest.mark.parametrize("preset", ["tpu-v2", "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x"])
 def test_a_public_slice_can_be_had_with_the_wraparounds_of_the_table(preset):
     for name, (lengths, wrap) in pod_of(preset).named.items():
         shape = next(shape for shape in shapes_of(prod(lengths), chip(preset), 3) if shape.how == f"public slice {name}")
@@ -65,7 +65,7 @@ def test_which_shapes_can_be_had_is_said_as_the_sources_have_it():
     assert {name for name, shape in named(shapes_of(64, chip("tpu-v5e"), 2)).items() if shape.buildable} == {"8x8"}
     for name, chips in (("2x2x1", 4), ("2x2x2", 8), ("2x2x4", 16), ("2x4x4", 32)):
         cut = named(shapes_of(chips, chip("tpu-v7x"), 3))[name]
-        assert cut.buildable and cut.how == "sub-slice of a 4x4x4 block" and not any(cut.wrap)
+        assert cut.buildable and cut.how == f"public slice tpu7x-{2 * chips}" and not any(cut.wrap)
         assert named(shapes_of(chips, chip("tpu-v4"), 3))[name].how.startswith("public slice v4-")
     assert all(shape.buildable is None for shape in shapes_of(16, chip("ideal"), 2))
 

@@ -12,7 +12,7 @@ from torussim.alike import Alike, alike, upto
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
-from torussim.result import Keys, Later, Result, rates
+from torussim.result import Keys, Later, Result, counted, rates
 from torussim.scenario import Scenario, load, shortened
 from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
@@ -86,7 +86,7 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     latency, count = found["latency_s"], workload.tokens if mean else 1
     ran = Ran(scenario, groups[-1].of(len(groups[-1]) - 1), timeline, found["step_s"], timed, mean, last)
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
-    given: dict[str, Any] = {"scenario": scenario.resolved, **partial, "chips": chips, **found,
+    given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
                              "memory": Later(memory_key, scenario),
                              "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
@@ -106,7 +106,8 @@ def _bare(scenario: Scenario, prepared: Prepared, progress: Progress | None) -> 
     assert program is not None
     timeline = simulate(program, prepared, scenario.chip, progress=progress)
     ran = Ran(scenario, program, timeline, timeline.makespan, [Alike("", program)], False)
-    given: dict[str, Any] = {"scenario": scenario.resolved, "chips": len(scenario.net.chips), "makespan_s": timeline.makespan,
+    given: dict[str, Any] = {"scenario": scenario.resolved, **counted(scenario.chip, len(scenario.net.chips)),
+                             "makespan_s": timeline.makespan,
                              "operations": Later(operations_key, ran), "links": Later(links_key, ran, timeline, None),
                              "estimate": estimate_key(ran)}
     given |= _faults(ran)

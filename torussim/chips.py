@@ -22,6 +22,9 @@ _MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "b
 _WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 _TILE_SIDES = ("rows", "contraction", "columns")
 _SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency")
+_SHARED = ("hbm_bytes", "hbm_bandwidth", "on_chip_bytes", "link_bandwidth", "vector_rate")  # by the cores of a chip
+_PLAIN: Final[Mapping[str, Any]] = {"validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1}  # left out of descriptions
+CORE = "core"  # the axis of a network on which the cores of a chip stand
 _TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step")
 
 
@@ -51,6 +54,9 @@ class Chip:
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
     validated: str = ""  # against what measured times; empty: against none
+    cores: int = 1  # of the chip; where it has several, slices of it have a node for each
+    core_bandwidth: float = 0.0  # bytes/s, one direction of the link between the cores of a chip
+    part: int = 1  # these numbers are those of one of so many parts of a chip: of one core, see `core_of`
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
 
     def rate(self, dtype: str) -> float:
@@ -104,6 +110,24 @@ def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
     return result
 
 
+def core_of(chip: Chip) -> Chip:
+    """Return one core of a chip: an equal share of its FLOP/s, its memory and the bandwidth of each of its links.
+
+    Overheads, latencies, efficiencies and the size of the matrix unit stay: they are those of a core.
+
+    >>> whole = chip("tpu-v7x")
+    >>> core = core_of(whole)
+    >>> core.name, core.part, core.link_bandwidth / whole.link_bandwidth, core.hbm_bytes / whole.hbm_bytes
+    ('tpu-v7x, one core', 2, 0.5, 0.5)
+    """
+    share = {name: getattr(chip, name) / chip.cores for name in _SHARED}
+    flops = {dtype: rate / chip.cores for dtype, rate in chip.flops.items()}
+    divided = {*_SHARED, *(f"flops.{dtype}" for dtype in flops)}
+    sources = {name: f"1/{chip.cores} of the chip's: {text}" if name in divided else text for name, text in chip.sources.items()}
+    return replace(chip, name=f"{chip.name}, one core", flops=flops, **share, cores=1, part=chip.cores, validated="",
+                   sources=sources)
+
+
 def chip_mistakes(given: Any) -> list[Found]:
     """Return all that is wrong with a mapping that `chip` is to read."""
     return _parse(given, {})[1]
@@ -111,7 +135,8 @@ def chip_mistakes(given: Any) -> list[Found]:
 
 def describe(chip: Chip) -> dict[str, Any]:
     """Return a plain mapping, fit for JSON, that `chip` turns back into an equal chip with the same sources."""
-    apart = ("sources", "flops", "uncertainty") if chip.validated else ("sources", "flops", "uncertainty", "validated")
+    plain = {name for name, default in _PLAIN.items() if getattr(chip, name) == default}
+    apart = {"sources", "flops", "uncertainty", *plain}
     values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name not in apart}
     values["tile"] = dict(zip(_TILE_SIDES, chip.tile, strict=True))
     values["wrap"] = chip.wrap if isinstance(chip.wrap, str) else dict(chip.wrap)
@@ -264,6 +289,9 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     **{("uncertainty", name): partial(units.read, unit="s") for name in _TIMES},
     ("uncertainty", "load_rows"): _read_rows,
     ("validated",): _read_text,
+    ("cores",): _read_count,
+    ("core_bandwidth",): partial(units.positive, unit="B/s"),
+    ("part",): _read_count,
 }
-_OPTIONAL = (("name",), ("flops",), ("uncertainty",), ("validated",))
+_OPTIONAL = (("name",), ("flops",), ("uncertainty",), *((name,) for name in _PLAIN))
 _NEEDED: Final = [path for path in _READERS if path not in _OPTIONAL and path[1:] in ((), ("bf16",))]

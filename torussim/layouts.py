@@ -19,6 +19,7 @@ from itertools import combinations
 from math import prod
 from typing import Any
 
+from torussim.chips import CORE
 from torussim.errors import LayoutError
 from torussim.sharding import KEPT, Sharding
 
@@ -331,16 +332,19 @@ def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -
 def default_mesh(physical: Mapping[str, int], longest: str = "") -> dict[str, tuple[str, ...]]:
     """Return the mesh of a scenario that gives none: the same names, but the axis `longest`, if any, is made of the longest one.
 
-    Of an axis that is cut it takes all parts.
+    Of an axis that is cut it takes all parts. The cores of a chip are part of the last logical axis.
 
     >>> default_mesh({"x/2*2": 2, "x/2": 2, "y": 4})
     {'x': ('x/2*2', 'x/2'), 'y': ('y',), 'z': ()}
+    >>> default_mesh({"x": 2, "y": 2, "z": 4, "core": 2})["z"]
+    ('z', 'core')
     >>> default_mesh({"x": 4, "y": 4, "z": 8}, longest="x")
     {'x': ('z',), 'y': ('y',), 'z': ('x',)}
     """
     whole: dict[str, tuple[str, ...]] = {}
     for part in physical:
         axis = part.partition("/")[0]
+        axis = LOGICAL[-1] if axis == CORE else axis  # the cores of a chip are neighbours on the last logical axis
         whole[axis] = (*whole.get(axis, ()), part)
     lengths = {axis: prod(physical[part] for part in parts) for axis, parts in whole.items()}
     mesh: dict[str, tuple[str, ...]] = {a: whole.get(a, ()) for a in LOGICAL}

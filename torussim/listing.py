@@ -24,12 +24,14 @@ def lists() -> dict[str, Callable[[], list[str]]]:
 
     def topologies() -> list[str]:
         from torussim.topology.named import NETWORKS, said
-        from torussim.topology.slices import names
+        from torussim.topology.slices import sizes
         return ["torus            any number of axes; wraparounds by the chip's rule, or wrap: [true, false, ...]",
                 "mesh             a torus without wraparounds", "ring             one axis that closes",
                 *(f"{name:16} {said(name)}" for name in NETWORKS),
+                "file             the network in a file: path: net.json, format: node_link, graphml or astra_sim",
                 "module:function  your own: a function that returns a networkx DiGraph",
-                "slice            " + ", ".join(names())]
+                *(f"slice            {line}" for line in sizes()),
+                "slice            a shape in chips: v5p-4x4x8, or 4x4x8 with a chip"]
 
     def layouts() -> list[str]:
         from torussim.layouts import LAYOUTS, Layout, Sizes, table

@@ -7,7 +7,7 @@ from typing import Any
 
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
-from torussim.result import NO_ROOM, SCALARS, Result
+from torussim.result import NO_ROOM, SCALARS, Result, nodes_of
 from torussim.tables import table
 from torussim.units import show
 
@@ -27,9 +27,9 @@ def text(result: Result) -> str:
     if "layout" in k:
         parts += [_layout(k["layout"]), _as_run(k["layout"]["as_run"])]
     parts.append(_misleads(result))
-    parts.append(_operations(k["operations"], k["chips"]))
+    parts.append(_operations(k["operations"], k.get("cores", k["chips"])))
     if "memory" in k:
-        parts.append(_memory(k["memory"]))
+        parts.append(_memory(k["memory"], "core" if "cores" in k else "chip"))
     got = k.get("step_s", k["makespan_s"])
     parts.append(_links(k["links"], got))
     parts.append(_faults(k.get("faults"), got))
@@ -40,9 +40,9 @@ def subtitle(result: Result) -> str:
     """Return what a picture of a run is of, in a line."""
     k = result.keys
     if "step_s" not in k:
-        return f"{k['chips']} chips, done after {show(k['makespan_s'], 's')}"
+        return f"{nodes_of(k)}, done after {show(k['makespan_s'], 's')}"
     what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "decode step"
-    return f"{k['chips']} chips, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}" + ("" if result.fits else f", {NO_ROOM}")
+    return f"{nodes_of(k)}, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}" + ("" if result.fits else f", {NO_ROOM}")
 
 
 def _head(result: Result) -> str:
@@ -57,7 +57,7 @@ def _head(result: Result) -> str:
     shape = "x".join(str(n) for n in network.get("shape", []) if sized) or network["kind"]
     model = f"{_value(scenario['model']['name'])}, " if "model" in scenario else ""
     notes = f": {'; '.join(result.notes)}" if result.notes else ""
-    lines.append(f"{model}{k['chips']} chips ({_value(scenario['chip']['name'])}), {shape}{notes}")
+    lines.append(f"{model}{nodes_of(k)} ({_value(scenario['chip']['name'])}), {shape}{notes}")
     if k["validated"] is None:
         lines.append("not validated on this chip: its parameters were not held against measured times of whole steps")
     if "step_s" not in k:
@@ -208,15 +208,15 @@ def _taken(found: Sequence[Mapping[str, Any]]) -> str:
     return "".join(dict.fromkeys(lines))
 
 
-def _memory(m: Mapping[str, Any]) -> str:
+def _memory(m: Mapping[str, Any], node: str) -> str:
     used = m["weights"] + m["kv_cache"] + m["activations"]
     capacity = show(m["capacity"], "B")
     short = show(max(used - m["capacity"], 0.0), "B")
     fits = f"fits in {capacity}" if m["fits"] else (
-        f"DOES NOT FIT in {capacity}: {short} a chip are missing\n  the times above assume a larger memory")
+        f"DOES NOT FIT in {capacity}: {short} a {node} are missing\n  the times above assume a larger memory")
     longest = f"  longest context for its share of the memory: {m['longest_context']:,} tokens"
     alone = f"  the weights alone do not fit in {capacity}, so there is no longest context"
-    return (f"Memory a chip: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
+    return (f"Memory a {node}: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
             f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}\n" + (longest if m["weights"] < m["capacity"] else alone))
 
 

@@ -24,8 +24,23 @@ SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "pre
 NO_ROOM = "DOES NOT FIT in memory"
 
 
+def counted(chip: Chip, nodes: int) -> dict[str, int]:
+    """Return the keys of a result that count its chips, and its cores where these are the nodes of the network.
+
+    >>> from torussim.chips import chip, core_of
+    >>> counted(chip("tpu-v4"), 8), counted(core_of(chip("tpu-v7x")), 8)
+    ({'chips': 8}, {'chips': 4, 'cores': 8})
+    """
+    return {"chips": nodes} if chip.part == 1 else {"chips": -(-nodes // chip.part), "cores": nodes}
+
+
+def nodes_of(keys: Mapping[str, Any]) -> str:
+    """Return in words how many chips a result has, and how many cores where each is a node."""
+    return f"{keys['chips']} chips" + (f" with {keys['cores']} cores" if "cores" in keys else "")
+
+
 def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the scalar keys of a result that follow from the seconds of each of its phases.
+    """Return the scalar keys of a result that follow from the seconds of each of its phases; `chips`: nodes of the network.
 
     >>> from torussim.chips import chip
     >>> from torussim.models import model
@@ -41,7 +56,7 @@ def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Map
     if len(seconds) > 1:
         found |= {"prefill_s": seconds["prefill"], "prompt_tokens_per_s": prompt / seconds["prefill"],
                   "generated_tokens_per_s": made / seconds["decode"]}
-    return found | {"tokens_per_s": tokens / latency, "chip_s_per_token": chips * latency / tokens,
+    return found | {"tokens_per_s": tokens / latency, "chip_s_per_token": chips / chip.part * latency / tokens,
                     "mfu": 2 * model.parameters * tokens / (chips * chip.flops["bf16"] * latency)}
 
 
@@ -135,7 +150,7 @@ class Result:
     def __repr__(self) -> str:
         k = self.keys
         partial = f", PARTIAL: {k['partial']['passes']:,} of {k['partial']['of']:,} passes" if "partial" in k else ""
-        lines = [f"{self.name}: {k['chips']} chips" + ("" if self.fits else f", {NO_ROOM}") + partial]
+        lines = [f"{self.name}: {nodes_of(k)}" + ("" if self.fits else f", {NO_ROOM}") + partial]
         if "step_s" in k:
             what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
             lines.append(f"  {what} takes {show(k['step_s'], 's')}, {self.throughput}, MFU {k['mfu']:.1%}")

@@ -155,14 +155,11 @@ def _shapes(lengths: tuple[int, ...], chip: Chip, preset: str, pod: Pod | None) 
         yield Shape(lengths, chip.wraps(lengths), None, f"no source says which slices {preset} has")
         return
     public = next(((name, *one) for name, one in pod.named.items() if sorted(one[0]) == sorted(lengths)), None)
-    cut = next((one for one in pod.cut if sorted(one) == sorted(lengths)), None)
     blocks = pod.block and all(length % pod.block == 0 for length in lengths)
     wrap = chip.wraps(lengths)
     if public:
         name, lengths, wrap = public
         shape = Shape(lengths, wrap, True, f"public slice {name}")
-    elif cut:
-        shape = Shape(cut, (False,) * len(cut), True, f"sub-slice of a {'x'.join([str(pod.block)] * len(cut))} block")
     elif blocks and not (pod.most and prod(lengths) > pod.most):
         shape = Shape(lengths, wrap, True, f"by the rule of multiples of {pod.block}, no public name")
     elif blocks:
@@ -188,13 +185,13 @@ def _twist(lengths: tuple[int, ...]) -> Twist:
 def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     """Return what each shape of as many chips would bring, the fastest first; nothing for a network that is no torus of ours.
 
-    `seek` finds the fastest layout on a network. Where every table of shardings was searched, shapes are compared by the layouts
-    with names, also the present one. Links of other shapes have the bandwidth and latency that the scenario's network
-    was built with, or those of the chip where its axes differ.
+    Nor for one whose nodes are cores of chips. `seek` finds the fastest layout on a network. Where every table of shardings was
+    searched, shapes are compared by the layouts with names, also the present one. Links of other shapes have the bandwidth and
+    latency that the scenario's network was built with, or those of the chip where its axes differ.
     """
     scenario = found.scenario
     record = scenario.resolved["topology"]
-    if record.get("kind") != "torus":
+    if record.get("kind") != "torus" or scenario.chip.part > 1:
         return []
     here = present_shape(scenario)
     healthy = not {"links", "events"} & record.keys()

@@ -14,7 +14,7 @@ from torussim.fault_result import QUANTILES, FaultDraws, kind_name, link_name, o
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, SMALL, Canvas
 from torussim.plot.chart import CIRCLE, Chart, Scale, round_step
 from torussim.plot.links import whole
-from torussim.plot.network import LinkPicture, dead_links
+from torussim.plot.network import LinkPicture, dead_links, placing
 from torussim.plot.sheet import EDGE, PAGE
 from torussim.units import show
 
@@ -54,7 +54,8 @@ def picture(found: FaultDraws) -> LinkPicture:
     what = f"how much longer {subject(found)} takes when this link alone is faulty"
     return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, losses,
                        np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, rows=rows,
-                       head=("link", "alike", "loss", *kinds), beside="in the draws", numbered="see the table")
+                       head=("link", "alike", "loss", *kinds), beside="in the draws", numbered="see the table",
+                       **placing(found.cables.net))
 
 
 def subject(found: FaultDraws) -> str:

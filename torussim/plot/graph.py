@@ -1,79 +1,86 @@
-"""A network without axes: its chips on a circle, its switches on one within, and straight links."""
+"""Networks that are no tree: chips on a circle and switches within, or a small circle of that kind for each group."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from math import pi
+from math import pi, sin
 
 import numpy as np
 
 from torussim.plot.network import LinkPicture
+from torussim.plot.spread import Box, Spread
 from torussim.timeline import Array
 
-MOST = 4000  # links; more are a black disc
+RADIUS, AROUND = 300.0, 80.0  # pixels, of the largest circle, and the room for names around it
+READABLE = 60.0  # the radius of a group whose nodes have room for names
+WITHIN = 0.55  # of a circle's radius is that of its switches
 
 
-@dataclass(frozen=True, eq=False)
-class Circle:
-    """Where the nodes of a network lie, pixels."""
+def circle(links: LinkPicture) -> Spread:
+    """Return all chips on one circle, clockwise from the top, and the switches on one within."""
+    angles = _angles(links, np.arange(links.nodes))
+    radius = np.where(np.arange(links.nodes) < links.chips, 1.0, WITHIN) * RADIUS
+    out = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+    middle = np.array([AROUND + RADIUS, RADIUS + 40])
+    centres = middle + out * (radius[:, None] if links.nodes > 1 else 0.0)
+    half = float(np.clip(0.4 * pi * RADIUS / max(links.chips, 3), 1.5, 9))
+    pitch = min(32.0, 4 * pi * RADIUS / max(links.chips, 3))
+    return Spread(links, centres, half, np.full(links.nodes, half), pitch, 2 * (RADIUS + AROUND), 2 * RADIUS + 80, out,
+                  np.ones(links.nodes, bool))
 
-    links: LinkPicture
-    middle: tuple[float, float]
-    radius: float
 
-    @property
-    def pitch(self) -> float:
-        """What gives links their thickness, as the pixels from a chip to the next do in a slice."""
-        return min(32.0, 4 * pi * self.radius / max(self.links.chips, 3))
+def clusters(links: LinkPicture, of: Array) -> Spread:
+    """Return a circle of groups, each a circle of its chips with its switches within; `of`: the group of each node, (nodes,).
 
-    @property
-    def half(self) -> float:
-        """Half a node's side."""
-        return float(np.clip(0.4 * pi * self.radius / max(self.links.chips, 3), 1.5, 9))
+    Nodes without a group lie in the middle.
+    """
+    count = int(of.max()) + 1
+    size = max(1, int(np.bincount(of[:links.chips][of[:links.chips] >= 0], minlength=count).max()))
+    large = RADIUS + 40.0  # from the middle to those of the groups
+    small = min(0.8 * large * sin(pi / max(count, 3)), 130.0)
+    middle = np.full(2, large + small + 40)
+    centres, out = np.tile(middle, (links.nodes, 1)), np.tile([0.0, -1.0], (links.nodes, 1))
+    boxes = []
+    for group in range(count):
+        turn = 2 * pi * group / count
+        centre = middle + large * np.array([np.sin(turn), -np.cos(turn)])
+        members = np.flatnonzero(of == group)
+        angles = _angles(links, members) + turn
+        ways = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+        radius = small * np.where(members < links.chips, 0.8, WITHIN * 0.8)
+        centres[members] = centre + ways * (radius[:, None] if len(members) > 1 else 0.0)
+        out[members] = ways
+        (x, y), (across, down) = centre.tolist(), (np.sin(turn), -np.cos(turn))
+        boxes.append(Box(x - small, y - small, x + small, y + small, links.group_name(members),
+                         x + float(across) * (small + 24), y + float(down) * (small + 9)))
+    lost = np.flatnonzero(of < 0)
+    turns = 2 * pi * np.arange(len(lost)) / max(len(lost), 1)
+    ways = np.stack([np.sin(turns), -np.cos(turns)], axis=1)
+    centres[lost], out[lost] = middle + ways * (0.4 * large if len(lost) > 1 else 0.0), ways
+    half = float(np.clip(0.3 * pi * small / max(size, 3), 1.2, 8))
+    side = 2 * (large + small + 40)
+    pitch = float(np.clip(1.6 * pi * small / max(size, 3), 4, 30))
+    return Spread(links, centres, half, np.full(links.nodes, half), pitch, side, side, out,
+                  np.full(links.nodes, small > READABLE), boxes)
 
-    @cached_property
-    def angles(self) -> Array:
-        """Where each node lies on its circle, (nodes,), clockwise from the top.
 
-        A switch lies near the mean of its neighbours' directions, those in one direction in the order of their numbers.
-        """
-        links = self.links
-        found = np.arange(links.nodes) * 2 * pi / max(links.chips, 1)
-        switches = links.nodes - links.chips
-        if switches:
-            onto = (links.ends.target >= links.chips) & (links.ends.source < links.chips)
-            seen = np.exp(1j * found[links.ends.source[onto]])
-            which = links.ends.target[onto] - links.chips
-            total = np.bincount(which, seen.real, switches) + 1j * np.bincount(which, seen.imag, switches)
-            wish = np.where(np.abs(total) > 1e-6, np.angle(total) % (2 * pi), 0.0).round(6)
-            place = np.empty(switches)
-            place[np.argsort(wish, kind="stable")] = (np.arange(switches) + 0.5) * 2 * pi / switches
-            found[links.chips:] = place
+def _angles(links: LinkPicture, members: Array) -> Array:
+    """Return where each of some nodes lies on its circle, clockwise from the top; chips stand before switches.
+
+    A switch lies near the mean of its neighbours' directions, those in one direction in the order of their numbers.
+    """
+    chips = members[members < links.chips]
+    found = np.arange(len(members)) * 2 * pi / max(len(chips), 1)
+    switches = len(members) - len(chips)
+    if not switches:
         return found
-
-    @cached_property
-    def centres(self) -> Array:
-        """The nodes' centres, (nodes, 2)."""
-        radius = np.where(np.arange(self.links.nodes) < self.links.chips, 1.0, 0.55) * self.radius
-        radius = radius if self.links.nodes > 1 else np.zeros(1)
-        return np.stack([self.middle[0] + radius * np.sin(self.angles), self.middle[1] - radius * np.cos(self.angles)], axis=1)
-
-    def lines(self, which: Array) -> tuple[Array, Array, Array]:
-        """Return where links start and end, each (links, 2), and that each ends at the node that it leads to."""
-        ends = self.links.ends
-        start, end = self.centres[ends.source[which]], self.centres[ends.target[which]]
-        between = end - start
-        way = between / np.maximum(np.hypot(*between.T), 1e-9)[:, None]
-        edge = way * (self.half / np.maximum(np.abs(way).max(axis=1), 1e-9) + 0.5)[:, None]
-        return start + edge, end - edge, np.ones(len(start), bool)
-
-
-def drawn(links: LinkPicture) -> Array:
-    """Return the links to be drawn, dead ones last: all, or the busiest and those with a mark."""
-    live, count = len(links.source), len(links.ends.source)
-    if live <= MOST:
-        return np.arange(count)
-    chosen = set(np.argsort(-links.busy, kind="stable")[:MOST].tolist())
-    chosen |= {int(i) for i in links.busiest} | set(np.flatnonzero(links.slow)[:MOST].tolist())
-    return np.array([*sorted(chosen), *range(live, count)], np.intp)
+    place = np.full(links.nodes, -1)
+    place[members] = np.arange(len(members))
+    target, source = place[links.ends.target], place[links.ends.source]
+    onto = (target >= len(chips)) & (source >= 0) & (source < len(chips))
+    seen, which = np.exp(1j * found[source[onto]]), target[onto] - len(chips)
+    total = np.bincount(which, seen.real, switches) + 1j * np.bincount(which, seen.imag, switches)
+    wish = np.where(np.abs(total) > 1e-6, np.angle(total) % (2 * pi), 0.0).round(6)
+    spread = np.empty(switches)
+    spread[np.argsort(wish, kind="stable")] = (np.arange(switches) + 0.5) * 2 * pi / switches
+    found[len(chips):] = spread
+    return found

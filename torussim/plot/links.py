@@ -1,10 +1,12 @@
 """A network as a picture: each direction of each link in the colour of its use, so that a person can find the one to blame.
 
-A torus or a mesh is drawn in slices, any other network as a circle. Coordinates are pixels of a page 1200 wide, y downwards.
+A torus or a mesh is drawn in slices, a tree by its levels, a network of groups as a circle of circles, any other network as a
+circle. Coordinates are pixels of a page 1200 wide, y downwards.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -12,17 +14,23 @@ import numpy as np
 
 from torussim.plot import marks
 from torussim.plot.canvas import FAINT, INK, SMALL, Canvas
-from torussim.plot.graph import Circle, drawn
+from torussim.plot.graph import circle, clusters
 from torussim.plot.key import Table, colours, legend
 from torussim.plot.labels import short
 from torussim.plot.marks import Numbers, Pen
 from torussim.plot.network import LinkPicture, shift, twisted
+from torussim.plot.ranks import flat, groups, levels
 from torussim.plot.sheet import EDGE, PAGE, around, arranged, origins, panels
 from torussim.plot.slices import Cut, Place, cut
+from torussim.plot.spread import Spread, drawn
+from torussim.plot.tree import tree
 from torussim.timeline import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+BOX = "#EFEFEF"  # of a group
+CROWD = 400  # links of a network without slices; more are thinner
 
 
 def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> Figure:
@@ -36,7 +44,7 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
     """Draw a network's links, what explains them, and the table, from y downwards; return where they end."""
     y = legend(canvas, links, EDGE, y, PAGE - EDGE)
     table = Table(canvas, links)
-    picture: Place | Circle
+    picture: Place | Spread
     if links.is_grid:
         pieces = cut(links)
         margins = around(canvas, pieces)
@@ -47,13 +55,13 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
         panels(canvas, picture, margins)
         width, height, beside, notes = sheet.width, sheet.height, sheet.beside, cut_notes(pieces)
     else:
-        radius = 300.0
-        picture = Circle(links, (EDGE + 80 + radius, y + 40 + radius), radius)
+        picture = spread(links).moved(EDGE, y)
         which, visible = drawn(links), np.arange(links.nodes)
-        width, height, notes = 2 * radius + 160, 2 * radius + 80, circle_notes(links, which)
+        width, height, notes = picture.width, picture.height, left_out(links, which)
         beside = EDGE + width + 30 + table.width <= PAGE - EDGE
+        boxes(canvas, picture)
     pen = draw(canvas, picture, which, visible)
-    if isinstance(picture, Circle) and not node_names(canvas, picture):
+    if isinstance(picture, Spread) and not node_names(canvas, picture):
         notes.append("Names without room are left out.")
     numbers(canvas, picture, pen, picture.centres[visible])
 
@@ -67,13 +75,16 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
     return bottom
 
 
-def draw(canvas: Canvas, picture: Place | Circle, which: Array, visible: Array) -> Pen:
+def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) -> Pen:
     """Draw the nodes and links with the marks of the slow and the dead; return how thick links are."""
     links, pen = picture.links, Pen.of(picture.pitch)
+    if isinstance(picture, Spread):  # many lines cross
+        pen = pen.thinner(float(np.clip((CROWD / max(len(which), 1)) ** 0.5, 0.35, 1.0)))
     chips = visible[visible < links.chips]
     marks.chips(canvas, picture.centres[chips], picture.half)
     switches = visible[visible >= links.chips]
-    canvas.shape(marks.discs(picture.centres[switches], picture.half * 1.2), INK, name="switches")
+    if isinstance(picture, Spread):
+        canvas.shape(marks.discs(picture.centres[switches], 1.2 * picture.sizes[switches, None, None]), INK, name="switches")
     live = which[which < len(links.source)]
     live = live[np.argsort(links.busy[live], kind="stable")]  # the busy above the idle
     start, end, _ = picture.lines(live)
@@ -85,7 +96,7 @@ def draw(canvas: Canvas, picture: Place | Circle, which: Array, visible: Array) 
     return pen
 
 
-def numbers(canvas: Canvas, picture: Place | Circle, pen: Pen, chips: Array) -> None:
+def numbers(canvas: Canvas, picture: Place | Spread, pen: Pen, chips: Array) -> None:
     """Number the busiest links, short ones first: they have fewest places for it."""
     start, end, _ = picture.lines(np.array(picture.links.busiest, np.intp))
     places = Numbers(canvas, chips, picture.half, marks.boxes(canvas))
@@ -120,26 +131,49 @@ def cut_notes(pieces: Cut) -> list[str]:
     return said
 
 
-def circle_notes(links: LinkPicture, which: Array) -> list[str]:
-    """Return what has to be said about a circle."""
-    left_out = len(links.ends.source) - len(which)
-    return [f"{left_out} links that are less busy are not drawn."] if left_out else []
+def spread(links: LinkPicture) -> Spread:
+    """Return where the nodes of a network without slices lie."""
+    rows = levels(links)
+    of = groups(links, rows)
+    if links.nodes > links.chips and not flat(links, rows, of):
+        return tree(links, rows, of)
+    return clusters(links, of) if of.max(initial=-1) > 0 else circle(links)
 
 
-def node_names(canvas: Canvas, circle: Circle) -> bool:
-    """Write the names of nodes outside of their circle, those that have room; return whether all have."""
-    taken, count = marks.boxes(canvas), len(canvas.texts) + circle.links.nodes
-    for node in range(circle.links.nodes):
-        x, y = circle.centres[node]
-        text, angle = fitted(canvas, circle.links.name(node), 76.0), float(circle.angles[node])
+def left_out(links: LinkPicture, which: Array) -> list[str]:
+    """Return what has to be said about links without slices."""
+    count = len(links.ends.source) - len(which)
+    return [f"{count} links that are less busy are not drawn."] if count else []
+
+
+def boxes(canvas: Canvas, picture: Spread) -> None:
+    """Draw the boxes of groups, with their names: shorter ones where they crowd, and not all where these crowd too."""
+    drawn, names = picture.boxes, [box.name for box in picture.boxes]
+    apart = min((float(np.hypot(a.x - b.x, a.y - b.y)) for a, b in pairwise(drawn)), default=PAGE)
+    if max((canvas.measure(name, SMALL) for name in names), default=0.0) + 6 > apart:
+        names = [name.removeprefix("group ") for name in names]
+    every = ceil((max((canvas.measure(name, SMALL) for name in names), default=0.0) + 4) / apart)
+    for i, (box, name) in enumerate(zip(drawn, names, strict=True)):
+        corners = [(box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1)]
+        canvas.shape(np.array([corners]), BOX, name="groups", layer=0)
+        if name and i % every == 0:
+            canvas.text(box.x, box.y, fitted(canvas, name, 100.0), size=SMALL, colour=FAINT, align="center")
+
+
+def node_names(canvas: Canvas, picture: Spread) -> bool:
+    """Write the names of nodes beside them, those that have room; return whether all have."""
+    links, half = picture.links, picture.sizes[:, None]
+    nodes = np.concatenate([picture.centres - half - 1, picture.centres + half + 1], axis=1)
+    taken, count = np.concatenate([marks.boxes(canvas), nodes]), len(canvas.texts) + links.nodes
+    for node in np.flatnonzero(picture.named).tolist():
+        text = fitted(canvas, links.name(node), 76.0)
         wide = canvas.measure(text, SMALL)
-        across, down = float(np.sin(angle)), -float(np.cos(angle))
-        out = circle.half + 6
-        x, y = float(x + across * (out + wide / 2)), float(y + down * (out + 5))
+        x, y = (picture.centres[node] + picture.out[node] * (half[node] + 6 + np.array([wide / 2, 5]))).tolist()
         box = (x - wide / 2 - 3, y - 6.5, x + wide / 2 + 3, y + 6.5)
         meets = ((taken[:, 0] < box[2]) & (taken[:, 2] > box[0]) & (taken[:, 1] < box[3]) & (taken[:, 3] > box[1])).any()
-        if not meets:
-            canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back="white" if node >= circle.links.chips else "")
+        if box[0] >= 0 and box[2] <= PAGE and not meets:
+            back = next((BOX for one in picture.boxes if one.x0 < x < one.x1 and one.y0 < y < one.y1), "white")
+            canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back=back if node >= links.chips else "")
             taken = np.concatenate([taken, [box]])
     return len(canvas.texts) == count
 

@@ -25,6 +25,10 @@ class Pen:
     head: float
     gap: float
 
+    def thinner(self, by: float) -> Pen:
+        """Return a pen whose lines have this share of the width."""
+        return Pen(self.shaft * by, self.barb * by, self.head * max(by, 0.6), self.gap * by)
+
     @classmethod
     def of(cls, pitch: float) -> Pen:
         """Return the pen for links of about this length."""
@@ -90,7 +94,7 @@ def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
         canvas.shape(middle[:, None] + turned, colour, name="dead" if colour == DEAD else "dead, back", layer=layer)
 
 
-def discs(centres: Array, radius: float, corners: int = 24) -> Array:
+def discs(centres: Array, radius: float | Array, corners: int = 24) -> Array:
     """Return circles as polygons, (circles, corners, 2)."""
     angles = np.arange(corners) * 2 * pi / corners
     return np.asarray(np.reshape(centres, (-1, 1, 2)) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1))

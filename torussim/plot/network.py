@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isnan, nan, prod
+from typing import Any
 
 import numpy as np
 
 from torussim.analysis import busiest, users
+from torussim.plot.ranks import levels
 from torussim.timeline import Array, Timeline
 from torussim.topology.check import Links
 from torussim.topology.grid import Grid
 from torussim.topology.shape import coordinates, receivers
+
+FEW = 4  # so many times as many links are built as the commonest as are slow, where they have no axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class LinkPicture:
     rows: Sequence[Sequence[str]] | None = None  # of it; default: what its head says
     beside: str = "used by"  # what `users` says
     numbered: str = "the busiest, see the table"  # what a number at a link means
+    levels: Sequence[float] = ()  # of the switches: how far from the chips they are, nan where the graph does not say
+    groups: Sequence[object] = ()  # of the nodes, chips first: what each belongs to, None where the graph does not say
 
     @staticmethod
     def of(timeline: Timeline, grid: Grid) -> LinkPicture:
@@ -50,7 +56,8 @@ class LinkPicture:
         busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
         names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
         return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
-                           busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names)
+                           busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names,
+                           **placing(grid))
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -82,15 +89,27 @@ class LinkPicture:
             return f"switch {node - self.chips}"
         return f"({', '.join(map(str, self.at[:, node]))})" if self.axes else str(node)
 
+    def group_name(self, members: Array) -> str:
+        """Return what a group is called, given its nodes."""
+        name = self.groups[int(members[0])] if self.groups and len(members) else None
+        return "" if name is None else f"group {name}" if isinstance(name, int) else str(name)
+
     @cached_property
     def slow(self) -> Array:
-        """Whether a link's bandwidth is below the commonest of its axis; the larger where two are as common."""
+        """Whether a link's bandwidth is below the commonest of its axis; the larger where two are as common.
+
+        Links of no axis are compared with those between the same levels, and only few can be slow: a network can be built of
+        links of several widths.
+        """
         found = np.zeros(len(self.source), bool)
-        for axis in np.unique(self.axis):
-            mine = self.axis == axis
+        rows = levels(self)
+        kinds = np.where(self.axis >= 0, self.axis, -1 - rows[self.source] - (rows.max(initial=0) + 1) * rows[self.target])
+        for kind in np.unique(kinds):
+            mine = kinds == kind
             values, counts = np.unique(self.bandwidth[mine], return_counts=True)
             commonest = values[counts == counts.max()].max() if mine.any() else 0.0
-            found |= mine & (self.bandwidth < commonest * (1 - 1e-9))
+            low = values[(values < commonest * (1 - 1e-9)) & ((kind >= 0) | (FEW * counts < counts.max()))]
+            found |= mine & np.isin(self.bandwidth, low)
         return found
 
     @cached_property
@@ -119,6 +138,19 @@ class LinkPicture:
         # From a border the step towards the inside is a wraparound's in the other direction.
         from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
         return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
+
+
+def placing(grid: Grid) -> dict[str, Any]:
+    """Return the levels and groups of a picture, as the nodes of the graph have them; nothing where none has any."""
+    graph, links = grid.graph, grid.links
+    if graph is None:
+        return {}
+    given = [graph.nodes[node] for node in links.nodes]
+    levels = [one.get("level") for one in given[len(links.chips):]]
+    groups = [one.get("group") for one in given]
+    numbers = [float(one) if isinstance(one, int | float) and not isinstance(one, bool) else nan for one in levels]
+    found: dict[str, Any] = {} if all(map(isnan, numbers)) else {"levels": numbers}
+    return found if all(one is None for one in groups) else found | {"groups": groups}
 
 
 def dead_links(links: Links) -> list[tuple[int, int, int]]:

@@ -42,6 +42,7 @@ from torussim.scenario.values import (
     whole,
 )
 from torussim.spelling import nearest
+from torussim.topology.graph_files import FORMATS
 from torussim.topology.routing import NAMES
 
 MAX_SIZE = 10**9  # of a batch or a context
@@ -140,10 +141,20 @@ TOPOLOGY: Form = {
     "routing": Key(named("routing", *NAMES)),
     "links": Key(anything),
     "events": Key(anything),
+    "axes": Key(each(text, "[x, y, z]", least=1, most=MAX_AXES)),
 }
 ORDER = Key(order)
 OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"],
                       "order": ORDER}
+FILE_TOPOLOGY: Form = {
+    **{key: form for key, form in OWN_TOPOLOGY.items() if key != "order"},
+    "path": Key(text, needed=True),
+    "format": Key(one_of("format of a graph file", *FORMATS)),
+    "bandwidth": Key(quantity("B/s")),
+    "latency": Key(quantity("s", zero=True)),
+    "sha256": Key(text),
+    "network": Key(anything),  # what the record of a run has of the file
+}
 
 
 def _node(value: Any) -> Any:

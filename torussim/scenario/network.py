@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torussim import resolve
-from torussim.chips import Chip
+from torussim.chips import CORE, Chip
+from torussim.chips import chip as chip_of
 from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
+from torussim.scenario.graph_file import read_graph_file
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.named import named_kind, of_name
 from torussim.scenario.notes import Notes
@@ -27,6 +29,7 @@ from torussim.topology.rings import off_axes
 from torussim.topology.routing import NAMES, routes
 from torussim.topology.shape import axis_names
 from torussim.topology.slices import slice_of
+from torussim.units import show
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -37,12 +40,22 @@ TRIED = 64  # chips that a routing must lead to before anything is run
 
 @dataclass(frozen=True)
 class Slice:
-    """A public slice: chips along each axis, which axes have wraparounds, the preset of its chip."""
+    """A public slice: nodes along each axis, which axes have wraparounds, the preset of its chip.
+
+    `cores`: where above 1, a node is a core of a chip, and the last axis has the cores of one chip, joined at `core_bandwidth`.
+    """
 
     name: str
     shape: tuple[int, ...]
     wrap: tuple[bool, ...]
     chip: str
+    cores: int = 1
+    core_bandwidth: float = 0.0
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of its axes."""
+        return (*axis_names(len(self.shape) - 1), CORE) if self.cores > 1 else axis_names(len(self.shape))
 
 
 @dataclass(frozen=True)
@@ -74,13 +87,20 @@ def own_kind(given: Any) -> str | None:
     return kind if isinstance(kind, str) and ":" in kind else None
 
 
-def read_slice(notes: Notes, given: Any) -> Slice | None:
-    """Return the slice that a topology names, if any."""
+def read_slice(notes: Notes, given: Any, preset: str | None) -> Slice | None:
+    """Return the slice that a topology names, if any; `preset`: what the file's chip is, or is based on."""
     name = given.get("slice") if isinstance(given, Mapping) else None
     if not isinstance(name, str) or own_kind(given):
         return None
     try:
-        return Slice(name, *slice_of(name))
+        shape, wrap, maker = slice_of(name, preset)
+        whole = chip_of(maker)
+        if whole.cores == 1:
+            return Slice(name, shape, wrap, maker)
+        nodes = prod(shape) * whole.cores
+        if nodes > MAX_CHIPS:
+            raise TorusSimError(f"{name!r} has {nodes:,} cores: at most {MAX_CHIPS:,} can be simulated", code="limit")
+        return Slice(name, (*shape, whole.cores), (*wrap, False), maker, whole.cores, whole.core_bandwidth)
     except TorusSimError as error:
         notes.raised((*TOPOLOGY, "slice"), error, "slice: ")
         return None
@@ -92,6 +112,8 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
     if name_of is not None:
         graph, record, said = of_name(notes, given, name_of, chip)
         network = Network() if graph is None else Network(dict(graph.graph["axes"]), graph, None, record, said)
+    elif isinstance(given, Mapping) and given.get("kind") == "file":
+        network = _of_a_file(notes, given)
     elif kind is None:
         network = _of_our_kinds(notes, given, chip, chip_preset, slice_)
     else:
@@ -193,7 +215,10 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     shape = _shape(notes, section, given, slice_)
     if shape is None:
         return Network()
-    axes = dict(zip(axis_names(len(shape)), shape))
+    names = _names(notes, section, len(shape), slice_)
+    if names is None:
+        return Network()
+    axes = dict(zip(names, shape))
     lists = [key for key in ("wrap", "bandwidth", "latency") if isinstance(section[key], list)]
     uneven = [key for key in lists if len(section[key]) != len(shape)]
     for key in uneven:
@@ -217,7 +242,11 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         bandwidth = chip.link_bandwidth if chip else 1.0  # without a chip there is a mistake, and only the links are checked
     if latency is None:
         latency = chip.link_latency if chip else 0.0
+    if slice_ and slice_.cores > 1 and not isinstance(bandwidth, list):
+        between = chip.core_bandwidth if chip and chip.core_bandwidth else slice_.core_bandwidth
+        bandwidth = [bandwidth] * (len(shape) - 1) + [between]
     made = {"shape": list(shape), "wrap": wrap, "bandwidth": bandwidth, "latency": latency} | ({"twist": twist} if twist else {})
+    made |= {"axes": list(names)} if names != axis_names(len(names)) else {}
     record = {"kind": "torus", **made}
     try:
         links = torus_links(**made)
@@ -225,8 +254,32 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
         notes.raised((*TOPOLOGY, "twist"), error, "twist: ")
         return Network(axes)
     closed = [axis for axis, wraps in zip(axes, wrap) if wraps]
-    said = (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})",)
+    said = (f"wraparounds on {', '.join(closed) if closed else 'no axis'} ({origin})", *_of_cores(chip, axes))
     return Network(axes, record=record, notes=said, links=links, torus=made)
+
+
+def _names(notes: Notes, section: Section, count: int, slice_: Slice | None) -> tuple[str, ...] | None:
+    """Return the names of the axes, None if those in the file are of no use."""
+    given = section["axes"]
+    if given is None:
+        return slice_.axes if slice_ else axis_names(count)
+    if not section.sound("axes"):
+        return None
+    if len(given) != count or len(set(given)) < count or slice_:
+        remedy = "a slice has its own names: leave axes out" if slice_ else f"give {count} different names, one an axis"
+        notes.wrong((*TOPOLOGY, "axes"), f"axes: {quote(given)} do not name the {count} axes: {remedy}", code="clash")
+        return None
+    return tuple(given)
+
+
+def _of_cores(chip: Chip | None, axes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return what the report says of a chip with several cores."""
+    if chip is None or (chip.cores == 1 and chip.part == 1):
+        return ()
+    if chip.part == 1:
+        return (f"a node is a chip of {chip.cores} cores (slices by name have a node for each core)",)
+    between = f", the cores of a chip are joined by links of {show(chip.core_bandwidth, 'B/s')}" if CORE in axes else ""
+    return (f"a node is one of the {chip.part} cores of a chip, with 1/{chip.part} of its FLOP/s, HBM and each link{between}",)
 
 
 def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> tuple[int, ...] | None:
@@ -286,6 +339,15 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
     else:
         wrap, origin = chip.wraps(shape), f"by the rule of {chip.name}"
     return [bool(wraps) for wraps in wrap], origin
+
+
+# -- a graph file -------------------------------------------------------------------------------------------------------
+
+
+def _of_a_file(notes: Notes, given: Mapping[str, Any]) -> Network:
+    """Return the network in a graph file."""
+    found = read_graph_file(notes, given)
+    return Network() if found is None else Network(dict(found.graph.graph["axes"]), found.graph, None, found.record, found.said)
 
 
 # -- a user's function --------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
     given = _sections(notes, top)
     bare = "program" in top
     name = _name(notes, given)
-    slice_ = read_slice(notes, given.get("topology"))
+    slice_ = read_slice(notes, given.get("topology"), _preset(given.get("chip")))
     wires = [given.get("chip"), given.get("topology")]
     chip = notes.once("chip", wires, lambda: _chip(notes, given, slice_, top))
     model = notes.once("model", given.get("model"), lambda: _model(notes, given))
@@ -288,13 +288,14 @@ def _name(notes: Notes, given: Mapping[str, Any]) -> str:
 
 
 def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
-    """Return the chip that the file gives, or else that of its slice."""
+    """Return the chip that the file gives, or else that of its slice; one core of it where the slice has a node for each."""
     if "chip" in given:
         found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
-        return found
+        return chips.core_of(found) if found and slice_ and slice_.cores == found.cores > 1 else found
     topology = given.get("topology")
     if slice_ is not None:
-        return chips.chip(slice_.chip)
+        found = chips.chip(slice_.chip)
+        return chips.core_of(found) if slice_.cores > 1 else found
     sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
     if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
         notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",

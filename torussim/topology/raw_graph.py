@@ -1,0 +1,38 @@
+"""A graph as a file has it, before anything is known of its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torussim.errors import FileError
+
+Node = Any  # a text, a number, or a tuple of these
+
+
+@dataclass
+class RawGraph:
+    """Nodes with their attributes, edges (source, target, attributes), attributes of the graph, and `said` for the report."""
+
+    directed: bool
+    multigraph: bool = False
+    nodes: dict[Node, Mapping[str, Any]] = field(default_factory=dict)
+    edges: list[tuple[Node, Node, Mapping[str, Any]]] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+
+    def add_node(self, node: Node, attributes: Mapping[str, Any]) -> None:
+        """Add a node. Raise FileError if it is there already."""
+        if node in self.nodes:
+            raise FileError(f"the node {node!r} is listed twice: leave one out", code="duplicate")
+        self.nodes[node] = attributes
+
+
+def node_of(given: Any) -> Node:
+    """Return the name of a node: lists are tuples, such as the coordinates of a chip. Raise FileError for what is no name."""
+    if isinstance(given, list):
+        return tuple(map(node_of, given))
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise FileError(f"{given!r} is not the name of a node: write a text, a number, or a list of coordinates", code="value")
+    return given
