@@ -174,10 +174,10 @@ class Held:
 
     @cached_property
     def kinds(self) -> Array:
-        """Labels of the links, (links,), by bandwidth, latency and what happens to them in mid-run."""
+        """Labels of the links, (links,), by bandwidth, latency, what routes see of them and what happens to them in mid-run."""
         links = self.net.links
-        found = mixed([(links.bandwidth,), (links.latency,)], len(links.source))
-        for number, event in enumerate(links.events, 2):
+        found = mixed([(links.bandwidth,), (links.latency,), (links.routed,), (links.hops,)], len(links.source))
+        for number, event in enumerate(links.events, 4):
             changed = np.zeros(len(found))
             changed[event.links] = event.bandwidth
             found = scramble(found + scramble(changed.view(np.uint64), number), number)

@@ -44,9 +44,9 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
     if direct or through or own or net.links.events:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
             return Orbits(np.arange(len(net.chips)))
-        # Routes on a line depend on where it begins, even where nothing is left of its links.
+        # Routes by coordinates depend on where a line begins, even where nothing is left of its links.
         positions += [(a, net.links.coordinates[a]) for a, n in enumerate(net.links.axes.values())
-                      if n > 1 and (n == 2 or not net.links.ring[a])]
+                      if n > 1 and (n == 2 or not net.links.ring[a]) and net.routing != "shortest"]
         steps = receivers(net.links.axes, net.links.twist)
         hops = [*enumerate(steps), *((a, net.receiver[a]) for a in used)]
         ordered = [o for o in direct if algorithm_of(o) == "shifts" or o.kind == "permute"]

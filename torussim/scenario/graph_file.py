@@ -17,9 +17,9 @@ from torussim.errors import FileError, Keys, TopologyError, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
-from torussim.topology.builders import placed
 from torussim.topology.check import check_topology
 from torussim.topology.graph_files import GraphFile, format_of, packed, read_graph, unmarked, unpacked
+from torussim.topology.placing import placed
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -17,9 +17,9 @@ from typing import Any
 from torussim import files
 from torussim.errors import FileError
 from torussim.resolve import unknown
-from torussim.topology.builders import axis_names
 from torussim.topology.check import MAX_CHIPS
 from torussim.topology.raw_graph import RawGraph
+from torussim.topology.shape import axis_names
 
 BLOCKS = ("Ring", "FullyConnected", "Switch")
 KEYS = ("topology", "npus_count", "bandwidth", "latency")

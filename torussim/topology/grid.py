@@ -116,8 +116,8 @@ class Grid:
 
     @cached_property
     def on_axes(self) -> bool:
-        """Whether the network is a torus or mesh: every link joins neighbours on an axis, and there are no switches."""
-        return len(self.links.nodes) == len(self.links.chips) and not bool((self.links.axis < 0).any())
+        """Whether the network is a torus or mesh."""
+        return not off_axes(self.links)
 
     @cached_property
     def arrives(self) -> Indices:
