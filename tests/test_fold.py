@@ -14,6 +14,7 @@ import random_shared
 from fluid import Fluid
 from random_shared import Scenario, run
 
+from torussim import messages
 from torussim.chips import chip
 from torussim.engine import movement, routed
 from torussim.engine.simulate import simulate
@@ -282,7 +283,7 @@ def test_a_chip_that_is_its_own_mirror_image_would_else_load_links_twice(what: s
     whole = simulate(program, graph, IDEAL, fold=False)
     assert not unlike(simulate(program, graph, IDEAL), whole)
     if what == "images":
-        monkeypatch.setattr(routed, "images", lambda grid, axes, moves: np.ones((len(moves), len(grid.own)), np.int32) * 2)
+        monkeypatch.setattr(messages, "images", lambda grid, axes, moves: np.ones((len(moves), len(grid.own)), np.int32) * 2)
     else:
         monkeypatch.setattr(Grid, "twin", property(lambda net: np.zeros((len(net.axes), len(net.own)), bool)))
     assert unlike(simulate(program, graph, IDEAL), whole)

@@ -18,8 +18,11 @@ from torussim.topology.grid import Grid
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     """Return the program with all chosen: algorithms, how broken rings run, loops, which permutes are neighbours' messages."""
     outlines = outlines_of(network)
-    program = program.replaced({o.name: changed(o, algorithm=next(iter(alternatives(o, outlines, chip))))
-                                for o in program.operations() if isinstance(o, Collective) and open_(o, outlines)})
+    loops = {o.loop.collective for o in program.operations() if isinstance(o, Compute) and o.loop}
+    program = program.replaced({
+        o.name: changed(o, algorithm=next(name for name in alternatives(o, outlines, chip)
+                                          if name not in DIRECT or o.name not in loops))
+        for o in program.operations() if isinstance(o, Collective) and open_(o, outlines)})
     change: dict[str, Operation] = {
         o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
         if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}

@@ -41,7 +41,7 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
     positions = _positions(near, net, used)
     own = any(callable(algorithm_of(o)) for o in near)  # some of its hops may be routed
-    if direct or through or own or net.links.events:
+    if direct or through or own or net.links.events or not net.on_axes:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
             return Orbits(np.arange(len(net.chips)))
         # Routes by coordinates depend on where a line begins, even where nothing is left of its links.
