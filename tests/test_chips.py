@@ -28,7 +28,8 @@ def complete(**changes: Any) -> dict[str, Any]:
 
 
 def test_there_are_the_presets_that_the_design_promises() -> None:
-    assert set(PRESETS) == {"a100", "b200", "h100", "h200", "ideal", "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x"}
+    assert set(PRESETS) == {"a100", "b200", "h100", "h200", "ideal",
+                            "tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
