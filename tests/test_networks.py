@@ -201,6 +201,7 @@ def test_a_leaf_of_gpu_nodes_has_as_much_bandwidth_up_as_down_over_its_oversubsc
     ("fat_tree", {"chips": 61, "radix": 16}, "chips 61 do not divide into leaves of at most 8; the nearest is 64"),
     ("fat_tree", {"chips": 4, "radix": 16}, "give kind: switch"),
     ("fat_tree", {"down": [4]}, "has 1 levels"), ("fat_tree", {}, "needs down"),
+    ("fat_tree", {"chips": 64, "radix": 8, "levels": 4}, "levels 4 is not possible; the nearest is 3"),
     ("fat_tree", {"down": [4, 4], "chips": 8}, "has 16 chips, but chips is 8"),
     ("fat_tree", {"down": [4, 4], "oversubscription": 0}, "oversubscription 0 is no number above 0"),
     ("fat_tree", {"down": [4, 4], "oversubscription": [1, 2]}, "has 2 values, but 2 levels have 1"),

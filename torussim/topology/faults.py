@@ -150,7 +150,8 @@ def scaled(net: Grid, scale: Floats) -> Grid:
     """
     links, left = net.links, scale > 0
     place = np.cumsum(left) - 1
-    columns = {name: getattr(links, name)[left] for name in ("source", "target", "axis", "sign", "wraparound", "latency")}
+    columns = {name: getattr(links, name)[left] for name in ("source", "target", "axis", "sign", "wraparound", "latency",
+                                                               "hops")}
     events = tuple(replace(event, links=place[event.links]) for event in links.events)
     made = replace(links, **columns, bandwidth=(links.bandwidth * scale)[left], as_routed=None, events=events,
                    failed=(*links.failed, *links.edges(~left)))

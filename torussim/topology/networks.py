@@ -135,12 +135,13 @@ def boardfly(groups: int = GROUPS, *, bandwidth: float, latency: float = 0.0, bo
              board_links: int = 1, group_links: int = 1) -> nx.DiGraph:
     """Return a boardfly, the network of the TPU 8i, as announced in April 2026.
 
-    Boards of 4 chips, fully connected; groups of 8 boards, all to all; up to 36 groups, all to all by optical circuit
-    switches, which are circuits and no switches here: 1152 chips, at most 7 hops (Google Cloud, TPU 8t and TPU 8i technical
-    deep dive, April 2026). Not published and assumed: every bandwidth (inside a board, between boards, between groups;
-    default: all the same), the links between two boards (`board_links`, 1 to 4) and between two groups (`group_links`, 1 to
-    32), and which chips have them: in turn, as evenly as can be. A link between groups counts as seven hops where routes are
-    compared, so that the shortest routes have at most one.
+    Boards of 4 chips, fully connected; groups of 8 boards; up to 36 groups, all to all by optical circuit switches, which
+    are circuits and no switches here: 1152 chips, at most 7 hops (Google Cloud, TPU 8t and TPU 8i technical deep dive,
+    April 2026). Not published and assumed: that the boards of a group are joined all to all (as a diameter of 7 hops
+    needs), every bandwidth (inside a board, between boards, between groups; default: all the same), the links between two
+    boards (`board_links`, 1 to 4) and between two groups (`group_links`, 1 to 32), and which chips have them: in turn, as
+    evenly as can be. A link between groups counts as seven hops where routes are compared, so that the shortest routes
+    have at most one.
     """
     whole("groups", groups, 1, GROUPS, f"optical switches join at most {GROUPS} groups, {GROUPS * BOARDS * BOARD} chips")
     whole("board_links", board_links, 1, BOARD, "the links of two boards start at different chips")

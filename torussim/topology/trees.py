@@ -38,11 +38,11 @@ def fat_tree(down: Sequence[int] | None = None, *, chips: int | None = None, rad
     >>> fat_tree([4, 4], bandwidth=50e9).number_of_nodes()  # 16 chips, 4 leaves, 4 spines
     24
     """
-    ratios = _ratios(oversubscription, levels if down is None else _levels(down))
+    ratios = _ratios(oversubscription, whole("levels", levels, 2, 3) if down is None else _levels(down))
     if down is None:
         if chips is None or radix is None:
             raise TopologyError("a fat tree needs down, such as [16, 8] (16 chips a leaf, 8 leaves), or chips and radix")
-        counts = _from_radix(whole("chips", chips), whole("radix", radix, 2), whole("levels", levels, 2, 3), ratios)
+        counts = _from_radix(whole("chips", chips), whole("radix", radix, 2), levels, ratios)
     else:
         counts = lengths_of("down", down)
         if chips is not None and chips != prod(counts):
