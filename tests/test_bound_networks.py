@@ -219,6 +219,9 @@ def test_where_switches_sum_an_all_reduce_needs_its_vector_into_and_out_of_each_
     for kind, plain, sums in (("all_reduce", 3.5e-3, 2e-3), ("all_gather", 1.75e-3, 1.75e-3), ("all_to_all", 1.75e-3, 1.75e-3)):
         assert least(star(8, 50e9), kind, "x", 100e6) == pytest.approx(plain)
         assert least(star(8, 50e9, switches_sum=True), kind, "x", 100e6) == pytest.approx(sums)
+    one = star(8, 50e9)
+    one.nodes["s"]["sums"] = True
+    assert least(one, "all_reduce", "x", 100e6) == pytest.approx(2e-3)
     graph = star(8, 50e9, switches_sum=True)
     graph.edges["s", (3,)]["bandwidth"] = 10e9
     assert least(graph, "all_reduce", "x", 100e6) == pytest.approx(10e-3)

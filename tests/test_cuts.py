@@ -118,7 +118,7 @@ def test_between_pods_and_leaves_of_a_fat_tree_its_uplinks_are_the_cut(over, exa
     pods = 1.0 - np.eye(k)
     assert out_of(net, np.arange(chips) // (k * k), pods) == pytest.approx(k * k / over)
     found = [tuple(np.bincount(block)) for block in neighbourhoods(net)]
-    assert (k,) * (k * k) in found
+    assert (k,) * (k * k) in found and (k * k,) * k in found
 
 
 def test_chips_of_a_node_are_neighbours_by_their_wide_links():

@@ -18,8 +18,9 @@ from torussim.topology.builders import torus
 from torussim.topology.check import read_links
 from torussim.topology.flows import Networks, maximum_flow, value
 from torussim.topology.grid import grid, with_bandwidth
+from torussim.topology.routes import joined
 from torussim.topology.routing import routes
-from torussim.topology.shortest import connected
+from torussim.topology.shortest import connected, shortest
 
 WIDTHS = (1.0, 1.0, 2.0, 3.0, 0.5)
 
@@ -192,7 +193,7 @@ def test_links_without_limit_before_all_links_change_no_shares(seed, alike):
         source=np.append(between, links.source), target=np.append(links.target, between),
         routed=np.append(links.bandwidth, np.full(count, np.inf)))
     source, target = np.divmod(np.arange(len(links.chips) ** 2), len(links.chips))
-    whole, parts = routes(links, "shortest", source, target), routes(split_up, "shortest", source, target)
+    whole, parts = (joined(shortest(one, source, target)) for one in (links, split_up))
     real = parts.link < count
     path = [np.repeat(np.arange(len(one)), np.diff(one.first)) for one in (whole, parts)]
     by_link = [dict(zip(zip(of.tolist(), link.tolist(), strict=True), share.tolist(), strict=True)) for of, link, share in (

@@ -174,12 +174,18 @@ def out_to_members(wires: Wires, group: Array) -> Array | None:
 def neighbourhoods(wires: Wires) -> Iterator[Array]:
     """Yield partitions of the chips that the links suggest, (chips,) block of each: nodes, racks, groups.
 
-    Chips are together that the links of at least some bandwidth join, or links of their own and switches at their ends.
+    Chips are together that are joined by their own links and the switches at their ends, by the switches no farther from chips
+    than some, or by links of at least some bandwidth.
     """
+    hops = np.zeros(wires.nodes, int)
+    for far, level in enumerate(wires.levels):
+        hops[wires.chips + level.switches] = far
+    farther = np.maximum(hops[wires.source], hops[wires.target])
     widths = np.unique(wires.bandwidth)
     steps = widths[np.unique(np.linspace(0, len(widths) - 1, min(len(widths), WIDTHS)).astype(int))][1:]
     near = (wires.source < wires.chips) | (wires.target < wires.chips)
-    for kept in (near, *(wires.bandwidth >= width for width in steps)):
+    low = (farther <= far for far in range(len(wires.levels) - 1))
+    for kept in (near, *low, *(wires.bandwidth >= width for width in steps)):
         label = np.arange(wires.nodes)
         while True:
             before = label.copy()

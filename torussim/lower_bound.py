@@ -9,7 +9,7 @@ those of axes that the collective does not run on, and all groups run at once. N
 On networks that are no tori more sets are tried: the blocks of partitions that the links suggest (chips of a node), those of
 chips that have their first coordinates in common, and on small networks what there is between a chip and the other members
 of its group. Where there are switches, a set has the links of its narrowest cut (torussim.cuts). A switch passes messages
-on, and neither adds nor copies, except where the network says that its switches sum: then there is no bound from all links.
+on, and neither adds nor copies, except where the network has switches that sum: then there is no bound from all links.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The contract of a topology, and its links as columns.
 
-A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; `graph.graph["axes"]` maps the name of
-each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
+A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; `graph.graph["axes"]` maps the name of each
+axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
 switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
-`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4); `graph.graph["events"]`,
-such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; `graph.graph["switches_sum"]`, True
-where switches can add up what passes through them; and the attribute `hops` of a link: as how many hops it counts where routes
-are compared. `read_links` is the only way from a graph to numbers, and it checks the whole contract, so that nothing ever
-computes with a graph that breaks it.
+`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4); `graph.graph["events"]`, such
+as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; `sums=True` of a switch that can add up what
+passes through it, or `graph.graph["switches_sum"]` where all can; and the attribute `hops` of a link: as how many hops it
+counts where routes are compared. `read_links` is the only way from a graph to numbers, and it checks the whole contract, so
+that nothing ever computes with a graph that breaks it.
 
 Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
 length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
@@ -70,7 +70,7 @@ class Links:
     hops: Indices  # as how many a link counts where routes are compared; 1 unless the graph says otherwise
     events: tuple[Event, ...] = ()
     failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
-    switches_sum: bool = False
+    switches_sum: bool = False  # any switch can add up what passes through it
     as_routed: Floats | None = None  # bandwidths that routes fit, where a what-if has others than the network
 
     @property
@@ -144,8 +144,9 @@ def read_links(graph: nx.DiGraph) -> Links:
     switches = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
     number.update((node, len(chips) + i) for i, node in enumerate(switches))
     place = np.array([number[node] for node in nodes], np.intp)
+    sums = bool(graph.graph.get("switches_sum")) or any(graph.nodes[switch].get("sums") for switch in switches)
     return made_links(axes, twist, place[start], place[end], bandwidth, latency, switches, events,
-                      tuple(graph.graph.get("failed", ())), hops.astype(np.intp), bool(graph.graph.get("switches_sum", False)))
+                      tuple(graph.graph.get("failed", ())), hops.astype(np.intp), sums)
 
 
 def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,

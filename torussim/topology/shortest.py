@@ -45,7 +45,7 @@ def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
     """Yield the routes of paths that are sorted by source."""
     nodes = len(links.nodes)
-    size = max(min(CELLS // nodes, 1 << 16), 1)
+    size = max(min(4 * CELLS // nodes, 1 << 16), 1)  # the room is kept, so that it may be larger
     cells = min(size, len(source)) * nodes
     room = _Room(np.zeros(cells), np.zeros(cells), np.empty(cells, np.intp))
     alike = bool((links.routed == links.routed[:1]).all())

@@ -1,8 +1,8 @@
 """Shortest paths where some links count as several hops, and where chips can stand for one another.
 
 A link counts as one hop, or as its attribute `hops` says, where routes are compared: a long link between groups, or one out of a
-slice, is then used only where nothing shorter leads to the target. Such a link is searched behind a chain of links that are as
-wide, have no latency, and are left out of the routes. Chips with like links from and to the same nodes can be exchanged, so that
+slice, is then used only where nothing shorter leads to the target. Such a link is searched behind a chain of links that are no
+limit, have no latency, and are left out of the routes. Chips with like links from and to the same nodes can be exchanged, so that
 the routes between two of them are those between two others but for their first and last links.
 """
 
@@ -50,7 +50,7 @@ def twins(links: Links) -> Indices:
     chips, ends = len(links.chips), []
     for of, other in ((links.source, links.target), (links.target, links.source)):
         order = np.lexsort((other, of))
-        what = np.stack([other.astype(float), links.bandwidth, links.latency, links.hops.astype(float)], axis=1)[order]
+        what = np.stack([other.astype(float), links.routed, links.latency, links.hops.astype(float)], axis=1)[order]
         ends.append((what, np.searchsorted(of[order], np.arange(chips + 1)).tolist()))
     number: dict[tuple[bytes, ...], int] = {}
     return np.array([number.setdefault(tuple(what[first[chip]:first[chip + 1]].tobytes() for what, first in ends), len(number))
@@ -91,14 +91,13 @@ def _searched(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 def _stretched(links: Links) -> Links:
     """Return links in which those of several hops leave the end of a chain that leads there from their source.
 
-    Links of one source and number of hops share the chain, which is as wide as all of them together.
+    Links of one source and number of hops share the chain, which is no limit.
     """
     long = np.flatnonzero(links.hops > 1)
     key = np.stack([links.source[long], links.hops[long]], axis=1)
     once, of_link = np.unique(key, axis=0, return_inverse=True)
     more = once[:, 1] - 1  # links and nodes that each chain adds
     last = np.cumsum(more)
-    width = np.bincount(of_link.reshape(-1), links.bandwidth[long], len(once))
     node = len(links.nodes) + np.arange(last[-1])
     before = node - 1
     before[last - more] = once[:, 0]
@@ -111,4 +110,5 @@ def _stretched(links: Links) -> Links:
     return replace(links, nodes=(*links.nodes, *(("chain", i) for i in range(len(node)))), source=column(source, before),
                    target=column(links.target, node), axis=column(links.axis, -1), sign=column(links.sign, 0),
                    wraparound=column(links.wraparound, 0), hops=np.ones(len(source) + len(node), np.intp),
-                   bandwidth=column(links.bandwidth, np.repeat(width, more)), latency=column(links.latency, 0))
+                   bandwidth=column(links.bandwidth, np.inf), as_routed=column(links.routed, np.inf),
+                   latency=column(links.latency, 0))
