@@ -208,6 +208,8 @@ XML = ('<?xml version="1.0"?>{doctype}<graphml><key id="b" for="edge" attr.name=
     ("net.json", "[" * 100_000, "unreadable", "cannot be read"),
     ("net.json", net(nodes=[{"name": "a"}]), "missing", 'node 0 has no id: write {"id": 0}'),
     ("net.json", net(nodes=[{"id": "a"}, {"id": "a"}]), "duplicate", "the node 'a' is listed twice"),
+    ("net.json", net(nodes=[{"id": float("nan")}]), "value", "nan is not the name of a node"),
+    ("net.json", "topology: [Ring]\nnpus_count: [4]", "unreadable", "it looks like astra_sim: write format: astra_sim"),
     ("net.json", net(nodes=[{"id": None}]), "value", "None is not the name of a node"),
     ("net.json", net(edges=[{"source": "a"}]), "missing", "edge 0 has no target"),
     ("net.json", net(edges=[{**SOUND, "target": "c"}]), "topology", "edges lead to 'c', which the file does not list as node"),

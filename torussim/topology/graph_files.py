@@ -97,7 +97,7 @@ def _parsed(data: bytes, format: str) -> RawGraph:
         return readers[format](data)
     except FileError as error:
         first = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        seems = {b"<": "graphml", b"{": "node_link", b"[": "node_link"}.get(first, "astra_sim")
+        seems = {b"<": "graphml", b"{": "node_link"}.get(first, "astra_sim" if b"npus_count" in data else format)
         hint = f": it looks like {seems}: write format: {seems}" if seems != format and error.code == "unreadable" else ""
         raise FileError(f"{error}{hint}", code=error.code) from None
     except ScenarioError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from torussim.errors import FileError
@@ -33,6 +34,6 @@ def node_of(given: Any) -> Node:
     """Return the name of a node: lists are tuples, such as the coordinates of a chip. Raise FileError for what is no name."""
     if isinstance(given, list):
         return tuple(map(node_of, given))
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
+    if isinstance(given, bool) or not isinstance(given, str | int | float) or given in (inf, -inf) or given != given:
         raise FileError(f"{given!r} is not the name of a node: write a text, a number, or a list of coordinates", code="value")
     return given
