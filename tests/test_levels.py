@@ -65,9 +65,9 @@ INSIDE = {
              "slices", "marks", "canvas", "network", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "links", "notes",
                  "forms", "values"],
-    "engine": ["simulate", "prepared", "shared_run", "event_core", "run_state", "steady_state", "network_model", "max_min",
-               "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready", "symmetry",
-               "movement", "labels"],
+    "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
+               "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
+               "symmetry", "movement", "labels"],
     "topology": ["builders", "faults", "links", "hops", "grid", "routing", "minimal", "dimension", "shortest", "check", "shape",
                  "slices", "routes"],
 }

@@ -21,6 +21,7 @@ from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
 from torussim.engine.routed import Shared, link_bytes
 from torussim.engine.steady_state import Snapshot, SteadyState
+from torussim.engine.unsent import moved
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid
@@ -76,6 +77,10 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     carried = {operation.operation.name: times * link_bytes(operation, planner, through)[net.stands]
                for ready, (_, times) in zip(sections, program.sections()) for operation in ready
                if operation.sent is not None or operation.direct}
+    if through is not None and through.later and not isinstance(run, _Cohort):
+        names = [r.operation.name for ready in sections for r in ready]
+        for name, more in zip(names, moved(through, run.unsent, len(net.links.source))):
+            carried[name] = np.maximum(carried[name] + more, 0.0) if name in carried else more
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(run.segments if net is whole else (replace(s, stands=net.orbit) for s in run.segments))
     latest = [s.ends.max(axis=0, initial=-np.inf) for s in segments]
@@ -85,7 +90,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     rate = whole.links.bandwidth * planner.chip.link_efficiency
     if whole.links.events:
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
-    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, total / rate, begin, finish, run.events,
+    busy = np.divide(total, rate, out=np.zeros(len(rate)), where=rate > 0)
+    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, busy, begin, finish, run.events,
                     program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves,
                     run.period, run.leapt[1] if run.leapt else 0)
 

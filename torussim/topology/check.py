@@ -4,8 +4,9 @@ A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; 
 each axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
 switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
 `graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4), and `graph.graph["events"]`,
-such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth. `read_links` is the only way from a
-graph to numbers, and it checks the whole contract, so that nothing ever computes with a graph that breaks it.
+such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; with bandwidth 0 it fails then.
+`read_links` is the only way from a graph to numbers, and it checks the whole contract, so that nothing ever computes with a
+graph that breaks it.
 
 Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
 length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
@@ -14,7 +15,7 @@ length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
 from math import inf, nan, prod
@@ -41,11 +42,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """From `time` on (s), these links (indices) have this bandwidth, bytes/s."""
+    """From `time` on (s), these links (indices) have this bandwidth, bytes/s; 0: they have failed, for good."""
 
     time: float
     links: Indices
     bandwidth: Floats
+
+    @property
+    def dead(self) -> Indices:
+        """The links that fail."""
+        return np.asarray(self.links[self.bandwidth == 0])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,6 +80,18 @@ class Links:
     def edges(self, which: Bools) -> list[tuple[Node, Node]]:
         """Return the edges of the graph where `which`, of shape (links,), is true."""
         return [self.edge(link) for link in np.flatnonzero(which).tolist()]
+
+    @property
+    def failures(self) -> tuple[Event, ...]:
+        """The events in which links fail, in order of time."""
+        return tuple(event for event in self.events if len(event.dead))
+
+    def without(self, dead: Bools) -> Links:
+        """Return the links that are left where `dead`, (links,), is false; nothing happens to them later."""
+        left = ~dead
+        columns = {name: getattr(self, name)[left]
+                   for name in ("source", "target", "axis", "sign", "wraparound", "bandwidth", "latency")}
+        return replace(self, **columns, events=(), failed=(*self.failed, *self.edges(dead)))
 
     @cached_property
     def slot(self) -> Indices:
@@ -210,25 +228,32 @@ def moving(twist: Twist, axes: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:
-    """Return the changes of bandwidth in mid-run, in order of time, and what is wrong with them."""
+    """Return what happens to links in mid-run, in order of time, and what is wrong with that."""
     given = graph.graph.get("events") or ()
     place = {edge: i for i, edge in enumerate(graph.edges)} if given else {}
-    remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9})'
+    remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9}), where 0 bytes/s: the link fails'
     made: list[Event] = []
     for i, event in enumerate(given if isinstance(given, Iterable) else [given]):
         if not (isinstance(event, Sequence) and len(event) == 2 and isinstance(event[1], Mapping)):
             return (), [f'graph.graph["events"] has {event!r}: {remedy}']
         time, changes = as_float(event[0]), event[1]
         lost = [edge for edge in changes if edge not in place]
-        bad = [edge for edge, rate in changes.items() if not 0 < as_float(rate) < inf]
+        bad = [edge for edge, rate in changes.items() if not 0 <= as_float(rate) < inf]
         if not 0 <= time < inf:
             return (), [f"event {i + 1} is at {event[0]!r}, which is no time of the run: give seconds, 0 or more"]
         if lost or bad:
-            what, edge = ("is on a link that is not there", lost[0]) if lost else ("gives no bandwidth above 0", bad[0])
+            what, edge = ("is on a link that is not there", lost[0]) if lost else ("gives no bandwidth", bad[0])
             return (), [f"event {i + 1}, at {time:g} s, {what}: {edge!r}: {remedy}"]
         links = np.array([place[edge] for edge in changes], np.intp)
         made.append(Event(time, links, np.array([as_float(rate) for rate in changes.values()])))
-    return tuple(sorted(made, key=lambda event: event.time)), []
+    made.sort(key=lambda event: event.time)
+    failed = set[int]()
+    for event in made:
+        if again := failed.intersection(event.links.tolist()):
+            edge = list(place)[min(again)]
+            return (), [f"the event at {event.time:g} s changes {edge!r}, which has failed before: leave it out"]
+        failed.update(event.dead.tolist())
+    return tuple(made), []
 
 
 def _directions(axes: Mapping[str, int], twist: Mapping[str, Mapping[str, int]], source: Indices,
