@@ -80,7 +80,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     if through is not None and through.later and not isinstance(run, _Cohort):
         names = [r.operation.name for ready in sections for r in ready]
         for name, more in zip(names, moved(through, run.unsent, len(net.links.source))):
-            carried[name] = np.maximum(carried[name] + more, 0.0) if name in carried else more
+            if name in carried:
+                carried[name] = np.maximum(carried[name] + more, 0.0)
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(run.segments if net is whole else (replace(s, stands=net.orbit) for s in run.segments))
     latest = [s.ends.max(axis=0, initial=-np.inf) for s in segments]
