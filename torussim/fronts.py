@@ -75,7 +75,7 @@ class Fronts:
     def __init__(self, network: Grid | Outlines, chip: Chip) -> None:
         self.outlines, self.chip = outlines_of(network), chip
         if self.outlines.net.links.failures:
-            raise TopologyError("links fail in mid-run, and a message can take less time on the routes that are left: there is no "
+            raise TopologyError("links fail in mid-run, and messages can be faster on the routes that are left: there is no "
                                 "least time; leave the failures out")
         self.limits = limits(self.outlines.net)
         net, links = self.outlines.net, self.outlines.net.links

@@ -84,7 +84,8 @@ def faults(changes: Changes) -> list[Fault]:
             continue
         dead, fails = (any(one.failed for one in some) for some in (
             [changes.links[i] for i in of_links], [changes.events[i][1] for i in of_events]))
-        kind = "dead" if dead else "failing" if fails else "changing" if of_events else "slow" if (slower & where).any() else "late"
+        kind = ("dead" if dead else "failing" if fails else "changing" if of_events else
+                "slow" if (slower & where).any() else "late")
         one_way = np.flatnonzero(where)[np.unique(cable[where], return_index=True)[1]]
         found.append(Fault(kind, tuple(links.edge(i) for i in one_way.tolist()), tuple(of_links), tuple(of_events),
                            0.0 if dead or fails else float(now.bandwidth[where].min()), float(built.bandwidth[where].min()),
