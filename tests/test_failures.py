@@ -18,6 +18,7 @@ from test_shared_laws import Meter, assert_no_link_exceeds_its_bandwidth
 from test_shared_laws import meter as meter
 from thinned import thinned
 
+import torussim
 from torussim.chips import chip
 from torussim.engine import event_core
 from torussim.engine.simulate import simulate
@@ -340,3 +341,27 @@ def test_a_failure_in_mid_run_is_a_fault_of_its_kind() -> None:
 def test_there_is_no_least_time_where_messages_may_find_a_faster_way() -> None:
     with pytest.raises(TorusSimError, match="there is no least time"):
         Fronts(grid(failing(ring(4, bandwidth=W), 1e-3, ((0,), (1,)))), IDEAL)
+
+
+def test_no_plan_is_made_where_links_fail_in_mid_run() -> None:
+    asked = {"chip": "tpu-v4", "model": "palm-62b", "topology": {"shape": [2, 2], "events": [
+        {"time": "1 ms", "from": [0, 0], "to": [0, 1], "failed": True}]},
+        "layout": {"ffn": "ws1d"}, "workload": {"phase": "decode", "batch": 8, "context": 64}}
+    with pytest.raises(TorusSimError, match="links fail in mid-run") as error:
+        torussim.plan(asked)
+    assert error.value.path == ("topology", "events")
+
+
+def test_passes_after_a_failure_find_the_link_dead() -> None:
+    """The first of four decode steps is over when the link fails; the others are as after a failure at the beginning."""
+    workload = {"phase": "decode", "batch": 64, "context": 64}
+
+    def seconds(tokens: int, *events: dict[str, Any]) -> float:
+        asked = {"chip": "tpu-v4", "model": {"base": "palm-8b", "layers": 4}, "layout": {"ffn": "ws1d", "overlap": False},
+                 "topology": {"kind": "ring", "shape": [8], "events": list(events)}, "workload": workload | {"tokens": tokens}}
+        return float(torussim.run(asked).latency_s)
+
+    fails = {"time": "1 us", "from": [0], "to": [1], "failed": True}
+    later = fails | {"time": seconds(1) * (1 + 1e-9)}
+    assert seconds(4, later) - seconds(1) == pytest.approx(seconds(4, fails) - seconds(1, fails), rel=1e-6)
+    assert 1.01 * seconds(4) < seconds(4, later) < 0.999 * seconds(4, fails)
