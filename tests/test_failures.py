@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import alone
@@ -11,6 +12,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import random_scenarios as plain
+import test_own_algorithms as own
 from plain import plain_core
 from random_shared import Scenario, compare, dying, run, scenario
 from test_shared import assert_the_same, flat
@@ -28,7 +30,7 @@ from torussim.program import Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import ring, torus
 from torussim.topology.faults import Changes, faults
-from torussim.topology.grid import grid
+from torussim.topology.grid import grid, parts_of
 from torussim.topology.links import LinkChange, change_later
 
 IDEAL = chip("ideal")
@@ -146,9 +148,16 @@ def test_two_links_fail_one_after_the_other() -> None:
 # Where it is as if the link had never been there, or were there for ever
 
 
+def over_the_first_axis(graph: nx.DiGraph, u: Any, v: Any) -> list[Any]:
+    """Return a routing of a user's: among the shortest paths the one through the least chips."""
+    return min(nx.all_shortest_paths(graph, u, v))
+
+
+@pytest.mark.parametrize("routing", ["dimension_order", "minimal", "shortest", over_the_first_axis])
 @pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter", "all_reduce", "all_to_all"])
-def test_a_link_that_fails_while_nothing_is_under_way_is_dead_from_there_on(kind: str) -> None:
+def test_a_link_that_fails_while_nothing_is_under_way_is_dead_from_there_on(kind: str, routing: Any) -> None:
     graph, dead = torus((4, 3), bandwidth=W, latency=1e-6), both((1, 0), (2, 0))
+    graph.graph["routing"] = routing
     work = Compute("work", flops=1e-3 * IDEAL.rate("bf16"))
     for algorithm in ("", "direct") if kind == "all_to_all" else ("",):
         moved = Collective("c", kind, ("x", "y"), D, algorithm, detour=True)
@@ -187,6 +196,21 @@ def test_a_link_that_fails_at_the_start_was_never_there_and_one_after_the_end_al
             start, never = run(replace(case, graph=failing(case.graph, 0.0, edge))), run(left)
             assert_the_same(start, never)
             assert carried(start, case.graph) == pytest.approx(carried(never, left.graph) | {edge: 0.0}, rel=1e-9, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", thinned(range(150), 3))
+def test_a_users_algorithm_takes_the_detours_too(seed: int) -> None:
+    """Between two chips of an axis of 2 a lane takes the queue of the other direction where it finds the link dead."""
+    rng = Random(seed)
+    net = own.networks(rng)
+    program = own.own_program(rng, net, sound=True)
+    program = program.replaced({o.name: replace(o, detour=True) for o in program.operations() if isinstance(o, Collective)})
+    edge = rng.choice(list(net.graph.edges))
+    left = without(net.graph, edge)
+    if 2 in net.shape or not nx.is_strongly_connected(left) or (never := grid(left, parts=parts_of(net))).ring != net.ring:
+        return
+    start = grid(failing(net.graph, 0.0, edge), parts=parts_of(net))
+    assert_the_same(simulate(program, start, plain.REAL), simulate(program, never, plain.REAL))
 
 
 # The oracle, and both ways to run
