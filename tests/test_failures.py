@@ -389,3 +389,26 @@ def test_passes_after_a_failure_find_the_link_dead() -> None:
     later = fails | {"time": seconds(1) * (1 + 1e-9)}
     assert seconds(4, later) - seconds(1) == pytest.approx(seconds(4, fails) - seconds(1, fails), rel=1e-6)
     assert 1.01 * seconds(4) < seconds(4, later) < 0.999 * seconds(4, fails)
+
+
+@pytest.mark.parametrize("seed", thinned(SEEDS, 3))
+def test_engine_and_oracle_agree_where_an_axis_loses_all_its_wraparounds(seed: int) -> None:
+    """From then on it is a line for what is routed, though collectives still go round."""
+    case = scenario(seed)
+    links, makespan = case.grid.links, run(case).makespan
+    for axis in range(len(links.axes)):
+        dead = links.edges(links.wraparound & (links.axis == axis))
+        if dead and nx.is_strongly_connected(without(case.graph, *dead)):
+            graph = case.graph.copy()
+            graph.graph.pop("events", None)
+            assert not compare(replace(case, graph=failing(graph, 0.4 * makespan, *dead)))
+
+
+def test_a_scenario_with_a_failure_runs_again_as_it_was_recorded() -> None:
+    """Case 23: 28 MB a link, of which 4.5 MB have passed; the others take twice as long, beside as many of the detour."""
+    asked = {"chip": "ideal", "topology": {"kind": "ring", "shape": [8], "bandwidth": "45 GB/s", "latency": "0 s", "events": [
+        {"time": "100 us", "from": [0], "to": [1], "failed": True}]},
+        "program": [{"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "64 MB"}]}
+    first = torussim.run(asked)
+    assert first.makespan_s == pytest.approx(100e-6 + 2 * (28e6 - 4.5e6) / 45e9, rel=1e-9)
+    assert torussim.run(first.scenario).makespan_s == first.makespan_s
