@@ -88,6 +88,7 @@ def test_a_ring_goes_on_at_half_the_rate_from_the_byte_that_it_had_reached(chips
         meets = (backwards or ways == 2) and (u, v) != ((1,), (0,))
         wanted[u, v] = sent - rest if (u, v) in dead else sent + rest * meets
     assert carried(said, broken) == pytest.approx(wanted, rel=1e-9, abs=1e-6)
+    assert said.link_seconds == pytest.approx(said.link_bytes / W, abs=1e-12), "also of a link that has failed"
 
 
 def test_messages_of_an_all_to_all_turn_round_and_share_the_links_there() -> None:

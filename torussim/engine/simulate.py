@@ -98,14 +98,20 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
-    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run."""
-    since, now, total = begin, net.links.bandwidth.copy(), np.zeros(len(net.links.bandwidth))
-    for event in net.links.events:
-        until = min(max(event.time, begin), end)
+    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run.
+
+    Of a link that fails until then; 0 if it has failed before.
+    """
+    since, now = begin, net.links.bandwidth.copy()
+    total, alive = np.zeros((2, len(now)))
+    for time, event in [*((event.time, event) for event in net.links.events), (end, None)]:
+        until = min(max(time, begin), end)
         total += now * (until - since)
+        alive += (now > 0) * (until - since)
         since = until
-        now[event.links] = event.bandwidth
-    return np.asarray((total + now * (end - since)) / (end - begin)) if end > begin else now
+        if event is not None:
+            now[event.links] = event.bandwidth
+    return np.divide(total, alive, out=now, where=alive > 0)
 
 
 class _Kept:
