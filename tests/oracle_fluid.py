@@ -45,6 +45,7 @@ class Flow:
         assert loads and all(share > 0 for share in loads.values()), f"a flow that loads {loads}"
         self.size, self.loads, self.sent, self.again = size, loads, sent, again
         self.left, self.rate, self.since = size, 0.0, sent.env.now
+        self.rest = size  # bytes that no link has been credited with yet
         self.changes = 0  # of its rate: an end that was foreseen before the last one is void
 
 
@@ -85,9 +86,10 @@ class Fluid:
         if before == after:
             return
         self.keep(flow)
-        for link in before:
+        for link, share in before.items():
             del self.flows[link][flow]
-        flow.loads = after
+            self.carried[link] += share * (flow.rest - flow.left)
+        flow.loads, flow.rest = after, flow.left
         for link in after:
             self.flows[link][flow] = None
         flow.rate = 0.0
@@ -106,7 +108,7 @@ class Fluid:
         flow.changes += 1
         for link, share in flow.loads.items():
             del self.flows[link][flow]
-            self.carried[link] += share * flow.left
+            self.carried[link] += share * flow.rest
         self.touch(flow.loads)
         flow.sent.succeed()
 
@@ -115,7 +117,6 @@ class Fluid:
         if self.env.now > flow.since and flow.rate > 0:
             for link, share in flow.loads.items():
                 self.pieces[link].append((flow.since, self.env.now, share * flow.rate))
-                self.carried[link] += share * flow.rate * (self.env.now - flow.since)
         flow.left -= flow.rate * (self.env.now - flow.since)
         flow.since = self.env.now
 
