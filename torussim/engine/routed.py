@@ -163,17 +163,15 @@ def rerouted(grid: Grid, paths: Routes, used: Array, messages: Sequence[Messages
         gone = used[(slot < 0) | dead[slot]]
         first, changed, found = hops, list[Array](), list[Routes]()
         try:
-            parts = [(gone, gap_routes(net, gone))]
-            for part in chain.from_iterable(_of_messages(net, one) for one in messages):
-                parts.append((np.arange(first, first + len(part)), part))
-                first += len(part)
+            for part in chain([gap_routes(net, gone)], chain.from_iterable(_of_messages(net, one) for one in messages)):
+                path = np.arange(first, first + len(part)) if changed else gone
+                first += len(part) if changed else 0
+                routes = replace(part, link=number[part.link].astype(np.int32))
+                unlike = np.flatnonzero(_unlike(now.take(path), routes, len(dead)))
+                changed.append(path[unlike])
+                found.append(routes.take(unlike))
         except TopologyError as error:
             raise error.within((), f"after the failure at {event.time:g} s: ") from None
-        for path, routes in parts:
-            routes = replace(routes, link=number[routes.link].astype(np.int32))
-            unlike = np.flatnonzero(_unlike(now.take(path), routes, len(dead)))
-            changed.append(path[unlike])
-            found.append(routes.take(unlike))
         which, routes = np.concatenate(changed), joined(found)
         place = np.arange(len(paths))
         place[which] = len(paths) + np.arange(len(which))
