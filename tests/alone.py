@@ -21,9 +21,11 @@ class Net:
         self.ended = np.zeros(slots, int)
         self.left = {}  # bytes that each flow under way had left at its `since`, by slot, and its rate
         self.rate = {}
+        self.row = {}  # of the paths that were rerouted
 
     def entries(self, path):
-        return slice(self.routes.first[path], self.routes.first[path + 1])
+        row = self.row.get(int(path), path)
+        return slice(self.routes.first[row], self.routes.first[row + 1])
 
     def fastest(self, path):
         """Return the bytes/s of a flow on a path: a link that it is on several times passes so many shares of it."""
@@ -83,22 +85,32 @@ def advance(net):
 
 def set_bandwidth(net, link, bandwidth):
     net.bandwidth[link] = bandwidth
+    renew(net, [slot for slot in net.left if link in net.routes.link[net.entries(net.flows["path"][slot])]])
+
+
+def renew(net, slots):
+    """Let flows go on from now as fast as their links are now."""
     now = net.one["now"][0]
-    for slot in net.left:
-        path = net.flows["path"][slot]
-        if link in net.routes.link[net.entries(path)]:
-            net.left[slot] = max(0.0, net.left[slot] - net.rate[slot] * (now - net.flows["since"][slot]))
-            net.flows["since"][slot], net.rate[slot] = now, net.fastest(path)
-            net.end[slot] = now + net.left[slot] / net.rate[slot]
+    for slot, remaining in zip(slots, left(net, slots).tolist(), strict=True):
+        net.left[slot], net.rate[slot] = max(0.0, remaining), net.fastest(net.flows["path"][slot])
+        net.flows["since"][slot], net.end[slot] = now, now + net.left[slot] / net.rate[slot]
+
+
+def reroute(net, paths, rows):
+    net.row |= dict(zip(paths.tolist(), rows.tolist(), strict=True))
+    renew(net, [slot for slot in net.left if net.flows["path"][slot] in paths])
+    return net
+
+
+def left(net, slots):
+    now = net.one["now"][0]
+    return np.array([net.left[slot] - net.rate[slot] * (now - net.flows["since"][slot]) for slot in slots])
 
 
 def live(net):
-    now = net.one["now"][0]
-
-    def order(slot):
-        left = net.left[slot] - net.rate[slot] * (now - net.flows["since"][slot])
-        return net.flows["path"][slot], left, net.flows["run"][slot]
-    return np.array(sorted(net.left, key=order), int)
+    slots = sorted(net.left)
+    order = dict(zip(slots, left(net, slots).tolist(), strict=True))
+    return np.array(sorted(slots, key=lambda slot: (net.flows["path"][slot], order[slot], net.flows["run"][slot])), int)
 
 
 def shift(net, seconds, each=None):
@@ -111,4 +123,4 @@ def shift(net, seconds, each=None):
 
 
 NETWORK = SimpleNamespace(made=made, grown=grown, start=start, next_end=next_end, go=go, advance=advance,
-                          set_bandwidth=set_bandwidth, live=live, shift=shift)
+                          set_bandwidth=set_bandwidth, reroute=reroute, left=left, live=live, shift=shift)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 import simpy
-from oracle_fluid import Fluid, Router, latency_of, loads_of
+from oracle_fluid import Fluid, Route, Router, latency_of, loads_of
 from oracle_grid import Grid, Lane, Node, Parts
 
 from torussim.program import Collective, Compute, Operation, Program
@@ -610,12 +610,12 @@ class Run:
     """The events of one run: of every operation k on every chip, and of every transfer j of collective k."""
 
     def __init__(
-        self, steps: list[Step], grid: Grid, chip: Any, start: Mapping[Node, float], orders: RingOrders
+        self, steps: list[Step], grid: Grid, chip: Any, start: Mapping[Node, float], orders: RingOrders, parts: Parts | None
     ) -> None:
-        self.steps, self.grid, self.graph, self.chip = steps, grid, grid.graph, chip
+        self.steps, self.grid, self.graph, self.chip, self.parts = steps, grid, grid.graph, chip, parts
         graph = grid.graph
         self.env = env = simpy.Environment(initial_time=min([0.0, *start.values()]))
-        self.fluid = Fluid(env, graph, chip)
+        self.fluid = Fluid(env, graph, chip, self.failed)
         self.plans: dict[int, Schedule] = {}
         self.mode: dict[int, str] = {}
         known: dict[tuple[int, str], Schedule] = {}
@@ -642,6 +642,15 @@ class Run:
         self.start_at: dict[tuple[int, Node], float] = {}
         self.end_at: dict[tuple[int, Node], float] = {}
         self.sent: list[Sent] = []
+
+    def failed(self, links: list[tuple[Node, Node]]) -> None:
+        """From now on messages go as they would have from the start, had these links never been there."""
+        self.graph.remove_edges_from(links)
+        self.grid = Grid(self.graph, None, self.parts, self.grid.route)
+
+    def routes(self, t: Transfer) -> Route:
+        """Return the routes of a transfer, as links are now."""
+        return self.grid.hop(t.sender, t.receiver) if t.queued else self.grid.message(t.sender, t.receiver)
 
     def start_processes(self) -> None:
         queues: dict[tuple[Node, Node], list[tuple[int, int]]] = defaultdict(list)
@@ -750,10 +759,9 @@ class Run:
             yield self.piece_ended[partner, t.sender, t.place]
         started, size = self.env.now, t.share * collective.bytes
         payload = self.take(k, t)
-        routes = self.grid.hop(t.sender, t.receiver) if t.queued else self.grid.message(t.sender, t.receiver)
-        yield self.fluid.send(size, loads_of(routes))
+        yield self.fluid.send(size, loads_of(self.routes(t)), lambda: loads_of(self.routes(t)))
         self.left[k, j].succeed()
-        self.env.process(self.deliver(k, j, payload, started, size, latency_of(routes, self.graph)))
+        self.env.process(self.deliver(k, j, payload, started, size, latency_of(self.routes(t), self.graph)))
 
     def deliver(self, k: int, j: int, payload: Held, started: float, size: float, latency: float) -> Waiting:
         t, left = self.plans[k].transfers[j], self.env.now
@@ -813,12 +821,13 @@ def simulate(
     """Return the times of every executed operation on every chip, the makespan, bytes of links, and all transfers.
 
     `ring`: which axes are rings, by default those with a wraparound; `parts`: of a physical axis, innermost first (name,
-    length, stride); `route`: from source and target to (share, chips) of each route, by default dimension order. `pieces`
-    of the result: of every link, (from, to, bytes/s) of every flow on it.
+    length, stride); `route`: from source and target to (share, chips) of each route, by default dimension order. Links that
+    fail in mid-run are taken out of `graph` then, so that a `route` sees that. `pieces` of the result: of every link, (from,
+    to, bytes/s) of every flow on it.
     """
     starts = {c: (start or {}).get(c, 0.0) for c in graph}
     steps = executed(program)
-    run = Run(steps, Grid(graph, ring, parts, route), chip, starts, ring_orders or {})
+    run = Run(steps, Grid(graph, ring, parts, route), chip, starts, ring_orders or {}, parts)
     run.start_processes()
     run.env.run()
     run.check()

@@ -41,18 +41,21 @@ def fair_rates(loads: list[Loads], capacity: Mapping[Link, float]) -> list[float
 class Flow:
     """Bytes under way: `left` of them at time `since`, when its rate last changed."""
 
-    def __init__(self, size: float, loads: Loads, sent: simpy.Event) -> None:
+    def __init__(self, size: float, loads: Loads, sent: simpy.Event, again: Callable[[], Loads] | None = None) -> None:
         assert loads and all(share > 0 for share in loads.values()), f"a flow that loads {loads}"
-        self.size, self.loads, self.sent = size, loads, sent
+        self.size, self.loads, self.sent, self.again = size, loads, sent, again
         self.left, self.rate, self.since = size, 0.0, sent.env.now
+        self.rest = size  # bytes that no link has been credited with yet
         self.changes = 0  # of its rate: an end that was foreseen before the last one is void
 
 
 class Fluid:
     """The network: its active flows, and what every link has carried so far."""
 
-    def __init__(self, env: simpy.Environment, graph: nx.DiGraph, chip: Any) -> None:
-        self.env = env
+    def __init__(self, env: simpy.Environment, graph: nx.DiGraph, chip: Any,
+                 failed: Callable[[list[Link]], None] | None = None) -> None:
+        """`failed`: what is told of links that fail, before the flows are asked which way they go then."""
+        self.env, self.failed = env, failed
         self.bandwidth: dict[Link, float] = {link: graph.edges[link]["bandwidth"] for link in graph.edges}
         self.efficiency = chip.link_efficiency
         self.shared_efficiency = getattr(chip, "shared_efficiency", 1.0)
@@ -68,12 +71,33 @@ class Fluid:
 
     def event(self, time: float, change: Mapping[Link, float]) -> Generator[simpy.Event, Any, None]:
         yield self.env.timeout(time - self.env.now)
-        self.bandwidth |= change
+        dead = [link for link, bandwidth in change.items() if not bandwidth]
+        self.bandwidth |= {link: bandwidth for link, bandwidth in change.items() if bandwidth}
+        if dead and self.failed is not None:
+            self.failed(dead)
+            for flow in list(dict.fromkeys(flow for flows in self.flows.values() for flow in flows)):
+                self.move(flow)
         self.touch(change)
 
-    def send(self, size: float, loads: Loads) -> simpy.Event:
-        """Start a flow; return the event of all its bytes being sent."""
-        flow = Flow(size, loads, self.env.event())
+    def move(self, flow: Flow) -> None:
+        """Let a flow go on with what it has left, by the way that it would take now."""
+        assert flow.again is not None
+        before, after = flow.loads, flow.again()
+        if before == after:
+            return
+        self.keep(flow)
+        for link, share in before.items():
+            del self.flows[link][flow]
+            self.carried[link] += share * (flow.rest - flow.left)
+        flow.loads, flow.rest = after, flow.left
+        for link in after:
+            self.flows[link][flow] = None
+        flow.rate = 0.0
+        self.touch([*before, *after])
+
+    def send(self, size: float, loads: Loads, again: Callable[[], Loads] | None = None) -> simpy.Event:
+        """Start a flow; return the event of all its bytes being sent. `again`: what it loads where links have failed."""
+        flow = Flow(size, loads, self.env.event(), again)
         for link in loads:
             self.flows[link][flow] = None
         self.touch(loads)
@@ -84,7 +108,7 @@ class Fluid:
         flow.changes += 1
         for link, share in flow.loads.items():
             del self.flows[link][flow]
-            self.carried[link] += share * flow.size
+            self.carried[link] += share * flow.rest
         self.touch(flow.loads)
         flow.sent.succeed()
 

@@ -145,6 +145,25 @@ def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operatio
     return tuple(made)
 
 
+def dying(seed: int, **choices: Any) -> Scenario:
+    """Return the scenario of a seed in which one to three times in mid-run links fail, of which the network stays whole."""
+    case, rng = scenario(seed, **choices), Random(-1 - seed)
+    makespan, left = run(case).makespan, case.graph.copy()
+    events = list(case.graph.graph.get("events", ()))
+    for time in sorted(rng.uniform(0, rng.choice((1.0, 1.0, 0.2)) * makespan) for _ in range(rng.randint(1, 3))):
+        dead = set[Any]()
+        for _ in range(rng.choice((1, 1, 2))):
+            u, v = rng.choice(list(left.edges))
+            fewer = left.copy()
+            fewer.remove_edges_from(pair := {(u, v), *([(v, u)] if rng.random() < 0.7 and left.has_edge(v, u) else [])})
+            if nx.is_strongly_connected(fewer):
+                left, dead = fewer, dead | pair
+        events = [(at, {edge: value for edge, value in change.items() if at < time or edge not in dead}) for at, change in events]
+        events.append((time, dict.fromkeys(sorted(dead), 0.0)))
+    case.graph.graph["events"] = tuple(sorted(((at, change) for at, change in events if change), key=lambda event: event[0]))
+    return case
+
+
 def run(case: Scenario, **choices: Any) -> Timeline:
     """Return what the engine says."""
     return simulate(case.program, case.grid, case.chip, start=case.start, **{"repeat": case.repeat, **choices})
@@ -158,12 +177,12 @@ def expected(case: Scenario) -> dict[str, Any]:
     for name, lengths in case.parts.items():
         parts[name] = [(label, length, prod(lengths[:i]))
                        for i, (label, length) in enumerate(zip(part_names(name, lengths), lengths))]
-    route = None
+    route, graph = None, case.graph.copy()
     if case.graph.graph.get("routing") == "shortest":
         def route(a: Any, b: Any) -> Any:
-            return split(case.graph, a, b)
+            return split(graph, a, b)
     start = dict(zip(net.chips, case.start, strict=True))
-    return oracle.simulate(case.program.replaced(change), case.graph, case.chip, start=start, ring_orders=orders,
+    return oracle.simulate(case.program.replaced(change), graph, case.chip, start=start, ring_orders=orders,
                            ring=net.links.ring, parts=parts, route=route)
 
 

@@ -258,8 +258,8 @@ def test_later_changes_scale_the_bandwidth_as_it_then_is() -> None:
     later = change_later(graph, [(2e-3, half), (1e-3, half)])
     assert later.graph["events"] == ((1e-3, {((0,), (1,)): RATE / 2}), (2e-3, {((0,), (1,)): RATE / 4}))
     assert [(e.time, e.bandwidth.tolist()) for e in read_links(later).events] == [(1e-3, [RATE / 2]), (2e-3, [RATE / 4])]
-    for wrong, message in ((LinkChange(latency=1.0), "can change its bandwidth alone"),
-                           (LinkChange(failed=True), "bandwidth alone"),
+    for wrong, message in ((LinkChange(latency=1.0), "keeps its latency"),
+                           (LinkChange(failed=True, scale=0.5), "give one or the other"),
                            (LinkChange(axis="q", scale=0.5), "there is no axis 'q'")):
         with pytest.raises(TopologyError, match=f"event 1, .*{message}"):
             change_later(graph, [(1e-3, wrong)])

@@ -142,9 +142,9 @@ class Meter:
     def read(self, network: Any, net: Any) -> None:
         """Note what each link passes from now on; rates are settled."""
         links, slots = len(self.bandwidth), network.live(net)
-        paths = net.flows["path"][slots]
-        count = net.first[paths + 1] - net.first[paths]
-        entry = np.arange(count.sum()) + np.repeat(net.first[paths] - np.cumsum(count) + count, count)
+        rows = net.flows["row"][slots]
+        count = net.first[rows + 1] - net.first[rows]
+        entry = np.arange(count.sum()) + np.repeat(net.first[rows] - np.cumsum(count) + count, count)
         per_entry = np.repeat(net.rate[slots], count) * net.share[entry]
         self.moments.append((float(net.one["now"][0]), np.bincount(net.link[entry], per_entry, links),
                              np.bincount(net.link[entry], minlength=links), self.bandwidth.copy()))

@@ -279,7 +279,7 @@ def set_edge(**attributes: object) -> Callable[[nx.DiGraph], object]:
     (lambda g: g.graph.update(twist={"x": {"q": 1}}), r"twist\"\] is .*'q': 1.*, but the axes are x, y"),
     (lambda g: g.graph.update(events=((-1.0, {}),)), "event 1 is at -1.0, which is no time of the run"),
     (lambda g: g.graph.update(events=((1.0, {((0, 0), (2, 2)): 1.0}),)), r"event 1, at 1 s, is on a link that is not there: "),
-    (lambda g: g.graph.update(events=((1.0, {((0, 0), (0, 1)): 0.0}),)), "event 1, at 1 s, gives no bandwidth above 0"),
+    (lambda g: g.graph.update(events=((1.0, {((0, 0), (0, 1)): -1.0}),)), "event 1, at 1 s, gives no bandwidth: "),
     (lambda g: g.graph.update(events=(1.0,)), r'events"\] has 1.0: give \(seconds, '),
 ])
 def test_what_breaks_the_contract_is_named(change: Callable[[nx.DiGraph], object], message: str) -> None:

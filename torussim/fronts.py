@@ -23,6 +23,7 @@ from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready, Stage
 from torussim.engine.routed import link_bytes, shared
 from torussim.engine.symmetry import orbits
+from torussim.errors import TopologyError
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import Collective, Compute, Loop, Program
@@ -73,6 +74,9 @@ class Fronts:
 
     def __init__(self, network: Grid | Outlines, chip: Chip) -> None:
         self.outlines, self.chip = outlines_of(network), chip
+        if self.outlines.net.links.failures:
+            raise TopologyError("links fail in mid-run, and messages can be faster on the routes that are left: there is no "
+                                "least time; leave the failures out")
         self.limits = limits(self.outlines.net)
         net, links = self.outlines.net, self.outlines.net.links
         self.rate = _most(net) * chip.link_efficiency

@@ -264,7 +264,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
     which = f"cable {_chip(fault['from'])} - {_chip(fault['to'])}" if fault["cables"] == 1 else \
         f"{fault['cables']:,} cables {' '.join(fault['changes'])}"
     slower = f"{show(fault['bandwidth'], 'B/s')} in place of {show(fault['built'], 'B/s')}"
-    how = {"dead": "", "slow": f", {slower}", "changing": f", at worst {slower}", "late": f", by {show(fault['late'], 's')}"}
+    how = {"dead": "", "failing": " in mid-run", "changing": f", at worst {slower}", "slow": f", {slower}",
+           "late": f", by {show(fault['late'], 's')}"}
     return f"{fault['kind']} {which}{how[fault['kind']]}"
 
 

@@ -30,7 +30,8 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
     A flow without bytes or links ends now.
     """
     one = net.one[0]
-    begin, stop = net.first[path], net.first[path + 1]
+    row = net.row[path] if len(net.row) > 0 else path
+    begin, stop = net.first[row], net.first[row + 1]
     moves = size > 0 and stop > begin
     if one["free"] == 0 and one["high"] == len(net.end) and not _swept(net):
         one["short"] = -1
@@ -50,7 +51,7 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
         slot = one["high"]
         one["high"] += 1
     flow = net.flows[slot]
-    flow["path"], flow["run"] = path, run
+    flow["path"], flow["row"], flow["run"] = path, row, run
     flow["began"] = flow["since"] = one["now"]
     flow["old"] = 0.0
     one["flows"] += 1
@@ -151,6 +152,46 @@ def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
             rise(net, net.on[k])
 
 
+def reroute(net: Net, paths: Array, rows: Array) -> Net:
+    """Return the network in which these paths take these rows of its entries from now on; `next_end` has been asked.
+
+    A flow that is under way on one of them goes on there now, with the bytes that it has left.
+    """
+    slots = live(net)
+    slots = slots[np.isin(net.flows["path"][slots], paths) & (net.rate[slots] > 0)]
+    flows, remaining, count = net.flows[slots], left(net, slots), len(slots)
+    row = net.row if len(net.row) else np.arange(len(net.first) - 1, dtype=np.int32)
+    row[paths] = rows
+    net = net._replace(row=row)
+    net.ended[:count] = slots
+    _withdraw(net, count)
+    done = 0
+    while (done := _restart(net, flows, remaining, done)) < count:
+        net = grown(net)
+    net.one["flows"] -= count
+    return net
+
+
+@compiled
+def _withdraw(net: Net, count: int) -> None:
+    """Take the flows ended[:count], which are under way, off their links and out of the heap of ends."""
+    one = net.one[0]
+    for i in range(count):
+        one["ends"] = remove(net.ends, one["ends"], net.place, net.end, net.ended[i])
+    _leave(net, count)
+
+
+@compiled
+def _restart(net: Net, flows: Array, sizes: Array, done: int) -> int:
+    """Start flows anew, from number `done` on, until there is no room; return how many have started."""
+    for i in range(done, len(flows)):
+        if not start(net, flows[i]["path"], sizes[i], flows[i]["run"]):
+            return i
+        if sizes[i] > 0:
+            net.flows[net.new[net.one[0]["new"] - 1]]["began"] = flows[i]["began"]
+    return len(flows)
+
+
 def under_way(net: Net) -> tuple[Array, Array, Array]:
     """Return the paths, the marks and the bytes left of the flows under way, sorted by path, then bytes left; (flows,)."""
     slots = live(net)
@@ -194,7 +235,7 @@ def _leave(net: Net, count: int) -> None:
             one["free"] += 1
             continue
         one["live"] -= 1
-        begin, stop = net.first[flow["path"]], net.first[flow["path"] + 1]
+        begin, stop = net.first[flow["row"]], net.first[flow["row"] + 1]
         net.rate[slot], net.place[slot] = ENDED, begin - stop - 1
         unhold(net, slot)
         for e in range(begin, stop):

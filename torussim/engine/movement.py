@@ -179,7 +179,7 @@ class Held:
         found = mixed([(links.bandwidth,), (links.latency,), (links.routed,), (links.hops,)], len(links.source))
         for number, event in enumerate(links.events, 4):
             changed = np.zeros(len(found))
-            changed[event.links] = event.bandwidth
+            changed[event.links] = np.where(event.bandwidth > 0, event.bandwidth, -1.0)
             found = scramble(found + scramble(changed.view(np.uint64), number), number)
         return found
 

@@ -11,7 +11,7 @@ from torussim.topology.routes import Routes
 Array = np.ndarray[Any, Any]
 ENDED, RISES = -1.0, -2.0  # instead of a rate: the flow has ended, or its rate is unknown until the next solve
 
-FLOW = np.dtype([("path", "i4"), ("run", "i4"),  # run: a mark of the caller's
+FLOW = np.dtype([("path", "i4"), ("row", "i4"), ("run", "i4"),  # row: of the path when it began; run: a mark of the caller's
                  ("left", "f8"), ("since", "f8"),  # bytes that were left at a time
                  ("began", "f8"), ("old", "f8"),  # old: the rate before the solve, 0 of a new flow
                  ("held", "i4"), ("before", "i4"), ("after", "i4")], align=True)  # bottleneck, and neighbours in its list, or -1
@@ -30,8 +30,12 @@ ONE = np.dtype([("now", "f8"), ("efficiency", "f8"),
 
 
 class Net(NamedTuple):
-    """A network and its flows. Path p has the entries first[p]:first[p + 1] of `link`, `share` and `number` ((0,): all 1)."""
+    """A network and its flows. Row r has the entries first[r]:first[r + 1] of `link`, `share` and `number` ((0,): all 1).
 
+    A flow that starts on path p takes row[p], or row p where `row` is (0,): no path has been rerouted.
+    """
+
+    row: Array  # (rows,)
     first: Array
     link: Array
     share: Array
@@ -68,7 +72,7 @@ def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int |
 
     def numbers(size: int) -> Array:
         return np.zeros(size, np.int32)
-    return Net(np.ascontiguousarray(routes.first, np.int64), np.ascontiguousarray(routes.link, np.int32),
+    return Net(numbers(0), np.ascontiguousarray(routes.first, np.int64), np.ascontiguousarray(routes.link, np.int32),
                np.ascontiguousarray(routes.share, np.float64),
                numbers(0) if routes.number is None else np.ascontiguousarray(routes.number, np.int32),
                np.zeros(slots, FLOW), np.full(slots, ENDED), np.zeros(slots), numbers(slots) - 1,

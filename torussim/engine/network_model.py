@@ -40,6 +40,15 @@ class NetworkModel(Protocol):
     def set_bandwidth(self, net: Any, n: int, bandwidth: float) -> None:
         """Give a link another bandwidth, above 0, from now on."""
 
+    def reroute(self, net: Any, paths: Array, rows: Array) -> Any:
+        """Return the state in which these paths take these rows of the routes that it was made with from now on.
+
+        Until then path p takes row p. Flows under way on them go on there at once, with the bytes that they have left.
+        """
+
+    def left(self, net: Any, slots: Array) -> Array:
+        """Return the bytes that flows have still to send."""
+
     def live(self, net: Any) -> Array:
         """Return the slots of the flows under way, in an order that does not depend on the past."""
 

@@ -1,15 +1,15 @@
 """What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
 
-A link is shared if a routed message can use it, or if its bandwidth changes in mid-run. A lane (the chips along an axis)
-with a shared link runs transfer by transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1 of the network
-are the hops of the grid, in the order of the engine's link arrays (axis, direction, chip); the routes of direct all-to-alls
-follow.
+A link is shared if a routed message can use it, at any time of the run, or if its bandwidth changes in mid-run. A lane (the
+chips along an axis) with a shared link runs transfer by transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1
+of the network are the hops of the grid, in the order of the engine's link arrays (axis, direction, chip); the routes of direct
+all-to-alls follow. Where links fail in mid-run, all routes are found anew on the links that are left (`rerouted`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -17,13 +17,16 @@ import numpy as np
 
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready, Stage
+from torussim.errors import TopologyError
 from torussim.messages import sent_to
 from torussim.program import Collective
 from torussim.topology.grid import Grid
 from torussim.topology.hops import gap_routes, route
+from torussim.topology.links import remove
 from torussim.topology.routes import Routes, joined, pieces, starts
 
 Array = np.ndarray[Any, Any]
+SAME = 1e-12  # shares, and parts of latencies, that differ by less are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +41,38 @@ class Direct:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The paths of a program's flows, which lanes run transfer by transfer, and the steps of routed collectives by name."""
+    """The paths of a program's flows, which lanes run transfer by transfer, and the steps of routed collectives by name.
+
+    `later`: of each event in which links fail, the paths that change then, and their routes from then on.
+    """
 
     paths: Routes
     fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
     alone: Array  # (hops,) whether a hop has a link that nobody else uses
     direct: Mapping[str, tuple[Direct, ...]]
+    later: tuple[tuple[Array, Routes], ...] = ()
+
+    @property
+    def rows(self) -> Routes:
+        """All routes that a path ever has: those at the start, then those of `later`."""
+        return joined([self.paths, *(routes for _, routes in self.later)]) if self.later else self.paths
+
+
+@dataclass(frozen=True, eq=False)
+class Messages:
+    """What finds the routes of a step on any network: (messages x chips,) each."""
+
+    source: Array
+    target: Array
+    crowd: Array
 
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
     """Return what of a program is in the fluid network, None if all of it is on private links."""
     grid = planner.grid
     every = [ready for section in sections for ready in section]
-    gaps = np.flatnonzero(planner.gap)
-    if len(gaps):
-        used = np.zeros(planner.rate.size + 1, bool)
+    gaps, used = np.flatnonzero(planner.gap), np.zeros(planner.rate.size + 1, bool)
+    if len(gaps) or grid.links.failures:
         for stage in (stage for ready in every for stage in ready.stages):
             for _, hops, sends in moves_of(planner, stage):
                 used[hops[sends]] = True
@@ -61,15 +81,15 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         return None
     tables: list[Iterable[Routes]] = [[_hop_paths(grid, gaps)]]
     first = planner.rate.size
-    direct = dict[str, tuple[Direct, ...]]()
+    direct, messages = dict[str, tuple[Direct, ...]](), list[Messages]()
     for ready in (ready for ready in every if ready.steps):
         assert isinstance(ready.operation, Collective)
         axes, made = [a for a in ready.operation.axes if grid.length(a) > 1], list[Direct]()
         for step in ready.steps:
             to, crowd = sent_to(grid, axes, step)
             source = np.tile(grid.own.astype(np.int32), len(to))
-            target = np.where(crowd.ravel() > 0, to.ravel(), source)
-            tables.append(route(grid, grid.routing, source, target, crowd.ravel()))
+            messages.append(Messages(source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel()))
+            tables.append(_of_messages(grid, messages[-1]))
             receiver = np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1)
             made.append(Direct(first, receiver, step.size, step.turns))
             first += to.size
@@ -79,11 +99,65 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
     routed[paths.take(gaps).link] = True
     for _, entries in pieces(paths.first[planner.rate.size:]):
         routed[paths.link[entries]] = True
+    later = tuple(rerouted(grid, paths, np.flatnonzero(used[:-1]), messages))
+    for _, routes in later:
+        routed[routes.link] = True
     for event in grid.links.events:  # what is under way then goes on at another speed
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
     fluid = _fluid_lanes(planner, sections, met)
-    return Shared(paths, fluid, ~met, direct)
+    return Shared(paths, fluid, ~met, direct, later)
+
+
+def rerouted(grid: Grid, paths: Routes, used: Array, messages: Sequence[Messages]) -> Iterator[tuple[Array, Routes]]:
+    """Yield of each event in which links fail the paths that change then, and their routes from then on.
+
+    `used`: the hops that are. The routes are those that a network would have that never had the links which have failed by
+    then, at the bandwidths of the start. Raise TopologyError if there are none, with the event.
+    """
+    dead, hops, slot = np.zeros(len(grid.links.source), bool), grid.slot.size, grid.slot.ravel()[used]
+    now = paths
+    for event in grid.links.failures:
+        assert len(grid.own) == len(grid.orbit), "nothing is folded where links fail in mid-run"
+        dead[event.dead] = True
+        left = grid.links.without(dead)
+        graph = remove(grid.graph, grid.links.edges(dead)) if callable(grid.routing) else grid.graph
+        net, number = replace(grid, links=left, graph=graph, stands=np.arange(len(left.source))), np.flatnonzero(~dead)
+        gone = used[(slot < 0) | dead[slot]]
+        first, changed, found = hops, list[Array](), list[Routes]()
+        try:
+            for part in chain([gap_routes(net, gone)], chain.from_iterable(_of_messages(net, one) for one in messages)):
+                path = np.arange(first, first + len(part)) if changed else gone
+                first += len(part) if changed else 0
+                routes = replace(part, link=number[part.link].astype(np.int32))
+                unlike = np.flatnonzero(_unlike(now.take(path), routes, len(dead)))
+                changed.append(path[unlike])
+                found.append(routes.take(unlike))
+        except TopologyError as error:
+            raise error.within((), f"after the failure at {event.time:g} s: ") from None
+        which, routes = np.concatenate(changed), joined(found)
+        place = np.arange(len(paths))
+        place[which] = len(paths) + np.arange(len(which))
+        now = joined([now, routes]).take(place)
+        yield which, routes
+
+
+def _unlike(before: Routes, after: Routes, links: int) -> Array:
+    """Return (paths,) where routes differ in links, shares or latency by more than rounding."""
+    def entries(routes: Routes) -> tuple[Array, Array]:
+        at = np.repeat(np.arange(len(routes)), np.diff(routes.first)) * links + routes.link
+        order = np.argsort(at)
+        return at[order], routes.share[order]
+    unlike = np.diff(before.first) != np.diff(after.first)
+    unlike |= np.abs(before.latency - after.latency) > SAME * after.latency
+    same = np.flatnonzero(~unlike)
+    (one, part), (other, share) = entries(before.take(same)), entries(after.take(same))
+    unlike[same[one[(one != other) | (np.abs(part - share) > SAME)] // links]] = True
+    return np.asarray(unlike)
+
+
+def _of_messages(grid: Grid, messages: Messages) -> Iterator[Routes]:
+    return route(grid, grid.routing, messages.source, messages.target, messages.crowd)
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:

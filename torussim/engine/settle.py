@@ -134,7 +134,7 @@ def rise(net: Net, slot: int) -> None:
     net.new[one["new"]] = slot
     one["new"] += 1
     one["rising"] += 1
-    for e in range(net.first[flow["path"]], net.first[flow["path"] + 1]):
+    for e in range(net.first[flow["row"]], net.first[flow["row"] + 1]):
         here, share = net.rise[net.link[e]], net.share[e]
         here["left"], here["left_low"] = add(here["left"], here["left_low"], share * rate)
         here["weight"], here["weight_low"] = add(here["weight"], here["weight_low"], share)
@@ -153,7 +153,7 @@ def _freeze(net: Net, slot: int, n: int, rate: float) -> None:
         rate = old
     net.rate[slot] = rate
     one["rising"] -= 1
-    for e in range(net.first[flow["path"]], net.first[flow["path"] + 1]):
+    for e in range(net.first[flow["row"]], net.first[flow["row"] + 1]):
         here, share = net.rise[net.link[e]], net.share[e]
         here["left"], here["left_low"] = add(here["left"], here["left_low"], -share * rate)
         here["flows"] -= 1
@@ -198,8 +198,8 @@ def change(net: Net, n: int) -> None:
 @inner
 def _alone(net: Net, slot: int) -> None:
     """Give a new flow what its links pass, if nobody else is on any of them."""
-    path, rate, at = net.flows[slot]["path"], np.inf, 0
-    for e in range(net.first[path], net.first[path + 1]):
+    row, rate, at = net.flows[slot]["row"], np.inf, 0
+    for e in range(net.first[row], net.first[row + 1]):
         n = net.link[e]
         if net.links[n]["flows"] > 1:
             return

@@ -19,8 +19,10 @@ from torussim.engine.routed import Shared
 from torussim.engine.run_state import empty, fresh
 from torussim.engine.schedule_table import Table
 from torussim.engine.steady_state import Snapshot, SteadyState, fill, straight
+from torussim.engine.unsent import unsent
 from torussim.program import Program
 from torussim.timeline import Segment
+from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
@@ -47,7 +49,9 @@ class SharedRun:
                       zip(("prologue", "block", "epilogue"), program.sections()) if operations]
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
-        self.net = core.network.made(shared.paths, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
+        self.net = core.network.made(shared.rows, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
+        self.later, self.row = list(shared.later), len(shared.paths)  # routes of failures to come, and the first of their rows
+        self.unsent: list[Array] = []  # of each failure: what had to go over the new routes, (operations, paths that changed)
         self.on_shared = table.lanes["shared"].any(axis=0)
         self.gathering = table.lanes["count"][table.stages["lanes"]] if len(table.lanes) else 0
         self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
@@ -118,12 +122,27 @@ class SharedRun:
         self.land()
 
     def change(self, now: float) -> None:
-        """Change bandwidths."""
+        """Change bandwidths, and the routes that links which fail were on."""
         _, links, bandwidth = self.changes.pop(0)
         core.network.go(self.net, now)
-        for link, value in dict(zip(links.tolist(), np.broadcast_to(bandwidth, links.shape).tolist())).items():
-            core.network.set_bandwidth(self.net, link, value)
+        for link, value in dict(zip(links.tolist(), bandwidth.tolist())).items():
+            if value > 0:
+                core.network.set_bandwidth(self.net, link, value)
+        if not bandwidth.all():
+            self.reroute(*self.later.pop(0))
+        self.steady.forget()
         self.changed += 1
+
+    def reroute(self, paths: Array, routes: Routes) -> None:
+        """Let what is under way on some paths go on over other routes now, and what follows take these."""
+        often = [times for _, _, times in self.lists]
+        self.unsent.append(unsent(self.table, self.state, core.network, self.net, often, self.number, paths))
+        self.net = core.network.reroute(self.net, paths, self.row + np.arange(len(paths)))
+        self.row += len(paths)
+        latency, hops = self.table.path_latency.copy(), self.table.hops.copy()
+        latency[paths] = routes.latency
+        hops["latency"] = latency[:len(hops)]
+        self.table = self.table._replace(path_latency=latency, hops=hops)
 
     def tell(self) -> None:
         """Pass on the messages that were logged."""
@@ -146,7 +165,7 @@ class SharedRun:
             block = place - int(firsts[section])
             if self.progress:
                 self.progress(block, often)
-            if block and self.repeat:
+            if block and self.repeat and not self.later:  # all that was sent before a failure must be known
                 times = self.skip(block, often, chips, times)
             self.simulated += 1
         self.make(name, section)

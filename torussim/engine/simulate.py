@@ -21,6 +21,7 @@ from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
 from torussim.engine.routed import Shared, link_bytes
 from torussim.engine.steady_state import Snapshot, SteadyState
+from torussim.engine.unsent import moved
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
 from torussim.topology.grid import Grid
@@ -76,6 +77,11 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     carried = {operation.operation.name: times * link_bytes(operation, planner, through)[net.stands]
                for ready, (_, times) in zip(sections, program.sections()) for operation in ready
                if operation.sent is not None or operation.steps}
+    if through is not None and through.later and not isinstance(run, _Cohort):
+        names = [r.operation.name for ready in sections for r in ready]
+        for name, more in zip(names, moved(through, run.unsent, len(net.links.source))):
+            if name in carried:
+                carried[name] = np.maximum(carried[name] + more, 0.0)
     total = sum(carried.values(), np.zeros(len(net.links.source)))
     segments = tuple(run.segments if net is whole else (replace(s, stands=net.orbit) for s in run.segments))
     latest = [s.ends.max(axis=0, initial=-np.inf) for s in segments]
@@ -85,20 +91,27 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
     rate = whole.links.bandwidth * planner.chip.link_efficiency
     if whole.links.events:
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
-    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, total / rate, begin, finish, run.events,
+    busy = np.divide(total, rate, out=np.zeros(len(rate)), where=rate > 0)
+    return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, busy, begin, finish, run.events,
                     program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves,
                     run.period, run.leapt[1] if run.leapt else 0)
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
-    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run."""
-    since, now, total = begin, net.links.bandwidth.copy(), np.zeros(len(net.links.bandwidth))
-    for event in net.links.events:
-        until = min(max(event.time, begin), end)
+    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run.
+
+    Of a link that fails until then; 0 if it has failed before.
+    """
+    since, now = begin, net.links.bandwidth.copy()
+    total, alive = np.zeros((2, len(now)))
+    for time, event in [*((event.time, event) for event in net.links.events), (end, None)]:
+        until = min(max(time, begin), end)
         total += now * (until - since)
+        alive += (now > 0) * (until - since)
         since = until
-        now[event.links] = event.bandwidth
-    return np.asarray((total + now * (end - since)) / (end - begin)) if end > begin else now
+        if event is not None:
+            now[event.links] = event.bandwidth
+    return np.divide(total, alive, out=now, where=alive > 0)
 
 
 class _Kept:

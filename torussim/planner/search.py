@@ -85,6 +85,9 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     if len(scenario.layouts) > 1 and scenario.net.links.events:
         raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill "
                         "and decode one after the other", code="clash", path=("topology", "events"))
+    if scenario.net.links.failures:
+        raise PlanError("links fail in mid-run, and the bounds of a plan do not hold on the routes that messages take then: "
+                        "give the links that fail under links, or leave them out", code="clash", path=("topology", "events"))
     search = Search.of(scenario, scenario.planning or Planning(), simulations)
     search.price(progress)
     found: Plan | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -63,13 +63,19 @@ def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
 def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None:
     """Note what is wrong between the keys of a change before the run."""
     given = section.given | forms.meant(section.given, forms.LINK)
+    _check_values(notes, section, item, path, given, ("bandwidth", "latency", "scale"), forms.LINK)
+
+
+def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: Set[str], values: Sequence[str],
+                  form: forms.Form) -> None:
+    """Note where a change changes nothing, or a link in two ways; `values`: the keys that change one that does not fail."""
     lost = section.sound("failed") and section["failed"]
-    nothing = not given & {"bandwidth", "latency", "scale"} and not lost
-    if nothing and section.sound() and given <= set(forms.LINK):
-        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth, latency, scale or failed: true", code="missing")
+    nothing = not given & {*values, "latency"} and not lost
+    if nothing and section.sound() and given <= set(form):
+        notes.wrong(path, f"{quote(item)} changes nothing: give {', '.join(values)} or failed: true", code="missing")
     if {"bandwidth", "scale"} <= given:
         notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True, code="clash")
-    others = [key for key in ("bandwidth", "latency", "scale") if key in given]
+    others = [key for key in values if key in given]
     if lost and others:
         notes.wrong((*path, "failed"), f"failed and {others[0]} are both given: a link that has failed is no more: leave one out",
                     at_key=True, code="clash")
@@ -78,14 +84,10 @@ def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None
 def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
     """Note what is wrong between the keys of a change in mid-run."""
     given = section.given | forms.meant(section.given, forms.EVENT)
-    for key in ("latency", "failed"):
-        if key in section.given:
-            notes.wrong((*path, key), f"{key}: in mid-run a link can change its bandwidth alone: leave {key} out, or give it "
-                        "under links", at_key=True, code="unknown-key")
-    if {"bandwidth", "scale"} <= given:
-        notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True, code="clash")
-    if not given & {"bandwidth", "scale", "latency", "failed"} and section.sound() and given <= set(forms.EVENT):
-        notes.wrong(path, f"{quote(item)} changes nothing: give bandwidth or scale", code="missing")
+    if "latency" in section.given:
+        notes.wrong((*path, "latency"), "latency: in mid-run a link keeps its latency: leave latency out, or give it under links",
+                    at_key=True, code="unknown-key")
+    _check_values(notes, section, item, path, given, ("bandwidth", "scale"), forms.EVENT)
 
 
 def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> None:
@@ -136,7 +138,7 @@ def _made(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change],
 
 
 def cutting(graph: nx.DiGraph, changes: Sequence[Change]) -> Keys | None:
-    """Return where the change stands with which links that fail cut a network in two, if one does."""
+    """Return where the change stands with which links that fail cut a network in two, if one does; `changes`: in order."""
     try:
         connected(read_links(graph))
     except TorusSimError:

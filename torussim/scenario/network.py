@@ -128,10 +128,11 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         return _routed(network, net, name) if routing is None or _check_routes(notes, net) else network
     network = replace(network, graph=network.topology(), links=None, torus=None)
     graph = changed_later(notes, changed(notes, network.graph, changes), events)
+    in_order = sorted(events, key=lambda one: one.time)
     try:
         net = grid(graph)
     except TorusSimError as error:
-        place = cutting(network.graph, changes)
+        place = cutting(network.graph, [*changes, *in_order])
         notes.raised(place or (*TOPOLOGY, "kind"), error, "" if place else f"{kind or name_of or 'topology'}: ")
         return replace(network, graph=graph)
     if routing is not None and routing != net.routing:
@@ -148,7 +149,6 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
             return replace(network, graph=graph)
     made = {"links": changes, "events": events}
     record = network.record | {key: [dict(one.record) for one in some] for key, some in made.items() if some}
-    in_order = sorted(events, key=lambda one: one.time)
     made_of = Changes(network.graph, tuple(one.what for one in changes), tuple((one.time, one.what) for one in in_order), routing)
     return _routed(replace(network, graph=graph, record=record, changes=made_of), net, name)
 

@@ -4,10 +4,10 @@ A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; 
 axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
 switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
 `graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4); `graph.graph["events"]`, such
-as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth; `sums=True` of a switch that can add up what
-passes through it, or `graph.graph["switches_sum"]` where all can; and the attribute `hops` of a link: as how many hops it
-counts where routes are compared. `read_links` is the only way from a graph to numbers, and it checks the whole contract, so
-that nothing ever computes with a graph that breaks it.
+as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth, and with bandwidth 0 it fails then; `sums=True`
+of a switch that can add up what passes through it, or `graph.graph["switches_sum"]` where all can; and the attribute `hops` of a
+link: as how many hops it counts where routes are compared. `read_links` is the only way from a graph to numbers, and it checks
+the whole contract, so that nothing ever computes with a graph that breaks it.
 
 Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
 length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
@@ -16,7 +16,7 @@ length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
 from math import inf, nan, prod
@@ -44,11 +44,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """From `time` on (s), these links (indices) have this bandwidth, bytes/s."""
+    """From `time` on (s), these links (indices) have this bandwidth, bytes/s; 0: they have failed, for good."""
 
     time: float
     links: Indices
     bandwidth: Floats
+
+    @property
+    def dead(self) -> Indices:
+        """The links that fail."""
+        return np.asarray(self.links[self.bandwidth == 0])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,6 +90,19 @@ class Links:
     def edges(self, which: Bools) -> list[tuple[Node, Node]]:
         """Return the edges of the graph where `which`, of shape (links,), is true."""
         return [self.edge(link) for link in np.flatnonzero(which).tolist()]
+
+    @property
+    def failures(self) -> tuple[Event, ...]:
+        """The events in which links fail, in order of time."""
+        return tuple(event for event in self.events if len(event.dead))
+
+    def without(self, dead: Bools) -> Links:
+        """Return the links that are left where `dead`, (links,), is false; nothing happens to them later."""
+        left = ~dead
+        columns = {name: getattr(self, name)[left]
+                   for name in ("source", "target", "axis", "sign", "wraparound", "bandwidth", "latency", "hops")}
+        routed = None if self.as_routed is None else self.as_routed[left]
+        return replace(self, **columns, as_routed=routed, events=(), failed=(*self.failed, *self.edges(dead)))
 
     @cached_property
     def slot(self) -> Indices:
@@ -226,25 +244,32 @@ def moving(twist: Twist, axes: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:
-    """Return the changes of bandwidth in mid-run, in order of time, and what is wrong with them."""
+    """Return what happens to links in mid-run, in order of time, and what is wrong with that."""
     given = graph.graph.get("events") or ()
     place = {edge: i for i, edge in enumerate(graph.edges)} if given else {}
-    remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9})'
+    remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9}), where 0 bytes/s: the link fails'
     made: list[Event] = []
     for i, event in enumerate(given if isinstance(given, Iterable) else [given]):
         if not (isinstance(event, Sequence) and len(event) == 2 and isinstance(event[1], Mapping)):
             return (), [f'graph.graph["events"] has {event!r}: {remedy}']
         time, changes = as_float(event[0]), event[1]
         lost = [edge for edge in changes if edge not in place]
-        bad = [edge for edge, rate in changes.items() if not 0 < as_float(rate) < inf]
+        bad = [edge for edge, rate in changes.items() if not 0 <= as_float(rate) < inf]
         if not 0 <= time < inf:
             return (), [f"event {i + 1} is at {event[0]!r}, which is no time of the run: give seconds, 0 or more"]
         if lost or bad:
-            what, edge = ("is on a link that is not there", lost[0]) if lost else ("gives no bandwidth above 0", bad[0])
+            what, edge = ("is on a link that is not there", lost[0]) if lost else ("gives no bandwidth", bad[0])
             return (), [f"event {i + 1}, at {time:g} s, {what}: {edge!r}: {remedy}"]
         links = np.array([place[edge] for edge in changes], np.intp)
         made.append(Event(time, links, np.array([as_float(rate) for rate in changes.values()])))
-    return tuple(sorted(made, key=lambda event: event.time)), []
+    made.sort(key=lambda event: event.time)
+    failed = set[int]()
+    for event in made:
+        if again := failed.intersection(event.links.tolist()):
+            edge = list(place)[min(again)]
+            return (), [f"the event at {event.time:g} s changes {edge!r}, which has failed before: leave it out"]
+        failed.update(event.dead.tolist())
+    return tuple(made), []
 
 
 def _directions(axes: Mapping[str, int], twist: Mapping[str, Mapping[str, int]], source: Indices,

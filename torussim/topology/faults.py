@@ -58,11 +58,11 @@ class Changes:
 class Fault:
     """Changes for the worse of the same cables; bandwidths are of the slowest direction of any of them, bytes/s."""
 
-    kind: str  # dead, changing (in mid-run), slow, late
+    kind: str  # dead, failing or changing (both in mid-run), slow, late
     cables: tuple[Cable, ...]
     links: tuple[int, ...]  # indices of changes
     events: tuple[int, ...]
-    bandwidth: float  # the least in the run; 0: dead
+    bandwidth: float  # the least in the run; 0: dead, or failing
     built: float
     late: float  # seconds that its latency is longer
 
@@ -82,11 +82,13 @@ def faults(changes: Changes) -> list[Fault]:
         where = np.isin(cable, own)
         if not (worse & where).any():  # another change has made up for it
             continue
-        dead = any(changes.links[i].failed for i in of_links)
-        kind = "dead" if dead else "changing" if of_events else "slow" if (slower & where).any() else "late"
+        dead, fails = (any(one.failed for one in some) for some in (
+            [changes.links[i] for i in of_links], [changes.events[i][1] for i in of_events]))
+        kind = ("dead" if dead else "failing" if fails else "changing" if of_events else
+                "slow" if (slower & where).any() else "late")
         one_way = np.flatnonzero(where)[np.unique(cable[where], return_index=True)[1]]
         found.append(Fault(kind, tuple(links.edge(i) for i in one_way.tolist()), tuple(of_links), tuple(of_events),
-                           0.0 if dead else float(now.bandwidth[where].min()), float(built.bandwidth[where].min()),
+                           0.0 if dead or fails else float(now.bandwidth[where].min()), float(built.bandwidth[where].min()),
                            max(0.0, float((now.latency - built.latency)[where].max()))))
     return found
 

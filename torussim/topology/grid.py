@@ -261,6 +261,13 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
                  Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
     if found.gap.any() and not by_route:  # else neighbours are joined
         connected(links)
+    dead = np.zeros(len(links.source), bool)
+    for event in links.failures:
+        dead[event.dead] = True
+        try:
+            connected(links.without(dead))
+        except TopologyError as error:
+            raise error.within((), f"after the failure at {event.time:g} s ") from None
     return found
 
 
@@ -289,9 +296,10 @@ def folded(net: Grid, orbit: Indices, like: Indices | None = None, mirrors: Mirr
 def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
     """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower.
 
-    Messages take the same routes as before.
+    Messages take the same routes as before. A link that fails does so all the same.
     """
-    events = tuple(replace(event, bandwidth=np.maximum(event.bandwidth, bandwidth[event.links])) for event in net.links.events)
+    events = tuple(replace(event, bandwidth=np.where(event.bandwidth, np.maximum(event.bandwidth, bandwidth[event.links]), 0))
+                   for event in net.links.events)
     links = replace(net.links, bandwidth=bandwidth, as_routed=net.links.routed, events=events)
     of_hops = np.where(net.slot >= 0, bandwidth[net.slot], 0.0) if len(bandwidth) else net.bandwidth
     return replace(net, links=links, bandwidth=of_hops)

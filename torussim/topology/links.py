@@ -107,24 +107,23 @@ def remove(graph: nx.DiGraph, edges: Sequence[tuple[Node, Node]]) -> nx.DiGraph:
 
 
 def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]]) -> nx.DiGraph:
-    """Return a copy of a topology whose links change in mid-run: (seconds from the start, bandwidth or scale of links).
+    """Return a copy of a topology whose links change in mid-run: (seconds from the start, bandwidth, scale or failure of links).
 
-    `scale` multiplies the bandwidth as it is just before. Raise TopologyError, quoting the change, as change_links does; the
-    index of a change is that in the order given.
+    `scale` multiplies the bandwidth as it is just before; links that have failed before are left alone. Raise TopologyError,
+    quoting the change, as change_links does; the index of a change is that in the order given.
     """
     links = read_links(graph)
-    bandwidth = links.bandwidth.copy()
+    bandwidth, failed = links.bandwidth.copy(), np.zeros(len(links.source), bool)
     events = []
     for index, (time, change) in sorted(enumerate(changes), key=lambda one: one[1][0]):
         try:
             _check_values(change)
-            if change.latency is not None or change.failed or (change.bandwidth is None and change.scale is None):
-                raise TopologyError("in mid-run a link can change its bandwidth alone; give bandwidth above 0, or scale")
+            if change.latency is not None:
+                raise TopologyError("in mid-run a link keeps its latency; give bandwidth above 0, scale, or failed: true")
             if not 0 <= as_float(time) < inf:
                 raise TopologyError(f"the time {time!r} is not one of the run; give seconds, 0 or more")
-            selected = _select(links, change)
-            bandwidth[selected] = (_scaled(bandwidth[selected], as_float(change.scale)) if change.scale is not None
-                                   else as_float(change.bandwidth))
+            selected = apply(links, change, bandwidth, links.latency, failed)
+            bandwidth[failed] = 0.0
         except TopologyError as error:
             raise error.within((index,), f"event {index + 1}, {change}: ") from None
         events.append((float(time), dict(zip(links.edges(selected), bandwidth[selected].tolist(), strict=True))))
