@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 
 from torussim import cuts, lower_bound
 from torussim.chips import chip
-from torussim.collectives.lower import ALGORITHMS
+from torussim.collectives.lower import ALGORITHMS, fits
 from torussim.engine.simulate import simulate
 from torussim.lower_bound import bound, limits, operation_seconds
 from torussim.program import KINDS, Collective, Program
@@ -65,8 +65,9 @@ def collectives(seed, net):
     rng = Random(seed)
     axes = tuple(rng.sample(net.axes, rng.randint(1, len(net.axes))))
     shift = {a: rng.randint(0, net.length(a) - 1) for a in axes}
+    chips = int(np.prod([net.length(a) for a in axes]))
     return [Collective("c", kind, axes, 100.0, algorithm, shift=shift if kind == "permute" else {})
-            for kind, algorithms in ALGORITHMS.items() for algorithm in algorithms]
+            for kind in ALGORITHMS for algorithm in fits(Collective("c", kind, axes, 1.0), chips)]
 
 
 def large(monkeypatch):

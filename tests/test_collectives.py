@@ -17,11 +17,12 @@ from torussim.chips import chip
 from torussim.collectives import lines, rings
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Chunk, Hop, Lane, Pattern, Phase, Schedule
-from torussim.collectives.lower import ALGORITHMS, DIRECT, displacements, lower, weights
+from torussim.collectives.lower import ALGORITHMS, AUTO, DIRECT, lower, weights
 from torussim.collectives.playback import check
-from torussim.engine.routed import targets
+from torussim.collectives.steps import displacements
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, ProgramError
+from torussim.messages import targets
 from torussim.program import KINDS, LOOPS, Collective, Kind, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
@@ -40,7 +41,7 @@ def near(value: float) -> Any:
     return pytest.approx(value, rel=1e-12, abs=1e-12)
 
 
-NAMES = {kind: tuple(name for name in names if name not in DIRECT) for kind, names in ALGORITHMS.items()}  # those with phases
+NAMES = {kind: tuple(name for name in names if name not in (*DIRECT, AUTO)) for kind, names in ALGORITHMS.items()}  # with phases
 
 
 def schedules(net: Grid) -> Iterator[Schedule]:
@@ -73,8 +74,7 @@ def test_a_direct_all_to_all_takes_one_message_from_every_chip_to_every_other_of
     net = network(shape)
     for size in range(1, len(shape) + 1):
         for axes in combinations(net.axes, size):
-            exchange = Collective("c", "all_to_all", tuple(axes), D, "direct")
-            to = targets(net, axes, displacements(exchange, {a: net.length(a) for a in axes}))
+            to = targets(net, axes, displacements([net.length(a) for a in axes]))
             for sender, reached in enumerate(to.T.tolist()):
                 kept = [i for i, a in enumerate(net.axes) if a not in axes]
                 group = [c for c, at in enumerate(net.chips) if all(at[i] == net.chips[sender][i] for i in kept)]

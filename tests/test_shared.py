@@ -20,7 +20,7 @@ from torussim.engine import event_core, prepared, routed, schedule_table, shared
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
-from torussim.engine.schedule_table import ROUTED, SHIFTS, Table
+from torussim.engine.schedule_table import Table
 from torussim.engine.shared_run import SharedRun
 from torussim.program import KINDS, LOOPS, Collective, Compute, Program
 from torussim.timeline import Timeline
@@ -300,9 +300,9 @@ def lane_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 def shifts_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chip starts all of its shifts at once."""
     def changed_kind(table: Table) -> Table:
-        operations = table.operations.copy()
-        operations["kind"][operations["kind"] == SHIFTS] = ROUTED
-        return table._replace(operations=operations)
+        directs = table.directs.copy()
+        directs["turns"] = 0
+        return table._replace(directs=directs)
     tabled(monkeypatch, changed_kind)
 
 

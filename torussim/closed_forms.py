@@ -1,8 +1,8 @@
 """Closed forms of a program's time: the paper's, with one bandwidth for the whole chip, and ours, axis by axis.
 
 `axes` is what the engine does when nothing differs from chip to chip: exact on rings, and on lines where the chip at the end
-is the last one everywhere. Elsewhere on lines it is an estimate: as if every chip were at the end of its line (`nested` on a
-line of 7: twice the simulation).
+is the last one everywhere. Elsewhere on lines it is an estimate: as if every chip were at the end of its line; of `nested`
+it leaves out the latency of what goes back along the line.
 """
 
 from __future__ import annotations

@@ -167,12 +167,13 @@ def runs_as_line(net: Grid, axis: str) -> bool:
 
 def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
     """Return the outline of a collective on a network."""
-    net = view(o, net)
+    links, net = net.ring, view(o, net)
+    paced = links if algorithm_of(o) == "nested" else net.ring  # over the end of a line: links that nobody else uses
     chips = prod(net.length(a) for a in o.axes)
     detour = o.detour is not False
     found = _stretches(o, net, loop)
     closed = {axis: _goes_round(axis, net) for axis in {stretch.axis for stretch in found}}
-    lines = tuple(Line(stretch, (stretch.axis, detour, net.ring), closed[stretch.axis], stretch.sends[0] == stretch.sends[1])
+    lines = tuple(Line(stretch, (stretch.axis, detour, paced), closed[stretch.axis], stretch.sends[0] == stretch.sends[1])
                   for stretch in found)
     return Outline(chips, algorithm_of(o) in DIRECT, lines, _pieces(o, lines, loop, chips) if loop else ())
 

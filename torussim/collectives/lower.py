@@ -122,7 +122,7 @@ def _steps(collective: Collective, lengths: Mapping[str, int]) -> tuple[Step, ..
     if name in stepwise.PAIRS and chips & (chips - 1):
         near = 1 << chips.bit_length() - 1
         raise ProgramError(f"{name} is for groups of a power of two, and {collective.name!r} has {chips} chips: take another "
-                           f"algorithm, or {near} or {2 * near} chips", code="algorithm")
+                           f"algorithm, or {near} or {2 * near} chips", code="program")
     return STEPS[collective.kind][name](list(lengths.values()), collective.bytes)
 
 

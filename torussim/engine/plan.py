@@ -67,7 +67,7 @@ class Planner:
             schedule = self.lowered(operation, loop.kind if loop else None)
             if schedule.steps and looped:
                 raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "
-                                   "algorithm of neighbours", code="algorithm")
+                                   "algorithm of neighbours", code="program")
             if schedule.steps:
                 return Ready(operation, after, Work(zero, fixed), steps=schedule.steps)
             stages, sent = self.stages(schedule, callable(operation.algorithm), takes_detours(operation))
