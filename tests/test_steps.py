@@ -161,3 +161,15 @@ def test_a_matmul_is_looped_with_no_collective_that_is_routed() -> None:
     with pytest.raises(ProgramError, match="'gather' is looped with 'multiply', but its messages are routed"):
         simulate(Program((gather, Compute("multiply", flops=1e12, loop=loops[0]))), net, IDEAL)
     assert {"direct", "hierarchical", *PAIRS} <= set(DIRECT)
+
+
+@pytest.mark.parametrize("chips", [3, 4, 8])
+@pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter", "all_reduce", "all_to_all"])
+def test_on_a_switch_the_estimate_of_every_algorithm_is_the_simulation(kind: Kind, chips: int) -> None:
+    """Also of rings, whose messages pass the switch at every step. A nested gather sends one way; it is taken to send both."""
+    net = star(chips, latency=1e-6)
+    for name in alternatives(collective(kind, "", net), Outlines(net), IDEAL):
+        program = Program((replace(collective(kind, name, net), bytes=1e4),))
+        said = simulate(program, net, IDEAL).makespan
+        if name != "nested":
+            assert axes_seconds(program, net, IDEAL) == pytest.approx(said, rel=1e-9), name

@@ -14,6 +14,8 @@ from torussim.prices import Prices, work
 from torussim.program import Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
+MOST = 200_000  # messages whose routes are found for an estimate
+
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     """Return the program with all chosen: algorithms, how broken rings run, loops, which permutes are neighbours' messages."""
@@ -42,10 +44,17 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
     chips, found = prod(outlines.net.length(a) for a in o.axes), dict[str, float]()
     for name in fits(o, chips):
         one = changed(o, algorithm=name)
+        if name in DIRECT and not outlines.net.on_axes and len(outlines.net.chips) * _messages(name, chips) > MOST:
+            continue  # to find the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
         found[name] = min(alone(changed(one, detour=way), outlines.prices(chip)) for way in ways)
     least = min(found.values())
     return dict(sorted(found.items(), key=lambda item: round(item[1] / least, 9) if least else 0.0))
+
+
+def _messages(name: str, chips: int) -> int:
+    """Return about how many messages each chip sends: to all others, or to a few."""
+    return chips if name in ("direct", "shifts", "pairwise") else chips.bit_length() ** 2
 
 
 def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:

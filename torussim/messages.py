@@ -10,7 +10,7 @@ import numpy as np
 from torussim.collectives.contract import Step
 from torussim.topology.grid import Grid
 from torussim.topology.hops import route
-from torussim.topology.routes import joined
+from torussim.topology.routes import Routes, joined
 from torussim.topology.shape import strides
 
 Array = np.ndarray[Any, Any]
@@ -66,16 +66,22 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     return found
 
 
-def seconds(grid: Grid, axes: Sequence[str], step: Step, bandwidth: Array, shared: float) -> float:
-    """Return the time of one step on an idle network whose links have these bandwidths, (links,) bytes/s.
+def paces(grid: Grid, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array, shared: float) -> list[tuple[float, float]]:
+    """Return what each step takes on an idle network: seconds a byte of a message, and the latency of its longest way.
 
-    What the busiest link carries takes its time, with a part `shared` of its bandwidth where several messages meet; the longest
-    way adds its latency.
+    Links have these bandwidths, (links,) bytes/s, of which a part `shared` is left where several messages meet. What the busiest
+    link carries takes its time.
     """
-    to, crowd = sent_to(grid, axes, step)
-    source = np.tile(np.arange(len(grid.chips)), len(to))
-    there = np.flatnonzero(crowd.ravel() > 0)
-    found = joined(route(grid, grid.routing, source[there], to.ravel()[there].astype(np.intp)))
-    load, users = found.load(np.full(len(there), step.size), len(bandwidth)), found.users(len(bandwidth))
-    busy = load / bandwidth / np.where(users > 1, shared, 1.0)
-    return float(busy.max(initial=0.0)) + float(found.latency.max(initial=0.0))
+    ways = [sent_to(grid, axes, step) for step in steps]
+    there = [np.flatnonzero(crowd.ravel() > 0) for _, crowd in ways]
+    source = np.concatenate([np.tile(np.arange(len(grid.chips)), len(to))[some] for (to, _), some in zip(ways, there)])
+    target = np.concatenate([to.ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
+    routes, found, begin = joined(route(grid, grid.routing, source, target)), [], 0  # all at once: one search for each chip
+    for some in there:
+        end = begin + len(some)
+        these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end])
+        load = these.load(np.ones(len(some)), len(bandwidth))
+        busy = load / bandwidth / np.where(these.users(len(bandwidth)) > 1, shared, 1.0)
+        found.append((float(busy.max(initial=0.0)), float(these.latency.max(initial=0.0))))
+        begin = end
+    return found

@@ -15,7 +15,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives.lower import algorithm_of, lower
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
-from torussim.messages import seconds as step_seconds
+from torussim.messages import paces
 from torussim.program import Collective, Compute, Loop
 
 if TYPE_CHECKING:
@@ -146,12 +146,17 @@ class Prices:
 
     def _steps(self, o: Collective, fastest: bool) -> float:
         """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
-        net = self.outlines.net
-        bandwidth = net.links.bandwidth * self.chip.link_efficiency
-        if fastest:
-            bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0))
+        net, steps = self.outlines.net, lower(o, self.outlines.net).steps
         axes = [a for a in o.axes if net.length(a) > 1]
-        return sum(step_seconds(net, axes, step, bandwidth, self.chip.shared_efficiency) for step in lower(o, net).steps)
+        lengths = [net.length(a) for a in axes]
+
+        def found() -> list[tuple[float, float]]:
+            bandwidth = net.links.bandwidth * self.chip.link_efficiency
+            bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
+            return paces(net, axes, steps, bandwidth, self.chip.shared_efficiency)
+        each = self.once(("steps", o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest), found)
+        return sum(step.size * a_byte + late * (len(step.targets(lengths)) if step.turns else 1)
+                   for step, (a_byte, late) in zip(steps, each))
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""

@@ -83,7 +83,7 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float
         np.add.at(load, around.link, around.share)
         np.add.at(users, around.link, 1)
         far = float(around.latency.max())
-        if net.stride[axis] > 1:  # every hop is like that
+        if net.stride[axis] > 1 or not len(own):  # every hop is like that
             late = far
     used = load > 0
     left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
