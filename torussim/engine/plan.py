@@ -42,7 +42,9 @@ class Planner:
         self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
-        self.gap = (self.grid.slot < 0).reshape(-1, self.count)
+        over_ends = wraparounds_of(self.grid.coordinates, self.grid.shape) & (np.array(self.grid.shape) > 2)[:, None, None]
+        gap = self.grid.around(self.grid.axes).gap | ((self.grid.slot < 0) & over_ends)  # a nested gather goes over ends of lines
+        self.gap = gap.reshape(-1, self.count)
 
     def sections(self, program: Program) -> tuple[tuple[Ready, ...], ...]:
         """Return the lists of a program, ready to run."""
