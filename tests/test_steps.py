@@ -12,6 +12,7 @@ import pytest
 from random_shared import compare, stepwise
 from test_fold import unlike
 
+from torussim import run
 from torussim.chips import chip
 from torussim.choice import alternatives, chosen
 from torussim.closed_forms import axes_seconds
@@ -22,6 +23,7 @@ from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, ProgramError
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Kind, Loop, Program
+from torussim.report import text
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 
@@ -173,3 +175,13 @@ def test_on_a_switch_the_estimate_of_every_algorithm_is_the_simulation(kind: Kin
         said = simulate(program, net, IDEAL).makespan
         if name != "nested":
             assert axes_seconds(program, net, IDEAL) == pytest.approx(said, rel=1e-9), name
+
+
+def test_the_report_says_what_other_algorithms_take_and_how_much_was_simulated() -> None:
+    result = run({"chip": "ideal", "topology": {"kind": "switch", "shape": [8], "bandwidth": 50e9},
+                  "program": [{"name": "reduce", "collective": "all_reduce", "axes": "x", "bytes": 100e6}]})
+    (reduce,) = result.keys["operations"]
+    assert reduce["alternatives"]["direct"] == pytest.approx(3.5e-3) and "recursive_doubling" in reduce["alternatives"]
+    told = text(result)
+    assert f"reduce: {reduce['algorithm']} is the fastest by estimate, 3.5 ms alone; " in told
+    assert f"Simulated: {result.keys['engine']['chips_simulated']} of 8 chips; the others are like these." in told

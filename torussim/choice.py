@@ -44,7 +44,8 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
     chips, found = prod(outlines.net.length(a) for a in o.axes), dict[str, float]()
     for name in fits(o, chips):
         one = changed(o, algorithm=name)
-        if name in DIRECT and not outlines.net.on_axes and len(outlines.net.chips) * _messages(name, chips) > MOST:
+        closed = outlines.net.on_axes and name in ("direct", "shifts")
+        if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, chips) > MOST:
             continue  # to find the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
         found[name] = min(alone(changed(one, detour=way), outlines.prices(chip)) for way in ways)

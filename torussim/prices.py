@@ -148,14 +148,13 @@ class Prices:
         """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
         net, steps = self.outlines.net, lower(o, self.outlines.net).steps
         axes = [a for a in o.axes if net.length(a) > 1]
-        lengths = [net.length(a) for a in axes]
 
         def found() -> list[tuple[float, float]]:
             bandwidth = net.links.bandwidth * self.chip.link_efficiency
             bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
             return paces(net, axes, steps, bandwidth, self.chip.shared_efficiency)
         each = self.once(("steps", o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest), found)
-        return sum(step.size * a_byte + late * (len(step.targets(lengths)) if step.turns else 1)
+        return sum(step.size * a_byte + late * (len(step.moves) if step.turns and step.moves is not None else 1)
                    for step, (a_byte, late) in zip(steps, each))
 
     def _permute(self, o: Collective, fastest: bool) -> float:

@@ -2,7 +2,7 @@
 
 Where every message stays on its own chip's links, times depend only on who sends to whom over what: partition refinement
 finds the classes. Elsewhere only movements count that were verified (`movement`). One slow or dead link leaves its
-neighbourhood's mirror images: of 16 x 16 x 16 chips, at most 648 are unlike.
+neighbourhood's mirror images: of 16 x 16 x 16 chips 648 are unlike, if all that runs does the same in both directions.
 """
 
 from __future__ import annotations
