@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
 import networkx as nx
+import oracle_rooted
 import simpy
 from oracle_fluid import Fluid, Route, Router, latency_of, loads_of
 from oracle_grid import Grid, Lane, Node, Parts
@@ -179,6 +180,8 @@ class Transfer:
     passing: bool
     waits: tuple[int, ...]  # transfers to the sender, of the same phase and part, that must have arrived
     queued: bool = True
+    piped: bool = False  # begins when what it waits for begins to arrive, and is there no sooner than that is
+    spread: bool = False  # over all shortest ways
     after: int | None = None  # this transfer of the same sender must have left
 
     @property
@@ -270,7 +273,11 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
     before: dict[Node, Held] = {}
     after: dict[Node, Held] = {}
     for chip in grid.graph:
-        group = grid.group(chip, live_axes(collective, grid))
+        group = members(collective, grid, chip)
+        if len(group) < 2 and (collective.groups or collective.kind in ROOTED):
+            before[chip] = after[chip] = {}
+            continue
+        root = root_of(collective, grid, group)
         everyone = list(product(used, group, HALVES))
         own = list(product(used, HALVES))
         if collective.kind == "all_gather":
@@ -283,6 +290,18 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
         elif collective.kind == "all_to_all":
             before[chip] = {Chunk(p, chip, t, half): Counter([chip]) for p, t, half in everyone}
             after[chip] = {Chunk(p, o, chip, half): Counter([o]) for p, o, half in everyone}
+        elif collective.kind in ("broadcast", "send"):
+            before[chip] = {Chunk(p, root, None, half): Counter([root]) for p, half in own if chip == root}
+            after[chip] = {Chunk(p, root, None, half): Counter([root]) for p, half in own}
+        elif collective.kind == "reduce":
+            before[chip] = {Chunk(p, None, root, half): Counter([chip]) for p, half in own}
+            after[chip] = {Chunk(p, None, root, half): Counter(group) for p, half in own if chip == root}
+        elif collective.kind == "gather":
+            before[chip] = {Chunk(p, chip, root, half): Counter([chip]) for p, half in own}
+            after[chip] = {Chunk(p, o, root, half): Counter([o]) for p, o, half in everyone if chip == root}
+        elif collective.kind == "scatter":
+            before[chip] = {Chunk(p, root, t, half): Counter([root]) for p, t, half in everyone if chip == root}
+            after[chip] = {Chunk(p, root, chip, half): Counter([root]) for p, half in own}
         else:
             origin = [(grid.position(chip, a) - collective.shift.get(a, 0)) % grid.axes[a].length for a in collective.axes]
             sender = grid.placed(chip, collective.axes, origin)
@@ -291,9 +310,73 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
     return before, after
 
 
+ROOTED = ("broadcast", "reduce", "gather", "scatter", "send")
+
+
+def members(collective: Collective, grid: Grid, chip: Node) -> list[Node]:
+    """Return the group of a chip; none where it is in no group."""
+    if not collective.groups:
+        return grid.group(chip, live_axes(collective, grid))
+    nodes = list(product(*map(range, grid.lengths)))
+    return next((named for group in collective.groups if chip in (named := [nodes[i] for i in group])), [])
+
+
+def root_of(collective: Collective, grid: Grid, group: list[Node]) -> Node:
+    if collective.groups:
+        return group[collective.root[0] if collective.root else 0]
+    return grid.placed(group[0], collective.axes, collective.root or [0] * len(collective.axes))
+
+
+def rooted(collective: Collective, grid: Grid, ring_orders: RingOrders) -> list[Transfer]:
+    """Return the messages of a collective with a root, or over trees, on all its groups."""
+    found: list[list[Transfer]] = []
+    axes = live_axes(collective, grid)
+    groups = {tuple(members(collective, grid, chip)) for chip in grid.graph}
+    due: dict[Node, list[tuple[int, int]]] = defaultdict(list)
+    verb = {"broadcast": "gather", "send": "gather", "reduce": "reduce", "all_reduce": "reduce"}.get(collective.kind, "exchange")
+    for group in sorted(group for group in groups if len(group) > 1):
+        if collective.groups:
+            lengths, ring = [len(group)], [False]
+            at = {(i,): chip for i, chip in enumerate(group)}
+        else:
+            lengths = [grid.axes[a].length for a in axes]
+            ring = [grid.axes[a].ring for a in axes]
+            at = {place: grid.placed(group[0], axes, list(place)) for place in product(*map(range, lengths))}
+        root = root_of(collective, grid, list(group))
+        order = ring_orders[axes][0] if len(axes) > 1 and axes in ring_orders else sorted(at)
+        steps, piped = oracle_rooted.steps("broadcast" if collective.kind == "send" else collective.kind, collective.algorithm,
+                                           lengths, ring, next(p for p, chip in at.items() if chip == root), order)
+        for s, sends in enumerate(steps):
+            if s == len(found):
+                found.append([])
+            summing = verb == "reduce" and (collective.kind == "reduce" or s < len(steps) // 2)
+            for sender, receiver, shards in sends:
+                def chunk(place: Any, half: int, at: Any = at, root: Node = root) -> Chunk:
+                    if collective.kind in ("all_reduce", "reduce"):
+                        return Chunk(0, None, root if place is None else at[place], half)
+                    if collective.kind == "gather":
+                        return Chunk(0, at[place], root, half)
+                    return Chunk(0, root, None if place is None else at[place], half)
+                chunks = frozenset(chunk(place, half) for place, halves in shards for half in halves)
+                whole = 1 if collective.kind in ("broadcast", "reduce", "send") else len(group)
+                found[s].append(Transfer(s, 0, (s + 1, 0), 1, at[sender], at[receiver], chunks, len(chunks) / 2 / whole,
+                                         "reduce" if summing else "gather" if verb == "reduce" else verb, False, (), queued=False,
+                                         piped=piped, spread=True))
+    made: list[Transfer] = []
+    for this in found:
+        this = [replace(t, waits=tuple(due[t.sender])) for t in this]
+        for j, t in enumerate(this, start=len(made)):
+            due[t.receiver].append(j)
+        made += this
+    return made
+
+
 def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrders) -> Schedule:
     """Return the transfers: the moves of every phase, with the chunks that each sender holds when the phase starts."""
     K = math.prod(grid.axes[axis].length for axis in collective.axes)
+    if collective.kind in ROOTED or collective.algorithm == "double_tree":
+        before, after = contract(collective, grid, [0])
+        return Schedule(2 if collective.groups else K, [[]], rooted(collective, grid, ring_orders), before, after)
     if collective.algorithm == "shifts" or (collective.algorithm == "direct" and collective.kind in ("all_to_all", "permute")):
         before, after = contract(collective, grid, [0])
         return Schedule(K, [[]], messages(collective, grid, K), before, after)
@@ -610,8 +693,10 @@ class Run:
     """The events of one run: of every operation k on every chip, and of every transfer j of collective k."""
 
     def __init__(
-        self, steps: list[Step], grid: Grid, chip: Any, start: Mapping[Node, float], orders: RingOrders, parts: Parts | None
+        self, steps: list[Step], grid: Grid, chip: Any, start: Mapping[Node, float], orders: RingOrders, parts: Parts | None,
+        spread: Router | None = None
     ) -> None:
+        self.spread = spread or grid.message
         self.steps, self.grid, self.graph, self.chip, self.parts = steps, grid, grid.graph, chip, parts
         graph = grid.graph
         self.env = env = simpy.Environment(initial_time=min([0.0, *start.values()]))
@@ -636,6 +721,7 @@ class Run:
         transfers = [(k, j) for k, plan in self.plans.items() for j in range(len(plan.transfers))]
         self.left = {at: env.event() for at in transfers}
         self.arrived = {at: env.event() for at in transfers}
+        self.headed = {at: env.event() for at in transfers}
         self.complete: dict[tuple[int, int, int, Node], simpy.Event] = {}  # (k, part, phase, chip)
         self.state = {k: {c: dict(plan.before[c]) for c in graph} for k, plan in self.plans.items()}
         self.transit: dict[tuple[int, int, Node], Held] = defaultdict(dict)
@@ -650,6 +736,8 @@ class Run:
 
     def routes(self, t: Transfer) -> Route:
         """Return the routes of a transfer, as links are now."""
+        if t.spread:
+            return self.spread(t.sender, t.receiver)
         return self.grid.hop(t.sender, t.receiver) if t.queued else self.grid.message(t.sender, t.receiver)
 
     def start_processes(self) -> None:
@@ -730,8 +818,9 @@ class Run:
         if scatter and partner is not None:
             yield self.begun[partner, c]
         self.begin(k, c)
-        if k in self.plans and self.plans[k].K > 1:
-            operation = self.steps[k].operation
+        operation = self.steps[k].operation
+        outside = isinstance(operation, Collective) and operation.groups and len(members(operation, self.grid, c)) < 2
+        if k in self.plans and self.plans[k].K > 1 and not outside:
             issued = self.plans[k].K - 1 + operation.pieces if operation.kind == "all_to_all" else 0
             yield self.env.timeout(self.chip.launch + issued * self.chip.message)
         self.base[k, c].succeed()
@@ -752,24 +841,33 @@ class Run:
         yield self.base[k, t.sender]
         if t.queued:
             yield self.complete[k, t.part, t.phase - 1, t.sender]
-        yield from [self.arrived[k, i] for i in t.waits]
+        yield from [(self.headed if t.piped else self.arrived)[k, i] for i in t.waits]
         if t.after is not None:
             yield self.left[k, t.after]
         if partner is not None and partner < k:
             yield self.piece_ended[partner, t.sender, t.place]
         started, size = self.env.now, t.share * collective.bytes
-        payload = self.take(k, t)
+        payload = {} if t.piped else self.take(k, t)
+        self.env.process(self.head(k, j, latency_of(self.routes(t), self.graph)))
         yield self.fluid.send(size, loads_of(self.routes(t)), lambda: loads_of(self.routes(t)))
         self.left[k, j].succeed()
         self.env.process(self.deliver(k, j, payload, started, size, latency_of(self.routes(t), self.graph)))
 
     def deliver(self, k: int, j: int, payload: Held, started: float, size: float, latency: float) -> Waiting:
         t, left = self.plans[k].transfers[j], self.env.now
+        if t.piped:
+            yield from [self.arrived[k, i] for i in t.waits]
+            payload, latency = self.take(k, t), latency_of(self.routes(t), self.graph)  # its last byte goes now
         yield self.env.timeout(latency)
         self.put(k, t, payload)
         self.sent.append(Sent(k, self.steps[k].operation.name, t.phase, t.part, t.step, t.sender, t.receiver, size,
                               started, left, self.env.now))
         self.arrived[k, j].succeed()
+
+    def head(self, k: int, j: int, latency: float) -> Waiting:
+        """The first byte of a transfer, until it arrives."""
+        yield self.env.timeout(latency)
+        self.headed[k, j].succeed()
 
     def take(self, k: int, t: Transfer) -> Held:
         """Return what leaves: copies in a gather, else the thing itself."""
@@ -817,17 +915,19 @@ def simulate(
     ring: tuple[bool, ...] | None = None,
     parts: Parts | None = None,
     route: Router | None = None,
+    spread: Router | None = None,
 ) -> dict[str, Any]:
     """Return the times of every executed operation on every chip, the makespan, bytes of links, and all transfers.
 
     `ring`: which axes are rings, by default those with a wraparound; `parts`: of a physical axis, innermost first (name,
-    length, stride); `route`: from source and target to (share, chips) of each route, by default dimension order. Links that
+    length, stride); `route`: from source and target to (share, chips) of each route, by default dimension order; `spread`: that
+    of messages from and to a root. Links that
     fail in mid-run are taken out of `graph` then, so that a `route` sees that. `pieces` of the result: of every link, (from,
     to, bytes/s) of every flow on it.
     """
     starts = {c: (start or {}).get(c, 0.0) for c in graph}
     steps = executed(program)
-    run = Run(steps, Grid(graph, ring, parts, route), chip, starts, ring_orders or {}, parts)
+    run = Run(steps, Grid(graph, ring, parts, route), chip, starts, ring_orders or {}, parts, spread)
     run.start_processes()
     run.env.run()
     run.check()

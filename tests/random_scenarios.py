@@ -19,7 +19,7 @@ from torussim.chips import Chip, chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.lower import beside, view, weights
 from torussim.engine.simulate import simulate
-from torussim.program import KINDS, LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program
+from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
@@ -86,12 +86,12 @@ def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operatio
     """Return a list of `count` operations, a looped pair counting as one, each waiting for some of those before it."""
     found: list[Operation] = []
     for i in range(count):
-        kind = rng.choice(("compute", *KINDS, *KINDS[:2]))
+        kind = rng.choice(("compute", *SYMMETRIC, *SYMMETRIC[:2]))
         if kind == "compute":
             found.append(compute(rng, f"{label}{i}", waits(rng, found)))
             continue
         collective = drawn(rng, net, f"{label}{i}", kind, waits(rng, found))
-        if kind not in KINDS[:2] or rng.random() < 0.4:
+        if kind not in SYMMETRIC[:2] or rng.random() < 0.4:
             found.append(collective)
             continue
         names = (collective.name, f"{label}{i}_work")
@@ -182,6 +182,8 @@ def told(program: Program, net: Grid) -> tuple[dict[str, Operation], dict[tuple[
                 change[o.name] = replace(o, split=weights(o, seen, lengths, ring))
             if o.kind == "permute" and not o.algorithm:
                 change[o.name] = replace(o, algorithm="dimension_order" if beside(o, net) else "direct")
+            if o.algorithm in ("chain", "two_chains"):
+                orders[tuple(lengths)] = ring_order(list(lengths.values()), list(ring.values()))
             if o.algorithm == "one_ring":
                 orders[o.axes] = ring_order(list(lengths.values()), list(ring.values()))
     return change, orders

@@ -5,6 +5,7 @@ As random_scenarios, on smaller networks, held to the same oracle.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
 from random import Random
@@ -17,9 +18,10 @@ from oracle_routes import split
 
 from torussim.chips import Chip
 from torussim.collectives.lower import fits
+from torussim.collectives.rooted import ROOTED
 from torussim.collectives.steps import STEPS
 from torussim.engine.simulate import simulate
-from torussim.program import Collective, Compute, Operation, Program
+from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid, part_names
@@ -71,6 +73,30 @@ def stepwise(seed: int) -> Scenario:
             if o.kind == "all_reduce":
                 names.remove("recursive_doubling") if "recursive_doubling" in names else None  # the oracle has no sums that stay
             change[o.name] = replace(o, algorithm=rng.choice(names), split="equal", direction="both")
+    return replace(case, program=case.program.replaced(change))
+
+
+def rooted(seed: int) -> Scenario:
+    """Return a scenario in which most collectives that are looped with nothing have a root, some in groups of their own."""
+    case, rng = scenario(seed), Random(seed)
+    looped = {o.loop.collective for o in case.program.operations() if getattr(o, "loop", None)}
+    net, change = case.grid, dict[str, Operation]()
+    for o in case.program.operations():
+        if not isinstance(o, Collective) or o.name in looped or rng.random() < 0.2:
+            continue
+        kind, groups, root = rng.choice((*WITH_ROOT, "all_reduce")), (), ()
+        chips = rng.sample(range(len(net.chips)), len(net.chips))
+        if kind == "send":
+            groups = (tuple(chips[:2]),)
+        elif rng.random() < 0.4 and kind != "all_reduce":
+            cut = rng.randint(2, len(chips))
+            groups = (tuple(chips[:cut]), *([tuple(chips[cut:])] if len(chips) > cut and rng.random() < 0.7 else []))
+        else:
+            root = tuple(rng.randrange(net.length(a)) for a in o.axes)
+        axes = () if groups else o.axes
+        names = ["double_tree"] if kind == "all_reduce" else list(ROOTED[kind])
+        change[o.name] = replace(o, kind=kind, axes=axes, groups=groups, root=root if kind != "all_reduce" else (), shift={},
+                                 algorithm=rng.choice(names), split="equal", direction="both")
     return replace(case, program=case.program.replaced(change))
 
 
@@ -145,9 +171,9 @@ def operations(rng: Random, net: Grid, label: str, count: int) -> tuple[Operatio
     return tuple(made)
 
 
-def dying(seed: int, **choices: Any) -> Scenario:
-    """Return the scenario of a seed in which one to three times in mid-run links fail, of which the network stays whole."""
-    case, rng = scenario(seed, **choices), Random(-1 - seed)
+def dying(seed: int, make: Callable[..., Scenario] = scenario, **choices: Any) -> Scenario:
+    """Return a scenario of a seed in which one to three times in mid-run links fail, of which the network stays whole."""
+    case, rng = make(seed, **choices), Random(-1 - seed)
     makespan, left = run(case).makespan, case.graph.copy()
     events = list(case.graph.graph.get("events", ()))
     for time in sorted(rng.uniform(0, rng.choice((1.0, 1.0, 0.2)) * makespan) for _ in range(rng.randint(1, 3))):
@@ -183,7 +209,7 @@ def expected(case: Scenario) -> dict[str, Any]:
             return split(graph, a, b)
     start = dict(zip(net.chips, case.start, strict=True))
     return oracle.simulate(case.program.replaced(change), graph, case.chip, start=start, ring_orders=orders,
-                           ring=net.links.ring, parts=parts, route=route)
+                           ring=net.links.ring, parts=parts, route=route, spread=lambda a, b: split(graph, a, b))
 
 
 def compare(case: Scenario) -> str:

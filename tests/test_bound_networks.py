@@ -14,7 +14,7 @@ from torussim.chips import chip
 from torussim.collectives.lower import ALGORITHMS, fits
 from torussim.engine.simulate import simulate
 from torussim.lower_bound import bound, limits, operation_seconds
-from torussim.program import KINDS, Collective, Program
+from torussim.program import SYMMETRIC, Collective, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -190,12 +190,12 @@ def test_switches_that_lead_nowhere_count_for_nothing(exact, monkeypatch):
     if not exact:
         large(monkeypatch)
     graph = star(4, 50e9)
-    expected = [least(graph, kind, "x", 1e9, shift={"x": 1} if kind == "permute" else {}) for kind in KINDS]
+    expected = [least(graph, kind, "x", 1e9, shift={"x": 1} if kind == "permute" else {}) for kind in SYMMETRIC]
     for i in range(4):
         graph.add_node(f"own {i}", chip=False)
         graph.add_edge((i,), f"own {i}", bandwidth=1e12, latency=0.0)
         graph.add_edge(f"own {i}", (i,), bandwidth=1e12, latency=0.0)
-    found = [least(graph, kind, "x", 1e9, shift={"x": 1} if kind == "permute" else {}) for kind in KINDS]
+    found = [least(graph, kind, "x", 1e9, shift={"x": 1} if kind == "permute" else {}) for kind in SYMMETRIC]
     assert found == pytest.approx(expected)
 
 

@@ -10,7 +10,7 @@ from thinned import thinned
 
 from torussim.chips import chip
 from torussim.lower_bound import Part, limits_of, operation_seconds
-from torussim.program import KINDS, Collective
+from torussim.program import SYMMETRIC, Collective
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -100,7 +100,7 @@ def drawn(rng):
         if len(chips) > 1:
             u, v = rng.sample(chips, 2)
             links |= {(u, v): rng.uniform(0.1, 5)}
-    kind, axes = rng.choice(KINDS), rng.sample(list(parts), rng.randint(1, len(parts)))
+    kind, axes = rng.choice(SYMMETRIC), rng.sample(list(parts), rng.randint(1, len(parts)))
     shift = {a: rng.randint(-5, 5) for a in axes} if kind == "permute" else {}
     return shape, parts, links, Collective("c", kind, tuple(axes), 100.0, shift=shift)
 

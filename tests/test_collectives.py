@@ -23,7 +23,7 @@ from torussim.collectives.steps import displacements
 from torussim.engine.simulate import simulate
 from torussim.errors import ContractError, ProgramError
 from torussim.messages import targets
-from torussim.program import KINDS, LOOPS, Collective, Kind, Program
+from torussim.program import LOOPS, SYMMETRIC, Collective, Kind, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 
@@ -46,12 +46,12 @@ NAMES = {kind: tuple(name for name in names if name not in (*DIRECT, AUTO)) for 
 
 def schedules(net: Grid) -> Iterator[Schedule]:
     """Yield the schedule of every kind by every algorithm, in every direction and kind of loop that it has, over all axes."""
-    for kind in KINDS:
+    for kind in SYMMETRIC:
         for algorithm in NAMES[kind]:
             shifts = [dict(zip(net.axes, shift, strict=False)) for shift in ((1, 2, -1), (-1, 0, 1), (2, 1, 0), (7, -3, 2))]
             for shift in shifts if kind == "permute" else [{}]:
                 one = Collective("c", kind, net.axes, D, algorithm, shift=shift)
-                for way in ("both", "one_way", *LOOPS[1:])[:1 if kind == "permute" else 4 if kind in KINDS[:2] else 2]:
+                for way in ("both", "one_way", *LOOPS[1:])[:1 if kind == "permute" else 4 if kind in SYMMETRIC[:2] else 2]:
                     yield lower(one, net, way=way)
 
 
@@ -88,7 +88,7 @@ def test_a_collective_over_some_axes_in_any_order_and_split_keeps_its_contract(d
     wrap = data.draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
     net = network(tuple(shape), wrap)
     axes = tuple(data.draw(st.permutations(net.axes))[:data.draw(st.integers(1, len(shape)))])
-    kind = data.draw(st.sampled_from(KINDS))
+    kind = data.draw(st.sampled_from(SYMMETRIC))
     live = sum(net.length(a) > 1 for a in axes)
     split: Any = data.draw(st.sampled_from(["equal", "auto"]) | st.tuples(*[st.integers(0, 3)] * live).filter(any))
     shift = {a: data.draw(st.integers(-9, 9)) for a in axes} if kind == "permute" else {}
@@ -98,11 +98,11 @@ def test_a_collective_over_some_axes_in_any_order_and_split_keeps_its_contract(d
 
 
 def test_a_group_of_one_chip_moves_nothing() -> None:
-    for kind in KINDS:
+    for kind in SYMMETRIC:
         assert lower(Collective("c", kind, ("x",), D, shift={"x": 1}), network((1, 3))).phases == ()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SYMMETRIC)
 def test_an_unknown_algorithm_is_an_error_that_names_a_near_one(kind: Kind) -> None:
     name = ALGORITHMS[kind][0]
     with pytest.raises(ProgramError, match=f"'{name[:-1]}' is not an algorithm of {kind}: did you mean '{name}'"):
@@ -372,7 +372,7 @@ UNLIKE: list[tuple[tuple[int, ...], Any, Any]] = [
 
 
 def test_shares_by_auto_are_never_slower_than_equal_ones() -> None:
-    for (shape, wrap, bandwidth), kind in product(UNLIKE, KINDS[:4]):
+    for (shape, wrap, bandwidth), kind in product(UNLIKE, SYMMETRIC[:4]):
         net = network(shape, wrap, bandwidth)
         assert seconds(kind, net, split="auto") <= seconds(kind, net) * (1 + 1e-9), (shape, wrap, kind)
 

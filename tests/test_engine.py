@@ -17,7 +17,7 @@ from torussim.engine import max_plus
 from torussim.engine.plan import Planner
 from torussim.engine.simulate import _Cohort, simulate
 from torussim.engine.steady_state import Snapshot
-from torussim.program import KINDS, LOOPS, Collective, Compute, Program
+from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
@@ -53,7 +53,7 @@ def test_the_scenarios_have_everything_in_them() -> None:
     assert {n for net in nets for n in net.shape} == set(range(1, 9))
     assert {len(net.shape) for net in nets} == {1, 2, 3}
     assert {ring for net in nets for ring, n in zip(net.ring, net.shape, strict=True) if n > 2} == {True, False}
-    assert {(o.kind, o.algorithm) for o in collectives} == {(kind, name) for kind in KINDS for name in ALGORITHMS[kind]}
+    assert {(o.kind, o.algorithm) for o in collectives} == {(kind, name) for kind in SYMMETRIC for name in ALGORITHMS[kind]}
     assert {o.split if isinstance(o.split, str) else "weights" for o in collectives} == {"equal", "auto", "weights"}
     assert any(isinstance(o.split, tuple) and 0.0 in o.split for o in collectives)
     assert {o.direction for o in collectives} == {"both", "one_way"}

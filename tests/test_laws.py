@@ -26,7 +26,7 @@ from torussim.engine.simulate import simulate
 from torussim.layouts import Layout
 from torussim.lower_bound import bound
 from torussim.models import model
-from torussim.program import KINDS, LOOPS, Collective, Compute, Loop, Matmul, Operation, Program
+from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Loop, Matmul, Operation, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 from torussim.transformer import build
@@ -46,7 +46,7 @@ def network(shape: tuple[int, ...], *, wrap: bool, unlike: bool = False, latency
 def collectives(net: Grid, without: tuple[str, ...] = ()) -> Iterator[Program]:
     """Yield every kind of collective by every algorithm over all axes, in every split and direction, looped or not."""
     axes = net.axes
-    for kind in KINDS:
+    for kind in SYMMETRIC:
         for algorithm in ALGORITHMS[kind]:
             if algorithm in without or kind in without or algorithm in DIRECT:  # routed: tests/test_shared.py
                 continue
@@ -56,7 +56,7 @@ def collectives(net: Grid, without: tuple[str, ...] = ()) -> Iterator[Program]:
                 shift = dict(zip(axes, (1, 2, -1), strict=False)) if kind == "permute" else {}
                 for direction in ("both", "one_way"):
                     yield Program((Collective("c", kind, axes, 123456.0, algorithm, split, direction, shift),))
-                if kind in KINDS[:2] and "loops" not in without:
+                if kind in SYMMETRIC[:2] and "loops" not in without:
                     one = Collective("c", kind, axes, 123456.0, algorithm, split)
                     yield from (looped(one, net, loop, work) for loop in LOOPS for work in (1e6, 2e10))
 

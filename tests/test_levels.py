@@ -40,10 +40,11 @@ memory alike
 transformer
 messages
 collectives.lower
+collectives.steps
+collectives.rooted
 collectives.axes
 collectives.lines
 collectives.rings
-collectives.steps
 collectives.playback
 collectives.form
 cost
@@ -66,7 +67,7 @@ INSIDE = {
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "workload", "planning", "mesh", "named", "links",
+    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
                  "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",

@@ -11,7 +11,7 @@ from torussim.chips import chip
 from torussim.collectives.lower import ALGORITHMS, fits
 from torussim.engine.simulate import simulate
 from torussim.lower_bound import Part, bound, limits, limits_of, operation_seconds, traffic
-from torussim.program import KINDS, Collective, Compute, Matmul, Program
+from torussim.program import SYMMETRIC, Collective, Compute, Matmul, Program
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -217,7 +217,7 @@ def test_where_nothing_leads_it_takes_for_ever():
 @pytest.mark.parametrize("graph", [torus((1,), bandwidth=1.0), torus((4, 1), bandwidth=1.0)], ids=["one chip", "one a group"])
 def test_a_collective_of_one_chip_needs_nothing(graph):
     alone = list(graph.graph["axes"])[-1]
-    for kind in KINDS:
+    for kind in SYMMETRIC:
         assert least(graph, kind, alone, 64.0, shift={alone: 1} if kind == "permute" else {}) == 0
 
 

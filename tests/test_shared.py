@@ -22,7 +22,7 @@ from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
 from torussim.engine.schedule_table import Table
 from torussim.engine.shared_run import SharedRun
-from torussim.program import KINDS, LOOPS, Collective, Compute, Program
+from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology import hops
 from torussim.topology.builders import torus
@@ -185,7 +185,7 @@ def test_the_scenarios_have_everything_in_them() -> None:
     assert any(found.any() for found in both) and any(found.any() for found in one), "links dead both ways, and one way"
     assert any(net.links.twist for net in nets) and {net.routing for net in nets} == {"dimension_order", "shortest"}
     assert any(max(net.stride) > 1 for net in nets) and any(case.graph.graph.get("events") for case in cases)
-    assert {o.kind for o in collectives} == set(KINDS) and {"direct", "shifts"} < {o.algorithm for o in collectives}
+    assert {o.kind for o in collectives} == set(SYMMETRIC) and {"direct", "shifts"} < {o.algorithm for o in collectives}
     assert {o.detour for _, o in broken} == {True, False}, "broken rings that detour, and that run as lines"
     assert {o.loop.kind for o in operations if isinstance(o, Compute) and o.loop} == set(LOOPS)
     assert any(case.chip.shared_efficiency < 1 for case in cases) and any(case.chip.shared_efficiency == 1 for case in cases)

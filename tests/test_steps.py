@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from random_shared import compare, stepwise
+from random_shared import compare, rooted, stepwise
 from test_fold import unlike
 
 from torussim import run
@@ -85,7 +85,7 @@ def mutations(schedule: Any) -> Any:
         yield "twice", (*before, step, step, *after)
         yield "half", (*before, replace(step, size=step.size / 2), *after)
         gone = to.copy()
-        gone[-1, -1] = -1
+        gone[tuple(np.argwhere(to >= 0)[-1])] = -1
         yield "one is not sent", (*before, replace(step, moves=None, to=gone), *after)
 
 
@@ -102,6 +102,11 @@ def test_a_schedule_with_a_fault_is_refused(kind: Kind, name: str) -> None:
 @pytest.mark.parametrize("seed", [*range(24), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(24, 400))])
 def test_engine_and_oracle_agree(seed: int) -> None:
     assert not compare(stepwise(seed))
+
+
+@pytest.mark.parametrize("seed", [*range(30), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(30, 300))])
+def test_engine_and_oracle_agree_where_there_is_a_root(seed: int) -> None:
+    assert not compare(rooted(seed))
 
 
 @pytest.mark.parametrize("chips", [2, 3, 4, 7, 8])
@@ -173,7 +178,9 @@ def test_on_a_switch_the_estimate_of_every_algorithm_is_the_simulation(kind: Kin
     for name in alternatives(collective(kind, "", net), Outlines(net), IDEAL):
         program = Program((replace(collective(kind, name, net), bytes=1e4),))
         said = simulate(program, net, IDEAL).makespan
-        if name != "nested":
+        if name == "double_tree":  # up and down are taken to be at work together all the time
+            assert said <= axes_seconds(program, net, IDEAL) <= 1.25 * said
+        elif name != "nested":
             assert axes_seconds(program, net, IDEAL) == pytest.approx(said, rel=1e-9), name
 
 

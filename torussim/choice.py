@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.collectives.lower import AUTO, DIRECT, algorithm_of, beside, fits
+from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
-from torussim.program import Collective, Compute, Loop, Operation, Program, changed
+from torussim.program import ALIKE, Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
 MOST = 200_000  # messages whose routes are found for an estimate
@@ -35,17 +34,17 @@ def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
 
 def open_(o: Collective, outlines: Outlines) -> bool:
     """Return whether a collective takes the algorithm that is fastest by estimate: off tori and meshes if it names none."""
-    chips = prod(outlines.net.length(a) for a in o.axes)
-    return chips > 1 and (o.algorithm == AUTO or (not o.algorithm and o.kind != "permute" and not outlines.net.on_axes))
+    chips, off = o.largest(outlines.net.length), not outlines.net.on_axes or bool(o.groups)
+    return chips > 1 and (o.algorithm == AUTO or (not o.algorithm and o.kind != "permute" and off))
 
 
 def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
     """Return the algorithms of a collective and what each takes alone by estimate, seconds; the fastest first."""
-    chips, found = prod(outlines.net.length(a) for a in o.axes), dict[str, float]()
+    chips, found = o.largest(outlines.net.length), dict[str, float]()
     for name in fits(o, chips):
         one = changed(o, algorithm=name)
-        closed = outlines.net.on_axes and name in ("direct", "shifts")
-        if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, chips) > MOST:
+        closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups
+        if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, o.kind, chips) > MOST:
             continue  # to find the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
         found[name] = min(alone(changed(one, detour=way), outlines.prices(chip)) for way in ways)
@@ -53,9 +52,10 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
     return dict(sorted(found.items(), key=lambda item: round(item[1] / least, 9) if least else 0.0))
 
 
-def _messages(name: str, chips: int) -> int:
-    """Return about how many messages each chip sends: to all others, or to a few."""
-    return chips if name in ("direct", "shifts", "pairwise") else chips.bit_length() ** 2
+def _messages(name: str, kind: str, chips: int) -> int:
+    """Return about how many messages there are for each chip in the tables of an algorithm: to all others, or to a few."""
+    few = name not in ("direct", "shifts", "pairwise", "chain", "two_chains") or (name, kind) in TO_ROOT
+    return chips.bit_length() ** 2 if few else chips
 
 
 def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:

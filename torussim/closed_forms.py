@@ -16,7 +16,7 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.clock import Clock
 from torussim.outlines import Outlines, outlines_of
-from torussim.program import Collective, Compute, Program
+from torussim.program import WITH_ROOT, Collective, Compute, Program
 from torussim.topology.grid import Grid, grid
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Char
     for operations, times in chosen(program, outlines, chip).sections():
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
         for o in operations:
-            if not isinstance(o, Collective):
+            if not isinstance(o, Collective) or o.kind in WITH_ROOT or o.groups:  # the paper has none of these
                 continue
             outline = outlines.of(o, loops.get(o.name))
             if outline.chips == 1 or not (outline.lines or outline.direct):

@@ -8,7 +8,6 @@ each kind of place it is the simulated time, where collectives do not meet on li
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -89,7 +88,7 @@ class _Walk:
             if partner is not None and partner > i:
                 found.append(_Step(after, partner))
             elif matmul is None:
-                chips = prod(self.fronts.net.length(a) for a in collective.axes)
+                chips = 1 if collective.groups else collective.largest(self.fronts.net.length)  # some chip can be in no group
                 ends = table.ends.seconds(collective.bytes) + start_seconds(collective, chips, self.chip)
                 found.append(_Step(after, ends=ends))
             else:

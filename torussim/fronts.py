@@ -26,7 +26,7 @@ from torussim.engine.symmetry import orbits
 from torussim.errors import TopologyError
 from torussim.lower_bound import limits, traffic
 from torussim.outlines import Outlines, outlines_of
-from torussim.program import Collective, Compute, Loop, Program
+from torussim.program import ALIKE, Collective, Compute, Loop, Program
 from torussim.topology.grid import Grid, folded
 from torussim.topology.hops import gap_routes
 
@@ -90,7 +90,8 @@ class Fronts:
     def table(self, o: Collective, loop: Loop | None) -> Table:
         """Return the table of a collective, alone or looped with a matmul; for any bytes, but those of a user's algorithm."""
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
-        key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, tuple(o.shift.items()), loop and loop.kind, own)
+        key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, tuple(o.shift.items()),
+               loop and loop.kind, own)
         if key not in self._tables:
             self._tables[key] = _table(self, replace(o, after=(), bytes=o.bytes if own else 1.0), loop)
         return self._tables[key]
@@ -112,7 +113,8 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
-        meets = planner.lanes(o.axes) if o.kind != "permute" else np.arange(paths.chips)  # nobody waits for the whole group
+        whole = o.kind in ALIKE and not o.groups  # each chip waits for all of its group
+        meets = planner.lanes(o.axes) if whole else np.arange(paths.chips)
         ends = paths.meeting(start, meets) if ready.steps else paths.run(ready, start)
         return Table(busy[net.stands], paths.waits(ends))
     launched = start + paths.longer(seconds=np.full(paths.chips, fronts.chip.launch))

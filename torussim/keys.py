@@ -213,6 +213,7 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
         least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.end[i].max() - block.start[i].min())
         found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
                       "axes": list(o.axes) if isinstance(o, Collective) else [],
+                      "chips": o.largest(scenario.net.length) if isinstance(o, Collective) else 1,
                       "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
                       "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
                       "bound_s": least, "of_limit": _share(least, span) if moves and least else None,

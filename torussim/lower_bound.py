@@ -24,7 +24,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.closed_forms import paper_compute
 from torussim.cuts import PLACED, Wires, leaving, neighbourhoods, out_of, out_of_each, out_to_members
-from torussim.program import Collective, Compute, Operation, Program
+from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid, grid
 from torussim.topology.shape import coordinates, strides
 
@@ -70,6 +70,7 @@ class Limits:
     total: float
     inside: tuple[Array, ...]  # of each axis: (runs, blocks), 1 where a block is in the run, else 0
     across: tuple[Array, ...]  # of each axis: (runs + 1,) bytes/s
+    single: Partition  # each chip a block
     partitions: tuple[Partition, ...] = ()  # of networks that are no tori
     wires: Wires | None = None  # of these networks
     _known: dict[Any, Any] = field(default_factory=dict)
@@ -125,7 +126,8 @@ def limits(topology: nx.DiGraph | Grid) -> Limits:
     if not links.switches_sum:
         return found
     across = tuple(np.append(rates[:-1], np.inf) for rates in found.across)
-    return replace(found, total=np.inf, across=across, partitions=tuple(replace(one, total=np.inf) for one in partitions))
+    return replace(found, total=np.inf, across=across, partitions=tuple(replace(one, total=np.inf) for one in partitions),
+                   single=replace(found.single, total=np.inf))
 
 
 def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, target: Array, bandwidth: Array) -> Limits:
@@ -144,7 +146,8 @@ def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, 
         block = _blocks(at[axis], length, count)
         inside.append(_runs(count))
         across.append(np.append(out_of(wires, block, inside[-1]), _partition(wires, block).total))
-    return Limits(shape, parts, float(single.into.min()), float(single.out.min()), single.total, tuple(inside), tuple(across))
+    least = float(single.into.min()), float(single.out.min())
+    return Limits(shape, parts, *least, single.total, tuple(inside), tuple(across), single)
 
 
 def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
@@ -173,7 +176,7 @@ def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
     """
     chips, size = _group(collective, most), collective.bytes
     share = size * (chips - 1) / chips
-    if chips == 1:
+    if chips == 1 or collective.kind in WITH_ROOT:  # some chip gets nothing, or sends nothing: see `unlike`
         return 0.0, 0.0, 0.0
     if collective.kind == "all_gather":
         return share, size / chips, share
@@ -240,27 +243,83 @@ def through(collective: Collective, partition: Partition, most: Limits) -> Array
     return np.concatenate([out, into, [in_all]])
 
 
-def _leaves(kind: str, m: Array, chips: int) -> Array:
+def _leaves(kind: str, m: Array, chips: int | Array) -> Array:
     """Return the share of D that must leave a set with m of a group's chips."""
     share = {"all_gather": m / chips, "reduce_scatter": (chips - m) / chips, "all_reduce": np.ones(m.shape),
              "all_to_all": m * (chips - m) / chips}[kind]
     return np.where((m > 0) & (m < chips), share, 0.0)
 
 
+def unlike(collective: Collective, block: Array, blocks: int, inside: Array | None, most: Limits) -> tuple[Array, Array, float]:
+    """Return the bytes that must leave sets of blocks, and enter each, (sets,), and go between blocks in all.
+
+    Of a collective with a root, or of groups of its own. `block`: (chips,); `inside`: (sets, blocks) of 0 and 1; None: each
+    block is a set. A broadcast must leave a set that has the root, and not all of its group: D; a reduce one that lacks it: one
+    sum of D; a gather takes out of it the shards of those inside, a scatter brings out those of the others; a send D.
+    """
+    chip, group, count, root = _members(collective, most)
+    groups = len(count)
+    m = np.bincount(group * blocks + block[chip], minlength=groups * blocks).reshape(groups, blocks)
+    has = np.zeros((groups, blocks), bool)
+    has[np.arange(groups), block[root]] = True
+    many, there = (m.T, has.T) if inside is None else (inside @ m.T, inside @ has.T > 0)  # (sets, groups)
+    of = count[None]
+    out, into = (collective.bytes * _shares(collective.kind, k, at, of).sum(axis=1) for k, at in (
+        (many, there), (of - many, ~there)))
+    if collective.kind in ("all_reduce", "broadcast", "reduce", "send"):
+        in_all = (2 if collective.kind == "all_reduce" else 1) * float(((m > 0).sum(axis=1) - 1).sum())
+    else:
+        in_all = float(_shares(collective.kind, m, has, count[:, None]).sum())
+    return out, into, collective.bytes * in_all
+
+
+def _members(o: Collective, most: Limits) -> tuple[Array, Array, Array, Array]:
+    """Return the chips that are in groups and the group of each, (members,); how many each group has, and its root, (groups,)."""
+    if o.groups:
+        sizes = [len(group) for group in o.groups]
+        at = o.root[0] if o.root else 0
+        return (np.concatenate([np.array(group) for group in o.groups]), np.repeat(np.arange(len(sizes)), sizes), np.array(sizes),
+                np.array([group[at] for group in o.groups]))
+    group = most.group(o.axes)
+    here = np.logical_and.reduce([most._place(a) == at for a, at in zip(o.axes, o.root or (0,) * len(o.axes))])
+    root = np.empty(int(group.max()) + 1, int)
+    root[group[here]] = np.flatnonzero(here)
+    return np.arange(len(group)), group, np.bincount(group), root
+
+
+def _shares(kind: str, m: Array, root: Array, chips: Array) -> Array:
+    """Return the share of D that must leave sets with m of the chips of groups, and with their roots where `root`."""
+    if kind in ("broadcast", "send"):
+        return np.where(root & (m < chips), 1.0, 0.0)
+    if kind == "reduce":
+        return np.where(~root & (m > 0), 1.0, 0.0)
+    if kind == "gather":
+        return np.where(root, 0.0, m / chips)
+    return np.where(root, (chips - m) / chips, 0.0) if kind == "scatter" else _leaves(kind, m, chips)
+
+
 def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
     """Return the longest time that a chip, a run or all links need for collectives and how often each is run."""
-    if not collectives:
-        return 0.0
-    enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in collectives], axis=0)
+    alike = [(o, times) for o, times in collectives if not o.groups and o.kind not in WITH_ROOT]
+    others = [(o, times) for o, times in collectives if o.groups or o.kind in WITH_ROOT]
+    enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in alike], axis=0) if alike else np.zeros(3)
     moved = [np.array([cross * prod(most.shape), enter, leave])]
     rate = [np.array([most.total, most.into, most.out]), *most.across]
     for axis, across in enumerate(most.across):
-        moved.append(sum((times * crossing(o, axis, most) for o, times in collectives), np.zeros_like(across)))
-    for partition in most.partitions:
-        moved.append(np.sum([times * through(o, partition, most) for o, times in collectives], axis=0))
+        moved.append(sum((times * crossing(o, axis, most) for o, times in alike), np.zeros_like(across)))
+        inside, at = most.inside[axis], coordinates(most.shape)[axis]
+        for o, times in others:
+            out, _, in_all = unlike(o, _blocks(at, most.shape[axis], inside.shape[1]), inside.shape[1], inside, most)
+            moved[-1] = moved[-1] + times * np.append(out, in_all)
+    for partition in (*most.partitions, *([most.single] if others else [])):
+        moved.append(np.zeros(2 * len(partition.out) + 1))
+        moved[-1] += sum(times * through(o, partition, most) for o, times in alike)
+        for o, times in others:
+            out, into, in_all = unlike(o, partition.block, len(partition.out), None, most)
+            moved[-1] += times * np.concatenate([out, into, [in_all]])
         rate.append(np.concatenate([partition.out, partition.into, [partition.total]]))
-    for axes in {o.axes for o, _ in collectives} if most.wires else ():
-        over = [np.multiply(times, traffic(o, most)[:2]) for o, times in collectives if o.axes == axes]
+    for axes in {o.axes for o, _ in alike} if most.wires else ():
+        over = [np.multiply(times, traffic(o, most)[:2]) for o, times in alike if o.axes == axes]
         moved.append(np.sum(over, axis=0))
         rate.append(np.array(most.beside(axes)[::-1]))
     bytes_, rates = np.concatenate(moved), np.concatenate(rate)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torussim.collectives.contract import Step
-from torussim.topology.grid import Grid
+from torussim.topology.grid import Grid, Routing
 from torussim.topology.hops import route
 from torussim.topology.routes import Routes, joined
 from torussim.topology.shape import strides
@@ -18,6 +18,8 @@ Array = np.ndarray[Any, Any]
 
 def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
     """Return (messages, chips) the physical chip that each message goes to, and how many of its sender's it stands for, or 0."""
+    if step.to is not None and not axes:  # of all chips of the network
+        return step.to[:, grid.own].astype(np.int32), np.where(step.to[:, grid.own] >= 0, 1, 0).astype(np.int32)
     if step.moves is not None:
         return targets(grid, axes, step.moves), images(grid, axes, step.moves)
     lengths, rows = [grid.length(a) for a in axes], [grid.axis(a) for a in axes]
@@ -28,6 +30,16 @@ def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
     there = np.array(np.unravel_index(np.maximum(to, 0), tuple(lengths)))  # (axes, messages, chips)
     moved = grid.own + np.tensordot(steps, there - grid.coordinates[rows][:, None], 1)
     return moved.astype(np.int32), np.where(to >= 0, 1, 0).astype(np.int32)
+
+
+def parts(grid: Grid, axes: Sequence[str], step: Step) -> Array:
+    """Return (messages, chips) the part of the step's size that each message has."""
+    assert step.part is not None
+    if not axes:
+        return np.asarray(step.part[:, grid.own])
+    rows = [grid.axis(a) for a in axes]
+    position = np.ravel_multi_index(tuple(grid.coordinates[rows]), tuple(grid.length(a) for a in axes))
+    return np.asarray(step.part[:, position])
 
 
 def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
@@ -66,22 +78,37 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     return found
 
 
-def paces(grid: Grid, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array, shared: float) -> list[tuple[float, float]]:
-    """Return what each step takes on an idle network: seconds a byte of a message, and the latency of its longest way.
+def routing_of(grid: Grid, step: Step) -> Routing:
+    """Return how the messages of a step are routed."""
+    return "shortest" if step.spread and not callable(grid.routing) else grid.routing
+
+
+def pace(grid: Grid, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array, shared: float) -> tuple[float, float]:
+    """Return what steps of a collective of one byte take on an idle network: seconds, and all their latency.
 
     Links have these bandwidths, (links,) bytes/s, of which a part `shared` is left where several messages meet. What the busiest
-    link carries takes its time.
+    link carries in a step takes its time; steps that are piped are at work together.
     """
-    ways = [sent_to(grid, axes, step) for step in steps]
-    there = [np.flatnonzero(crowd.ravel() > 0) for _, crowd in ways]
-    source = np.concatenate([np.tile(np.arange(len(grid.chips)), len(to))[some] for (to, _), some in zip(ways, there)])
-    target = np.concatenate([to.ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
-    routes, found, begin = joined(route(grid, grid.routing, source, target)), [], 0  # all at once: one search for each chip
-    for some in there:
-        end = begin + len(some)
-        these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end])
-        load = these.load(np.ones(len(some)), len(bandwidth))
-        busy = load / bandwidth / np.where(these.users(len(bandwidth)) > 1, shared, 1.0)
-        found.append((float(busy.max(initial=0.0)), float(these.latency.max(initial=0.0))))
+    made: list[tuple[Step, Array, Array, Array]] = []  # step, sources, targets, bytes of its messages
+    for step in steps:
+        to, crowd = sent_to(grid, axes, step)
+        there = np.flatnonzero(crowd.ravel() > 0)
+        size = np.full(len(there), step.size) if step.part is None else step.size * parts(grid, axes, step).ravel()[there]
+        made.append((step, there % len(grid.chips), to.ravel()[there].astype(np.intp), size))
+    ways: list[Routes] = []
+    for routing in {routing_of(grid, step) for step in steps}:  # all at once: one search for each chip
+        here = [(source, target) for step, source, target, _ in made if routing_of(grid, step) == routing]
+        ways.append(joined(route(grid, routing, *(np.concatenate(ends) for ends in zip(*here)))))
+    assert len(ways) <= 1, "the steps of a collective are routed alike"
+    seconds, late, begin, load, users = 0.0, 0.0, 0, np.zeros(len(bandwidth)), np.zeros(len(bandwidth), int)
+    for number, (step, source, _, size) in enumerate(made):
+        all_, end = ways[0], begin + len(source)
+        these = Routes(all_.first[begin:end + 1], all_.link, all_.share, all_.latency[begin:end])
         begin = end
-    return found
+        if number and not step.piped:
+            load, users = np.zeros(len(bandwidth)), np.zeros(len(bandwidth), int)
+        before = float((load / bandwidth / np.where(users > 1, shared, 1.0)).max(initial=0.0))
+        load, users = load + these.load(size, len(bandwidth)), users + these.users(len(bandwidth))
+        seconds += float((load / bandwidth / np.where(users > 1, shared, 1.0)).max(initial=0.0)) - before
+        late += float(these.latency.max(initial=0.0)) * (len(step.moves) if step.turns and step.moves is not None else 1)
+    return seconds, late

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
@@ -72,7 +71,7 @@ class Outlines:
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
         """Return what decides the outline of a collective, alone or looped with a matmul."""
         return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
-                tuple(o.shift.items()) if o.shift else (),
+                tuple(o.shift.items()) if o.shift else (), o.root, o.groups,
                 loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
@@ -169,7 +168,7 @@ def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
     """Return the outline of a collective on a network."""
     links, net = net.ring, view(o, net)
     paced = links if algorithm_of(o) == "nested" else net.ring  # over the end of a line: links that nobody else uses
-    chips = prod(net.length(a) for a in o.axes)
+    chips = o.largest(net.length)
     detour = o.detour is not False
     found = _stretches(o, net, loop)
     closed = {axis: _goes_round(axis, net) for axis in {stretch.axis for stretch in found}}

@@ -15,8 +15,8 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.collectives.lower import algorithm_of, lower
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
-from torussim.messages import paces
-from torussim.program import Collective, Compute, Loop
+from torussim.messages import pace
+from torussim.program import ALIKE, Collective, Compute, Loop, changed
 
 if TYPE_CHECKING:
     from torussim.outlines import Outlines
@@ -117,7 +117,7 @@ class Prices:
         seconds, far, net = 0.0, 0.0, self.outlines.net
         if o.kind == "permute":
             return self._permute(o, fastest)
-        if algorithm_of(o) not in ("direct", "shifts") or not net.on_axes:
+        if algorithm_of(o) not in ("direct", "shifts") or not net.on_axes or o.kind not in ALIKE or o.groups:
             return self._steps(o, fastest)
         lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
         messages = prod(lengths.values())
@@ -146,16 +146,14 @@ class Prices:
 
     def _steps(self, o: Collective, fastest: bool) -> float:
         """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
-        net, steps = self.outlines.net, lower(o, self.outlines.net).steps
-        axes = [a for a in o.axes if net.length(a) > 1]
+        net, axes = self.outlines.net, [a for a in o.axes if self.outlines.net.length(a) > 1]
 
-        def found() -> list[tuple[float, float]]:
+        def found() -> tuple[float, float]:
             bandwidth = net.links.bandwidth * self.chip.link_efficiency
             bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
-            return paces(net, axes, steps, bandwidth, self.chip.shared_efficiency)
-        each = self.once(("steps", o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest), found)
-        return sum(step.size * a_byte + late * (len(step.moves) if step.turns and step.moves is not None else 1)
-                   for step, (a_byte, late) in zip(steps, each))
+            return pace(net, axes, lower(changed(o, bytes=1.0), net).steps, bandwidth, self.chip.shared_efficiency)
+        a_byte, late = self.once(("steps", o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest), found)
+        return o.bytes * a_byte + late
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""

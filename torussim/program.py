@@ -2,7 +2,8 @@
 
 Plain frozen data and its check; knows nothing of models, layouts, links or times. Sizes are per chip; bytes of a
 collective are counted as docs/design.md, section 4, says: all_gather the gathered output, reduce_scatter the input, all_reduce
-the vector, all_to_all all that one chip holds before it, permute what one chip sends.
+the vector, all_to_all all that one chip holds before it, permute what one chip sends; broadcast and reduce the vector, gather the
+gathered output, scatter the root's input, send the message.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Literal, TypeVar
 
 from torussim.errors import Found, ProgramError
 
-Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute"]
-KINDS: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute")
+Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute", "broadcast", "reduce", "gather", "scatter",
+               "send"]
+WITH_ROOT: tuple[Kind, ...] = ("broadcast", "reduce", "gather", "scatter", "send")  # one chip of a group is unlike the others
+ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")  # those of models and layouts
+SYMMETRIC: tuple[Kind, ...] = (*ALIKE, "permute")  # all chips of a group do the same
+KINDS: tuple[Kind, ...] = (*SYMMETRIC, *WITH_ROOT)
 LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
 
 
@@ -75,7 +81,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class Collective:
-    """A collective over physical `axes`, on all chips that share the other coordinates."""
+    """A collective over physical `axes`, on all chips that share the other coordinates; or of the chips of each of `groups`.
+
+    `root`: its coordinates on the axes, or (its place in its group,); (): the first chip. A send goes from the root to the other.
+    """
 
     name: str
     kind: Kind
@@ -88,6 +97,12 @@ class Collective:
     after: tuple[str, ...] | None = None
     detour: bool | None = None  # rings with a dead link: go round it (True), run as lines (False), or as is faster by estimate
     pieces: float = 0.0  # of an all-to-all: parts that its messages are put together from, one chip, each issued apart
+    root: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
+
+    def largest(self, length: Callable[[str], int]) -> int:
+        """Return the number of chips of the largest group; `length` gives that of an axis."""
+        return max(map(len, self.groups)) if self.groups else prod(map(length, self.axes))
 
 
 Operation = Compute | Collective

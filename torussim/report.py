@@ -7,14 +7,16 @@ from typing import Any
 
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
+from torussim.program import WITH_ROOT
 from torussim.result import NO_ROOM, SCALARS, Result, nodes_of
 from torussim.tables import table
 from torussim.units import show
 
 MOST = 4  # other algorithms that are named
 WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is worth a sentence
-KINDS = {"all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce", "all_to_all": "all-to-all",
-         "permute": "permute"}
+KINDS: dict[str, str] = {
+    "all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce", "all_to_all": "all-to-all",
+    "permute": "permute", **{kind: kind for kind in WITH_ROOT}}
 
 
 def text(result: Result) -> str:
@@ -186,8 +188,9 @@ def _operations(found: Sequence[Mapping[str, Any]], chips: int) -> str:
     if not found:
         return ""
     head = ("operation", "kind", "axes", "bytes", "starts", "takes", "least", "of limit", "how")
-    rows = [(o["name"], KINDS.get(o["kind"], o["kind"]), _axes(o["axes"]), show(o["bytes"], "B"), show(o["start_s"], "s"),
-             show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"),
+    rows = [(o["name"], KINDS.get(o["kind"], o["kind"]),
+             _axes(o["axes"]) if o["axes"] or o["chips"] == 1 else f"{o['chips']} chips",
+             show(o["bytes"], "B"), show(o["start_s"], "s"), show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"),
              _percent(o["of_limit"]), o["algorithm"]) for o in found]
     title = "One block, on the chip that finishes last" if chips > 1 else "One block"
     waits = ", in a loop with waits for the matmul" if any(", looped" in o["algorithm"] for o in found) else ""
@@ -201,7 +204,7 @@ def _taken(found: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for o in found:
         first, *others = o["alternatives"].items() or [("", 0.0)]
-        if first[0]:
+        if others:
             told = ", ".join(f"{name} {show(seconds, 's')}" for name, seconds in others[:MOST])
             more = f" and {len(others) - MOST} slower ones" if len(others) > MOST else ""
             lines.append(f"\n  {o['name']}: {first[0]} is the fastest by estimate, {show(first[1], 's')} alone; {told}{more}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torussim.collectives import axes as over
 from torussim.collectives import steps as stepwise
 from torussim.collectives.contract import Phase, Schedule, Step
 from torussim.collectives.playback import check
+from torussim.collectives.rooted import ROOTED
 from torussim.collectives.steps import STEPS
 from torussim.errors import ContractError, ProgramError, TorusSimError
 from torussim.program import Collective
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+MOST_STEPS = 1024  # chips that a chain goes through, or that a root sends to at once
+TO_ROOT = (("direct", "reduce"), ("direct", "gather"))
 AUTO = "auto"  # the fastest by estimate: see choice
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "all_gather": ("multi_axis", "sequential", "one_ring", "nested", *STEPS["all_gather"], AUTO),
@@ -31,8 +35,9 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "all_reduce": ("multi_axis", "sequential", "one_ring", *STEPS["all_reduce"], AUTO),
     "all_to_all": ("dimension_wise", "sequential", "one_ring", *STEPS["all_to_all"], AUTO),
     "permute": ("direct", "dimension_order"),
+    **{kind: (*names, AUTO) for kind, names in ROOTED.items()},
 }
-DIRECT = tuple(dict.fromkeys(name for names in STEPS.values() for name in names))  # routed from chip to chip, in steps
+DIRECT = tuple(dict.fromkeys(name for table in (STEPS, ROOTED) for names in table.values() for name in names))  # in steps: routed
 
 
 def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
@@ -52,8 +57,9 @@ def name_of(collective: Collective) -> str:
 
 def fits(collective: Collective, chips: int) -> list[str]:
     """Return the algorithms of a collective that there are for a group of so many chips."""
-    without = {AUTO, *(stepwise.PAIRS if chips & (chips - 1) else ()), *(["hierarchical"] if len(collective.axes) == 1 else ())}
-    return [name for name in ALGORITHMS[collective.kind] if name not in without]
+    without = {AUTO, *(stepwise.PAIRS if chips & (chips - 1) else ()), *(["hierarchical"] if len(collective.axes) <= 1 else ())}
+    near = () if collective.groups else ALGORITHMS[collective.kind]  # what goes along axes
+    return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)]
 
 
 def beside(collective: Collective, grid: Grid) -> bool:
@@ -86,17 +92,44 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has steps
     in place of phases: its messages are routed.
     """
+    if collective.groups:
+        return _joined(schedules(collective, grid), collective, grid)
+    return _over_axes(collective, grid, way)
+
+
+def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
+    """Return the schedule of each group of a collective that is over no axes, on one axis without a name."""
+    return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}) for group in collective.groups]
+
+
+def _joined(found: Sequence[Schedule], collective: Collective, grid: Grid) -> Schedule:
+    """Return the schedules of groups side by side as one of all chips of the network."""
+    chips, steps = len(grid.links.chips), list[Step]()
+    for number in range(max(len(one.steps) for one in found)):
+        here = [(np.array(group), one.steps[number]) for group, one in zip(collective.groups, found) if number < len(one.steps)]
+        made = [(group, step.targets([len(group)]), step) for group, step in here]
+        rows = max(len(to) for _, to, _ in made)
+        to, size, most = np.full((rows, chips), -1), np.zeros((rows, chips)), max(step.size for _, step in here)
+        for group, where, step in made:
+            to[:len(where), group] = np.where(where >= 0, group[where], -1)
+            size[:len(where), group] = step.size * (1.0 if step.part is None else step.part)
+        alike = most == 0 or (size[to >= 0] == most).all()
+        steps.append(replace(here[0][1], size=most, moves=None, to=to, part=None if alike else size / most))
+    return Schedule(collective.kind, {}, collective.bytes, (), name_of(collective), {}, {}, tuple(steps))
+
+
+def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
+    """Return the schedule of a collective over axes."""
     grid = view(collective, grid)
     lengths = {a: grid.length(a) for a in collective.axes if grid.length(a) > 1}
     ring = {a: grid.ring[grid.axis(a)] for a in lengths}
     algorithm, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
     phases: tuple[Phase, ...] = ()
-    steps: tuple[Step, ...] = ()
     if not lengths:
         pass
     elif algorithm in DIRECT:
-        steps = _steps(collective, lengths)
+        return _schedule(collective, lengths, ring)
     elif callable(algorithm):
         return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
@@ -111,12 +144,28 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
         orders = over.rotations(list(lengths))
         phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist, steps)
+    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
 
 
-def _steps(collective: Collective, lengths: Mapping[str, int]) -> tuple[Step, ...]:
+def _schedule(collective: Collective, lengths: dict[str, int], ring: Mapping[str, bool] = MappingProxyType({})) -> Schedule:
+    """Return the schedule in steps of a collective that is DIRECT, on one group."""
+    at = [0] * len(lengths)
+    if collective.root:
+        at = list(collective.root) if collective.groups else [i for a, i in zip(collective.axes, collective.root) if a in lengths]
+    root = int(np.ravel_multi_index(at, tuple(lengths.values()))) if lengths else 0
+    closed = [ring.get(a, False) for a in lengths]
+    steps = _steps(collective, lengths, closed, root) if lengths else ()
+    return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root)
+
+
+def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int) -> tuple[Step, ...]:
     """Return the steps of a collective that is DIRECT; raise ProgramError if there are none for so many chips."""
     name, chips = name_of(collective), prod(lengths.values())
+    if collective.kind in ROOTED:
+        if chips > MOST_STEPS and name in ("chain", "two_chains", "direct") and (name, collective.kind) not in TO_ROOT:
+            raise ProgramError(f"{name} is for groups of at most {MOST_STEPS:,} chips, and {collective.name!r} has {chips:,}: "
+                               "take tree", code="program")
+        return ROOTED[collective.kind][name](list(lengths.values()), ring, root, collective.bytes)
     if collective.kind == "permute":
         return stepwise.permute(lengths, collective.shift, collective.bytes)
     if name in stepwise.PAIRS and chips & (chips - 1):

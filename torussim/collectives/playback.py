@@ -210,32 +210,42 @@ class _Part:
 
 
 def _stepped(schedule: Schedule) -> Any:
-    """Return what chips hold after routed steps: counted contributions, (chips, blocks, contributors); see `_Part.held`."""
-    n = schedule.chips
-    held = np.zeros((n, n * n if schedule.kind == "all_to_all" else n, n), dtype=np.int64)
+    """Return what chips hold after routed steps: counted contributions, (chips, blocks, contributors); see `_Part.held`.
+
+    A shard is as many blocks as the steps cut it into.
+    """
+    n, kind, cut = schedule.chips, schedule.kind, schedule.steps[0].cut
+    shards = {"all_to_all": n * n, "broadcast": 1, "reduce": 1, "send": 1}.get(kind, n)
+    held = np.zeros((n, shards * cut, n), dtype=np.int64)
     for c in range(n):
-        mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
-        held[c, mine.get(schedule.kind, slice(None)), c] = 1
+        mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "gather": slice(c, c + 1),
+                "all_to_all": slice(c * n, (c + 1) * n)}.get(kind, slice(0, shards))
+        if c == schedule.root or kind not in ("broadcast", "scatter", "send"):
+            held[c, mine.start * cut:mine.stop * cut, c] = 1
+    unit = schedule.bytes / cut / {"all_to_all": n, "permute": 1}.get(kind, shards)
     for number, step in enumerate(schedule.steps):
+        where = f"{kind} ({schedule.algorithm})"
+        if step.cut != cut:
+            raise ContractError(f"{where}: step {number} cuts a shard into {step.cut} blocks, and others into {cut}")
         targets = step.targets(list(schedule.lengths.values()))
-        sends = [(p, int(to), step.blocks(m, p, int(to))) for m, row in enumerate(targets) for p, to in enumerate(row) if to >= 0]
+        part = np.broadcast_to(1.0 if step.part is None else step.part, targets.shape)
+        sends = [(p, int(to), step.blocks(m, p, int(to)), step.size * part[m, p]) for m, row in enumerate(targets)
+                 for p, to in enumerate(row) if to >= 0]
         coming = []
-        for sender, to, blocks in sends:
+        for sender, to, blocks, size in sends:
             counts = held[sender, blocks].copy()
             if not len(blocks) or not counts.any(axis=1).all():
-                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {sender} sends in step {number} what it does "
-                                    "not have")
-            unit = schedule.bytes / (1 if schedule.kind == "permute" else n)
-            if abs(step.size - len(blocks) * unit) > 1e-9 * schedule.bytes:
-                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {sender} sends in step {number} {len(blocks)} "
-                                    f"blocks of {unit:g} bytes, not {step.size:g} bytes as it says")
+                raise ContractError(f"{where}: chip {sender} sends in step {number} what it does not have")
+            if abs(size - len(blocks) * unit) > 1e-9 * schedule.bytes:
+                raise ContractError(f"{where}: chip {sender} sends in step {number} {len(blocks)} blocks of {unit:g} bytes, not "
+                                    f"{size:g} bytes as it says")
             coming.append((to, blocks, counts))
         if step.role not in ("gather", "sum"):
-            for sender, _, blocks in sends:
+            for sender, _, blocks, _ in sends:
                 held[sender, blocks] = 0
         for to, blocks, counts in coming:
             if step.role == "gather" and held[to, blocks].any():
-                raise ContractError(f"{schedule.kind} ({schedule.algorithm}): chip {to} gets in step {number} what it has")
+                raise ContractError(f"{where}: chip {to} gets in step {number} what it has")
             held[to, blocks] += counts
         if step.role == "scatter" and number + 1 < len(schedule.steps) and schedule.steps[number + 1].role == "gather":
             held[~np.eye(n, dtype=bool)] = 0  # what a chip has not brought to an end is no more
@@ -290,6 +300,16 @@ def _delivered(schedule: Schedule, got: Any, part: int) -> None:
             want[c] = 1
         elif schedule.kind == "all_to_all":
             want[c, every * len(chips) + c, :, every] = 1
+        elif schedule.kind in ("broadcast", "send"):
+            want[c, ..., schedule.root] = 1
+        elif schedule.kind == "scatter":
+            want[c, c, :, schedule.root] = 1
+        elif schedule.kind in ("reduce", "gather") and c != schedule.root:
+            want[c] = got[c]  # what is left there is of no use
+        elif schedule.kind == "gather":
+            want[c, every, :, every] = 1
+        elif schedule.kind == "reduce":
+            want[c] = 1
         else:
             shift = zip(chip, schedule.lengths, schedule.lengths.values())
             origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))

@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from torussim.collectives.contract import Array, Step
+from torussim.collectives.rooted import all_reduce
 
 Make = Callable[[Sequence[int], float], tuple[Step, ...]]
 
@@ -144,7 +145,7 @@ STEPS: Mapping[str, Mapping[str, Make]] = {  # by kind and name
                        "pairwise": partial(pairwise, "reduce_scatter")},
     "all_reduce": {"direct": lambda n, size: scatter(n, size) + gather(n, size),
                    "hierarchical": partial(hierarchical, "all_reduce"), "recursive_doubling": whole,
-                   "halving_doubling": lambda n, size: halving(n, size) + doubling(n, size)},
+                   "halving_doubling": lambda n, size: halving(n, size) + doubling(n, size), "double_tree": all_reduce},
     "all_to_all": {"direct": exchange, "shifts": partial(exchange, turns=True),
                    "hierarchical": partial(hierarchical, "all_to_all"), "pairwise": partial(pairwise, "all_to_all"),
                    "bruck": partial(bruck, "all_to_all")},

@@ -94,15 +94,30 @@ def begin(table: Table, state: State, net: Any, which: int) -> bool:
         direct, messages = table.directs[(which - hops) // chips % len(table.directs)], state.begin[which]
         while messages["count"] > 0:
             message = messages["message"] * chips + (which - hops) % chips
-            path = direct["path"] + message
-            here = table.receiver[direct["receiver"] + message] >= 0
-            if here and not network.start(net, path, direct["bytes"], messages["run"]):
-                return False
+            path, receiver = direct["path"] + message, table.receiver[direct["receiver"] + message]
+            if receiver >= 0:
+                size = direct["bytes"] if direct["sizes"] < 0 else table.sizes[direct["sizes"] + message]
+                if not network.start(net, path, size, messages["run"]):
+                    return False
+                if direct["head"] >= 0:
+                    heads(table, state, direct, receiver, messages["run"], state.start[which] + table.path_latency[path])
             messages["message"] += 1
             messages["count"] -= 1
     one["starts"] = heap.remove(state.start_heap, one["starts"], state.start_place, state.start, which)
     state.start[which] = np.inf
     return True
+
+
+@compiled
+def heads(table: Table, state: State, direct: Any, chip: int, number: int, time: float) -> None:
+    """Note that a message begins to arrive which the next stage passes on."""
+    one, slot = state.one[0], number & (len(state.runs) - 1)
+    head, base = state.heads[slot, direct["head"], chip], state.stages[slot, chip, direct["stage"]]["base"]
+    head["time"] = max(head["time"], time)
+    head["due"] -= 1
+    if head["due"] == 0 and base == base:
+        one["work"] = put(state.work, one["work"], BASE, number, table.stages[direct["stage"]]["then"], chip,
+                          max(base, head["time"]))
 
 
 @compiled
@@ -128,12 +143,37 @@ def left(table: Table, state: State, path: int, number: int, now: float) -> None
             if message + 1 < direct["messages"] and sent == sent and got == got and (side == 0 or receiver != sender):
                 which = len(table.hops) + (slot * len(table.directs) + d) * chips + chip
                 schedule(state, which, max(sent, got), number, message + 1, 1)
-    here = state.stages[slot, receiver, s]
-    here["arrived"] = max(here["arrived"], arrival)
+    if direct["piped"]:  # it has not arrived before what it passes on
+        before, passed = state.stages[slot, sender, s - 1], state.passed[slot, direct["passed"] + path - direct["path"]]
+        passed["sent"] = now
+        if before["due"] > 0 or before["base"] != before["base"]:
+            return
+        arrival = passed["got"] = max(now, before["base"], before["arrived"]) + table.path_latency[path]
+    one["work"] = arrives(state, state.work, one["work"], number, s, receiver, arrival)
+
+
+@compiled
+def arrives(state: State, work: Array, size: int, number: int, s: int, chip: int, time: float) -> int:
+    """Note that one of the things that a stage of a chip waits for is there; return the worklist's size."""
+    here = state.stages[number & (len(state.runs) - 1), chip, s]
+    here["arrived"] = max(here["arrived"], time)
     here["due"] -= 1
     if here["due"] == 0 and here["base"] == here["base"]:
-        time = max(here["base"], here["arrived"])
-        one["work"] = put(state.work, one["work"], COMPLETE, number, s, receiver, time)
+        return put(work, size, COMPLETE, number, s, chip, max(here["base"], here["arrived"]))
+    return size
+
+
+@compiled
+def passed_on(table: Table, state: State, work: Array, size: int, number: int, s: int, chip: int, time: float) -> int:
+    """Let arrive what a chip has sent in a piped stage, and has got by now, in the stage before; return the worklist's size."""
+    direct, slot, chips = table.directs[table.stages[s]["direct"]], number & (len(state.runs) - 1), len(state.unit)
+    for m in range(direct["messages"]):
+        at = m * chips + chip
+        passed, receiver = state.passed[slot, direct["passed"] + at], table.receiver[direct["receiver"] + at]
+        if receiver >= 0 and passed["sent"] == passed["sent"] and passed["got"] != passed["got"]:
+            passed["got"] = max(passed["sent"], time) + table.path_latency[direct["path"] + at]
+            size = arrives(state, work, size, number, s, receiver, passed["got"])
+    return arrives(state, work, size, number, s, chip, time)
 
 
 @compiled
@@ -214,11 +254,7 @@ def follow(table: Table, state: State) -> int:
                 if one["recording"] and state.recorded[c]:
                     note(state, number, table.stages[s]["operation"], index, c, since, end, transfer["bytes"])
                 to = transfer["to"]
-                here = state.stages[slot, to, s]
-                here["arrived"] = max(here["arrived"], arrival)
-                here["due"] -= 1
-                if here["due"] == 0 and here["base"] == here["base"]:
-                    size = put(work, size, COMPLETE, number, s, to, max(here["base"], here["arrived"]))
+                size = arrives(state, work, size, number, s, to, arrival)
                 if transfer["key"] >= 0:
                     state.shards[slot, transfer["key"], to] = max(state.shards[slot, transfer["key"], to], arrival)
                     if transfer["awaited"]:
@@ -278,6 +314,9 @@ def follow(table: Table, state: State) -> int:
                 d = stage["direct"]
                 count = 1 if table.directs[d]["turns"] else table.directs[d]["messages"]
                 schedule(state, hops + (slot * len(table.directs) + d) * chips + chip, time, number, 0, count)
+                head = table.directs[d]["head"]
+                if head >= 0 and state.heads[slot, head, chip]["due"] == 0:
+                    size = put(work, size, BASE, number, stage["then"], chip, max(time, state.heads[slot, head, chip]["time"]))
             elif not table.lanes[stage["lanes"], chip]["shared"]:
                 lead = table.lanes[stage["lanes"], chip]["lead"]
                 state.lacking[slot, index, lead] -= 1
@@ -297,7 +336,9 @@ def follow(table: Table, state: State) -> int:
 
         elif doing == COMPLETE:
             then, o = table.stages[index]["then"], table.stages[index]["operation"]
-            if then >= 0:
+            if then >= 0 and table.stages[then]["direct"] >= 0 and table.directs[table.stages[then]["direct"]]["piped"]:
+                size = passed_on(table, state, work, size, number, then, chip, time)
+            elif then >= 0:
                 what, index = BASE, then
             else:
                 here = state.operations[slot, chip, o]

@@ -66,6 +66,8 @@ class Planner:
             loop = looped.loop if looped else None
             lengths = {a: n for a in operation.axes if (n := self.grid.length(a)) > 1}
             fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
+            for group in operation.groups:
+                fixed[np.isin(self.grid.own, group)] = start_seconds(operation, len(group), self.chip)
             schedule = self.lowered(operation, loop.kind if loop else None)
             if schedule.steps and looped:
                 raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "

@@ -87,7 +87,8 @@ class Prepared:
         """Return a program with everything chosen ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
-        ways = [(o.kind, o.axes, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name)) for o in moved]
+        ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name))
+                for o in moved]
         key = (since, *dict.fromkeys(ways)) if fold else None
         if key not in self._folded:
             _forget(self._folded, self._planners)

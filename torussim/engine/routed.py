@@ -18,9 +18,9 @@ import numpy as np
 from torussim.engine.plan import Planner
 from torussim.engine.ready import Move, Ready, Stage
 from torussim.errors import TopologyError
-from torussim.messages import sent_to
+from torussim.messages import parts, routing_of, sent_to
 from torussim.program import Collective
-from torussim.topology.grid import Grid
+from torussim.topology.grid import Grid, Routing
 from torussim.topology.hops import gap_routes, route
 from torussim.topology.links import remove
 from torussim.topology.routes import Routes, joined, pieces, starts
@@ -35,8 +35,15 @@ class Direct:
 
     first: int
     receiver: Array  # (messages, chips) int32; -1: there is none, or another message stands for it
-    bytes: float  # of each message
+    bytes: float  # of each message, or of the largest
     turns: bool  # one after another, else all at once
+    part: Array | None = None  # (messages, chips) of these bytes, where they are not alike
+    piped: bool = False  # what comes in the step before is passed on while it comes
+
+    @property
+    def sent(self) -> Array:
+        """The bytes of each message, (messages x chips,)."""
+        return np.asarray(np.where(self.receiver >= 0, self.bytes * (1.0 if self.part is None else self.part), 0.0).ravel())
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +67,12 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Messages:
-    """What finds the routes of a step on any network: (messages x chips,) each."""
+    """What finds the routes of a step on any network: (messages x chips,) each, and how they are routed."""
 
     source: Array
     target: Array
     crowd: Array
+    routing: Routing
 
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
@@ -88,10 +96,12 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
         for step in ready.steps:
             to, crowd = sent_to(grid, axes, step)
             source = np.tile(grid.own.astype(np.int32), len(to))
-            messages.append(Messages(source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel()))
+            messages.append(Messages(source, np.where(crowd.ravel() > 0, to.ravel(), source), crowd.ravel(),
+                                     routing_of(grid, step)))
             tables.append(_of_messages(grid, messages[-1]))
             receiver = np.where(crowd > 0, grid.orbit.astype(np.int32)[to], -1)
-            made.append(Direct(first, receiver, step.size, step.turns))
+            part = None if step.part is None else parts(grid, axes, step)
+            made.append(Direct(first, receiver, step.size, step.turns, part, step.piped and bool(made)))
             first += to.size
         direct[ready.operation.name] = tuple(made)
     paths = joined(chain.from_iterable(tables))
@@ -157,7 +167,7 @@ def _unlike(before: Routes, after: Routes, links: int) -> Array:
 
 
 def _of_messages(grid: Grid, messages: Messages) -> Iterator[Routes]:
-    return route(grid, grid.routing, messages.source, messages.target, messages.crowd)
+    return route(grid, messages.routing, messages.source, messages.target, messages.crowd)
 
 
 def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
@@ -171,7 +181,7 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
     if ready.sent is not None:
         total += through.paths.load(ready.sent, len(total))
     for direct in through.direct.get(ready.operation.name, ()):
-        total += through.paths.load(np.where(direct.receiver.ravel() >= 0, direct.bytes, 0.0), len(total), direct.first)
+        total += through.paths.load(direct.sent, len(total), direct.first)
     return total
 
 

@@ -16,6 +16,7 @@ SLOTS = 2  # block runs at a time, at first; a power of 2
 CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
 CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
 PASSED = np.dtype([("sent", float), ("got", float)])
+HEAD = np.dtype([("time", float), ("due", np.int32)])
 RUN = np.dtype([("number", np.int64), ("section", np.int32), ("left", np.int64), ("next_unit", np.int64)])
 QUEUE = np.dtype([("ended", float), ("run", np.int64), ("at", np.int64), ("doing", np.int32)])
 TURN = np.dtype([("run", np.int64), ("place", np.int32)])
@@ -36,7 +37,8 @@ class State(NamedTuple):
     lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
     came: Array  # (slots, transfers) when each arrived
     shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
-    passed: Array  # (slots, messages of operations in shifts)
+    passed: Array  # (slots, messages of operations in shifts, or piped)
+    heads: Array  # (slots, stages that are passed on while they come, chips): messages that have not begun to arrive
     runs: Array  # (slots,)
     unit: Array  # (chips,) since when the compute unit is free
     free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
@@ -62,7 +64,8 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     children = np.bincount(table.transfers["parent"][table.transfers["parent"] >= 0]).max(initial=0)
     widest = int(table.lanes["count"].max(initial=0)) * (int(table.stages["places"].max(initial=0)) + 1)
     margin = 16 + max(widest, len(table.operations), int(table.operations["tells"].max(initial=0)),
-                      int(table.operations["stages"].max(initial=0)), 2 * axes, int(children))
+                      int(table.operations["stages"].max(initial=0)), 2 * axes, int(children),
+                      int((table.directs["messages"] * table.directs["piped"]).max(initial=0)))
     lane_log = int(table.lanes["count"].max(initial=0)) * int(table.lane_rows["rows"].max(initial=0))
     recorded = np.zeros(chips, bool)
     recorded[list(record)] = True
@@ -72,7 +75,8 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
         np.zeros((slots, chips, len(table.operations)), CHIP_OPERATION),
         np.zeros((slots, chips, len(table.stages)), CHIP_STAGE), np.zeros((slots, len(table.stages), chips), np.int32),
         np.full((slots, len(table.transfers)), np.nan),
-        np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), PASSED), np.zeros(slots, RUN),
+        np.full((slots, table.keys, chips), -inf), np.zeros((slots, table.passed), PASSED),
+        np.zeros((slots, table.heads, chips), HEAD), np.zeros(slots, RUN),
         begin.astype(float), np.full(hops + 1, begin.min(initial=0.0)), np.zeros(hops + 1, QUEUE),
         np.zeros((axes, chips), TURN),
         np.zeros(hops + chips * (directs * slots + 4) + 4 * margin, WORK), np.zeros(chips, ENTRY),
@@ -83,11 +87,14 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
     return state
 
 
-def empty(table: Table) -> tuple[Array, Array]:
-    """Return what a slot has before anything of its block run is known: (chips, operations) and (chips, stages)."""
+def empty(table: Table) -> tuple[Array, Array, Array]:
+    """Return what a slot has before anything of its block run is known: (chips, operations), (chips, stages), (heads, chips)."""
     operations = np.zeros(table.fixed.shape, CHIP_OPERATION)
     stages = np.zeros((len(table.fixed), len(table.stages)), CHIP_STAGE)
     operations["at"] = stages["arrived"] = -inf
     operations["start"] = operations["end"] = stages["base"] = np.nan
     operations["missing"], operations["parts"], stages["due"] = table.missing.T, table.operations["parts"], table.due.T
-    return operations, stages
+    heads = np.zeros((table.heads, len(table.fixed)), HEAD)
+    led = table.directs[table.directs["head"] >= 0]
+    heads["time"], heads["due"][led["head"]] = -inf, table.due[led["stage"]] - led["piped"][:, None]
+    return operations, stages, heads

@@ -40,7 +40,9 @@ TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop",
                                                    "awaited")] + [("bytes", float)])
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
 DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float),
-                   ("stage", np.int32), ("turns", np.int32)])
+                   ("stage", np.int32), ("turns", np.int32), ("sizes", np.int64), ("piped", np.int32), ("head", np.int32)])
+# passed: of those in turns or piped, their first entry in State.passed; sizes: in Table.sizes, -1: all are `bytes`; piped: its
+# messages pass on what the stage before brings; head: of such a stage before, its number in State.heads, else -1
 SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")])
 
 
@@ -76,9 +78,11 @@ class Table(NamedTuple):
     hops: Array
     directs: Array
     receiver: Array  # of all messages of routed operations; -1: another message stands for it
+    sizes: Array  # bytes of messages that are not alike
     path_latency: Array  # (paths,) seconds
     keys: int
-    passed: int  # messages of operations in shifts
+    passed: int  # messages of operations in shifts, or piped
+    heads: int  # stages that are passed on while they come
 
     def costing(self, ready: Sequence[Ready]) -> Table:
         """Return the table of operations that differ in what they cost, and in nothing else."""
@@ -138,6 +142,7 @@ class Maker:
         self.lane_rows = list[Array]()
         self.transfers, self.queues, self.count = list[Array](), list[Array](), 0
         self.directs, self.receiver, self.messages, self.passed = list[Any](), list[Array](), 0, 0
+        self.sizes, self.heads = list[Array](), 0
         self.keys = 0
         pools = {"hop": np.int32, "seconds": float, "late": float, "to": np.int32, "bytes": float, "came": np.int32}
         self.pools = {name: Pool(self.n, kind) for name, kind in pools.items()}
@@ -204,16 +209,23 @@ class Maker:
 
     def routed(self, operation: int, r: Ready) -> None:
         """Add the steps of a collective whose messages are routed, a stage each."""
-        for k, direct in enumerate(self.shared.direct.get(r.operation.name, ())):
+        steps = self.shared.direct.get(r.operation.name, ())
+        for k, direct in enumerate(steps):
             stage, messages = len(self.stages), len(direct.receiver)
             then = stage + 1 if k + 1 < len(r.steps) else -1
             self.stages.append((operation, then, k == 0, 0, len(self.places), 0, len(self.directs)))
             self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
-            self.due.append(np.bincount(direct.receiver[direct.receiver >= 0], minlength=self.n))
-            self.directs.append((direct.first, self.messages, messages, self.passed, direct.bytes, stage, direct.turns))
+            # A piped stage is complete when the one before is too: that counts as one more arrival.
+            self.due.append(np.bincount(direct.receiver[direct.receiver >= 0], minlength=self.n) + direct.piped)
+            head = k + 1 < len(steps) and steps[k + 1].piped
+            sizes = -1 if direct.part is None else sum(map(len, self.sizes))
+            self.directs.append((direct.first, self.messages, messages, self.passed, direct.bytes, stage, direct.turns, sizes,
+                                 direct.piped, self.heads if head else -1))
             self.receiver.append(direct.receiver.ravel())
+            self.sizes += [] if direct.part is None else [direct.sent]
             self.messages += direct.receiver.size
-            self.passed += direct.receiver.size if direct.turns else 0
+            self.passed += direct.receiver.size if direct.turns or direct.piped else 0
+            self.heads += head
 
     def stage(self, operation: int, courses: Sequence[Stage], then: int, leads: bool, keys: dict[Any, int], fed: bool,
               awaited: dict[Any, Array | None]) -> None:
@@ -340,7 +352,8 @@ class Maker:
             transfers=np.concatenate([np.zeros(0, TRANSFER), *self.transfers]),
             queues=np.array(self.queues), hops=hops, directs=np.array(self.directs, DIRECT),
             receiver=np.concatenate([np.zeros(0, np.int32), *self.receiver]).astype(np.int32),
-            path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed)
+            sizes=np.concatenate([np.zeros(0), *self.sizes]),
+            path_latency=self.shared.paths.latency, keys=self.keys, passed=self.passed, heads=self.heads)
 
 
 def table(planner: Planner, shared: Shared, sections: Sequence[tuple[Ready, ...]]) -> Table:

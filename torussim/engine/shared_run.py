@@ -184,7 +184,7 @@ class SharedRun:
         if state.runs[slot]["number"] >= 0:
             self.keep(int(state.runs[slot]["number"]))
         here = table.sections[section]
-        state.operations[slot], state.stages[slot] = self.empty
+        state.operations[slot], state.stages[slot], state.heads[slot] = self.empty
         state.lacking[slot] = self.gathering
         state.came[slot] = np.nan
         state.shards[slot] = -inf
@@ -231,7 +231,7 @@ class SharedRun:
         for slot, run in enumerate(old.runs):
             if run["number"] >= 0:
                 to = run["number"] % len(new.runs)
-                for field in ("operations", "stages", "lacking", "came", "shards", "passed", "runs"):
+                for field in ("operations", "stages", "lacking", "came", "shards", "passed", "heads", "runs"):
                     getattr(new, field)[to] = getattr(old, field)[slot]
                 a, b = (slice(hops + at * directs * chips, hops + (at + 1) * directs * chips) for at in (slot, to))
                 new.start[b], new.begin[b] = old.start[a], old.begin[a]
@@ -255,7 +255,7 @@ class SharedRun:
             slot = number % len(self.state.runs)
             open_, going = self.open(slot)
             found += [self.state.operations[slot, open_], self.state.stages[slot, going], self.state.came[slot].copy(),
-                      self.state.shards[slot].copy(), self.state.passed[slot].copy()]
+                      self.state.shards[slot].copy(), self.state.passed[slot].copy(), self.state.heads[slot].copy()]
             where += [open_, self.state.lacking[slot].astype(np.int16)]
         return found, where
 
@@ -333,7 +333,7 @@ class SharedRun:
         state.operations["at"][slot][open_] += at
         state.stages["arrived"][slot][going] += arrived
         for array in (*(state.operations[name] for name in ("start", "end")), state.stages["base"], state.came, state.shards,
-                      *(state.passed[name] for name in ("sent", "got"))):
+                      *(state.passed[name] for name in ("sent", "got")), state.heads["time"]):
             with np.errstate(invalid="ignore"):  # nothing waits for these
                 by = blocks * (array[slot] - array[before])
             array[slot] += np.where(np.isfinite(by), by, 0.0)

@@ -31,7 +31,8 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
     collective uses is of one class, and the next of no other class is of that: refinement goes both ways along an axis, so
     a step along it maps classes one to one, as it does chips. Where an axis is turned that holds for both ways together.
     """
-    if net.links.failures:  # routes that change would have to be like one another too
+    if net.links.failures or any(isinstance(o, Collective) and o.groups for o in program.operations()):
+        # routes that change would have to be like one another too, and so would groups
         return Orbits(np.arange(len(net.chips)))
     collectives = [o for o in program.operations() if isinstance(o, Collective) and any(net.length(a) > 1 for a in o.axes)]
     direct = [o for o in collectives if algorithm_of(o) in DIRECT]

@@ -78,7 +78,8 @@ def _of_messages(table: Table, state: State, often: Sequence[int], number: int, 
                 start = state.start[hops + (slot * len(table.directs) + d) * chips + chip]
                 waits = ~known | (start < np.inf)
             runs += waits
-        left[o, here] += np.where(table.receiver[direct["receiver"] + message] >= 0, direct["bytes"] * runs, 0.0)
+        size = direct["bytes"] if direct["sizes"] < 0 else table.sizes[direct["sizes"] + message]
+        left[o, here] += np.where(table.receiver[direct["receiver"] + message] >= 0, size * runs, 0.0)
 
 
 def moved(through: Shared, rest: Sequence[Array], links: int) -> Array:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito, which all readers can tell apart; a collective has a hatch as well, compute is dark and plain.
 COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#DEDEDE", "#222222", "#666666"
-KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442"), strict=True))
-KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----"), strict=True))
+# A collective with a root has the colour of the one that does as much for all chips, and a hatch of its own.
+KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73", "#56B4E9", "#CC79A7",
+                                "#F0E442"), strict=True))
+KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----", "++", "++", "oo", "oo", "++"), strict=True))
 
 SMALL, NORMAL = 8.5, 9.5  # points
 

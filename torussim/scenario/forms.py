@@ -162,6 +162,11 @@ def _node(value: Any) -> Any:
     return text(value) if isinstance(value, str) else _COORDINATE(value)
 
 
+def _place(value: Any) -> Any:
+    """Read the coordinates of a chip; a number where there is one axis."""
+    return [whole(0)(value)] if not isinstance(value, list) else _COORDINATE(value)
+
+
 LINK: Form = {
     "from": Key(_node),
     "to": Key(_node),
@@ -230,5 +235,10 @@ COLLECTIVE: Form = {
     "direction": Key(one_of("direction", "both", "one_way"), "both"),
     "shift": Key(by_name(whole(-MAX_SIZE, MAX_SIZE), "{x: 1}"), {}),
     "detour": Key(flag),
+    "root": Key(_place),
+    "from": Key(_place),
+    "to": Key(_place),
+    "chips": Key(each(_place, "[[0, 0], [0, 1]]", least=2)),
+    "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1)),
     "after": Key(_NAMES),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
 from torussim.layouts import LAYOUTS
+from torussim.program import ALIKE
 from torussim.scenario import forms, values
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote, refuse
@@ -175,7 +176,7 @@ def _mesh(value: Any) -> str:
 
 def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
     """Read the algorithms of each kind of collective that may be taken."""
-    kinds = [kind for kind in ALGORITHMS if kind != "permute"]
+    kinds: list[str] = list(ALIKE)
     if not isinstance(value, Mapping):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: [dimension_wise, direct]}}")
     form = {kind: forms.Key(_some(values.one_of(f"algorithm of {kind}", *ALGORITHMS[kind]), f"[{ALGORITHMS[kind][0]}]"))

@@ -12,6 +12,7 @@ from torussim.program import Collective, Compute, Kind, Operation, Program, mist
 from torussim.resolve import UserFunction
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
+from torussim.scenario.groups import Groups, describe_groups, read_groups
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.grid import Grid
@@ -63,11 +64,16 @@ def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int]
 def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: Keys, axes: Mapping[str, int] | None,
                 after: tuple[str, ...] | None) -> Collective:
     kind, name, shift = section["collective"], section["name"], section["shift"]
+    groups: Groups = ()
+    root: tuple[int, ...] = ()
     over = tuple(section["axes"])
     if kind == "permute":
         if not shift and section.sound("shift"):
             notes.wrong((*path, "shift"), f"the permute {quote(name)} lacks 'shift': say how far, such as {{x: 1}}",
                         code="missing")
+        for key in ("chips", "groups", "from", "to", "root"):
+            if key in section.given:
+                notes.wrong((*path, key), f"{key}: a permute has none, only shift: leave it out", at_key=True, code="clash")
         if over and section.sound("axes", "shift") and set(over) != set(shift):
             notes.wrong((*path, "axes"), f"axes: {quote(''.join(over))} are not those of shift: leave axes out", at_key=True,
                         code="clash")
@@ -75,8 +81,10 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     else:
         if "shift" in section.given:
             notes.wrong((*path, "shift"), f"shift: only a permute has one, not {kind}: leave it out", at_key=True, code="clash")
-        if not over and section.sound("axes"):
-            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz", code="missing")
+        groups, root = read_groups(notes, section, path, axes)
+        if not over and section.sound("axes") and not section.given & {"chips", "groups", "from", "to"} and kind != "send":
+            notes.wrong((*path, "axes"), f"the collective {quote(name)} lacks 'axes': say over which, such as yz, or give chips",
+                        code="missing")
     algorithm = section["algorithm"]
     if algorithm:
         algorithm = read_algorithm(notes, kind, algorithm, (*path, "algorithm"))
@@ -86,7 +94,7 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
                     f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis",
                     code="clash")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
-                      dict(shift), after, section["detour"])
+                      dict(shift), after, section["detour"], root=root, groups=groups)
 
 
 def read_algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str | UserFunction:
@@ -114,17 +122,20 @@ def unfit(collective: Collective, net: Grid) -> str | None:
     return None
 
 
-def describe_program(program: Program) -> list[dict[str, Any]]:
-    """Return the record of a program, fit for JSON."""
-    return [_described(operation) for operation in program.block]
+def describe_program(program: Program, axes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the record of a program on a network with these axes, fit for JSON."""
+    return [_described(operation, axes) for operation in program.block]
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _described(operation: Operation, axes: Mapping[str, int]) -> dict[str, Any]:
     after = {} if operation.after is None else {"after": list(operation.after)}
     if isinstance(operation, Compute):
         return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,
                 "dtype": operation.dtype} | after
-    where = {"shift": dict(operation.shift)} if operation.shift else {"axes": list(operation.axes)}
+    where = {"shift": dict(operation.shift)} if operation.shift else (
+        {"axes": list(operation.axes)} if operation.axes else {})
+    if operation.groups or operation.root:
+        where |= describe_groups(operation, axes)
     algorithm = {"algorithm": str(operation.algorithm)} if operation.algorithm else {}
     detour = {} if operation.detour is None else {"detour": operation.detour}
     split = list(operation.split) if isinstance(operation.split, tuple) else operation.split

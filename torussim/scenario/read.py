@@ -364,6 +364,6 @@ def _record(name: str, chip: Chip, network: Network, model: Model | None, worklo
         layout = shown if len({one.path for one in asked.values()}) > 1 else next(iter(shown.values()))
         record |= {"model": models.describe(model), "workload": describe_workload(workload), "layout": layout}
     if program:
-        record["program"] = describe_program(program)
+        record["program"] = describe_program(program, network.net.links.axes if network.net else {})
     record |= {"chip": chips.describe(chip), "topology": network.record}
     return record | ({"expect": {one.what: describe_expected(one) for one in expect}} if expect else {})

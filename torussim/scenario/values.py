@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from torussim import units
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import Found, TorusSimError
-from torussim.program import LOOPS
+from torussim.program import ALIKE, LOOPS
 from torussim.resolve import unknown
 from torussim.spelling import nearest
 from torussim.topology.named import NETWORKS
@@ -217,7 +217,7 @@ def split(value: Any) -> str | tuple[float, ...]:
 
 def algorithms(value: Any) -> dict[str, str]:
     """Read the algorithm of each kind of collective."""
-    kinds = [kind for kind in ALGORITHMS if kind != "permute"]
+    kinds: list[str] = list(ALIKE)
     if not isinstance(value, dict):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: direct}}")
     found = [Found((key,), unknown(key, kinds, "collective of a layout"), True, "unknown-key")
