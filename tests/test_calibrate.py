@@ -82,7 +82,7 @@ def test_what_two_parameters_explain_together_is_left_to_one_of_them_if_it_must_
     values = {name: PRIORS[name].value * math.exp(log) for name, log in zip(names, logs)}
     deviations = dict(zip(names, np.sqrt(np.diag(covariance)).tolist()))
     assert all(deviations[name] > TOLD * PRIORS[name].sigma for name in names)  # neither is told by itself
-    found = _held(_Fit(values, deviations, covariance))
+    found = _held(_Fit(values, deviations, covariance), PRIORS)
     assert "load_rows" in found and len(found) == 1 + held
 
 

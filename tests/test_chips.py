@@ -32,12 +32,15 @@ def test_there_are_the_presets_that_the_design_promises() -> None:
                             "tpu-v6e", "tpu-v7x"}
 
 
+OPTIONAL = {"validated", "cores", "core_bandwidth", "bulk_launch", "low_latency_rate", "in_switch_rate", "algorithms"}
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_of_a_preset_has_a_source(name: str) -> None:
     preset = chip(name)
     rates = {f"flops.{dtype}" for dtype in preset.flops}
     uncertain = {f"uncertainty.{parameter}" for parameter in preset.uncertainty}
-    assert set(preset.sources) - {"validated", "cores", "core_bandwidth"} == {*SCALARS, *FACTORS, *rates, *uncertain}
+    assert set(preset.sources) - OPTIONAL == {*SCALARS, *FACTORS, *rates, *uncertain}
     assert all(len(text) > 3 for text in preset.sources.values())
     document = files.read(preset_path("chips", name))
     assert document.mistakes == () and preset.name == name

@@ -3,7 +3,7 @@
 import pytest
 
 from torussim import measurements
-from torussim.measurements import default_file, read
+from torussim.measurements import read
 
 GOOD = """\
 chip: tpu-v4
@@ -44,7 +44,7 @@ def written(tmp_path):
 
 
 def test_the_package_has_twenty_distinct_points_of_six_groups_each_with_a_source():
-    found = read(default_file())
+    found = read(measurements.found(measurements.DEFAULT))
     assert not found.mistakes
     points = [row for row in found.rows if not row.twin]
     assert len(points) == 20 and len(found.rows) == 25
@@ -56,7 +56,7 @@ def test_the_package_has_twenty_distinct_points_of_six_groups_each_with_a_source
 
 
 def test_a_twin_of_the_package_is_a_point_that_another_row_has():
-    rows = read(default_file()).rows
+    rows = read(measurements.found(measurements.DEFAULT)).rows
     times = [row.time for row in rows if not row.twin]
     for twin in (row for row in rows if row.twin):
         assert min(abs(twin.time / time - 1) for time in times) < 0.04  # the paper's own spread

@@ -253,7 +253,7 @@ def test_a_mistake_in_a_network_by_name_is_one_message_at_its_place(topology, pa
 
 def test_by_default_a_chip_has_all_its_links_where_the_network_gives_it_one():
     made = load({"chip": "h100", "topology": {"kind": "switch", "shape": [8]}, "program": GATHER})
-    assert set(made.net.links.bandwidth) == {450e9} and set(made.net.links.latency) == {0.5e-6}
+    assert set(made.net.links.bandwidth) == {450e9} and set(made.net.links.latency) == {made.chip.link_latency}
     assert any("450 GB/s: all 18 links of h100" in note for note in made.notes)
 
 

@@ -9,7 +9,7 @@ import torussim
 from torussim import layouts, resolve, run
 from torussim.calibrate import calibrate
 from torussim.cases import case
-from torussim.measurements import default_file, read
+from torussim.measurements import DEFAULT, found, read
 
 TIMING = ("cost", "clock", "choice", "transformer", "kernels", "program", "closed_forms", "lower_bound", "sharding", "analysis",
           "memory", "padding")
@@ -22,7 +22,7 @@ SHORT = {**FULL, "model": {"base": "palm-540b", "layers": 8}}
 
 def test_the_points_that_the_chip_was_fitted_to_are_within_the_bounds_that_were_set():
     """Mean absolute error 5 %, none off by 15 % (at 128 and 256 chips in the comparison of layouts: 20 %)."""
-    rows = [row for row in read(default_file()).rows if not row.twin]
+    rows = [row for row in read(found(DEFAULT)).rows if not row.twin]
     errors = {(row.group, row.name): abs(case(row).simulated(row.scenario.chip) / row.time - 1) for row in rows}
     assert len(errors) == 20 and sum(errors.values()) / 20 < 0.05
     for (group, name), error in errors.items():
@@ -41,7 +41,7 @@ def test_tpu_v4_is_what_calibrate_gives_and_groups_left_out_are_within_the_bound
 
 
 def test_two_dimensions_beat_one_at_128_and_256_chips():
-    seconds = {(row.group, row.name): case(row).simulated(row.scenario.chip) for row in read(default_file()).rows if not row.twin}
+    seconds = {(row.group, row.name): case(row).simulated(row.scenario.chip) for row in read(found(DEFAULT)).rows if not row.twin}
     for shape in ("8x4x4", "4x8x8"):
         assert seconds["Fig. 6 ws2d", shape] < seconds["Fig. 6 ws1d", shape] / 1.04
 

@@ -50,7 +50,14 @@ PRIORS: Final[Mapping[str, Prior]] = {
     "op_overhead": Prior(1.5e-6, 0.5, "s, of a kernel: what a compiler makes of an operation"),
     "loop_step": Prior(1e-6, 0.5, "s, of a step of a looped einsum"),
 }
-_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency")  # at most 1
+MEANINGS: Final[Mapping[str, str]] = {
+    **{name: prior.meaning.partition(" (")[0] for name, prior in PRIORS.items()},
+    "bulk_launch": "s, of a collective in the protocol for long messages, besides launch",
+    "low_latency_rate": "of what a link passes: data, in the protocol for short messages",
+    "in_switch_rate": "of what a link passes: what a switch sums",
+}
+_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency", "low_latency_rate",
+           "in_switch_rate")  # at most 1
 _PLAIN = (*_SHARES, "load_rows")  # without a unit
 
 Array = np.ndarray[Any, Any]
@@ -85,6 +92,7 @@ class Calibration:
     chip: Chip
     base: str
     parameters: tuple[Parameter, ...]
+    priors: Mapping[str, Prior]
     points: tuple[Point, ...]
     mistakes: tuple[Mistake, ...]
 
@@ -115,8 +123,8 @@ class Calibration:
         parts = [table(rows, "lrrrr"), "\n".join(_summary("of the fit", self.errors())
                                                   + _summary("of points left out", self.errors(left_out=True)))]
         head = ["parameter", "held near", "fitted", "+-", "what it is"]
-        cells = [[p.name, _shown(p.name, PRIORS[p.name].value), _shown(p.name, p.value), _shown(p.name, p.deviation),
-                  PRIORS[p.name].meaning] for p in self.parameters if p.told]
+        cells = [[p.name, _shown(p.name, self.priors[p.name].value), _shown(p.name, p.value), _shown(p.name, p.deviation),
+                  self.priors[p.name].meaning] for p in self.parameters if p.told]
         parts += [table([head, *cells], "lrrrl")] if cells else []
         kept = [f"{p.name} ({_shown(p.name, p.value)} +- {_shown(p.name, p.deviation)})" for p in self.parameters if not p.told]
         if kept:
@@ -129,7 +137,7 @@ class Calibration:
     def json(self) -> str:
         """Return everything as JSON; seconds and shares."""
         keys = {"complete": not self.mistakes, "base": self.base,
-                "parameters": [{"name": p.name, "prior": PRIORS[p.name].value, "prior_sigma": PRIORS[p.name].sigma,
+                "parameters": [{"name": p.name, "prior": self.priors[p.name].value, "prior_sigma": self.priors[p.name].sigma,
                                 "value": p.value, "deviation": p.deviation, "told": p.told} for p in self.parameters],
                 "points": [{"group": p.group, "name": p.name, "measured_s": p.measured, "simulated_s": p.simulated,
                             "left_out_s": p.left_out} for p in self.points],
@@ -143,7 +151,7 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
     `progress(done, all)` counts fits. Every group is left out once and predicted by the others; of a single group every
     point. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
     """
-    file = file or measurements.default_file()
+    file = measurements.found(file or measurements.DEFAULT)
     found = measurements.read(file, code)
     mistakes, cases = list(found.mistakes), []
     for row in found.rows:
@@ -163,10 +171,11 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
     folds = list(dict.fromkeys(labels)) if len(set(labels)) > 1 else []
     step = _counted(progress, 2 + len(folds))
 
-    loose = _fit(cases, chips[0], tuple(PRIORS))
+    priors = {name: Prior(*given, MEANINGS.get(name, "")) for name, given in found.fit.items()} or PRIORS
+    loose = _fit(cases, chips[0], priors)
     step()
-    held = _held(loose)
-    free = tuple(name for name in PRIORS if name not in held)
+    held = _held(loose, priors)
+    free = {name: prior for name, prior in priors.items() if name not in held}
     values, deviations = dict[str, float](), loose.deviations
     if free:
         fit = _fit(cases, chips[0], free, loose.values) if held else loose
@@ -177,13 +186,20 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
     left_out: dict[str, Chip] = {}
     for fold in folds:
         others = [c for c, label in zip(cases, labels) if label != fold]
-        left_out[fold] = _with(chips[0], _fit(others, chips[0], free, values).values if free else {})
+        told = {name: prior for name, prior in free.items() if _matters(name, others, chip)}
+        left_out[fold] = _with(chip, _fit(others, chip, told, values).values if told else {})
         step()
     points = [Point(c.measurement.group, c.measurement.name, c.measurement.time, c.simulated(chip),
                     c.simulated(left_out[label]) if folds else None) for c, label in zip(cases, labels)]
     parameters = [Parameter(name, getattr(chip, name), getattr(chip, name) * deviations[name], name in values)
-                  for name in PRIORS]
-    return Calibration(chip, chips[0].name, tuple(parameters), tuple(points), tuple(mistakes))
+                  for name in priors]
+    return Calibration(chip, chips[0].name, tuple(parameters), priors, tuple(points), tuple(mistakes))
+
+
+def _matters(name: str, cases: Sequence[Case], chip: Chip) -> bool:
+    """Return whether a parameter makes any difference to some points: what none of them knows of is left as it was fitted."""
+    other = _with(chip, {name: getattr(chip, name) * 0.9})
+    return any(c.simulated(other) != c.simulated(chip) for c in cases)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +211,15 @@ class _Fit:
     covariance: Array
 
 
-def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str], start: Mapping[str, float] | None = None) -> _Fit:
+def _fit(cases: Sequence[Case], chip: Chip, free: Mapping[str, Prior], start: Mapping[str, float] | None = None) -> _Fit:
     """Return the fit of the free parameters."""
     try:
         optimize: Any = import_module("scipy.optimize")
     except ImportError:
         raise TorusSimError("calibrate needs scipy: pip install scipy, or in a clone of torussim pip install '.[calibrate]'",
                             code="missing-library") from None
-    center = np.array([log(PRIORS[name].value) for name in free])
-    sigma = np.array([PRIORS[name].sigma for name in free])
+    center = np.array([log(prior.value) for prior in free.values()])
+    sigma = np.array([prior.sigma for prior in free.values()])
     most = np.array([0.0 if name in _SHARES else inf for name in free])
     measured = np.array([c.measurement.time for c in cases])
 
@@ -220,19 +236,19 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Sequence[str], start: Mapping[
     return _Fit(values, dict(zip(free, np.sqrt(np.diag(covariance)).tolist())), covariance)
 
 
-def _held(fit: _Fit) -> list[str]:
+def _held(fit: _Fit, priors: Mapping[str, Prior]) -> list[str]:
     """Return the parameters to leave as the chip has them, as many of those not told as cost SPARE in all (Wald's test).
 
     To have parameters where they are plausible, at a distance d from the fit, costs d^T C^-1 d / 2, C their covariance.
     """
     names = list(fit.values)
-    away = np.array([log(PRIORS[name].value / fit.values[name]) for name in names])
+    away = np.array([log(priors[name].value / fit.values[name]) for name in names])
 
     def cost(chosen: list[int]) -> float:
         return float(away[chosen] @ np.linalg.solve(fit.covariance[np.ix_(chosen, chosen)], away[chosen])) / 2
 
     held = list[int]()
-    loose = [i for i, name in enumerate(names) if fit.deviations[name] >= TOLD * PRIORS[name].sigma]
+    loose = [i for i, name in enumerate(names) if fit.deviations[name] >= TOLD * priors[name].sigma]
     while loose:
         cheapest = min(loose, key=lambda i: cost([*held, i]))
         if cost([*held, cheapest]) > SPARE:

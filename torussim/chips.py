@@ -21,11 +21,13 @@ DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4
 _MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16"), "int4": ("int4", "int8", "bf16")}
 _WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 _TILE_SIDES = ("rows", "contraction", "columns")
-_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency")
+_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency", "low_latency_rate", "in_switch_rate")
 _SHARED = ("hbm_bytes", "hbm_bandwidth", "on_chip_bytes", "link_bandwidth", "vector_rate")  # by the cores of a chip
-_PLAIN: Final[Mapping[str, Any]] = {"validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1}  # left out of descriptions
+_PLAIN: Final[Mapping[str, Any]] = {  # left out of descriptions
+    "validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1, "bulk_launch": 0.0, "low_latency_rate": 1.0,
+    "in_switch_rate": 1.0, "algorithms": {}}
 CORE = "core"  # the axis of a network on which the cores of a chip stand
-_TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step")
+_TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step", "bulk_launch")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Chip:
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
     validated: str = ""  # against what measured times; empty: against none
+    bulk_launch: float = 0.0  # s, of a collective, besides `launch`, where it takes the protocol for long messages
+    low_latency_rate: float = 1.0  # of what a link passes: what is data in the protocol for short messages, beside flags
+    in_switch_rate: float = 1.0  # of what a link passes: what a switch sums of it
+    algorithms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)  # by kind: what its library has; {}: all
     cores: int = 1  # of the chip; where it has several, slices of it have a node for each
     core_bandwidth: float = 0.0  # bytes/s, one direction of the link between the cores of a chip
     part: int = 1  # these numbers are those of one of so many parts of a chip: of one core, see `core_of`
@@ -139,6 +145,8 @@ def describe(chip: Chip) -> dict[str, Any]:
     apart = {"sources", "flops", "uncertainty", *plain}
     values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name not in apart}
     values["tile"] = dict(zip(_TILE_SIDES, chip.tile, strict=True))
+    if chip.algorithms:
+        values["algorithms"] = {kind: list(names) for kind, names in chip.algorithms.items()}
     values["wrap"] = chip.wrap if isinstance(chip.wrap, str) else dict(chip.wrap)
     shown = {name: sourced.show(value, chip.sources.get(name)) for name, value in values.items()}
     for part in ("flops", "uncertainty"):
@@ -247,6 +255,15 @@ def _read_share(value: Any) -> float:
     return float(value)
 
 
+def _read_algorithms(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """Read lists of algorithms by kind of collective; what there are of each is known where one is chosen (`choice`)."""
+    if isinstance(value, Mapping) and all(isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names)
+                                          for names in value.values()):
+        return {str(kind): tuple(names) for kind, names in value.items()}
+    raise TorusSimError(f"{quote(value)} is not a mapping of kinds of collectives to algorithms, such as {{all_gather: "
+                        "[one_ring one_way]}", code="value")
+
+
 def _read_wrap(value: Any) -> Mapping[str, int] | str:
     if value == "always":
         return "always"
@@ -289,6 +306,7 @@ _READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
     **{("uncertainty", name): partial(units.read, unit="s") for name in _TIMES},
     ("uncertainty", "load_rows"): _read_rows,
     ("validated",): _read_text,
+    ("algorithms",): _read_algorithms,
     ("cores",): _read_count,
     ("core_bandwidth",): partial(units.positive, unit="B/s"),
     ("part",): _read_count,

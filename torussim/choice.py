@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits
+from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits, summed
+from torussim.cost import protocols
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
 from torussim.program import ALIKE, Collective, Compute, Loop, Operation, Program, changed
@@ -21,9 +22,12 @@ def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     outlines = outlines_of(network)
     loops = {o.loop.collective for o in program.operations() if isinstance(o, Compute) and o.loop}
     program = program.replaced({
-        o.name: changed(o, algorithm=next(name for name in alternatives(o, outlines, chip)
-                                          if name not in DIRECT or o.name not in loops))
+        o.name: named(o, next(name for name in alternatives(o, outlines, chip) if name not in DIRECT or o.name not in loops))
         for o in program.operations() if isinstance(o, Collective) and open_(o, outlines)})
+    if chip.bulk_launch > 0:
+        program = program.replaced({
+            o.name: changed(o, protocol=faster(o, outlines, chip)) for o in program.operations()
+            if isinstance(o, Collective) and not o.protocol and o.name not in loops})
     change: dict[str, Operation] = {
         o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
         if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
@@ -41,15 +45,29 @@ def open_(o: Collective, outlines: Outlines) -> bool:
 def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
     """Return the algorithms of a collective and what each takes alone by estimate, seconds; the fastest first."""
     chips, found = o.largest(outlines.net.length), dict[str, float]()
-    for name in fits(o, chips):
-        one = changed(o, algorithm=name)
+    there = fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
+    library = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
+    for name in library or there:
+        one = named(o, name)
         closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups
         if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, o.kind, chips) > MOST:
             continue  # to find the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
-        found[name] = min(alone(changed(one, detour=way), outlines.prices(chip)) for way in ways)
+        found[name] = min(alone(changed(one, detour=way, protocol=protocol), outlines.prices(chip))
+                          for way in ways for protocol in protocols(one, chip))
     least = min(found.values())
     return dict(sorted(found.items(), key=lambda item: round(item[1] / least, 9) if least else 0.0))
+
+
+def faster(o: Collective, outlines: Outlines, chip: Chip) -> str:
+    """Return the protocol in which a collective alone is faster by estimate."""
+    return min(protocols(o, chip), key=lambda way: alone(changed(o, protocol=way), outlines.prices(chip)))
+
+
+def named(o: Collective, name: str) -> Collective:
+    """Return a collective by the algorithm of a name: that alone, or with a direction, such as one_ring one_way."""
+    algorithm, _, way = name.partition(" ")
+    return changed(o, algorithm=algorithm, direction=way or o.direction)
 
 
 def _messages(name: str, kind: str, chips: int) -> int:

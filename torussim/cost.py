@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from torussim.chips import Chip
-from torussim.program import Collective, Compute, Loop, Matmul
+from torussim.program import Collective, Compute, Loop, Matmul, changed
 
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
@@ -59,7 +59,27 @@ def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
     """
     if chips == 1:
         return 0.0
-    return chip.launch + (chip.message * (chips - 1 + collective.pieces) if collective.kind == "all_to_all" else 0.0)
+    bulk = chip.bulk_launch if collective.protocol == "bulk" else 0.0
+    return chip.launch + bulk + (chip.message * (chips - 1 + collective.pieces) if collective.kind == "all_to_all" else 0.0)
+
+
+def protocols(collective: Collective, chip: Chip) -> tuple[str, ...]:
+    """Return how a chip can send the messages of a collective: "" where there is one protocol for all.
+
+    Switches sum in the protocol for long messages alone: flags have no sums.
+    """
+    if chip.bulk_launch == 0:
+        return ("",)
+    return ("bulk",) if collective.algorithm == "in_network" else ("bulk", "low_latency")
+
+
+def on_wire(collective: Collective, chip: Chip) -> Collective:
+    """Return a collective with the bytes that links carry for it: with the flags of a low-latency protocol, or as much more
+    as a switch that sums is slower than its links.
+    """
+    share = chip.low_latency_rate if collective.protocol == "low_latency" else 1.0
+    share *= chip.in_switch_rate if collective.algorithm == "in_network" else 1.0
+    return collective if share == 1 else changed(collective, bytes=collective.bytes / share)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 chip: tpu-v4                        # of all groups, unless a group's scenario has its own
 source: where the numbers are from
+fit: {launch: {value: 5 us, sigma: 0.5}}    # what `calibrate` fits, and what is plausible before; without it: its own list
 groups:
   - name: decode bf16
     what: layers                    # of the times: step (the default), a whole pass; layers, without embedding and logits
@@ -22,19 +23,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torussim import edits, files, resolve
-from torussim.errors import Keys, Mark, Mistake, ScenarioError
+from torussim import chips, edits, files, resolve
+from torussim.errors import Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.scenario import Scenario, read_document
 from torussim.scenario.forms import BASES, Form, Key, Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import anything, flag, one_of, quantity, quote, text
+from torussim.scenario.values import anything, by_name, flag, number, one_of, quantity, quote, text
 from torussim.trust import Trust
 
 WHAT = ("step", "layers")
 DEFAULT = "palm-540b-tpu-v4"  # the file of the package that is meant when none is named
 
-_FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "groups": Key(anything, needed=True)}
+_FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "groups": Key(anything, needed=True),
+               "fit": Key(by_name(anything, "{launch: {value: 5 us, sigma: 0.5}}"), {})}
+_FIT: Form = {"value": Key(anything, needed=True), "sigma": Key(number(), needed=True)}
 _GROUP: Form = {"name": Key(text, needed=True), "source": Key(text, ""), "what": Key(one_of("kind of time", *WHAT), "step"),
                 "scenario": Key(anything, needed=True), "measured": Key(anything, needed=True)}
 _ROW: Form = {"time": Key(quantity("s"), needed=True), "name": Key(text), "change": Key(anything, {}),
@@ -66,11 +69,12 @@ class Measurements:
     source: str
     rows: tuple[Measurement, ...]
     mistakes: tuple[Mistake, ...]
+    fit: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # value, deviation of its logarithm
 
 
-def default_file() -> Path:
-    """Return the path of the package's own measurements."""
-    return resolve.preset_path("measurements", DEFAULT)
+def found(name: str | Path) -> Path:
+    """Return the path of a file of measurements: the package's own of a name, such as nccl-h100, or a file."""
+    return resolve.preset_path("measurements", str(name)) if name in resolve.preset_names("measurements") else Path(name)
 
 
 def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
@@ -85,8 +89,26 @@ def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
     rows: list[Measurement] = []
     for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
         rows += _group(notes, path, top)
-    twice = _doubled(notes, rows)
-    return Measurements(str(file), top["source"], tuple(row for row in rows if row not in twice), notes.error().mistakes)
+    twice, fit = _doubled(notes, rows), _fitted(notes, top)
+    return Measurements(str(file), top["source"], tuple(row for row in rows if row not in twice), notes.error().mistakes, fit)
+
+
+def _fitted(notes: Notes, top: Section) -> dict[str, tuple[float, float]]:
+    """Return the parameters that a file says are to be fitted."""
+    made = dict[str, tuple[float, float]]()
+    for name in top["fit"]:
+        path: Keys = ("fit", name)
+        section = notes.section(_FIT, _at(notes.document, path), path, "what is plausible of a parameter")
+        if not section.sound():
+            continue
+        try:
+            value = getattr(chips.chip("ideal", **{name: section["value"]}), name)
+            if not isinstance(value, float) or value <= 0:
+                raise TorusSimError("it is no number above 0", code="value")
+            made[name] = value, section["sigma"]
+        except TorusSimError as error:
+            notes.wrong((*path, "value"), f"{name}: {error}", code=error.code)
+    return made
 
 
 def _items(notes: Notes, section: Section, key: str, path: Keys, example: str) -> list[Keys]:

@@ -20,7 +20,8 @@ from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 
-Lane = tuple[str, bool, tuple[bool, ...]]  # an axis (or several, joined by +), whether detours are taken, which axes are rings
+# An axis (or several, joined by +), whether detours are taken, which axes are rings, and in which directions anything is sent.
+Lane = tuple[str, bool, tuple[bool, ...], tuple[bool, bool]]
 Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
 
 
@@ -71,7 +72,7 @@ class Outlines:
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
         """Return what decides the outline of a collective, alone or looped with a matmul."""
         return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
-                tuple(o.shift.items()) if o.shift else (), o.root, o.groups,
+                tuple(o.shift.items()) if o.shift else (), o.root, o.groups, o.protocol,
                 loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
@@ -129,7 +130,7 @@ class Outlines:
         return found
 
     def _pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:
-        joined, detour, ring = lane
+        joined, detour, ring, ways = lane
         net, names = self.net.with_rings(ring), joined.split("+")
         of = [net.extremes(a) for a in names]
         if fastest:
@@ -137,7 +138,7 @@ class Outlines:
         rate, late, once = min(e.slowest for e in of), max(e.longest for e in of), 0.0
         for a in names:
             if net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a)):
-                shared, latency, more = slowest(net, net.axis(a), shared_efficiency)
+                shared, latency, more = slowest(net, net.axis(a), shared_efficiency, ways)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
 
@@ -172,8 +173,8 @@ def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
     detour = o.detour is not False
     found = _stretches(o, net, loop)
     closed = {axis: _goes_round(axis, net) for axis in {stretch.axis for stretch in found}}
-    lines = tuple(Line(stretch, (stretch.axis, detour, paced), closed[stretch.axis], stretch.sends[0] == stretch.sends[1])
-                  for stretch in found)
+    lines = tuple(Line(one, (one.axis, detour, paced, (bool(one.sends[0]), bool(one.sends[1]))), closed[one.axis],
+                       one.sends[0] == one.sends[1]) for one in found)
     return Outline(chips, algorithm_of(o) in DIRECT, lines, _pieces(o, lines, loop, chips) if loop else ())
 
 

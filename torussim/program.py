@@ -97,6 +97,7 @@ class Collective:
     after: tuple[str, ...] | None = None
     detour: bool | None = None  # rings with a dead link: go round it (True), run as lines (False), or as is faster by estimate
     pieces: float = 0.0  # of an all-to-all: parts that its messages are put together from, one chip, each issued apart
+    protocol: str = ""  # "low_latency" | "bulk": how its messages are sent, of a chip that has two protocols
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
 

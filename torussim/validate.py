@@ -127,7 +127,7 @@ def validate(files: Sequence[str | Path] = (), *, code: str | Trust = "beside",
 
     `progress(done, all)` counts rows. What is wrong in a file is among the mistakes, and the other rows are there.
     """
-    read = [measurements.read(file, code) for file in files or [measurements.default_file()]]
+    read = [measurements.read(measurements.found(file), code) for file in files or [measurements.DEFAULT]]
     mistakes = [mistake for found in read for mistake in found.mistakes]
     todo = [(found.file, measurement) for found in read for measurement in found.rows]
     rows = []

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from math import prod
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,9 +54,40 @@ def name_of(collective: Collective) -> str:
     return shown(found) if callable(found) else found
 
 
-def fits(collective: Collective, chips: int) -> list[str]:
-    """Return the algorithms of a collective that there are for a group of so many chips."""
-    without = {AUTO, *(stepwise.PAIRS if chips & (chips - 1) else ()), *(["hierarchical"] if len(collective.axes) <= 1 else ())}
+def summed(collective: Collective, grid: Grid) -> bool:
+    """Return whether switches that sum, and are linked to one another, join all chips of each group of a collective."""
+    links = grid.links
+    if not links.summing:
+        return False
+    part = np.full(len(links.nodes), -1)
+    part[list(links.summing)] = links.summing
+    inside = (part[links.source] >= 0) & (part[links.target] >= 0)
+    for _ in links.summing:  # the least number of those that are linked
+        before = part.copy()
+        np.minimum.at(part, links.target[inside], part[links.source[inside]])
+        if (part == before).all():
+            break
+    chip = np.full((len(links.nodes), 2), -1)  # the set of switches that each leads to, and that leads to it
+    for column, (end, other) in enumerate(((links.source, links.target), (links.target, links.source))):
+        chip[end[part[other] >= 0], column] = part[other[part[other] >= 0]]
+    chip = chip[:len(links.chips)]
+    groups = [np.array(group) for group in collective.groups] or _groups(collective, grid)
+    return all(len(set(chip[group].ravel().tolist())) == 1 and chip[group[0], 0] >= 0 for group in groups if len(group) > 1)
+
+
+def _groups(collective: Collective, grid: Grid) -> list[Array]:
+    """Return the physical chips of each group of a collective over axes."""
+    others = [i for i, a in enumerate(grid.axes) if a not in collective.axes]
+    _, number = np.unique(grid.coordinates[others], axis=1, return_inverse=True)
+    number = number.reshape(-1) if others else np.zeros(len(grid.chips), int)
+    order = np.argsort(number, kind="stable")
+    return [grid.own[part] for part in np.split(order, np.flatnonzero(np.diff(number[order])) + 1)]
+
+
+def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
+    """Return the algorithms of a collective that there are for a group of so many chips; `sums`: switches sum for it."""
+    without = {AUTO, *(() if sums else ("in_network",)), *(["hierarchical"] if len(collective.axes) <= 1 else ()),
+               *(stepwise.PAIRS if chips & (chips - 1) else ())}
     near = () if collective.groups else ALGORITHMS[collective.kind]  # what goes along axes
     return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)]
 
@@ -99,7 +129,7 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
 
 def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
     """Return the schedule of each group of a collective that is over no axes, on one axis without a name."""
-    return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}) for group in collective.groups]
+    return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}, grid) for group in collective.groups]
 
 
 def _joined(found: Sequence[Schedule], collective: Collective, grid: Grid) -> Schedule:
@@ -129,7 +159,7 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     if not lengths:
         pass
     elif algorithm in DIRECT:
-        return _schedule(collective, lengths, ring)
+        return _schedule(collective, lengths, grid)
     elif callable(algorithm):
         return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
@@ -147,18 +177,20 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
 
 
-def _schedule(collective: Collective, lengths: dict[str, int], ring: Mapping[str, bool] = MappingProxyType({})) -> Schedule:
+def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Schedule:
     """Return the schedule in steps of a collective that is DIRECT, on one group."""
     at = [0] * len(lengths)
     if collective.root:
         at = list(collective.root) if collective.groups else [i for a, i in zip(collective.axes, collective.root) if a in lengths]
     root = int(np.ravel_multi_index(at, tuple(lengths.values()))) if lengths else 0
-    closed = [ring.get(a, False) for a in lengths]
-    steps = _steps(collective, lengths, closed, root) if lengths else ()
+    closed = [bool(a) and grid.ring[grid.axis(a)] for a in lengths]
+    sums = algorithm_of(collective) == "in_network" and summed(collective, grid)
+    steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
     return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root)
 
 
-def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int) -> tuple[Step, ...]:
+def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int,
+           sums: bool) -> tuple[Step, ...]:
     """Return the steps of a collective that is DIRECT; raise ProgramError if there are none for so many chips."""
     name, chips = name_of(collective), prod(lengths.values())
     if collective.kind in ROOTED:
@@ -168,6 +200,9 @@ def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bo
         return ROOTED[collective.kind][name](list(lengths.values()), ring, root, collective.bytes)
     if collective.kind == "permute":
         return stepwise.permute(lengths, collective.shift, collective.bytes)
+    if name == "in_network" and not sums:
+        raise ProgramError(f"{collective.name!r} is to be summed in_network, and no switches that sum join all chips of a group: "
+                           "say sums: true where they do, or take another algorithm", code="program")
     if name in stepwise.PAIRS and chips & (chips - 1):
         near = 1 << chips.bit_length() - 1
         raise ProgramError(f"{name} is for groups of a power of two, and {collective.name!r} has {chips} chips: take another "

@@ -234,6 +234,8 @@ def _stepped(schedule: Schedule) -> Any:
         coming = []
         for sender, to, blocks, size in sends:
             counts = held[sender, blocks].copy()
+            if step.role == "ready" and not len(blocks) and size == 0:
+                continue
             if not len(blocks) or not counts.any(axis=1).all():
                 raise ContractError(f"{where}: chip {sender} sends in step {number} what it does not have")
             if abs(size - len(blocks) * unit) > 1e-9 * schedule.bytes:
@@ -243,6 +245,13 @@ def _stepped(schedule: Schedule) -> Any:
         if step.role not in ("gather", "sum"):
             for sender, _, blocks, _ in sends:
                 held[sender, blocks] = 0
+        if step.role == "in_network":  # what a switch has got from all
+            ends = [sorted(end) for end in zip(*((sender, to) for sender, to, _, _ in sends))]
+            if ends != [list(range(n))] * 2:
+                raise ContractError(f"{where}: in step {number} the switches get what chips {ends[0]} have, and give the sum to "
+                                    f"{ends[-1]}: each chip must send and get it once")
+            total = np.sum([counts for _, _, counts in coming], axis=0)
+            coming = [(to, blocks, total) for to, blocks, _ in coming]
         for to, blocks, counts in coming:
             if step.role == "gather" and held[to, blocks].any():
                 raise ContractError(f"{where}: chip {to} gets in step {number} what it has")

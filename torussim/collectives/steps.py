@@ -117,6 +117,18 @@ def hierarchical(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, 
     return tuple({"all_gather": out, "reduce_scatter": sums, "all_reduce": sums + out, "all_to_all": moved}[kind])
 
 
+def in_network(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
+    """Return the all-reduce whose sums are made in the switches: all tell all that they are there, then each link to a chip
+    carries the vector once each way.
+
+    A message to the next chip stands for what a chip sends up and the sum that the next one gets. In the order of the chips it
+    also crosses each link between switches once each way, where those of a switch stand together.
+    """
+    chips = prod(lengths)
+    ready = Step("ready", 0.0, lambda m, p, to: [], displacements(lengths))
+    return (ready, Step("in_network", size, lambda m, p, to: list(range(chips)), to=((np.arange(chips) + 1) % chips)[None]))
+
+
 def _along(role: str, lengths: Sequence[int], axis: int, size: float) -> Step:
     """Return the step of `hierarchical` along one axis: blocks go by their coordinates on the axes that had their turn."""
     moves = np.zeros((lengths[axis] - 1, len(lengths)), dtype=int)
@@ -145,7 +157,8 @@ STEPS: Mapping[str, Mapping[str, Make]] = {  # by kind and name
                        "pairwise": partial(pairwise, "reduce_scatter")},
     "all_reduce": {"direct": lambda n, size: scatter(n, size) + gather(n, size),
                    "hierarchical": partial(hierarchical, "all_reduce"), "recursive_doubling": whole,
-                   "halving_doubling": lambda n, size: halving(n, size) + doubling(n, size), "double_tree": all_reduce},
+                   "halving_doubling": lambda n, size: halving(n, size) + doubling(n, size), "double_tree": all_reduce,
+                   "in_network": in_network},
     "all_to_all": {"direct": exchange, "shifts": partial(exchange, turns=True),
                    "hierarchical": partial(hierarchical, "all_to_all"), "pairwise": partial(pairwise, "all_to_all"),
                    "bruck": partial(bruck, "all_to_all")},

@@ -13,7 +13,7 @@ from torussim.chips import Chip
 from torussim.collectives.axes import pattern as pattern_of
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import lower
-from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
@@ -68,7 +68,7 @@ class Planner:
             fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
             for group in operation.groups:
                 fixed[np.isin(self.grid.own, group)] = start_seconds(operation, len(group), self.chip)
-            schedule = self.lowered(operation, loop.kind if loop else None)
+            schedule = self.lowered(on_wire(operation, self.chip), loop.kind if loop else None)
             if schedule.steps and looped:
                 raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "
                                    "algorithm of neighbours", code="program")

@@ -75,8 +75,13 @@ class Links:
     hops: Indices  # as how many a link counts where routes are compared; 1 unless the graph says otherwise
     events: tuple[Event, ...] = ()
     failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
-    switches_sum: bool = False  # any switch can add up what passes through it
+    summing: tuple[int, ...] = ()  # nodes: switches that can add up what passes through them
     as_routed: Floats | None = None  # bandwidths that routes fit, where a what-if has others than the network
+
+    @property
+    def switches_sum(self) -> bool:
+        """Whether any switch can add up what passes through it."""
+        return bool(self.summing)
 
     @property
     def routed(self) -> Floats:
@@ -162,20 +167,21 @@ def read_links(graph: nx.DiGraph) -> Links:
     switches = [node for node, is_chip in graph.nodes(data="chip", default=True) if not is_chip]
     number.update((node, len(chips) + i) for i, node in enumerate(switches))
     place = np.array([number[node] for node in nodes], np.intp)
-    sums = bool(graph.graph.get("switches_sum")) or any(graph.nodes[switch].get("sums") for switch in switches)
+    every = bool(graph.graph.get("switches_sum"))
+    sums = tuple(number[switch] for switch in switches if every or graph.nodes[switch].get("sums"))
     return made_links(axes, twist, place[start], place[end], bandwidth, latency, switches, events,
                       tuple(graph.graph.get("failed", ())), hops.astype(np.intp), sums)
 
 
 def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,
                latency: Floats, switches: Sequence[Node] = (), events: tuple[Event, ...] = (),
-               failed: tuple[tuple[Node, Node], ...] = (), hops: Indices | None = None, switches_sum: bool = False) -> Links:
+               failed: tuple[tuple[Node, Node], ...] = (), hops: Indices | None = None, summing: tuple[int, ...] = ()) -> Links:
     """Return the links of sound columns (links,): indices of chips in C order, and above those of switches."""
     chips = tuple(product(*map(range, axes.values())))
     axis, sign, wraparound = _directions(axes, twist, source, target)
     return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
                  wraparound, bandwidth, latency, np.ones(len(source), np.intp) if hops is None else hops, events, failed,
-                 switches_sum)
+                 summing)
 
 
 def as_float(value: object) -> float:

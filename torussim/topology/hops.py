@@ -64,16 +64,19 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     return joined(tables).take(order)
 
 
-def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float, float]:
+def slowest(net: Grid, axis: int, efficiency: float = 1.0,
+            ways: tuple[bool, bool] = (True, True)) -> tuple[float, float, float]:
     """Return the lowest rate (bytes/s) of an axis' hops while all of them send, their longest latency, and how much longer
-    the longest of those without a link takes (s): a message meets that one once on its way along a ring.
+    the longest of those without a link takes (s): a message meets that one once on its way along a ring. `ways`: the directions
+    in which any send.
 
     A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
     where it is not alone there.
     """
     chips = len(net.own)
-    gaps = np.flatnonzero(net.gap[axis].ravel()) + 2 * axis * chips
-    own = net.slot[axis][net.hops[axis] & (net.slot[axis] >= 0)]
+    sends = np.array(ways)[:, None]
+    gaps = np.flatnonzero((net.gap[axis] & sends).ravel()) + 2 * axis * chips
+    own = net.slot[axis][net.hops[axis] & (net.slot[axis] >= 0) & sends]
     load = np.zeros(len(net.links.bandwidth))
     load[own] = 1.0
     users = (load > 0).astype(int)
