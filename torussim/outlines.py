@@ -10,6 +10,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
@@ -20,8 +22,9 @@ from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 
-# An axis (or several, joined by +), whether detours are taken, which axes are rings, and in which directions anything is sent.
-Lane = tuple[str, bool, tuple[bool, ...], tuple[bool, bool]]
+Lane = tuple[str, bool, tuple[bool, ...], tuple[str, ...], tuple[bool, bool]]
+"""An axis (or several, joined by +), whether detours are taken, which axes are rings, and which axes send at once and can share
+links with it: off tori and meshes those of the parts that run beside one another; and in which directions anything is sent."""
 Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
 
 
@@ -130,15 +133,16 @@ class Outlines:
         return found
 
     def _pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:
-        joined, detour, ring, ways = lane
+        joined, detour, ring, beside, ways = lane
         net, names = self.net.with_rings(ring), joined.split("+")
         of = [net.extremes(a) for a in names]
         if fastest:
             return max(e.fastest for e in of), min(e.shortest for e in of), 0.0
         rate, late, once = min(e.slowest for e in of), max(e.longest for e in of), 0.0
         for a in names:
-            if net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a)):
-                shared, latency, more = slowest(net, net.axis(a), shared_efficiency, ways)
+            if beside or (net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a))):
+                others = [net.axis(b) for b in beside if b != a]
+                shared, latency, more = slowest(net, net.axis(a), shared_efficiency, others, ways)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
 
@@ -151,12 +155,20 @@ def outlines_of(network: Grid | Outlines) -> Outlines:
 def broken(o: Collective, net: Grid) -> list[str]:
     """Return the axes of a collective on which rings lack a link, and could run as lines instead.
 
-    A ring of which no hop has a link of its own lacks none: its messages pass switches.
+    A ring of which no hop has a link of its own lacks none: its messages pass switches. Off tori and meshes neighbours on an
+    axis need no link between them, so that a ring lacks one only where all that are missing have failed.
     """
     if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
         return []
     seen = view(o, net)
-    return [a for a in o.axes if runs_as_line(seen, a) and (seen.slot[seen.axis(a)] >= 0).any()]
+    return [a for a in o.axes if runs_as_line(seen, a) and (seen.slot[seen.axis(a)] >= 0).any()
+            and (seen.on_axes or _have_failed(seen, seen.axis(a)))]
+
+
+def _have_failed(net: Grid, axis: int) -> bool:
+    """Return whether the network once had a link for each hop of an axis that has none."""
+    gone, gaps = set(net.links.failed), np.argwhere(net.gap[axis]).tolist()
+    return len(gaps) <= len(gone) and all(net.edge(axis, sign, chip) in gone for sign, chip in gaps)
 
 
 def runs_as_line(net: Grid, axis: str) -> bool:
@@ -173,7 +185,9 @@ def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
     detour = o.detour is not False
     found = _stretches(o, net, loop)
     closed = {axis: _goes_round(axis, net) for axis in {stretch.axis for stretch in found}}
-    lines = tuple(Line(one, (one.axis, detour, paced, (bool(one.sends[0]), bool(one.sends[1]))), closed[one.axis],
+    several = len({stretch.part for stretch in found}) > 1 and not net.on_axes
+    beside = tuple(dict.fromkeys(a for stretch in found for a in stretch.axis.split("+"))) if several else ()
+    lines = tuple(Line(one, (one.axis, detour, paced, beside, (bool(one.sends[0]), bool(one.sends[1]))), closed[one.axis],
                        one.sends[0] == one.sends[1]) for one in found)
     return Outline(chips, algorithm_of(o) in DIRECT, lines, _pieces(o, lines, loop, chips) if loop else ())
 

@@ -123,7 +123,7 @@ class Prices:
         messages = prod(lengths.values())
         rates = {}
         for a, k in lengths.items():
-            rate, late, _ = self.outlines.pace((a, True, net.ring, (True, True)), fastest, self.chip.shared_efficiency)
+            rate, late, _ = self.outlines.pace((a, True, net.ring, (), (True, True)), fastest, self.chip.shared_efficiency)
             ring = net.ring[net.axis(a)] or net.links.ring[list(net.links.axes).index(a.partition("/")[0])]
             alone = k <= 3 and len(lengths) == 1
             rates[a] = rate * self.chip.link_efficiency * (1.0 if alone else self.chip.shared_efficiency), ring
@@ -161,7 +161,7 @@ class Prices:
         for a in o.axes:
             length, by = net.length(a), o.shift.get(a, 0) % net.length(a)
             if by:
-                rate, late, _ = self.outlines.pace((a, True, net.ring, (True, True)), fastest, self.chip.shared_efficiency)
+                rate, late, _ = self.outlines.pace((a, True, net.ring, (), (True, True)), fastest, self.chip.shared_efficiency)
                 hops, ring = min(by, length - by), net.ring[net.axis(a)]
                 load = hops / 2 if ring and 2 * hops == length else hops
                 shared = self.chip.shared_efficiency if hops > 1 else 1.0

@@ -5,7 +5,7 @@ And what is left to each hop of an axis when all of them send. The grid can be f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -64,14 +64,29 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
     return joined(tables).take(order)
 
 
-def slowest(net: Grid, axis: int, efficiency: float = 1.0,
+def slowest(net: Grid, axis: int, efficiency: float = 1.0, beside: Sequence[int] = (),
             ways: tuple[bool, bool] = (True, True)) -> tuple[float, float, float]:
     """Return the lowest rate (bytes/s) of an axis' hops while all of them send, their longest latency, and how much longer
     the longest of those without a link takes (s): a message meets that one once on its way along a ring. `ways`: the directions
     in which any send.
 
     A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
-    where it is not alone there.
+    where it is not alone there. `beside`: axes whose hops send at the same time.
+    """
+    load, users, late, far, direct = _crossing(net, axis, ways)
+    used = load > 0
+    for other in beside:
+        more = _crossing(net, other, ways)
+        load, users = load + more[0], users + more[1]
+    if net.stride[axis] > 1 or off_axes(net.links) or not direct:  # many hops are like that
+        late = max(late, far)
+    left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
+    return float(left.min(initial=np.inf)), late, max(far - late, 0.0)
+
+
+def _crossing(net: Grid, axis: int, ways: tuple[bool, bool]) -> tuple[Array, Array, float, float, bool]:
+    """Return (links,) the load of all hops of an axis in these directions, their number, the longest latency of those with a link of their own and
+    of the others, s, and whether any has one.
     """
     chips = len(net.own)
     sends = np.array(ways)[:, None]
@@ -86,8 +101,4 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0,
         np.add.at(load, around.link, around.share)
         np.add.at(users, around.link, 1)
         far = float(around.latency.max())
-        if net.stride[axis] > 1 or not len(own):  # every hop is like that
-            late = far
-    used = load > 0
-    left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
-    return float(left.min(initial=np.inf)), late, max(far - late, 0.0)
+    return load, users, late, far, bool(len(own))
