@@ -10,6 +10,7 @@ import numpy as np
 from torussim.collectives.contract import Step
 from torussim.topology.grid import Grid
 from torussim.topology.hops import route
+from torussim.topology.movement import Movements
 from torussim.topology.routes import Routes, joined
 from torussim.topology.shape import strides
 
@@ -66,22 +67,26 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     return found
 
 
-def paces(grid: Grid, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array, shared: float) -> list[tuple[float, float]]:
+def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array,
+          shared: float) -> list[tuple[float, float]]:
     """Return what each step takes on an idle network: seconds a byte of a message, and the latency of its longest way.
 
-    Links have these bandwidths, (links,) bytes/s, of which a part `shared` is left where several messages meet. What the busiest
-    link carries takes its time.
+    Links have these bandwidths, (links,) bytes/s, alike where the network's are, of which a part `shared` is left where several
+    messages meet. What the busiest link carries takes its time.
     """
+    grid = movements.net
     ways = [sent_to(grid, axes, step) for step in steps]
+    grid = movements.folded(np.concatenate([np.where(crowd > 0, to, grid.own) for to, crowd in ways]))
+    ways = [(to[:, grid.own], crowd[:, grid.own]) for to, crowd in ways]
     there = [np.flatnonzero(crowd.ravel() > 0) for _, crowd in ways]
-    source = np.concatenate([np.tile(np.arange(len(grid.chips)), len(to))[some] for (to, _), some in zip(ways, there)])
+    source = np.concatenate([np.tile(grid.own, len(to))[some] for (to, _), some in zip(ways, there)])
     target = np.concatenate([to.ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
     routes, found, begin = joined(route(grid, grid.routing, source, target)), [], 0  # all at once: one search for each chip
     for some in there:
         end = begin + len(some)
-        these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end])
+        these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end], routes.number)
         load = these.load(np.ones(len(some)), len(bandwidth))
-        busy = load / bandwidth / np.where(these.users(len(bandwidth)) > 1, shared, 1.0)
+        busy = load / bandwidth / np.where(these.flows(len(bandwidth)) > 1, shared, 1.0)
         found.append((float(busy.max(initial=0.0)), float(these.latency.max(initial=0.0))))
         begin = end
     return found

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import numpy as np
+
 from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
@@ -20,6 +22,7 @@ from torussim.prices import KEPT, Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
+from torussim.topology.movement import Movements
 
 Lane = tuple[str, bool, tuple[bool, ...]]  # an axis (or several, joined by +), whether detours are taken, which axes are rings
 Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
@@ -86,6 +89,11 @@ class Outlines:
         return found
 
     @cached_property
+    def movements(self) -> Movements:
+        """The movements of the network, verified when they are first asked for."""
+        return Movements(self.net)
+
+    @cached_property
     def even(self) -> bool:
         """Whether all hops have a link and all links are alike: the slowest is the fastest."""
         net = self.net
@@ -138,9 +146,16 @@ class Outlines:
         rate, late, once = min(e.slowest for e in of), max(e.longest for e in of), 0.0
         for a in names:
             if net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a)):
-                shared, latency, more = slowest(net, net.axis(a), shared_efficiency)
+                shared, latency, more = slowest(self._of_like_hops(net, net.axis(a)), net.axis(a), shared_efficiency)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
+
+    def _of_like_hops(self, net: Grid, axis: int) -> Grid:
+        """Return the network, folded where all hops of an axis are routed, so that those of few chips tell of all."""
+        if (net.slot[axis] >= 0).any():
+            return net
+        return self.movements.folded(np.where(net.gap[axis], net.target[axis], net.own)).with_rings(net.ring)
+
 
 
 def outlines_of(network: Grid | Outlines) -> Outlines:

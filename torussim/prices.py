@@ -152,7 +152,7 @@ class Prices:
         def found() -> list[tuple[float, float]]:
             bandwidth = net.links.bandwidth * self.chip.link_efficiency
             bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
-            return paces(net, axes, steps, bandwidth, self.chip.shared_efficiency)
+            return paces(self.outlines.movements, axes, steps, bandwidth, self.chip.shared_efficiency)
         each = self.once(("steps", o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest), found)
         return sum(step.size * a_byte + late * (len(step.moves) if step.turns and step.moves is not None else 1)
                    for step, (a_byte, late) in zip(steps, each))

@@ -76,15 +76,15 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0) -> tuple[float, float
     own = net.slot[axis][net.hops[axis] & (net.slot[axis] >= 0)]
     load = np.zeros(len(net.links.bandwidth))
     load[own] = 1.0
-    users = (load > 0).astype(int)
+    flows = (load > 0).astype(float)
     late, far = float(net.links.latency[own].max(initial=0.0)), 0.0
     if len(gaps):
         around = gap_routes(net, gaps)
         np.add.at(load, around.link, around.share)
-        np.add.at(users, around.link, 1)
+        flows += around.flows(len(flows))
         far = float(around.latency.max())
         if net.stride[axis] > 1 or not len(own):  # every hop is like that
             late = far
     used = load > 0
-    left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
+    left = net.links.bandwidth[used] / load[used] * np.where(flows[used] > 1, efficiency, 1.0)
     return float(left.min(initial=np.inf)), late, max(far - late, 0.0)
