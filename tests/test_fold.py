@@ -16,10 +16,11 @@ from random_shared import Scenario, run
 
 from torussim import messages
 from torussim.chips import chip
-from torussim.engine import movement, routed
+from torussim.engine import routed
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Kind, Loop, Program
 from torussim.timeline import Timeline
+from torussim.topology import movement
 from torussim.topology.builders import torus
 from torussim.topology.check import read_links
 from torussim.topology.grid import Grid, grid

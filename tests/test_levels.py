@@ -71,10 +71,10 @@ INSIDE = {
                  "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
-               "symmetry", "movement", "labels"],
+               "symmetry"],
     "topology": ["named", "graph_files", "astra_sim", "graphml", "node_link", "raw_graph", "trees", "builders", "placing",
-                 "networks", "faults", "links", "hops", "grid", "rings", "routing", "minimal", "dimension", "stretched",
-                 "shortest", "flows", "slices", "cables", "check", "shape", "routes"],
+                 "networks", "faults", "links", "movement", "hops", "grid", "rings", "routing", "minimal", "dimension",
+                 "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
          "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}

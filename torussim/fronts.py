@@ -29,6 +29,7 @@ from torussim.outlines import Outlines, outlines_of
 from torussim.program import ALIKE, Collective, Compute, Loop, Program
 from torussim.topology.grid import Grid, folded
 from torussim.topology.hops import gap_routes
+from torussim.topology.movement import Movements
 
 Array = np.ndarray[Any, Any]
 Key = tuple[int, int]
@@ -102,7 +103,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     net, routed = reaching(Program((o,)), fronts.net)
     meet = routed or algorithm_of(o) in DIRECT or any(net.around(net.axes).gaps)
     if not meet and not fronts.outlines.net.links.events:
-        net = folded(net, *orbits(Program((o,)), net, fronts.label))
+        net = folded(net, *orbits(Program((o,)), Movements(net), fronts.label))
     planner = Planner(net, replace(fronts.chip, loop_step=0.0), routed)
     matmul = Compute("looped", flops=fronts.chip.rate("bf16") * fronts.chip.matmul_efficiency,
                      loop=Loop(o.name, loop.kind, (1, 1, 1))) if loop else None  # a shard takes a second

@@ -10,6 +10,7 @@ import numpy as np
 from torussim.collectives.contract import Step
 from torussim.topology.grid import Grid, Routing
 from torussim.topology.hops import route
+from torussim.topology.movement import Movements
 from torussim.topology.routes import Routes, joined
 from torussim.topology.shape import strides
 
@@ -83,32 +84,33 @@ def routing_of(grid: Grid, step: Step) -> Routing:
     return "shortest" if step.spread and not callable(grid.routing) else grid.routing
 
 
-def pace(grid: Grid, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array, shared: float) -> tuple[float, float]:
+def pace(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array,
+         shared: float) -> tuple[float, float]:
     """Return what steps of a collective of one byte take on an idle network: seconds, and all their latency.
 
-    Links have these bandwidths, (links,) bytes/s, of which a part `shared` is left where several messages meet. What the busiest
-    link carries in a step takes its time; steps that are piped are at work together.
+    Links have these bandwidths, (links,) bytes/s, alike where the network's are, of which a part `shared` is left where several
+    messages meet. What the busiest link carries in a step takes its time; steps that are piped are at work together.
     """
-    made: list[tuple[Step, Array, Array, Array]] = []  # step, sources, targets, bytes of its messages
-    for step in steps:
-        to, crowd = sent_to(grid, axes, step)
-        there = np.flatnonzero(crowd.ravel() > 0)
-        size = np.full(len(there), step.size) if step.part is None else step.size * parts(grid, axes, step).ravel()[there]
-        made.append((step, there % len(grid.chips), to.ravel()[there].astype(np.intp), size))
-    ways: list[Routes] = []
-    for routing in {routing_of(grid, step) for step in steps}:  # all at once: one search for each chip
-        here = [(source, target) for step, source, target, _ in made if routing_of(grid, step) == routing]
-        ways.append(joined(route(grid, routing, *(np.concatenate(ends) for ends in zip(*here)))))
-    assert len(ways) <= 1, "the steps of a collective are routed alike"
-    seconds, late, begin, load, users = 0.0, 0.0, 0, np.zeros(len(bandwidth)), np.zeros(len(bandwidth), int)
-    for number, (step, source, _, size) in enumerate(made):
-        all_, end = ways[0], begin + len(source)
-        these = Routes(all_.first[begin:end + 1], all_.link, all_.share, all_.latency[begin:end])
+    grid = movements.net
+    ways = [sent_to(grid, axes, step) for step in steps]
+    sizes = [np.full(to.shape, step.size) if step.part is None else step.size * parts(grid, axes, step)
+             for step, (to, _) in zip(steps, ways)]
+    grid = movements.folded(np.concatenate([np.where(crowd > 0, to, grid.own) for to, crowd in ways]))
+    there = [np.flatnonzero(crowd[:, grid.own].ravel() > 0) for _, crowd in ways]
+    source = np.concatenate([np.tile(grid.own, len(to))[some] for (to, _), some in zip(ways, there)])
+    target = np.concatenate([to[:, grid.own].ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
+    (routing,) = {routing_of(grid, step) for step in steps} or {grid.routing}  # the steps of a collective are routed alike
+    routes = joined(route(grid, routing, source, target))  # all at once: one search for each chip
+    seconds, late, begin, load, flows = 0.0, 0.0, 0, np.zeros(len(bandwidth)), np.zeros(len(bandwidth))
+    for number, (step, size, some) in enumerate(zip(steps, sizes, there)):
+        end = begin + len(some)
+        these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end], routes.number)
         begin = end
         if number and not step.piped:
-            load, users = np.zeros(len(bandwidth)), np.zeros(len(bandwidth), int)
-        before = float((load / bandwidth / np.where(users > 1, shared, 1.0)).max(initial=0.0))
-        load, users = load + these.load(size, len(bandwidth)), users + these.users(len(bandwidth))
-        seconds += float((load / bandwidth / np.where(users > 1, shared, 1.0)).max(initial=0.0)) - before
+            load, flows = np.zeros(len(bandwidth)), np.zeros(len(bandwidth))
+        before = float((load / bandwidth / np.where(flows > 1, shared, 1.0)).max(initial=0.0))
+        load = load + these.load(size[:, grid.own].ravel()[some], len(bandwidth))
+        flows = flows + these.flows(len(bandwidth))
+        seconds += float((load / bandwidth / np.where(flows > 1, shared, 1.0)).max(initial=0.0)) - before
         late += float(these.latency.max(initial=0.0)) * (len(step.moves) if step.turns and step.moves is not None else 1)
     return seconds, late

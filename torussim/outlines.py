@@ -21,6 +21,7 @@ from torussim.prices import KEPT, Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
+from torussim.topology.movement import Movements
 
 Lane = tuple[str, bool, tuple[bool, ...], tuple[str, ...], tuple[bool, bool]]
 """An axis (or several, joined by +), whether detours are taken, which axes are rings, and which axes send at once and can share
@@ -89,6 +90,11 @@ class Outlines:
         return found
 
     @cached_property
+    def movements(self) -> Movements:
+        """The movements of the network, verified when they are first asked for."""
+        return Movements(self.net)
+
+    @cached_property
     def even(self) -> bool:
         """Whether all hops have a link and all links are alike: the slowest is the fastest."""
         net = self.net
@@ -142,9 +148,17 @@ class Outlines:
         for a in names:
             if beside or (net.gaps[net.axis(a)] and (detour or not runs_as_line(net, a))):
                 others = [net.axis(b) for b in beside if b != a]
-                shared, latency, more = slowest(net, net.axis(a), shared_efficiency, others, ways)
+                seen = net if others else self._of_like_hops(net, net.axis(a))
+                shared, latency, more = slowest(seen, net.axis(a), shared_efficiency, others, ways)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
+
+    def _of_like_hops(self, net: Grid, axis: int) -> Grid:
+        """Return the network, folded where all hops of an axis are routed, so that those of few chips tell of all."""
+        if (net.slot[axis] >= 0).any():
+            return net
+        return self.movements.folded(np.where(net.gap[axis], net.target[axis], net.own)).with_rings(net.ring)
+
 
 
 def outlines_of(network: Grid | Outlines) -> Outlines:

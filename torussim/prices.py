@@ -151,7 +151,8 @@ class Prices:
         def found() -> tuple[float, float]:
             bandwidth = net.links.bandwidth * self.chip.link_efficiency
             bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
-            return pace(net, axes, lower(changed(o, bytes=1.0), net).steps, bandwidth, self.chip.shared_efficiency)
+            steps = lower(changed(o, bytes=1.0), net).steps
+            return pace(self.outlines.movements, axes, steps, bandwidth, self.chip.shared_efficiency)
         a_byte, late = self.once(("steps", o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest), found)
         return o.bytes * a_byte + late
 

@@ -92,7 +92,7 @@ class Prepared:
         key = (since, *dict.fromkeys(ways)) if fold else None
         if key not in self._folded:
             _forget(self._folded, self._planners)
-            self._folded[key] = folded(self.net, *orbits(program, self.net, begin)) if fold else self.net
+            self._folded[key] = folded(self.net, *orbits(program, self.outlines.movements, begin)) if fold else self.net
         net = self._folded[key]
         if any(callable(o.algorithm) for o in moved):
             grid, routed = reaching(program, net)

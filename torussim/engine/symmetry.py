@@ -1,7 +1,7 @@
 """Which chips cannot be told apart, so that one of them can stand for all.
 
 Where every message stays on its own chip's links, times depend only on who sends to whom over what: partition refinement
-finds the classes. Elsewhere only movements count that were verified (`movement`). One slow or dead link leaves its
+finds the classes. Elsewhere only movements count that were verified (`topology.movement`). One slow or dead link leaves its
 neighbourhood's mirror images: of 16 x 16 x 16 chips 648 are unlike, if all that runs does the same in both directions.
 """
 
@@ -14,23 +14,24 @@ import numpy as np
 
 from torussim.collectives.contract import Pattern
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view
-from torussim.engine.labels import colours, mixed, numbered, scramble
-from torussim.engine.movement import Held, Orbits
 from torussim.messages import sent_to
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
+from torussim.topology.labels import colours, mixed, numbered, scramble
+from torussim.topology.movement import Held, Movements, Orbits, uneven
 from torussim.topology.shape import receivers
 
 Array = np.ndarray[Any, Any]
 
 
-def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
+def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
     """Return which chips have the same future.
 
     `begin`: (chips,) seconds at which each chip starts. In every class the next chip along an axis that a neighbour
     collective uses is of one class, and the next of no other class is of that: refinement goes both ways along an axis, so
     a step along it maps classes one to one, as it does chips. Where an axis is turned that holds for both ways together.
     """
+    net = movements.net
     if net.links.failures or any(isinstance(o, Collective) and o.groups for o in program.operations()):
         # routes that change would have to be like one another too, and so would groups
         return Orbits(np.arange(len(net.chips)))
@@ -47,16 +48,14 @@ def orbits(program: Program, net: Grid, begin: Array) -> Orbits:
     if direct or through or own or net.links.events or not net.on_axes:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
             return Orbits(np.arange(len(net.chips)))
-        # Routes by coordinates depend on where a line begins, even where nothing is left of its links.
-        positions += [(a, net.links.coordinates[a]) for a, n in enumerate(net.links.axes.values())
-                      if n > 1 and (n == 2 or not net.links.ring[a]) and net.routing != "shortest"]
+        positions += uneven(net)  # even where nothing is left of the links of a line
         steps = receivers(net.links.axes, net.links.twist)
         hops = [*enumerate(steps), *((a, net.receiver[a]) for a in used)]
         ordered = [o for o in direct if algorithm_of(o) == "shifts" or o.kind == "permute"]
         hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in ordered for a in o.axes]
         hops += [(net.axis(o.axes[0]), np.stack([one, one])) for o in direct for one in _told(net, o)]
         groups = [_groups(net, o) for o in direct]
-        return Held(net, _mirrors(program, near, direct, net), [begin], positions, hops, groups).orbits()
+        return Held(movements, _mirrors(program, near, direct, net), [begin], positions, hops, groups).orbits()
     told = [begin, *(at for _, at in positions)]
     told += [column for a in used for column in (*net.bandwidth[a], *net.latency[a])]
     return Orbits(numbered(_refined(told, net.receiver[used])))

@@ -73,20 +73,20 @@ def slowest(net: Grid, axis: int, efficiency: float = 1.0, beside: Sequence[int]
     A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
     where it is not alone there. `beside`: axes whose hops send at the same time.
     """
-    load, users, late, far, direct = _crossing(net, axis, ways)
+    load, flows, late, far, direct = _crossing(net, axis, ways)
     used = load > 0
     for other in beside:
         more = _crossing(net, other, ways)
-        load, users = load + more[0], users + more[1]
+        load, flows = load + more[0], flows + more[1]
     if net.stride[axis] > 1 or off_axes(net.links) or not direct:  # many hops are like that
         late = max(late, far)
-    left = net.links.bandwidth[used] / load[used] * np.where(users[used] > 1, efficiency, 1.0)
+    left = net.links.bandwidth[used] / load[used] * np.where(flows[used] > 1, efficiency, 1.0)
     return float(left.min(initial=np.inf)), late, max(far - late, 0.0)
 
 
 def _crossing(net: Grid, axis: int, ways: tuple[bool, bool]) -> tuple[Array, Array, float, float, bool]:
-    """Return (links,) the load of all hops of an axis in these directions, their number, the longest latency of those with a link of their own and
-    of the others, s, and whether any has one.
+    """Return (links,) the load of all hops of an axis in these directions, how many there are, the longest latency of those with
+    a link of their own and of the others, s, and whether any has one.
     """
     chips = len(net.own)
     sends = np.array(ways)[:, None]
@@ -94,11 +94,11 @@ def _crossing(net: Grid, axis: int, ways: tuple[bool, bool]) -> tuple[Array, Arr
     own = net.slot[axis][net.hops[axis] & (net.slot[axis] >= 0) & sends]
     load = np.zeros(len(net.links.bandwidth))
     load[own] = 1.0
-    users = (load > 0).astype(int)
+    flows = (load > 0).astype(float)
     late, far = float(net.links.latency[own].max(initial=0.0)), 0.0
     if len(gaps):
         around = gap_routes(net, gaps)
         np.add.at(load, around.link, around.share)
-        np.add.at(users, around.link, 1)
+        flows += around.flows(len(flows))
         far = float(around.latency.max())
-    return load, users, late, far, bool(len(own))
+    return load, flows, late, far, bool(len(own))

@@ -59,6 +59,10 @@ class Routes:
             count += np.bincount(self.link[entries], minlength=links)
         return count
 
+    def flows(self, links: int) -> Array:
+        """Return (links,) how many flows use each link, counting those that an entry stands for."""
+        return self.users(links) if self.number is None else np.bincount(self.link, self.number, links)
+
     def load(self, sent: Array, links: int, begin: int = 0) -> Array:
         """Return (links,) the bytes on each link if the paths from `begin` on carry `sent`, (paths,) bytes."""
         total = np.zeros(links)
