@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from torussim import run
+from torussim.differences import differences
 from torussim.errors import ScenarioError
 from torussim.scenario import load
 
@@ -72,3 +73,9 @@ def test_the_least_times_of_the_shoot_out_are_what_arithmetic_says(name, wanted)
     (exchange,) = result.keys["operations"]
     assert exchange["bound_s"] == pytest.approx(wanted, rel=2e-3)
     assert wanted < result.makespan_s < 1.35 * wanted
+
+
+def test_a_graph_file_differs_by_its_hash_and_not_by_all_its_links():
+    torus, file = (load(NETWORKS / f"decode-{name}.yaml").resolved for name in ("tpu-v4", "graph-file"))
+    found = differences([torus, file])
+    assert "topology.sha256" in found and not [key for key in found if key.startswith("topology.network")]
