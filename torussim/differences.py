@@ -24,6 +24,7 @@ UNITS = {"bandwidth": "B/s", "link_bandwidth": "B/s", "hbm_bandwidth": "B/s", "l
 SOURCED = ("model", "chip")  # sections whose values have sources
 NO_DIFFERENCE = ("name", "expect")
 VALIDATED = ("chip", "validated")
+GRAPH = ("topology", "network")  # what a graph file holds; its SHA-256 says whether it differs
 ALIKE = {"model.name": "{}", "chip.name": "{}", "topology.shape": "{}", "workload.phase": "{}",
          "workload.batch": "batch {}", "workload.context": "context {}", "layout.ffn": "{}", "layout.attention":
          "attention over {}", "layout.weights": "{} weights"}  # what is worth saying, and how
@@ -42,7 +43,7 @@ def differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Any
     flat = [dict(_leaves(record)) for record in _by_phase(records)]
     found = {}
     for path in _ordered(flat):
-        if path == VALIDATED:
+        if path == VALIDATED or path[:2] == GRAPH:
             continue
         values = {i: one[path] for i, one in enumerate(flat) if path in one}
         if len(values) < len(flat) or len({_identity(v) for v in values.values()}) > 1:

@@ -18,8 +18,8 @@ from torussim.scenario import forms
 from torussim.scenario.forms import Section
 from torussim.scenario.notes import Notes
 from torussim.topology.check import check_topology
-from torussim.topology.graph_files import GraphFile, format_of, packed, read_graph, unmarked, unpacked
-from torussim.topology.placing import placed
+from torussim.topology.graph_files import GraphFile, format_of, packed, read_graph, unpacked
+from torussim.topology.placing import placed, unmarked
 
 if TYPE_CHECKING:
     import networkx as nx

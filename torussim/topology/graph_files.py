@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("node_link", "graphml", "astra_sim")
 SUFFIXES = {".json": "node_link", ".graphml": "graphml", ".xml": "graphml", ".yaml": "astra_sim", ".yml": "astra_sim"}
-SWITCH_NAMES = ("switch", "spine", "leaf", "router", "hub", "nic", "tor", "core", "aggr")
-REMEDY = {"node_link": '{"id": "switch 0", "chip": false}', "graphml": 'a boolean attribute "chip" of the node, false'}
 _Link = tuple[float, float, int]  # bandwidth, latency, and as how many hops it counts where routes are compared
 KEPT = ("level", "group", "sums")  # attributes of nodes: where pictures put them, and whether a switch sums
 
@@ -215,27 +213,6 @@ def _shown(ends: Sequence[tuple[Node, Node]]) -> str:
     more = f" and {len(ends) - WITNESSES:,} more" if len(ends) > WITNESSES else ""
     listed = ", ".join(f"{source!r} - {target!r}" for source, target in ends[:WITNESSES])
     return f"{len(ends):,} edge{'s' if len(ends) > 1 else ''} ({listed}{more})"
-
-
-def unmarked(graph: nx.DiGraph, chips: int, format: str) -> str:
-    """Return in words which nodes are probably switches, where a graph has more chips than it should; else nothing.
-
-    Nodes with the name of a switch come first, then those that have more neighbours than any node that is left.
-    """
-    nodes = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
-    many = len(nodes) - chips
-    if many <= 0:
-        return ""
-    named = [node for node in nodes if any(word in str(node).lower() for word in SWITCH_NAMES)]
-    by_degree = sorted(nodes, key=lambda node: -graph.out_degree(node))
-    if len(named) != many:
-        named = by_degree[:many] if graph.out_degree(by_degree[many - 1]) > graph.out_degree(by_degree[many]) else []
-    if not named:
-        return ""
-    more = f" and {many - WITNESSES:,} more" if many > WITNESSES else ""
-    return (f": {', '.join(map(repr, named[:WITNESSES]))}{more} {'seem' if many > 1 else 'seems'} to be "
-            f"{'switches' if many > 1 else 'a switch'}: mark {'them' if many > 1 else 'it'} with chip=False, in {format} "
-            f"{REMEDY.get(format, 'chip: false')}")
 
 
 # -- the record ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 
 from torussim import units
 from torussim.errors import TopologyError
-from torussim.topology.check import Node, read_links
+from torussim.topology.check import WITNESSES, Node, read_links
 from torussim.topology.rings import ring_order
 from torussim.topology.shape import axis_names
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
 SHOWN = 16  # chips of an order that a note names
+SWITCH_NAMES = ("switch", "spine", "leaf", "router", "hub", "nic", "tor", "core", "aggr")
+REMEDY = {"node_link": '{"id": "switch 0", "chip": false}', "graphml": 'a boolean attribute "chip" of the node, false'}
 
 
 def placed(graph: nx.DiGraph, lengths: Sequence[int], order: Sequence[Any] | None = None) -> nx.DiGraph:
@@ -38,8 +40,8 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int], order: Sequence[Any] | Non
         raise TopologyError(f'the network has axes of its own, {graph.graph["axes"]!r}: leave mesh out')
     chips = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
     if len(chips) != prod(lengths):
-        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the network has {len(chips):,}",
-                            path=("mesh",))
+        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the network has {len(chips):,}"
+                            f"{unmarked(graph, prod(lengths))}", path=("mesh",))
     try:
         chips.sort(key=lambda chip: [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", chip)]
                    if isinstance(chip, str) else chip)
@@ -48,6 +50,27 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int], order: Sequence[Any] | Non
                             "0, 1, 2") from None
     made = _on_axes(graph, lengths, chips if order is None else _in_order(chips, order))
     return made if order is not None else _ringed(made)
+
+
+def unmarked(graph: nx.DiGraph, chips: int, format: str = "") -> str:
+    """Return in words which nodes are probably switches, where a graph has more chips than it should; else nothing.
+
+    Nodes with the name of a switch come first, then those that have more neighbours than any node that is left.
+    """
+    nodes = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
+    many = len(nodes) - chips
+    if many <= 0:
+        return ""
+    named = [node for node in nodes if any(word in str(node).lower() for word in SWITCH_NAMES)]
+    by_degree = sorted(nodes, key=lambda node: -graph.out_degree(node))
+    if len(named) != many:
+        named = by_degree[:many] if graph.out_degree(by_degree[many - 1]) > graph.out_degree(by_degree[many]) else []
+    if not named:
+        return ""
+    more = f" and {many - WITNESSES:,} more" if many > WITNESSES else ""
+    return (f": {', '.join(map(repr, named[:WITNESSES]))}{more} {'seem' if many > 1 else 'seems'} to be "
+            f"{'switches' if many > 1 else 'a switch'}: mark {'them' if many > 1 else 'it'} with chip=False"
+            f"{f', in {format} ' + REMEDY.get(format, 'chip: false') if format else ''}")
 
 
 def arranged(graph: nx.DiGraph, lengths: Sequence[int] | None = None, order: Sequence[Any] | None = None) -> nx.DiGraph:
