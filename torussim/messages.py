@@ -67,12 +67,11 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
     return found
 
 
-def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array,
-          shared: float) -> list[tuple[float, float]]:
-    """Return what each step takes on an idle network: seconds a byte of a message, and the latency of its longest way.
+def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array) -> list[tuple[float, float, float]]:
+    """Return what the busiest links of each step need on an idle network, seconds a byte of a message, and its latency, s.
 
-    Links have these bandwidths, (links,) bytes/s, alike where the network's are, of which a part `shared` is left where several
-    messages meet. What the busiest link carries takes its time.
+    First of the links that one message uses, then of those where several meet. Links have these bandwidths, (links,) bytes/s,
+    alike where the network's are.
     """
     grid = movements.net
     ways = [sent_to(grid, axes, step) for step in steps]
@@ -86,7 +85,8 @@ def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], band
         end = begin + len(some)
         these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end], routes.number)
         load = these.load(np.ones(len(some)), len(bandwidth))
-        busy = load / bandwidth / np.where(these.flows(len(bandwidth)) > 1, shared, 1.0)
-        found.append((float(busy.max(initial=0.0)), float(these.latency.max(initial=0.0))))
+        busy, meet = load / bandwidth, these.flows(len(bandwidth)) > 1
+        found.append((float(busy.max(initial=0.0, where=~meet)), float(busy.max(initial=0.0, where=meet)),
+                      float(these.latency.max(initial=0.0))))
         begin = end
     return found

@@ -18,6 +18,7 @@ from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, stretches
+from torussim.messages import paces
 from torussim.prices import KEPT, Prices, Step
 from torussim.program import Collective, Loop
 from torussim.topology.grid import Grid
@@ -63,6 +64,7 @@ class Outlines:
         self.net = net
         self._outlines: dict[Hashable, Outline] = {}
         self._paces: dict[tuple[Lane, bool, float], Pace] = {}
+        self._steps: dict[Hashable, list[tuple[float, float, float]]] = {}
         self._prices: Prices | None = None
         self._broken: dict[Hashable, bool] = {}
 
@@ -149,6 +151,15 @@ class Outlines:
                 shared, latency, more = slowest(self._of_like_hops(net, net.axis(a)), net.axis(a), shared_efficiency)
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
+
+    def steps(self, o: Collective, fastest: bool) -> list[tuple[float, float, float]]:
+        """Return the `paces` of a collective's steps; `fastest`: all links as the fastest."""
+        key = o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest
+        if key not in self._steps:
+            net, axes = self.net, [a for a in o.axes if self.net.length(a) > 1]
+            bandwidth = np.full(len(net.links.bandwidth), net.links.bandwidth.max()) if fastest else net.links.bandwidth
+            self._steps[key] = paces(self.movements, axes, lower(o, net).steps, bandwidth)
+        return self._steps[key]
 
     def _of_like_hops(self, net: Grid, axis: int) -> Grid:
         """Return the network, folded where all hops of an axis are routed, so that those of few chips tell of all."""

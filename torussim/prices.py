@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from torussim.chips import Chip
 from torussim.collectives.lower import algorithm_of, lower
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
-from torussim.messages import paces
 from torussim.program import Collective, Compute, Loop
 
 if TYPE_CHECKING:
@@ -146,16 +143,12 @@ class Prices:
 
     def _steps(self, o: Collective, fastest: bool) -> float:
         """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
-        net, steps = self.outlines.net, lower(o, self.outlines.net).steps
-        axes = [a for a in o.axes if net.length(a) > 1]
-
-        def found() -> list[tuple[float, float]]:
-            bandwidth = net.links.bandwidth * self.chip.link_efficiency
-            bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
-            return paces(self.outlines.movements, axes, steps, bandwidth, self.chip.shared_efficiency)
-        each = self.once(("steps", o.kind, o.axes, algorithm_of(o), *o.shift.items(), fastest), found)
-        return sum(step.size * a_byte + late * (len(step.moves) if step.turns and step.moves is not None else 1)
-                   for step, (a_byte, late) in zip(steps, each))
+        seconds, part, efficiency = 0.0, self.chip.shared_efficiency, self.chip.link_efficiency
+        steps = lower(o, self.outlines.net).steps
+        for step, (alone, met, late) in zip(steps, self.outlines.steps(o, fastest)):
+            turns = len(step.moves) if step.turns and step.moves is not None else 1
+            seconds += step.size * max(alone, met / part) / efficiency + late * turns
+        return seconds
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""
