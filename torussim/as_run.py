@@ -11,14 +11,14 @@ from torussim.choice import chosen
 from torussim.layouts import Layout, default_mesh
 from torussim.memory import kv_heads_kept
 from torussim.models import Model
-from torussim.outlines import Outlines, broken
+from torussim.outlines import Outlines, broken, outlines_of
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
 
-def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], outlines: Outlines,
+def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], network: Grid | Outlines,
            chip: Chip) -> dict[str, dict[str, Any]]:
     """Return how the last pass of each phase runs, fit for JSON.
 
@@ -27,6 +27,7 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], outl
     matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each of these
     that is not as the words of the scenario have it.
     """
+    outlines = outlines_of(network)
     return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, outlines, chip)
             for forward in {forward.phase: forward for forward in passes(workload)}.values()}
 
