@@ -87,6 +87,41 @@ def degraded(shape: tuple[int, ...], dead: int = 0, slow: int = 0, direct: bool 
     return lambda: simulate(program, net, scenario.chip)
 
 
+def decode_on(topology: dict[str, Any], model: str, chip: str, batch: int, layout: dict[str, Any]) -> Callable[[], Any]:
+    """Return the whole way from a scenario on a network by name to the simulation of one decode step: all is chosen anew."""
+    from torussim.engine.simulate import simulate
+    from torussim.scenario import load
+    from torussim.transformer import build
+    from torussim.workload import passes
+
+    def run() -> Any:
+        scenario = load({"chip": chip, "topology": topology, "model": model, "layout": layout,
+                         "workload": {"phase": "decode", "batch": batch, "context": 2048, "tokens": 1}})
+        assert scenario.model and scenario.workload
+        axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+        program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], axes)
+        return simulate(program, scenario.net, scenario.chip)
+    return run
+
+
+def exchange_on(**topology: Any) -> Callable[[], Any]:
+    """Return the whole way from a network by name to the simulation of a direct all-to-all between all of its chips."""
+    from torussim.engine.simulate import simulate
+    from torussim.scenario import load
+
+    def run() -> Any:
+        scenario = load({"chip": "ideal", "topology": {**topology, "bandwidth": "50 GB/s", "latency": "1 us"}, "program": [
+            {"name": "exchange", "collective": "all_to_all", "axes": "xyz", "bytes": "64 MB", "algorithm": "direct"}]})
+        assert scenario.program
+        return simulate(scenario.program, scenario.net, scenario.chip)
+    return run
+
+
+FAT_TREE = {"kind": "fat_tree", "down": [16, 16, 16], "mesh": [16, 16, 16]}
+REPLICAS = {"ffn": {"residual": "B_x L E", "w_in": "E F_y", "hidden": "B_x L F_y", "w_out": "F_y E", "w_q": "E H_y",
+                    "w_k": "E K_y", "w_v": "E K_y", "q": "B_x L H_y", "kv": "B_x L K_y", "w_o": "H_y E"},
+            "attention": "heads", "weights": "fp8", "mesh": {"x": ["x"], "y": ["y"]}}
+
 # name: what to run, runs, events that the simulation must take (operations of cohorts, starts and ends of flows)
 CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, 64 chips, with repetition": (lambda: decode("palm-540b-decode-high-throughput"), RUNS, 22),
@@ -103,6 +138,13 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 156623),
     "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 78868),
     "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 119276),
+    "PaLM 540B decode, fat tree of 4096 chips": (
+        lambda: decode_on(FAT_TREE, "palm-540b", "tpu-v4", 512, {"ffn": "ws2d", "attention": "batch"}), 2, 474),
+    "Llama 3 405B decode, 64 nodes of 8 GPUs": (
+        lambda: decode_on({"kind": "gpu_nodes", "nodes": 64, "gpus": 8}, "llama-3-405b", "h100", 4096, REPLICAS), 3, 28),
+    "direct all-to-all, dragonfly of 1056 chips": (
+        lambda: exchange_on(kind="dragonfly", routers=8, chips=4, global_links=4), 3, 2),
+    "direct all-to-all, boardfly of 1152 chips": (lambda: exchange_on(kind="boardfly"), 2, 80),
     "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 21680),
 }
 

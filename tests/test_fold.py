@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
+from math import prod
 from random import Random
 from typing import Any
 
@@ -16,15 +18,22 @@ from random_shared import Scenario, run
 
 from torussim import messages
 from torussim.chips import chip
+from torussim.choice import alone
+from torussim.collectives import lower
 from torussim.engine import routed
 from torussim.engine.simulate import simulate
+from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Kind, Loop, Program
 from torussim.timeline import Timeline
 from torussim.topology import movement
 from torussim.topology.builders import torus
 from torussim.topology.check import read_links
-from torussim.topology.grid import Grid, grid
+from torussim.topology.grid import Grid, folded, grid
+from torussim.topology.networks import boardfly
+from torussim.topology.networks import dragonfly as named_dragonfly
+from torussim.topology.placing import arranged
 from torussim.topology.routing import routes
+from torussim.topology.trees import fat_tree, gpu_nodes
 
 IDEAL = chip("ideal")
 SHAPES = ((4,), (6,), (3, 3), (4, 3), (4, 4), (3, 6), (4, 2), (6, 3), (3, 3, 2), (3, 3, 3), (4, 4, 2))
@@ -354,3 +363,53 @@ def test_without_counting_flows_a_folded_run_would_be_wrong(monkeypatch: pytest.
 def test_few_failed_translations_are_tried_and_what_was_found_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movement, "TRIES", 0)
     assert simulated(collective("all_to_all", "xy", "direct"), torus((4, 4), bandwidth=1e9, latency=1e-6)) == 1
+
+
+def test_what_fails_to_lead_to_a_chip_is_not_tried_on_those_that_others_lead_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 nodes, 4 a leaf switch, only translations by 4 hold: by 1, 2 and 3 they fail, once each and not once for each GPU."""
+    monkeypatch.setattr(movement, "TRIES", 3)
+    graph = gpu_nodes(8, gpus=4, leaf=4, bandwidth=4e9, nic_bandwidth=1e9, latency=1e-6)
+    assert simulated(collective("all_to_all", "xy", "shifts"), graph) == 4
+
+
+def estimates(net: Grid, real: Any) -> list[float]:
+    """Return what each algorithm of each collective over some axes takes alone by estimate, seconds."""
+    outlines, found = Outlines(net), list[float]()
+    for kind, axes in product(("all_gather", "all_reduce", "all_to_all"), (net.axes[:1], net.axes[-1:], net.axes)):
+        for name in lower.fits(one := Collective("c", kind, axes, 1e6), prod(net.length(a) for a in axes)):
+            for fastest in (False, True):
+                found.append(alone(plain.replace(one, algorithm=name), outlines.prices(real), fastest))
+    return found
+
+
+@pytest.mark.parametrize("draw, some", [(periodic, 3), (mirrored, 1), (switched, 3)])
+def test_estimates_of_the_chips_that_stand_for_all_are_those_of_all(draw: Callable[[int], Scenario], some: int,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer = list[bool]()
+
+    def folds_to(net: Grid, *given: Any) -> Grid:
+        made = folded(net, *given)
+        fewer[-1] |= len(made.own) < len(net.own)
+        return made
+    monkeypatch.setattr(movement, "folded", folds_to)
+    for case in map(draw, range(8)):
+        fewer.append(False)
+        if len(case.grid.chips) > 1:
+            monkeypatch.setattr(movement, "FEW", 10**9)
+            whole = estimates(case.grid, case.chip)
+            monkeypatch.setattr(movement, "FEW", 0)
+            assert estimates(case.grid, case.chip) == pytest.approx(whole, rel=1e-12)
+    assert sum(fewer) >= some
+
+
+@pytest.mark.parametrize("graph", [
+    gpu_nodes(8, gpus=4, leaf=4, bandwidth=4e9, nic_bandwidth=1e9, latency=1e-6),
+    arranged(fat_tree([4, 2, 2], bandwidth=4e9, latency=1e-6, oversubscription=[2, 1]), (4, 4)), boardfly(3, bandwidth=1e9),
+    named_dragonfly(routers=2, chips=2, global_links=1, bandwidth=1e9, latency=1e-6),
+], ids=["gpu_nodes", "fat_tree", "boardfly", "dragonfly"])
+def test_estimates_on_networks_by_name_are_those_of_all_chips(graph: nx.DiGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, lossy = grid(graph), plain.replace(plain.REAL, shared_efficiency=0.6)
+    monkeypatch.setattr(movement, "FEW", 0)
+    said = estimates(net, lossy)
+    monkeypatch.setattr(movement, "FEW", 10**9)
+    assert said == pytest.approx(estimates(net, lossy), rel=1e-12)

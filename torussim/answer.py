@@ -84,7 +84,8 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     timed = [group for group in groups if group.phase == last.phase]
     found = rates(model, workload, scenario.chip, chips, sums.seconds)
     latency, count = found["latency_s"], workload.tokens if mean else 1
-    ran = Ran(scenario, groups[-1].of(len(groups[-1]) - 1), timeline, found["step_s"], timed, mean, last)
+    ran = Ran(scenario, tally.prepared.outlines, groups[-1].of(len(groups[-1]) - 1), timeline,
+              found["step_s"], timed, mean, last)
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
                              "memory": Later(memory_key, scenario),
@@ -105,7 +106,7 @@ def _bare(scenario: Scenario, prepared: Prepared, progress: Progress | None) -> 
     program = scenario.program
     assert program is not None
     timeline = simulate(program, prepared, scenario.chip, progress=progress)
-    ran = Ran(scenario, program, timeline, timeline.makespan, [Alike("", program)], False)
+    ran = Ran(scenario, prepared.outlines, program, timeline, timeline.makespan, [Alike("", program)], False)
     given: dict[str, Any] = {"scenario": scenario.resolved, **counted(scenario.chip, len(scenario.net.chips)),
                              "makespan_s": timeline.makespan,
                              "operations": Later(operations_key, ran), "links": Later(links_key, ran, timeline, None),

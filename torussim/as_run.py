@@ -11,14 +11,15 @@ from torussim.choice import chosen
 from torussim.layouts import Layout, default_mesh
 from torussim.memory import kv_heads_kept
 from torussim.models import Model
-from torussim.outlines import broken
+from torussim.outlines import Outlines, broken, outlines_of
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
 
-def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], net: Grid, chip: Chip) -> dict[str, dict[str, Any]]:
+def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], network: Grid | Outlines,
+           chip: Chip) -> dict[str, dict[str, Any]]:
     """Return how the last pass of each phase runs, fit for JSON.
 
     Of each: the shardings where attention runs; `attention`: over what it is cut, and what a chip has of it; heads and KV heads
@@ -26,7 +27,8 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], net:
     matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each of these
     that is not as the words of the scenario have it.
     """
-    return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, net, chip)
+    outlines = outlines_of(network)
+    return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, outlines, chip)
             for forward in {forward.phase: forward for forward in passes(workload)}.values()}
 
 
@@ -36,7 +38,9 @@ def attention_words(found: Mapping[str, Any]) -> str:
     return over + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
 
-def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, net: Grid, chip: Chip) -> dict[str, Any]:
+def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,
+           chip: Chip) -> dict[str, Any]:
+    net = outlines.net
     axes = {axis: net.length(axis) for axis in net.axes}
     builder = Builder(model, layout, forward, axes)
     table, lengths = builder.table, builder.lengths
@@ -45,6 +49,7 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, n
     sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
     words = {"B": "batch", "H": "heads"}
     program = build(model, layout, forward, axes)
+    run = chosen(program, outlines, chip)
     found = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
         "attention": {"over": " and ".join(words[dim] for dim in "BH" if cut[dim] > 1) or "nothing", "sequences": sequences,
@@ -54,8 +59,8 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, n
                      "copies": _whole(chips / cut["B"] * kept / builder.kv_heads),
                      "read": _read(heads, builder.heads, builder.kv_heads)},
         "batch": {"asked": workload.batch, "run": builder.forward.batch},
-        "loops": _loops(program, chosen(program, net, chip)),
-        "rings": _rings(chosen(program, net, chip), net),
+        "loops": _loops(program, run),
+        "rings": _rings(run, net),
         "mesh": {axis: list(parts) for axis, parts in builder.mesh.items()},
     }
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}

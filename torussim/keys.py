@@ -40,21 +40,18 @@ Array = np.ndarray[Any, Any]
 class Ran:
     """What was run, from which the keys that take long are made; what several of them need is worked out once.
 
-    `program`, `timeline`: of the last pass; `seconds`: of all passes of `timed`, or, of a `mean`, of one.
+    `outlines`: of the network; `program`, `timeline`: of the last pass; `seconds`: of all passes of `timed`, or, of a `mean`, of
+    one.
     """
 
     scenario: Scenario
+    outlines: Outlines
     program: Program
     timeline: Timeline
     seconds: float
     timed: Sequence[Alike]
     mean: bool
     forward: Forward | None = None
-
-    @cached_property
-    def outlines(self) -> Outlines:
-        """What collectives do on the network."""
-        return Outlines(self.scenario.net)
 
     @cached_property
     def limits(self) -> Limits:
@@ -180,10 +177,10 @@ def layout_key(ran: Ran) -> dict[str, Any]:
     other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
                              "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None,
-                             "as_run": as_run(model, workload, scenario.layouts, scenario.net, scenario.chip)}
+                             "as_run": as_run(model, workload, scenario.layouts, ran.outlines, scenario.chip)}
     if other is not None:
         try:
-            other = padded(other, model, workload, [forward], axes, (scenario.net, scenario.chip))
+            other = padded(other, model, workload, [forward], axes, (ran.outlines, scenario.chip))
             instead = build(model, other, forward, axes)
         except TorusSimError:
             return found

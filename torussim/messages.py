@@ -84,12 +84,11 @@ def routing_of(grid: Grid, step: Step) -> Routing:
     return "shortest" if step.spread and not callable(grid.routing) else grid.routing
 
 
-def pace(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array,
-         shared: float) -> tuple[float, float]:
-    """Return what steps of a collective of one byte take on an idle network: seconds, and all their latency.
+def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array) -> list[tuple[float, float, float]]:
+    """Return what the busiest links need on an idle network in the steps of a collective of one byte, seconds, and latency, s.
 
-    Links have these bandwidths, (links,) bytes/s, alike where the network's are, of which a part `shared` is left where several
-    messages meet. What the busiest link carries in a step takes its time; steps that are piped are at work together.
+    First of the links that one message uses, then of those where several meet. Links have these bandwidths, (links,) bytes/s,
+    alike where the network's are. One entry for all steps that are piped together, which are at work at the same time.
     """
     grid = movements.net
     ways = [sent_to(grid, axes, step) for step in steps]
@@ -101,16 +100,16 @@ def pace(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandw
     target = np.concatenate([to[:, grid.own].ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
     (routing,) = {routing_of(grid, step) for step in steps} or {grid.routing}  # the steps of a collective are routed alike
     routes = joined(route(grid, routing, source, target))  # all at once: one search for each chip
-    seconds, late, begin, load, flows = 0.0, 0.0, 0, np.zeros(len(bandwidth)), np.zeros(len(bandwidth))
+    load, flows, late, begin, found = np.zeros(len(bandwidth)), np.zeros(len(bandwidth)), 0.0, 0, list[tuple[float, float, float]]()
     for number, (step, size, some) in enumerate(zip(steps, sizes, there)):
         end = begin + len(some)
         these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end], routes.number)
         begin = end
-        if number and not step.piped:
-            load, flows = np.zeros(len(bandwidth)), np.zeros(len(bandwidth))
-        before = float((load / bandwidth / np.where(flows > 1, shared, 1.0)).max(initial=0.0))
         load = load + these.load(size[:, grid.own].ravel()[some], len(bandwidth))
         flows = flows + these.flows(len(bandwidth))
-        seconds += float((load / bandwidth / np.where(flows > 1, shared, 1.0)).max(initial=0.0)) - before
         late += float(these.latency.max(initial=0.0)) * (len(step.moves) if step.turns and step.moves is not None else 1)
-    return seconds, late
+        if number + 1 == len(steps) or not steps[number + 1].piped:
+            busy, meet = load / bandwidth, flows > 1
+            found.append((float(busy.max(initial=0.0, where=~meet)), float(busy.max(initial=0.0, where=meet)), late))
+            load, flows, late = np.zeros(len(bandwidth)), np.zeros(len(bandwidth)), 0.0
+    return found

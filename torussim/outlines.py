@@ -17,8 +17,9 @@ from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
 from torussim.cost import Stretch, stretches
+from torussim.messages import paces
 from torussim.prices import KEPT, Prices, Step
-from torussim.program import Collective, Loop
+from torussim.program import Collective, Loop, changed
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 from torussim.topology.movement import Movements
@@ -64,6 +65,7 @@ class Outlines:
         self.net = net
         self._outlines: dict[Hashable, Outline] = {}
         self._paces: dict[tuple[Lane, bool, float], Pace] = {}
+        self._steps: dict[Hashable, list[tuple[float, float, float]]] = {}
         self._prices: Prices | None = None
         self._broken: dict[Hashable, bool] = {}
 
@@ -153,12 +155,20 @@ class Outlines:
                 rate, late, once = min(rate, shared), max(late, latency), max(once, more)
         return rate, late, once
 
+    def steps(self, o: Collective, fastest: bool) -> list[tuple[float, float, float]]:
+        """Return the `paces` of a collective's steps, a byte; `fastest`: all links as the fastest."""
+        key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest
+        if key not in self._steps:
+            net, axes = self.net, [a for a in o.axes if self.net.length(a) > 1]
+            bandwidth = np.full(len(net.links.bandwidth), net.links.bandwidth.max()) if fastest else net.links.bandwidth
+            self._steps[key] = paces(self.movements, axes, lower(changed(o, bytes=1.0), net).steps, bandwidth)
+        return self._steps[key]
+
     def _of_like_hops(self, net: Grid, axis: int) -> Grid:
         """Return the network, folded where all hops of an axis are routed, so that those of few chips tell of all."""
         if (net.slot[axis] >= 0).any():
             return net
         return self.movements.folded(np.where(net.gap[axis], net.target[axis], net.own)).with_rings(net.ring)
-
 
 
 def outlines_of(network: Grid | Outlines) -> Outlines:

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from torussim.chips import Chip
-from torussim.collectives.lower import algorithm_of, lower
+from torussim.collectives.lower import algorithm_of
 from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
-from torussim.messages import pace
-from torussim.program import ALIKE, Collective, Compute, Loop, changed
+from torussim.program import ALIKE, Collective, Compute, Loop
 
 if TYPE_CHECKING:
     from torussim.outlines import Outlines
@@ -146,15 +143,8 @@ class Prices:
 
     def _steps(self, o: Collective, fastest: bool) -> float:
         """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
-        net, axes = self.outlines.net, [a for a in o.axes if self.outlines.net.length(a) > 1]
-
-        def found() -> tuple[float, float]:
-            bandwidth = net.links.bandwidth * self.chip.link_efficiency
-            bandwidth = np.full(len(bandwidth), bandwidth.max(initial=0.0)) if fastest else bandwidth
-            steps = lower(changed(o, bytes=1.0), net).steps
-            return pace(self.outlines.movements, axes, steps, bandwidth, self.chip.shared_efficiency)
-        a_byte, late = self.once(("steps", o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest), found)
-        return o.bytes * a_byte + late
+        part, efficiency = self.chip.shared_efficiency, self.chip.link_efficiency
+        return sum(o.bytes * max(alone, met / part) / efficiency + late for alone, met, late in self.outlines.steps(o, fastest))
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""

@@ -60,8 +60,13 @@ class Routes:
         return count
 
     def flows(self, links: int) -> Array:
-        """Return (links,) how many flows use each link, counting those that an entry stands for."""
-        return self.users(links) if self.number is None else np.bincount(self.link, self.number, links)
+        """Return (links,) how many flows use each link, counting all that an entry stands for."""
+        if self.number is None:
+            return self.users(links)
+        count = np.zeros(links)
+        for _, entries in pieces(self.first):
+            count += np.bincount(self.link[entries], self.number[entries], links)
+        return count
 
     def load(self, sent: Array, links: int, begin: int = 0) -> Array:
         """Return (links,) the bytes on each link if the paths from `begin` on carry `sent`, (paths,) bytes."""
