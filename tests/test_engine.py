@@ -36,8 +36,8 @@ def test_engine_and_oracle_agree_on_every_time_and_byte(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(SEEDS.stop, SEEDS.stop + 1000))
-def test_engine_and_oracle_agree_on_a_thousand_more(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(SEEDS.stop, SEEDS.stop + 400))
+def test_engine_and_oracle_agree_on_hundreds_more(seed: int) -> None:
     assert not compare(scenario(seed))
 
 

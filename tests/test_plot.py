@@ -21,7 +21,8 @@ from torussim.errors import TorusSimError
 from torussim.layouts import Layout
 from torussim.models import model
 from torussim.plot import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, encode, save, timeline_figure
-from torussim.program import Collective, Compute, Program
+from torussim.plot.canvas import KIND_HATCHES
+from torussim.program import KINDS, SYMMETRIC, Collective, Compute, Program
 from torussim.topology.builders import torus
 from torussim.transformer import build
 from torussim.workload import Forward
@@ -188,7 +189,8 @@ def test_what_is_computed_looks_other_than_every_collective_also_without_colour(
     hatches = {}
     for found in drawn("concurrent")[2].findobj(PolyCollection):
         hatches.setdefault(to_hex(found.get_facecolor()[0]).upper(), set()).add(found.get_hatch() or "")
-    kinds = [max(hatches[colour]) for colour in KIND_COLOURS.values()]
+    assert len(set(KIND_HATCHES.values())) == len(KINDS)
+    kinds = [max(hatches[KIND_COLOURS[kind]]) for kind in SYMMETRIC]
     assert len(set(kinds)) == len(kinds) and "" not in kinds
     assert hatches[COMPUTE] == hatches[FIXED] == {""}
 

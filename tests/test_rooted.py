@@ -193,7 +193,7 @@ def test_large_groups_are_refused_where_the_root_would_send_to_all() -> None:
     assert took(Collective("c", "gather", ("x",), D, "direct"), net) > 0
 
 
-@pytest.mark.parametrize("seed", [*range(24), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(24, 150))])
+@pytest.mark.parametrize("seed", [*range(24), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(24, 80))])
 def test_engine_and_oracle_agree_where_links_fail_in_mid_run(seed: int) -> None:
     assert not compare(dying(seed, rooted))
 

@@ -100,7 +100,8 @@ def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], band
     target = np.concatenate([to[:, grid.own].ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
     (routing,) = {routing_of(grid, step) for step in steps} or {grid.routing}  # the steps of a collective are routed alike
     routes = joined(route(grid, routing, source, target))  # all at once: one search for each chip
-    load, flows, late, begin, found = np.zeros(len(bandwidth)), np.zeros(len(bandwidth)), 0.0, 0, list[tuple[float, float, float]]()
+    load, flows, late, begin = np.zeros(len(bandwidth)), np.zeros(len(bandwidth)), 0.0, 0
+    found = list[tuple[float, float, float]]()
     for number, (step, size, some) in enumerate(zip(steps, sizes, there)):
         end = begin + len(some)
         these = Routes(routes.first[begin:end + 1], routes.link, routes.share, routes.latency[begin:end], routes.number)

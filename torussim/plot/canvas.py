@@ -28,7 +28,7 @@ COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#
 # A collective with a root has the colour of the one that does as much for all chips, and a hatch of its own.
 KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73", "#56B4E9", "#CC79A7",
                                 "#F0E442"), strict=True))
-KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----", "++", "++", "oo", "oo", "++"), strict=True))
+KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----", "++", "||", "oo", "OO", "//.."), strict=True))
 
 SMALL, NORMAL = 8.5, 9.5  # points
 
