@@ -59,20 +59,21 @@ NETWORKS = Path(__file__).resolve().parent.parent / "scenarios" / "networks"
 @pytest.mark.parametrize("file", sorted(NETWORKS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_scenario_of_other_networks_is_sound(file):
     made = load(file)
-    count = 64 if file.stem.startswith("decode") else 128
+    count = 64 if file.stem.startswith("decode") else 1024
     assert len(made.net.links.chips) == count
-    if count == 128:  # equal bandwidth out of a chip
+    if count == 1024:  # equal bandwidth out of a chip
         links = made.net.links
         assert links.bandwidth[links.source < count].sum() / count == pytest.approx(270e9, rel=1e-3)
 
 
 @pytest.mark.parametrize("name, wanted", [
-    ("torus", 64e6 / 45e9), ("fat-tree", 127 / 128 * 64e6 / 270e9), ("boardfly", 32 * 96 / 128 * 64e6 / (24 * 49.1e9))])
+    ("torus", 2 * 64e6 / 45e9), ("fat-tree", 1023 / 1024 * 64e6 / 270e9), ("boardfly", 32 * 992 / 1024 * 64e6 / (31 * 47.2e9))])
 def test_the_least_times_of_the_shoot_out_are_what_arithmetic_says(name, wanted):
     result = run(NETWORKS / f"equal-{name}-exchange.yaml")
     (exchange,) = result.keys["operations"]
     assert exchange["bound_s"] == pytest.approx(wanted, rel=2e-3)
-    assert wanted < result.makespan_s < 1.35 * wanted
+    issued = 1023 * 0.107e-6  # each chip issues its messages one after another
+    assert wanted < result.makespan_s - issued < 1.55 * wanted
 
 
 def test_a_graph_file_differs_by_its_hash_and_not_by_all_its_links():

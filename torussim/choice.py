@@ -24,16 +24,18 @@ def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     program = program.replaced({
         o.name: named(o, next(name for name in alternatives(o, outlines, chip) if name not in DIRECT or o.name not in loops))
         for o in program.operations() if isinstance(o, Collective) and open_(o, outlines)})
-    if chip.bulk_launch > 0:
-        program = program.replaced({
-            o.name: changed(o, protocol=faster(o, outlines, chip)) for o in program.operations()
-            if isinstance(o, Collective) and not o.protocol and o.name not in loops})
     change: dict[str, Operation] = {
         o.name: changed(o, detour=detours(o, outlines, chip)) for o in program.operations()
         if isinstance(o, Collective) and o.detour is None and outlines.broken(o)}
     change |= {o.name: changed(o, algorithm="dimension_order") for o in program.operations()
                if isinstance(o, Collective) and o.kind == "permute" and not o.algorithm and beside(o, outlines.net)}
-    return with_loops(program.replaced(change) if change else program, outlines, chip)
+    program = with_loops(program.replaced(change) if change else program, outlines, chip)
+    if chip.bulk_launch == 0:
+        return program
+    loops = {o.loop.collective for o in program.operations() if isinstance(o, Compute) and o.loop}
+    return program.replaced({
+        o.name: changed(o, protocol=faster(o, outlines, chip)) for o in program.operations()
+        if isinstance(o, Collective) and not o.protocol and o.name not in loops})
 
 
 def open_(o: Collective, outlines: Outlines) -> bool:
@@ -91,7 +93,8 @@ def alone(o: Collective, prices: Prices, fastest: bool = False) -> float:
 def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) -> Loop | None:
     """Return the loop that gains most of those with these collectives, or None if none gains, on an idle chip."""
     def found() -> int:
-        apart = {name: alone(o, prices) for name, o in partners.items()}
+        apart = {name: min(alone(changed(o, protocol=way), prices) for way in protocols(o, prices.chip))
+                 for name, o in partners.items()}
         fixed, multiply = prices.chip.op_overhead * matmul.kernels, prices.compute(matmul)
         pick, most = -1, 1e-12 * max(apart.values(), default=0.0)
         for i, loop in enumerate(loops):
