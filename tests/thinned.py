@@ -1,9 +1,13 @@
-"""Parameters of which the quick suite runs a part; `.ci/run` runs the others with the slow tests."""
+"""Parameters of which the quick suite runs a part; `.ci/run` runs others with the slow tests."""
 
 import pytest
 
 
 def thinned(values, every=2):
-    """Return parameters for `parametrize`: every so-many-th of the values as it is, the others marked slow."""
-    return [value if i % every == 0 else pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
-            for i, value in enumerate(values)]
+    """Return parameters for `parametrize`: every so-many-th of the values as it is, others marked slow.
+
+    Of seeds, a range, as many again; of cases all others.
+    """
+    kept = [(i % every, value) for i, value in enumerate(values) if i % every < 2 or not isinstance(values, range)]
+    return [pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow) if rest else value
+            for rest, value in kept]
