@@ -141,7 +141,7 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, fat tree of 4096 chips": (
         lambda: decode_on(FAT_TREE, "palm-540b", "tpu-v4", 512, {"ffn": "ws2d", "attention": "batch"}), 2, 474),
     "Llama 3 405B decode, 64 nodes of 8 GPUs": (
-        lambda: decode_on({"kind": "gpu_nodes", "nodes": 64, "gpus": 8}, "llama-3-405b", "h100", 4096, REPLICAS), 3, 28),
+        lambda: decode_on({"kind": "gpu_nodes", "nodes": 64, "gpus": 8}, "llama-3-405b", "h100", 4096, REPLICAS), 3, 196),
     "direct all-to-all, dragonfly of 1056 chips": (
         lambda: exchange_on(kind="dragonfly", routers=8, chips=4, global_links=4), 3, 2),
     "direct all-to-all, boardfly of 1152 chips": (lambda: exchange_on(kind="boardfly"), 2, 80),
@@ -287,13 +287,13 @@ PLANS: dict[str, tuple[bool, tuple[int, int, int]]] = {
 CALLS: dict[str, tuple[Callable[[], Callable[[], Any]], int, tuple[int, int]]] = {
     "run(file).step_s, 64 chips": (lambda: answers("palm-540b-decode-high-throughput"), RUNS, (12, 12)),
     "run(file).json(), 64 chips": (
-        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (881, 128)),
+        lambda: answers("palm-540b-decode-high-throughput", lambda result: result.json()), RUNS, (845, 92)),
     "estimate, 64 chips": (lambda: estimates("palm-540b-decode-high-throughput"), 20 * RUNS, (37, 20)),
     "estimate on a network that is known, 64 chips": (
         lambda: estimates("palm-540b-decode-high-throughput", again=True), 20 * RUNS, (25, 0)),
-    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (655, 85)),
+    "run(...).json(), 2048 chunks of one layer, 4 chips": (chunks, RUNS, (628, 61)),
     "run(...).json(), 10,000 decode steps, 64 chips": (
-        lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (906, 128)),
+        lambda: steps("palm-540b-decode-high-throughput", 10_000), RUNS, (870, 92)),
     "16 runs of a sweep over the batch, 64 chips": (
         lambda: batches("palm-540b-decode-high-throughput", 16), RUNS, (192, 192)),
     "load(file) of 66,000 values": (values, RUNS, (0, 0)),

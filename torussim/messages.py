@@ -92,7 +92,7 @@ def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], band
     """
     grid = movements.net
     ways = [sent_to(grid, axes, step) for step in steps]
-    sizes = [np.full(to.shape, step.size) if step.part is None else step.size * parts(grid, axes, step)
+    sizes = [np.broadcast_to(step.size, to.shape) if step.part is None else step.size * parts(grid, axes, step)
              for step, (to, _) in zip(steps, ways)]
     grid = movements.folded(np.concatenate([np.where(crowd > 0, to, grid.own) for to, crowd in ways]))
     there = [np.flatnonzero(crowd[:, grid.own].ravel() > 0) for _, crowd in ways]
