@@ -66,8 +66,10 @@ def collectives(seed, net):
     axes = tuple(rng.sample(net.axes, rng.randint(1, len(net.axes))))
     shift = {a: rng.randint(0, net.length(a) - 1) for a in axes}
     chips = int(np.prod([net.length(a) for a in axes]))
-    return [Collective("c", kind, axes, 100.0, algorithm, shift=shift if kind == "permute" else {})
-            for kind in ALGORITHMS for algorithm in fits(Collective("c", kind, axes, 1.0), chips)]
+    ends = tuple(rng.sample(range(len(net.chips)), 2)) if len(net.chips) > 1 else ()
+    return [Collective("c", kind, () if kind == "send" else axes, 100.0, algorithm, shift=shift if kind == "permute" else {},
+                       groups=(ends,) if kind == "send" else ())
+            for kind in ALGORITHMS for algorithm in fits(Collective("c", kind, axes, 1.0), chips) if kind != "send" or ends]
 
 
 def large(monkeypatch):

@@ -51,7 +51,8 @@ def test_no_algorithm_beats_the_bound_on_uneven_links(seed):
     for kind in ALGORITHMS:
         for algorithm in fits(Collective("c", kind, axes, 1.0), chips):
             shift = {a: random.randint(1, net.length(a) - 1) for a in axes} if kind == "permute" else {}
-            one = Collective("c", kind, axes, 100.0, algorithm, shift=shift)
+            ends = (tuple(random.sample(range(len(net.chips)), 2)),) if kind == "send" else ()
+            one = Collective("c", kind, () if ends else axes, 100.0, algorithm, shift=shift, groups=ends)
             assert 0 < operation_seconds(one, net, IDEAL) <= simulate(Program((one,)), net, IDEAL).makespan * (1 + 1e-12), one
 
 

@@ -198,6 +198,15 @@ def test_engine_and_oracle_agree_where_links_fail_in_mid_run(seed: int) -> None:
     assert not compare(dying(seed, rooted))
 
 
+@pytest.mark.parametrize("o, told", [
+    (Collective("c", "send", ("x",), D), "'c' is a send: give groups of the two chips"),
+    (Collective("c", "send", (), D, groups=((0, 1, 2),)), "'c' is a send: give groups of the two chips"),
+    (Collective("c", "all_gather", (), D, groups=((0, 1), (1, 2))), "'c' has a chip twice in its groups")])
+def test_a_program_in_python_with_groups_that_cannot_be_is_refused(o: Collective, told: str) -> None:
+    with pytest.raises(ProgramError, match=told):
+        took(o, on((4,)))
+
+
 PROGRAM = [
     {"name": "spread", "collective": "broadcast", "axes": "yx", "root": [1, 2], "bytes": 1e6},
     {"name": "column", "collective": "reduce", "axes": "x", "root": [3], "bytes": 1e6},

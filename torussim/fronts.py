@@ -91,8 +91,8 @@ class Fronts:
     def table(self, o: Collective, loop: Loop | None) -> Table:
         """Return the table of a collective, alone or looped with a matmul; for any bytes, but those of a user's algorithm."""
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
-        key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, tuple(o.shift.items()),
-               loop and loop.kind, own)
+        key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, o.protocol,
+               tuple(o.shift.items()), loop and loop.kind, own)
         if key not in self._tables:
             self._tables[key] = _table(self, replace(o, after=(), bytes=o.bytes if own else 1.0), loop)
         return self._tables[key]

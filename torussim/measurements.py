@@ -73,8 +73,13 @@ class Measurements:
 
 
 def found(name: str | Path) -> Path:
-    """Return the path of a file of measurements: the package's own of a name, such as nccl-h100, or a file."""
-    return resolve.preset_path("measurements", str(name)) if name in resolve.preset_names("measurements") else Path(name)
+    """Return the path of a file of measurements: the package's own of a name, such as nccl-h100, or a file.
+
+    Raise NameError_ for a name, without an ending or folder, of which there is neither.
+    """
+    is_file = Path(name).exists() or Path(name).suffix or len(Path(name).parts) > 1
+    return Path(name) if is_file and name not in resolve.preset_names("measurements") else resolve.preset_path(
+        "measurements", str(name))
 
 
 def read(file: str | Path, code: str | Trust = "beside") -> Measurements:

@@ -161,8 +161,23 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
         raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
                            code="duplicate")
     for section, (operations, _) in zip(("prologue", "block", "epilogue"), program.sections()):
-        for wrong in mistakes(operations, axes):
+        for wrong in (*mistakes(operations, axes), *_misgrouped(operations)):
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
+
+
+def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
+    """Return what is wrong with groups by a list; a scenario finds that with the places in its file."""
+    found = list[Found]()
+    for i, o in enumerate(operations):
+        if not isinstance(o, Collective):
+            continue
+        listed = [chip for group in o.groups for chip in group]
+        if len(set(listed)) < len(listed):
+            found.append(Found((i, "groups"), f"{o.name!r} has a chip twice in its groups: leave it out once", code="duplicate"))
+        if o.kind == "send" and [len(group) for group in o.groups] != [2]:
+            text = f"{o.name!r} is a send: give groups of the two chips, ((from, to),)"
+            found.append(Found((i, "groups"), text, code="program"))
+    return found
 
 
 def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:

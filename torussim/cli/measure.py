@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
     """Predict what was measured and print how far off that is; default: PaLM 540B on TPU v4.
 
+    FILE can be a name, such as nccl-h100.
+
     Rows with mistakes are named on standard error and left out; the exit status is then 2.
     """
     from torussim.validate import validate as held_against
@@ -38,6 +40,8 @@ def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
 @trusting()
 def calibrate(file: str | None, as_json: bool, trust: Trust) -> None:
     """Fit a chip's parameters to what was measured and print a mapping to paste; default: PaLM 540B on TPU v4.
+
+    FILE can be a name, such as nccl-h100.
 
     Rows with mistakes are named on standard error and left out; the exit status is then 2.
     """

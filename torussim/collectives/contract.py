@@ -82,9 +82,10 @@ class Step:
 
     `moves`: (messages, axes) how far on along the axes of the group each goes, from every chip; or `to`: (messages, K) the
     position in the group (C order) that each of a chip's messages goes to, -1: no message. `size`: bytes of a message.
-    `blocks(message, position, to)` says what it carries: shards, or origin x K + destination in an exchange. `role`: whether what
-    comes is kept beside what was there ("gather"), added up ("scatter", "reduce": the sender's is gone, "sum": it stays), or
-    moved on. `part`: (messages, K) of `size` in each message, where they are not alike. `cut`: into how many blocks a shard is.
+    `blocks(message, position, to)` says what it carries: shards, or origin x K + destination in an exchange. `role`: whether
+    what comes is kept beside what was there ("gather"), added up ("scatter", "reduce": the sender's is gone, "sum": it stays;
+    "in_network": by the switches, of what all sent), or moved on; "ready" brings nothing. `part`: (messages, K) of `size` in
+    each message, where they are not alike. `cut`: into how many blocks a shard is.
 
     `piped`: what comes in the step before is passed on while it comes. A chip's messages begin when all that are due to it have
     begun to arrive, and none is complete before those are. `spread`: over all shortest ways, whatever the network's routing is,

@@ -16,6 +16,7 @@ import numpy as np
 
 from torussim import chips, edits, files, models, resolve
 from torussim.chips import Chip
+from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import Found, Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.layouts import Layout
@@ -291,6 +292,8 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
     """Return the chip that the file gives, or else that of its slice; one core of it where the slice has a node for each."""
     if "chip" in given:
         found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
+        if found:
+            _check_library(notes, found)
         return chips.core_of(found) if found and slice_ and slice_.cores == found.cores > 1 else found
     topology = given.get("topology")
     if slice_ is not None:
@@ -301,6 +304,24 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
                     code="missing")
     return None
+
+
+def _check_library(notes: Notes, chip: Chip) -> None:
+    """Note what a chip's file says that its library has, and there is not."""
+    path: Keys = ("chip", "algorithms")
+    for kind, names in chip.algorithms.items():
+        if kind not in ALGORITHMS:
+            notes.wrong((*path, kind), "algorithms: " + resolve.unknown(kind, ALGORITHMS, "collective"), code="unknown-name")
+            continue
+        for name in names:
+            algorithm, _, way = name.partition(" ")
+            if algorithm not in ALGORITHMS[kind]:
+                text = resolve.unknown(algorithm, ALGORITHMS[kind], f"algorithm of {kind}")
+            elif way not in ("", "both", "one_way"):
+                text = resolve.unknown(way, ("both", "one_way"), "direction")
+            else:
+                continue
+            notes.wrong((*path, kind), f"algorithms: {kind}: {text}", code="unknown-name")
 
 
 def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
