@@ -155,6 +155,10 @@ FILE_TOPOLOGY: Form = {
     "sha256": Key(text),
     "network": Key(anything),  # what the record of a run has of the file
 }
+GRAPH_TOPOLOGY: Form = {  # a graph in the scenario itself, as `given` puts it there
+    **{key: form for key, form in FILE_TOPOLOGY.items() if key in ("kind", "routing", "links", "events", "mesh")},
+    "network": Key(anything, needed=True),
+}
 
 
 def _node(value: Any) -> Any:
