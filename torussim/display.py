@@ -13,7 +13,6 @@ from torussim.analysis import chosen_chips
 from torussim.answer import replay
 from torussim.errors import TorusSimError
 from torussim.planner.plans import Plan
-from torussim.planner.words import name_of
 from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
 from torussim.report import subtitle
 from torussim.resolve import unknown
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-ROWS = 12  # of a plan's candidates
 WORDS = {"compute": "computing", "exposed_collective": "waiting for communication", "overhead": "fixed costs"}
 FRAMES = ("operations", "timeline", "links")
 
@@ -128,13 +126,9 @@ def _of_result(result: Result) -> str:
 
 def _of_plan(plan: Plan) -> str:
     head, *others = str(plan).split("\n\n")
-    parts = [f"<b>{escape(head)}</b>", *(f"<p>{escape(text)}</p>" for text in others)]
-    ranked = [one for one in plan.ranked if one.seconds is not None][:ROWS]
-    rows = [(one.candidate.phase, str(one.candidate.batch), name_of(one.candidate), _time(one.step_s), _time(one.estimate_s),
-             _time(one.least_s), one.state) for one in ranked]
-    parts.append(_table(f"The first {len(rows)} of {plan.space:,} candidates",
-                        ("phase", "batch", "layout", "simulated", "estimate", "lower bound", "state"), rows))
-    return _page(parts)
+    tag = {False: "p", True: "pre"}  # a table for a terminal keeps its columns
+    told = [f"<{tag[aligned]}>{escape(text)}</{tag[aligned]}>" for text in others for aligned in [text.startswith("  ")]]
+    return _page([f"<b>{escape(head)}</b>", *told])
 
 
 def _page(parts: Iterable[str]) -> str:

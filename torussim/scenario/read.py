@@ -95,12 +95,9 @@ class Scenario:
     def __init__(self, *, model: Any = None, chip: Any = None, topology: Any = None, layout: Any = None, workload: Any = None,
                  program: Any = None, expect: Any = None, plan: Any = None, name: str | None = None,
                  code: str | Trust = "beside") -> None:
-        given = {"name": name, "model": model, "chip": chip, "topology": topology,
-                 "layout": {"ffn": layout} if isinstance(layout, str) else layout, "workload": workload, "program": program,
-                 "expect": expect, "plan": plan}
-        fitting = plan is None and not (layout is None and program is None)
-        read = load({key: value for key, value in given.items() if value is not None}, code=code, fitting=fitting)
-        vars(self).update(vars(read))
+        given = {"name": name, "model": model, "chip": chip, "topology": topology, "layout": layout, "workload": workload,
+                 "program": program, "expect": expect, "plan": plan}
+        vars(self).update(vars(_of_sections(given, Path.cwd(), Trust.of(code))))
 
     @cached_property
     def topology(self) -> nx.DiGraph:
@@ -117,6 +114,17 @@ class Scenario:
         """The name as a folder: letters, digits and hyphens; the file's stem where nothing is left of it."""
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80].strip("-")
         return words or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.file).stem).strip("-") or "scenario"
+
+    def replace(self, **sections: Any) -> Scenario:
+        """Return the scenario with other sections, by the parameters of Scenario; None: without that section.
+
+        >>> import torussim as ts
+        >>> ring = ts.Scenario(chip="ideal", topology={"shape": [4]}, program=[
+        ...     {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "90 MB"}])
+        >>> ts.run(ring).makespan_s, ts.run(ring.replace(topology={"shape": [8]})).makespan_s
+        (0.00075, 0.000875)
+        """
+        return _of_sections({**self.document.value, **sections}, self.beside, self.trust)
 
     def to_yaml(self) -> str:
         """Return the scenario as a file that `load` makes the same scenario of: what was given, and nothing that follows from it.
@@ -181,11 +189,7 @@ def load(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "
     ScenarioError
         With all mistakes, each with its place.
     """
-    notes = _notes(source, overrides, code)
-    scenario = _scenario(notes, fitting)
-    if scenario is None:
-        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
-    return scenario
+    return _must(_notes(source, overrides, code), fitting)
 
 
 def ready(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "beside", fitting: bool = True) -> Scenario:
@@ -235,6 +239,23 @@ def _scenario(notes: Notes, fitting: bool = True) -> Scenario | None:
                 fitted=fitting)
 
 
+def _of_sections(given: Mapping[str, Any], beside: Path, trust: Trust) -> Scenario:
+    """Return the scenario of sections as Scenario takes them. It need not fit without a layout or with a plan."""
+    sections = {key: value for key, value in given.items() if value is not None}
+    if isinstance(sections.get("layout"), str):
+        sections["layout"] = {"ffn": sections["layout"]}
+    fitting = "plan" not in sections and ("layout" in sections or "program" in sections)
+    return _must(Notes(files.from_value(plain(sections)), beside, [], trust), fitting)
+
+
+def _must(notes: Notes, fitting: bool = True) -> Scenario:
+    """Return the scenario of a document. Raise ScenarioError, also where code was not opened."""
+    scenario = _scenario(notes, fitting)
+    if scenario is None:
+        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
+    return scenario
+
+
 def _file(path: str | Path, trust: Trust) -> Document:
     """Return the document of a scenario's file, or of the scenario that a result.json holds."""
     result = Path(path).name in ("result.json", "result.json.gz")
@@ -256,8 +277,4 @@ def read_document(document: Document, beside: Path, code: str | Trust = "beside"
 
     `known`, at first empty, keeps parts of the scenarios that are read with it, so that each is made once.
     """
-    notes = Notes(document, beside, list(document.mistakes), Trust.of(code), known=known)
-    scenario = _scenario(notes)
-    if scenario is None:
-        raise ScenarioError([Mistake(str(one), document.where(()), one.code) for one in notes.unopened])
-    return scenario
+    return _must(Notes(document, beside, list(document.mistakes), Trust.of(code), known=known))
