@@ -135,7 +135,8 @@ def _links(scenario: Scenario, result: Result, path: Path) -> None:
     if links["busiest"]:
         subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
     with defaults():
-        figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+        picture = LinkPicture.of(result.timeline, scenario.net, scenario.changes)
+        figure = links_figure(picture, title=scenario.name, subtitle=subtitle)
         data = encode(figure, path.suffix.removeprefix("."))
     write(path, data)
 
