@@ -6,6 +6,7 @@ circle. Coordinates are pixels of a page 1200 wide, y downwards.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
@@ -187,4 +188,7 @@ def node_names(canvas: Canvas, picture: Spread) -> bool:
 
 def fitted(canvas: Canvas, text: str, width: float) -> str:
     """Return a text without as much of its middle as must go for it to be no wider than this."""
-    return next((cut for most in range(len(text), 3, -1) if canvas.measure(cut := short(text, most), SMALL) <= width), text[:3])
+    if canvas.measure(text, SMALL) <= width:
+        return text
+    most = bisect_left(range(4, len(text)), True, key=lambda most: canvas.measure(short(text, most), SMALL) > width) + 3
+    return short(text, most) if most > 3 else text[:3]
