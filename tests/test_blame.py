@@ -17,7 +17,7 @@ from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import load
 from torussim.topology.builders import torus
-from torussim.topology.faults import Changes, faults
+from torussim.topology.faults import Changes, faults, named
 from torussim.topology.grid import grid, with_bandwidth
 from torussim.topology.links import LinkChange
 
@@ -212,8 +212,15 @@ def test_of_many_faults_the_likely_ones_are_tried_and_the_worst_is_found():
 def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables():
     links = [{"from": [0, 0], "to": [1, 0], "latency": "1 ms"}, {"axis": "x", "wraparound": True, "at": {"y": 1}, "failed": True},
              {"axis": "y", "at": {"y": 1, "x": 2}, "scale": 0.5}, {"axis": "x", "at": {"y": 2}, "scale": 0.05}]
-    said = report.text(run({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
-                            "program": PROGRAM}))
+    scenario = load({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
+                     "program": PROGRAM})
+    names = named(scenario.changes)
+    assert [name.split()[0] for name in names] == ["dead", "slow", "slow", "late"], "the gravest first"
+    assert names[1:] == ["slow cable (2, 1) - (2, 2), 22.5 GB/s in place of 45 GB/s",
+                         "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+                         "late cable (0, 0) - (1, 0), by 999 us"]
+    assert named(None) == [] == named(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)
+    said = report.text(run(scenario))
     assert "Faults: 4; without them" in said
     assert "late cable (0, 0) - (1, 0), by 999 us: costs" in said
     assert "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s: costs" in said

@@ -43,8 +43,9 @@ def links_of(result: Result) -> Figure:
     told = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
     if links["busiest"]:
         told += f", the busiest {links['busiest'][0]['busy']:.1%}"
+    asked = _asked(result)
     with defaults():
-        return links_figure(LinkPicture.of(result.timeline, _asked(result).net), title=result.name, subtitle=told)
+        return links_figure(LinkPicture.of(result.timeline, asked.net, asked.changes), title=result.name, subtitle=told)
 
 
 def front_of(plan: Plan) -> Figure:

@@ -5,6 +5,7 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -132,13 +133,15 @@ class Canvas:
 
     def wrapped(self, text: str, size: float, bold: bool = False, width: float = LEFT + WIDTH + RIGHT - 24) -> list[str]:
         """Return the lines of a text that is as wide as the picture, or as `width`; none if it is empty."""
-        lines = [""] if text else []
-        for word in (short(word, 64) for word in text.split()):
-            longer = f"{lines[-1]} {word}".strip()
-            if self.measure(longer, size, bold) <= width or not lines[-1]:
-                lines[-1] = longer
-            else:
-                lines.append(word)
+        words, lines = [short(word, 64) for word in text.split()], list[str]()
+
+        def wide(count: int) -> bool:
+            return self.measure(" ".join(words[:count]), size, bold) > width
+
+        while words:  # measuring a text is slow: few lengths are tried
+            fit = bisect_left(range(2, len(words) + 1), True, key=wide) + 1 if wide(len(words)) else len(words)
+            lines.append(" ".join(words[:fit]))
+            del words[:fit]
         return lines
 
     def heading(self, x: float, y: float, title: str, subtitle: str, width: float = LEFT + WIDTH + RIGHT - 24) -> float:

@@ -20,11 +20,13 @@ from torussim.topology.check import Floats, Links, Node, read_links
 from torussim.topology.grid import Grid, Routing, grid, grid_of, parts_of
 from torussim.topology.links import LinkChange, Mask, apply, change_later, change_links, remove
 from torussim.topology.shape import Indices
+from torussim.units import show
 
 if TYPE_CHECKING:
     import networkx as nx
 
 Cable = tuple[Node, Node]
+KINDS = ("dead", "failing", "changing", "slow", "late")  # of faults, the gravest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Changes:
 class Fault:
     """Changes for the worse of the same cables; bandwidths are of the slowest direction of any of them, bytes/s."""
 
-    kind: str  # dead, failing or changing (both in mid-run), slow, late
+    kind: str  # one of KINDS; failing and changing: in mid-run
     cables: tuple[Cable, ...]
     links: tuple[int, ...]  # indices of changes
     events: tuple[int, ...]
@@ -91,6 +93,30 @@ def faults(changes: Changes) -> list[Fault]:
                            0.0 if dead or fails else float(now.bandwidth[where].min()), float(built.bandwidth[where].min()),
                            max(0.0, float((now.latency - built.latency)[where].max()))))
     return found
+
+
+def named(changes: Changes | None) -> list[str]:
+    """Return the faults of a network in words, the gravest kinds first: ["dead cable (0, 0) - (1, 0)", ...]."""
+    if changes is None or not (changes.links or changes.events):
+        return []
+    ordered = sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))
+    return [phrase(one.kind, one.cables[0], len(one.cables), [str(changes.links[i]) for i in one.links]
+                   + [str(changes.events[i][1]) for i in one.events], one.bandwidth, one.built, one.late) for one in ordered]
+
+
+def phrase(kind: str, ends: Sequence[object], count: int, changes: Sequence[str], bandwidth: float, built: float,
+           late: float) -> str:
+    """Return a fault in words: its cable, given by its ends, or the changes of several; the other values are those of a Fault.
+
+    >>> phrase("slow", [(0, 0), "leaf 1"], 1, [], 10e9, 45e9, 0.0)
+    'slow cable (0, 0) - leaf 1, 10 GB/s in place of 45 GB/s'
+    """
+    one, other = (f"({', '.join(map(str, end))})" if isinstance(end, list | tuple) else str(end) for end in ends)
+    which = f"cable {one} - {other}" if count == 1 else f"{count:,} cables {' '.join(changes)}"
+    slower = f"{show(bandwidth, 'B/s')} in place of {show(built, 'B/s')}"
+    how = {"dead": "", "failing": " in mid-run", "changing": f", at worst {slower}", "slow": f", {slower}",
+           "late": f", by {show(late, 's')}"}
+    return f"{kind} {which}{how[kind]}"
 
 
 def cables(links: Links) -> Indices:
