@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import fail, folders_of, load, progress, trusting, writable, write
+from torussim.cli.common import fail, folders_of, load, named_chips, progress, trusting, writable, write
+from torussim.cli.exports import Exports, exporting
 
 if TYPE_CHECKING:
     from torussim.result import Result
@@ -29,9 +30,10 @@ BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespa
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
+@exporting
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        every_step: bool, trust: Trust) -> None:
+        every_step: bool, trust: Trust, exports: Exports) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/.
 
     After Ctrl-C the report is of the passes so far.
@@ -41,7 +43,8 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     from torussim.answer import run as answer
 
     scenarios = load(files, overrides, trust)
-    folders = folders_of(scenarios, Path(out))
+    exports.choose(scenarios)
+    folders = folders_of(scenarios, Path(out), *exports.names)
     results: list[Result] = []
     interrupted = False
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
@@ -58,6 +61,7 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         else:
             _picture(scenario, result, folder / "timeline.png")
             _links(scenario, result, folder / "links.png")
+        (Exports() if interrupted else exports).write(scenario, result, folder)
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
             click.echo(f"\nwritten to {folder}{os.sep}")
@@ -118,7 +122,7 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
     if path.suffix not in PICTURES:
         fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
     (scenario,) = load([file], overrides, trust)
-    shown = _chips(chips, scenario) if chips else None
+    shown = named_chips("--chips", chips, scenario) if chips else None
     writable(path.parent, path.name)
     with progress(scenario.name) as advance:
         result = answer(scenario, progress=advance)
@@ -153,23 +157,3 @@ def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int
         figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
         data = encode(figure, path.suffix[1:])
     write(path, data)
-
-
-def _chips(text: str, scenario: Scenario) -> list[int]:
-    """Return the indices of chips given as "0,0,0 1,0,0"."""
-    from torussim.errors import TorusSimError
-
-    chips = scenario.net.chips
-    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
-    found = []
-    for word in text.split():
-        parts = word.split(",")
-        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-            fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
-        try:
-            found.append(scenario.net.index([int(part) for part in parts]))
-        except TorusSimError as error:
-            fail([f"--chips {text!r}: {error}, such as {example}"])
-    if not found:
-        fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
-    return found
