@@ -51,7 +51,7 @@ class Exports:
 
         chips = self.chosen[scenario.file]
         chips = chosen_chips(result.timeline) if chips is None else chips
-        timeline = replay(scenario, chips)
+        timeline = replay(scenario, chips, every_block=bool(result.timeline.leapt))
         said = facts(timeline, scenario.chip, of_keys(result.keys))
         if self.trace:
             from torussim.export.perfetto import Trace, encode

@@ -66,10 +66,9 @@ def encode(trace: Trace) -> bytes:
 def _blocks(timeline: Timeline, sent: Messages) -> dict[str, Any]:
     """Return what the trace says of its blocks: which were simulated, and where the messages of the others come from."""
     found: dict[str, Any] = {"blocks": timeline.blocks, "blocks_simulated": timeline.blocks_simulated}
-    for key, numbers in (("blocks_repeated", sent.repeated), ("blocks_between", sent.between),
-                         ("blocks_without_messages", sent.missing)):
+    for key, numbers in (("blocks_repeated", sent.repeated), ("blocks_without_messages", sent.missing)):
         if numbers:
-            found[key] = _ranges(sorted(n for n in numbers if n))
+            found[key] = _ranges(numbers)
     return found
 
 
