@@ -1,7 +1,9 @@
 """What a run writes for other tools: the format is sound, and what it says is what the timeline and the result say."""
 
+import csv
 import json
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +17,16 @@ from random_shared import drifting
 from traces import integral, read
 
 from torussim.analysis import breakdown, chosen_chips
-from torussim.answer import run
+from torussim.answer import replay, run
 from torussim.chips import chip
 from torussim.cli import cli
 from torussim.engine.simulate import simulate
+from torussim.errors import OutputError
 from torussim.export.facts import facts
 from torussim.export.perfetto import Trace, encode
 from torussim.export.spelled import block_numbers, messages, operations
 from torussim.program import Collective, Compute, Program
+from torussim.scenario import load
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
@@ -245,6 +249,70 @@ def test_a_chip_that_is_not_there_is_told_before_anything_is_written(tmp_path, c
     file.write_text(SMALL)
     said = invoke("run", file, "-o", tmp_path / "out", "--trace-chips", chips, code=2)
     assert said.stderr.startswith(f"--trace-chips {chips!r}") and says in said.stderr and said.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_operations_than_can_be_written_are_told_before_the_run(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text("chip: tpu-v4\ntopology: {shape: [40, 40, 40]}\nprogram:\n" + "".join(
+        f"  - {{name: work {i}, flops: 1e9}}\n" for i in range(16)))
+    said = invoke("run", file, "-o", tmp_path / "out", "--trace-chips", "all", code=2)
+    assert "64,000 chips run 1,024,000 operations" in said.stderr and "name fewer chips" in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+# Tables
+
+def table(path):
+    """Return the rows of a table, numbers as numbers."""
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    with open(path, newline="") as file:
+        numbers = {"run": int, "block": int} | dict.fromkeys(
+            ("start_s", "end_s", "compute_s", "fixed_s", "latency_s", "bytes"), float)
+        return [{key: numbers.get(key, str)(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_hold_each_operation_of_each_chip_and_block_and_each_message(tmp_path, kind):
+    folder, result = ran(tmp_path, SMALL, "--timeline", kind, "--trace-chips", "all")
+    assert {p.name for p in folder.iterdir()} == {"result.json", f"timeline.{kind}", f"messages.{kind}"}
+    rows = table(folder / f"timeline.{kind}")
+    said = replay(load(tmp_path / "small.yaml"), range(result["chips"]))
+    want = [(run, said.segments[said.runs[run][0]].section, o.name, ",".join(map(str, place)), start, end,
+             float(said.work[o.name].busy[number]))
+            for number, place in enumerate(said.chips) for run, o, start, end in said.spans(number)]
+    assert [tuple(row[key] for key in ("run", "section", "operation", "chip", "start_s", "end_s", "compute_s"))
+            for row in rows] == want
+    assert max(row["block"] for row in rows) == 3
+    assert max(row["end_s"] for row in rows) == result["makespan_s"]
+    listed = {o["name"]: o for o in result["operations"]}
+    assert all((row["kind"], row["axes"], row["bytes"]) == (o["kind"], " ".join(o["axes"]), o["bytes"])
+               for row in rows if row["block"] and (o := listed[row["operation"]]))
+    sent = table(folder / f"messages.{kind}")
+    links, names = load(tmp_path / "small.yaml").net.links, {row["operation"] for row in sent}
+    for number, axis in enumerate(links.axes):
+        want = sum(carried[links.axis == number].sum() for name, carried in said.carried.items() if name in names)
+        assert want > 0 and sum(row["bytes"] for row in sent if row["axis"] == axis) == pytest.approx(want)
+    assert all(row["end_s"] >= row["start_s"] >= 0 for row in sent)
+
+
+def test_both_kinds_of_tables_hold_the_same(tmp_path):
+    folder, _ = ran(tmp_path, SMALL, "--timeline", "csv")
+    first = [table(folder / f"{name}.csv") for name in ("timeline", "messages")]
+    ran(tmp_path, SMALL, "--timeline", "parquet")
+    assert [table(folder / f"{name}.parquet") for name in ("timeline", "messages")] == first
+    assert {p.name for p in folder.iterdir()} == {"result.json", "timeline.parquet", "messages.parquet"}
+
+
+def test_parquet_without_its_library_is_told_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    with pytest.raises(OutputError, match="Parquet needs pyarrow") as raised:
+        CliRunner().invoke(cli, ["run", str(tmp_path / "small.yaml"), "-o", str(tmp_path / "out"), "--timeline", "parquet"],
+                           standalone_mode=False, catch_exceptions=False)
+    assert raised.value.code == "missing-library"
     assert not (tmp_path / "out").exists()
 
 

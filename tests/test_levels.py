@@ -65,7 +65,7 @@ INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
     "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
-    "export": ["perfetto", "events", "counters", "spelled", "facts"],
+    "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",

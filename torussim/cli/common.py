@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -104,6 +104,19 @@ def write(path: Path, data: bytes) -> None:
     try:
         with whole(path) as new:
             new.write_bytes(data)
+    except OutputError as error:
+        fail([str(error)])
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], names: list[str]) -> None:
+    """Write rows with columns of these names whole or not at all, as CSV or Parquet by the suffix of the path."""
+    from torussim.errors import OutputError
+    from torussim.journal import whole
+    from torussim.rows import write
+
+    try:
+        with whole(path) as new:
+            write(new, rows, path.suffix, names)
     except OutputError as error:
         fail([str(error)])
 
