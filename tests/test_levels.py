@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
 display
-compare plot listing
+compare plot listing export
 sweeps
 planner
 report differences
@@ -65,7 +65,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
+    "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning", "mesh",

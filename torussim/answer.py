@@ -11,6 +11,7 @@ from torussim.alike import Alike, alike, upto
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.program import Program
 from torussim.result import Keys, Later, Result, counted, rates
 from torussim.scenario import Scenario, Source, ready, shortened
 from torussim.tally import PARTS, Progress, Tally
@@ -43,15 +44,21 @@ def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "b
     return _bare(scenario, network, progress) if scenario.program else _model(scenario, network, progress, every_step)
 
 
-def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
-    """Return the timeline of a scenario's last pass, with every message of some chips."""
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+def replay(scenario: Scenario, chips: Sequence[int], *, every_block: bool = False) -> Timeline:
+    """Return the timeline of a scenario's last pass, with every message of some chips.
+
+    Not of blocks that were left out, unless every block is simulated.
+    """
+    return simulate(last_program(scenario), scenario.net, scenario.chip, record=chips, repeat=not every_block)
+
+
+def last_program(scenario: Scenario) -> Program:
+    """Return the program of a scenario's last pass."""
     if scenario.program:
-        return simulate(scenario.program, scenario.net, scenario.chip, record=chips)
+        return scenario.program
     assert scenario.model and scenario.workload
     forward = passes(scenario.workload)[-1]
-    program = build(scenario.model, scenario.layouts[forward.phase], forward, axes)
-    return simulate(program, scenario.net, scenario.chip, record=chips)
+    return build(scenario.model, scenario.layouts[forward.phase], forward, {a: scenario.net.length(a) for a in scenario.net.axes})
 
 
 def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, every: bool) -> Result:

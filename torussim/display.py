@@ -12,6 +12,8 @@ import numpy as np
 from torussim.analysis import chosen_chips
 from torussim.answer import replay
 from torussim.errors import TorusSimError
+from torussim.export.facts import facts, of_keys
+from torussim.export.tables import operation_rows
 from torussim.planner.plans import Plan
 from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
 from torussim.report import subtitle
@@ -81,8 +83,8 @@ def frame_of(result: Result, what: str) -> DataFrame:
     if what == "links":
         return frame(_link_rows(result))
     timeline = result.timeline
-    return frame({"chip": timeline.chips[chip], "run": run, "operation": operation.name, "start_s": start, "end_s": end}
-                 for chip in range(len(timeline.chips)) for run, operation, start, end in timeline.spans(chip))
+    said = facts(timeline, _asked(result).chip, of_keys(result.keys))
+    return frame(operation_rows(timeline, range(len(timeline.chips)), said))
 
 
 def _link_rows(result: Result) -> Iterable[dict[str, Any]]:

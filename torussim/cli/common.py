@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -65,8 +65,11 @@ def each(files: Sequence[str], read: Callable[[str], Any]) -> list[Any]:
     return found
 
 
-def folders_of(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
-    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number."""
+def folders_of(scenarios: Sequence[Scenario], out: Path, *files: str) -> list[Path]:
+    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number.
+
+    `files`: names of files that are written besides result.json and the pictures.
+    """
     names: list[str] = []
     for scenario in scenarios:
         name, number = scenario.slug, 2
@@ -74,7 +77,7 @@ def folders_of(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
             name, number = f"{scenario.slug}-{number}", number + 1
         names.append(name)
     for name in names:
-        writable(out / name, "result.json", "timeline.png", "links.png")
+        writable(out / name, "result.json", "timeline.png", "links.png", *files)
     return [out / name for name in names]
 
 
@@ -105,11 +108,46 @@ def write(path: Path, data: bytes) -> None:
         fail([str(error)])
 
 
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], names: list[str]) -> None:
+    """Write rows with columns of these names whole or not at all, as CSV or Parquet by the suffix of the path."""
+    from torussim.errors import OutputError
+    from torussim.journal import whole
+    from torussim.rows import write
+
+    try:
+        with whole(path) as new:
+            write(new, rows, path.suffix, names)
+    except OutputError as error:
+        fail([str(error)])
+
+
 def fail(lines: Sequence[str]) -> Any:
     """Print these lines on standard error, and end with status 2."""
     for line in lines:
         click.echo(line, err=True)
     sys.exit(2)
+
+
+def named_chips(option: str, text: str, scenario: Scenario) -> list[int]:
+    """Return the indices of chips given as "0,0,0 1,0,0", or "all", in place of a command's option."""
+    from torussim.errors import TorusSimError
+
+    chips = scenario.net.chips
+    if text.strip() == "all":
+        return list(range(len(chips)))
+    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
+    found = []
+    for word in text.split():
+        parts = word.split(",")
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            fail([f"{option} {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
+        try:
+            found.append(scenario.net.index([int(part) for part in parts]))
+        except TorusSimError as error:
+            fail([f"{option} {text!r}: {error}, such as {example}"])
+    if not found:
+        fail([f"{option} {text!r} names no chip: write coordinates, such as {example}"])
+    return found
 
 
 @contextmanager

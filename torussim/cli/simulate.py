@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import fail, folders_of, load, progress, trusting, writable, write
+from torussim.cli.common import fail, folders_of, load, named_chips, progress, trusting, writable, write
+from torussim.cli.exports import Exports, exporting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from torussim.result import Result
-    from torussim.scenario import Scenario
     from torussim.trust import Trust
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -31,9 +31,10 @@ BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespa
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
+@exporting
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        every_step: bool, trust: Trust) -> None:
+        every_step: bool, trust: Trust, exports: Exports) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/.
 
     After Ctrl-C the report is of the passes so far.
@@ -43,7 +44,8 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     from torussim.answer import run as answer
 
     scenarios = load(files, overrides, trust)
-    folders = folders_of(scenarios, Path(out))
+    exports.choose(scenarios)
+    folders = folders_of(scenarios, Path(out), *exports.names)
     results: list[Result] = []
     interrupted = False
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
@@ -60,6 +62,7 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         else:
             _picture(result.plot(), folder / "timeline.png")
             _picture(result.links(), folder / "links.png")
+        (Exports() if interrupted else exports).write(scenario, result, folder)
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
             click.echo(f"\nwritten to {folder}{os.sep}")
@@ -120,11 +123,12 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
     if path.suffix not in PICTURES:
         fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
     (scenario,) = load([file], overrides, trust)
-    shown = _chips(chips, scenario) if chips else None
+    shown = named_chips("--chips", chips, scenario) if chips else None
     writable(path.parent, path.name)
     with progress(scenario.name) as advance:
         result = answer(scenario, progress=advance)
-    _picture(result.plot(chips=shown, blocks=blocks), path)
+    chosen = None if shown is None else [scenario.net.chips[chip] for chip in shown]
+    _picture(result.plot(chips=chosen, blocks=blocks), path)
     click.echo(f"written to {path}")
 
 
@@ -134,23 +138,3 @@ def _picture(figure: Figure, path: Path) -> None:
 
     with defaults():
         write(path, encode(figure, path.suffix[1:]))
-
-
-def _chips(text: str, scenario: Scenario) -> list[tuple[int, ...]]:
-    """Return the coordinates of chips given as "0,0,0 1,0,0"."""
-    from torussim.errors import TorusSimError
-
-    chips = scenario.net.chips
-    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
-    found = []
-    for word in text.split():
-        parts = word.split(",")
-        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-            fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
-        try:
-            found.append(scenario.net.chips[scenario.net.index([int(part) for part in parts])])
-        except TorusSimError as error:
-            fail([f"--chips {text!r}: {error}, such as {example}"])
-    if not found:
-        fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
-    return found
