@@ -1,4 +1,4 @@
-"""Draws plots/links.png: the links of a torus with one slow link, as README shows it."""
+"""Draws plots/links.png: the links of a torus with one slow link, as docs/blame.md shows it."""
 
 from pathlib import Path
 

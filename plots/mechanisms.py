@@ -1,4 +1,4 @@
-"""What each mechanism of the machine model does for TPU v4: the fit without it, as the table of README (some minutes).
+"""What each mechanism of the machine model does for TPU v4: the fit without it, as in docs/validation.md (some minutes).
 
 `python plots/mechanisms.py` fits the chip anew to the measured times of PaLM 540B with one thing changed at a time, and holds the
 fitted chip against two things that no fit sees: what a serial block costs, and what a long context does.

@@ -1,4 +1,4 @@
-"""Draws plots/validation.png: what was measured with PaLM 540B on TPU v4, and what is predicted, as README shows it."""
+"""Draws plots/validation.png: PaLM 540B on TPU v4, what was measured and what is predicted, as docs/validation.md shows it."""
 
 from pathlib import Path
 

@@ -1,27 +1,90 @@
 """The examples of docs/extending.md run, are short, and take what arithmetic says; and hints for networks of one's own."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from torussim import run
+from torussim.chips import chip_mistakes
 from torussim.differences import differences
 from torussim.errors import ScenarioError
 from torussim.scenario import load
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
-CODE, SCENARIOS = (re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S) for language in ("python", "yaml"))
-WANTED = (3 / 4 * 100e6 / 50e9, 7 / 8 * 100e6 / 50e9, 15 / 16 * 100e6 / 50e9)  # seconds: all but the own part over a chip's link
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+PARTS = {part.split("\n")[0].removeprefix("How to add a "): part for part in PAGE.split("\n## ")[1:]}
+WANTED = {  # seconds, by arithmetic
+    "chip": 1e12 / (500e12 * 0.9) + 1.5e-6 + 2.7e-6 + 1.5 * (25e6 / 95e9) + 2 * 0.5e-6,  # a ring of four: a shard and a half
+    "network": 3 / 4 * 100e6 / 50e9,  # all but the own part over a chip's link
+    "collective": 7 / 8 * 100e6 / 50e9,
+    "routing": 15 / 16 * 100e6 / 50e9,  # the routing by targets loads each spine alike
+    "machine parameter": 2 * (1e9 / 275e12 + 1e-6)}
 
 
-@pytest.mark.parametrize("code, scenario, wanted", list(zip(CODE, SCENARIOS, WANTED, strict=True)))
-def test_an_example_runs_and_takes_what_its_links_say(tmp_path, code, scenario, wanted):
-    """A chip's link brings all but its own part; the routing by targets loads each spine alike."""
-    assert len(code.splitlines()) < 20
-    (tmp_path / "mine.py").write_text(code)
-    (tmp_path / "scenario.yaml").write_text(scenario)
-    assert run(tmp_path / "scenario.yaml").makespan_s == pytest.approx(wanted, rel=0.02)
+def blocks(part, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PARTS[part], re.M | re.S)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return a function that writes the scenario of a how-to and its code, and returns the path of the scenario."""
+    def write(part):
+        for code in blocks(part, "python"):
+            assert len(code.splitlines()) < 20
+            (tmp_path / "mine.py").write_text(code)
+        (scenario,) = blocks(part, "yaml")
+        (tmp_path / "scenario.yaml").write_text(scenario)
+        return tmp_path / "scenario.yaml"
+    return write
+
+
+def test_there_is_a_how_to_for_each_thing():
+    assert list(PARTS) == ["chip", "model", "layout", "network", "collective", "routing", "machine parameter"]
+
+
+@pytest.mark.parametrize("part", ["chip", "network", "collective", "routing"])
+def test_an_example_runs_and_takes_what_its_links_say(written, part):
+    assert run(written(part)).makespan_s == pytest.approx(WANTED[part], rel=0.02)
+
+
+def test_the_chip_of_the_page_has_every_field_that_is_needed(written):
+    import ruamel.yaml
+
+    given = ruamel.yaml.YAML(typ="safe", pure=True).load(written("chip").read_text())["chip"]
+    assert load(written("chip")).chip.name == "my-chip"
+    for key in given.keys() - {"name"}:
+        assert [found.code for found in chip_mistakes({k: v for k, v in given.items() if k != key})] == ["missing"], key
+
+
+def test_the_weights_of_the_model_of_the_page_are_those_of_its_matrices(written):
+    layer = 2048 * 128 * (2 * 16 + 2 * 4) + 3 * 2048 * 8192
+    assert run(written("model")).keys["memory"]["weights"] == pytest.approx(2 * (24 * layer + 2048 * 32768) / 4, rel=0.01)
+
+
+def test_the_layout_of_the_page_has_two_all_reduces_a_layer_and_no_other_collective(written):
+    operations = [one for one in run(written("layout")).keys["operations"] if one["kind"] != "compute"]
+    assert [(one["kind"], one["bytes"]) for one in operations] == 2 * [("all_reduce", 16 * 4096 * 2)]
+
+
+def test_the_change_that_adds_a_machine_parameter_applies_and_charges_it(written, tmp_path):
+    scenario = written("machine parameter")
+    shutil.copytree(ROOT / "torussim", tmp_path / "torussim", ignore=shutil.ignore_patterns("__pycache__"))
+    (change,) = blocks("machine parameter", "diff")
+    for name, edits in re.findall(r"^--- (\S+)\n((?:[-+].*\n)+?)(?=---|\Z)", change, re.M):
+        file = tmp_path / name
+        for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", edits, re.M):
+            before, after = (re.sub(r"^[-+]", "", lines, flags=re.M) for lines in (old, new))
+            assert file.read_text().count(before) == 1, f"{name} has no longer the line {before!r}"
+            file.write_text(file.read_text().replace(before, after))
+    done = subprocess.run([sys.executable, "-m", "torussim", "run", scenario, "--json"], cwd=tmp_path, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=True)
+    assert json.loads(done.stdout)["makespan_s"] == pytest.approx(WANTED["machine parameter"], rel=1e-9)
 
 
 def test_a_how_to_has_at_most_six_steps():
@@ -53,7 +116,7 @@ def test_a_function_that_marks_no_switches_is_told_how(tmp_path, mark, said):
     assert said in mistake.text and "has 4 chips, but the network has 5" in mistake.text
 
 
-NETWORKS = Path(__file__).resolve().parent.parent / "scenarios" / "networks"
+NETWORKS = ROOT / "scenarios" / "networks"
 
 
 @pytest.mark.parametrize("file", sorted(NETWORKS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -47,7 +47,7 @@ def test_two_dimensions_beat_one_at_128_and_256_chips():
 
 
 def test_multiquery_over_the_batch_grows_least_with_context():
-    """Paper, section 4.2: 8 layers, batch 256. There it is flat, here it grows by 9 %: README, How far off."""
+    """Paper, section 4.2: 8 layers, batch 256. There it is flat, here it grows by 9 %: docs/validation.md, How far off."""
     def growth(attention, **model):
         took = [run({**SHORT, "model": {**SHORT["model"], **model}, "layout": {"ffn": "ws2d_code", "attention": attention},
                      "workload": {"phase": "decode", "batch": 256, "context": context, "tokens": 1}}).step_s

@@ -221,8 +221,9 @@ def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
 def ws2d_code(s: Sizes) -> dict[str, object]:
     """Return what the code runs as 2D: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped.
 
-    The compiler's reduce-scatters go one way (README, How far off). A serial block loops W_out and W_o with their scatters over
-    y, gathers over x by itself, and has a reduce-scatter over z of its own, in both directions.
+    The compiler's reduce-scatters go one way (docs/machine_model.md, What is modelled and not fitted). A serial block loops
+    W_out and W_o with their scatters over y, gathers over x by itself, and has a reduce-scatter over z of its own, in both
+    directions.
     """
     by_batch = s.batch % s.lengths["z"] == 0
     kv = fitting(s.kv_heads, "yz", s.lengths)

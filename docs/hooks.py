@@ -1,0 +1,55 @@
+"""What MkDocs needs so that the pages read on GitHub and in the site alike: files beside docs/ become part of the site.
+
+Pictures of plots/, CONTRIBUTING.md and CHANGELOG.md are copied in. Links to other files of the repository become their text, as
+the site has no such file. `PAGES`: pages that are made from the sources and may be missing from the navigation of mkdocs.yml.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PLACES = {"../README.md": "index.md", **{f"../{name}": page for name, page in COPIED.items()}}
+PAGES = {"scenario_file.md": "Scenario file", "result_keys.md": "Keys of result.json", "command_line.md": "Command line",
+         "python_api.md": "Python"}
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
+
+
+def on_config(config: Any) -> Any:
+    """Put the reference pages that are there into the navigation."""
+    (reference,) = (section["Reference"] for section in config.nav if "Reference" in section)
+    there = [{title: page} for page, title in PAGES.items() if (ROOT / "docs" / page).exists()]
+    reference[:0] = [entry for entry in there if entry not in reference]
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pictures of plots/ and the pages of the top level to the files of the site."""
+    for picture in sorted((ROOT / "plots").glob("*.png")):
+        files.append(File.generated(config, f"plots/{picture.name}", abs_src_path=str(picture)))
+    for name, page in COPIED.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Return a page with its links as the site has them."""
+    top = page.file.src_uri in COPIED.values()  # links of such a page are those of the top level
+    text = markdown.replace("](plots/", "](../plots/") if top else markdown
+    return LINK.sub(lambda found: _linked(found[1], found[2], top), text.replace("](../plots/", "](plots/"))
+
+
+def _linked(text: str, target: str, top: bool) -> str:
+    """Return a link of a page as the site has it, or its text where that has no such page."""
+    path, _, anchor = target.partition("#")
+    if re.match(r"\w+:", path) or not path:
+        return f"[{text}]({target})"
+    path = path.removeprefix("docs/") if top and path.startswith("docs/") else f"../{path}" if top else path
+    if path in PLACES:
+        return f"[{text}]({PLACES[path]}{'#' + anchor if anchor and PLACES[path] != 'index.md' else ''})"
+    return text if path.startswith("../") else f"[{text}]({path}{'#' + anchor if anchor else ''})"
