@@ -67,6 +67,7 @@ INSIDE = {
                 "pricing", "candidates", "meshes"],
     "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
     "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
+    "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning", "mesh",

@@ -16,7 +16,7 @@ from torussim.export.facts import facts, of_keys
 from torussim.export.tables import operation_rows
 from torussim.planner.plans import Plan
 from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
-from torussim.report import subtitle
+from torussim.report import subtitle, verdict
 from torussim.resolve import unknown
 from torussim.result import Result
 from torussim.scenario import Scenario
@@ -111,8 +111,7 @@ def html(thing: Result | Plan | Timeline) -> str:
 
 def _of_result(result: Result) -> str:
     k = result.keys
-    first, *others = str(result).splitlines()
-    parts = [f"<b>{escape(first)}</b>", *(f"<div>{escape(line.strip())}</div>" for line in others)]
+    parts = [f"<b>{escape(verdict(result))}</b>", f"<div>{escape(result.name)}: {escape(subtitle(result))}</div>"]
     rows: list[tuple[str, ...]]
     if "breakdown_s" in k:
         rows = [(WORDS[name], show(seconds, "s"), f"{seconds / k['step_s']:.1%}", _bar(seconds / k["step_s"]))

@@ -31,10 +31,11 @@ BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespa
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all tables: estimates, operations, memory, links.")
 @exporting
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        every_step: bool, trust: Trust, exports: Exports) -> None:
+        every_step: bool, verbose: bool, trust: Trust, exports: Exports) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/.
 
     After Ctrl-C the report is of the passes so far.
@@ -64,8 +65,8 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
             _picture(result.links(), folder / "links.png")
         (Exports() if interrupted else exports).write(scenario, result, folder)
         if not as_json:
-            click.echo(("\n\n" if number else "") + report.text(result))
-            click.echo(f"\nwritten to {folder}{os.sep}")
+            click.echo(("\n\n" if number else "") + report.text(result, verbose=verbose))
+            click.echo(f"\nwritten to {folder}{os.sep}" if verbose else f"written to {folder}{os.sep}; --verbose: all tables")
         if interrupted:
             break
     if as_json:
