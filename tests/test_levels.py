@@ -65,7 +65,7 @@ INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
     "report": ["causes", "details", "headline", "phrases"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "completion", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
