@@ -65,7 +65,7 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "completion", "common"],
     "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",

@@ -121,6 +121,46 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], names: list[str]) 
         fail([str(error)])
 
 
+EXIT = {0: "success", 1: "--strict: a missed expectation, too little memory; sweep: a failed run",
+        2: "a mistake in the command line or a file: the message says what would do", 130: "interrupted (Ctrl-C)",
+        141: "standard output was closed"}
+STYLES: dict[str, dict[str, Any]] = {"verdict": {"bold": True}, "heading": {"bold": True}, "bad": {"fg": "red"},
+                                     "good": {"fg": "green"}}
+
+
+def example(*commands: str) -> str:
+    """Return the end of a command's help: an example, each command on its own line."""
+    return "\n".join(["\b", "Example:", *(f"  {command}" for command in commands)])
+
+
+def quiet() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option --quiet: its parameter `quiet`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print only errors, and where files were written.")
+
+
+def coloured() -> bool:
+    """Return whether what is printed may have colours: on a terminal, or with FORCE_COLOR, and never with NO_COLOR."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def paint(text: str, kind: str) -> str:
+    """Return a text as a terminal shows it, by what it is: the verdict, a heading, bad or good."""
+    return click.style(text, **STYLES[kind]) if coloured() else text
+
+
+def say(text: str) -> None:
+    """Print a text that may be painted."""
+    click.echo(text, color=coloured())
+
+
+def verdict_first(text: str) -> str:
+    """Return a text with its first line painted as the verdict."""
+    first, *rest = text.split("\n")
+    return "\n".join([paint(first, "verdict"), *rest])
+
+
 def fail(lines: Sequence[str]) -> Any:
     """Print these lines on standard error, and end with status 2."""
     for line in lines:
@@ -151,11 +191,11 @@ def named_chips(option: str, text: str, scenario: Scenario) -> list[int]:
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar with the time left on standard error for runs of over a second, when it is a terminal."""
+def progress(name: str, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar with the time left on standard error for runs of over a second, on a terminal and unless `quiet`."""
     import time
 
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     began, bar = time.monotonic(), None

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import fail, folders_of, load, named_chips, progress, trusting, writable, write
+from torussim.cli.common import (
+    example,
+    fail,
+    folders_of,
+    load,
+    named_chips,
+    paint,
+    progress,
+    quiet,
+    say,
+    trusting,
+    writable,
+    write,
+)
+from torussim.cli.completion import a_file, files, setting
 from torussim.cli.exports import Exports, exporting
 
 if TYPE_CHECKING:
@@ -23,19 +37,21 @@ PICTURES = (".png", ".svg", ".pdf")
 BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespan_s")  # compare.BY, heavy to import
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.command(short_help="Simulate scenarios and report what is to blame.",
+               epilog=example("torussim run scenarios/palm-540b-decode-slow-link.yaml --set workload.tokens=1"))
+@files()
 @click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all tables: estimates, operations, memory, links.")
+@quiet()
 @exporting
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        every_step: bool, verbose: bool, trust: Trust, exports: Exports) -> None:
+        every_step: bool, verbose: bool, quiet: bool, trust: Trust, exports: Exports) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/.
 
     After Ctrl-C the report is of the passes so far.
@@ -44,6 +60,8 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     from torussim.answer import Interrupted
     from torussim.answer import run as answer
 
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet exclude each other: give one of them")
     scenarios = load(files, overrides, trust)
     exports.choose(scenarios)
     folders = folders_of(scenarios, Path(out), *exports.names)
@@ -51,7 +69,7 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     interrupted = False
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
         try:
-            with progress(scenario.name) as advance:
+            with progress(scenario.name, quiet) as advance:
                 result = answer(scenario, progress=advance, every_step=every_step)
         except Interrupted as stopped:
             result, interrupted = stopped.result, True
@@ -64,8 +82,10 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
             _picture(result.plot(), folder / "timeline.png")
             _picture(result.links(), folder / "links.png")
         (Exports() if interrupted else exports).write(scenario, result, folder)
-        if not as_json:
-            click.echo(("\n\n" if number else "") + report.text(result, verbose=verbose))
+        if quiet and not as_json:
+            click.echo(f"written to {folder}{os.sep}")
+        elif not as_json:
+            say(("\n\n" if number else "") + report.text(result, verbose=verbose, paint=paint))
             click.echo(f"\nwritten to {folder}{os.sep}" if verbose else f"written to {folder}{os.sep}; --verbose: all tables")
         if interrupted:
             break
@@ -82,9 +102,10 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         sys.exit(1)
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value in all files.")
+@click.command(short_help="Simulate scenarios and compare them.",
+               epilog=example("torussim compare scenarios/network-torus.yaml scenarios/network-mesh.yaml"))
+@files()
+@setting("Change a value in all files.")
 @click.option("--by", type=click.Choice(BY), default="step_s", help="What decides which is best; default: step_s.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results, best first, as a JSON list.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
@@ -109,10 +130,11 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
         sys.exit(1)
 
 
-@click.command()
-@click.argument("file", metavar="FILE")
+@click.command(short_help="Draw the timeline of a scenario.",
+               epilog=example("torussim plot scenarios/palm-540b-decode-slow-link.yaml -o slow.png --chips '0,0,0 2,2,2'"))
+@a_file()
 @click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
 @click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
 @trusting()
