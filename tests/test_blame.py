@@ -15,9 +15,10 @@ from torussim.blame import NO_LIMIT, without_busiest
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Program
+from torussim.report import phrases
 from torussim.scenario import load
 from torussim.topology.builders import torus
-from torussim.topology.faults import Changes, faults, named
+from torussim.topology.faults import Changes, all_described, faults
 from torussim.topology.grid import grid, with_bandwidth
 from torussim.topology.links import LinkChange
 
@@ -218,12 +219,12 @@ def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables()
              {"axis": "y", "at": {"y": 1, "x": 2}, "scale": 0.5}, {"axis": "x", "at": {"y": 2}, "scale": 0.05}]
     scenario = load({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
                      "program": PROGRAM})
-    names = named(scenario.changes)
-    assert [name.split()[0] for name in names] == ["dead", "slow", "slow", "late"], "the gravest first"
-    assert names[1:] == ["slow cable (2, 1) - (2, 2), 22.5 GB/s in place of 45 GB/s",
-                         "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
-                         "late cable (0, 0) - (1, 0), by 999 us"]
-    assert named(None) == [] == named(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)
+    names = [phrases.fault(one) for one in all_described(scenario.changes)]
+    assert names[1:] == ["slow link (2,1)-(2,2), 22.5 GB/s in place of 45 GB/s",
+                         "4 slow links {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+                         "late link (0,0)-(1,0), by 999 us"], "the gravest first"
+    assert names[0] == "dead link (0,1)-(3,1)"
+    assert all_described(None) == [] == all_described(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)
     said = report.text(run(scenario))
     assert "4 faults cost" in said and "; without its 4 faults it would take" in said.splitlines()[0]
     assert "late link (0,0)-(1,0), by 999 us: costs" in said

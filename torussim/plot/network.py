@@ -12,9 +12,10 @@ import numpy as np
 
 from torussim.analysis import busiest, users
 from torussim.plot.ranks import levels
+from torussim.report.phrases import fault
 from torussim.timeline import Array, Timeline
 from torussim.topology.check import Links
-from torussim.topology.faults import Changes, named
+from torussim.topology.faults import Changes, all_described
 from torussim.topology.grid import Grid
 from torussim.topology.shape import coordinates, receivers
 
@@ -59,7 +60,7 @@ class LinkPicture:
         names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
         return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
                            busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names,
-                           faults=named(changes), **placing(grid))
+                           faults=[fault(one) for one in all_described(changes)], **placing(grid))
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from torussim.topology.check import Floats, Links, Node, read_links
 from torussim.topology.grid import Grid, Routing, grid, grid_of, parts_of
 from torussim.topology.links import LinkChange, Mask, apply, change_later, change_links, remove
 from torussim.topology.shape import Indices
-from torussim.units import show
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -95,28 +94,19 @@ def faults(changes: Changes) -> list[Fault]:
     return found
 
 
-def named(changes: Changes | None) -> list[str]:
-    """Return the faults of a network in words, the gravest kinds first: ["dead cable (0, 0) - (1, 0)", ...]."""
+def described(fault: Fault, changes: Changes) -> dict[str, Any]:
+    """Return which fault it is, fit for JSON: {kind, from, to (of its first cable), cables, changes, bandwidth, built, late}."""
+    ends = [list(end) if isinstance(end, tuple) else str(end) for end in fault.cables[0]]
+    return {"kind": fault.kind, "from": ends[0], "to": ends[1], "cables": len(fault.cables),
+            "changes": [str(changes.links[i]) for i in fault.links] + [str(changes.events[i][1]) for i in fault.events],
+            "bandwidth": fault.bandwidth, "built": fault.built, "late": fault.late}
+
+
+def all_described(changes: Changes | None) -> list[dict[str, Any]]:
+    """Return the faults of a network, the gravest kinds first, each as `described`."""
     if changes is None or not (changes.links or changes.events):
         return []
-    ordered = sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))
-    return [phrase(one.kind, one.cables[0], len(one.cables), [str(changes.links[i]) for i in one.links]
-                   + [str(changes.events[i][1]) for i in one.events], one.bandwidth, one.built, one.late) for one in ordered]
-
-
-def phrase(kind: str, ends: Sequence[object], count: int, changes: Sequence[str], bandwidth: float, built: float,
-           late: float) -> str:
-    """Return a fault in words: its cable, given by its ends, or the changes of several; the other values are those of a Fault.
-
-    >>> phrase("slow", [(0, 0), "leaf 1"], 1, [], 10e9, 45e9, 0.0)
-    'slow cable (0, 0) - leaf 1, 10 GB/s in place of 45 GB/s'
-    """
-    one, other = (f"({', '.join(map(str, end))})" if isinstance(end, list | tuple) else str(end) for end in ends)
-    which = f"cable {one} - {other}" if count == 1 else f"{count:,} cables {' '.join(changes)}"
-    slower = f"{show(bandwidth, 'B/s')} in place of {show(built, 'B/s')}"
-    how = {"dead": "", "failing": " in mid-run", "changing": f", at worst {slower}", "slow": f", {slower}",
-           "late": f", by {show(late, 's')}"}
-    return f"{kind} {which}{how[kind]}"
+    return [described(one, changes) for one in sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))]
 
 
 def cables(links: Links) -> Indices:
