@@ -17,6 +17,7 @@ COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PLACES = {"../README.md": "index.md", **{f"../{name}": page for name, page in COPIED.items()}}
 PAGES = {"scenario_file.md": "Scenario file", "result_keys.md": "Keys of result.json", "command_line.md": "Command line",
          "python_api.md": "Python"}
+UNIT = re.compile(r"(?<=\d) (?=(?:%|[mun]?s|[kMGT]?i?B(?:/s)?)(?:\W|$))")  # a line of a table ends nowhere before a unit
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -30,7 +31,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pictures of plots/ and the pages of the top level to the files of the site."""
-    for picture in sorted((ROOT / "plots").glob("*.png")):
+    for picture in sorted(one for one in (ROOT / "plots").iterdir() if one.suffix in (".png", ".svg")):
         files.append(File.generated(config, f"plots/{picture.name}", abs_src_path=str(picture)))
     for name, page in COPIED.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
@@ -41,7 +42,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Return a page with its links as the site has them."""
     top = page.file.src_uri in COPIED.values()  # links of such a page are those of the top level
     text = markdown.replace("](plots/", "](../plots/") if top else markdown
-    return LINK.sub(lambda found: _linked(found[1], found[2], top), text.replace("](../plots/", "](plots/"))
+    text = LINK.sub(lambda found: _linked(found[1], found[2], top), text.replace("](../plots/", "](plots/"))
+    return "\n".join(UNIT.sub("\N{NO-BREAK SPACE}", line) if line.startswith("|") else line for line in text.splitlines())
 
 
 def _linked(text: str, target: str, top: bool) -> str:

@@ -20,7 +20,7 @@ from torussim.scenario import forms, load
 from torussim.scenario.planning import VARY
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = sorted(file for folder in ("torussim", "tests", "plots", "scenarios") for ext in ("py", "yaml")
                  for file in (ROOT / folder).rglob(f"*.{ext}"))
 DESIGN = (ROOT / "docs" / "design.md").read_text()

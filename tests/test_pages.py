@@ -1,0 +1,99 @@
+"""Examples and figures of the documentation pages are true: their files are sound, and their numbers those of a run."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+import torussim
+from torussim import measurements, run, validate
+from torussim.program import Collective, Program
+from torussim.scenario import load
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def files(page):
+    """Return the files that a page shows, by name."""
+    return dict(re.findall(r"^```yaml title=\"([^\"]+)\"\n(.*?)^```$", (DOCS / page).read_text(), re.M | re.S))
+
+
+@pytest.mark.parametrize("name", files("workloads.md"))
+def test_a_scenario_of_the_page_on_workloads_is_sound_and_gives_what_the_page_says(name, tmp_path):
+    (tmp_path / name).write_text(files("workloads.md")[name])
+    if name == "links.yaml":
+        links = load(tmp_path / name).net.links
+        assert (links.bandwidth == 22.5e9).sum() == 2 and (links.latency == 5e-6).sum() == 2 and links.events
+        return
+    keys = run(tmp_path / name).keys
+    wanted = {"prefill.yaml": {"tokens_per_s"}, "decode.yaml": {"tokens_per_s"},
+              "generate.yaml": {"prefill_s", "prompt_tokens_per_s", "generated_tokens_per_s"}}[name]
+    assert {"step_s", "latency_s", "memory", *wanted} <= keys.keys() and keys["memory"]["fits"]
+    longer = run(tmp_path / name, overrides=["workload.cache_share=0.6"]).keys
+    assert longer["memory"]["longest_context"] == pytest.approx(2 * keys["memory"]["longest_context"], rel=1e-3)
+    assert longer["step_s"] == keys["step_s"]
+
+
+def test_smaller_chunks_take_less_memory(tmp_path):
+    (tmp_path / "prefill.yaml").write_text(files("workloads.md")["prefill.yaml"])
+    whole, chunks = (run(tmp_path / "prefill.yaml", overrides=changes).keys["memory"]["activations"]
+                     for changes in ([], ["workload.chunk=1024"]))
+    assert chunks < whole / 2
+
+
+def test_the_measurements_of_the_page_on_calibration_are_sound(tmp_path):
+    (tmp_path / "mine.yaml").write_text(files("calibrating.md")["mine.yaml"])
+    read = measurements.read(tmp_path / "mine.yaml")
+    assert not read.mistakes and len(read.rows) == 5
+    assert len(validate.validate([tmp_path / "mine.yaml"]).points) == 5
+
+
+def test_the_example_of_the_recurrence_is_what_is_simulated():
+    network = torussim.torus((4,), bandwidth=1e6 / 10e-6, latency=1e-6)  # 10 us a shard
+    network.edges[(1,), (2,)]["bandwidth"] = 1e6 / 30e-6
+    program = Program((Collective("gather", "all_gather", ("x",), 4e6, direction="one_way"),))
+    timeline = torussim.simulate(program, network, torussim.chip("ideal"), fold=False, record=range(4))
+    rows = re.findall(r"^\| (\d) \| (.+?) \|$", (DOCS / "engine_recurrence.md").read_text(), re.M)
+    shown = {(int(step), chip): tuple(map(int, re.findall(r"\d+", cell)))
+             for step, cells in rows for chip, cell in enumerate(cells.split(" | "))}
+    assert len(shown) == 12
+    found = dict[tuple[int, int], tuple[int, int]]()
+    for sent in sorted(timeline.sent, key=lambda one: one.start):
+        step = 1 + sum(1 for _, other in found if other == sent.chip)
+        found[step, sent.chip] = round(1e6 * sent.start), round(1e6 * sent.end)
+    assert {key: (begin, end) for key, (begin, end, _) in shown.items()} == found
+    last = {(chip + 1) % 4: there for (step, chip), (_, _, there) in shown.items() if step == 3}
+    assert timeline.finish * 1e6 == pytest.approx([last[chip] for chip in range(4)])
+
+
+def test_the_example_of_shared_links_is_what_is_simulated(tmp_path):
+    """Flows of 30, 30, 30 and 70 GB/s; without A: 45, 45, 55. Sizes are such that A ends after 1 s, the others after 2 s."""
+    graph = nx.DiGraph()
+    for one, other, bandwidth in ((0, 1, 90e9), (1, 2, 100e9)):
+        graph.add_edge(one, other, bandwidth=bandwidth, latency=0.0)
+        graph.add_edge(other, one, bandwidth=bandwidth, latency=0.0)
+    (tmp_path / "net.json").write_text(json.dumps(nx.node_link_data(graph, edges="edges")))
+    flows = {"A": (0, 1, 30e9), "B": (0, 1, 30e9 + 45e9), "C": (0, 2, 30e9 + 45e9), "D": (1, 2, 70e9 + 55e9)}
+    program = [{"name": name, "collective": "send", "from": [one], "to": [other], "bytes": size, "after": []}
+               for name, (one, other, size) in flows.items()]
+    (tmp_path / "flows.json").write_text(json.dumps(
+        {"chip": "ideal", "topology": {"kind": "file", "path": "net.json", "mesh": [3]}, "program": program}))
+    (segment,) = run(tmp_path / "flows.json").timeline.segments
+    assert segment.ends.max(axis=1) == pytest.approx([1.0, 2.0, 2.0, 2.0], rel=1e-9)
+    page = (DOCS / "engine_fluid.md").read_text()
+    assert [page.count(f"flow {name}: {rate}") for name, rate in (("A", 30), ("B", 30), ("C", 30), ("D", 70))] == [1, 1, 2, 1]
+    assert "link 1 has 45 GB/s for each of B and C, and D falls to 55 GB/s" in " ".join(page.split())
+
+
+def test_the_picture_of_folding_is_what_its_script_draws():
+    spec = importlib.util.spec_from_file_location("folding", ROOT / "plots" / "folding.py")
+    folding = importlib.util.module_from_spec(spec)
+    sys.modules["folding"] = folding
+    spec.loader.exec_module(folding)
+    assert folding.picture() == (ROOT / "plots" / "folding.svg").read_text()
+    assert len(set(folding.classes().values())) == 6
