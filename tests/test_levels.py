@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
+page
 compare plot listing
 sweeps
 planner
@@ -64,7 +65,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "page": ["document", "recorded", "beside", "planned", "sections", "charts", "lanes", "links", "run", "verdict", "html"],
+    "cli": ["report", "simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
@@ -77,7 +79,7 @@ INSIDE = {
                  "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "bokeh": {"page.charts"}}
 
 
 def modules():

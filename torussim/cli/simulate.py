@@ -118,7 +118,7 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
     if path.suffix not in PICTURES:
         fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
     (scenario,) = load([file], overrides, trust)
-    shown = _chips(chips, scenario) if chips else None
+    shown = chips_of(chips, scenario) if chips else None
     writable(path.parent, path.name)
     with progress(scenario.name) as advance:
         result = answer(scenario, progress=advance)
@@ -155,7 +155,7 @@ def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int
     write(path, data)
 
 
-def _chips(text: str, scenario: Scenario) -> list[int]:
+def chips_of(text: str, scenario: Scenario) -> list[int]:
     """Return the indices of chips given as "0,0,0 1,0,0"."""
     from torussim.errors import TorusSimError
 

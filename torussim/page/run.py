@@ -1,0 +1,62 @@
+"""What a page shows of one run: the scenario, its result, and the timeline of its last pass with the messages of some chips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torussim.analysis import chosen_chips
+from torussim.answer import replay
+from torussim.result import Result
+from torussim.scenario import Scenario
+from torussim.timeline import Timeline
+
+HELD = 64  # chips that a page holds, at most, besides those that are asked for
+MESSAGES = 40_000  # of all chips in a page
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as a page shows it.
+
+    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these; `silent`: those of them
+    whose messages are not kept, as they would be too many. `notes`: what has to be said of the file.
+    """
+
+    scenario: Scenario
+    file: str
+    result: Result
+    timeline: Timeline
+    shown: tuple[int, ...]
+    held: tuple[int, ...]
+    silent: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+    label: str = ""  # "A", "B" where a page shows several
+
+    @property
+    def keys(self) -> Any:
+        """The keys of the result."""
+        return self.result.keys
+
+    @property
+    def seconds(self) -> float:
+        """How long a step takes, or a program."""
+        return float(self.keys.get("step_s", self.keys["makespan_s"]))
+
+
+def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (), notes: Sequence[str] = (),
+       label: str = "") -> Run:
+    """Return what a page shows of a run; `chips`: those whose lanes it shows, by default the fastest, median and slowest."""
+    shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline))
+    every = range(len(result.timeline.chips))
+    held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
+    timeline = replay(scenario, held)
+    counts = Counter(sent.chip for sent in timeline.sent)
+    silent, left = set(), MESSAGES
+    for chip in [*shown, *(chip for chip in held if chip not in shown)]:
+        left -= counts[chip]
+        if left < 0:
+            silent.add(chip)
+    return Run(scenario, file, result, timeline, shown, held, frozenset(silent), tuple(notes), label)
