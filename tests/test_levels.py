@@ -65,7 +65,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "page": ["document", "recorded", "beside", "planned", "sections", "charts", "lanes", "links", "run", "verdict", "html"],
+    "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "verdict",
+             "html"],
     "cli": ["report", "simulate", "plan", "faults", "sweep", "measure", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torussim.compare import compare
 from torussim.differences import main_ones, shown
 from torussim.page.html import Html, Part, escaped, exact, section, table, tag
 from torussim.page.run import Run
-from torussim.page.sections import letter, seconds, share
+from torussim.page.sections import SAME, letter, seconds, share
 
 NUMBERS = {"step_s": "step", "prefill_s": "prefill", "makespan_s": "in all", "tokens_per_s": "tokens/s", "mfu": "MFU",
            "chip_s_per_token": "chip time a token"}
 MORE = ("tokens_per_s", "mfu")  # is better
-SAME = 5e-4  # values within this share of one another are not marked
 
 
 def compared(runs: Sequence[Run]) -> Html:
@@ -34,7 +34,7 @@ def _measures(runs: Sequence[Run]) -> Html:
         rows.append(["waiting for communication", *(share(run.keys["breakdown_s"]["exposed_collective"] / run.seconds)
                                                     for run in runs)])
     rows.append(["share of the lower bound", *(share(run.keys["estimate"]["bound"]["of_limit"]) for run in runs)])
-    rows.append(["file", *(run.file for run in runs)])
+    rows.append(["file", *(Path(run.file).name for run in runs)])
     return table("Main numbers; the change is to the first run", head, rows, sides="l" * len(head), name="measures")
 
 

@@ -44,7 +44,7 @@ def script() -> str:
 
 
 def document(timelines: Mapping[str, Mapping[str, Any]], networks: Mapping[str, Drawing], span: float) -> dict[str, Any]:
-    """Return {docs, items} for `Bokeh.embed.embed_items`: figures by the ids of the elements that they go to.
+    """Return {document, places}: figures as JSON of one document, and by the id of each the element that it goes to.
 
     `timelines`: lanes, as `lanes.lanes` has them; all share their time axis, which begins with 0 to `span` seconds.
     """
@@ -61,8 +61,7 @@ def document(timelines: Mapping[str, Mapping[str, Any]], networks: Mapping[str, 
     found: Any = made.to_json(deferred=False)
     renamed = dict[str, str]()
     content = _renamed(found, renamed)
-    roots = {renamed[old]: place for old, place in number.items()}
-    return {"docs": {"report": content}, "items": [{"docid": "report", "roots": roots, "root_ids": list(roots)}]}
+    return {"document": content, "places": {renamed[old]: place for old, place in number.items()}}
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
@@ -85,7 +84,8 @@ def _timeline(place: str, run: Mapping[str, Any], time: Range1d) -> Figure:
 
     high = height(run)
     plot = figure(name=place, x_range=time, y_range=models.Range1d(high, 0), height=high + AXIS, sizing_mode="stretch_width",
-                  toolbar_location=None, tools=[], min_border_right=12, min_border_left=84, outline_line_color=None)
+                  toolbar_location=None, tools=[], min_border_right=12, min_border_left=84, outline_line_color=None,
+                  background_fill_color=None, border_fill_color=None)
     columns = ("left", "right", "top", "bottom", "colour", "alpha", "hatch", "name", "what", "axes", "start", "end", "takes",
                "bytes", "bound", "algorithm", "begin_s", "end_s")
     bars = models.ColumnDataSource(data={name: [] for name in columns}, name=f"{place}-bars")
@@ -93,9 +93,9 @@ def _timeline(place: str, run: Mapping[str, Any], time: Range1d) -> Figure:
                       line_color=None, hatch_pattern="hatch", hatch_color="#000000", hatch_alpha=0.35, hatch_scale=7,
                       hatch_weight=0.6, source=bars)
     quads.nonselection_glyph = None
-    names = models.ColumnDataSource(data={name: [] for name in ("x", "y", "text", "colour")}, name=f"{place}-names")
+    names = models.ColumnDataSource(data={name: [] for name in ("x", "y", "text", "colour", "back")}, name=f"{place}-names")
     plot.text(x="x", y="y", text="text", text_color="colour", text_align="center", text_baseline="middle",
-              text_font={"value": FONT}, text_font_size="11px", source=names)
+              text_font={"value": FONT}, text_font_size="11px", background_fill_color="back", source=names)
     plot.add_tools(models.PanTool(dimensions="width"), models.WheelZoomTool(dimensions="width", modifiers="ctrl"),
                    models.HoverTool(renderers=[quads], tooltips=list(BAR), point_policy="follow_mouse", attachment="below"))
     plot.toolbar.active_drag, plot.toolbar.active_scroll = plot.tools[:2]
@@ -118,7 +118,8 @@ def _network(place: str, drawing: Drawing) -> Figure:
 
     across, down = models.Range1d(0, drawing.width), models.Range1d(drawing.height, 0)
     plot = figure(name=place, x_range=across, y_range=down, toolbar_location=None, tools=[], outline_line_color=None,
-                  aspect_ratio=drawing.width / (drawing.height + 60), sizing_mode="stretch_width")
+                  aspect_ratio=drawing.width / (drawing.height + 60), sizing_mode="stretch_width",
+                  background_fill_color=None, border_fill_color=None)
     plot.axis.visible, plot.grid.visible = False, False
     mapper = models.LinearColorMapper(palette=list(drawing.palette), low=0.0, high=drawing.top, name="use")
     pointed = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torussim import files
-from torussim.page import charts, sections
+from torussim.page import charts, details, sections
 from torussim.page.beside import compared
 from torussim.page.html import Html, Part, script_json, section, tag
 from torussim.page.lanes import COLOURS, TICKS, lanes
@@ -31,17 +32,18 @@ def page(runs: Sequence[Run], plans: Mapping[str, Mapping[str, Any]] | None = No
     charts.check()
     timelines = [lanes(run) for run in runs]
     networks = [drawing(run) for run in runs]
+    top = max(one.top for one in networks)  # colours mean the same in all
     span = max(one["span"] for one in timelines)
     places = [[f"lanes-{i}-{j}" for j in range(len(one["shown"]))] for i, one in enumerate(timelines)]
     figures = charts.document({place: one for one, of in zip(timelines, places) for place in of},
-                              {f"network-{i}": one for i, one in enumerate(networks)}, span)
+                              {f"network-{i}": replace(one, top=top) for i, one in enumerate(networks)}, span)
     data = {**figures, "timelines": [{**one, "places": of, "label": run.label, "name": run.result.name}
                                      for one, of, run in zip(timelines, places, runs)], "span": span, "ticks": TICKS,
             "colours": COLOURS}
-    title = runs[0].result.name if len(runs) == 1 else f"{len(runs)} runs: " + ", ".join(run.result.name for run in runs)
+    title = runs[0].result.name if len(runs) == 1 else f"{len(runs)} runs beside each other"
     parts = [section("verdict", "The answer", sections.summary(runs)), compared(runs), sections.breakdown(runs),
              _timeline(runs, places, timelines), _network(runs, [one.notes for one in networks]), sections.estimates(runs),
-             sections.operations(runs), sections.memory(runs), sections.faults(runs), planned(plans or {}), _scenarios(runs)]
+             details.operations(runs), details.memory(runs), details.faults(runs), planned(plans or {}), _scenarios(runs)]
     return _whole(title, parts, data)
 
 
@@ -102,14 +104,14 @@ def _key(timelines: Sequence[Mapping[str, Any]]) -> Html:
 
 
 def _network(runs: Sequence[Run], notes: Sequence[Sequence[str]]) -> Html:
-    def each(run: Run) -> Part:
-        i = list(runs).index(run)
-        return [tag("div", tag("div", id=f"network-{i}", class_="plot network"), class_="wide", tabindex="0", role="region",
+    def each(i: int, run: Run) -> Part:
+        return [tag("h3", sections.letter(run), " ", run.result.name) if run.label else None,
+                tag("div", tag("div", id=f"network-{i}", class_="plot network"), class_="wide", tabindex="0", role="region",
                     aria_label=f"The network of {run.result.name}; the tables below say the same"),
-                [tag("p", note, class_="faint") for note in notes[i]], sections.links(run)]
+                [tag("p", note, class_="faint") for note in notes[i]], details.links(run)]
     said = tag("p", "Each arrow is one direction of a link, in the colour of its use in the last pass. Cut arrows are slower "
                "than most of their axis. A red cross is a dead link. Point at an arrow to see what it is.", class_="faint")
-    return section("network", "The network", said, sections.headed(runs, each))
+    return section("network", "The network", said, [each(i, run) for i, run in enumerate(runs)])
 
 
 def _scenarios(runs: Sequence[Run]) -> Html:

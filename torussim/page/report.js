@@ -31,8 +31,7 @@
   }
   window.torussim = {seconds: tick};
 
-  await Bokeh.embed.embed_items(data.docs, data.items);
-  const figures = Bokeh.documents[0];
+  const figures = Bokeh.require("document").Document.from_json(data.document);
   const named = (name) => figures.get_model_by_name(name);
   const time = named("time");
 
@@ -92,7 +91,7 @@
   }
 
   function rows(run, chip, since, until, pixel) {
-    const bars = {}, names = {x: [], y: [], text: [], colour: []}, zero = start(run);
+    const bars = {}, names = {x: [], y: [], text: [], colour: [], back: []}, zero = start(run);
     const columns = ["left", "right", "top", "bottom", "colour", "alpha", "hatch", "name", "what", "axes", "start", "end", "takes",
       "bytes", "bound", "algorithm", "begin_s", "end_s"];
     for (const column of columns) bars[column] = [];
@@ -102,7 +101,7 @@
         end: seconds(said.end_s - zero, 6), takes: seconds(said.end_s - said.begin_s), ...said};
       for (const column of columns) bars[column].push(values[column]);
     }
-    function name(text, a, b, y, colour) {
+    function name(text, a, b, y, colour, back = "#00000000") {
       const left = Math.max(a, since), right = Math.min(b, until), room = (right - left) / pixel;
       const fit = text.length * 6.4 + 6 <= room ? text : room > 46 ? `${text.slice(0, Math.floor(room / 6.4) - 2)}…` : "";
       if (!fit) return;
@@ -110,6 +109,7 @@
       names.y.push(y);
       names.text.push(fit);
       names.colour.push(colour);
+      names.back.push(back); // over a hatch
     }
     const shown = overlapping(run, chip, since, until), detailed = shown.length <= MOST, each = shown.length <= SENT;
     const unit = RULER, first = unit + (run.computes ? UNIT + 6 : 0), lane = first + ROW * run.rows + 6;
@@ -144,7 +144,7 @@
             {...told, what: "launch", end_s: launched});
           const top = first + ROW * at[i];
           bar(begin, end, top, top + ROW - 2, o.colour, 1, o.hatch, told);
-          name(o.name, begin, end, top + ROW / 2 - 1, "#000000");
+          name(o.name, begin, end, top + ROW / 2 - 1, "#000000", o.colour);
           run.axes.forEach((axis, j) => {
             if (o.over.includes(axis)) bar(begin, end, laneTop(2 * j), laneTop(2 * j) + 2 * LINK, o.colour, 0.2, " ", told);
           });
@@ -156,7 +156,7 @@
       for (const [a, b] of waits(run, chip, shown)) {
         if (b < since || a > until) continue;
         bar(a, b, unit, unit + UNIT, data.colours.exposed, 1, "/", {name: "waits for communication", what: "exposed"});
-        name(`waits ${seconds(b - a, 3)}`, a, b, unit + UNIT / 2, "#ffffff");
+        name(`waits ${seconds(b - a, 3)}`, a, b, unit + UNIT / 2, "#ffffff", data.colours.exposed);
       }
     }
     return [bars, names, shown, each];
@@ -284,11 +284,10 @@
       for (const [part, role] of Object.entries(PARTS)) {
         if (part in model.properties && model.properties[part].get_value() !== null) changed[part] = colours[role];
       }
-      if (model.type === "Figure") Object.assign(changed, {background_fill_color: colours.page, border_fill_color: colours.page});
       const role = model.tags?.[0];
       if (role in colours && "fill_color" in model.properties && !model.properties.xs?.value) changed.fill_color = colours[role];
       if (role in colours && "text_color" in model.properties) changed.text_color = colours[role];
-      if (model.name === "use") changed.palette = dark() ? [...palettes.get(model)].reverse() : palettes.get(model);
+      if (model.name === "use") changed.palette = dark() ? palettes.get(model).slice(0, 52).reverse() : palettes.get(model);
       if (Object.keys(changed).length) model.setv(changed);
     }
     draw();
@@ -327,6 +326,9 @@
     }
   });
 
-  paint();
+  paint(); // before there are views, so that each figure is drawn once
+  const roots = figures.roots().map((root) => document.getElementById(data.places[root.id]));
+  await Bokeh.embed.add_document_standalone(figures, document.body, roots);
+  window.torussim.figures = figures;
   document.documentElement.dataset.ready = "yes";
 })();

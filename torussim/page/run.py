@@ -48,8 +48,11 @@ class Run:
 
 def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (), notes: Sequence[str] = (),
        label: str = "") -> Run:
-    """Return what a page shows of a run; `chips`: those whose lanes it shows, by default the fastest, median and slowest."""
-    shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline))
+    """Return what a page shows of a run; `chips`: those whose lanes it shows.
+
+    By default the fastest, median and slowest; of runs side by side, which have a `label`, the slowest, so that they are near.
+    """
+    shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline)[-1 if label else 0:])
     every = range(len(result.timeline.chips))
     held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
     timeline = replay(scenario, held)
