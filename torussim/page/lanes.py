@@ -18,6 +18,7 @@ from torussim.program import Collective, Operation
 from torussim.report import KINDS
 from torussim.timeline import Array, Segment, Sent, Timeline
 
+FIELDS = 5  # of a message
 TICKS = 1e10  # a tenth of a nanosecond
 ROUNDING = 1e-12  # seconds
 # Of a collective, beside its colour, as in the pictures of torussim/plot: what a reader sees who sees no colours.
@@ -30,8 +31,9 @@ def lanes(run: Run) -> dict[str, Any]:
 
     Keys: `operations`, those that the program has, each {name, kind, what, axes, bytes, bound, algorithm, colour, hatch};
     `segments`, {section, operations: indices}; `runs`, [segment, seconds] in order; `axes`: those with lanes; `rows`: how many
-    collectives are under way at once; `chips`: what each does, with `name` and `text`; `shown`: indices into these; `origin`:
-    when the block that is shown first begins, and `span`, how long it is; `begin`, `end`: of the pass.
+    collectives are under way at once; `shared`: whether messages share links, not all of which the lanes show; `chips`: what each
+    does, with `name` and `text`; `shown`: indices into these; `origin`: when the block that is shown first begins, and `span`, how
+    long it is; `begin`, `end`: of the pass.
     """
     timeline = run.timeline
     names = {o.name: o for segment in timeline.segments for o in segment.operations}
@@ -46,7 +48,7 @@ def lanes(run: Run) -> dict[str, Any]:
         "segments": [{"section": s.section, "operations": [place[o.name] for o in s.operations], "rows": row}
                      for s, row in zip(timeline.segments, rows)],
         "runs": [[segment, offset] for segment, offset in timeline.runs],
-        "axes": axes, "rows": _count(timeline, rows),
+        "shared": timeline.flows > 0, "axes": axes, "rows": _count(timeline, rows),
         "computes": any(not isinstance(o, Collective) for o in names.values()),
         "chips": [_chip(run, chip, place, axes) for chip in run.held],
         "shown": [run.held.index(chip) for chip in run.shown],
@@ -138,7 +140,7 @@ def _chip(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> di
             "times": [_short(s.on(chip).ravel()) for s in timeline.segments],
             "busy": _short([w.busy[chip] for w in work]),
             "fixed": _short([w.fixed[chip] for w in work]),
-            "sent": None if chip in run.silent else _sent(timeline, chip, place, axes)}
+            "sent": _sent(run, chip, place, axes)}
 
 
 def name_of(timeline: Timeline, chip: int) -> str:
@@ -154,11 +156,13 @@ def _said(timeline: Timeline, chip: int) -> dict[str, str]:
             "first to finish" if finish[chip] <= finish.min() + near else ""}
 
 
-def _sent(timeline: Timeline, chip: int, place: dict[str, int], axes: Sequence[str]) -> list[list[int]]:
+def _sent(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> list[list[int] | None]:
     """Return for each segment the messages of a chip, five numbers each: operation, lane, start and length in ticks, bytes.
 
-    Only the messages of the first run of a segment are told, as those of others are the same.
+    Only those of the first run of a segment, as others are the same. Where they are too many, those of the segments nearest to
+    the block that is shown first; None for the others.
     """
+    timeline = run.timeline
     lane = {(axis, sign): 2 * i + (sign < 0) for i, axis in enumerate(axes) for sign in (1, -1)}
     found: list[list[int]] = [[] for _ in timeline.segments]
     first: dict[int, int] = {}
@@ -168,7 +172,14 @@ def _sent(timeline: Timeline, chip: int, place: dict[str, int], axes: Sequence[s
         if first.setdefault(segment, one.run) == one.run:
             found[segment] += [place[one.operation], lane[one.axis, one.sign], round((one.start - offset) * TICKS),
                                round((one.end - one.start) * TICKS), round(one.bytes)]
-    return found
+    shown, left = analysis.last_block(timeline), FIELDS * run.messages(chip)
+    kept = list[list[int] | None]([None] * len(found))
+    for segment in sorted(range(len(found)), key=lambda segment: abs(first.get(segment, shown) - shown)):
+        left -= len(found[segment])
+        if left < 0:
+            break
+        kept[segment] = found[segment]
+    return kept
 
 
 def _short(values: Sequence[float] | Array) -> list[float]:

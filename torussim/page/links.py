@@ -23,7 +23,8 @@ from torussim.timeline import Array
 from torussim.units import show
 
 # What a shape is drawn in: the colour of text, of faint text, of the page, or its own on both light and dark pages.
-ROLES = {"links": "use", "chips": "faint", "switches": "ink", "slow": "page", "dead, back": "page", "groups": "box"}
+ROLES = {"links": "use", "chips": "faint", "switches": "ink", "slow": "page", "dead, back": "page", "groups": "box", "dead": "bad",
+         "dead lines": "bad"}
 STATES = ("", "slower than most", "dead")
 
 

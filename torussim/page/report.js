@@ -164,7 +164,7 @@
 
   // Messages one by one where few blocks are shown, else a bar as high as the share of the block that the lane sends.
   function messages(run, chip, segment, offset, [a, b], each, bar, laneTop) {
-    const sent = chip.sent ? chip.sent[segment] : [], used = new Array(2 * run.axes.length).fill(0);
+    const sent = chip.sent[segment] ?? [], used = new Array(2 * run.axes.length).fill(0);
     for (let i = 0; i < sent.length; i += 5) {
       const o = run.operations[sent[i]], lane = sent[i + 1], long = sent[i + 3] / data.ticks, begin = sent[i + 2] / data.ticks + offset;
       used[lane] += long;
@@ -188,10 +188,11 @@
       names.colour = names.colour.map((colour) => colour === "ink" ? colours.ink : colour);
       named(`${place}-bars`).data = bars;
       named(`${place}-names`).data = names;
-      const without = run.axes.length && each && shown.length && (!chip.sent || shown.every((n) => !chip.sent[run.runs[n][0]].length));
+      const without = run.axes.length && shown.some((index) => chip.sent[run.runs[index][0]] === null);
       const parts = run.computes ? [`of the pass: computes ${percent(chip.shares.compute)}, waits ${percent(chip.shares.exposed)}, `
         + `fixed costs ${percent(chip.shares.overhead)}`] : [`done after ${seconds(chip.finish - run.begin)}`];
-      if (without) parts.push("messages are not kept here");
+      if (without) parts.push("not all messages are kept");
+      if (run.shared) parts.push("some messages on shared links have no lane");
       if (shown.length > SENT && run.axes.length) parts.push(`${shown.length} blocks: zoom in for single messages`);
       document.getElementById(`${place}-said`).textContent = parts.join("; ");
     });
@@ -270,7 +271,7 @@
   const dark = () => chosen ?? system.matches;
   function theme() {
     const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    return {ink: colour("ink"), faint: colour("faint"), page: colour("card"), line: colour("line"), box: colour("box")};
+    return {ink: colour("ink"), faint: colour("faint"), page: colour("card"), line: colour("line"), box: colour("box"), bad: colour("bad")};
   }
   const PARTS = {axis_line_color: "line", major_tick_line_color: "line", major_label_text_color: "ink", axis_label_text_color: "ink",
     grid_line_color: "line", title_text_color: "ink"};

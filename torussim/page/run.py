@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,15 @@ from torussim.scenario import Scenario
 from torussim.timeline import Timeline
 
 HELD = 64  # chips that a page holds, at most, besides those that are asked for
-MESSAGES = 40_000  # of all chips in a page
+MESSAGES = 40_000  # of all chips in a page, at most: half of them for the chips that it shows at first
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run as a page shows it.
 
-    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these; `silent`: those of them
-    whose messages are not kept, as they would be too many. `notes`: what has to be said of the file.
+    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these. `notes`: what has to be
+    said of the file.
     """
 
     scenario: Scenario
@@ -31,7 +30,6 @@ class Run:
     timeline: Timeline
     shown: tuple[int, ...]
     held: tuple[int, ...]
-    silent: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     label: str = ""  # "A", "B" where a page shows several
 
@@ -39,6 +37,10 @@ class Run:
     def keys(self) -> Any:
         """The keys of the result."""
         return self.result.keys
+
+    def messages(self, chip: int) -> int:
+        """Return how many messages of a chip are kept, at most."""
+        return MESSAGES // 2 // (len(self.shown) if chip in self.shown else max(1, len(self.held) - len(self.shown)))
 
     @property
     def seconds(self) -> float:
@@ -55,11 +57,4 @@ def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (),
     shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline)[-1 if label else 0:])
     every = range(len(result.timeline.chips))
     held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
-    timeline = replay(scenario, held)
-    counts = Counter(sent.chip for sent in timeline.sent)
-    silent, left = set(), MESSAGES
-    for chip in [*shown, *(chip for chip in held if chip not in shown)]:
-        left -= counts[chip]
-        if left < 0:
-            silent.add(chip)
-    return Run(scenario, file, result, timeline, shown, held, frozenset(silent), tuple(notes), label)
+    return Run(scenario, file, result, replay(scenario, held), shown, held, tuple(notes), label)
