@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
+page
 display
 compare plot listing export
 sweeps
@@ -65,7 +66,8 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "completion", "common"],
+    "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
+    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "look", "completion", "common"],
     "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
@@ -80,7 +82,7 @@ INSIDE = {
                  "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "bokeh": {"page.charts"}}
 
 
 def modules():

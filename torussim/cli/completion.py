@@ -27,9 +27,9 @@ def a_file() -> Decorator:
     return click.argument("file", metavar="FILE", shell_complete=scenarios)
 
 
-def files() -> Decorator:
+def files(metavar: str = "FILE...") -> Decorator:
     """Give a command the argument FILE..., scenarios: its parameter `files`."""
-    return click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=scenarios)
+    return click.argument("files", nargs=-1, required=True, metavar=metavar, shell_complete=scenarios)
 
 
 def setting(said: str) -> Decorator:

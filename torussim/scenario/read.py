@@ -257,8 +257,8 @@ def _must(notes: Notes, fitting: bool = True) -> Scenario:
 
 
 def _file(path: str | Path, trust: Trust) -> Document:
-    """Return the document of a scenario's file, or of the scenario that a result.json holds."""
-    result = Path(path).name in ("result.json", "result.json.gz")
+    """Return the document of a scenario's file, or of the scenario that a result.json or plan.json holds, whatever its name."""
+    result = Path(path).name.endswith((".json", ".json.gz"))
     document = files.read(path, "result" if result else "scenario", trust.most)
     held = document.value.get("scenario") if result and isinstance(document.value, dict) else None
     return edits.part(document, ("scenario",)) if isinstance(held, dict) else document
