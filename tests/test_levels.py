@@ -16,6 +16,7 @@ report differences
 validate calibrate
 cases
 measurements
+measured
 answer fault_draws
 fault_result
 fault_sets
@@ -23,7 +24,7 @@ keys tally
 scenario
 result
 analysis
-blame
+repairs
 critical_path
 fronts
 engine
@@ -64,11 +65,12 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "plan", "faults", "sweep", "measure", "blame", "look", "common"],
+    "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
-                 "graph_file", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "tracing", "mesh", "named",
+                 "links", "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

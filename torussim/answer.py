@@ -12,6 +12,7 @@ from torussim.alike import Alike, alike, upto
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.program import Program
 from torussim.result import Keys, Later, Result, counted, rates
 from torussim.scenario import Scenario, load, shortened
 from torussim.tally import PARTS, Progress, Tally
@@ -46,13 +47,17 @@ def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequenc
 
 def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
     """Return the timeline of a scenario's last pass, with every message of some chips."""
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    return simulate(last_program(scenario), scenario.net, scenario.chip, record=chips)
+
+
+def last_program(scenario: Scenario) -> Program:
+    """Return the program of a scenario's last pass, or its own."""
     if scenario.program:
-        return simulate(scenario.program, scenario.net, scenario.chip, record=chips)
+        return scenario.program
     assert scenario.model and scenario.workload
     forward = passes(scenario.workload)[-1]
-    program = build(scenario.model, scenario.layouts[forward.phase], forward, axes)
-    return simulate(program, scenario.net, scenario.chip, record=chips)
+    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+    return build(scenario.model, scenario.layouts[forward.phase], forward, axes)
 
 
 def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, every: bool) -> Result:

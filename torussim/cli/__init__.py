@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from torussim.cli.blame import blame
 from torussim.cli.common import fail, silence
 from torussim.cli.faults import faults
 from torussim.cli.look import check, list_
@@ -24,7 +25,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, compare, plan, sweep, faults, validate, calibrate, plot, check, list_):
+for command in (run, compare, plan, sweep, faults, validate, calibrate, blame, plot, check, list_):
     cli.add_command(command)
 
 
