@@ -101,7 +101,7 @@ def test_list_names_what_there_is(what, has):
 
 HEAVY = ("numpy", "networkx", "simpy", "matplotlib", "ruamel", "scipy", "numba")
 OF_A_RUN = ("torussim.engine", "torussim.analysis", "torussim.timeline", "torussim.answer", "torussim.keys", "torussim.result",
-            "torussim.report", "torussim.lower_bound", "torussim.blame", "torussim.plot")
+            "torussim.report", "torussim.lower_bound", "torussim.repairs", "torussim.plot")
 
 
 @pytest.mark.parametrize("words, forbidden", [

@@ -18,6 +18,7 @@ report differences
 validate calibrate
 cases
 measurements
+measured
 answer fault_draws
 fault_result
 fault_sets
@@ -25,7 +26,7 @@ keys tally
 scenario
 result
 analysis
-blame
+repairs
 critical_path
 fronts
 engine
@@ -67,13 +68,14 @@ INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
     "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
-    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "look", "completion", "common"],
+    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "look", "completion", "common"],
+    "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
     "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning", "mesh",
-                 "named", "links", "graph_file", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning",
+                 "tracing", "mesh", "named", "links", "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

@@ -9,7 +9,7 @@ is faulty stands beside it, with its standard error. That mean counts the other 
 fault is rare it rests on few draws, so it ranks nothing. Faults interact: two slow links of one ring cost little more than one.
 
 *Time of a step.* As in `run`, except that one pass stands for all of the same length: one that attends to as many tokens as
-they do in the mean. Where messages share links, the first layers stand for all (`blame`), which is exact to about 0.01 %.
+they do in the mean. Where messages share links, the first layers stand for all (`repairs`), which is exact to about 0.01 %.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from torussim.blame import sample, seconds_of
 from torussim.chips import Chip
 from torussim.collectives.lower import DIRECT, algorithm_of
 from torussim.engine.simulate import simulate
@@ -30,6 +29,7 @@ from torussim.executors import Workers, each, workers
 from torussim.fault_result import Alone, FaultDraws
 from torussim.fault_sets import Cables, Faults, Kind, cables_of, draw, kinds_of
 from torussim.program import Collective, Program
+from torussim.repairs import sample, seconds_of
 from torussim.scenario import Scenario, Source, ready
 from torussim.topology.check import Floats
 from torussim.topology.faults import scaled

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from torussim.cli.blame import blame
 from torussim.cli.common import EXIT, example, fail, silence
 from torussim.cli.completion import complete, completion
 from torussim.cli.faults import faults
@@ -40,7 +41,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, report, compare, plan, sweep, faults, validate, calibrate, plot, check, list_, completion):
+for command in (run, report, compare, plan, sweep, faults, validate, calibrate, blame, plot, check, list_, completion):
     cli.add_command(command)
 
 

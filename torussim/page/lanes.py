@@ -32,8 +32,8 @@ def lanes(run: Run) -> dict[str, Any]:
     Keys: `operations`, those that the program has, each {name, kind, what, axes, bytes, bound, algorithm, colour, hatch};
     `segments`, {section, operations: indices}; `runs`, [segment, seconds] in order; `axes`: those with lanes; `rows`: how many
     collectives are under way at once; `shared`: whether messages share links, not all of which the lanes show; `chips`: what each
-    does, with `name` and `text`; `shown`: indices into these; `origin`: when the block that is shown first begins, and `span`, how
-    long it is; `begin`, `end`: of the pass.
+    does, with `name` and `text`; `shown`: indices into these; `origin`: when the block that is shown first begins, and `span`,
+    how long it is; `begin`, `end`: of the pass.
     """
     timeline = run.timeline
     names = {o.name: o for segment in timeline.segments for o in segment.operations}

@@ -23,8 +23,8 @@ from torussim.timeline import Array
 from torussim.units import show
 
 # What a shape is drawn in: the colour of text, of faint text, of the page, or its own on both light and dark pages.
-ROLES = {"links": "use", "chips": "faint", "switches": "ink", "slow": "page", "dead, back": "page", "groups": "box", "dead": "bad",
-         "dead lines": "bad"}
+ROLES = {"links": "use", "chips": "faint", "switches": "ink", "slow": "page", "dead, back": "page", "groups": "box",
+         "dead": "bad", "dead lines": "bad"}
 STATES = ("", "slower than most", "dead")
 
 
@@ -87,7 +87,7 @@ def drawing(run: Run) -> Drawing:
     pen = draw(canvas, picture, which, visible)
     if isinstance(picture, Spread) and not node_names(canvas, picture):
         notes.append("Names without room are left out.")
-    numbers(canvas, picture, pen, picture.centres[visible])
+    numbers(canvas, picture, pen, which, picture.centres[visible])
     live = which[which < len(links.source)]
     live = live[np.argsort(links.busy[live], kind="stable")]  # as `draw` has them
     told = {"links": _told(links, live), "dead": _told(links, which[which >= len(links.source)])}

@@ -22,6 +22,7 @@ from torussim.scenario.network import Network
 from torussim.scenario.notes import Notes
 from torussim.scenario.planning import Planning
 from torussim.scenario.sections import read_name, read_sections
+from torussim.scenario.tracing import Tracing
 from torussim.scenario.workload import Expected
 from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid
@@ -51,7 +52,7 @@ class Scenario:
         A mapping as in a file.
     program
         A list of operations, in place of model, layout and workload.
-    expect, plan
+    expect, plan, trace
         As in a file.
     name
         What results and pictures are called.
@@ -91,12 +92,13 @@ class Scenario:
     fitted: bool = True  # whether its layouts were made to fit
     notes: tuple[str, ...] = ()
     planning: Planning | None = None  # what `plan` looks for; None: its defaults
+    tracing: Tracing | None = None  # what a measured trace calls operations and chips
 
     def __init__(self, *, model: Any = None, chip: Any = None, topology: Any = None, layout: Any = None, workload: Any = None,
-                 program: Any = None, expect: Any = None, plan: Any = None, name: str | None = None,
+                 program: Any = None, expect: Any = None, plan: Any = None, trace: Any = None, name: str | None = None,
                  code: str | Trust = "beside") -> None:
         given = {"name": name, "model": model, "chip": chip, "topology": topology, "layout": layout, "workload": workload,
-                 "program": program, "expect": expect, "plan": plan}
+                 "program": program, "expect": expect, "plan": plan, "trace": trace}
         vars(self).update(vars(_of_sections(given, Path.cwd(), Trust.of(code))))
 
     @cached_property
@@ -142,7 +144,7 @@ class Scenario:
 def made(**values: Any) -> Scenario:
     """Return the scenario with these fields."""
     scenario = object.__new__(Scenario)
-    vars(scenario).update({"fitted": True, "notes": (), "planning": None} | values)
+    vars(scenario).update({"fitted": True, "notes": (), "planning": None, "tracing": None} | values)
     return scenario
 
 

@@ -21,6 +21,7 @@ from torussim.scenario.network import Network, Slice, cut_network, own_kind, rea
 from torussim.scenario.notes import Notes
 from torussim.scenario.planning import describe_planning, read_planning
 from torussim.scenario.program import describe_program, read_program
+from torussim.scenario.tracing import describe_tracing, read_tracing
 from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
 from torussim.workload import Workload
@@ -58,6 +59,8 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     planning = read_planning(notes, given["plan"]) if "plan" in given else None
+    lengths = network.net.links.axes if network.net else {}
+    tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
     if model and model.layers > MAX_LAYERS:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
                     code="limit")
@@ -74,10 +77,11 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     layouts = {phase: one.layout for phase, one in asked.items()}
     record = _record(name, chip, network, model, workload, asked, program, expect)
     record |= {"plan": describe_planning(planning)} if planning else {}
+    record |= {"trace": describe_tracing(tracing)} if tracing else {}
     record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
     return {"name": name, "chip": chip, "network": network, "net": network.net, "model": model, "layouts": layouts,
             "workload": workload, "program": program, "expect": expect, "resolved": record,
-            "notes": (*network.notes, *network.net.notes, *notes.said), "planning": planning}
+            "notes": (*network.notes, *network.net.notes, *notes.said), "planning": planning, "tracing": tracing}
 
 
 def _compare_code(notes: Notes, given: Any) -> None:

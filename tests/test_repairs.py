@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from torussim import report
 from torussim.answer import run
-from torussim.blame import NO_LIMIT, without_busiest
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Program
+from torussim.repairs import NO_LIMIT, without_busiest
 from torussim.report import phrases
 from torussim.scenario import load
 from torussim.topology.builders import torus
