@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-compare plot listing
+compare plot listing reference
 sweeps
 planner
 report differences
@@ -53,10 +53,11 @@ program
 collectives.contract
 topology
 timeline chips models sharding workload
+chip_fields model_fields
 sourced
 points
 edits trust executors journal rows
-resolve files
+resolve files described docstrings result_keys
 units tables spelling interpolation
 errors
 """
@@ -64,11 +65,11 @@ ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "cli": ["simulate", "plan", "faults", "sweep", "measure", "schema", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
-                 "graph_file", "notes", "forms", "values"],
+    "scenario": ["parts", "shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named",
+                 "links", "graph_file", "notes", "sections", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

@@ -8,7 +8,8 @@ from typing import Any
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.program import WITH_ROOT
-from torussim.result import NO_ROOM, SCALARS, Result, nodes_of
+from torussim.result import NO_ROOM, Result, nodes_of
+from torussim.result_keys import SCALARS
 from torussim.tables import table
 from torussim.units import show
 

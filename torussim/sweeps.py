@@ -26,7 +26,8 @@ from torussim.executors import Done, each, workers
 from torussim.files import Document
 from torussim.journal import Journal, journal
 from torussim.points import Chosen, Points, document_of_value, points_of
-from torussim.result import SCALARS, Result
+from torussim.result import Result
+from torussim.result_keys import SCALARS
 from torussim.scenario import Scenario, document_of, forms, read_document
 from torussim.topology.grid import Grid
 from torussim.trust import Trust

@@ -14,6 +14,7 @@ from torussim.cli.faults import faults
 from torussim.cli.look import check, list_
 from torussim.cli.measure import calibrate, validate
 from torussim.cli.plan import plan
+from torussim.cli.schema import schema
 from torussim.cli.simulate import compare, plot, run
 from torussim.cli.sweep import sweep
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, compare, plan, sweep, faults, validate, calibrate, plot, check, list_):
+for command in (run, compare, plan, sweep, faults, validate, calibrate, plot, check, list_, schema):
     cli.add_command(command)
 
 
