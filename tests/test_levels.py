@@ -69,7 +69,7 @@ INSIDE = {
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["parts", "shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named",
-                 "links", "graph_file", "notes", "sections", "forms", "values"],
+                 "links", "graph_file", "notes", "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

@@ -29,8 +29,8 @@ from torussim.errors import Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.scenario import Scenario, read_document
 from torussim.scenario.forms import BASES
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.sections import Section
 from torussim.scenario.values import anything, by_name, flag, number, one_of, quantity, quote, text
 from torussim.trust import Trust
 

@@ -102,8 +102,8 @@ def result_page() -> str:
              called(key.unit)[1] if key.unit else "") for key in result_keys.KEYS]
     return page(
         "result_keys", "Keys of result.json",
-        prose("`torussim run` writes these keys to `out/<name>/result.json`, and `torussim run --json` prints them. In Python they "
-              "are `result.keys`, and attributes of a result: `result.step_s`, `result.memory`. A `[]` stands for each element of "
+        prose("`torussim run` writes these keys to `out/<name>/result.json`, and `torussim run --json` prints them. In Python "
+              "they are `result.keys`, and attributes of a result, such as `result.step_s`. A `[]` stands for each element of "
               "a list, a `*` for any name. A share is a number from 0 to 1. The paper is Pope et al. 2022, arXiv 2211.05102. "
               "[Design](design.md#6-what-a-run-gives) says how each is computed."),
         table(("key", "meaning", "in", "unit"), rows))
@@ -121,8 +121,8 @@ def python_api() -> str:
     short = [f"### {name}\n\n```python\n{signature(name, made)}\n```\n\n{prose(summary(made))}" for name, made in public.items()]
     return page(
         "python_api", "Python",
-        prose("`import torussim as ts` gives the names of this page. Times are seconds, sizes are bytes, bandwidths are bytes/s of "
-              "one direction of one link; a text with a unit, such as `45 GB/s`, is read where a scenario or a chip is described. "
+        prose("`import torussim as ts` gives the names of this page. Times are seconds, sizes are bytes, bandwidths are bytes/s "
+              "of one direction of one link; a text with a unit, such as `45 GB/s`, is read where a scenario or a chip is given. "
               "Any other module of the package can change without notice."),
         "## Names", *short,
         "## Mistakes",

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from torussim import files
 from torussim.errors import FileError, Keys, TopologyError, TorusSimError
 from torussim.scenario import forms
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.sections import Section
 from torussim.topology.check import check_topology
 from torussim.topology.graph_files import GraphFile, format_of, packed, read_graph, unpacked
 from torussim.topology.placing import placed, unmarked

@@ -31,11 +31,11 @@ from torussim.layouts import (
 from torussim.models import Model
 from torussim.padding import made_padded
 from torussim.program import Collective, Program
-from torussim.scenario import forms, sections, values
+from torussim.scenario import forms, keyed, values
+from torussim.scenario.keyed import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.program import read_algorithm, unfit
-from torussim.scenario.sections import Section
 from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
 from torussim.topology.grid import Grid
@@ -81,7 +81,7 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
         notes.wrong((*path, next(iter(both))),
                     f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
                     "right under layout", at_key=True, code="clash")
-    elif len(both) == 1 and not sections.meant(given, PHASES):
+    elif len(both) == 1 and not keyed.meant(given, PHASES):
         lost = [p for p in PHASES if p not in both]
         notes.wrong((*path, lost[0]), f"layout lacks {listed(lost)}: give one for each phase", code="missing")
     return {p: asked for p, asked in both.items() if asked and p in phases}
@@ -157,7 +157,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             table[key] = _entry(key, value, logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
-    lost = [key for key in REQUIRED if key not in given and key not in sections.meant(given, forms.TENSORS)]
+    lost = [key for key in REQUIRED if key not in given and key not in keyed.meant(given, forms.TENSORS)]
     if lost:
         found.append(Found((), f"the table lacks {listed(lost)}: give a sharding for each", True, "missing"))
     if found:
@@ -187,7 +187,7 @@ def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
     """Return the way of a tensor: a sharding, a list of them, or {path, algorithm, axes}."""
     if not isinstance(value, Mapping):
         return Path(_stations(value, dimensions, logical))
-    section, found = sections.read(forms.PATH, value, "a path")
+    section, found = keyed.read(forms.PATH, value, "a path")
     stations: tuple[Sharding, ...] = ()
     if section.sound("path"):
         try:

@@ -15,8 +15,8 @@ from torussim.described import Form, Key, Reader
 from torussim.docstrings import parameters_of
 from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.sections import Section
 from torussim.scenario.values import each, flag, number, one_of, one_or_each, quantity, quote, whole
 from torussim.topology.check import MAX_CHIPS
 from torussim.topology.named import NETWORKS, network

@@ -14,12 +14,12 @@ from torussim import resolve
 from torussim.chips import CORE, Chip
 from torussim.chips import chip as chip_of
 from torussim.errors import Keys, TorusSimError
-from torussim.scenario import forms, sections
+from torussim.scenario import forms, keyed
 from torussim.scenario.graph_file import read_graph_file
+from torussim.scenario.keyed import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.named import named_kind, of_name
 from torussim.scenario.notes import Notes
-from torussim.scenario.sections import Section
 from torussim.scenario.values import quote
 from torussim.topology.builders import check_twist, from_function, standard_twist, torus, torus_links
 from torussim.topology.check import MAX_CHIPS, Links
@@ -286,7 +286,7 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
     """Return the chips along each axis, or None if that cannot be relied on."""
     kind = section["kind"] if section.sound("kind") else None
     if not {"slice", "shape"} & section.given:
-        if isinstance(given, Mapping) and not {"slice", "shape"} & sections.meant(given, forms.TOPOLOGY):
+        if isinstance(given, Mapping) and not {"slice", "shape"} & keyed.meant(given, forms.TOPOLOGY):
             notes.wrong((*TOPOLOGY, "shape"),
                         "topology lacks 'shape': give the chips along each axis, such as [4, 4, 4], or a slice, such as v5e-16",
                         code="missing")

@@ -12,7 +12,7 @@ from torussim.described import Form
 from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.resolve import UserFunction
-from torussim.scenario import sections
+from torussim.scenario import keyed
 from torussim.trust import Trust, Unopened, function
 
 T = TypeVar("T")
@@ -82,9 +82,9 @@ class Notes:
             inside = one.within(path, prefix)
             self.wrong(inside.path, inside.text, inside.at_key, inside.code)
 
-    def section(self, form: Form, value: Any, path: Keys, what: str, *, others: bool = False) -> sections.Section:
-        """Return what `sections.read` returns, its mistakes noted."""
-        section, found = sections.read(form, value, what, others=others)
+    def section(self, form: Form, value: Any, path: Keys, what: str, *, others: bool = False) -> keyed.Section:
+        """Return what `keyed.read` returns, its mistakes noted."""
+        section, found = keyed.read(form, value, what, others=others)
         self.add(found, path)
         return section
 

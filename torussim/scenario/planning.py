@@ -11,7 +11,7 @@ from torussim.collectives.lower import ALGORITHMS
 from torussim.described import Form, Key, Reader, of_form, reads
 from torussim.layouts import LAYOUTS
 from torussim.program import ALIKE
-from torussim.scenario import forms, sections, values
+from torussim.scenario import forms, keyed, values
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote, refuse
 
@@ -121,7 +121,7 @@ def _bounded(what: str, value: Any) -> Limit:
     """Read {at_most, at_least} of a key of the result."""
     if value is None or not isinstance(value, Mapping):
         refuse(f"{quote(value)} is no limit: write one such as {{at_most: 50 ms}} or {{at_least: 0.3}}")
-    section, found = sections.read(limit_form(what), value, what)
+    section, found = keyed.read(limit_form(what), value, what)
     if not found and section["at_most"] is None and section["at_least"] is None:
         refuse("the limit is empty: give at_most or at_least", "missing")
     if found:
@@ -184,7 +184,7 @@ _PARTS: Form = {"parts": Key(values.flag, needed=True, example=True, about="Whet
 def _mesh(value: Any) -> str:
     """Read how physical axes may make up logical ones."""
     if isinstance(value, Mapping):
-        section, found = sections.read(_PARTS, value, "mesh")
+        section, found = keyed.read(_PARTS, value, "mesh")
         if found:
             raise Misread(*found)
         return "parts" if section["parts"] else "whole"
@@ -202,7 +202,7 @@ def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
     """Read the algorithms of each kind of collective that may be taken."""
     if not isinstance(value, Mapping):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: [dimension_wise, direct]}}")
-    section, found = sections.read(_OF_KIND, value, "collectives")
+    section, found = keyed.read(_OF_KIND, value, "collectives")
     if found:
         raise Misread(*found)
     return {kind: section[kind] for kind in _OF_KIND if section[kind]}

@@ -22,7 +22,7 @@ from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Program
-from torussim.scenario import forms, sections, values
+from torussim.scenario import forms, keyed, values
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
@@ -266,7 +266,7 @@ def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
             notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
         else:
             found[key] = value
-    missing = [key for key in needed if key not in top and key not in sections.meant(top, forms.TOP)]
+    missing = [key for key in needed if key not in top and key not in keyed.meant(top, forms.TOP)]
     if missing:
         instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
         notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
@@ -301,7 +301,7 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         found = chips.chip(slice_.chip)
         return chips.core_of(found) if slice_.cores > 1 else found
     sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
-    if "chip" not in top and not sliced and "chip" not in sections.meant(top, forms.TOP):
+    if "chip" not in top and not sliced and "chip" not in keyed.meant(top, forms.TOP):
         notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
                     code="missing")
     return None

@@ -1,4 +1,4 @@
-"""A section of a scenario file, read by its form: which keys are sound, and what is wrong with the others; no meaning.
+"""A mapping of a scenario file, read by the form of its keys: which are sound, and what is wrong with the others; no meaning.
 
 A form is a table of keys. `read` finds all that is wrong with a section at once, and still returns the keys that are sound, so
 that a mistake in one value does not hide those in the others. Written by hand, so that every message is in words of ours, and the
