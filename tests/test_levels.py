@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
+display
 compare plot listing reference
 sweeps
 planner
@@ -58,7 +59,7 @@ sourced
 points
 edits trust executors journal rows
 resolve files described docstrings result_keys
-units tables spelling interpolation
+units tables spelling interpolation shown
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
@@ -68,8 +69,8 @@ INSIDE = {
     "cli": ["simulate", "plan", "faults", "sweep", "measure", "schema", "look", "common"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["parts", "shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named",
-                 "links", "graph_file", "notes", "keyed", "forms", "values"],
+    "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload",
+                 "planning", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

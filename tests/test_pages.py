@@ -114,7 +114,7 @@ def test_a_public_function_documents_each_of_its_parameters_and_what_it_returns(
     assert list(documented) == list(inspect.signature(function).parameters)
     assert all(len(text.split()) > 1 and text.endswith(".") for text in documented.values())
     sections = sections_of(function)
-    assert {"Parameters", "Returns", "Raises", "Examples"} <= set(sections)
+    assert {"Parameters", "Raises", "Examples"} <= set(sections) and ("Returns" in sections or inspect.isclass(function))
     assert ">>> " in sections["Examples"] and "Error" in sections["Raises"]
 
 

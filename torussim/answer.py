@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torussim.alike import Alike, alike, upto
@@ -13,7 +12,7 @@ from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
 from torussim.result import Keys, Later, Result, counted, rates
-from torussim.scenario import Scenario, load, shortened
+from torussim.scenario import Scenario, Source, ready, shortened
 from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
 from torussim.transformer import build
@@ -29,19 +28,48 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
 
-def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
+def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
         progress: Progress | None = None, every_step: bool = False, prepared: Prepared | None = None) -> Result:
-    """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
+    """Return the answer to a scenario.
 
-    `overrides`: assignments such as "workload.tokens=1"; `code`: whose code may run, as in `load`; `progress(done,
-    all)` counts blocks; `every_step`: simulate every pass, also those that others bound (docs/design.md, section 4, Passes);
-    `prepared`: the scenario's network, for many runs on it. Raise ScenarioError with all mistakes of the scenario; on Ctrl-C
-    after the first pass raise Interrupted, a KeyboardInterrupt with a result.
+    Parameters
+    ----------
+    source
+        A file, a mapping of the same form, or a Scenario.
+    overrides
+        Assignments such as "workload.tokens=1".
+    code
+        Whose code may run, as in `load`.
+    progress
+        Called with how many blocks are done and how many there are.
+    every_step
+        Whether every pass is simulated, also those that others bound (docs/design.md, section 4, Passes).
+    prepared
+        The network of the scenario, for many runs on it.
+
+    Returns
+    -------
+    Result
+        It prints itself as a short report; its keys (docs/result_keys.md) are attributes.
+
+    Raises
+    ------
+    ScenarioError
+        With all mistakes of the scenario, each with its place.
+    Interrupted
+        On Ctrl-C after the first pass: a KeyboardInterrupt whose `result` is of the passes so far.
+
+    Examples
+    --------
+    >>> found = run({"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 4]},
+    ...              "workload": {"phase": "decode", "batch": 64, "context": 2048}})
+    >>> found.chips, found.memory["fits"], 0 < found.step_s < 0.1
+    (16, True, True)
     """
-    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
-    ready = Prepared(scenario.net) if prepared is None else prepared
-    assert ready.net is scenario.net, "what is prepared is this network"
-    return _bare(scenario, ready, progress) if scenario.program else _model(scenario, ready, progress, every_step)
+    scenario = ready(source, overrides, code=code)
+    network = Prepared(scenario.net) if prepared is None else prepared
+    assert network.net is scenario.net, "what is prepared is this network"
+    return _bare(scenario, network, progress) if scenario.program else _model(scenario, network, progress, every_step)
 
 
 def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
@@ -127,7 +155,7 @@ def _faults(ran: Ran) -> dict[str, Any]:
 def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Result:
     """Return the result with these keys, what was expected of them, and the engine's."""
     found = Keys({**given, "expect": Later(_expect, ran.scenario, Keys(given)), "engine": engine})
-    return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes)
+    return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes, ran.scenario)
 
 
 def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -90,14 +90,34 @@ class Chip:
 
 
 def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
-    """Return a preset by its name, or the chip of a mapping of fields; `changes` are fields too.
+    """Return a chip: a preset by its name, or the chip of a mapping of fields.
 
-    A mapping has all fields of Chip but `sources` (`name` can be left out), or `base`, a preset, and those that differ
-    from it; the rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
-    source: "measured"}. `uncertainty` and `validated` can be left out: a changed parameter loses the uncertainty that it
-    had in the base, and a changed chip is not validated, unless the mapping says so. Raise NameError_ for an unknown
-    preset, and TorusSimError for wrong fields, all in one text.
+    A changed parameter loses the uncertainty that it had in the base, and a changed chip is not validated, unless the mapping
+    says so.
 
+    Parameters
+    ----------
+    given
+        A preset, or a mapping of fields (docs/scenario_file.md, chip): all of them, or `base`, a preset, and those that differ
+        from it. The rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
+        source: "measured"}.
+    **changes
+        Fields that differ from those given.
+
+    Returns
+    -------
+    Chip
+        Its fields in base units.
+
+    Raises
+    ------
+    NameError_
+        For an unknown preset.
+    TorusSimError
+        For wrong fields, all in one text.
+
+    Examples
+    --------
     >>> chip("tpu-v4", link_bandwidth="50 GB/s").link_bandwidth
     50000000000.0
     """

@@ -18,8 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +30,7 @@ from torussim.executors import Workers, each, workers
 from torussim.fault_result import Alone, FaultDraws
 from torussim.fault_sets import Cables, Faults, Kind, cables_of, draw, kinds_of
 from torussim.program import Collective, Program
-from torussim.scenario import Scenario, load
+from torussim.scenario import Scenario, Source, ready
 from torussim.topology.check import Floats
 from torussim.topology.faults import scaled
 from torussim.topology.grid import Grid
@@ -45,7 +43,7 @@ MAX_DRAWS = 1_000_000
 Progress = Callable[[int, int], None]
 
 
-def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int = 1000, dead: float | int | None = None,
+def draw_faults(source: Source, *, draws: int = 1000, dead: float | int | None = None,
                 slow: Sequence[tuple[float | int, float]] = (), seed: int = 0, overrides: Sequence[str] = (),
                 code: str | Trust = "beside", jobs: int = 0, dask: str = "", progress: Progress | None = None) -> FaultDraws:
     """Return how long a step takes on draws of faulty links, and how much each link's fault costs.
@@ -72,6 +70,11 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     progress
         Called with how many draws, and runs of single faults after them, are done, and how many there are.
 
+    Returns
+    -------
+    FaultDraws
+        It prints itself; `quantile(0.99)` is the time that 99 of 100 draws keep.
+
     Raises
     ------
     FaultError
@@ -89,7 +92,7 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     (0.00075, 0.0015)
     """
     began = time.perf_counter()
-    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
+    scenario = ready(source, overrides, code=code)
     kinds = checked(scenario.net, draws, dead, slow, seed)
     trial = Trial.of(scenario)
     cables = trial.cables

@@ -168,6 +168,41 @@ def from_value(value: Any, name: str = "<dict>") -> Document:
     return Document(value, name, {(): Mark(name, 1, 1)}, {})
 
 
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return plain data as YAML that `parse` reads as the same: a mapping of mappings in blocks, what is inside these in flow."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    def flow(part: Any, depth: int) -> Any:
+        """Return a part with its style: lists of mappings and mappings at the top in blocks, the rest in brackets."""
+        if isinstance(part, Mapping):
+            made: Any = CommentedMap((key, flow(one, depth + 1)) for key, one in part.items())
+            inline = depth > 1 and not any(isinstance(one, Mapping) and one for one in part.values())
+        elif isinstance(part, list | tuple):
+            made = CommentedSeq(flow(one, depth + 1) for one in part)
+            inline = not any(isinstance(one, Mapping) for one in part)
+        else:
+            return part
+        if inline:
+            made.fa.set_flow_style()
+        return made
+
+    yaml, out = YAML(), StringIO()
+    yaml.width = 110
+    yaml.representer.add_representer(float, _float)
+    yaml.dump(flow(value, 0), out)
+    return out.getvalue()
+
+
+def _float(representer: Any, value: float) -> Any:
+    """Return a float as YAML 1.2 has it, with all its digits."""
+    words = {math.inf: ".inf", -math.inf: "-.inf"}
+    text = ".nan" if value != value else words.get(value) or repr(value)
+    return representer.represent_scalar("tag:yaml.org,2002:float", text)
+
+
 @dataclass
 class _Reading:
     """What one walk over the nodes of a document gathers."""

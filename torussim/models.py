@@ -87,13 +87,37 @@ class Model:
 
 
 def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:
-    """Return a preset by its name, the model of a config.json by its path, or the model of a mapping of fields.
+    """Return a model: a preset by its name, that of a config.json by its path, or that of a mapping of fields.
 
-    A path ends in .json and is relative to the folder `beside`; `most` raises the size that its file may have. A mapping has
-    the fields of Model, or `base`, a preset or a path, and the fields that differ from it; `changes` are fields too. Without
-    `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays; without
-    `padded_heads` there is no padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
+    Without `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays. Without
+    `padded_heads` there is no padding.
 
+    Parameters
+    ----------
+    given
+        A preset, a path that ends in .json, or a mapping of fields (docs/scenario_file.md, model): all of them, or `base`, a
+        preset or a path, and those that differ from it.
+    beside
+        The folder that a path is relative to; by default the working folder.
+    most
+        The bytes that a file may have, where that is more than files.LIMITS.
+    **changes
+        Fields that differ from those given.
+
+    Returns
+    -------
+    Model
+        Its sizes.
+
+    Raises
+    ------
+    NameError_
+        For an unknown preset.
+    ModelError
+        For wrong fields, all in one text, and for a config.json that cannot be read.
+
+    Examples
+    --------
     >>> model("palm-540b", layers=8).parameters
     41032876032.0
     """

@@ -13,6 +13,8 @@ import click
 from torussim.cli.common import fail, folders_of, load, progress, trusting, writable, write
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from torussim.result import Result
     from torussim.scenario import Scenario
     from torussim.trust import Trust
@@ -56,8 +58,8 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
             for name in ("timeline.png", "links.png"):  # those of an earlier run would belie the result beside them
                 (folder / name).unlink(missing_ok=True)
         else:
-            _picture(scenario, result, folder / "timeline.png")
-            _links(scenario, result, folder / "links.png")
+            _picture(result.plot(), folder / "timeline.png")
+            _picture(result.links(), folder / "links.png")
         if not as_json:
             click.echo(("\n\n" if number else "") + report.text(result))
             click.echo(f"\nwritten to {folder}{os.sep}")
@@ -122,41 +124,20 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
     writable(path.parent, path.name)
     with progress(scenario.name) as advance:
         result = answer(scenario, progress=advance)
-    _picture(scenario, result, path, shown, blocks)
+    _picture(result.plot(chips=shown, blocks=blocks), path)
     click.echo(f"written to {path}")
 
 
-def _links(scenario: Scenario, result: Result, path: Path) -> None:
-    """Draw what a result's last pass did with the links."""
-    from torussim.plot import LinkPicture, defaults, encode, links_figure
+def _picture(figure: Figure, path: Path) -> None:
+    """Write a figure as its path ends."""
+    from torussim.plot import defaults, encode
 
-    links = result.keys["links"]
-    subtitle = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
-    if links["busiest"]:
-        subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
     with defaults():
-        figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
-        data = encode(figure, path.suffix.removeprefix("."))
-    write(path, data)
+        write(path, encode(figure, path.suffix[1:]))
 
 
-def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
-    """Draw the timeline of a result's last pass."""
-    from torussim.analysis import chosen_chips
-    from torussim.answer import replay
-    from torussim.plot import defaults, encode, timeline_figure
-    from torussim.report import subtitle
-
-    chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
-    timeline = replay(scenario, chosen)
-    with defaults():
-        figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
-        data = encode(figure, path.suffix[1:])
-    write(path, data)
-
-
-def _chips(text: str, scenario: Scenario) -> list[int]:
-    """Return the indices of chips given as "0,0,0 1,0,0"."""
+def _chips(text: str, scenario: Scenario) -> list[tuple[int, ...]]:
+    """Return the coordinates of chips given as "0,0,0 1,0,0"."""
     from torussim.errors import TorusSimError
 
     chips = scenario.net.chips
@@ -167,7 +148,7 @@ def _chips(text: str, scenario: Scenario) -> list[int]:
         if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
             fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
         try:
-            found.append(scenario.net.index([int(part) for part in parts]))
+            found.append(scenario.net.chips[scenario.net.index([int(part) for part in parts])])
         except TorusSimError as error:
             fail([f"--chips {text!r}: {error}, such as {example}"])
     if not found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,8 +153,6 @@ class Canvas:
 
     def figure(self, height: float, view: View, title: str, subtitle: str) -> Figure:
         """Return the figure: title and legend, panels of this height, the time axis and the notes."""
-        from matplotlib.figure import Figure
-
         legend, rows = self.legend()
         notes = self.notes()
         above = 20.0 * rows + 22 + 26 * len(self.wrapped(title, 13.5, True)) + 20 * len(self.wrapped(subtitle, 10.5))
@@ -167,7 +166,7 @@ class Canvas:
         below = 50.0 + (15 * len(notes) + 6 if notes else 0)
 
         total_width, total_height = LEFT + WIDTH + RIGHT, above + height + below
-        figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
+        figure = picture()(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
         place = (LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)
         self.time_axis(figure.add_axes(place), view)
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above)))
@@ -178,9 +177,7 @@ class Canvas:
 
         It has so many dots a pixel, for what is small.
         """
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
+        figure = picture()(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
         return figure
 
@@ -219,6 +216,18 @@ class Canvas:
             if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
             axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+
+
+@cache
+def picture() -> type[Figure]:
+    """Return the class of figures that a notebook shows as they are, also where pyplot is not imported."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            return encode(self, "png")
+
+    return Picture
 
 
 def rgba(shapes: Iterable[tuple[Array, Any]]) -> Array:

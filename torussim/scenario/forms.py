@@ -141,6 +141,11 @@ FILE_TOPOLOGY: Form = {
     "sha256": Key(text, example="9f86d081884c7d65", about="In the record of a run: the SHA-256 of the file."),
     "network": Key(elsewhere("a mapping", {"type": "object"}), about="In the record of a run: the graph itself."),
 }
+GRAPH_TOPOLOGY: Form = {  # as `given` puts it there
+    **{key: FILE_TOPOLOGY[key] for key in ("kind", "routing", "links", "events", "mesh")},
+    "network": replace(FILE_TOPOLOGY["network"], needed=True,
+                       about="The graph itself; a networkx graph that Python gives becomes this."),
+}
 
 LINK: Form = {
     "from": Key(_node, example=[0, 0, 0], about="The node that the link leaves; together with `to`, which is a neighbour."),

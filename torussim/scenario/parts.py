@@ -61,6 +61,7 @@ def parts() -> tuple[Part, ...]:
               "`topology` with `kind: torus`, `mesh` or `ring`, or without a kind.", forms.TOPOLOGY),
         *networks,
         _part("network-file", "topology: a graph file", "`topology` with `kind: file`.", forms.FILE_TOPOLOGY),
+        _part("network-graph", "topology: a graph in the scenario", "`topology` with `kind: graph`.", forms.GRAPH_TOPOLOGY),
         _part("network-function", "topology: a user-defined function",
               '`topology` with `kind: "module:function"`; other keys are arguments of the function.', forms.OWN_TOPOLOGY,
               others=True),
@@ -140,7 +141,8 @@ def _network() -> dict[str, Any]:
         return {"if": {"properties": {"kind": kind}, "required": ["kind"]}, "then": _ref(f"network-{name}")}
     torus = {"if": {"properties": {"kind": {"enum": ["torus", "mesh", "ring"]}}}, "then": _ref("network-torus")}
     return {"type": "object", "properties": {"kind": forms.TOPOLOGY["kind"].read.schema},
-            "allOf": [torus, *(of_kind({"const": name}, name) for name in (*NETWORKS, "file")), of_kind(FUNCTION, "function")]}
+            "allOf": [torus, *(of_kind({"const": name}, name) for name in (*NETWORKS, "file", "graph")),
+                      of_kind(FUNCTION, "function")]}
 
 
 def _layouts() -> dict[str, Any]:

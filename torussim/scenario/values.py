@@ -281,7 +281,7 @@ def named(what: str, *names: str) -> Reader:
                   {"anyOf": [{"enum": list(names)}, FUNCTION]})
 
 
-topology_kind = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS)
+topology_kind = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS, "graph")
 _PLACE = each(whole(0), "[0, 3]", least=1)
 
 
