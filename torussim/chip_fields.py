@@ -84,7 +84,7 @@ def _algorithms(value: Any) -> Mapping[str, tuple[str, ...]]:
     raise _refused(value, "is not a mapping of kinds of collectives to algorithms, such as {all_gather: [one_ring one_way]}")
 
 
-@reads(f"always, or one of {{{WRAP_RULES[0]}: 4}} and {{{WRAP_RULES[1]}: 16}}",
+@reads(f"`always`, `{{{WRAP_RULES[0]}: n}}` or `{{{WRAP_RULES[1]}: n}}`",
        {"anyOf": [{"const": "always"}, *({"type": "object", "properties": {rule: _COUNT}, "required": [rule],
                                           "additionalProperties": False} for rule in WRAP_RULES)]})
 def _wrap(value: Any) -> Mapping[str, int] | str:

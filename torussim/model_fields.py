@@ -74,7 +74,7 @@ FIELDS: Final[Mapping[Keys, Key]] = {
     ("parameters",): Key(_parameters, otherwise="counted in the matrices", example=540_000_000_000,
                          about="The nominal number of parameters, which MFU is counted in."),
     ("tied",): Key(_flag, example=True, about="Whether embedding and logits share their matrix."),
-    ("padded_heads",): Key(_padded_heads, otherwise="{}: no padding", example={"64": 64, "256": 128},
+    ("padded_heads",): Key(_padded_heads, otherwise="`{}`: no padding", example={"64": 64, "256": 128},
                            about="The number of heads as run, on up to so many chips."),
 }
 BASE: Final = Key(_name, example="palm-540b",

@@ -81,7 +81,8 @@ def anchor(heading: str) -> str:
 def _section(part: Part) -> str:
     rows = [(f'<a id="{part.name}-{name}"></a>`{name}`', key.about, key.read.words, key.read.unit, _default(key),
              "" if key.example is None else f"`{flow(key.example)}`") for name, key in part.form.items()]
-    return f"## {part.title}\n\n{prose(part.where)}\n\n{table(('key', 'meaning', 'type', 'unit', 'default', 'example'), rows)}"
+    heads = ("key", "meaning", "type", "unit", "default", "example")
+    return f"## {part.title}\n\n{prose(part.where)}\n\n{table(heads, rows)}"
 
 
 def _default(key: Key) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,7 +51,12 @@ def command_line(group: click.Group) -> str:
 
 
 def _sentence(command: click.Command) -> str:
-    return " ".join((command.help or "").partition("\n\n")[0].split())
+    return _marked(" ".join((command.help or "").partition("\n\n")[0].split()))
+
+
+def _marked(text: str) -> str:
+    """Return a text with words such as out/<name>/ as code: elsewhere Markdown takes them for HTML."""
+    return re.sub(r"[^\s.,;]*<\w+>[^\s.,;]*", r"`\g<0>`", text)
 
 
 def _command(name: str, command: click.Command, top: click.Context) -> Iterator[str]:
@@ -65,7 +71,7 @@ def _command(name: str, command: click.Command, top: click.Context) -> Iterator[
         if paragraph.startswith("\b"):  # lines that stay as they are
             yield "```console\n" + paragraph.removeprefix("\b").strip("\n") + "\n```"
         elif paragraph.strip():
-            yield prose(paragraph)
+            yield prose(_marked(paragraph))
     rows = [row for parameter in command.get_params(context) if (row := _option(parameter, context))]
     yield table(("option", "meaning", "default"), rows)
 
@@ -78,4 +84,4 @@ def _option(parameter: click.Parameter, context: click.Context) -> Sequence[str]
     assert record is not None
     default = parameter.to_info_dict()["default"]
     shown = f"`{default}`" if isinstance(default, str | int | float | Path) and not parameter.is_flag and default != "" else ""
-    return f"`{record[0]}`", " ".join((parameter.help or "").split()), shown
+    return f"`{record[0]}`", _marked(" ".join((parameter.help or "").split())), shown

@@ -188,7 +188,7 @@ PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of t
 
 _STATION = {"type": "string", "pattern": r"^\s*[A-Z]"}
 _STATIONS = [_STATION, {"type": "array", "items": _STATION, "minItems": 1}]
-_PATHS = elsewhere("a sharding, a list of them, or a mapping {path, algorithm, axes}",
+_PATHS = elsewhere("a sharding, a list of them, or a mapping `{path, algorithm, axes}`",
                    {"anyOf": [*_STATIONS, {"$ref": "#/$defs/path"}]})
 _TENSORS = {  # the example of each tensor, and what it is
     "residual": (["B L E_xyz", "B L E_x"], "The residual stream, from where it is kept to where a layer uses it."),

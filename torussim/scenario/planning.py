@@ -180,7 +180,7 @@ def _layouts(value: Any) -> tuple[str, ...] | str:
 _PARTS: Form = {"parts": Key(values.flag, needed=True, example=True, about="Whether physical axes can be cut.")}
 
 
-@reads("whole, file or {parts: true}", {"anyOf": [{"enum": ["whole", "file"]}, of_form(_PARTS)]})
+@reads("`whole`, `file` or `{parts: true}`", {"anyOf": [{"enum": ["whole", "file"]}, of_form(_PARTS)]})
 def _mesh(value: Any) -> str:
     """Read how physical axes may make up logical ones."""
     if isinstance(value, Mapping):
