@@ -16,6 +16,7 @@ from torussim.cli.schema import PAGES
 from torussim.described import Key, plain
 from torussim.docstrings import parameters_of, sections_of
 from torussim.reference import signature
+from torussim.result_keys import KEYS, RUNS
 from torussim.scenario import forms, planning
 from torussim.scenario.parts import parts
 
@@ -85,6 +86,15 @@ def test_a_key_without_a_unit_has_an_empty_cell_and_a_quantity_has_its_base_unit
     rows = {row["key"].split("`")[1]: row for row in tables()["topology: a torus, mesh or ring"]}
     assert (rows["bandwidth"]["unit"], rows["latency"]["unit"], rows["shape"]["unit"]) == ("bytes/s", "seconds", "")
     assert rows["kind"]["default"] == "`torus`"
+
+
+def test_a_key_of_a_result_in_seconds_is_called_so_and_bytes_too():
+    last = {key.path: re.split(r"[.\]]", key.path)[-1] for key in KEYS}
+    assert {path for path in last if last[path].endswith("_s") and not path.endswith("_per_s")} \
+        <= {key.path for key in KEYS if key.unit == "s"} | {"breakdown_s"}
+    assert {key.unit for key in KEYS if "bytes" in last[key.path]} == {"B"}
+    assert {key.unit for key in KEYS} == {"", "s", "B", "B/s"} and {key.runs for key in KEYS} == set(RUNS)
+    assert all(re.fullmatch(r"[A-Z`].*[^.]\.", key.about) or key.path == "expect[].error" for key in KEYS)
 
 
 # -- the command line ---------------------------------------------------------------------------------------------------

@@ -16,11 +16,14 @@ from jsonschema import Draft202012Validator
 
 from torussim import files, units
 from torussim.cli import cli
+from torussim.collectives.lower import ALGORITHMS
 from torussim.described import plain
 from torussim.errors import ScenarioError, TorusSimError
 from torussim.resolve import preset_names
 from torussim.scenario import load
+from torussim.scenario.layout import read_table
 from torussim.scenario.parts import parts, schema
+from torussim.scenario.values import Misread
 from torussim.topology.named import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +89,26 @@ def test_the_examples_of_a_network_by_name_are_read(name):
                 "chip": "tpu-v4", "program": [{"name": "a", "flops": 1}]}
     document["topology"] |= {"fat_tree": {"down": [16, 8], "chips": 128}, "boardfly": {"groups": 2}}.get(name, {})
     assert load(document).net.chips and valid(document)
+
+
+def test_the_examples_of_a_table_are_read():
+    form = {part.name: part.form for part in parts()}
+    table = {name: key.example for name, key in form["table"].items()}
+    found = read_table(table, ("x", "y", "z"))
+    assert found.keys() == table.keys() and str(found["residual"].used) == "B L E_x"
+    assert read_table({**table, "w_in": {name: key.example for name, key in form["path"].items()}}, ("x", "y", "z"))
+    with pytest.raises(Misread):
+        read_table({**table, "w_in": "F E"}, ("x", "y", "z"))
+    assert not of(form["table"]["w_in"].read.schema).is_valid("F E")
+
+
+def test_an_algorithm_is_one_of_its_kind():
+    def program(**collective):
+        return {"chip": "tpu-v4", "topology": {"shape": [4]}, "program": [{"name": "a", "axes": "x", "bytes": 1, **collective}]}
+    for kind, names in ALGORITHMS.items():
+        assert all(valid(program(collective=kind, algorithm=name)) for name in (*names, "mine:star"))
+    assert not valid(program(collective="all_to_all", algorithm="multi_axis"))
+    assert valid(program(collective="all_gather", algorithm="multi_axis"))
 
 
 # -- files --------------------------------------------------------------------------------------------------------------

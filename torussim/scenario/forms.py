@@ -34,6 +34,7 @@ from torussim.scenario.values import (
     twist,
     whole,
 )
+from torussim.sharding import pattern
 from torussim.topology.graph_files import FORMATS
 from torussim.topology.routing import NAMES
 
@@ -186,10 +187,17 @@ LAYOUT: Form = {
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
                 for phase in ("prefill", "decode")}
 
-_STATION = {"type": "string", "pattern": r"^\s*[A-Z]"}
-_STATIONS = [_STATION, {"type": "array", "items": _STATION, "minItems": 1}]
-_PATHS = elsewhere("a sharding, a list of them, or a mapping `{path, algorithm, axes}`",
-                   {"anyOf": [*_STATIONS, {"$ref": "#/$defs/path"}]})
+
+def _path(dimensions: str = "") -> Reader:
+    """Return a reader of a sharding, or a list of them; of a tensor, which has these dimensions, {path, ...} too."""
+    one = {"type": "string", "pattern": pattern(dimensions)}
+    several = [one, {"type": "array", "items": one, "minItems": 1}]
+    if not dimensions:
+        return elsewhere("a sharding, or a list of them", {"anyOf": several})
+    return elsewhere(f"a sharding of {' '.join(dimensions)}, a list of them, or a mapping `{{path, algorithm, axes}}`",
+                     {"anyOf": [*several, {"$ref": "#/$defs/path"}]})
+
+
 _TENSORS = {  # the example of each tensor, and what it is
     "residual": (["B L E_xyz", "B L E_x"], "The residual stream, from where it is kept to where a layer uses it."),
     "out": ("B L E_xyz", "The output of the layer on its way back to the residual stream."),
@@ -209,14 +217,15 @@ _OF_AXES = {"loop": "The logical axes whose collectives can be looped with a mat
             "loop_out": "Likewise for the matmuls with W_out and W_o, where those axes are others.",
             "one_way": "The logical axes over which reduce-scatters outside loops go in one direction."}
 TENSORS: Form = {
-    **{name: Key(_PATHS, needed=name in REQUIRED, example=_TENSORS[name][0], about=_TENSORS[name][1]) for name in DIMENSIONS},
+    **{name: Key(_path(dimensions), needed=name in REQUIRED, example=_TENSORS[name][0], about=_TENSORS[name][1])
+       for name, dimensions in DIMENSIONS.items()},
     **{name: Key(axes, example="xy", about=_OF_AXES[name]) for name in AXES},
     HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="the padding of the model", example="chips",
                about="`chips`: heads that can be padded are padded to the number of chips."),
     LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
 }
 PATH: Form = {
-    "path": Key(elsewhere("a sharding, or a list of them", {"anyOf": _STATIONS}), needed=True, example=["E_xyz F", "E F"],
+    "path": Key(_path(), needed=True, example=["E_xyz F", "E F"],
                 about="The shardings of the tensor, from as it is stored to as it is used."),
     "algorithm": Key(text, "", example="sequential", about="The algorithm of the collectives on the path."),
     "axes": Key(axes, [], example="zyx", about="The order of the axes of these collectives."),

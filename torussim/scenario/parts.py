@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torussim import chip_fields, model_fields, resolve, sourced
+from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, Form, Key, of_form
 from torussim.scenario import forms
 from torussim.scenario.named import form as named_form
 from torussim.scenario.planning import VARY, limit_form, limits_schema
+from torussim.scenario.values import named
 from torussim.scenario.workload import expect_schema, expected_form
 from torussim.topology.named import NETWORKS, said
 
@@ -85,7 +87,8 @@ def parts() -> tuple[Part, ...]:
                                      "`memory.fits`, which is true or false.", limit_form("step_s"), {}),
         _part("vary", "plan.vary", "`plan.vary`; each value is one or a list.", VARY),
         _part("computation", "program: a computation", "An element of `program` without `collective`.", forms.COMPUTE),
-        _part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE),
+        Part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE,
+             {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS]}),
     )
 
 
@@ -133,6 +136,12 @@ def _preset(kind: str, base: Any, form: Form, needed: list[str], path: Mapping[s
     mapping = sourced.schema(form)
     mapping["properties"] = {"base": {"anyOf": names, "description": base.about}, **mapping["properties"]}
     return {"anyOf": [*names, {**mapping, "anyOf": [{"required": ["base"]}, {"required": needed}]}]}
+
+
+def _algorithms(kind: str) -> dict[str, Any]:
+    """Return the schema of the algorithms of a kind of collective, in a collective of that kind."""
+    return {"if": {"properties": {"collective": {"const": kind}}, "required": ["collective"]},
+            "then": {"properties": {"algorithm": named(f"algorithm of {kind}", *ALGORITHMS[kind]).schema}}}
 
 
 def _network() -> dict[str, Any]:
