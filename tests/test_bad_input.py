@@ -179,7 +179,7 @@ def test_a_config_json_that_cannot_be_read_is_named(tmp_path, name, content, tex
 
 @pytest.mark.parametrize("value, text", [
     ({"chip": object()}, "<dict>:1:1: '<object object at "),
-    ({5: 1}, "<dict>:1:1: '5' is no key: a key must be a text"),
+    ({5: 1}, "<dict>:1:1: '5' is not a key: a key must be a text"),
     ({"chip": 10**5000}, "<dict>:1:1: a number of more than 1000 digits: too many"),
     ({"name": "\ud800", "chip": "ideal", "topology": {"shape": [2]}, "program": [{"name": "a"}]}, "<dict>:1:1: name: '\\ud800' "),
 ])

@@ -180,7 +180,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise fail(f"{str(key)[:60]!r} is no key: a key must be a text")
+                raise fail(f"{str(key)[:60]!r} is not a key: a key must be a text")
         return {key: _plain(part, depth + 1) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part, depth + 1) for part in value]

@@ -76,7 +76,7 @@ def quantity(unit: str, *, zero: bool = False) -> Reader:
         except TorusSimError as error:
             refuse(str(error), error.code)
         if not (SMALLEST <= number <= LARGEST or number == 0):
-            refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
+            refuse(f"{quote(value)} is out of range: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
         return number
     return reader
 
@@ -106,7 +106,7 @@ def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
         if isinstance(got, bool) or not isinstance(got, int | float) or not 0 <= got <= most or (got == 0 and not zero):
             refuse(f"{quote(value)} is not {wanted}")
         if 0 < got < SMALLEST:
-            refuse(f"{quote(value)} is out of reach: must be {SMALLEST:g} or more")
+            refuse(f"{quote(value)} is out of range: must be {SMALLEST:g} or more")
         return float(got)
     return reader
 
@@ -122,7 +122,7 @@ def text(value: Any) -> str:
     if not isinstance(value, str):
         refuse(f"{quote(value)} is not a text: put it in quotes")
     if not value.strip() or not value.isprintable():
-        refuse(f"{quote(value)} is not a text of one line that can be printed: write letters")
+        refuse(f"{quote(value)} is not one line of printable text: write letters")
     return value
 
 
@@ -208,7 +208,7 @@ def split(value: Any) -> str | tuple[float, ...]:
     if value in ("equal", "auto"):
         return str(value)
     if not isinstance(value, list):
-        refuse(f"{quote(value)} is not equal, auto, or a list of weights, one an axis")
+        refuse(f"{quote(value)} is not equal, auto, or a list of weights, one for each axis")
     weights = each(number(zero=True), "[2, 1]", least=1)(value)
     if not sum(weights):
         refuse(f"{quote(value)} has no weight above 0")
