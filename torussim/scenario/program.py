@@ -91,8 +91,8 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     used = [a for a in over if axes is None or axes.get(a, 2) > 1]
     if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
         notes.wrong((*path, "split"),
-                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis",
-                    code="clash")
+                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one for each "
+                    "axis", code="clash")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
                       dict(shift), after, section["detour"], root=root, groups=groups)
 
