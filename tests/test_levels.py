@@ -12,6 +12,7 @@ cli
 compare plot listing
 sweeps
 planner
+apart
 report differences
 validate calibrate
 cases
