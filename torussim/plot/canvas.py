@@ -74,10 +74,10 @@ class Canvas:
             self.shapes.setdefault((layer, name), []).append((corners, colour))
 
     def text(self, x: float, y: float, text: str, *, size: float = NORMAL, colour: str = INK, bold: bool = False,
-             align: str = "left", back: str = "") -> None:
-        """Add a text; `back`: the colour of a box behind it."""
+             align: str = "left", back: str = "", turned: bool = False) -> None:
+        """Add a text; `back`: the colour of a box behind it; `turned`: it is read upwards, with its middle at (x, y)."""
         self.texts.append({"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "ha": align, "back": back,
-                           "fontweight": "bold" if bold else "normal"})
+                           "fontweight": "bold" if bold else "normal", "turned": turned})
 
     def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "") -> bool:
         """Write the first of `choices` that fits between x0 and x1; return whether one did."""
@@ -219,9 +219,11 @@ class Canvas:
         for given in self.texts:
             text = dict(given)
             back = text.pop("back")
+            if text.pop("turned"):
+                text |= {"rotation": 90, "va": "center", "ha": "center"}
             if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
-            axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+            axes.text(**{"va": "center_baseline", "zorder": 5, "parse_math": False, **text})
 
 
 def rgba(shapes: Iterable[tuple[Array, Any]]) -> Array:
