@@ -43,6 +43,7 @@ class Canvas:
     shapes: dict[tuple[int, str], list[tuple[Array, Any]]] = field(default_factory=dict)
     texts: list[dict[str, Any]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
+    unkept: list[str] = field(default_factory=list)  # collectives whose messages were not recorded
     used: set[str] = field(default_factory=set)
     widths: dict[tuple[str, float, bool], float] = field(default_factory=dict)
 
@@ -120,6 +121,11 @@ class Canvas:
         if "links" in self.used:
             sent = "; dark: the chip sends, at the right the share of the time" if "messages" in self.used else ""
             found.append(f"Link lanes: + link above, − link below; light: a collective is under way on the axis{sent}.")
+        if self.unkept:
+            names = list(dict.fromkeys(self.unkept))
+            said = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            why = "they share links and are simulated as flows" if "flows" in self.used else "it was not asked for"
+            found.append(f"Not recorded, so that the lanes show no sends: the messages of {said} ({why}).")
         if "clusters" in self.used:
             found.append("Messages too short to be told apart are drawn as one, as low as their share of the time.")
         if "others" in self.used:

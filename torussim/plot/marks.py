@@ -129,7 +129,7 @@ class Numbers:
     placed: list[tuple[float, float]] = field(default_factory=list)
 
     def costs(self, points: Array) -> Array:
-        """Return what a disc at each of some points covers, (points,): in half pixels of distance; infinite where it must not be."""
+        """Return what a disc at each of some points covers, (points,): half pixels of distance; infinite where it must not be."""
         room = RADIUS + 1.5
         x, y = points[:, 0, None], points[:, 1, None]
         x0, y0, x1, y1 = self.taken.reshape(-1, 4).T
