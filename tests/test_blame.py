@@ -216,8 +216,8 @@ def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables()
                      "program": PROGRAM})
     names = named(scenario.changes)
     assert [name.split()[0] for name in names] == ["dead", "slow", "slow", "late"], "the gravest first"
-    assert names[1:] == ["slow cable (2, 1) - (2, 2), 22.5 GB/s in place of 45 GB/s",
-                         "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+    assert names[1:] == ["slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+                         "slow cable (2, 1) - (2, 2), 22.5 GB/s in place of 45 GB/s",
                          "late cable (0, 0) - (1, 0), by 999 us"]
     assert named(None) == [] == named(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)
     said = report.text(run(scenario))

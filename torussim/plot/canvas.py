@@ -5,6 +5,7 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ class Canvas:
         if key not in self.widths:
             font = FontProperties(size=size, weight="bold" if bold else "normal")
             renderer: Any = RendererAgg(8, 8, 100)  # type: ignore[no-untyped-call, unused-ignore]
-            self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
+            with missing_glyphs(text):
+                self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
         return self.widths[key]
 
     def legend(self) -> tuple[list[tuple[float, int, str, str, str]], int]:
@@ -250,6 +252,17 @@ def shades(shares: Array) -> Array:
 
 
 @contextmanager
+def missing_glyphs(text: str = "") -> Iterator[None]:
+    """Let a box stand for a character that the font does not have, without a warning for each."""
+    if text.isascii() and text:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+@contextmanager
 def defaults() -> Iterator[None]:
     """Draw with the settings of matplotlib itself: a matplotlibrc in the working folder could name TeX to run."""
     import matplotlib
@@ -269,7 +282,7 @@ def encode(figure: Figure, kind: str) -> bytes:
     if kind not in dates:
         raise TorusSimError(f"no picture can be made as {kind!r}: give png, svg or pdf")
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "torussim"}):
+    with matplotlib.rc_context({"svg.hashsalt": "torussim"}), missing_glyphs():
         figure.savefig(buffer, format=kind, metadata=dates[kind])
     return buffer.getvalue()
 

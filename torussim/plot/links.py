@@ -70,6 +70,8 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
     if not numbers(canvas, picture, pen, which, picture.centres[visible]):
         notes.append("Numbers without room are left out.")
 
+    if not len(links.ends.source):
+        notes.append("The network has no links.")
     if beside:
         bottom = max(y + height, table.draw(EDGE + width + 30, y + 10, PAGE - EDGE))
     else:

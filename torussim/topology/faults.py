@@ -96,10 +96,10 @@ def faults(changes: Changes) -> list[Fault]:
 
 
 def named(changes: Changes | None) -> list[str]:
-    """Return the faults of a network in words, the gravest kinds first: ["dead cable (0, 0) - (1, 0)", ...]."""
+    """Return the faults of a network in words, the gravest first: ["dead cable (0, 0) - (1, 0)", ...]."""
     if changes is None or not (changes.links or changes.events):
         return []
-    ordered = sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))
+    ordered = sorted(faults(changes), key=lambda fault: (KINDS.index(fault.kind), fault.bandwidth / fault.built))
     return [phrase(one.kind, one.cables[0], len(one.cables), [str(changes.links[i]) for i in one.links]
                    + [str(changes.events[i][1]) for i in one.events], one.bandwidth, one.built, one.late) for one in ordered]
 
