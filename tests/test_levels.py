@@ -14,6 +14,7 @@ display
 compare plot listing export reference
 sweeps
 planner
+apart
 report differences
 validate calibrate
 cases
