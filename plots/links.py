@@ -15,7 +15,8 @@ def main(folder: Path = HERE) -> None:
     result = run(scenario)
     use = result.links
     subtitle = f"links are busy {use['mean_busy']:.1%} of the time in the mean, the busiest {use['busiest'][0]['busy']:.1%}"
-    figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
+    links = LinkPicture.of(result.timeline, scenario.net, scenario.changes)
+    figure = links_figure(links, title=scenario.name, subtitle=subtitle)
     save(figure, folder / "links.png")
 
 

@@ -183,11 +183,11 @@ def batches(file: str, count: int) -> Callable[[], Any]:
     """Return decode steps of so many batches on a network that is known, as a sweep runs them."""
     from torussim import run
     from torussim.engine.prepared import Prepared
-    from torussim.scenario import load
+    from torussim.scenario import changed, load
 
     scenario = load(SCENARIOS / f"{file}.yaml", ["workload.tokens=1"])
     assert scenario.workload
-    asked = [replace(scenario, workload=replace(scenario.workload, batch=64 * (i + 1))) for i in range(count)]
+    asked = [changed(scenario, workload=replace(scenario.workload, batch=64 * (i + 1))) for i in range(count)]
 
     def call() -> list[float]:
         prepared = Prepared(scenario.net)

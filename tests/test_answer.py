@@ -113,12 +113,14 @@ def test_the_limit_of_a_collective_is_over_the_time_of_all_chips_not_of_a_late_o
 
 def test_the_report_says_how_near_to_the_limit_the_step_and_each_collective_are(answered):
     _, _, result = answered
-    lines = text(result).splitlines()
-    (beaten,) = [line for line in lines if "no algorithm can beat" in line]
-    share = float(re.search(r"simulated is at ([\d.]+)% of the limit", beaten)[1]) / 100
+    screen = text(result).splitlines()
+    assert len(screen) <= 29 and max(map(len, screen)) <= 100
+    lines = text(result, verbose=True).splitlines()
+    (beaten,) = [line for line in lines if "no algorithm can take less than" in line]
+    share = float(re.search(r"\(([\d.]+)% of the time\)", beaten)[1]) / 100
     assert share == pytest.approx(result.estimate["bound"]["of_limit"], abs=0.005)
-    (head,) = [i for i, line in enumerate(lines) if re.search(r"least +of limit +how", line)]
-    end = lines[head].index("of limit") + len("of limit")
+    (head,) = [i for i, line in enumerate(lines) if re.search(r"bound +bound/time +how", line)]
+    end = lines[head].index("bound/time") + len("bound/time")
     for o, line in zip(result.operations, lines[head + 1:], strict=False):
         cell = line[:end].split()[-1]
         assert cell.endswith("%") is (o["kind"] != "compute") and line.split()[0] == o["name"]
@@ -268,8 +270,9 @@ def test_what_overlap_gains_is_said_and_is_what_a_run_without_it_takes(ffn):
     looped, apart = (run({**rings, "layout": {"ffn": ffn, "attention": "batch", "overlap": way}}) for way in (True, False))
     assert looped.step_s < apart.step_s == pytest.approx(looped.estimate["unlooped"]["step_s"], rel=1e-9)
     assert apart.estimate["unlooped"]["step_s"] == apart.step_s
-    assert f"overlap gains a factor of {apart.step_s / looped.step_s:.2f}" in report.text(looped)
-    assert "without looping" not in report.text(apart)
+    assert f"overlap gains a factor of {apart.step_s / looped.step_s:.2f}" in report.text(looped, verbose=True)
+    assert "without overlap" not in report.text(apart, verbose=True)
+    assert ["layout.overlap: true" in report.text(one) for one in (looped, apart)] == [False, True]
 
 
 def test_memory_is_that_of_the_largest_pass_not_of_the_last_chunk():
@@ -306,7 +309,8 @@ def test_without_the_slow_link_the_step_is_that_of_the_healthy_torus():
     assert got.links["without_busiest"] is None
     assert got.faults["step_s"] == pytest.approx(whole.makespan_s, rel=1e-9)
     assert whole.makespan_s < 0.5 * got.makespan_s
-    assert f"Faults: 1; without it {show(whole.makespan_s, 's')} in place of {show(got.makespan_s, 's')}" in text(got)
+    assert text(got).splitlines()[0] == (f"The program takes {show(got.makespan_s, 's')}; without the slow link (0,0)-(1,0) it "
+                                         f"would take {show(whole.makespan_s, 's')}.")
 
 
 COSTLY = ("estimate", "axes_seconds", "charges", "bound", "limits", "deviation", "link_use", "faults", "without_busiest",
@@ -333,6 +337,8 @@ def test_who_asks_for_times_waits_for_nothing_else(monkeypatch, tokens):
     assert asked == {"estimate": 1, "memory": 1}
     result.json()
     text(result)
+    assert not asked["charges"], "one screen does not show them"
+    text(result, verbose=True)
     before = dict(asked)
     assert before["bound"] == before["limits"] == before["link_use"] == before["charges"] == before["deviation"] == 1
     assert result.json() == result.json() and asked == before

@@ -4,7 +4,7 @@ import pytest
 
 from torussim import run
 from torussim.errors import ScenarioError
-from torussim.report import subtitle, text
+from torussim.report import subtitle, text, verdict
 from torussim.scenario import load
 
 SMALL = {"name": "small", "model": {"base": "palm-8b", "layers": 2}, "chip": "tpu-v4", "topology": {"shape": [2, 2, 2]},
@@ -44,13 +44,16 @@ def test_what_does_not_fit_is_said_in_the_headline_and_no_context_where_the_weig
     """`share`: HBM over the weights."""
     weights = run(SMALL).memory["weights"]
     result = run({**SMALL, "chip": {"base": "tpu-v4", "hbm_bytes": share * weights}})
-    assert not result.memory["fits"] and text(result).splitlines()[0] == "small: DOES NOT FIT in memory"
+    assert not result.memory["fits"] and text(result).startswith("DOES NOT FIT in memory: ")
     assert "DOES NOT FIT" in repr(result).splitlines()[0]
     assert subtitle(result).endswith("DOES NOT FIT in memory")
-    assert ("longest context for" in text(result), "the weights alone do not fit" in text(result)) == (not alone, alone)
+    assert verdict(result).startswith("DOES NOT FIT in memory: ") and "a decode step would take" in verdict(result)
+    told = text(result, verbose=True)
+    assert ("longest context for" in told, "the weights alone do not fit" in told) == (not alone, alone)
 
 
-def test_what_fits_has_its_name_alone_as_headline():
+def test_what_fits_has_the_answer_and_its_name_alone_as_headline():
     result = run(SMALL)
-    assert text(result).splitlines()[0] == "small" and "longest context" in text(result) and "FIT" not in repr(result)
+    assert text(result).splitlines()[:2] == [verdict(result), "small"]
+    assert "longest context" in text(result) and "FIT" not in repr(result) + text(result, verbose=True)
     assert "FIT" not in subtitle(result)

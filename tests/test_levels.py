@@ -9,13 +9,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-compare plot listing
+page
+display
+compare plot listing export
 sweeps
 planner
 report differences
 validate calibrate
 cases
 measurements
+measured
 answer fault_draws
 fault_result
 fault_sets
@@ -23,7 +26,7 @@ keys tally
 scenario
 result
 analysis
-blame
+repairs
 critical_path
 fronts
 engine
@@ -57,18 +60,22 @@ sourced
 points
 edits trust executors journal rows
 resolve files
-units tables spelling interpolation
+units tables spelling interpolation shown
 errors
 """
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
-    "cli": ["simulate", "plan", "faults", "sweep", "measure", "look", "common"],
+    "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
+    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "look", "completion", "common"],
+    "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
+    "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
+    "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
-                 "graph_file", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning",
+                 "tracing", "mesh", "named", "links", "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],
@@ -77,7 +84,7 @@ INSIDE = {
                  "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "bokeh": {"page.charts"}}
 
 
 def modules():

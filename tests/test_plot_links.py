@@ -167,6 +167,52 @@ def test_the_dead_and_the_slow_are_marked_and_nothing_else(name):
         assert len(marked) <= 2 * links.slow.sum(), "the box of an arrow aslant can hold another's cut"
 
 
+def assert_nothing_odd_is_covered(figure):
+    """No part of a cross, of a dead link's dots or of a slow link's cuts is under the disc of a number."""
+    discs = [disc.mean(axis=0) for disc in polygons(figure, "number, back")[0]]
+    radius = max((np.ptp(disc[:, 0]) / 2 for disc in polygons(figure, "number, back")[0]), default=0.0)
+    odd = [one for what in ("dead", "dead lines", "slow") for one in polygons(figure, what)[0]]
+    corners = np.concatenate([np.empty((0, 2)), *odd])
+    for disc in discs:
+        assert (np.hypot(*(corners - disc).T) > radius - 0.1).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_number_covers_a_dead_or_a_slow_link(name):
+    assert_nothing_odd_is_covered(drawn(name)[1])
+
+
+@pytest.mark.parametrize(("shape", "seed"), [((4, 4), 0), ((4, 4, 4), 0), ((2, 4, 4), 2), ((3, 3, 3), 2), ((5,), 1),
+                                             ((2, 2, 2, 2, 2), 0), ((2, 2, 2, 2, 2), 3), ((3, 3, 3, 3), 3), ((16, 16), 1)])
+def test_nor_where_half_of_the_links_are_dead_or_slow(shape, seed):
+    """The busiest are among them: the number of a slow link stands beside it."""
+    rng = np.random.default_rng(seed)
+    links = network(shape, seed=seed)
+    odd = rng.random(len(links.source)) < 0.3
+    gone = (rng.random(len(odd)) < 0.3) & ~odd
+    columns = {name: getattr(links, name)[~gone] for name in ("source", "target", "axis", "sign", "wraparound", "busy", "bytes")}
+    dead = list(zip(*(column[gone].tolist() for column in (links.source, links.target, links.axis)), strict=True))
+    bandwidth = np.where(odd, 1e9, links.bandwidth)[~gone]
+    some = replace(links, **columns, bandwidth=bandwidth, dead=dead, busiest=np.argsort(-columns["busy"])[:10].tolist())
+    figure = links_figure(some)
+    assert_nothing_odd_is_covered(figure)
+    placed = (len(polygons(figure, "number")[0]) - 1) / 2
+    assert (placed == len(some.busiest)) != ("Numbers without room are left out." in written(figure))
+
+
+def test_faults_are_named_before_all_else():
+    links = network((4, 4, 4))
+    few, many = (replace(links, faults=[f"dead cable ({i}, 0, 0) - ({i}, 1, 0)" for i in range(count)]) for count in (1, 9))
+    for shown_, label, last in ((few, "fault:", few.faults[0]), (many, "9 faults:", "and 5 more")):
+        figure = links_figure(shown_, title="a title", subtitle="a subtitle")
+        texts = {text.get_text(): text.get_position()[1] for text in figure.findobj(Text)}
+        above = [text for text, y in texts.items() if y < texts[last]]
+        assert texts[label] == texts[shown_.faults[0]] < texts["0 %"]
+        assert set(above) <= {"", "a title", "a subtitle", label, *shown_.faults[:4]}
+        check_texts(figure)
+    assert not any("fault" in text for text in written(links_figure(links)))
+
+
 @pytest.mark.parametrize("name", ["4x4x4", "8x8", "mesh 5x3"])
 def test_what_is_busier_is_darker(name):
     links, found = drawn(name)[0], matches(name)

@@ -117,8 +117,9 @@ def test_reports_say_what_the_other_layout_would_take():
         found = results[name].layout
         assert (found["name"], found["kind"], found["other"]["name"]) == (name, kind, other)
         assert found["other"]["step_s"] == pytest.approx(results[other].step_s, rel=0.05)
-    says = "ws2d is the paper's formula; ws2d_code, what the paper's measured code ran, would take about"
-    assert says in report.text(results["ws2d"])
+    says = "ws2d is the paper's formula. By the ratio of closed forms, ws2d_code, the layout of the paper's measured code, would"
+    assert says in " ".join(report.text(results["ws2d"], verbose=True).split())
+    assert ["layout.ffn: ws2d" in one.what for one in report.remedies(results["ws2d_code"])].count(True) == 1
     alone = run({"chip": "tpu-v4", **DECODE, "layout": {"ffn": "wg_x", "attention": "heads"}})
     assert (alone.layout["name"], alone.layout["kind"], alone.layout["other"]) == ("wg_x", None, None)
     assert exp(deviation(Program((Compute("one", flops=1e9),)), NET, chip("ideal"))) == 1

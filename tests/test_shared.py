@@ -60,6 +60,17 @@ def assert_the_same(said: Timeline, wanted: Timeline, *, scale: float = 1.0, lat
     assert said.finish == pytest.approx(scale * wanted.finish + later, rel=0, abs=close)
 
 
+def assert_the_same_messages(said: Timeline, wanted: Timeline) -> None:
+    """Every message of the runs that were simulated is a wanted one: also its times, from the start of the whole run."""
+    told = {sent.run for sent in said.sent}
+    messages = [sorted((m.run, m.operation, m.chip, m.axis, m.sign, m.start, m.end) for m in timeline.sent if m.run in told)
+                for timeline in (said, wanted)]
+    assert len(messages[0]) == len(messages[1])
+    for one, other in zip(*messages, strict=True):
+        assert one[:5] == other[:5]
+        assert one[5:] == pytest.approx(other[5:], abs=1e-9 * wanted.makespan)
+
+
 # Engine and oracle
 
 
@@ -103,12 +114,7 @@ def test_blocks_that_add_the_same_are_left_out_and_nothing_else_is_different(see
     shown = last_block(said)
     assert {1, shown} <= told and said.segments[said.runs[shown][0]].section == "block"
     assert seed == 34 or len(told) < shown, "not of blocks left out"
-    messages = [sorted((m.run, m.operation, m.chip, m.axis, m.sign, m.start, m.end) for m in timeline.sent if m.run in told)
-                for timeline in (said, wanted)]
-    assert len(messages[0]) == len(messages[1])
-    for one, other in zip(*messages, strict=True):
-        assert one[:5] == other[:5]
-        assert one[5:] == pytest.approx(other[5:], abs=1e-9 * wanted.makespan)
+    assert_the_same_messages(said, wanted)
 
 
 def test_most_blocks_are_left_out_at_once_and_some_after_leaps_that_were_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,10 +383,12 @@ def test_blocks_are_left_out_also_while_flows_are_under_way_from_one_to_the_next
 
     monkeypatch.setattr(SharedRun, "skip", skipping)
     case = scenario(seed, layers=12, alike=alike)
-    repeated, whole = run(case, repeat=True), run(case, repeat=False)
+    record = range(len(case.start))
+    repeated, whole = run(case, repeat=True, record=record), run(case, repeat=False, record=record)
     assert len(open_flows) == 1 and open_flows[0] > 0 and repeated.period > 0 == repeated.leapt
     assert repeated.blocks_simulated < whole.blocks_simulated == 12
     assert_the_same(repeated, whole)
+    assert_the_same_messages(repeated, whole)
 
 
 @pytest.mark.parametrize("chips", [3, 11, 63])

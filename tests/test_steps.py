@@ -189,6 +189,6 @@ def test_the_report_says_what_other_algorithms_take_and_how_much_was_simulated()
                   "program": [{"name": "reduce", "collective": "all_reduce", "axes": "x", "bytes": 100e6}]})
     (reduce,) = result.keys["operations"]
     assert reduce["alternatives"]["direct"] == pytest.approx(3.5e-3) and "recursive_doubling" in reduce["alternatives"]
-    told = text(result)
+    told = text(result, verbose=True)
     assert f"reduce: {reduce['algorithm']} is the fastest by estimate, 3.5 ms alone; " in told
     assert f"Simulated: {result.keys['engine']['chips_simulated']} of 8 chips; the others are like these." in told

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torussim.lower_bound import bound as bound
     from torussim.models import model as model
     from torussim.planner import plan as plan
+    from torussim.scenario import Scenario as Scenario
     from torussim.scenario import load as load
     from torussim.sweeps import sweep as sweep
     from torussim.topology.builders import mesh as mesh
@@ -41,14 +42,14 @@ if TYPE_CHECKING:
     from torussim.transformer import build as build
 
 # No module of the package has the name of one of these, so importing a module never hides a verb (tests/test_levels.py).
-_HOMES = {"run": "answer", "load": "scenario", "build": "transformer", "estimate": "closed_forms", "simulate": "engine.simulate",
-          "lower": "collectives.lower", "bound": "lower_bound", "draw_faults": "fault_draws", "chip": "chips", "model": "models",
-          "plan": "planner", "sweep": "sweeps",
+_HOMES = {"run": "answer", "load": "scenario", "Scenario": "scenario", "build": "transformer", "estimate": "closed_forms",
+          "simulate": "engine.simulate", "lower": "collectives.lower", "bound": "lower_bound", "draw_faults": "fault_draws",
+          "chip": "chips", "model": "models", "plan": "planner", "sweep": "sweeps",
           **{name: f"topology.{module}" for module, names in BUILDERS.items() for name in names}}
 
-__all__ = ["boardfly", "bound", "build", "chip", "dragonfly", "draw_faults", "estimate", "fat_tree", "fully_connected",
-           "gpu_nodes", "hypercube", "hyperx", "load", "lower", "mesh", "model", "multislice", "nvl72", "plan", "ring", "run",
-           "simulate", "sweep", "switch", "torus"]
+__all__ = ["Scenario", "boardfly", "bound", "build", "chip", "dragonfly", "draw_faults", "estimate", "fat_tree",
+           "fully_connected", "gpu_nodes", "hypercube", "hyperx", "load", "lower", "mesh", "model", "multislice", "nvl72",
+           "plan", "ring", "run", "simulate", "sweep", "switch", "torus"]
 
 
 def __getattr__(name: str) -> Any:

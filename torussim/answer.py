@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torussim.alike import Alike, alike, upto
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.program import Program
 from torussim.result import Keys, Later, Result, counted, rates
-from torussim.scenario import Scenario, load, shortened
+from torussim.scenario import Scenario, Source, ready, shortened
 from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
 from torussim.transformer import build
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
 
-def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
+def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
         progress: Progress | None = None, every_step: bool = False, prepared: Prepared | None = None) -> Result:
     """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
 
@@ -38,21 +38,27 @@ def run(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequenc
     `prepared`: the scenario's network, for many runs on it. Raise ScenarioError with all mistakes of the scenario; on Ctrl-C
     after the first pass raise Interrupted, a KeyboardInterrupt with a result.
     """
-    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
-    ready = Prepared(scenario.net) if prepared is None else prepared
-    assert ready.net is scenario.net, "what is prepared is this network"
-    return _bare(scenario, ready, progress) if scenario.program else _model(scenario, ready, progress, every_step)
+    scenario = ready(source, overrides, code=code)
+    network = Prepared(scenario.net) if prepared is None else prepared
+    assert network.net is scenario.net, "what is prepared is this network"
+    return _bare(scenario, network, progress) if scenario.program else _model(scenario, network, progress, every_step)
 
 
-def replay(scenario: Scenario, chips: Sequence[int]) -> Timeline:
-    """Return the timeline of a scenario's last pass, with every message of some chips."""
-    axes = {a: scenario.net.length(a) for a in scenario.net.axes}
+def replay(scenario: Scenario, chips: Sequence[int], *, every_block: bool = False) -> Timeline:
+    """Return the timeline of a scenario's last pass, with every message of some chips.
+
+    Not of blocks that were left out, unless every block is simulated.
+    """
+    return simulate(last_program(scenario), scenario.net, scenario.chip, record=chips, repeat=not every_block)
+
+
+def last_program(scenario: Scenario) -> Program:
+    """Return the program of a scenario's last pass."""
     if scenario.program:
-        return simulate(scenario.program, scenario.net, scenario.chip, record=chips)
+        return scenario.program
     assert scenario.model and scenario.workload
     forward = passes(scenario.workload)[-1]
-    program = build(scenario.model, scenario.layouts[forward.phase], forward, axes)
-    return simulate(program, scenario.net, scenario.chip, record=chips)
+    return build(scenario.model, scenario.layouts[forward.phase], forward, {a: scenario.net.length(a) for a in scenario.net.axes})
 
 
 def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, every: bool) -> Result:
@@ -127,7 +133,7 @@ def _faults(ran: Ran) -> dict[str, Any]:
 def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Result:
     """Return the result with these keys, what was expected of them, and the engine's."""
     found = Keys({**given, "expect": Later(_expect, ran.scenario, Keys(given)), "engine": engine})
-    return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes)
+    return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes, ran.scenario)
 
 
 def _expect(scenario: Scenario, keys: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ is faulty stands beside it, with its standard error. That mean counts the other 
 fault is rare it rests on few draws, so it ranks nothing. Faults interact: two slow links of one ring cost little more than one.
 
 *Time of a step.* As in `run`, except that one pass stands for all of the same length: one that attends to as many tokens as
-they do in the mean. Where messages share links, the first layers stand for all (`blame`), which is exact to about 0.01 %.
+they do in the mean. Where messages share links, the first layers stand for all (`repairs`), which is exact to about 0.01 %.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from torussim.blame import sample, seconds_of
 from torussim.chips import Chip
 from torussim.collectives.lower import DIRECT, algorithm_of
 from torussim.engine.simulate import simulate
@@ -32,7 +29,8 @@ from torussim.executors import Workers, each, workers
 from torussim.fault_result import Alone, FaultDraws
 from torussim.fault_sets import Cables, Faults, Kind, cables_of, draw, kinds_of
 from torussim.program import Collective, Program
-from torussim.scenario import Scenario, load
+from torussim.repairs import sample, seconds_of
+from torussim.scenario import Scenario, Source, ready
 from torussim.topology.check import Floats
 from torussim.topology.faults import scaled
 from torussim.topology.grid import Grid
@@ -45,7 +43,7 @@ MAX_DRAWS = 1_000_000
 Progress = Callable[[int, int], None]
 
 
-def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int = 1000, dead: float | int | None = None,
+def draw_faults(source: Source, *, draws: int = 1000, dead: float | int | None = None,
                 slow: Sequence[tuple[float | int, float]] = (), seed: int = 0, overrides: Sequence[str] = (),
                 code: str | Trust = "beside", jobs: int = 0, dask: str = "", progress: Progress | None = None) -> FaultDraws:
     """Return how long a step takes on draws of faulty links, and how much each link's fault costs.
@@ -89,7 +87,7 @@ def draw_faults(source: str | Path | Mapping[str, Any] | Scenario, *, draws: int
     (0.00075, 0.0015)
     """
     began = time.perf_counter()
-    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code)
+    scenario = ready(source, overrides, code=code)
     kinds = checked(scenario.net, draws, dead, slow, seed)
     trial = Trial.of(scenario)
     cables = trial.cables

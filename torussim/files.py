@@ -153,6 +153,29 @@ def parse(text: str, file: str) -> Document:
     return found
 
 
+def yaml_of(value: Any) -> str:
+    """Return plain data as a YAML text that `parse` reads back, keys in their order.
+
+    >>> print(yaml_of({"name": "no", "shape": [4, 4], "latency": 1e-6}), end="")
+    name: no
+    shape:
+    - 4
+    - 4
+    latency: 1e-06
+    """
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML(typ="safe", pure=True)
+    written = StringIO()
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 110
+    yaml.allow_unicode = True
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump(value, written)
+    return written.getvalue()
+
+
 def fragment(text: str, file: str) -> Document | None:
     """Return the content of a YAML text, or None if there is nothing in it."""
     node = _compose(text, file)
@@ -166,6 +189,41 @@ def fragment(text: str, file: str) -> Document | None:
 def from_value(value: Any, name: str = "<dict>") -> Document:
     """Return a document for plain Python data, all of it at the one place `name`:1:1."""
     return Document(value, name, {(): Mark(name, 1, 1)}, {})
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return plain data as YAML that `parse` reads as the same: a mapping of mappings in blocks, what is inside these in flow."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    def flow(part: Any, depth: int) -> Any:
+        """Return a part with its style: lists of mappings and mappings at the top in blocks, the rest in brackets."""
+        if isinstance(part, Mapping):
+            made: Any = CommentedMap((key, flow(one, depth + 1)) for key, one in part.items())
+            inline = depth > 1 and not any(isinstance(one, Mapping) and one for one in part.values())
+        elif isinstance(part, list | tuple):
+            made = CommentedSeq(flow(one, depth + 1) for one in part)
+            inline = not any(isinstance(one, Mapping) for one in part)
+        else:
+            return part
+        if inline:
+            made.fa.set_flow_style()
+        return made
+
+    yaml, out = YAML(), StringIO()
+    yaml.width = 110
+    yaml.representer.add_representer(float, _float)
+    yaml.dump(flow(value, 0), out)
+    return out.getvalue()
+
+
+def _float(representer: Any, value: float) -> Any:
+    """Return a float as YAML 1.2 has it, with all its digits."""
+    words = {math.inf: ".inf", -math.inf: "-.inf"}
+    text = ".nan" if value != value else words.get(value) or repr(value)
+    return representer.represent_scalar("tag:yaml.org,2002:float", text)
 
 
 @dataclass

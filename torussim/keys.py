@@ -12,7 +12,6 @@ import numpy as np
 from torussim.alike import Alike
 from torussim.analysis import link_use
 from torussim.as_run import as_run
-from torussim.blame import faults, without_busiest
 from torussim.choice import alternatives, open_
 from torussim.closed_forms import Charge, Estimate, axes_seconds, charges, estimate, paper_compute
 from torussim.collectives.lower import name_of
@@ -25,6 +24,7 @@ from torussim.memory import Memory, memory
 from torussim.outlines import Outlines, broken
 from torussim.padding import padded
 from torussim.program import Collective, Operation, Program, unlooped
+from torussim.repairs import faults, without_busiest
 from torussim.result import Keys, Later
 from torussim.scenario import Scenario
 from torussim.sensitivity import deviation

@@ -6,17 +6,24 @@ Keys that take long to work out are worked out when they are first asked for: wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torussim.chips import Chip
 from torussim.closed_forms import Charge
 from torussim.models import Model
+from torussim.shown import display
 from torussim.timeline import Timeline
 from torussim.units import show
 from torussim.workload import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from torussim.scenario import Scenario
 
 SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
            "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "",
@@ -102,6 +109,26 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+class Links(Mapping[str, Any]):
+    """The key `links` of a result, which draws itself when it is called."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+
+    def __call__(self) -> Figure:
+        """Return the links of the network, coloured by use, as a matplotlib figure."""
+        return display("links_of", self._result)  # type: ignore[no-any-return]
+
+    def __getitem__(self, key: str) -> Any:
+        return self._result.keys["links"][key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._result.keys["links"])
+
+    def __len__(self) -> int:
+        return len(self._result.keys["links"])
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What one scenario gave: `keys` as in docs/design.md, section 6, in seconds, bytes and FLOP, and what they were made from.
@@ -114,6 +141,7 @@ class Result:
     timeline: Timeline  # of the last pass
     charged: Later | None = None
     notes: tuple[str, ...] = ()
+    asked: Scenario | None = None  # the key `scenario` is its record
 
     @cached_property
     def charges(self) -> tuple[Charge, ...]:
@@ -142,6 +170,30 @@ class Result:
         """Tokens a second in words: of a generation, prompt and generated ones together."""
         what = "prompt and generated tokens/s" if self.keys["scenario"]["workload"]["phase"] == "generate" else "tokens/s"
         return f"{self.keys['tokens_per_s']:,.0f} {what}"
+
+    def plot(self, *, chips: Sequence[Any] | None = None, blocks: int = 1) -> Figure:
+        """Return the timeline of the last pass as a matplotlib figure.
+
+        `chips`: coordinates of those to show, by default the fastest, the median and the slowest; `blocks`: how many blocks.
+        """
+        return display("timeline_of", self, chips=chips, blocks=blocks)  # type: ignore[no-any-return]
+
+    @property
+    def links(self) -> Links:
+        """The key `links`; called, `result.links()`, it is a matplotlib figure of the network, coloured by use."""
+        if "links" not in self.keys:
+            raise AttributeError("a result without links has no key 'links'")
+        return Links(self)
+
+    def to_frame(self, what: str = "operations") -> DataFrame:
+        """Return a pandas table: "operations" of a block, "timeline" of all chips, or "links".
+
+        Raise TorusSimError where pandas is not installed.
+        """
+        return display("frame_of", self, what)
+
+    def _repr_html_(self) -> str:
+        return str(display("html", self))
 
     def json(self) -> str:
         """Return all keys as JSON: numbers as they are, no NaN."""

@@ -17,8 +17,9 @@ GROUP = 10_000  # rows that are written to a Parquet file at once
 Row = Mapping[str, Any]
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path | str) -> None:
     """Raise OutputError for a file that `write` cannot write: of no known suffix, or without its library."""
+    path = Path(path)
     if path.suffix not in SUFFIXES:
         raise OutputError(f"{str(path)!r} is no file of rows: end its name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
                           code="value")
@@ -36,9 +37,9 @@ def columns(rows: Iterable[Row]) -> list[str]:
     return [key for key in found if key != "error"] + ["error"]
 
 
-def write(path: Path, rows: Iterable[Row], suffix: str) -> None:
-    """Write rows, which are gone through twice (for Parquet, three times), to a file."""
-    names = columns(rows)
+def write(path: Path, rows: Iterable[Row], suffix: str, names: list[str] | None = None) -> None:
+    """Write rows, which are gone through twice (for Parquet, three times), to a file; `names`: by default those of `columns`."""
+    names = columns(rows) if names is None else names
     if suffix == ".parquet":
         _write_parquet(path, rows, names)
         return

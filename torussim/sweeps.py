@@ -27,13 +27,12 @@ from torussim.files import Document
 from torussim.journal import Journal, journal
 from torussim.points import Chosen, Points, document_of_value, points_of
 from torussim.result import SCALARS, Result
-from torussim.scenario import Scenario, document_of, forms, read_document
+from torussim.scenario import Scenario, Source, document_of, forms, read_document
 from torussim.topology.grid import Grid
 from torussim.trust import Trust
 
 Progress = Callable[[int, int], None]
 Row = dict[str, Any]
-Source = str | Path | Mapping[str, Any] | Scenario
 Vary = Mapping[str, Any] | Sequence[str]
 
 PARTS = ("memory", "breakdown_s")  # keys of a result whose parts are columns
@@ -125,11 +124,8 @@ def sweep(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequence[
 def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequence[str] = (),
              code: str | Trust = "beside") -> Sweep:
     """Return a sweep that can begin; the arguments are those of `sweep`. Raise ScenarioError likewise."""
-    points, trust = points_of(vary, zip), Trust.of(code)
-    if isinstance(source, Scenario):
-        document, beside = document_of(source.resolved, overrides, code=trust)[0], Path(source.file).resolve().parent
-    else:
-        document, beside = document_of(source, overrides, code=trust)
+    points, trust = points_of(vary, zip), source.trust if isinstance(source, Scenario) else Trust.of(code)
+    document, beside = document_of(source, overrides, code=trust)
     case = Case(document, tuple(axis.key for axis in points.axes), beside, trust, {})
     place, first = _sound(case, points)
     code_of, inputs = dict(first.resolved.get("code", {})), [first.resolved]

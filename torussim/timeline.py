@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torussim.shown import display
+
 if TYPE_CHECKING:
     from torussim.program import Operation
 
@@ -110,6 +112,9 @@ class Timeline:
     def last_chip(self) -> int:
         """Index of the chip that finishes last (the first of them)."""
         return int(self.finish.argmax())
+
+    def _repr_html_(self) -> str:
+        return str(display("html", self))
 
     def spans(self, chip: int) -> Iterator[tuple[int, Operation, float, float]]:
         """Yield (run, operation, start, end) of one chip, in program order, seconds."""

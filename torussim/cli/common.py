@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -65,8 +65,11 @@ def each(files: Sequence[str], read: Callable[[str], Any]) -> list[Any]:
     return found
 
 
-def folders_of(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
-    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number."""
+def folders_of(scenarios: Sequence[Scenario], out: Path, *files: str) -> list[Path]:
+    """Return a folder for each scenario, made and writable before anything runs; names that meet get a number.
+
+    `files`: names of files that are written besides result.json and the pictures.
+    """
     names: list[str] = []
     for scenario in scenarios:
         name, number = scenario.slug, 2
@@ -74,7 +77,7 @@ def folders_of(scenarios: Sequence[Scenario], out: Path) -> list[Path]:
             name, number = f"{scenario.slug}-{number}", number + 1
         names.append(name)
     for name in names:
-        writable(out / name, "result.json", "timeline.png", "links.png")
+        writable(out / name, "result.json", "timeline.png", "links.png", *files)
     return [out / name for name in names]
 
 
@@ -105,6 +108,59 @@ def write(path: Path, data: bytes) -> None:
         fail([str(error)])
 
 
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], names: list[str]) -> None:
+    """Write rows with columns of these names whole or not at all, as CSV or Parquet by the suffix of the path."""
+    from torussim.errors import OutputError
+    from torussim.journal import whole
+    from torussim.rows import write
+
+    try:
+        with whole(path) as new:
+            write(new, rows, path.suffix, names)
+    except OutputError as error:
+        fail([str(error)])
+
+
+EXIT = {0: "success", 1: "--strict: a missed expectation, too little memory; sweep: a failed run",
+        2: "a mistake in the command line or a file: the message says what would do", 130: "interrupted (Ctrl-C)",
+        141: "standard output was closed"}
+STYLES: dict[str, dict[str, Any]] = {"verdict": {"bold": True}, "heading": {"bold": True}, "bad": {"fg": "red"},
+                                     "good": {"fg": "green"}}
+
+
+def example(*commands: str) -> str:
+    """Return the end of a command's help: an example, each command on its own line."""
+    return "\n".join(["\b", "Example:", *(f"  {command}" for command in commands)])
+
+
+def quiet() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option --quiet: its parameter `quiet`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print only errors, and where files were written.")
+
+
+def coloured() -> bool:
+    """Return whether what is printed may have colours: on a terminal, or with FORCE_COLOR, and never with NO_COLOR."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def paint(text: str, kind: str) -> str:
+    """Return a text as a terminal shows it, by what it is: the verdict, a heading, bad or good."""
+    return click.style(text, **STYLES[kind]) if coloured() else text
+
+
+def say(text: str) -> None:
+    """Print a text that may be painted."""
+    click.echo(text, color=coloured())
+
+
+def verdict_first(text: str) -> str:
+    """Return a text with its first line painted as the verdict."""
+    first, *rest = text.split("\n")
+    return "\n".join([paint(first, "verdict"), *rest])
+
+
 def fail(lines: Sequence[str]) -> Any:
     """Print these lines on standard error, and end with status 2."""
     for line in lines:
@@ -112,12 +168,34 @@ def fail(lines: Sequence[str]) -> Any:
     sys.exit(2)
 
 
+def named_chips(option: str, text: str, scenario: Scenario) -> list[int]:
+    """Return the indices of chips given as "0,0,0 1,0,0", or "all", in place of a command's option."""
+    from torussim.errors import TorusSimError
+
+    chips = scenario.net.chips
+    if text.strip() == "all":
+        return list(range(len(chips)))
+    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
+    found = []
+    for word in text.split():
+        parts = word.split(",")
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            fail([f"{option} {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
+        try:
+            found.append(scenario.net.index([int(part) for part in parts]))
+        except TorusSimError as error:
+            fail([f"{option} {text!r}: {error}, such as {example}"])
+    if not found:
+        fail([f"{option} {text!r} names no chip: write coordinates, such as {example}"])
+    return found
+
+
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar with the time left on standard error for runs of over a second, when it is a terminal."""
+def progress(name: str, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar with the time left on standard error for runs of over a second, on a terminal and unless `quiet`."""
     import time
 
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     began, bar = time.monotonic(), None

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import fail, load, progress, trusting, writable, write
+from torussim.cli.common import example, fail, load, progress, quiet, say, trusting, verdict_first, writable, write
+from torussim.cli.completion import a_file, setting
 
 if TYPE_CHECKING:
     from torussim.fault_result import FaultDraws
     from torussim.trust import Trust
 
 
-@click.command()
-@click.argument("file", metavar="FILE")
+@click.command(short_help="Draw faulty links at random; show what they cost.",
+               epilog=example("torussim faults scenarios/network-torus.yaml --dead 0.001 --slow 0.01:0.5 --draws 100"))
+@a_file()
 @click.option("--draws", type=int, default=1000, metavar="N", help="How many times faults are drawn; default: 1000.")
 @click.option("--dead", metavar="P", help="Dead links: a probability for each, with a point, or a number of them, without.")
 @click.option("--slow", multiple=True, metavar="P:SCALE", help="Slow links, likewise, and their share of bandwidth; repeatable.")
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Run in N processes; default: one a core.")
 @click.option("--dask", default="", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
 @click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no picture.")
 @click.option("--no-pictures", is_flag=True, help="Draw no picture.")
+@quiet()
 @trusting()
 def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: int, jobs: int | None, dask: str, out: str,
-           overrides: Sequence[str], as_json: bool, no_pictures: bool, trust: Trust) -> None:
+           overrides: Sequence[str], as_json: bool, no_pictures: bool, quiet: bool, trust: Trust) -> None:
     """Draw faulty links by chance; print how long a step then takes and which links cost most, and write out/<name>/.
 
     A link is both directions of a cable. At least one of --dead and --slow must be given.
@@ -47,7 +50,7 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
     writable(folder, "faults.json", "faults.png")
     done = 0
 
-    with progress(scenario.name) as advance:
+    with progress(scenario.name, quiet) as advance:
         def told(count: int, of: int) -> None:
             nonlocal done
             done = count
@@ -64,7 +67,10 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
         (folder / "faults.png").unlink(missing_ok=True)  # that of an earlier run would belie the result beside it
     else:
         _picture(found, folder / "faults.png")
-    click.echo(found.json() if as_json else f"{found}\n\nwritten to {folder}{os.sep}")
+    if as_json:
+        click.echo(found.json())
+    else:
+        say(f"{'' if quiet else verdict_first(str(found)) + chr(10) * 2}written to {folder}{os.sep}")
 
 
 def _many(option: str, text: str, given: str) -> float | int:

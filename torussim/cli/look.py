@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import each, trusting
+from torussim.cli.common import each, example, trusting
+from torussim.cli.completion import files, setting
 
 if TYPE_CHECKING:
     from torussim.trust import Trust
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.command(short_help="Check scenarios; run nothing.",
+               epilog=example("torussim check scenarios/palm-540b-decode-slow-link.yaml"))
+@files()
+@setting("Change a value, as in topology.latency=2us.")
 @trusting("never")
 def check(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> None:
     """Check scenarios without running them or any code that they name; name every mistake with its line and column."""
@@ -28,7 +30,8 @@ def check(files: Sequence[str], overrides: Sequence[str], trust: Trust) -> None:
             click.echo(f"  {sentence}")
 
 
-@click.command(name="list")
+@click.command(name="list", short_help="List models, chips, topologies, layouts, collectives.",
+               epilog=example("torussim list chips"))
 @click.argument("what", required=False, type=click.Choice(["models", "chips", "topologies", "layouts", "collectives"]))
 def list_(what: str | None) -> None:
     """List the models, chips, topologies, layouts and collectives that there are."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import progress, trusting
+from torussim.cli.common import example, progress, trusting
 
 if TYPE_CHECKING:
     from torussim.calibrate import Calibration
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torussim.validate import Validation
 
 
-@click.command()
+@click.command(short_help="Compare predictions with measurements.",
+               epilog=example("torussim validate nccl-h100"))
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with all parameters of the chips.")
 @trusting()
@@ -34,7 +35,8 @@ def validate(files: Sequence[str], as_json: bool, trust: Trust) -> None:
     _tell(found, as_json)
 
 
-@click.command()
+@click.command(short_help="Fit the parameters of a chip to measurements.",
+               epilog=example("torussim calibrate nccl-h100"))
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @trusting()

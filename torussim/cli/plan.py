@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import each, fail, progress, trusting, writable, write
+from torussim.cli.common import each, example, fail, progress, quiet, say, trusting, verdict_first, writable, write
+from torussim.cli.completion import a_file, setting
 
 if TYPE_CHECKING:
     from torussim.trust import Trust
 
 
-@click.command()
-@click.argument("file", metavar="FILE")
+@click.command(short_help="Find the best layout for a scenario.",
+               epilog=example("torussim plan scenarios/plan-llama-3-70b-v5e-16.yaml --set plan.objective=cost"))
+@a_file()
 @click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in plan.objective=cost.")
+@setting("Change a value, as in plan.objective=cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan alone, as JSON with every candidate; no picture.")
 @click.option("--simulations", type=click.IntRange(1), default=1000, help="Simulate at most so many layouts; default: 1000.")
 @click.option("--no-pictures", is_flag=True, help="Write no picture.")
+@quiet()
 @trusting()
-def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulations: int, no_pictures: bool, trust: Trust) -> None:
+def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulations: int, no_pictures: bool, quiet: bool,
+         trust: Trust) -> None:
     """Find the layout that a scenario should take, and say how sure that is.
 
     Writes out/<name>/ with plan.json, plan.png and best.json, a scenario that `torussim run` takes.
@@ -39,7 +43,7 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
     folder = Path(out) / scenario.slug
     writable(folder, "plan.json", "plan.png", "best.json")
     try:
-        with progress(scenario.name) as advance:
+        with progress(scenario.name, quiet) as advance:
             found = planned(scenario, simulations=simulations, progress=advance)
     except (KeyboardInterrupt, PlanError) as error:
         with suppress(OSError):
@@ -57,8 +61,12 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
 
         with defaults():
             write(folder / "plan.png", encode(front_figure(found), "png"))
-    click.echo(found.json() if as_json else found)
-    if not as_json:
+    if as_json:
+        click.echo(found.json())
+    elif quiet:
+        click.echo(f"written to {folder}{os.sep}")
+    else:
+        say(verdict_first(str(found)))
         code = f" --code {Path(file).parent}" if "code" in found.best.resolved else ""
         click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}{code}")
     if found.partial:

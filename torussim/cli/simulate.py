@@ -10,28 +10,48 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import fail, folders_of, load, progress, trusting, writable, write
+from torussim.cli.common import (
+    example,
+    fail,
+    folders_of,
+    load,
+    named_chips,
+    paint,
+    progress,
+    quiet,
+    say,
+    trusting,
+    writable,
+    write,
+)
+from torussim.cli.completion import a_file, files, setting
+from torussim.cli.exports import Exports, exporting
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from torussim.result import Result
-    from torussim.scenario import Scenario
     from torussim.trust import Trust
 
 PICTURES = (".png", ".svg", ".pdf")
 BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespan_s")  # compare.BY, heavy to import
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.command(short_help="Simulate scenarios and report what is to blame.",
+               epilog=example("torussim run scenarios/palm-540b-decode-slow-link.yaml --set workload.tokens=1"))
+@files()
 @click.option("-o", "out", default="out", metavar="DIR", help="Where to write results; default: out.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
 @click.option("--no-pictures", is_flag=True, help="Write no pictures.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all tables: estimates, operations, memory, links.")
+@quiet()
+@exporting
 @trusting()
 def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool, strict: bool, no_pictures: bool,
-        every_step: bool, trust: Trust) -> None:
+        every_step: bool, verbose: bool, quiet: bool, trust: Trust, exports: Exports) -> None:
     """Simulate scenarios; print a report of each, and write out/<name>/.
 
     After Ctrl-C the report is of the passes so far.
@@ -40,13 +60,16 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
     from torussim.answer import Interrupted
     from torussim.answer import run as answer
 
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet exclude each other: give one of them")
     scenarios = load(files, overrides, trust)
-    folders = folders_of(scenarios, Path(out))
+    exports.choose(scenarios)
+    folders = folders_of(scenarios, Path(out), *exports.names)
     results: list[Result] = []
     interrupted = False
     for number, (scenario, folder) in enumerate(zip(scenarios, folders)):
         try:
-            with progress(scenario.name) as advance:
+            with progress(scenario.name, quiet) as advance:
                 result = answer(scenario, progress=advance, every_step=every_step)
         except Interrupted as stopped:
             result, interrupted = stopped.result, True
@@ -56,11 +79,14 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
             for name in ("timeline.png", "links.png"):  # those of an earlier run would belie the result beside them
                 (folder / name).unlink(missing_ok=True)
         else:
-            _picture(scenario, result, folder / "timeline.png")
-            _links(scenario, result, folder / "links.png")
-        if not as_json:
-            click.echo(("\n\n" if number else "") + report.text(result))
-            click.echo(f"\nwritten to {folder}{os.sep}")
+            _picture(result.plot(), folder / "timeline.png")
+            _picture(result.links(), folder / "links.png")
+        (Exports() if interrupted else exports).write(scenario, result, folder)
+        if quiet and not as_json:
+            click.echo(f"written to {folder}{os.sep}")
+        elif not as_json:
+            say(("\n\n" if number else "") + report.text(result, verbose=verbose, paint=paint))
+            click.echo(f"\nwritten to {folder}{os.sep}" if verbose else f"written to {folder}{os.sep}; --verbose: all tables")
         if interrupted:
             break
     if as_json:
@@ -76,9 +102,10 @@ def run(files: Sequence[str], out: str, overrides: Sequence[str], as_json: bool,
         sys.exit(1)
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value in all files.")
+@click.command(short_help="Simulate scenarios and compare them.",
+               epilog=example("torussim compare scenarios/network-torus.yaml scenarios/network-mesh.yaml"))
+@files()
+@setting("Change a value in all files.")
 @click.option("--by", type=click.Choice(BY), default="step_s", help="What decides which is best; default: step_s.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results, best first, as a JSON list.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
@@ -103,10 +130,11 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
         sys.exit(1)
 
 
-@click.command()
-@click.argument("file", metavar="FILE")
+@click.command(short_help="Draw the timeline of a scenario.",
+               epilog=example("torussim plot scenarios/palm-540b-decode-slow-link.yaml -o slow.png --chips '0,0,0 2,2,2'"))
+@a_file()
 @click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
 @click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
 @trusting()
@@ -118,58 +146,18 @@ def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | No
     if path.suffix not in PICTURES:
         fail([f"{image!r} is not a picture: end its name in {', '.join(PICTURES)}"])
     (scenario,) = load([file], overrides, trust)
-    shown = _chips(chips, scenario) if chips else None
+    shown = named_chips("--chips", chips, scenario) if chips else None
     writable(path.parent, path.name)
     with progress(scenario.name) as advance:
         result = answer(scenario, progress=advance)
-    _picture(scenario, result, path, shown, blocks)
+    chosen = None if shown is None else [scenario.net.chips[chip] for chip in shown]
+    _picture(result.plot(chips=chosen, blocks=blocks), path)
     click.echo(f"written to {path}")
 
 
-def _links(scenario: Scenario, result: Result, path: Path) -> None:
-    """Draw what a result's last pass did with the links."""
-    from torussim.plot import LinkPicture, defaults, encode, links_figure
+def _picture(figure: Figure, path: Path) -> None:
+    """Write a figure as its path ends."""
+    from torussim.plot import defaults, encode
 
-    links = result.keys["links"]
-    subtitle = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
-    if links["busiest"]:
-        subtitle += f", the busiest {links['busiest'][0]['busy']:.1%}"
     with defaults():
-        figure = links_figure(LinkPicture.of(result.timeline, scenario.net), title=scenario.name, subtitle=subtitle)
-        data = encode(figure, path.suffix.removeprefix("."))
-    write(path, data)
-
-
-def _picture(scenario: Scenario, result: Result, path: Path, chips: Sequence[int] | None = None, blocks: int = 1) -> None:
-    """Draw the timeline of a result's last pass."""
-    from torussim.analysis import chosen_chips
-    from torussim.answer import replay
-    from torussim.plot import defaults, encode, timeline_figure
-    from torussim.report import subtitle
-
-    chosen = list(chips) if chips is not None else chosen_chips(result.timeline)
-    timeline = replay(scenario, chosen)
-    with defaults():
-        figure = timeline_figure(timeline, chips=chosen, runs=blocks, title=scenario.name, subtitle=subtitle(result))
-        data = encode(figure, path.suffix[1:])
-    write(path, data)
-
-
-def _chips(text: str, scenario: Scenario) -> list[int]:
-    """Return the indices of chips given as "0,0,0 1,0,0"."""
-    from torussim.errors import TorusSimError
-
-    chips = scenario.net.chips
-    example = " ".join(",".join(map(str, chip)) for chip in dict.fromkeys((chips[0], chips[-1])))
-    found = []
-    for word in text.split():
-        parts = word.split(",")
-        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-            fail([f"--chips {text!r}: {word!r} is not a chip: write coordinates with commas between them, such as {example}"])
-        try:
-            found.append(scenario.net.index([int(part) for part in parts]))
-        except TorusSimError as error:
-            fail([f"--chips {text!r}: {error}, such as {example}"])
-    if not found:
-        fail([f"--chips {text!r} names no chip: write coordinates, such as {example}"])
-    return found
+        write(path, encode(figure, path.suffix[1:]))

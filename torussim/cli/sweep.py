@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import progress, trusting
+from torussim.cli.common import example, progress, quiet, trusting
+from torussim.cli.completion import a_file, setting
 
 if TYPE_CHECKING:
     from torussim.trust import Trust
 
 
-@click.command()
-@click.argument("file", metavar="FILE")
+@click.command(short_help="Run a scenario with many values, a row each.",
+               epilog=example("torussim sweep scenarios/network-torus.yaml --vary workload.batch=64,128,256 -o batches.csv"))
+@a_file()
 @click.option("--vary", multiple=True, required=True, metavar="KEY=VALUES",
               help="Values of a key: 1,2,4, or a range 1:1024:x2 or 0:100:25, or a list [[4,4],[2,8]]; the last varies fastest.")
 @click.option("--zip", "zipped", is_flag=True, help="Take all first values, then all second values, not all combinations.")
 @click.option("-o", "out", metavar="FILE", help="Write .csv, .jsonl or .parquet; default: CSV on standard output.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value in all runs.")
+@setting("Change a value in all runs.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Run in N processes; default: one a core.")
 @click.option("--dask", default="", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
 @click.option("--force", is_flag=True, help="Overwrite the output, whatever it is, and begin anew.")
+@quiet()
 @trusting()
 def sweep(file: str, vary: Sequence[str], zipped: bool, out: str | None, overrides: Sequence[str], jobs: int | None, dask: str,
-          force: bool, trust: Trust) -> None:
+          force: bool, quiet: bool, trust: Trust) -> None:
     """Run a scenario with many values; write a row for each run, and go on with a sweep that was killed.
 
     A run that fails is a row with its error; the exit status is then 1.
@@ -44,11 +47,11 @@ def sweep(file: str, vary: Sequence[str], zipped: bool, out: str | None, overrid
     def began(rows: int) -> None:
         nonlocal kept
         kept = rows
-        if rows:
+        if rows and not quiet:
             left = f"{count - rows:,} are left" if rows < count else "nothing is left to run"
             click.echo(f"{rows:,} of {count:,} rows are in {out}.journal already; {left}", err=True)
 
-    with progress("sweep") as advance:
+    with progress("sweep", quiet) as advance:
         def counted(rows: int, of: int) -> None:
             nonlocal done
             done = rows

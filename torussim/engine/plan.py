@@ -28,17 +28,20 @@ Array = np.ndarray[Any, Any]
 class Planner:
     """Makes the operations of programs ready, one program after another; arrays that recur are made once.
 
-    `cache`: what does not depend on bytes, for all programs; `loads`: what does, for the program at hand.
+    `cache`: what does not depend on bytes, for all programs; `loads`: what does, for the program at hand. `pace`: (chips,) by
+    which factor the computations of each chip take longer, but for the fixed cost of looped ones; None: 1 everywhere.
     """
 
     grid: Grid
     chip: Chip
     routed: Routed = field(default_factory=dict)  # lanes that axes of the grid stand for
+    pace: Array | None = None
     cache: dict[object, Any] = field(default_factory=dict)
     loads: dict[object, tuple[Array, Array]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.count = len(self.grid.chips)
+        self.slower: Array = np.ones(self.count) if self.pace is None else self.pace
         self.position: dict[str, Array] = dict(zip(self.grid.axes, self.grid.coordinates))
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
@@ -88,8 +91,7 @@ class Planner:
 
     def work(self, compute: Compute) -> Work:
         """Return what a computation that is not looped costs a chip."""
-        zero = np.zeros(self.count)
-        return Work(zero + compute_seconds(compute, self.chip), zero + self.chip.op_overhead * compute.kernels)
+        return Work(self.slower * compute_seconds(compute, self.chip), self.slower * (self.chip.op_overhead * compute.kernels))
 
     def lowered(self, collective: Collective, way: str | None) -> Schedule:
         """Return the schedule of a collective, its lanes those that the grid has for them."""
@@ -104,7 +106,7 @@ class Planner:
         """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""
         schedule = self.lowered(collective, loop.kind)
         gathers = collective.kind == "all_gather"
-        shard = shard_seconds(compute, loop, self.chip)
+        shard = self.slower * shard_seconds(compute, loop, self.chip)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
         merged = np.zeros(self.count, bool)  # where the own shard is worked on with another
         for phase in schedule.phases:

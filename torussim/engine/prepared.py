@@ -24,6 +24,7 @@ from torussim.engine.symmetry import orbits
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Operation, Program, check_program
 from torussim.topology.grid import Grid, folded, grid
+from torussim.topology.labels import colours, mixed
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -69,38 +70,44 @@ class Prepared:
         self._planners: dict[Hashable, Planner] = {}
         self._setups: dict[Hashable, Setup] = {}
 
-    def of(self, program: Program, chip: Chip, begin: Array, *, fold: bool = True) -> Setup:
-        """Return a program ready to run from `begin`, (chips,) seconds. Raise ProgramError if it does not fit the network."""
+    def of(self, program: Program, chip: Chip, begin: Array, *, fold: bool = True, pace: Array | None = None) -> Setup:
+        """Return a program ready to run from `begin`, (chips,) seconds. Raise ProgramError if it does not fit the network.
+
+        `pace`: (chips,) by which factor the computations of each chip take longer; None: 1 everywhere.
+        """
         if chip != self._chip:
             self._chip = chip
             self._planners.clear()
             self._setups.clear()
-        since = None if (begin == begin[:1]).all() else begin.tobytes()
+        alike = (begin == begin[:1]).all() and pace is None
+        since = None if alike else (begin.tobytes(), pace.tobytes() if pace is not None else b"")
         key = _shape(program), since, fold
         if key not in self._setups:
             check_program(program, self.net.axes)
             _forget(self._setups)
-            self._setups[key] = self._made(chosen(program, self.outlines, chip), chip, begin, since, fold)
+            self._setups[key] = self._made(chosen(program, self.outlines, chip), chip, begin, pace, since, fold)
         return self._setups[key].costing(program)
 
-    def _made(self, program: Program, chip: Chip, begin: Array, since: Hashable, fold: bool) -> Setup:
+    def _made(self, program: Program, chip: Chip, begin: Array, pace: Array | None, since: Hashable, fold: bool) -> Setup:
         """Return a program with everything chosen ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
         ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name))
                 for o in moved]
-        key = (since, *dict.fromkeys(ways)) if fold else None
+        key = since, *(dict.fromkeys(ways) if fold else ())
         if key not in self._folded:
             _forget(self._folded, self._planners)
-            self._folded[key] = folded(self.net, *orbits(program, self.outlines.movements, begin)) if fold else self.net
+            told = begin if pace is None else colours(mixed([(begin,), (pace,)], len(begin))).astype(float)
+            self._folded[key] = folded(self.net, *orbits(program, self.outlines.movements, told)) if fold else self.net
         net = self._folded[key]
+        own = None if pace is None else pace[net.own]
         if any(callable(o.algorithm) for o in moved):
             grid, routed = reaching(program, net)
-            planner = Planner(grid, chip, routed)
+            planner = Planner(grid, chip, routed, own)
         elif key in self._planners:
             planner = self._planners[key]
         else:
-            planner = self._planners[key] = Planner(net, chip)
+            planner = self._planners[key] = Planner(net, chip, pace=own)
         sections = planner.sections(program)
         through = shared(planner, sections)
         return Setup(program, net, planner, sections, through, None if through is None else table(planner, through, sections))

@@ -35,11 +35,12 @@ Array = np.ndarray[Any, Any]
 
 
 def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chip, *, start: Sequence[float] | None = None,
-             repeat: bool = True, fold: bool = True, record: Sequence[int] = (),
+             pace: Sequence[float] | None = None, repeat: bool = True, fold: bool = True, record: Sequence[int] = (),
              progress: Callable[[int, int], None] | None = None) -> Timeline:
     """Return the timeline of one run of `program` on every chip of `topology`.
 
-    `start`: (chips,) seconds at which each chip begins, 0 by default; `repeat=False` runs every repetition of the block
+    `start`: (chips,) seconds at which each chip begins, 0 by default; `pace`: (chips,) by which factor the computations of each
+    chip take longer, 1 by default; `repeat=False` runs every repetition of the block
     instead of recognising that a state came back; `fold=False` simulates every chip, also those that nothing tells apart;
     `record`: indices of chips of which every message is kept, but for those of blocks that were left out; `progress(done,
     blocks)` is called after each block. Many runs on one network are quicker with its `Prepared`. Raise ProgramError or
@@ -48,7 +49,7 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
     prepared = prepared_of(topology)
     whole = prepared.net
     begin = np.zeros(len(whole.chips)) if start is None else np.array(start, dtype=float)
-    made = prepared.of(program, chip, begin, fold=fold)
+    made = prepared.of(program, chip, begin, fold=fold, pace=None if pace is None else np.array(pace, dtype=float))
     program, net, planner, sections, through = made.program, made.net, made.planner, made.sections, made.through
     patience, wrong = 0, True
     while wrong:  # once, as a rule

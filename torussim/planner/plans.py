@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torussim.memory import Memory
 from torussim.planner.candidates import Candidate
 from torussim.planner.words import text
 from torussim.result import rates
 from torussim.scenario import Planning, Scenario
+from torussim.shown import display
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,17 @@ class Plan:
                        "simulations": sum(one.state == "simulated" and one.candidate.alike > 0 for one in self.ranked)},
             "paper": _choice(self.paper), "file": _choice(self.file), "shapes": [one.keys() for one in self.shapes],
             "candidates": [_ranked(one) for one in self.ranked], "seconds": self.seconds}
+
+    def plot(self) -> Figure:
+        """Return the layouts as a matplotlib figure, by latency and cost."""
+        return display("front_of", self)  # type: ignore[no-any-return]
+
+    def to_frame(self) -> DataFrame:
+        """Return a pandas table with a row a candidate. Raise TorusSimError where pandas is not installed."""
+        return display("frame", self.keys()["candidates"])
+
+    def _repr_html_(self) -> str:
+        return str(display("html", self))
 
     def __repr__(self) -> str:
         return text(self)

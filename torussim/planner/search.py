@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torussim.answer import run
@@ -25,7 +24,7 @@ from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import SAME, bound_by
 from torussim.result import rates
-from torussim.scenario import Limit, Planning, Scenario, load
+from torussim.scenario import Limit, Planning, Scenario, Source, changed, ready
 from torussim.trust import Trust
 from torussim.workload import Workload
 
@@ -36,7 +35,7 @@ ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of th
 Progress = Callable[[int, int], None]
 
 
-def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
+def plan(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
          simulations: int = SIMULATIONS, shapes: bool = True, progress: Progress | None = None) -> Plan:
     """Return which layout a scenario should take, and how sure that is.
 
@@ -75,7 +74,7 @@ def plan(source: str | Path | Mapping[str, Any] | Scenario, *, overrides: Sequen
     (True, 'ws1d')
     """
     began = time.perf_counter()
-    scenario = source if isinstance(source, Scenario) else load(source, overrides, code=code, fitting=False)
+    scenario = ready(source, overrides, code=code, fitting=False)
     if scenario.model is None or scenario.workload is None:
         raise PlanError("a program has no layout to plan: give a scenario with a model and a workload", code="missing")
     if len(scenario.layouts) > 1 and scenario.planning and scenario.planning.mesh == "parts":
@@ -119,7 +118,7 @@ def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **o
     """Return the scenario that runs a candidate for each of its phases."""
     net = pricing.outlines(some[0]).net
     changes = scenario.changes and replace(scenario.changes, parts=some[0].parts)
-    return replace(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(),
+    return changed(scenario, net=net, network=replace(scenario.network, net=net, changes=changes), expect=(), fitted=True,
                    layouts={one.phase: one.layout for one in some},
                    **{"workload": pricing.workload(some[0].batch), **others})
 

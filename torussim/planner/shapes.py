@@ -16,7 +16,7 @@ from torussim.errors import PlanError, TopologyError
 from torussim.planner.candidates import cuts
 from torussim.planner.plans import Choice, Plan
 from torussim.planner.words import SAME, name_of
-from torussim.scenario import Planning, Scenario
+from torussim.scenario import Planning, Scenario, changed
 from torussim.scenario.network import Network
 from torussim.topology.builders import standard_twist, torus_links
 from torussim.topology.grid import default_routing, grid_of
@@ -245,7 +245,7 @@ def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenari
     net = grid_of(links, parts=cuts(scenario.net) if present else None, routing=routing)
     record = {"kind": "torus", **made, "routing": routing}
     network = Network(dict(zip(net.axes, net.shape)), None, net, record, links=links, torus=made)
-    return replace(scenario, network=network, net=net, resolved={**scenario.resolved, "topology": record})
+    return changed(scenario, network=network, net=net, resolved={**scenario.resolved, "topology": record})
 
 
 def present_shape(scenario: Scenario) -> Shape:

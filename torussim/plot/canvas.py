@@ -5,9 +5,11 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,13 +133,15 @@ class Canvas:
 
     def wrapped(self, text: str, size: float, bold: bool = False, width: float = LEFT + WIDTH + RIGHT - 24) -> list[str]:
         """Return the lines of a text that is as wide as the picture, or as `width`; none if it is empty."""
-        lines = [""] if text else []
-        for word in (short(word, 64) for word in text.split()):
-            longer = f"{lines[-1]} {word}".strip()
-            if self.measure(longer, size, bold) <= width or not lines[-1]:
-                lines[-1] = longer
-            else:
-                lines.append(word)
+        words, lines = [short(word, 64) for word in text.split()], list[str]()
+
+        def wide(count: int) -> bool:
+            return self.measure(" ".join(words[:count]), size, bold) > width
+
+        while words:  # measuring a text is slow: few lengths are tried
+            fit = bisect_left(range(2, len(words) + 1), True, key=wide) + 1 if wide(len(words)) else len(words)
+            lines.append(" ".join(words[:fit]))
+            del words[:fit]
         return lines
 
     def heading(self, x: float, y: float, title: str, subtitle: str, width: float = LEFT + WIDTH + RIGHT - 24) -> float:
@@ -152,8 +156,6 @@ class Canvas:
 
     def figure(self, height: float, view: View, title: str, subtitle: str) -> Figure:
         """Return the figure: title and legend, panels of this height, the time axis and the notes."""
-        from matplotlib.figure import Figure
-
         legend, rows = self.legend()
         notes = self.notes()
         above = 20.0 * rows + 22 + 26 * len(self.wrapped(title, 13.5, True)) + 20 * len(self.wrapped(subtitle, 10.5))
@@ -167,7 +169,7 @@ class Canvas:
         below = 50.0 + (15 * len(notes) + 6 if notes else 0)
 
         total_width, total_height = LEFT + WIDTH + RIGHT, above + height + below
-        figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
+        figure = picture()(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
         place = (LEFT / total_width, below / total_height, WIDTH / total_width, height / total_height)
         self.time_axis(figure.add_axes(place), view)
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(-LEFT, WIDTH + RIGHT), ylim=(height + below, -above)))
@@ -178,9 +180,7 @@ class Canvas:
 
         It has so many dots a pixel, for what is small.
         """
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
+        figure = picture()(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
         return figure
 
@@ -219,6 +219,18 @@ class Canvas:
             if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
             axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+
+
+@cache
+def picture() -> type[Figure]:
+    """Return the class of figures that a notebook shows as they are, also where pyplot is not imported."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            return encode(self, "png")
+
+    return Picture
 
 
 def rgba(shapes: Iterable[tuple[Array, Any]]) -> Array:

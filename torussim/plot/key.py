@@ -1,8 +1,8 @@
-"""What explains a picture of links: the scale of colours, the marks, and the table of the busiest links."""
+"""What explains a picture of links: its faults by name, the scale of colours, the marks, and the table of the busiest links."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from torussim.units import show
 
 PEN = Pen.of(40)
 UNKNOWN = (0.83, 0.83, 0.83, 1.0)  # the colour of a link whose share is not known
+FAULTS = 4  # that are named
 TOPS = (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 10.0)
 
 
@@ -35,7 +36,8 @@ def colours(links: LinkPicture, which: Array) -> Array:
 
 
 def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float) -> float:
-    """Draw the scale and explain the marks that are used, in rows up to `right`; return where they end."""
+    """Name the faults, draw the scale and explain the marks that are used, in rows up to `right`; return where they end."""
+    y = faults(canvas, links.faults, x, y, right)
     wide, steps, top = 260.0, 52, top_share(links)
     edges = np.linspace(x, x + wide, steps + 1)
     bars = np.array([[(a, y + 2), (b + 0.3, y + 2), (b + 0.3, y + 14), (a, y + 14)] for a, b in pairwise(edges)])
@@ -54,6 +56,20 @@ def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float)
         canvas.text(at + 36, row, text)
         at += 36 + wide + 24
     return max(y + 34, row + 20)
+
+
+def faults(canvas: Canvas, named: Sequence[str], x: float, y: float, right: float) -> float:
+    """Name faults, those of which a reader takes notice, from y downwards up to `right`; return where they end."""
+    if not named:
+        return y
+    title = "fault:" if len(named) == 1 else f"{len(named):,} faults:"
+    canvas.text(x, y + 6, title, colour=marks.DEAD, bold=True)
+    left = x + canvas.measure(title, NORMAL, True) + 8
+    lines = [*named[:FAULTS], *([f"and {len(named) - FAULTS:,} more"] if len(named) > FAULTS else [])]
+    for line in (line for text in lines for line in canvas.wrapped(text, NORMAL, width=right - left)):
+        canvas.text(left, y + 6, line)
+        y += 18
+    return y + 6
 
 
 def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[float, float], None]]]:
@@ -79,7 +95,12 @@ def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[floa
     def number(x: float, y: float) -> None:
         marks.number(canvas, x + 16, y, "1")
 
-    found: list[tuple[str, Callable[[float, float], None]]] = [("both directions of a link", pair)]
+    found = list[tuple[str, Callable[[float, float], None]]]()
+    if links.dead:
+        found.append(("dead", dead))
+    if links.slow.any():
+        found.append(("slower than most of its axis" if links.is_grid else "slower than most", slow))
+    found.append(("both directions of a link", pair))
     if links.is_grid:
         pieces = cut(links)
         ways = directions(pieces)
@@ -100,10 +121,6 @@ def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[floa
 
             name = short(list(links.axes)[axis], 12)
             found.append((f"to {name}+1 (up) and {name}−1 (down)", aslant))
-    if links.slow.any():
-        found.append(("slower than most of its axis" if links.is_grid else "slower than most", slow))
-    if links.dead:
-        found.append(("dead", dead))
     if np.isnan(links.busy).any():
         def unknown(x: float, y: float) -> None:
             canvas.shape(marks.arrows(*arrow(x, y - 2), PEN), [UNKNOWN], name="key")
@@ -131,8 +148,9 @@ class Table:
 
     @property
     def width(self) -> float:
-        """How wide it is where users stand beneath their link."""
-        return max(24 + sum(self.columns), 330.0) if self.rows else 0.0
+        """How wide it is where users stand beneath their link: in one line, where that is not too wide."""
+        users = 24 + max((self.canvas.measure(users, SMALL) for users in self.users), default=0.0)
+        return max(24 + sum(self.columns), min(max(330.0, users), 400.0)) if self.rows else 0.0
 
     def beside(self, width: float) -> bool:
         """Whether the users stand beside their link in a table of this width."""

@@ -6,6 +6,7 @@ circle. Coordinates are pixels of a page 1200 wide, y downwards.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
@@ -63,7 +64,8 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
     pen = draw(canvas, picture, which, visible)
     if isinstance(picture, Spread) and not node_names(canvas, picture):
         notes.append("Names without room are left out.")
-    numbers(canvas, picture, pen, picture.centres[visible])
+    if not numbers(canvas, picture, pen, which, picture.centres[visible]):
+        notes.append("Numbers without room are left out.")
 
     if beside:
         bottom = max(y + height, table.draw(EDGE + width + 30, y + 10, PAGE - EDGE))
@@ -96,12 +98,18 @@ def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) 
     return pen
 
 
-def numbers(canvas: Canvas, picture: Place | Spread, pen: Pen, chips: Array) -> None:
-    """Number the busiest links, short ones first: they have fewest places for it."""
-    start, end, _ = picture.lines(np.array(picture.links.busiest, np.intp))
-    places = Numbers(canvas, chips, picture.half, marks.boxes(canvas))
-    for i in np.argsort(np.hypot(*(end - start).T).round(3), kind="stable").tolist():
-        places.add(i + 1, start[i], end[i], pen)
+def numbers(canvas: Canvas, picture: Place | Spread, pen: Pen, which: Array, chips: Array) -> bool:
+    """Number the busiest links, short ones first: they have fewest places for it; return whether all have room.
+
+    `which`: the links that are drawn; `chips`: the centres of the nodes.
+    """
+    links = picture.links
+    start, end, _ = picture.lines(np.array(links.busiest, np.intp))
+    marked = np.append(links.slow, np.ones(len(links.dead), bool))[which]
+    places = Numbers(canvas, pen, chips, picture.half, picture.lines(which)[:2], marked, marks.boxes(canvas))
+    order = np.argsort(np.hypot(*(end - start).T).round(3), kind="stable").tolist()
+    placed = [places.add(i + 1, start[i], end[i]) for i in order]
+    return all(placed)
 
 
 def cut_notes(pieces: Cut) -> list[str]:
@@ -180,4 +188,7 @@ def node_names(canvas: Canvas, picture: Spread) -> bool:
 
 def fitted(canvas: Canvas, text: str, width: float) -> str:
     """Return a text without as much of its middle as must go for it to be no wider than this."""
-    return next((cut for most in range(len(text), 3, -1) if canvas.measure(cut := short(text, most), SMALL) <= width), text[:3])
+    if canvas.measure(text, SMALL) <= width:
+        return text
+    most = bisect_left(range(4, len(text)), True, key=lambda most: canvas.measure(short(text, most), SMALL) > width) + 3
+    return short(text, most) if most > 3 else text[:3]

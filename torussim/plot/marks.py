@@ -14,6 +14,9 @@ from torussim.timeline import Array
 DEAD = "#C00000"
 RADIUS = 8.0  # of a number's disc
 NUMBER = 7.5  # points
+# What it costs a number to cover a chip or a link, at most so many, or to stand far from its link; pixels of distance.
+ON_CHIP, ON_LINK, MANY, FAR = 60.0, 14.0, 4, 12.0
+RINGS = tuple(range(20, 200, 6))  # how far away places are tried, pixels
 
 
 @dataclass(frozen=True)
@@ -114,40 +117,71 @@ def number(canvas: Canvas, x: float, y: float, text: str) -> None:
 
 @dataclass
 class Numbers:
-    """Places for numbers: near their links, not on a text, a chip or another number."""
+    """Places for numbers: near their links, off texts, other numbers and marked links, and if possible off chips and links."""
 
     canvas: Canvas
+    pen: Pen
     chips: Array  # (chips, 2) centres
     half: float  # of a chip
+    lines: tuple[Array, Array]  # (links, 2) where each link starts, and where it ends
+    marked: Array  # (links,) bool: dead or slow, so that no number may cover it
     taken: Array  # (texts, 4) x0, y0, x1, y1
     placed: list[tuple[float, float]] = field(default_factory=list)
 
-    def free(self, x: float, y: float, crowded: bool) -> bool:
-        """Whether a disc has room at (x, y); `crowded`: also on chips."""
+    def costs(self, points: Array) -> Array:
+        """Return what a disc at each of some points covers, (points,): in pixels of distance; infinite where it must not be."""
         room = RADIUS + 1.5
+        x, y = points[:, 0, None], points[:, 1, None]
         x0, y0, x1, y1 = self.taken.reshape(-1, 4).T
-        if ((x0 - room < x) & (x < x1 + room) & (y0 - room < y) & (y < y1 + room)).any():
-            return False
-        if not crowded and (np.abs(self.chips - (x, y)).max(axis=1) < self.half + RADIUS).any():
-            return False
-        return all(np.hypot(x - a, y - b) > 2 * room for a, b in self.placed)
+        never = ((x0 - room < x) & (x < x1 + room) & (y0 - room < y) & (y < y1 + room)).any(axis=1)
+        for a, b in self.placed:
+            never |= np.hypot(points[:, 0] - a, points[:, 1] - b) <= 2 * room
+        reach = np.array([[room + 10], [-room - 10]])  # beyond which nothing is covered
+        low, high = (np.sort(np.stack(self.lines), axis=0)[i] for i in (0, 1))
+        near = np.flatnonzero(((low < points.max(axis=0) + reach[0]) & (high > points.min(axis=0) + reach[1])).all(axis=1))
+        start, end = (ends[near] for ends in self.lines)
+        aside = frame(start, end)[1] * (self.pen.gap + self.pen.shaft / 2)
+        far = _distances(points, start + aside, end + aside) - RADIUS
+        marked, wide = self.marked[near], 1 + self.pen.shaft / 2 + self.pen.barb
+        never |= (far[:, marked] < wide).any(axis=1)
+        on_chips = (np.abs(self.chips - points[:, None]).max(axis=2) < self.half + RADIUS).any(axis=1)
+        on_links = np.minimum((far[:, ~marked] < self.pen.shaft / 2).sum(axis=1), MANY)
+        return np.where(never, np.inf, ON_CHIP * on_chips + ON_LINK * on_links)
 
-    def add(self, rank: int, start: Array, end: Array, pen: Pen) -> None:
-        """Draw the number of a link beside it, else as near as there is room, with a line to it."""
-        (way,), (right,), (length,) = frame(start[None], end[None])
-        anchor = start + way * length / 2 + right * (pen.gap + pen.shaft / 2)
-        out = pen.gap + pen.shaft + pen.barb + RADIUS
-        near = [start + way * length * u + right * v for v in (out, out + 4) for u in (0.5, 0.35, 0.65, 0.2, 0.8, 1.0)]
+    def add(self, rank: int, start: Array, end: Array) -> bool:
+        """Draw the number of a link beside it, else as near as there is room, with a line to it; return whether there is room."""
+        pen, (way,), (right,), (length,) = self.pen, *frame(start[None], end[None])
+        out = pen.gap + pen.shaft + pen.barb + RADIUS + 1.5
+        near = [start + way * length * u + right * v for v in (out, out + 4) for u in (0.5, 0.35, 0.65, 0.2, 0.8, 1.0, 0.1, 0.9)]
         if length < 16 and np.abs(way).min() > 0.1:  # an arrow aslant: the other links of its chip are beside it
             near.insert(0, start + way * (length + RADIUS + 2))
-        far = [anchor + d * np.array([cos(a), sin(a)]) for d in range(20, 200, 6) for a in np.arange(16) * pi / 8]
-        # Where chips lie close, on one of them and beside the link is better than far away.
-        tries = [(False, near), (False, far[:16]), (True, near), (True, far)]
-        x, y = next((p for crowded, places in tries for p in places if self.free(p[0], p[1], crowded)), near[0])
-        if np.hypot(x - anchor[0], y - anchor[1]) > RADIUS + 12:
-            self.canvas.line(float(anchor[0]), float(anchor[1]), float(x), float(y), INK, layer=4)
-        self.placed.append((float(x), float(y)))
-        number(self.canvas, float(x), float(y), str(rank))
+        anchor = start + way * length / 2 + right * (pen.gap + pen.shaft / 2)
+        circle = np.stack([np.cos(np.arange(16) * pi / 8), np.sin(np.arange(16) * pi / 8)], axis=1)
+        least, at = np.inf, anchor
+        for points, more in [(np.array(near), 0.5 * np.arange(len(near))), *((anchor + d * circle, FAR) for d in RINGS)]:
+            costs = _distances(points, start[None], end[None])[:, 0] + more
+            if costs.min() < least:
+                costs += self.costs(points)
+                if costs.min() < least:
+                    least, at = float(costs.min()), points[costs.argmin()]
+        if not np.isfinite(least):
+            return False
+        x, y = at.tolist()
+        along = float(np.clip((at - start) @ way, 0.15 * length, 0.85 * length))
+        to = start + way * along + right * (pen.gap + pen.shaft / 2)
+        if np.hypot(*(at - to)) > RADIUS + 12:
+            self.canvas.line(float(to[0]), float(to[1]), x, y, INK, layer=4)
+        self.placed.append((x, y))
+        number(self.canvas, x, y, str(rank))
+        return True
+
+
+def _distances(points: Array, start: Array, end: Array) -> Array:
+    """Return how far points are from lines that end, (points, lines)."""
+    along = end - start
+    offset = points[:, None] - start
+    share = np.clip((offset * along).sum(axis=2) / np.maximum((along ** 2).sum(axis=1), 1e-9), 0.0, 1.0)
+    return np.asarray(np.hypot(*np.moveaxis(offset - share[..., None] * along, 2, 0)))
 
 
 def boxes(canvas: Canvas) -> Array:

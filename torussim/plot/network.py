@@ -12,8 +12,10 @@ import numpy as np
 
 from torussim.analysis import busiest, users
 from torussim.plot.ranks import levels
+from torussim.report.phrases import fault
 from torussim.timeline import Array, Timeline
 from torussim.topology.check import Links
+from torussim.topology.faults import Changes, all_described
 from torussim.topology.grid import Grid
 from torussim.topology.shape import coordinates, receivers
 
@@ -48,16 +50,17 @@ class LinkPicture:
     numbered: str = "the busiest, see the table"  # what a number at a link means
     levels: Sequence[float] = ()  # of the switches: how far from the chips they are, nan where the graph does not say
     groups: Sequence[object] = ()  # of the nodes, chips first: what each belongs to, None where the graph does not say
+    faults: Sequence[str] = ()  # of the network, in words
 
     @staticmethod
-    def of(timeline: Timeline, grid: Grid) -> LinkPicture:
-        """Return what a run did with the links of its network."""
+    def of(timeline: Timeline, grid: Grid, changes: Changes | None = None) -> LinkPicture:
+        """Return what a run did with the links of its network; `changes`: where faults are named, what has been made of it."""
         links, shown = grid.links, busiest(timeline, grid)
         busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
         names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
         return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
                            busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names,
-                           **placing(grid))
+                           faults=[fault(one) for one in all_described(changes)], **placing(grid))
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

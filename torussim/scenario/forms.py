@@ -126,7 +126,7 @@ _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
 _NAMES = each(text, "[gather, multiply]")
 
-TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "plan", "code")
+TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "plan", "trace", "code")
 CODE = by_name(text, "{mine.py: SHA-256}")
 BASES = ("model", "chip")  # a name there is short for {base: name}
 
@@ -154,6 +154,10 @@ FILE_TOPOLOGY: Form = {
     "latency": Key(quantity("s", zero=True)),
     "sha256": Key(text),
     "network": Key(anything),  # what the record of a run has of the file
+}
+GRAPH_TOPOLOGY: Form = {  # a graph in the scenario itself, as `given` puts it there
+    **{key: form for key, form in FILE_TOPOLOGY.items() if key in ("kind", "routing", "links", "events", "mesh")},
+    "network": Key(anything, needed=True),
 }
 
 
@@ -208,6 +212,11 @@ PLAN: Form = {
     "objective": Key(one_of("objective", "latency", "throughput", "cost", "pareto"), "latency"),
     "limits": Key(anything, {}),
     "vary": Key(anything, {}),
+}
+
+TRACE: Form = {
+    "operations": Key(by_name(text, "{fusion.123: gather_q, all-gather.*: gather_residual}"), {}),
+    "chips": Key(by_name(_place, "{/device:TPU:0: [0, 0, 0]}"), {}),
 }
 
 EXPECT: Form = {"within": Key(number(zero=True)), "source": Key(text, "")}

@@ -1,4 +1,4 @@
-"""The network of a scenario that a graph file holds: `kind: file`.
+"""The network of a scenario that a graph file holds, `kind: file`, or that stands in the scenario itself, `kind: graph`.
 
 The record of a run has the network itself, so that a result can be run again without the file, and the SHA-256 of the file, so
 that the report can say that the file has changed since.
@@ -57,7 +57,25 @@ def read_graph_file(notes: Notes, given: Mapping[str, Any]) -> Found | None:
     record: dict[str, Any] = {"kind": "file", "path": section["path"], "format": file.format}
     record |= {"mesh": lengths} if lengths is not None else {}
     record |= {"sha256": file.sha256, "network": packed(file.graph) | ({"said": list(file.said)} if file.said else {})}
-    return Found(graph, record, (_words(section["path"], file, graph), *file.said))
+    return Found(graph, record, (_words(f"the graph file {section['path']} ({file.format})", graph), *file.said))
+
+
+def read_graph_here(notes: Notes, given: Mapping[str, Any]) -> Found | None:
+    """Return the network of a topology with `kind: graph`, None where something is wrong with it."""
+    section = notes.section(forms.GRAPH_TOPOLOGY, given, TOPOLOGY, "topology")
+    if not section.sound("kind", "network", "mesh"):
+        return None
+    lengths, at = section["mesh"], "network"
+    try:
+        graph = unpacked(section["network"])
+        at = "network" if lengths is None else "mesh"
+        graph = _placed(GraphFile(graph, "", ""), lengths)
+        check_topology(graph)
+    except TopologyError as error:
+        notes.raised((*TOPOLOGY, at), error, f"{at}: ")
+        return None
+    record: dict[str, Any] = {"kind": "graph"} | ({"mesh": lengths} if lengths is not None else {})
+    return Found(graph, record | {"network": packed(unpacked(section["network"]))}, (_words("a graph", graph),))
 
 
 def _read(notes: Notes, section: Section) -> GraphFile:
@@ -86,20 +104,22 @@ def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
     if lengths is None:
         if "axes" in graph.graph:
             return graph
-        raise TopologyError(f"the file gives its {chips:,} chips no axes: write mesh under topology, such as mesh: [{chips}]",
+        what = "file" if file.format else "graph"
+        raise TopologyError(f"the {what} gives its {chips:,} chips no axes: write mesh under topology, such as mesh: [{chips}]",
                             code="missing")
     if chips != prod(lengths):
-        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the file has {chips:,}"
+        what = "file" if file.format else "graph"
+        raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the {what} has {chips:,}"
                             f"{unmarked(graph, prod(lengths), file.format) or ': give lengths whose product that is'}")
     bare = graph.copy()
-    for key in ("axes", "twist"):  # chips that are coordinates stand in the order of these
+    for key in ("axes", "twist", "failed"):  # chips that are coordinates stand in the order of these
         bare.graph.pop(key, None)
     return placed(bare, lengths)
 
 
-def _words(path: str, file: GraphFile, graph: nx.DiGraph) -> str:
+def _words(what: str, graph: nx.DiGraph) -> str:
     """Return what was read, in words."""
     switches = sum(not is_chip for _, is_chip in graph.nodes(data="chip", default=True))
     axes = " x ".join(f"{name} {length}" for name, length in graph.graph["axes"].items())
     has = f" and {switches:,} switch{'es' if switches > 1 else ''}" if switches else ""
-    return f"the graph file {path} ({file.format}): {len(graph) - switches:,} chips{has}, axes {axes}"
+    return f"{what}: {len(graph) - switches:,} chips{has}, axes {axes}"

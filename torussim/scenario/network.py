@@ -16,7 +16,7 @@ from torussim.chips import chip as chip_of
 from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
 from torussim.scenario.forms import Section
-from torussim.scenario.graph_file import read_graph_file
+from torussim.scenario.graph_file import read_graph_file, read_graph_here
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.named import named_kind, of_name
 from torussim.scenario.notes import Notes
@@ -112,8 +112,10 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
     if name_of is not None:
         graph, record, said = of_name(notes, given, name_of, chip)
         network = Network() if graph is None else Network(dict(graph.graph["axes"]), graph, None, record, said)
-    elif isinstance(given, Mapping) and given.get("kind") == "file":
-        network = _of_a_file(notes, given)
+    elif isinstance(given, Mapping) and given.get("kind") in ("file", "graph"):
+        found = (read_graph_file if given["kind"] == "file" else read_graph_here)(notes, given)
+        network = Network() if found is None else Network(dict(found.graph.graph["axes"]), found.graph, None, found.record,
+                                                          found.said)
     elif kind is None:
         network = _of_our_kinds(notes, given, chip, chip_preset, slice_)
     else:
@@ -339,15 +341,6 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
     else:
         wrap, origin = chip.wraps(shape), f"by the rule of {chip.name}"
     return [bool(wraps) for wraps in wrap], origin
-
-
-# -- a graph file -------------------------------------------------------------------------------------------------------
-
-
-def _of_a_file(notes: Notes, given: Mapping[str, Any]) -> Network:
-    """Return the network in a graph file."""
-    found = read_graph_file(notes, given)
-    return Network() if found is None else Network(dict(found.graph.graph["axes"]), found.graph, None, found.record, found.said)
 
 
 # -- a user's function --------------------------------------------------------------------------------------------------

@@ -1,35 +1,29 @@
-"""A scenario file made into objects, and the record of what was run.
-
-Syntax first; then keys and types of every section; then every check of meaning whose inputs are sound.
-"""
+"""A scenario: from a file, from a result, from plain data, or from objects of Python, which are all the same thing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from torussim import chips, edits, files, models, resolve
+from torussim import edits, files
 from torussim.chips import Chip
-from torussim.collectives.lower import ALGORITHMS
-from torussim.errors import Found, Keys, Mark, Mistake, ScenarioError, TorusSimError
+from torussim.errors import Mistake, ScenarioError
 from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Program
-from torussim.scenario import forms, values
-from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
-from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
+from torussim.scenario import forms
+from torussim.scenario.given import plain
+from torussim.scenario.network import Network
 from torussim.scenario.notes import Notes
-from torussim.scenario.planning import Planning, describe_planning, read_planning
-from torussim.scenario.program import describe_program, read_program
-from torussim.scenario.values import quote
-from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
+from torussim.scenario.planning import Planning
+from torussim.scenario.sections import read_name, read_sections
+from torussim.scenario.tracing import Tracing
+from torussim.scenario.workload import Expected
 from torussim.topology.faults import Changes
 from torussim.topology.grid import Grid
 from torussim.trust import Trust
@@ -38,13 +32,48 @@ from torussim.workload import Workload
 if TYPE_CHECKING:
     import networkx as nx
 
-MAX_LAYERS = 10_000  # each is a moment of every pass, also where blocks repeat
-MAX_DIGITS = 1000  # of a whole number
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Scenario:
-    """One question, ready to be answered. Either model, workload and layouts are given, or program."""
+    """One question, ready to be answered. Either model and workload are given, or a program.
+
+    Parameters
+    ----------
+    model
+        A preset, the path of a config.json, a mapping of fields, or a `torussim.Model`.
+    chip
+        A preset, a mapping of fields, or a `torussim.Chip`; by default that of the topology's slice.
+    topology
+        A mapping as in a file, or a networkx graph (docs/networks.md). A mapping can have the graph as its key `graph`, beside
+        `mesh`, `routing`, `links` and `events`.
+    layout
+        A mapping as in a file, or the name of a layout; by default ws2d with attention over heads.
+    workload
+        A mapping as in a file.
+    program
+        A list of operations, in place of model, layout and workload.
+    expect, plan, trace
+        As in a file.
+    name
+        What results and pictures are called.
+    code
+        Whose code may run, as in `load`; names of code and files are looked up in the working folder.
+
+    Raises
+    ------
+    ScenarioError
+        With all mistakes. A scenario without a layout, or with a plan, need not fit until it is run: `plan` looks for a layout.
+
+    Examples
+    --------
+    >>> import torussim as ts
+    >>> network = ts.torus((4, 4, 4), bandwidth=45e9, latency=1e-6)
+    >>> network.edges[(0, 0, 0), (1, 0, 0)]["bandwidth"] = 10e9
+    >>> asked = ts.Scenario(model="palm-8b", chip="tpu-v4", topology=network, layout={"attention": "batch"},
+    ...                     workload={"phase": "decode", "batch": 512, "context": 1024})
+    >>> print(f"{ts.run(asked).step_s * 1e3:.2f} ms")
+    11.99 ms
+    """
 
     name: str
     file: str
@@ -57,8 +86,20 @@ class Scenario:
     program: Program | None
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
+    document: Document  # what was given
+    beside: Path  # the folder that names in it are looked up in
+    trust: Trust
+    fitted: bool = True  # whether its layouts were made to fit
     notes: tuple[str, ...] = ()
     planning: Planning | None = None  # what `plan` looks for; None: its defaults
+    tracing: Tracing | None = None  # what a measured trace calls operations and chips
+
+    def __init__(self, *, model: Any = None, chip: Any = None, topology: Any = None, layout: Any = None, workload: Any = None,
+                 program: Any = None, expect: Any = None, plan: Any = None, trace: Any = None, name: str | None = None,
+                 code: str | Trust = "beside") -> None:
+        given = {"name": name, "model": model, "chip": chip, "topology": topology, "layout": layout, "workload": workload,
+                 "program": program, "expect": expect, "plan": plan, "trace": trace}
+        vars(self).update(vars(_of_sections(given, Path.cwd(), Trust.of(code))))
 
     @cached_property
     def topology(self) -> nx.DiGraph:
@@ -76,6 +117,43 @@ class Scenario:
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80].strip("-")
         return words or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.file).stem).strip("-") or "scenario"
 
+    def replace(self, **sections: Any) -> Scenario:
+        """Return the scenario with other sections, by the parameters of Scenario; None: without that section.
+
+        >>> import torussim as ts
+        >>> ring = ts.Scenario(chip="ideal", topology={"shape": [4]}, program=[
+        ...     {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "90 MB"}])
+        >>> ts.run(ring).makespan_s, ts.run(ring.replace(topology={"shape": [8]})).makespan_s
+        (0.00075, 0.000875)
+        """
+        return _of_sections({**self.document.value, **sections}, self.beside, self.trust)
+
+    def to_yaml(self) -> str:
+        """Return the scenario as a file that `load` makes the same scenario of: what was given, and nothing that follows from it.
+
+        Names of files and of code in it stay as they were given: write it into the folder that they are looked up in, `beside`.
+        """
+        given = self.document.value
+        return files.to_yaml(given if "name" in given else {"name": self.name, **given})
+
+    def __repr__(self) -> str:
+        what = self.model.name if self.model else "a program"
+        return f"<Scenario {self.name!r}: {what} on {len(self.net.chips):,} chips ({self.chip.name})>"
+
+
+def made(**values: Any) -> Scenario:
+    """Return the scenario with these fields."""
+    scenario = object.__new__(Scenario)
+    vars(scenario).update({"fitted": True, "notes": (), "planning": None, "tracing": None} | values)
+    return scenario
+
+
+def changed(scenario: Scenario, **values: Any) -> Scenario:
+    """Return a scenario with other values of some fields; with another record (`resolved`) that is what was given."""
+    if "resolved" in values:
+        values["document"] = files.from_value(values["resolved"])
+    return made(**{one.name: getattr(scenario, one.name) for one in fields(Scenario)} | values)
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -88,19 +166,23 @@ class Checked:
     notes: tuple[str, ...] = ()  # what else is worth saying
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "beside",
+Source = str | Path | Mapping[str, Any] | Scenario
+
+
+def load(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "beside",
          fitting: bool = True) -> Scenario:
-    """Return the scenario in a file, in a result.json of an earlier run, or in a mapping of the same form.
+    """Return the scenario in a file, in a result.json of an earlier run, or in a mapping of the same form; or anew.
 
     Parameters
     ----------
     source
-        The path of a file, or plain data; names in data are looked up in the working folder.
+        The path of a file, a mapping, whose values can be what Scenario takes, or a Scenario, which is read anew. Names in a
+        mapping are looked up in the working folder.
     overrides
         Assignments such as "workload.tokens=1".
     code
         Whose code may run: "beside" (that of .py files beside the scenario), "any" (that of installed packages too), "never";
-        or a Trust, which has more to choose from.
+        or a Trust, which has more to choose from. A Scenario keeps its own.
     fitting
         Whether the layout must fit the model, the batch and the network. A plan, which looks for one that does, needs none.
 
@@ -109,28 +191,36 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     ScenarioError
         With all mistakes, each with its place.
     """
-    notes = _notes(source, overrides, code)
-    scenario = _read(notes, fitting)
-    if scenario is None:
-        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
-    return scenario
+    return _must(_notes(source, overrides, code), fitting)
 
 
-def check(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, code: str | Trust = "never") -> Checked:
+def ready(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "beside", fitting: bool = True) -> Scenario:
+    """Return what `load` returns, but a Scenario itself where nothing is changed in it and it fits if it must."""
+    if isinstance(source, Scenario) and not overrides and (source.fitted or not fitting):
+        return source
+    return load(source, overrides, code=code, fitting=fitting)
+
+
+def check(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "never") -> Checked:
     """Return what can be said of a scenario without running anything of it; the same arguments as `load`, and its errors."""
     notes = _notes(source, overrides, code)
-    scenario = _read(notes)
+    scenario = _scenario(notes)
     unopened = tuple(dict.fromkeys(map(str, notes.unopened)))
     if scenario is None:
         top = notes.document.value
-        return Checked(notes.document.file, _name(notes, top), None, unopened)
+        return Checked(notes.document.file, read_name(notes, top), None, unopened)
     return Checked(scenario.file, scenario.name, len(scenario.net.chips), unopened, tuple(notes.said))
 
 
-def _notes(source: str | Path | Mapping[str, Any], overrides: Sequence[str], code: str | Trust) -> Notes:
+def _notes(source: Source, overrides: Sequence[str], code: str | Trust) -> Notes:
     """Return the document of a scenario with its overrides, ready to be read."""
-    trust = Trust.of(code)
-    document = files.from_value(_plain(source)) if isinstance(source, Mapping) else _file(source, trust)
+    trust = source.trust if isinstance(source, Scenario) else Trust.of(code)
+    if isinstance(source, Scenario):
+        document, beside = source.document, source.beside
+    elif isinstance(source, Mapping):
+        document, beside = files.from_value(plain(source)), Path.cwd()
+    else:
+        document, beside = _file(source, trust), Path(source).resolve().parent
     wrong: list[Mistake] = []
     for assignment in overrides:
         try:
@@ -139,19 +229,44 @@ def _notes(source: str | Path | Mapping[str, Any], overrides: Sequence[str], cod
             wrong += error.mistakes
     if wrong:
         raise ScenarioError([*document.mistakes, *wrong])
-    beside = Path.cwd() if isinstance(source, Mapping) else Path(source).resolve().parent
     return Notes(document, beside, list(document.mistakes), trust)
 
 
+def _scenario(notes: Notes, fitting: bool = True) -> Scenario | None:
+    """Return the scenario of a document, None if code was not opened; raise ScenarioError with all that is noted."""
+    found = read_sections(notes, fitting)
+    if found is None:
+        return None
+    return made(**found, file=notes.document.file, document=notes.document, beside=notes.beside, trust=notes.trust,
+                fitted=fitting)
+
+
+def _of_sections(given: Mapping[str, Any], beside: Path, trust: Trust) -> Scenario:
+    """Return the scenario of sections as Scenario takes them. It need not fit without a layout or with a plan."""
+    sections = {key: value for key, value in given.items() if value is not None}
+    if isinstance(sections.get("layout"), str):
+        sections["layout"] = {"ffn": sections["layout"]}
+    fitting = "plan" not in sections and ("layout" in sections or "program" in sections)
+    return _must(Notes(files.from_value(plain(sections)), beside, [], trust), fitting)
+
+
+def _must(notes: Notes, fitting: bool = True) -> Scenario:
+    """Return the scenario of a document. Raise ScenarioError, also where code was not opened."""
+    scenario = _scenario(notes, fitting)
+    if scenario is None:
+        raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])
+    return scenario
+
+
 def _file(path: str | Path, trust: Trust) -> Document:
-    """Return the document of a scenario's file, or of the scenario that a result.json holds."""
-    result = Path(path).name in ("result.json", "result.json.gz")
+    """Return the document of a scenario's file, or of the scenario that a result.json or plan.json holds, whatever its name."""
+    result = Path(path).name.endswith((".json", ".json.gz"))
     document = files.read(path, "result" if result else "scenario", trust.most)
     held = document.value.get("scenario") if result and isinstance(document.value, dict) else None
     return edits.part(document, ("scenario",)) if isinstance(held, dict) else document
 
 
-def document_of(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *,
+def document_of(source: Source, overrides: Sequence[str] = (), *,
                 code: str | Trust = "beside") -> tuple[Document, Path]:
     """Return the document that `load` makes a scenario of, and the folder that names in it are looked up in."""
     notes = _notes(source, overrides, code)
@@ -164,227 +279,4 @@ def read_document(document: Document, beside: Path, code: str | Trust = "beside"
 
     `known`, at first empty, keeps parts of the scenarios that are read with it, so that each is made once.
     """
-    notes = Notes(document, beside, list(document.mistakes), Trust.of(code), known=known)
-    scenario = _read(notes)
-    if scenario is None:
-        raise ScenarioError([Mistake(str(one), document.where(()), one.code) for one in notes.unopened])
-    return scenario
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Return plain dicts, lists and scalars, as a file gives them, from data of Python or numpy."""
-    def fail(text: str) -> ScenarioError:
-        return ScenarioError([Mistake(text, Mark("<dict>", 1, 1), "value")])
-    if depth > files.MAX_DEPTH:
-        raise fail(f"nested deeper than {files.MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise fail(f"{str(key)[:60]!r} is no key: a key must be a text")
-        return {key: _plain(part, depth + 1) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part, depth + 1) for part in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist(), depth)
-    if not (value is None or isinstance(value, str | bool | int | float)):
-        raise fail(f"{str(value)[:60]!r} is a {type(value).__name__}: give texts, numbers, true, false, lists and mappings")
-    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
-        raise fail(f"a number of more than {MAX_DIGITS} digits: too many")
-    return value
-
-
-def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
-    """Return the scenario of a document, None if code was not opened; raise ScenarioError with all that is noted."""
-    top = notes.document.value
-    if not isinstance(top, dict):
-        notes.wrong((), f"{quote(top)} is not a scenario: write keys such as model, chip, topology, layout, workload")
-        raise notes.error()
-    given = _sections(notes, top)
-    bare = "program" in top
-    name = _name(notes, given)
-    slice_ = read_slice(notes, given.get("topology"), _preset(given.get("chip")))
-    wires = [given.get("chip"), given.get("topology")]
-    chip = notes.once("chip", wires, lambda: _chip(notes, given, slice_, top))
-    model = notes.once("model", given.get("model"), lambda: _model(notes, given))
-    network = Network()
-    if "topology" in given:
-        preset = _preset(given.get("chip"))
-        network = notes.once("network", wires, lambda: read_network(notes, given["topology"], chip, preset, slice_))
-    phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
-    asked: dict[str, Asked] = {}
-    if not bare and ("layout" in given or "layout" not in top):
-        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting)
-        parts = cuts(notes, asked)
-        asked = asked if parts is not None else {}
-        network = cut_network(network, parts or {})
-    program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
-    expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
-    planning = read_planning(notes, given["plan"]) if "plan" in given else None
-    if model and model.layers > MAX_LAYERS:
-        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
-                    code="limit")
-    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
-        asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
-                 if fitting else tabled(notes, model, workload.batch, asked, network.axes))
-    if "code" in given:
-        _compare_code(notes, given["code"])
-    if notes.mistakes:
-        raise notes.error()
-    if notes.unopened:
-        return None
-    assert chip is not None and network.net is not None
-    layouts = {phase: one.layout for phase, one in asked.items()}
-    record = _record(name, chip, network, model, workload, asked, program, expect)
-    record |= {"plan": describe_planning(planning)} if planning else {}
-    record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
-    return Scenario(name, notes.document.file, chip, network, network.net, model, layouts, workload, program, expect,
-                    record, (*network.notes, *network.net.notes, *notes.said), planning)
-
-
-def _compare_code(notes: Notes, given: Any) -> None:
-    """Say which code is not what it was when this scenario was recorded."""
-    try:
-        recorded = forms.CODE(given)
-    except values.Misread as error:
-        notes.add(list(error.found), ("code",), "code: ")
-        return
-    other = [file for file, found in notes.code.items() if recorded.get(file, found) != found]
-    notes.said += [f"{', '.join(other)} changed since this scenario was recorded"] if other else []
-
-
-def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections that have a value; note unknown, missing and empty ones, and those that a program has no use for."""
-    needed = ["program" if "program" in top else "model", "topology"] + ([] if "program" in top else ["workload"])
-    bare = {"model", "layout", "workload", "plan"} if "program" in top else set()
-    found: dict[str, Any] = {}
-    for key, value in top.items():
-        if key not in forms.TOP:
-            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True, code="unknown-key")
-        elif key in bare:
-            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True, code="clash")
-        elif value is None:
-            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
-        else:
-            found[key] = value
-    missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
-    if missing:
-        instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
-        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
-                    code="missing")
-    return found
-
-
-def _name(notes: Notes, given: Mapping[str, Any]) -> str:
-    """Return the name of the scenario, or else that of its file."""
-    if "name" not in given:
-        return Path(notes.document.file).stem if notes.document.file != "<dict>" else "scenario"
-    try:
-        return values.text(given["name"])
-    except values.Misread as error:
-        notes.add(list(error.found), ("name",), "name: ")
-        return ""
-
-
-# -- chip and model -----------------------------------------------------------------------------------------------------
-
-
-def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
-    """Return the chip that the file gives, or else that of its slice; one core of it where the slice has a node for each."""
-    if "chip" in given:
-        found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
-        if found:
-            _check_library(notes, found)
-        return chips.core_of(found) if found and slice_ and slice_.cores == found.cores > 1 else found
-    topology = given.get("topology")
-    if slice_ is not None:
-        found = chips.chip(slice_.chip)
-        return chips.core_of(found) if slice_.cores > 1 else found
-    sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
-    if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
-        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
-                    code="missing")
-    return None
-
-
-def _check_library(notes: Notes, chip: Chip) -> None:
-    """Note what a chip's file says that its library has, and there is not."""
-    path: Keys = ("chip", "algorithms")
-    for kind, names in chip.algorithms.items():
-        if kind not in ALGORITHMS:
-            notes.wrong((*path, kind), "algorithms: " + resolve.unknown(kind, ALGORITHMS, "collective"), code="unknown-name")
-            continue
-        for name in names:
-            algorithm, _, way = name.partition(" ")
-            if algorithm not in ALGORITHMS[kind]:
-                text = resolve.unknown(algorithm, ALGORITHMS[kind], f"algorithm of {kind}")
-            elif way not in ("", "both", "one_way"):
-                text = resolve.unknown(way, ("both", "one_way"), "direction")
-            else:
-                continue
-            notes.wrong((*path, kind), f"algorithms: {kind}: {text}", code="unknown-name")
-
-
-def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
-    """Return the model that the file gives, if it gives one."""
-    if "model" not in given:
-        return None
-    most = notes.trust.most
-    found: Model | None = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=most),
-                                     lambda g: models.model_mistakes(g, notes.beside, most=most))
-    return found
-
-
-def _preset(given: Any) -> str | None:
-    """Return the preset that a chip is, or is based on."""
-    name = given.get("base") if isinstance(given, Mapping) else given
-    return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
-
-
-def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
-               judge: Callable[[Any], list[Found]]) -> Any:
-    """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
-    if isinstance(given, str):
-        try:
-            return make(given)
-        except TorusSimError as error:
-            notes.raised((what,), error)
-            return None
-    if not isinstance(given, Mapping):
-        notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
-        return None
-    found = judge(given)
-    for wrong in found:
-        if wrong.path and _at(given, wrong.path) is None:
-            wrong = Found(wrong.path, f"{'.'.join(map(str, wrong.path))}: {values.EMPTY}", True, "empty")
-        notes.add([wrong], (what,), f"{what}: ")
-    return None if found else make(given)
-
-
-def _at(value: Any, path: Keys) -> Any:
-    """Return the value at a path, or True if there is none."""
-    for key in path:
-        if not isinstance(value, Mapping) or key not in value:
-            return True
-        value = value[key]
-    return value
-
-
-def _layers(top: Mapping[str, Any]) -> Keys:
-    return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
-
-
-# -- the record ---------------------------------------------------------------------------------------------------------
-
-
-def _record(name: str, chip: Chip, network: Network, model: Model | None, workload: Workload | None, asked: Mapping[str, Asked],
-            program: Program | None, expect: Sequence[Expected]) -> dict[str, Any]:
-    """Return the scenario in full, as a mapping that `load` makes the same scenario of."""
-    record: dict[str, Any] = {"name": name}
-    if model and workload:
-        shown = {phase: describe_layout(one) for phase, one in asked.items()}
-        layout = shown if len({one.path for one in asked.values()}) > 1 else next(iter(shown.values()))
-        record |= {"model": models.describe(model), "workload": describe_workload(workload), "layout": layout}
-    if program:
-        record["program"] = describe_program(program, network.net.links.axes if network.net else {})
-    record |= {"chip": chips.describe(chip), "topology": network.record}
-    return record | ({"expect": {one.what: describe_expected(one) for one in expect}} if expect else {})
+    return _must(Notes(document, beside, list(document.mistakes), Trust.of(code), known=known))

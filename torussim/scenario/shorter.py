@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torussim.scenario import forms
-from torussim.scenario.read import Scenario
+from torussim.scenario.read import Scenario, changed
 from torussim.scenario.workload import describe_expected, describe_workload, phases_of
 from torussim.workload import ended_after
 
@@ -17,8 +15,8 @@ def shortened(scenario: Scenario, done: int) -> Scenario:
     phases = phases_of(workload.phase)
     expect = tuple(one for one in scenario.expect if workload.phase == "generate" or one.what not in forms.OF_GENERATE)
     layout = scenario.resolved["layout"]
-    changed = {"workload": describe_workload(workload), "expect": {one.what: describe_expected(one) for one in expect},
-               "layout": layout[phases[0]] if len(phases) == 1 and phases[0] in layout else layout}
-    record = {key: changed.get(key, value) for key, value in scenario.resolved.items() if key != "expect" or expect}
-    return replace(scenario, workload=workload, layouts={phase: scenario.layouts[phase] for phase in phases}, expect=expect,
+    shown = {"workload": describe_workload(workload), "expect": {one.what: describe_expected(one) for one in expect},
+             "layout": layout[phases[0]] if len(phases) == 1 and phases[0] in layout else layout}
+    record = {key: shown.get(key, value) for key, value in scenario.resolved.items() if key != "expect" or expect}
+    return changed(scenario, workload=workload, layouts={phase: scenario.layouts[phase] for phase in phases}, expect=expect,
                    resolved=record)

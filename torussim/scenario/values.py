@@ -261,7 +261,7 @@ def named(what: str, *names: str) -> Reader:
 
 def topology_kind(value: Any) -> str:
     """Read a kind of network, or the name of a user's function."""
-    found: str = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS)(value)
+    found: str = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS, "graph")(value)
     return found
 
 

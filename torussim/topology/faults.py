@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Cable = tuple[Node, Node]
+KINDS = ("dead", "failing", "changing", "slow", "late")  # of faults, the gravest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Changes:
 class Fault:
     """Changes for the worse of the same cables; bandwidths are of the slowest direction of any of them, bytes/s."""
 
-    kind: str  # dead, failing or changing (both in mid-run), slow, late
+    kind: str  # one of KINDS; failing and changing: in mid-run
     cables: tuple[Cable, ...]
     links: tuple[int, ...]  # indices of changes
     events: tuple[int, ...]
@@ -91,6 +92,21 @@ def faults(changes: Changes) -> list[Fault]:
                            0.0 if dead or fails else float(now.bandwidth[where].min()), float(built.bandwidth[where].min()),
                            max(0.0, float((now.latency - built.latency)[where].max()))))
     return found
+
+
+def described(fault: Fault, changes: Changes) -> dict[str, Any]:
+    """Return which fault it is, fit for JSON: {kind, from, to (of its first cable), cables, changes, bandwidth, built, late}."""
+    ends = [list(end) if isinstance(end, tuple) else str(end) for end in fault.cables[0]]
+    return {"kind": fault.kind, "from": ends[0], "to": ends[1], "cables": len(fault.cables),
+            "changes": [str(changes.links[i]) for i in fault.links] + [str(changes.events[i][1]) for i in fault.events],
+            "bandwidth": fault.bandwidth, "built": fault.built, "late": fault.late}
+
+
+def all_described(changes: Changes | None) -> list[dict[str, Any]]:
+    """Return the faults of a network, the gravest kinds first, each as `described`."""
+    if changes is None or not (changes.links or changes.events):
+        return []
+    return [described(one, changes) for one in sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))]
 
 
 def cables(links: Links) -> Indices:

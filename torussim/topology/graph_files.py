@@ -3,13 +3,13 @@
 A file is data: nothing in it is run, and an XML file has no document type, so neither entities nor references to other files.
 A node is a chip unless its attribute `chip` is false. An edge has a `bandwidth` and a `latency`, each with a unit or in bytes/s
 and s. An edge of an undirected graph is a link each way; parallel edges of a multigraph are one link of their summed bandwidth.
-`packed` turns a topology into plain data for the record of a run, and `unpacked` makes the same topology of it. Knows nothing
-of scenarios.
+`of_networkx` reads a graph of the user's in memory alike. `packed` turns a topology into plain data for the record of a run, and
+`unpacked` makes the same topology of it. Knows nothing of scenarios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +31,7 @@ FORMATS = ("node_link", "graphml", "astra_sim")
 SUFFIXES = {".json": "node_link", ".graphml": "graphml", ".xml": "graphml", ".yaml": "astra_sim", ".yml": "astra_sim"}
 _Link = tuple[float, float, int]  # bandwidth, latency, and as how many hops it counts where routes are compared
 KEPT = ("level", "group", "sums")  # attributes of nodes: where pictures put them, and whether a switch sums
+OF_GRAPH = ("axes", "twist", "switches_sum")  # attributes of a graph that are plain data; `events` and `failed` name edges
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ def read_graph(path: Path | str, format: str | None = None, *, bandwidth: float 
     except (FileError, TopologyError) as error:
         raise error.within((), f"{path}: ") from None
     return GraphFile(graph, format, sha256(data).hexdigest(), raw.said)
+
+
+def of_networkx(graph: nx.Graph, *, bandwidth: float | None = None, latency: float | None = None) -> nx.DiGraph:
+    """Return the topology of a networkx graph of any kind; it has axes only where the graph gives them.
+
+    Nodes and edges have the attributes that a file gives them, `bandwidth` and `latency` with a unit or in bytes/s and s; the
+    parameters are those of edges without one. Raise TopologyError if the graph is no topology.
+    """
+    raw = RawGraph(graph.is_directed(), graph.is_multigraph())
+    try:
+        for node, attributes in graph.nodes(data=True):
+            raw.add_node(_name(node), attributes)
+    except FileError as error:
+        raise TopologyError(str(error), code=error.code) from None
+    raw.edges = list(graph.edges(data=True))
+    raw.attributes = {key: graph.graph[key] for key in (*OF_GRAPH, "events", "failed") if key in graph.graph}
+    return _built(raw, {"bandwidth": bandwidth, "latency": latency})
+
+
+def _name(node: Any) -> Node:
+    """Return the name of a node of a graph, which is one in a file too. Raise FileError."""
+    return tuple(map(_name, node)) if isinstance(node, tuple) else node_of(node)
 
 
 def format_of(name: str) -> str:
@@ -235,7 +258,16 @@ def packed(graph: nx.DiGraph) -> dict[str, Any]:
         made |= {key: values} if values else {}
     made["links"] = [{"bandwidth": bandwidth, "latency": latency, **({"hops": hops} if hops != 1 else {}),
                       "ends": " ".join(ends)} for (bandwidth, latency, hops), ends in alike.items()]
-    return made | {key: graph.graph[key] for key in ("axes", "twist") if key in graph.graph}
+    made |= {key: graph.graph[key] for key in OF_GRAPH if key in graph.graph}
+    if graph.graph.get("events"):
+        made["events"] = [{"time": time, "bandwidth": list(rates.values()), "ends": _ends(rates, place)}
+                          for time, rates in graph.graph["events"]]
+    return made | ({"failed": _ends(graph.graph["failed"], place)} if graph.graph.get("failed") else {})
+
+
+def _ends(edges: Iterable[tuple[Node, Node]], place: Mapping[Node, int]) -> str:
+    """Return the places of the nodes of edges, in pairs."""
+    return " ".join(f"{place[source]} {place[target]}" for source, target in edges)
 
 
 def unpacked(given: Any) -> nx.DiGraph:
@@ -247,10 +279,20 @@ def unpacked(given: Any) -> nx.DiGraph:
         chips = {node: i not in switches for i, node in enumerate(names)}
         links: dict[tuple[Node, Node], _Link] = {}
         for some in given["links"]:
-            ends = [names[int(end)] for end in some["ends"].split()]
             link = some["bandwidth"], some["latency"], some.get("hops", 1)
-            links |= dict.fromkeys(zip(ends[::2], ends[1::2], strict=True), link)
-        return _graph(nodes, chips, links, {key: given[key] for key in ("axes", "twist") if key in given})
+            links |= dict.fromkeys(_edges(some["ends"], names), link)
+        attributes = {key: given[key] for key in OF_GRAPH if key in given}
+        if "events" in given:
+            attributes["events"] = tuple((some["time"], dict(zip(_edges(some["ends"], names), some["bandwidth"], strict=True)))
+                                         for some in given["events"])
+        attributes |= {"failed": tuple(_edges(given["failed"], names))} if "failed" in given else {}
+        return _graph(nodes, chips, links, attributes)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, TorusSimError) as error:
         raise TopologyError(f"the recorded network is of no use ({type(error).__name__}: {error}): take it from a result of "
                             "torussim, or leave it out, so that the file is read") from None
+
+
+def _edges(ends: str, names: Sequence[Node]) -> list[tuple[Node, Node]]:
+    """Return the edges whose places stand in pairs."""
+    found = [names[int(end)] for end in ends.split()]
+    return list(zip(found[::2], found[1::2], strict=True))

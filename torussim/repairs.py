@@ -23,7 +23,7 @@ from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
 from torussim.program import Collective, Program
 from torussim.timeline import Timeline
-from torussim.topology.faults import Changes, Fault, cables
+from torussim.topology.faults import Changes, Fault, cables, described
 from torussim.topology.faults import faults as faults_of
 from torussim.topology.grid import Grid, with_bandwidth
 
@@ -74,7 +74,7 @@ def faults(changes: Changes | None, program: Program, timeline: Timeline, net: G
             else:
                 runs += 1
                 as_dead = {"cost": (dead - without) / now, "step_s": step_s * dead / now}
-        worst.append(_described(fault, changes) | {"cost": (now - without) / now, "step_s": step_s * without / now,
+        worst.append(described(fault, changes) | {"cost": (now - without) / now, "step_s": step_s * without / now,
                                                    "as_dead": as_dead})
     return {"cost": (now - best) / now, "step_s": step_s * best / now, "count": len(found), "tried": len(tried), "runs": runs,
             "worst": worst}
@@ -139,11 +139,3 @@ def _likely(found: Sequence[Fault], net: Grid, healthy: Timeline) -> list[Fault]
         return float(sent * (1 / (fault.bandwidth or fault.built / 2) - 1 / fault.built) + messages * fault.late)
 
     return sorted(found, key=longer, reverse=True)[:TRIED]
-
-
-def _described(fault: Fault, changes: Changes) -> dict[str, Any]:
-    """Return which fault it is, fit for JSON."""
-    ends = [list(end) if isinstance(end, tuple) else str(end) for end in fault.cables[0]]
-    return {"kind": fault.kind, "from": ends[0], "to": ends[1], "cables": len(fault.cables),
-            "changes": [str(changes.links[i]) for i in fault.links] + [str(changes.events[i][1]) for i in fault.events],
-            "bandwidth": fault.bandwidth, "built": fault.built, "late": fault.late}

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from torussim import report
 from torussim.answer import run
-from torussim.blame import NO_LIMIT, without_busiest
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.program import Collective, Compute, Program
+from torussim.repairs import NO_LIMIT, without_busiest
+from torussim.report import phrases
 from torussim.scenario import load
 from torussim.topology.builders import torus
-from torussim.topology.faults import Changes, faults
+from torussim.topology.faults import Changes, all_described, faults
 from torussim.topology.grid import grid, with_bandwidth
 from torussim.topology.links import LinkChange
 
@@ -136,8 +137,12 @@ def test_the_slow_cable_of_llama_on_v5p_costs_what_its_repair_gains():
     assert found["step_s"] == pytest.approx(good.step_s, rel=1e-9)
     (worst,) = found["worst"]
     assert worst["as_dead"]["cost"] < worst["cost"]
-    assert "costs 17.8%; dead it would cost 2.3%: take it out" in report.text(bad)
-    assert "faults" not in good.keys and "Faults" not in report.text(good)
+    said = " ".join(report.text(bad).split())
+    assert "slow link (0,0,0)-(1,0,0), " in said and "costs 17.8% of the time" in said
+    known = {one.what: one.seconds for one in report.remedies(bad)}
+    assert known["repair the slow link (0,0,0)-(1,0,0)"] == found["step_s"]
+    assert known["take the slow link (0,0,0)-(1,0,0) out of use"] == worst["as_dead"]["step_s"]
+    assert "faults" not in good.keys and "slow" not in report.text(good)
 
 
 def test_the_dead_and_the_slow_cable_cost_what_runs_without_them_say():
@@ -189,7 +194,7 @@ def test_a_change_in_mid_run_is_run_whole_and_at_its_time():
     for place, other in (((1, 0), second), ((0, 1), first)):
         assert by_place[place] == pytest.approx(cost(bad.step_s, network(other).step_s), abs=1e-9)
     assert max(by_place.values()) > 0.1 and {fault["kind"] for fault in bad.faults["worst"]} == {"changing"}
-    assert "changing cable (0, 0) - (1, 0), at worst 2.25 GB/s in place of 45 GB/s" in report.text(bad)
+    assert "changing link (0,0)-(1,0), at worst 2.25 GB/s in place of 45 GB/s" in report.text(bad)
 
 
 def test_a_cable_without_which_the_network_falls_apart_is_not_tried_dead():
@@ -212,11 +217,18 @@ def test_of_many_faults_the_likely_ones_are_tried_and_the_worst_is_found():
 def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables():
     links = [{"from": [0, 0], "to": [1, 0], "latency": "1 ms"}, {"axis": "x", "wraparound": True, "at": {"y": 1}, "failed": True},
              {"axis": "y", "at": {"y": 1, "x": 2}, "scale": 0.5}, {"axis": "x", "at": {"y": 2}, "scale": 0.05}]
-    said = report.text(run({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
-                            "program": PROGRAM}))
-    assert "Faults: 4; without them" in said
-    assert "late cable (0, 0) - (1, 0), by 999 us: costs" in said
-    assert "slow 4 cables {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s: costs" in said
+    scenario = load({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
+                     "program": PROGRAM})
+    names = [phrases.fault(one) for one in all_described(scenario.changes)]
+    assert names[1:] == ["slow link (2,1)-(2,2), 22.5 GB/s in place of 45 GB/s",
+                         "4 slow links {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+                         "late link (0,0)-(1,0), by 999 us"], "the gravest first"
+    assert names[0] == "dead link (0,1)-(3,1)"
+    assert all_described(None) == [] == all_described(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)
+    said = report.text(run(scenario))
+    assert "4 faults cost" in said and "; without its 4 faults it would take" in said.splitlines()[0]
+    assert "late link (0,0)-(1,0), by 999 us: costs" in said
+    assert "4 slow links {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s: cost " in said
 
 
 # -- laws, on private links

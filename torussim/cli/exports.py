@@ -1,0 +1,94 @@
+"""What a run writes for other tools, when it is asked to: `run --trace --timeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torussim.cli.common import fail, named_chips, write, write_rows
+
+if TYPE_CHECKING:
+    from torussim.result import Result
+    from torussim.scenario import Scenario
+
+TRACE = "trace.json.gz"
+TABLES = {kind: (f"timeline.{kind}", f"messages.{kind}") for kind in ("csv", "parquet")}
+NAMES = (TRACE, *(name for names in TABLES.values() for name in names))
+MOST = 1_000_000  # operations of all chips and blocks that are written
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What is written of each run, and of which chips."""
+
+    trace: bool = False
+    table: str | None = None  # "csv" or "parquet"
+    chips: str | None = None
+    chosen: dict[str, list[int] | None] = field(default_factory=dict)  # by file of the scenario; None: those of the picture
+
+    @property
+    def names(self) -> list[str]:
+        """The files that are written."""
+        return ([TRACE] if self.trace else []) + ([*TABLES[self.table]] if self.table else [])
+
+    def choose(self, scenarios: Sequence[Scenario]) -> None:
+        """Find the chips that are named on each network; end with what is wrong, before anything is written."""
+        from torussim.answer import last_program
+        from torussim.rows import check_output
+
+        if self.table:
+            check_output(TABLES[self.table][0])
+        for scenario in scenarios:
+            chosen = self.chosen[scenario.file] = named_chips("--trace-chips", self.chips, scenario) if self.chips else None
+            if chosen is not None:
+                size = len(chosen) * sum(len(listed) * times for listed, times in last_program(scenario).sections())
+                if size > MOST:
+                    fail([f"--trace-chips {self.chips!r}: {len(chosen):,} chips run {size:,} operations, more than the {MOST:,} "
+                          "that are written: name fewer chips"])
+
+    def write(self, scenario: Scenario, result: Result, folder: Path) -> None:
+        """Write what was asked for of the last pass; remove what an earlier run has left and was not asked for."""
+        for name in set(NAMES) - set(self.names):
+            (folder / name).unlink(missing_ok=True)
+        if not self.names:
+            return
+        from torussim.analysis import chosen_chips
+        from torussim.answer import replay
+        from torussim.export import about
+        from torussim.export.facts import facts, of_keys
+
+        chips = self.chosen[scenario.file]
+        chips = chosen_chips(result.timeline) if chips is None else chips
+        timeline = replay(scenario, chips, every_block=bool(result.timeline.leapt))
+        said = facts(timeline, scenario.chip, of_keys(result.keys))
+        if self.trace:
+            from torussim.export.perfetto import Trace, encode
+
+            write(folder / TRACE, encode(Trace(timeline, scenario.net, chips, said, about(result))))
+        if self.table:
+            from torussim.export.tables import MESSAGES, OPERATIONS, Rows, message_rows, operation_rows
+
+            of_operations, of_messages = TABLES[self.table]
+            write_rows(folder / of_operations, Rows(lambda: operation_rows(timeline, chips, said)), OPERATIONS)
+            if timeline.sent:
+                write_rows(folder / of_messages, Rows(lambda: message_rows(timeline, scenario.net)), MESSAGES)
+            else:
+                (folder / of_messages).unlink(missing_ok=True)
+
+
+def exporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of what it writes for other tools: its parameter `exports`."""
+    @click.option("--trace", is_flag=True, help="Write trace.json.gz, for ui.perfetto.dev or chrome://tracing.")
+    @click.option("--timeline", "table", type=click.Choice([*TABLES]),
+                  help="Write timeline.csv, a row an operation, chip and block, and messages.csv; or both as Parquet.")
+    @click.option("--trace-chips", "chips", metavar="X,Y,Z ...",
+                  help="Chips of --trace and --timeline, as 0,0,0 1,0,0, or all; default: those of the picture.")
+    @wraps(command)
+    def asked(*, trace: bool, table: str | None, chips: str | None, **others: Any) -> None:
+        command(exports=Exports(trace or (chips is not None and not table), table, chips), **others)
+    return asked

@@ -1,0 +1,158 @@
+"""Results, plans and timelines as figures, tables of pandas and HTML for a notebook: what `torussim.shown` is the door to."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torussim.analysis import chosen_chips
+from torussim.answer import replay
+from torussim.errors import TorusSimError
+from torussim.export.facts import facts, of_keys
+from torussim.export.tables import operation_rows
+from torussim.planner.plans import Plan
+from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
+from torussim.report import subtitle, verdict
+from torussim.resolve import unknown
+from torussim.result import Result
+from torussim.scenario import Scenario
+from torussim.timeline import Timeline
+from torussim.units import show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+WORDS = {"compute": "computing", "exposed_collective": "waiting for communication", "overhead": "fixed costs"}
+FRAMES = ("operations", "timeline", "links")
+
+
+def timeline_of(result: Result, *, chips: Sequence[Any] | None = None, blocks: int = 1) -> Figure:
+    """Return the timeline of a result's last pass: of these chips, by default of those of `chosen_chips`."""
+    scenario = _asked(result)
+    chosen = chosen_chips(result.timeline) if chips is None else [scenario.net.index(chip) for chip in chips]
+    with defaults():
+        return timeline_figure(replay(scenario, chosen), chips=chosen, runs=blocks, title=result.name, subtitle=subtitle(result))
+
+
+def links_of(result: Result) -> Figure:
+    """Return what a result's last pass did with the links."""
+    links = result.keys["links"]
+    told = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
+    if links["busiest"]:
+        told += f", the busiest {links['busiest'][0]['busy']:.1%}"
+    asked = _asked(result)
+    with defaults():
+        return links_figure(LinkPicture.of(result.timeline, asked.net, asked.changes), title=result.name, subtitle=told)
+
+
+def front_of(plan: Plan) -> Figure:
+    """Return the picture of a plan: its layouts at one batch, or latency against cost."""
+    with defaults():
+        return front_figure(plan)
+
+
+def _asked(result: Result) -> Scenario:
+    if result.asked is None:
+        raise TorusSimError("this result has no scenario, so that nothing can be drawn: take one that torussim.run returned")
+    return result.asked
+
+
+# -- tables of pandas -----------------------------------------------------------------------------------------------------
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """Return rows as a pandas table. Raise TorusSimError where pandas is not installed."""
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise TorusSimError("pandas is not installed: pip install pandas, or pip install 'torussim[notebook]'") from None
+    return DataFrame(list(rows))
+
+
+def frame_of(result: Result, what: str) -> DataFrame:
+    """Return a table of a result: one of FRAMES."""
+    if what not in FRAMES:
+        raise TorusSimError(unknown(what, FRAMES, "table of a result"), code="unknown-name")
+    if what == "operations":
+        return frame(result.keys["operations"])
+    if what == "links":
+        return frame(_link_rows(result))
+    timeline = result.timeline
+    said = facts(timeline, _asked(result).chip, of_keys(result.keys))
+    return frame(operation_rows(timeline, range(len(timeline.chips)), said))
+
+
+def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
+    """Yield each direction of each link: its ends, what it is and what it carried in the last pass."""
+    links, timeline = _asked(result).net.links, result.timeline
+    edges = links.edges(np.ones(len(links.source), bool))
+    columns = zip(edges, links.bandwidth.tolist(), links.latency.tolist(), timeline.link_bytes.tolist(),
+                  timeline.link_seconds.tolist())
+    for (source, target), bandwidth, latency, carried, seconds in columns:
+        yield {"from": source, "to": target, "bandwidth": bandwidth, "latency": latency, "bytes": carried, "busy_s": seconds}
+
+
+# -- HTML for a notebook ----------------------------------------------------------------------------------------------------
+
+
+def html(thing: Result | Plan | Timeline) -> str:
+    """Return a piece of HTML that shows a result, a plan or a timeline, in the colours of the page around it."""
+    if isinstance(thing, Timeline):
+        with defaults():
+            picture = encode(timeline_figure(thing), "png")
+        return f'<img alt="timeline" style="max-width: 100%" src="data:image/png;base64,{b64encode(picture).decode()}">'
+    return _of_plan(thing) if isinstance(thing, Plan) else _of_result(thing)
+
+
+def _of_result(result: Result) -> str:
+    k = result.keys
+    parts = [f"<b>{escape(verdict(result))}</b>", f"<div>{escape(result.name)}: {escape(subtitle(result))}</div>"]
+    rows: list[tuple[str, ...]]
+    if "breakdown_s" in k:
+        rows = [(WORDS[name], show(seconds, "s"), f"{seconds / k['step_s']:.1%}", _bar(seconds / k["step_s"]))
+                for name, seconds in k["breakdown_s"].items()]
+        parts.append(_table("Where the time goes", ("", "time", "share", ""), rows))
+    rows = [(name, _time(k["estimate"][key]["step_s"])) for key, name in
+            (("axes", "closed form, axis by axis"), ("paper", "the paper's model"), ("bound", "lower bound"))]
+    parts.append(_table("Beside the simulation", ("", "time"), rows))
+    rows = [(f"{_node(one['from'])} → {_node(one['to'])}", f"{one['busy']:.1%}", show(one["bytes"], "B"))
+            for one in k["links"]["busiest"][:5]]
+    parts.append(_table("The busiest links", ("link", "busy", "bytes"), rows) if rows else "")
+    return _page(parts)
+
+
+def _of_plan(plan: Plan) -> str:
+    head, *others = str(plan).split("\n\n")
+    tag = {False: "p", True: "pre"}  # a table for a terminal keeps its columns
+    told = [f"<{tag[aligned]}>{escape(text)}</{tag[aligned]}>" for text in others for aligned in [text.startswith("  ")]]
+    return _page([f"<b>{escape(head)}</b>", *told])
+
+
+def _page(parts: Iterable[str]) -> str:
+    return '<div class="torussim">' + "\n".join(part for part in parts if part) + "</div>"
+
+
+def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; the last cell of a row can be HTML of ours, which begins with "<"."""
+    def cell(text: str) -> str:
+        return f"<td>{text if text.startswith('<span') else escape(text)}</td>"
+    titles = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _bar(share: float) -> str:
+    return f'<span style="display: inline-block; height: 0.8em; width: {12 * share:.2f}em; background: #0072B2"></span>'
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else show(seconds, "s")
+
+
+def _node(node: Any) -> str:
+    return f"({','.join(map(str, node))})" if isinstance(node, list | tuple) else str(node)

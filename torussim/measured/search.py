@@ -1,0 +1,240 @@
+"""Which link, or which chip, is slower than the scenario says: one after another, until nothing more is likely.
+
+Each round takes every cable that carries traffic, and every chip whose computations are late, as a hypothesis. A simulation with
+it slowed down gives its signature: by how much each operation on each chip takes longer. The few whose signatures fit best are
+simulated at more speeds, and compared with each other and with the hypothesis that nothing more is slow, by their evidence: the
+likelihood, times the prior, over all speeds. The prior draws everything to its nominal speed: nothing more is slow with a
+probability of one half; else each cable, or chip, is as likely as any other, and the logarithm of its speed is uniform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from torussim import units
+from torussim.measured.likelihood import Data, Fit, fitted
+from torussim.measured.model import Model, State
+from torussim.topology.faults import cables
+
+Array = np.ndarray[Any, Any]
+
+SCREENED = 3.0  # times as slow, for the signatures
+SLOWER = (1.25, 1.6, 2.2, 3.0, 5.0, 10.0, 30.0)  # times as slow, simulated for those that fit best
+FITTING = 16  # that fit best
+MOST, ROOM = 1000, 10_000_000  # signatures that are simulated in a round, and numbers that they have
+NEAR = (0.85, 0.92, 0.96, 1.0, 1.04, 1.08, 1.15)  # of the likeliest speed, simulated at the end
+NOTHING, LINKS, CHIPS = 0.5, 0.4, 0.1  # prior probabilities: nothing more is slow, some link is, some chip is
+LATE = 0.03  # logarithm by which a chip's computations are late, for the chip to be a hypothesis
+EDGE = 2.0  # by how much more the logarithm of the evidence must be, for the program to be taken to run in another way
+TURNED, ONE_WAY = 3, 0.25  # cables of which each direction alone is a hypothesis too, and its prior relative to the cable's
+HOPELESS = 30.0  # by which a logarithm of the evidence is below the best
+AT_ONCE = 2_000_000  # residuals that are fitted at once
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A cable, by its links, or one direction of it; a chip; or links of one class, `of`, where times have no chips.
+
+    `seen`: how such times follow from those of all chips: "median", or "last", the largest; "" where each chip has its own.
+    """
+
+    links: tuple[int, ...] = ()
+    chip: int = -1
+    of: str = ""
+    seen: str = ""
+
+    def in_state(self, state: State, by: float) -> State:
+        """Return a state with it `by` times as slow as there."""
+        return state.slowed(np.array(self.links), by) if self.links else state.paced(self.chip, by)
+
+    def times(self, model: Model, state: State) -> Array:
+        """Return (operations, chips) seconds in a state, or (operations, 1) where times have no chips."""
+        found = model.times(state)
+        return found if not self.seen else (np.median if self.seen == "median" else np.max)(found, axis=1, keepdims=True)
+
+
+Signatures = dict[tuple[int, Suspect], Array]  # by the way that the program runs: logarithms of times (operations, chips)
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A suspect; `by`: (n,) times as slow, rising, and `density` (n,) the evidence of each, up to a factor common to all.
+
+    `prior`: its probability before; `evidence`: the logarithm of the integral of both.
+    """
+
+    suspect: Suspect
+    by: Array
+    density: Array
+    prior: float
+    evidence: float
+
+    @property
+    def best(self) -> float:
+        """How many times as slow it is likeliest."""
+        return float(self.by[self.density.argmax()])
+
+    def interval(self, share: float = 0.9) -> tuple[float, float]:
+        """Return between which factors it is with a probability, the same left out at either end."""
+        mass = np.append(0.0, np.cumsum(_pieces(self.density, self.by)))
+        low, high = np.interp([(1 - share) / 2, (1 + share) / 2], mass / mass[-1], np.log(self.by))
+        return float(np.exp(low)), float(np.exp(high))
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """The hypotheses that fit best on top of a state, the likeliest first, and the probability of each and of none."""
+
+    state: State
+    hypotheses: tuple[Hypothesis, ...]
+    probability: Array
+    nothing: float
+
+
+def suspects(model: Model, data: Data, fit: Fit, residuals: Array) -> list[Suspect]:
+    """Return the cables that carry traffic, the likeliest MOST by what is late at their ends, and the chips that are late."""
+    links = model.net.links
+    late = residuals - fit.common[0, data.moves.astype(int)][:, None]
+    numbers = cables(links)
+    order = np.unique(numbers[model.timeline.link_bytes > 0])
+    found = [Suspect(tuple(np.flatnonzero(numbers == number).tolist())) for number in order.tolist()]
+    most = min(MOST, max(2 * FITTING, ROOM // residuals.size))
+    if len(found) > most:
+        at = np.append(_mean(late[data.moves]), np.zeros(len(links.nodes) - len(model.net.chips)))
+        found = sorted(found, key=lambda one: -max(at[links.target[i]] for i in one.links))[:most]
+    own = _mean((late - fit.factor[0][:, None] + fit.common[0, 0])[~data.moves])
+    return found + [Suspect(chip=chip) for chip in np.flatnonzero(own > LATE).tolist()]
+
+
+def classes(model: Model) -> list[Suspect]:
+    """Return the links of each axis, or of each bandwidth where they are on none: all of them, and one that carries traffic."""
+    links, sent = model.net.links, model.timeline.link_bytes
+    numbers = cables(links)
+    rates, names = links.bandwidth[links.axis < 0], list(links.axes)
+    label = np.array([f"axis {names[a]}" if a >= 0 else f"links of {units.show(rate, 'B/s')}" if len(set(rates)) > 1 else "links"
+                      for a, rate in zip(links.axis.tolist(), links.bandwidth.tolist())])
+    found = []
+    for one in dict.fromkeys(label[sent > 0].tolist()):
+        own = label == one
+        busiest = numbers == numbers[np.where(own, sent, -1).argmax()]
+        found += [Suspect(tuple(np.flatnonzero(own).tolist()), of=one, seen="median"),
+                  Suspect(tuple(np.flatnonzero(busiest).tolist()), of=one, seen="last")]
+    return found
+
+
+def _mean(values: Array) -> Array:
+    """Return the mean of each column over the numbers in it; 0 where there is none."""
+    there = np.isfinite(values)
+    return np.asarray(np.where(there, values, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
+
+
+def look(model: Model, data: Data, state: State, known: Signatures, progress: Callable[[], None] | None = None) -> Round:
+    """Return what one more thing that is slow is likeliest to be, on top of a state; `known` keeps signatures.
+
+    The way in which the program runs is that which fits best without it; then that which fits best with what is likeliest.
+    """
+    seen = Suspect(seen="" if data.logs.shape[1] == len(model.net.chips) else "median")
+    ways = [replace(state, way=way) for way in range(len(model.ways))]
+    nothing = [float(fitted(data, data.residuals(seen.times(model, way)[None])).score[0]) for way in ways]
+    tried, better = list[int](), int(np.argmax(nothing))
+    while True:
+        tried.append(better)
+        found = _look(model, data, ways[better], seen, known, progress)
+        if not found.hypotheses:
+            return found
+        best = found.hypotheses[0]
+        evidence = [best.evidence + EDGE if way in tried else weighed(model, data, ways[way], best.suspect, best.prior).evidence
+                    for way in range(len(ways))]
+        better = int(np.argmax(evidence))
+        if better in tried:
+            return found
+
+
+def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatures,
+          progress: Callable[[], None] | None) -> Round:
+    """Return the hypotheses on top of a state, in which the program runs in the state's way."""
+    now = seen.times(model, state)
+    residuals = data.residuals(now[None])
+    nothing = fitted(data, residuals)
+    every = classes(model) if seen.seen else suspects(model, data, nothing, residuals[0])
+    signatures = []
+    for one in every:
+        if (state.way, one) not in known:  # on top of other slow things it is nearly the same
+            known[state.way, one] = np.log((one.times(model, one.in_state(state, SCREENED)) + data.floor) / (now + data.floor))
+        signatures.append(known[state.way, one])
+        if progress:
+            progress()
+    chosen = _fitting(data, residuals[0] - nothing.common[0, data.moves.astype(int)][:, None], signatures)
+    links = max(1, sum(bool(one.links) for one in every))
+    priors = {True: LINKS / links, False: CHIPS / len(model.net.chips)}
+    found = [weighed(model, data, state, every[i], priors[bool(every[i].links)]) for i in chosen]
+    found.sort(key=lambda h: -h.evidence)
+    if not seen.seen:
+        turned = [weighed(model, data, state, Suspect((link,)), priors[True] * ONE_WAY)
+                  for h in found[:TURNED] if len(h.suspect.links) == 2 and h.evidence > found[0].evidence - HOPELESS
+                  for link in h.suspect.links]
+        found = sorted(found + turned, key=lambda h: -h.evidence)
+    logs = np.array([np.log(NOTHING) + nothing.score[0], *(h.evidence for h in found)])
+    share = np.exp(logs - logs.max())
+    share /= share.sum()
+    return Round(state, tuple(found), share[1:], float(share[0]))
+
+
+def weighed(model: Model, data: Data, state: State, one: Suspect, prior: float, near: float = 0.0) -> Hypothesis:
+    """Return the evidence of a suspect, from simulations at some speeds, more of them near one, and what lies between them.
+
+    The end of an operation is a maximum of sums of times of messages, each as many times longer as its link is slower: between
+    two speeds that were simulated it is nearly straight in that factor.
+    """
+    knots = np.unique([1.0, *SLOWER, *(by for share in NEAR if (by := near * share) > 1)])
+    times = np.stack([one.times(model, one.in_state(state, by)) for by in knots])
+
+    def scores(by: Array) -> Array:
+        right = np.clip(np.searchsorted(knots, by), 1, len(knots) - 1)
+        share = ((by - knots[right - 1]) / (knots[right] - knots[right - 1]))[:, None, None]
+        at = max(1, AT_ONCE // times[0].size)
+        return np.concatenate([fitted(data, data.residuals(
+            (1 - share[p]) * times[right[p] - 1] + share[p] * times[right[p]])).score
+            for p in (slice(i, i + at) for i in range(0, len(by), at))])
+    coarse = np.exp(np.linspace(0, np.log(knots[-1]), 25)[1:])
+    at_coarse = scores(coarse)
+    best = int(at_coarse.argmax())
+    around = np.append(1.0, coarse)[best], coarse[min(best + 1, len(coarse) - 1)]
+    fine = np.exp(np.linspace(np.log(around[0]), np.log(around[1]), 26)[1:-1])
+    speeds, first = np.unique(np.concatenate([coarse, fine]), return_index=True)
+    found = np.concatenate([at_coarse, scores(fine)])[first]
+    density = np.exp(found - found.max())
+    integral = float(_pieces(density, speeds).sum() / np.log(knots[-1]))
+    return Hypothesis(one, speeds, density, prior, float(found.max() + np.log(max(integral, 1e-300)) + np.log(prior)))
+
+
+def _pieces(density: Array, by: Array) -> Array:
+    """Return the integral of a density of the logarithm of `by` between each two of its points."""
+    return np.asarray((density[1:] + density[:-1]) / 2 * np.diff(np.log(by)))
+
+
+def _fitting(data: Data, late: Array, signatures: Sequence[Array]) -> list[int]:
+    """Return the indices of the signatures that fit best, by least squares, with and without a factor of each operation."""
+    if not signatures:
+        return []
+    there = np.isfinite(late)
+    weight = np.where(there, 1 / np.maximum(data.variance, 1e-12), 0.0)
+    weight /= weight.max(initial=1e-300)
+    e, d = np.where(there, late, 0.0), np.stack(signatures)
+
+    def gains(e: Array, d: Array) -> Array:
+        along = (weight * e * d).sum(axis=(1, 2))
+        size = (weight * d * d).sum(axis=(1, 2))
+        return np.where((along > 0) & (size > 1e-12), along**2 / np.maximum(size, 1e-12), 0.0)
+
+    def centred(values: Array) -> Array:
+        total = np.maximum(weight.sum(axis=1), 1e-300)[:, None]
+        return np.asarray(values - (weight * values).sum(axis=-1, keepdims=True) / total)
+    both = gains(e, d), gains(centred(e), centred(d))
+    order = [np.argsort(-g, kind="stable") for g in both]
+    mixed = dict.fromkeys(int(i) for pair in zip(*order) for i in pair if max(both[0][i], both[1][i]) > 0)
+    return list(mixed)[:FITTING]

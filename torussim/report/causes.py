@@ -1,0 +1,145 @@
+"""Where the time of a run goes, what is to blame for it, and what would help: from the keys of its result alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torussim.analysis import advances
+from torussim.report.headline import missing
+from torussim.report.phrases import Paint, change, count, fault, faulty, link, percent, plain, seconds_of, value, wrapped
+from torussim.result import Result
+from torussim.tables import table
+from torussim.units import show
+
+PARTS = {"compute": "computing, and communication that it hides", "exposed_collective": "waiting for communication",
+         "overhead": "fixed costs (launches, overheads)"}
+SHOWN = 3  # operations
+WORTH = 5e-3  # of the time: what saves less is not named
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that a result knows the effect of. `seconds`: what its time would be then; None where that is not known."""
+
+    what: str
+    seconds: float | None = None
+
+
+def where(result: Result) -> list[str]:
+    """Return the shares of the time of a step as a table; nothing for a bare program."""
+    k = result.keys
+    if "breakdown_s" not in k:
+        return []
+    rows = [(PARTS[key], show(seconds, "s"), f"{seconds / k['step_s']:.1%}", "#" * round(30 * seconds / k["step_s"]))
+            for key, seconds in k["breakdown_s"].items()]
+    return ["Where the time goes (on the chip that finishes last)", table(rows, "lrrl")]
+
+
+def blame(result: Result, paint: Paint = plain) -> list[str]:
+    """Return what is to blame: the faults of the network, the busiest link and who uses it, the operations that take longest."""
+    k, lines = result.keys, list[str]()
+    for text in _faults(k.get("faults")):
+        lines += [paint(line, "bad") for line in wrapped(text, "    ", "  ")]
+    busiest = k["links"]["busiest"]
+    if busiest and busiest[0]["bytes"]:
+        first = busiest[0]
+        name, share = next(iter(first["users"].items()))
+        lines += wrapped(f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time; {name} sends {share:.0%} of "
+                         "its bytes", "    ", "  ")
+    longest = operations(result)
+    if longest:
+        first = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
+        inside = "a layer" if "model" in k["scenario"] else "the program"
+        lines += wrapped(f"longest operations of {inside}: {first}", "    ", "  ")
+    return ["What to blame", *lines] if lines else []
+
+
+def operations(result: Result) -> dict[str, float]:
+    """Return the share of the last block that each of its operations takes, the largest first.
+
+    Of operations that overlap, the one that ends later has the time after the end of the other.
+    """
+    if not any(segment.section == "block" for segment in result.timeline.segments):
+        return {}
+    found = advances(result.timeline)
+    whole = sum(seconds for _, seconds in found)
+    return {o.name: seconds / whole for o, seconds in sorted(found, key=lambda one: -one[1]) if seconds > 0}
+
+
+def _faults(found: Mapping[str, Any] | None) -> list[str]:
+    """Return what the faults of the network cost: all together, and the worst three."""
+    if not found:
+        return []
+    many, lines = found["count"], list[str]()
+    if many > 1:
+        among = "" if found["tried"] == many else f" of the {found['tried']} that are likely to cost most"
+        lines.append(f"{many:,} faults cost {found['cost']:.1%} of the time together. The worst{among}, each alone:")
+    return lines + [f"{fault(one)}: {'costs' if one['cables'] == 1 else 'cost'} {one['cost']:.1%} of the time"
+                    for one in found["worst"]]
+
+
+def remedies(result: Result) -> list[Remedy]:
+    """Return what would make a run faster, or fit, as far as its result knows: what saves most first, unknown times last."""
+    k = result.keys
+    got, found = seconds_of(k), [*_of_faults(k.get("faults"))]
+    without = k["links"].get("without_busiest")
+    if without:
+        which = "busiest link" if without["cables"] == 1 else count(without["cables"], "busiest link")
+        found.append(Remedy(f"infinite bandwidth on the {which}", without["step_s"]))
+    layout = k.get("layout")
+    if layout and layout["other"]:
+        found.append(Remedy(f"layout.ffn: {layout['other']['name']} (by the ratio of closed forms)", layout["other"]["step_s"]))
+    found = sorted((one for one in found if one.seconds is not None and one.seconds < (1 - WORTH) * got),
+                   key=lambda one: one.seconds or 0.0)
+    if not result.fits:
+        found.append(Remedy(_room(k["memory"])))
+    if "layout" in k["scenario"] and _no_overlap(k["scenario"]["layout"]):
+        found.append(Remedy("layout.overlap: true, so that matmuls hide communication"))
+    return found
+
+
+def _of_faults(found: Mapping[str, Any] | None) -> list[Remedy]:
+    if not found:
+        return []
+    many = found["count"]
+    lines = [Remedy("repair both faults" if many == 2 else f"repair all {many:,} faults", found["step_s"])] if many > 1 else []
+    for one in found["worst"]:
+        lines.append(Remedy(f"repair the {faulty(one)}", one["step_s"]))
+        if one["as_dead"]:
+            lines.append(Remedy(f"take the {faulty(one)} out of use", one["as_dead"]["step_s"]))
+    return lines
+
+
+def _room(memory: Mapping[str, Any]) -> str:
+    """Return what makes a run fit that does not."""
+    parts = {name.replace("kv_cache", "KV cache"): memory[name] for name in ("weights", "kv_cache", "activations")}
+    largest = max(parts, key=lambda name: parts[name])
+    return f"{show(missing(memory), 'B')} less memory a chip: most of it are {largest}".replace("are KV", "is KV")
+
+
+def _no_overlap(layout: Mapping[str, Any]) -> bool:
+    """Return whether the layout of a record, or that of each phase, has no overlap."""
+    layouts = [layout] if "overlap" in layout else [one for one in layout.values() if isinstance(one, Mapping)]
+    return bool(layouts) and all(value(one.get("overlap")) is False for one in layouts)
+
+
+def helps(result: Result, paint: Paint = plain) -> list[str]:
+    """Return what would help as a table, what is better left as it is, and how near the time is to the lower bound."""
+    k = result.keys
+    got, known = seconds_of(k), remedies(result)
+    rows = [(one.what, show(one.seconds, "s"), change(one.seconds, got)) for one in known if one.seconds is not None]
+    lines = [paint(line, "good") for line in table(rows, "lrr").splitlines()] if rows else []
+    for one in known:
+        if one.seconds is None:
+            lines += wrapped(one.what, "    ", "  ")
+    for one in (k.get("faults") or {"worst": ()})["worst"]:
+        if one["as_dead"] and one["as_dead"]["cost"] >= one["cost"]:
+            lines += wrapped(f"leave the {faulty(one)} in use: out of use it would cost {one['as_dead']['cost']:.1%} of "
+                             "the time", "    ", "  ")
+    bound = k["estimate"]["bound"]
+    if bound["of_limit"] is not None:
+        lines.append(f"  no algorithm can take less than {show(bound['step_s'], 's')} on this network "
+                     f"({percent(bound['of_limit'])} of the time)")
+    return ["What would help", *lines] if lines else []

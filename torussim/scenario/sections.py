@@ -1,0 +1,233 @@
+"""The sections of a scenario made into objects, and the record of what was run.
+
+Syntax first; then keys and types of every section; then every check of meaning whose inputs are sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torussim import chips, models, resolve
+from torussim.chips import Chip
+from torussim.collectives.lower import ALGORITHMS
+from torussim.errors import Found, Keys, TorusSimError
+from torussim.models import Model
+from torussim.program import Program
+from torussim.scenario import forms, values
+from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
+from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
+from torussim.scenario.notes import Notes
+from torussim.scenario.planning import describe_planning, read_planning
+from torussim.scenario.program import describe_program, read_program
+from torussim.scenario.tracing import describe_tracing, read_tracing
+from torussim.scenario.values import quote
+from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
+from torussim.workload import Workload
+
+MAX_LAYERS = 10_000  # each is a moment of every pass, also where blocks repeat
+
+
+def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
+    """Return the fields of the scenario of a document, but for what the notes have; None if code was not opened.
+
+    Raise ScenarioError with all that is noted.
+    """
+    top = notes.document.value
+    if not isinstance(top, dict):
+        notes.wrong((), f"{quote(top)} is not a scenario: write keys such as model, chip, topology, layout, workload")
+        raise notes.error()
+    given = _sections(notes, top)
+    bare = "program" in top
+    name = read_name(notes, given)
+    slice_ = read_slice(notes, given.get("topology"), _preset(given.get("chip")))
+    wires = [given.get("chip"), given.get("topology")]
+    chip = notes.once("chip", wires, lambda: _chip(notes, given, slice_, top))
+    model = notes.once("model", given.get("model"), lambda: _model(notes, given))
+    network = Network()
+    if "topology" in given:
+        preset = _preset(given.get("chip"))
+        network = notes.once("network", wires, lambda: read_network(notes, given["topology"], chip, preset, slice_))
+    phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
+    asked: dict[str, Asked] = {}
+    if not bare and ("layout" in given or "layout" not in top):
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting)
+        parts = cuts(notes, asked)
+        asked = asked if parts is not None else {}
+        network = cut_network(network, parts or {})
+    program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
+    expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
+    planning = read_planning(notes, given["plan"]) if "plan" in given else None
+    lengths = network.net.links.axes if network.net else {}
+    tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
+    if model and model.layers > MAX_LAYERS:
+        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
+                    code="limit")
+    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
+        asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
+                 if fitting else tabled(notes, model, workload.batch, asked, network.axes))
+    if "code" in given:
+        _compare_code(notes, given["code"])
+    if notes.mistakes:
+        raise notes.error()
+    if notes.unopened:
+        return None
+    assert chip is not None and network.net is not None
+    layouts = {phase: one.layout for phase, one in asked.items()}
+    record = _record(name, chip, network, model, workload, asked, program, expect)
+    record |= {"plan": describe_planning(planning)} if planning else {}
+    record |= {"trace": describe_tracing(tracing)} if tracing else {}
+    record |= {"code": dict(sorted(notes.code.items()))} if notes.code else {}
+    return {"name": name, "chip": chip, "network": network, "net": network.net, "model": model, "layouts": layouts,
+            "workload": workload, "program": program, "expect": expect, "resolved": record,
+            "notes": (*network.notes, *network.net.notes, *notes.said), "planning": planning, "tracing": tracing}
+
+
+def _compare_code(notes: Notes, given: Any) -> None:
+    """Say which code is not what it was when this scenario was recorded."""
+    try:
+        recorded = forms.CODE(given)
+    except values.Misread as error:
+        notes.add(list(error.found), ("code",), "code: ")
+        return
+    other = [file for file, found in notes.code.items() if recorded.get(file, found) != found]
+    notes.said += [f"{', '.join(other)} changed since this scenario was recorded"] if other else []
+
+
+def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections that have a value; note unknown, missing and empty ones, and those that a program has no use for."""
+    needed = ["program" if "program" in top else "model", "topology"] + ([] if "program" in top else ["workload"])
+    bare = {"model", "layout", "workload", "plan"} if "program" in top else set()
+    found: dict[str, Any] = {}
+    for key, value in top.items():
+        if key not in forms.TOP:
+            notes.wrong((key,), resolve.unknown(key, forms.TOP, "key of a scenario"), at_key=True, code="unknown-key")
+        elif key in bare:
+            notes.wrong((key,), f"{quote(key)} and program are both given: leave one out", at_key=True, code="clash")
+        elif value is None:
+            notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
+        else:
+            found[key] = value
+    missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
+    if missing:
+        instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
+        notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
+                    code="missing")
+    return found
+
+
+def read_name(notes: Notes, given: Mapping[str, Any]) -> str:
+    """Return the name of the scenario, or else that of its file."""
+    if "name" not in given:
+        return Path(notes.document.file).stem if notes.document.file != "<dict>" else "scenario"
+    try:
+        return values.text(given["name"])
+    except values.Misread as error:
+        notes.add(list(error.found), ("name",), "name: ")
+        return ""
+
+
+# -- chip and model -----------------------------------------------------------------------------------------------------
+
+
+def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
+    """Return the chip that the file gives, or else that of its slice; one core of it where the slice has a node for each."""
+    if "chip" in given:
+        found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
+        if found:
+            _check_library(notes, found)
+        return chips.core_of(found) if found and slice_ and slice_.cores == found.cores > 1 else found
+    topology = given.get("topology")
+    if slice_ is not None:
+        found = chips.chip(slice_.chip)
+        return chips.core_of(found) if slice_.cores > 1 else found
+    sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
+    if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
+        notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
+                    code="missing")
+    return None
+
+
+def _check_library(notes: Notes, chip: Chip) -> None:
+    """Note what a chip's file says that its library has, and there is not."""
+    path: Keys = ("chip", "algorithms")
+    for kind, names in chip.algorithms.items():
+        if kind not in ALGORITHMS:
+            notes.wrong((*path, kind), "algorithms: " + resolve.unknown(kind, ALGORITHMS, "collective"), code="unknown-name")
+            continue
+        for name in names:
+            algorithm, _, way = name.partition(" ")
+            if algorithm not in ALGORITHMS[kind]:
+                text = resolve.unknown(algorithm, ALGORITHMS[kind], f"algorithm of {kind}")
+            elif way not in ("", "both", "one_way"):
+                text = resolve.unknown(way, ("both", "one_way"), "direction")
+            else:
+                continue
+            notes.wrong((*path, kind), f"algorithms: {kind}: {text}", code="unknown-name")
+
+
+def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
+    """Return the model that the file gives, if it gives one."""
+    if "model" not in given:
+        return None
+    most = notes.trust.most
+    found: Model | None = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=most),
+                                     lambda g: models.model_mistakes(g, notes.beside, most=most))
+    return found
+
+
+def _preset(given: Any) -> str | None:
+    """Return the preset that a chip is, or is based on."""
+    name = given.get("base") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
+
+
+def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
+               judge: Callable[[Any], list[Found]]) -> Any:
+    """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
+    if isinstance(given, str):
+        try:
+            return make(given)
+        except TorusSimError as error:
+            notes.raised((what,), error)
+            return None
+    if not isinstance(given, Mapping):
+        notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
+        return None
+    found = judge(given)
+    for wrong in found:
+        if wrong.path and _at(given, wrong.path) is None:
+            wrong = Found(wrong.path, f"{'.'.join(map(str, wrong.path))}: {values.EMPTY}", True, "empty")
+        notes.add([wrong], (what,), f"{what}: ")
+    return None if found else make(given)
+
+
+def _at(value: Any, path: Keys) -> Any:
+    """Return the value at a path, or True if there is none."""
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return True
+        value = value[key]
+    return value
+
+
+def _layers(top: Mapping[str, Any]) -> Keys:
+    return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
+
+
+# -- the record ---------------------------------------------------------------------------------------------------------
+
+
+def _record(name: str, chip: Chip, network: Network, model: Model | None, workload: Workload | None, asked: Mapping[str, Asked],
+            program: Program | None, expect: Sequence[Expected]) -> dict[str, Any]:
+    """Return the scenario in full, as a mapping that `load` makes the same scenario of."""
+    record: dict[str, Any] = {"name": name}
+    if model and workload:
+        shown = {phase: describe_layout(one) for phase, one in asked.items()}
+        layout = shown if len({one.path for one in asked.values()}) > 1 else next(iter(shown.values()))
+        record |= {"model": models.describe(model), "workload": describe_workload(workload), "layout": layout}
+    if program:
+        record["program"] = describe_program(program, network.net.links.axes if network.net else {})
+    record |= {"chip": chips.describe(chip), "topology": network.record}
+    return record | ({"expect": {one.what: describe_expected(one) for one in expect}} if expect else {})
