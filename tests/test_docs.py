@@ -16,8 +16,8 @@ from test_levels import INSIDE, level, modules
 import torussim
 from torussim import run
 from torussim.answer import Interrupted
+from torussim.result_keys import KEYS
 from torussim.scenario import forms, load
-from torussim.scenario.planning import VARY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,8 +54,9 @@ def headings(document):
 
 
 def anchors(document):
-    """Return the anchors of headings as GitHub makes them."""
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(document)}
+    """Return the anchors of headings as GitHub makes them, and those that stand in the text."""
+    there = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(document)}
+    return there | set(re.findall(r'<a id="([^"]+)">', document.read_text()))
 
 
 @cache
@@ -193,14 +194,6 @@ def test_section_2_names_every_public_verb():
     assert set(torussim.__all__) <= set(ticked(section(2)))
 
 
-def test_section_5_names_every_key_of_a_scenario_file():
-    wanted = {*forms.TOP, *forms.TENSORS, *forms.EXPECT}
-    for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.FILE_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD,
-                 forms.COMPUTE, forms.COLLECTIVE, forms.PLAN, VARY):
-        wanted |= set(form)
-    assert not wanted - set(re.findall(r"\w+", section(5)))
-
-
 def test_the_scenario_and_the_program_of_section_5_can_be_loaded():
     scenario, program = (YAML(typ="safe", pure=True).load(block) for block in re.findall(r"```yaml\n(.*?)```", section(5), re.S))
     assert set(scenario) == set(forms.TOP) - {"program", "code"}
@@ -208,18 +201,8 @@ def test_the_scenario_and_the_program_of_section_5_can_be_loaded():
     assert load({"chip": "tpu-v4", "topology": scenario["topology"], **program}).program.block[1].after == ("gather",)
 
 
-def expanded(key):
-    """Return the keys that one of the table stands for: `memory.{weights, kv_cache}` is two.
-
-    >>> expanded("a.{b, c}.d"), expanded("a")
-    (['a.b.d', 'a.c.d'], ['a'])
-    """
-    several = re.match(r"(.*)\{(.*)\}(.*)", key)
-    return [several[1] + one.strip() + several[3] for one in several[2].split(",")] if several else [key]
-
-
 def flat(value, known, path=""):
-    """Return the names of all that is in the value of a key, as docs/design.md writes them; `known`: those of the document."""
+    """Return the names of all that is in the value of a key, as docs/result_keys.md writes them; `known`: those of the page."""
     if isinstance(value, list):
         found = set().union(*(flat(part, known, f"{path}[]") for part in value))
         return found if any(key.startswith(f"{path}[]") for key in known) else {path}
@@ -255,10 +238,10 @@ def results():
             ("every run",): run(bare), ("every run", "faults"): run({**bare, "topology": slow})}
 
 
-def test_section_6_lists_the_keys_that_runs_give(results):
+def test_the_keys_that_runs_give_are_those_that_are_described(results):
     """Every run has the keys that the table says it has, and each of them is in some run."""
-    (rows,) = tables(6)
-    where = {key: kind for cell, kind, _ in rows for key in expanded(ticked(cell)[0])}
+    where = {key.path: key.runs for key in KEYS}
+    assert len(where) == len(KEYS)
     tops = {re.split(r"[.\[]", key)[0]: kind for key, kind in where.items()}
     seen = set()
     for kinds, result in results.items():

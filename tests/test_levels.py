@@ -11,7 +11,7 @@ LEVELS = """
 cli
 page
 display
-compare plot listing export
+compare plot listing export reference
 sweeps
 planner
 report differences
@@ -56,10 +56,11 @@ program
 collectives.contract
 topology
 timeline chips models sharding workload
+chip_fields model_fields
 sourced
 points
 edits trust executors journal rows
-resolve files
+resolve files described docstrings result_keys
 units tables spelling interpolation shown
 errors
 """
@@ -68,14 +69,15 @@ INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
     "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
-    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "look", "completion", "common"],
+    "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "schema", "look",
+            "completion", "common"],
     "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
     "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload", "planning",
-                 "tracing", "mesh", "named", "links", "graph_file", "notes", "forms", "values"],
+    "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload",
+                 "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

@@ -31,12 +31,41 @@ class Interrupted(KeyboardInterrupt):
 
 def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "beside",
         progress: Progress | None = None, every_step: bool = False, prepared: Prepared | None = None) -> Result:
-    """Return the answer to a scenario: a file, a mapping of the same form, or what `load` made of one.
+    """Return the answer to a scenario.
 
-    `overrides`: assignments such as "workload.tokens=1"; `code`: whose code may run, as in `load`; `progress(done,
-    all)` counts blocks; `every_step`: simulate every pass, also those that others bound (docs/design.md, section 4, Passes);
-    `prepared`: the scenario's network, for many runs on it. Raise ScenarioError with all mistakes of the scenario; on Ctrl-C
-    after the first pass raise Interrupted, a KeyboardInterrupt with a result.
+    Parameters
+    ----------
+    source
+        A file, a mapping of the same form, or a Scenario.
+    overrides
+        Assignments such as "workload.tokens=1".
+    code
+        Whose code may run, as in `load`.
+    progress
+        Called with how many blocks are done and how many there are.
+    every_step
+        Whether every pass is simulated, also those that others bound (docs/design.md, section 4, Passes).
+    prepared
+        The network of the scenario, for many runs on it.
+
+    Returns
+    -------
+    Result
+        It prints itself as a short report; its keys (docs/result_keys.md) are attributes.
+
+    Raises
+    ------
+    ScenarioError
+        With all mistakes of the scenario, each with its place.
+    Interrupted
+        On Ctrl-C after the first pass: a KeyboardInterrupt whose `result` is of the passes so far.
+
+    Examples
+    --------
+    >>> found = run({"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 4]},
+    ...              "workload": {"phase": "decode", "batch": 64, "context": 2048}})
+    >>> found.chips, found.memory["fits"], 0 < found.step_s < 0.1
+    (16, True, True)
     """
     scenario = ready(source, overrides, code=code)
     network = Prepared(scenario.net) if prepared is None else prepared

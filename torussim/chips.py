@@ -6,28 +6,19 @@ A preset is data/chips/<name>.yaml, where every number has its source. A user's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
-from torussim import files, resolve, sourced, units
+from torussim import files, resolve, sourced
+from torussim.chip_fields import FIELDS, MULTIPLIED_AS, NEEDED, PLAIN, TILE_SIDES
 from torussim.errors import Found, NameError_, TorusSimError
 from torussim.sourced import Keys, quote
 
 DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "f32": 4}
-
-# Dtype of the activations -> the dtypes that it can be multiplied as.
-_MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16"), "int4": ("int4", "int8", "bf16")}
-_WRAP_RULES = ("every_axis_multiple_of", "axis_length")
-_TILE_SIDES = ("rows", "contraction", "columns")
-_SHARES = ("matmul_efficiency", "hbm_efficiency", "link_efficiency", "shared_efficiency", "low_latency_rate", "in_switch_rate")
 _SHARED = ("hbm_bytes", "hbm_bandwidth", "on_chip_bytes", "link_bandwidth", "vector_rate")  # by the cores of a chip
-_PLAIN: Final[Mapping[str, Any]] = {  # left out of descriptions
-    "validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1, "bulk_launch": 0.0, "low_latency_rate": 1.0,
-    "in_switch_rate": 1.0, "algorithms": {}}
 CORE = "core"  # the axis of a network on which the cores of a chip stand
-_TIMES = ("link_latency", "launch", "message", "op_overhead", "loop_step", "bulk_launch")
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Chip:
     link_bandwidth: float  # bytes/s, one direction of one link
     link_latency: float  # s a hop
     links: int
-    wrap: Mapping[str, int] | str = field(hash=False)  # "always", or one of _WRAP_RULES and its length
+    wrap: Mapping[str, int] | str = field(hash=False)  # "always", or one of WRAP_RULES and its length
     tile: tuple[int, int, int]  # rows, contraction, columns: a matmul is rounded up to whole tiles
     load_rows: float  # rows that could go through a tile of the matrix unit while its weights are loaded
     vector_rate: float  # elementwise operations/s
@@ -71,15 +62,15 @@ class Chip:
         int4 runs as int8 or bf16, int8 and fp8 run as bf16, where the chip has no rate of their own. Raise NameError_
         for a dtype that activations cannot have.
         """
-        if dtype not in _MULTIPLIED_AS:
-            raise NameError_(resolve.unknown(dtype, _MULTIPLIED_AS, "dtype of activations"))
+        if dtype not in MULTIPLIED_AS:
+            raise NameError_(resolve.unknown(dtype, MULTIPLIED_AS, "dtype of activations"))
         return self._rates[dtype]
 
     @cached_property
     def _rates(self) -> dict[str, float]:
         """The rate for each dtype of activations."""
         return {dtype: max(self.flops[wider] for wider in wideners if wider in self.flops)
-                for dtype, wideners in _MULTIPLIED_AS.items()}
+                for dtype, wideners in MULTIPLIED_AS.items()}
 
     def wraps(self, shape: tuple[int, ...]) -> tuple[bool, ...]:
         """Return for each axis of a slice of this shape, in chips, whether it has a wraparound.
@@ -99,14 +90,34 @@ class Chip:
 
 
 def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
-    """Return a preset by its name, or the chip of a mapping of fields; `changes` are fields too.
+    """Return a chip: a preset by its name, or the chip of a mapping of fields.
 
-    A mapping has all fields of Chip but `sources` (`name` can be left out), or `base`, a preset, and those that differ
-    from it; the rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
-    source: "measured"}. `uncertainty` and `validated` can be left out: a changed parameter loses the uncertainty that it
-    had in the base, and a changed chip is not validated, unless the mapping says so. Raise NameError_ for an unknown
-    preset, and TorusSimError for wrong fields, all in one text.
+    A changed parameter loses the uncertainty that it had in the base, and a changed chip is not validated, unless the mapping
+    says so.
 
+    Parameters
+    ----------
+    given
+        A preset, or a mapping of fields (docs/scenario_file.md, chip): all of them, or `base`, a preset, and those that differ
+        from it. The rates in `flops` are added to those of the base. A value can have a unit, and a source: {value: 2 us,
+        source: "measured"}.
+    **changes
+        Fields that differ from those given.
+
+    Returns
+    -------
+    Chip
+        Its fields in base units.
+
+    Raises
+    ------
+    NameError_
+        For an unknown preset.
+    TorusSimError
+        For wrong fields, all in one text.
+
+    Examples
+    --------
     >>> chip("tpu-v4", link_bandwidth="50 GB/s").link_bandwidth
     50000000000.0
     """
@@ -141,10 +152,10 @@ def chip_mistakes(given: Any) -> list[Found]:
 
 def describe(chip: Chip) -> dict[str, Any]:
     """Return a plain mapping, fit for JSON, that `chip` turns back into an equal chip with the same sources."""
-    plain = {name for name, default in _PLAIN.items() if getattr(chip, name) == default}
+    plain = {name for name, default in PLAIN.items() if getattr(chip, name) == default}
     apart = {"sources", "flops", "uncertainty", *plain}
     values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name not in apart}
-    values["tile"] = dict(zip(_TILE_SIDES, chip.tile, strict=True))
+    values["tile"] = dict(zip(TILE_SIDES, chip.tile, strict=True))
     if chip.algorithms:
         values["algorithms"] = {kind: list(names) for kind, names in chip.algorithms.items()}
     values["wrap"] = chip.wrap if isinstance(chip.wrap, str) else dict(chip.wrap)
@@ -173,16 +184,16 @@ def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, list[Fo
             raise TorusSimError(f"{quote(name)} is not the name of a chip", code="value")
         base = None if name is None else _preset(name)
     except TorusSimError as error:
-        return None, [Found(("base",), f"base: {error}", code=error.code), *sourced.read(_flat(own), _READERS, "a chip").mistakes]
+        return None, [Found(("base",), f"base: {error}", code=error.code), *sourced.read(_flat(own), FIELDS, "a chip").mistakes]
     return _read(own, base)
 
 
 def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, list[Found]]:
     """Return the chip of these fields, the others as in `base`; or None and what is wrong."""
     flat = _flat(given)
-    read = sourced.read(flat, _READERS, "a chip")
+    read = sourced.read(flat, FIELDS, "a chip")
     mistakes = list(read.mistakes)
-    missing = [".".join(path) for path in _NEEDED if path not in flat and path[:1] not in flat]
+    missing = [".".join(path) for path in NEEDED if path not in flat and path[:1] not in flat]
     if missing and base is None:
         text = "missing: give all fields, or those that differ from a base, such as base: tpu-v4"
         mistakes.append(Found((), f"{', '.join(missing)} {text}", True, "missing"))
@@ -214,102 +225,3 @@ def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
             del flat[part,]
             flat |= {(part, str(key)): entry for key, entry in entries.items()}
     return flat
-
-
-def _read_name(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TorusSimError(f"{quote(value)} is not a name", code="value")
-    return value
-
-
-def _read_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TorusSimError(f"{quote(value)} is not a text", code="value")
-    return value
-
-
-def _read_uncertainty(value: Any) -> Any:
-    raise TorusSimError(f"{quote(value)} is not a mapping of parameters to standard deviations, such as {{launch: 0.3 us}}",
-                        code="value")
-
-
-def _read_deviation(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise TorusSimError(f"{quote(value)} is not the deviation of a share: must be from 0 to 1", code="value")
-    return float(value)
-
-
-def _read_flops(value: Any) -> Any:
-    raise TorusSimError(f"{quote(value)} is not a mapping of dtypes to rates, such as {{bf16: 275 TFLOP/s}}", code="value")
-
-
-def _read_count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**6:
-        raise TorusSimError(f"{quote(value)} is not a whole number from 1 to 10**6", code="value")
-    return value
-
-
-def _read_share(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise TorusSimError(f"{quote(value)} is not a share: must be above 0 and at most 1", code="value")
-    return float(value)
-
-
-def _read_algorithms(value: Any) -> Mapping[str, tuple[str, ...]]:
-    """Read lists of algorithms by kind of collective; what there are of each is known where one is chosen (`choice`)."""
-    if isinstance(value, Mapping) and all(isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names)
-                                          for names in value.values()):
-        return {str(kind): tuple(names) for kind, names in value.items()}
-    raise TorusSimError(f"{quote(value)} is not a mapping of kinds of collectives to algorithms, such as {{all_gather: "
-                        "[one_ring one_way]}", code="value")
-
-
-def _read_wrap(value: Any) -> Mapping[str, int] | str:
-    if value == "always":
-        return "always"
-    if isinstance(value, Mapping) and len(value) == 1 and set(value) <= set(_WRAP_RULES):
-        return {rule: _read_count(length) for rule, length in value.items()}
-    rules = "always, {every_axis_multiple_of: 4} or {axis_length: 16}"
-    raise TorusSimError(f"{quote(value)} is no rule for wraparounds: write {rules}", code="value")
-
-
-def _read_tile(value: Any) -> tuple[int, int, int]:
-    if not isinstance(value, Mapping) or set(value) != set(_TILE_SIDES):
-        raise TorusSimError(f"{quote(value)} is not a tile: write {{rows: 8, contraction: 128, columns: 128}}", code="value")
-    rows, contraction, columns = (_read_count(value[side]) for side in _TILE_SIDES)
-    return rows, contraction, columns
-
-
-def _read_rows(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**6:
-        raise TorusSimError(f"{quote(value)} is not a number of rows: must be from 0 to 10**6", code="value")
-    return float(value)
-
-
-_READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
-    ("name",): _read_name,
-    ("flops",): _read_flops,
-    **{("flops", dtype): partial(units.positive, unit="FLOP/s") for dtype in _MULTIPLIED_AS},
-    ("hbm_bytes",): partial(units.positive, unit="B"),
-    ("on_chip_bytes",): partial(units.read, unit="B"),
-    ("hbm_bandwidth",): partial(units.positive, unit="B/s"),
-    ("link_bandwidth",): partial(units.positive, unit="B/s"),
-    ("links",): _read_count,
-    ("wrap",): _read_wrap,
-    ("tile",): _read_tile,
-    ("load_rows",): _read_rows,
-    ("vector_rate",): partial(units.positive, unit="FLOP/s"),
-    **{(name,): _read_share for name in _SHARES},
-    **{(name,): partial(units.read, unit="s") for name in _TIMES},
-    ("uncertainty",): _read_uncertainty,
-    **{("uncertainty", name): _read_deviation for name in _SHARES},
-    **{("uncertainty", name): partial(units.read, unit="s") for name in _TIMES},
-    ("uncertainty", "load_rows"): _read_rows,
-    ("validated",): _read_text,
-    ("algorithms",): _read_algorithms,
-    ("cores",): _read_count,
-    ("core_bandwidth",): partial(units.positive, unit="B/s"),
-    ("part",): _read_count,
-}
-_OPTIONAL = (("name",), ("flops",), ("uncertainty",), *((name,) for name in _PLAIN))
-_NEEDED: Final = [path for path in _READERS if path not in _OPTIONAL and path[1:] in ((), ("bf16",))]

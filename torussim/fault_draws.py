@@ -70,6 +70,11 @@ def draw_faults(source: Source, *, draws: int = 1000, dead: float | int | None =
     progress
         Called with how many draws, and runs of single faults after them, are done, and how many there are.
 
+    Returns
+    -------
+    FaultDraws
+        It prints itself; `quantile(0.99)` is the time that 99 of 100 draws keep.
+
     Raises
     ------
     FaultError

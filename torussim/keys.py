@@ -1,4 +1,4 @@
-"""The keys of a result that take long to work out, each from what a run left behind (docs/design.md, section 6)."""
+"""The keys of a result that take long to work out, each from what a run left behind (docs/result_keys.md)."""
 
 from __future__ import annotations
 

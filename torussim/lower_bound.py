@@ -151,9 +151,36 @@ def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, 
 
 
 def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
-    """Return the bound of a whole program, seconds: its compute on one unit, or all its traffic, whichever is longer.
+    """Return the lower bound of a whole program, seconds: its compute on one unit, or all its traffic, whichever is longer.
 
     What all operations together must bring through one chip or one cut takes its time, however they overlap.
+
+    Parameters
+    ----------
+    program
+        What every chip runs, as `build` makes it.
+    topology
+        The network: a graph, its Grid, or its Limits, with which many bounds on one network are quicker.
+    chip
+        The chip of every node.
+
+    Returns
+    -------
+    float
+        Seconds; no run of the program takes less.
+
+    Raises
+    ------
+    ProgramError, TopologyError
+        If program and network do not fit.
+
+    Examples
+    --------
+    >>> from torussim.chips import chip
+    >>> from torussim.program import Collective, Program
+    >>> from torussim.topology.builders import ring
+    >>> bound(Program((Collective("gather", "all_gather", ("x",), 90e6),)), ring(4, bandwidth=45e9), chip("ideal"))
+    0.00075
     """
     most = topology if isinstance(topology, Limits) else limits(topology)
     listed = [(o, times) for operations, times in program.sections() for o in operations]

@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from torussim import chips, edits, files, resolve
+from torussim.described import Form, Key
 from torussim.errors import Keys, Mark, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.scenario import Scenario, read_document
-from torussim.scenario.forms import BASES, Form, Key, Section
+from torussim.scenario.forms import BASES
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import anything, by_name, flag, number, one_of, quantity, quote, text
 from torussim.trust import Trust

@@ -7,17 +7,15 @@ A preset is data/models/<name>.yaml, where every number has its source. A user's
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from torussim import files, resolve, sourced
 from torussim.errors import FileError, Found, ModelError, TorusSimError
+from torussim.model_fields import FIELDS, NEEDED
 from torussim.sourced import Keys, quote
-
-MAX_SIZE: Final = 10**9  # of any one dimension
-MAX_PARAMETERS: Final = 1e40  # more than such sizes can make
 
 # Families of Hugging Face models whose config.json has the same fields and whose blocks are alike; our fields in it.
 _FAMILIES = ("llama", "mistral", "qwen2")
@@ -89,13 +87,37 @@ class Model:
 
 
 def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:
-    """Return a preset by its name, the model of a config.json by its path, or the model of a mapping of fields.
+    """Return a model: a preset by its name, that of a config.json by its path, or that of a mapping of fields.
 
-    A path ends in .json and is relative to the folder `beside`; `most` raises the size that its file may have. A mapping has
-    the fields of Model, or `base`, a preset or a path, and the fields that differ from it; `changes` are fields too. Without
-    `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays; without
-    `padded_heads` there is no padding. Raise NameError_ for an unknown preset, and ModelError for wrong fields, all in one text.
+    Without `parameters` the matrices are counted, unless the base has just as many, whose nominal number then stays. Without
+    `padded_heads` there is no padding.
 
+    Parameters
+    ----------
+    given
+        A preset, a path that ends in .json, or a mapping of fields (docs/scenario_file.md, model): all of them, or `base`, a
+        preset or a path, and those that differ from it.
+    beside
+        The folder that a path is relative to; by default the working folder.
+    most
+        The bytes that a file may have, where that is more than files.LIMITS.
+    **changes
+        Fields that differ from those given.
+
+    Returns
+    -------
+    Model
+        Its sizes.
+
+    Raises
+    ------
+    NameError_
+        For an unknown preset.
+    ModelError
+        For wrong fields, all in one text, and for a config.json that cannot be read.
+
+    Examples
+    --------
     >>> model("palm-540b", layers=8).parameters
     41032876032.0
     """
@@ -141,16 +163,16 @@ def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: in
         base = None if name is None else _named(name, beside, most)
     except TorusSimError as error:
         wrong = Found(("base",), f"base: {error}", code=error.code)
-        return None, [wrong, *sourced.read(_flat(own), _READERS, "a model").mistakes]
+        return None, [wrong, *sourced.read(_flat(own), FIELDS, "a model").mistakes]
     return _read(own, base)
 
 
 def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, list[Found]]:
     """Return the model of these fields, the others as in `base`; or None and what is wrong."""
     flat = _flat(given)
-    read = sourced.read(flat, _READERS, "a model")
+    read = sourced.read(flat, FIELDS, "a model")
     mistakes = list(read.mistakes)
-    missing = [path[0] for path in _NEEDED if path not in flat]
+    missing = [path[0] for path in NEEDED if path not in flat]
     if missing and base is None:
         text = "missing: give all fields, or those that differ from a base, such as base: palm-540b"
         mistakes.append(Found((), f"{', '.join(missing)} {text}", True, "missing"))
@@ -213,7 +235,7 @@ def _read_config(name: str, beside: Path | None, most: int) -> Model:
     for field_name, key in _CONFIG_KEYS.items():
         if config.get(key) is not None:
             try:
-                values[key] = _READERS[field_name,](config[key])
+                values[key] = FIELDS[field_name,].read(config[key])
             except ModelError as error:
                 mistakes.append(f"{key}: {error}")
         elif key not in _CONFIG_DEFAULTS:
@@ -245,57 +267,3 @@ def _read_json(path: Path, most: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path} is no config.json of a model: it must be an object in braces", code="unreadable")
     return value
-
-
-def _read_name(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ModelError(f"{quote(value)} is not a name", code="value")
-    return value
-
-
-def _read_whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError(f"{quote(value)} is not a whole number", code="value")
-    if not 1 <= value <= MAX_SIZE or value != int(value):
-        raise ModelError(f"{quote(value)} is not a whole number from 1 to {MAX_SIZE:.0e}", code="value")
-    return int(value)
-
-
-def _read_flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ModelError(f"{quote(value)} is neither true nor false", code="value")
-    return value
-
-
-def _read_parameters(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_PARAMETERS:
-        raise ModelError(f"{quote(value)} is not a number of parameters: must be from 1 to {MAX_PARAMETERS:.0e}", code="value")
-    return float(value)
-
-
-def _read_padded_heads(value: Any) -> Mapping[int, int]:
-    if not isinstance(value, Mapping):
-        raise ModelError(f'{quote(value)} is not a mapping of numbers of chips to heads, such as {{"64": 64}}', code="value")
-    return {_read_whole(_unquoted(chips)): _read_whole(heads) for chips, heads in value.items()}
-
-
-def _unquoted(key: Any) -> Any:  # keys are texts in YAML and JSON
-    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 20 else key
-
-
-_READERS: Final[Mapping[Keys, Callable[[Any], Any]]] = {
-    ("name",): _read_name,
-    ("layers",): _read_whole,
-    ("d_model",): _read_whole,
-    ("d_ff",): _read_whole,
-    ("heads",): _read_whole,
-    ("kv_heads",): _read_whole,
-    ("d_head",): _read_whole,
-    ("vocabulary",): _read_whole,
-    ("gated",): _read_flag,
-    ("parallel",): _read_flag,
-    ("parameters",): _read_parameters,
-    ("tied",): _read_flag,
-    ("padded_heads",): _read_padded_heads,
-}
-_NEEDED: Final = [path for path in _READERS if path[0] not in ("name", "parameters", "padded_heads")]

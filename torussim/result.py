@@ -1,4 +1,4 @@
-"""The answer of one run, and its keys (docs/design.md, section 6): it prints itself as a short report, and turns into JSON.
+"""The answer of one run, and its keys (docs/result_keys.md): it prints itself as a short report, and turns into JSON.
 
 Keys that take long to work out are worked out when they are first asked for: who wants one number does not wait for the others.
 """
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from torussim.scenario import Scenario
 
-SCALARS = {"chips": "", "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
-           "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "",
-           "chip_s_per_token": "s"}
 NO_ROOM = "DOES NOT FIT in memory"
 
 
@@ -131,7 +128,7 @@ class Links(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What one scenario gave: `keys` as in docs/design.md, section 6, in seconds, bytes and FLOP, and what they were made from.
+    """What one scenario gave: `keys` as in docs/result_keys.md, in seconds, bytes and FLOP, and what they were made from.
 
     The keys can be read as attributes: `result.step_s`, `result.memory["fits"]`.
     """

@@ -28,6 +28,16 @@ MEANINGS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twi
 _WHOLE = re.compile(r"\s*((?:[A-Z](?:_[a-z]+)?\s*)+)(?:\{\s*U_([a-z]+)\s*\})?\s*")
 
 
+def pattern(dimensions: str = "") -> str:
+    """Return a regular expression, of the dialect of JSON Schema, of shardings with these dimensions; "": with any.
+
+    >>> [bool(re.search(pattern("BLE"), text)) for text in ("B L E_xyz", "BLE {U_x}", "B L F", "B L")]
+    [True, True, False, False]
+    """
+    names = "".join(rf"{name}(_[a-z]+)?\s*" for name in dimensions) if dimensions else r"([A-Z](_[a-z]+)?\s*)+"
+    return rf"^\s*{names}(\{{\s*U_[a-z]+\s*\}})?\s*$"
+
+
 @dataclass(frozen=True, eq=False)
 class Sharding:
     """Which axes cut each dimension, and over which axes partial sums are still to be added.

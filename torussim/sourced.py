@@ -5,10 +5,11 @@ What chips and models have in common; knows none of their fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torussim.described import Form, Key, of_form
 from torussim.errors import Found, TorusSimError
 from torussim.resolve import unknown
 
@@ -24,13 +25,13 @@ class Fields:
     mistakes: list[Found]
 
 
-def read(given: Mapping[Keys, Any], readers: Mapping[Keys, Callable[[Any], Any]], what: str) -> Fields:
+def read(given: Mapping[Keys, Any], known: Mapping[Keys, Key], what: str) -> Fields:
     """Return the given fields, each read by its reader, which raises TorusSimError for what it cannot read."""
     fields = Fields({}, {}, [])
-    names = [".".join(path) for path in readers]
+    names = [".".join(path) for path in known]
     for path, field in given.items():
         name = ".".join(path)
-        if path not in readers:
+        if path not in known:
             fields.mistakes.append(Found(path, unknown(name, names, f"field of {what}"), True, "unknown-key"))
             continue
         value, source, place = field, None, path
@@ -44,10 +45,21 @@ def read(given: Mapping[Keys, Any], readers: Mapping[Keys, Callable[[Any], Any]]
         elif source is not None:
             fields.mistakes.append(Found((*path, "source"), f"{name}: the source {quote(source)} is not a text"))
         try:
-            fields.values[path] = readers[path](value)
+            fields.values[path] = known[path].read(value)
         except TorusSimError as error:
             fields.mistakes.append(Found((*place, *error.path), f"{name}: {error}", code=error.code))
     return fields
+
+
+def schema(form: Form) -> dict[str, Any]:
+    """Return the schema of a mapping of fields, each a value or {value, source}."""
+    found = of_form(form)
+    for name, key in form.items():
+        shown = {key: part for key, part in found["properties"][name].items() if key in ("description", "examples", "default")}
+        both = {"type": "object", "properties": {"value": key.read.schema, "source": {"type": "string"}}, "required": ["value"],
+                "additionalProperties": False}
+        found["properties"][name] = {"anyOf": [key.read.schema, both], **shown}
+    return found
 
 
 def quote(value: Any) -> str:

@@ -26,7 +26,8 @@ from torussim.executors import Done, each, workers
 from torussim.files import Document
 from torussim.journal import Journal, journal
 from torussim.points import Chosen, Points, document_of_value, points_of
-from torussim.result import SCALARS, Result
+from torussim.result import Result
+from torussim.result_keys import SCALARS
 from torussim.scenario import Scenario, Source, document_of, forms, read_document
 from torussim.topology.grid import Grid
 from torussim.trust import Trust
@@ -97,6 +98,11 @@ def sweep(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequence[
         Whose code may run, as in `load`.
     progress
         Called with the numbers of rows that are done, and of all.
+
+    Returns
+    -------
+    list
+        A mapping for every run, in the order of the combinations.
 
     Raises
     ------

@@ -433,9 +433,36 @@ def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, in
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:
-    """Return the program of one pass on a network with these axes (name -> chips).
+    """Return the program of one pass on a network with these axes.
 
-    Raise LayoutError or ShardingError where the layout does not fit the model, the batch or the mesh. Its path is the tensor of
-    the table, and the dimension where a size does not divide: ("w_in", "F").
+    Parameters
+    ----------
+    model
+        The transformer.
+    layout
+        The sharding of each tensor, the dtypes and the mesh.
+    forward
+        The pass: a phase, a batch, and the tokens that are run and cached.
+    axes
+        The axes of the network: name -> chips.
+
+    Returns
+    -------
+    Program
+        The operations of every chip.
+
+    Raises
+    ------
+    LayoutError, ShardingError
+        Where the layout does not fit the model, the batch or the mesh. The path is the tensor of the table, and the dimension
+        where a size does not divide: ("w_in", "F").
+
+    Examples
+    --------
+    >>> from torussim.chips import chip
+    >>> from torussim.models import model
+    >>> program = build(model("palm-8b"), Layout("ws1d"), Forward("decode", 64, 1, 2048), {"x": 4})
+    >>> program.layers, program.block[0].name
+    (32, 'add_residual')
     """
     return Builder(model, layout, forward, axes).build()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from reprlib import Repr
 
@@ -57,6 +58,28 @@ def positive(value: str | float, unit: str) -> float:
     if number == 0:
         raise UnitError(f"{_quote(value)} is not {_KINDS[unit][0]} that can be used: must be above 0")
     return number
+
+
+def called(unit: str) -> tuple[str, str]:
+    """Return what a quantity with this unit is called, and its base unit in words.
+
+    >>> called("B/s")
+    ('a bandwidth', 'bytes/s')
+    """
+    return _KINDS[unit][:2]
+
+
+def pattern(unit: str) -> str:
+    """Return a regular expression, of the dialect of JSON Schema, of the texts that `read` takes for this unit.
+
+    >>> [bool(re.search(pattern("B/s"), text)) for text in ("400 Gbit/s", "400 GB", "4e11")]
+    [True, False, True]
+    """
+    def any_of(prefixes: Iterable[str]) -> str:
+        return "(" + "|".join(prefix for prefix in prefixes if prefix) + ")?"
+    symbols = "|".join([unit, *(bit for bit, of in _BITS.items() if of == unit)])
+    prefixes = _SMALL_TENS if unit == "s" else [*_TENS, *_TWOS] if unit in ("B", "B/s") else _TENS
+    return (rf"^\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{{1,9}})?\s*({any_of(prefixes)}({symbols}))?\s*$")
 
 
 def show(value: float, unit: str, digits: int = 3) -> str:

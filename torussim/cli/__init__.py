@@ -18,6 +18,7 @@ from torussim.cli.look import check, list_
 from torussim.cli.measure import calibrate, validate
 from torussim.cli.plan import plan
 from torussim.cli.report import report
+from torussim.cli.schema import schema
 from torussim.cli.simulate import compare, plot, run
 from torussim.cli.sweep import sweep
 
@@ -41,7 +42,7 @@ def cli() -> None:
     """How long does a step of this transformer take on this interconnect, and what is to blame?"""
 
 
-for command in (run, report, compare, plan, sweep, faults, validate, calibrate, blame, plot, check, list_, completion):
+for command in (run, report, compare, plan, sweep, faults, validate, calibrate, blame, plot, check, list_, schema, completion):
     cli.add_command(command)
 
 

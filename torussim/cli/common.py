@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torussim.scenario import Scenario
     from torussim.trust import Trust
 
-
 def trusting(default: str = "beside") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that say whose code may run, and how large files may be: its parameter `trust`."""
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

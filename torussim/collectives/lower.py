@@ -116,11 +116,37 @@ def view(collective: Collective, grid: Grid) -> Grid:
 
 
 def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Schedule:
-    """Return the schedule of a collective on the axes of `grid`.
+    """Return the schedule of a collective on the axes of a network.
 
-    `way`: a loop kind in place of the collective's own direction. A user's function is called with the collective, the
-    lengths of its axes and which of them are rings, returns phases, and is checked by the contract. What is DIRECT has steps
-    in place of phases: its messages are routed.
+    Parameters
+    ----------
+    collective
+        The collective. A user's function as its algorithm is called with the collective, the lengths of its axes and which of
+        them are rings, returns phases, and is checked by the contract.
+    grid
+        The network.
+    way
+        A kind of loop, in place of the collective's own direction.
+
+    Returns
+    -------
+    Schedule
+        Its phases; an algorithm that is DIRECT has steps in place of phases, whose messages are routed.
+
+    Raises
+    ------
+    ProgramError
+        If the collective has no algorithm of this name, or cannot run on these axes.
+    ContractError
+        If a user's function makes a schedule that does not do what the collective promises.
+
+    Examples
+    --------
+    >>> from torussim.topology.builders import ring
+    >>> from torussim.topology.grid import grid as grid_of
+    >>> schedule = lower(Collective("sum", "all_reduce", ("x",), 1e6), grid_of(ring(8, bandwidth=45e9)))
+    >>> schedule.algorithm
+    'multi_axis'
     """
     if collective.groups:
         return _joined(schedules(collective, grid), collective, grid)

@@ -37,14 +37,47 @@ Array = np.ndarray[Any, Any]
 def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chip, *, start: Sequence[float] | None = None,
              pace: Sequence[float] | None = None, repeat: bool = True, fold: bool = True, record: Sequence[int] = (),
              progress: Callable[[int, int], None] | None = None) -> Timeline:
-    """Return the timeline of one run of `program` on every chip of `topology`.
+    """Return the timeline of one run of a program on every chip of a network.
 
-    `start`: (chips,) seconds at which each chip begins, 0 by default; `pace`: (chips,) by which factor the computations of each
-    chip take longer, 1 by default; `repeat=False` runs every repetition of the block
-    instead of recognising that a state came back; `fold=False` simulates every chip, also those that nothing tells apart;
-    `record`: indices of chips of which every message is kept, but for those of blocks that were left out; `progress(done,
-    blocks)` is called after each block. Many runs on one network are quicker with its `Prepared`. Raise ProgramError or
-    TopologyError if they do not fit.
+    Parameters
+    ----------
+    program
+        What every chip runs, as `build` makes it.
+    topology
+        The network: a graph, its Grid, or its Prepared, with which many runs on one network are quicker.
+    chip
+        The chip of every node.
+    start
+        The time at which each chip begins, (chips,) seconds; by default 0.
+    pace
+        The factor by which the computations of each chip take longer, (chips,); by default 1.
+    repeat
+        False: every repetition of the block is run, and none is leapt over when a state comes back.
+    fold
+        False: every chip is simulated, also those that nothing tells apart.
+    record
+        The indices of chips of which every message is kept, but for those of blocks that were left out.
+    progress
+        Called after each block with how many are done and how many there are.
+
+    Returns
+    -------
+    Timeline
+        The start and end of every operation on every chip, and the bytes of every link.
+
+    Raises
+    ------
+    ProgramError, TopologyError
+        If program and network do not fit.
+
+    Examples
+    --------
+    >>> from torussim.chips import chip
+    >>> from torussim.program import Collective, Program
+    >>> from torussim.topology.builders import ring
+    >>> gather = Program((Collective("gather", "all_gather", ("x",), 90e6),))
+    >>> simulate(gather, ring(4, bandwidth=45e9), chip("ideal")).makespan
+    0.00075
     """
     prepared = prepared_of(topology)
     whole = prepared.net

@@ -11,7 +11,8 @@ from typing import Any
 from torussim.page.html import Html, Part, bars, escaped, exact, section, table, tag
 from torussim.page.run import Run
 from torussim.report import verdict
-from torussim.result import SCALARS, nodes_of
+from torussim.result import nodes_of
+from torussim.result_keys import SCALARS
 from torussim.units import show
 
 PARTS = {"compute": "computing, and what hides behind it", "exposed_collective": "waiting for communication",

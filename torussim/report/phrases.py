@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torussim.program import WITH_ROOT
-from torussim.result import SCALARS
+from torussim.result_keys import SCALARS
 from torussim.units import show
 
 Paint = Callable[[str, str], str]  # (text, kind) -> text; the kinds: verdict, heading, bad, good

@@ -1,32 +1,26 @@
-"""The form of a scenario file: the keys of each section; no meaning.
+"""The forms of a scenario file: the keys of each section, how each is read, and what it is in one sentence.
 
-A form is a table of keys. `read` finds all that is wrong with a section at once, and still returns the keys that are sound, so
-that a mistake in one value does not hide those in the others. Written by hand, so that every message is in words of ours, and the
-place of a wrong element of a list is that of the element.
+docs/scenario_file.md and the schema for editors are made from these tables; `parts` says which form stands where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from torussim.errors import Found
-from torussim.layouts import AXES, DIMENSIONS, HEADS, LONGEST
+from torussim.collectives.lower import ALGORITHMS
+from torussim.described import FUNCTION, TEXT, Form, Key, Reader, reads
+from torussim.layouts import AXES, DIMENSIONS, HEADS, HEADS_PADDED, LAYOUTS, LONGEST, REQUIRED
 from torussim.program import KINDS
-from torussim.resolve import unknown
+from torussim.result_keys import KEYS
 from torussim.scenario.values import (
-    EMPTY,
-    Misread,
-    Reader,
     algorithms,
-    anything,
     axes,
     by_name,
     each,
+    elsewhere,
     flag,
-    listed,
     named,
     number,
     one_of,
@@ -34,220 +28,288 @@ from torussim.scenario.values import (
     order,
     overlap,
     quantity,
-    quote,
     split,
     text,
     topology_kind,
     twist,
     whole,
 )
-from torussim.spelling import nearest
+from torussim.sharding import pattern
 from torussim.topology.graph_files import FORMATS
 from torussim.topology.routing import NAMES
 
 MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
 MAX_AXES = 16
-MOST_MEANT = 100  # unknown keys of one mapping that are taken for misspelt ones
-
-
-@dataclass(frozen=True)
-class Key:
-    """How a key's value is read, and what stands for it when it is not given."""
-
-    read: Reader
-    default: Any = None
-    needed: bool = False
-
-
-Form = Mapping[str, Key]
-
-
-@dataclass(frozen=True)
-class Section:
-    """What was read: every key of the form, its default where it is not given, or `wrong`: missing or of no use."""
-
-    values: Mapping[str, Any]
-    given: frozenset[str] = frozenset()
-    wrong: frozenset[str] = frozenset()
-    others: Mapping[str, Any] | None = None  # keys that the form has not, where those are welcome
-
-    def __getitem__(self, key: str) -> Any:
-        return self.values[key]
-
-    def sound(self, *keys: str) -> bool:
-        """Return whether these keys (none: all) can be relied on."""
-        return not self.wrong.intersection(keys or self.wrong)
-
-
-def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Section, list[Found]]:
-    """Return the section, and all that is wrong with it; `what` names it, such as "workload".
-
-    With `others` keys that the form has not are kept; else they are mistakes.
-    """
-    defaults = {name: key.default for name, key in form.items()}
-    needed = [name for name, key in form.items() if key.needed]
-    if not isinstance(value, Mapping):
-        keys = ", ".join((needed + [name for name in form if name not in needed])[:3])
-        text = f"{quote(value)} is not a mapping: {what} needs keys such as {keys}"
-        return Section(defaults, wrong=frozenset(form)), [Found((), text)]
-    found, values, wrong = [], dict(defaults), set()
-    for name, part in value.items():
-        if name not in form:
-            if not others:
-                found.append(Found((name,), unknown(name, form, f"key of {what}"), True, "unknown-key"))
-            continue
-        if part is None:
-            found.append(Found((name,), f"{name}: {EMPTY}", True, "empty"))
-            wrong.add(name)
-            continue
-        try:
-            values[name] = form[name].read(part)
-        except Misread as error:
-            found += [f.within((name,), f"{name}: ") for f in error.found]
-            wrong.add(name)
-    missing = [name for name in needed if name not in value]
-    told = [name for name in missing if name not in meant(value, form)]
-    if told:  # there is no such path: the place is the section's key
-        found.append(Found((told[0],), f"{what} lacks {listed(told)}: write {'them' if len(told) > 1 else 'it'}",
-                           code="missing"))
-    rest = {name: part for name, part in value.items() if name not in form} if others else None
-    return Section(values, frozenset(value), frozenset({*wrong, *missing}), rest), found
-
-
-def meant(given: Iterable[str], names: Iterable[str]) -> set[str]:
-    """Return the names that the first unknown keys misspell: told to be missing too, one mistake would be told twice."""
-    names = list(names)
-    near = {nearest(key, names) for key in islice((key for key in given if key not in names), MOST_MEANT)}
-    return {name for name in near if name is not None}
-
+BASES = ("model", "chip")  # a name there is short for {base: name}
 
 _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
 _NAMES = each(text, "[gather, multiply]")
 
-TOP = ("name", "model", "chip", "topology", "layout", "workload", "expect", "program", "plan", "trace", "code")
-CODE = by_name(text, "{mine.py: SHA-256}")
-BASES = ("model", "chip")  # a name there is short for {base: name}
 
-TOPOLOGY: Form = {
-    "kind": Key(topology_kind, "torus"),
-    "shape": Key(each(whole(1), "[4, 4, 4]", least=1, most=MAX_AXES)),
-    "slice": Key(text),
-    "wrap": Key(one_or_each(flag, "[true, true, false]")),
-    "bandwidth": Key(one_or_each(quantity("B/s"), "[45 GB/s, 45 GB/s]")),
-    "latency": Key(one_or_each(quantity("s", zero=True), "[1 us, 1 us]")),
-    "twist": Key(twist),
-    "routing": Key(named("routing", *NAMES)),
-    "links": Key(anything),
-    "events": Key(anything),
-    "axes": Key(each(text, "[x, y, z]", least=1, most=MAX_AXES)),
-}
-ORDER = Key(order)
-OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": TOPOLOGY["shape"],
-                      "order": ORDER}
-FILE_TOPOLOGY: Form = {
-    **{key: form for key, form in OWN_TOPOLOGY.items() if key != "order"},
-    "path": Key(text, needed=True),
-    "format": Key(one_of("format of a graph file", *FORMATS)),
-    "bandwidth": Key(quantity("B/s")),
-    "latency": Key(quantity("s", zero=True)),
-    "sha256": Key(text),
-    "network": Key(anything),  # what the record of a run has of the file
-}
-GRAPH_TOPOLOGY: Form = {  # a graph in the scenario itself, as `given` puts it there
-    **{key: form for key, form in FILE_TOPOLOGY.items() if key in ("kind", "routing", "links", "events", "mesh")},
-    "network": Key(anything, needed=True),
-}
+def _part(name: str, words: str) -> Reader:
+    """Return a reader of a mapping whose form is looked at elsewhere: the part of this name (`parts`)."""
+    return elsewhere(words, {"$ref": f"#/$defs/{name}"})
 
 
+def _list_of(name: str, words: str) -> Reader:
+    return elsewhere(words, {"type": "array", "items": {"$ref": f"#/$defs/{name}"}})
+
+
+@reads("coordinates of a chip, or the name of a switch", {"anyOf": [TEXT, _COORDINATE.schema]})
 def _node(value: Any) -> Any:
-    """Read the coordinates of a chip, or the name of a switch."""
     return text(value) if isinstance(value, str) else _COORDINATE(value)
 
 
+@reads("coordinates of a chip; a number where there is one axis", {"anyOf": [whole(0).schema, _COORDINATE.schema]})
 def _place(value: Any) -> Any:
-    """Read the coordinates of a chip; a number where there is one axis."""
     return [whole(0)(value)] if not isinstance(value, list) else _COORDINATE(value)
 
 
-LINK: Form = {
-    "from": Key(_node),
-    "to": Key(_node),
-    "axis": Key(text),
-    "wraparound": Key(flag),
-    "at": Key(by_name(whole(0), "{y: 3}")),
-    "both_ways": Key(flag, True),
-    "bandwidth": Key(quantity("B/s")),
-    "latency": Key(quantity("s", zero=True)),
-    "scale": Key(number()),
-    "failed": Key(flag),
+TOP: Form = {
+    "name": Key(text, otherwise="the name of the file", example="PaLM 540B decode on 64 TPU v4",
+                about="The title of the scenario; the output folder is named after it."),
+    "model": Key(_part("model", "a preset, the path of a Hugging Face config.json, or a mapping of fields"), example="palm-540b",
+                 about="The transformer that is run; needed unless the file gives a program."),
+    "chip": Key(_part("chip", "a preset, or a mapping of fields"), otherwise="the chip of the slice", example="tpu-v4",
+                about="The chip of every node; needed unless `topology.slice` brings it."),
+    "topology": Key(_part("network", "a mapping"), needed=True, example={"shape": [4, 4, 4]},
+                    about="The network between the chips."),
+    "layout": Key(_part("layouts", "a mapping, or one for each phase"), otherwise="every key at its default",
+                  example={"ffn": "ws2d"},
+                  about="The sharding of each tensor, the dtypes and the logical mesh; with `phase: generate` it can be "
+                        "`{prefill: {...}, decode: {...}}`."),
+    "workload": Key(_part("workload", "a mapping"), example={"phase": "decode", "batch": 512, "context": 2048},
+                    about="The phase, batch and context that are run; needed unless the file gives a program."),
+    "expect": Key(_part("expect", "a mapping of keys of the result"), example={"step_s": {"value": "93.8 ms", "within": 0.1}},
+                  about="The values that the result is compared with; `run --strict` fails when one is missed."),
+    "program": Key(elsewhere("a list of operations", {"type": "array", "items": {"$ref": "#/$defs/operation"}, "minItems": 1}),
+                   example=[{"name": "gather", "collective": "all_gather", "axes": "yz", "bytes": "64 MB"}],
+                   about="The operations that every chip runs, in place of model, layout and workload."),
+    "plan": Key(_part("plan", "a mapping"), otherwise="every key at its default", example={"objective": "throughput"},
+                about="The search of `torussim plan`; the other commands ignore it."),
+    "trace": Key(_part("trace", "a mapping"), otherwise="names are as in the scenario",
+                 example={"operations": {"fusion.123": "gather_q"}},
+                 about="The names of operations and chips in measured traces, for `torussim blame`."),
+    "code": Key(by_name(text, "{mine.py: SHA-256}"), example={"mine.py": "9f86d081884c7d65"},
+                about="In the record of a run: the SHA-256 of each file of user-defined code, so that the report can say that "
+                      "one has changed."),
 }
-EVENT: Form = {"time": Key(quantity("s", zero=True), needed=True), **LINK}
+
+TOPOLOGY: Form = {
+    "kind": Key(topology_kind, "torus", example="mesh",
+                about="The kind of network: a torus, a mesh (no wraparounds), a ring (one axis), a network by name, a graph "
+                      "file, or a user-defined function."),
+    "shape": Key(each(whole(1), "[4, 4, 4]", least=1, most=MAX_AXES), otherwise="that of the slice", example=[4, 4, 4],
+                 about="The number of chips along each axis; needed unless `slice` is given."),
+    "slice": Key(text, example="v5e-16",
+                 about="A public slice by its name, with its true shape, wraparounds and chip; or a generation and a shape in "
+                       "chips, such as v5p-4x4x8."),
+    "wrap": Key(one_or_each(flag, "[true, true, false]"), otherwise="that of the slice, else by the rule of the chip",
+                example=[True, True, False],
+                about="Whether each axis has a wraparound; an axis of up to 2 chips has none."),
+    "bandwidth": Key(one_or_each(quantity("B/s"), "[45 GB/s, 45 GB/s]"), otherwise="that of the chip", example="45 GB/s",
+                     about="The bandwidth of one direction of one link: one value, or one for each axis."),
+    "latency": Key(one_or_each(quantity("s", zero=True), "[1 us, 1 us]"), otherwise="that of the chip", example="1 us",
+                   about="The latency of one link: one value, or one for each axis."),
+    "twist": Key(twist, otherwise="that of the slice, else false", example={"x": {"z": 4}},
+                 about="By how much going round an axis shifts the coordinates of other axes; true: the twist of n x n x 2n and "
+                       "n x 2n x 2n."),
+    "routing": Key(named("routing", *NAMES), example="shortest",
+                   otherwise="dimension_order on a torus or mesh, minimal where it is twisted, else shortest",
+                   about="How messages between chips that are no neighbours find their way."),
+    "links": Key(_list_of("link", "a list of changes of links"), example=[{"axis": "z", "scale": 0.5}],
+                 about="Changes of links before the run, applied in order; each must match a link."),
+    "events": Key(_list_of("event", "a list of changes of links, each with a time"),
+                  example=[{"time": "2 ms", "axis": "z", "scale": 0.5}],
+                  about="Changes of links in mid-run, for good."),
+    "axes": Key(each(text, "[x, y, z]", least=1, most=MAX_AXES), otherwise="x, y, z, w, a4, a5 ...", example=["row", "column"],
+                about="Other names of the axes, in the order of `shape`."),
+}
+MESH = Key(TOPOLOGY["shape"].read, example=[4, 4, 4],
+           about="The lengths of the logical mesh that gives coordinates to chips without any.",
+           otherwise="the axes of the graph")
+ORDER = Key(order, example=[0, 3, 2, 1], otherwise="the order of the graph",
+            about="The chips in the order in which they stand on the mesh, the last axis fastest.")
+OWN_TOPOLOGY: Form = {**{key: TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, "mesh": MESH, "order": ORDER}
+FILE_TOPOLOGY: Form = {
+    **{key: form for key, form in OWN_TOPOLOGY.items() if key != "order"},
+    "path": Key(text, needed=True, example="cluster.graphml", about="The graph file, relative to the folder of the scenario."),
+    "format": Key(one_of("format of a graph file", *FORMATS), otherwise="by the suffix of the file", example="graphml",
+                  about="The format of the file."),
+    "bandwidth": Key(quantity("B/s"), otherwise="none: each edge must have one", example="50 GB/s",
+                     about="The bandwidth of edges without one, of one direction."),
+    "latency": Key(quantity("s", zero=True), otherwise="none: each edge must have one", example="1 us",
+                   about="The latency of edges without one."),
+    "sha256": Key(text, example="9f86d081884c7d65", about="In the record of a run: the SHA-256 of the file."),
+    "network": Key(elsewhere("a mapping", {"type": "object"}), about="In the record of a run: the graph itself."),
+}
+GRAPH_TOPOLOGY: Form = {  # as `given` puts it there
+    **{key: FILE_TOPOLOGY[key] for key in ("kind", "routing", "links", "events", "mesh")},
+    "network": replace(FILE_TOPOLOGY["network"], needed=True,
+                       about="The graph itself; a networkx graph that Python gives becomes this."),
+}
+
+LINK: Form = {
+    "from": Key(_node, example=[0, 0, 0], about="The node that the link leaves; together with `to`, which is a neighbour."),
+    "to": Key(_node, example=[1, 0, 0], about="The node that the link enters."),
+    "axis": Key(text, example="z", about="Only links along this axis."),
+    "wraparound": Key(flag, example=True, about="Only wraparounds, or only links that are none."),
+    "at": Key(by_name(whole(0), "{y: 3}"), example={"y": 3},
+              about="Only links that leave, in + direction, chips with these coordinates; a wraparound leaves the last chip."),
+    "both_ways": Key(flag, True, example=False, about="Whether both directions change; false: only from -> to, or only +."),
+    "bandwidth": Key(quantity("B/s"), example="22.5 GB/s", about="The new bandwidth of one direction."),
+    "latency": Key(quantity("s", zero=True), example="5 us", about="The new latency; not in mid-run."),
+    "scale": Key(number(), example=0.5, about="The factor by which the bandwidth changes, as it then is."),
+    "failed": Key(flag, example=True, about="True: the link is removed."),
+}
+EVENT: Form = {"time": Key(quantity("s", zero=True), needed=True, example="2 ms",
+                           about="The time of the change, from the start."),
+               **LINK}
 
 LAYOUT: Form = {
-    "ffn": Key(anything, "ws2d"),
-    "attention": Key(one_of("layout of attention", "heads", "batch"), "heads"),
-    "weights": Key(_DTYPE, "bf16"),
-    "activations": Key(_DTYPE, "bf16"),
-    "kv_cache": Key(_DTYPE, "bf16"),
-    "overlap": Key(overlap, True),
-    "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}")),
-    "collectives": Key(algorithms, {}),
+    "ffn": Key(elsewhere('the name of a layout, a table of shardings, or "module:function"',
+                         {"anyOf": [{"enum": list(LAYOUTS)}, FUNCTION, {"$ref": "#/$defs/table"}]}), "ws2d", example="wg_xyz",
+               about="The layout of the weights and activations; `torussim list layouts` says what each name means."),
+    "attention": Key(one_of("layout of attention", "heads", "batch"), "heads", example="batch",
+                     about="Whether attention is sharded over heads or over the batch."),
+    "weights": Key(_DTYPE, "bf16", example="int8", about="The dtype of the weights in memory."),
+    "activations": Key(_DTYPE, "bf16", example="int8", about="The dtype of the activations, which sets the FLOP rate."),
+    "kv_cache": Key(_DTYPE, "bf16", example="int8", about="The dtype of the cached keys and values."),
+    "overlap": Key(overlap, True, example="throughput",
+                   about="Whether a matmul is looped with one neighbouring collective so that they overlap; a name takes that "
+                         "kind of loop, true the fastest."),
+    "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}"), otherwise="the axes of the same names",
+                example={"x": ["x/2"], "y": ["x/2", "y"], "z": ["z"]},
+                about="The physical axes of each logical axis, outermost first: `y` is a whole axis, `x/2` a part of 2 chips; "
+                      "every axis is used up exactly once."),
+    "collectives": Key(algorithms, {}, example={"all_to_all": "direct"},
+                       about="The algorithm of each kind of collective, where it is not the default."),
 }
-TENSORS = (*DIMENSIONS, *AXES, HEADS, LONGEST)
-PATH: Form = {"path": Key(anything, needed=True), "algorithm": Key(text, ""), "axes": Key(axes, [])}
+PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
+                for phase in ("prefill", "decode")}
+
+
+def _path(dimensions: str = "") -> Reader:
+    """Return a reader of a sharding, or a list of them; of a tensor, which has these dimensions, {path, ...} too."""
+    one = {"type": "string", "pattern": pattern(dimensions)}
+    several = [one, {"type": "array", "items": one, "minItems": 1}]
+    if not dimensions:
+        return elsewhere("a sharding, or a list of them", {"anyOf": several})
+    return elsewhere(f"a sharding of {' '.join(dimensions)}, a list of them, or a mapping `{{path, algorithm, axes}}`",
+                     {"anyOf": [*several, {"$ref": "#/$defs/path"}]})
+
+
+_TENSORS = {  # the example of each tensor, and what it is
+    "residual": (["B L E_xyz", "B L E_x"], "The residual stream, from where it is kept to where a layer uses it."),
+    "out": ("B L E_xyz", "The output of the layer on its way back to the residual stream."),
+    "norm": ("B L E_xyz", "Where the mean square of the norm is summed."),
+    "hidden": ("B L F_xyz", "The hidden activations of the FFN."),
+    "q": ("B_xyz L H", "The queries, from where they are made to where attention runs."),
+    "kv": ("B_xyz L K", "The keys and values of new tokens, likewise."),
+    "w_in": ("E_x F_yz", "The first matrix of the FFN, and the gate where there is one."),
+    "w_out": ("F_yz E_x", "The second matrix of the FFN."),
+    "w_q": ("E_x H_yz", "The projection to queries."),
+    "w_k": ("E_x K", "The projection to keys."),
+    "w_v": ("E_x K", "The projection to values."),
+    "w_o": ("H_yz E_x", "The projection from heads to the residual stream."),
+    "embedding": ("V_yz E_x", "The embedding, and the matrix of the logits."),
+}
+_OF_AXES = {"loop": "The logical axes whose collectives can be looped with a matmul.",
+            "loop_out": "Likewise for the matmuls with W_out and W_o, where those axes are others.",
+            "one_way": "The logical axes over which reduce-scatters outside loops go in one direction."}
+TENSORS: Form = {
+    **{name: Key(_path(dimensions), needed=name in REQUIRED, example=_TENSORS[name][0], about=_TENSORS[name][1])
+       for name, dimensions in DIMENSIONS.items()},
+    **{name: Key(axes, example="xy", about=_OF_AXES[name]) for name in AXES},
+    HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="the padding of the model", example="chips",
+               about="`chips`: heads that can be padded are padded to the number of chips."),
+    LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
+}
+PATH: Form = {
+    "path": Key(_path(), needed=True, example=["E_xyz F", "E F"],
+                about="The shardings of the tensor, from as it is stored to as it is used."),
+    "algorithm": Key(text, "", example="sequential", about="The algorithm of the collectives on the path."),
+    "axes": Key(axes, [], example="zyx", about="The order of the axes of these collectives."),
+}
 
 WORKLOAD: Form = {
-    "phase": Key(one_of("phase", "prefill", "decode", "generate"), needed=True),
-    "batch": Key(whole(1, MAX_SIZE), needed=True),
-    "context": Key(whole(1, MAX_SIZE), needed=True),
-    "tokens": Key(whole(1, MAX_PASSES), 1),
-    "cached": Key(whole(0, MAX_SIZE), 0),
-    "chunk": Key(whole(1, MAX_SIZE)),
-    "cache_share": Key(number(most=1), 0.30),
+    "phase": Key(one_of("phase", "prefill", "decode", "generate"), needed=True, example="decode",
+                 about="What is run: the prompt, decode steps, or both one after the other."),
+    "batch": Key(whole(1, MAX_SIZE), needed=True, example=512, about="The number of sequences."),
+    "context": Key(whole(1, MAX_SIZE), needed=True, example=2048,
+                   about="The tokens in the cache when decoding starts; of prefill and generate: the tokens of a prompt."),
+    "tokens": Key(whole(1, MAX_PASSES), 1, example=64, about="The number of decode steps; step i reads context + i tokens."),
+    "cached": Key(whole(0, MAX_SIZE), 0, example=1024,
+                  about="Of prefill and generate: the tokens that are in the cache already."),
+    "chunk": Key(whole(1, MAX_SIZE), otherwise="the whole prompt in one pass", example=512,
+                 about="Of prefill and generate: the tokens of a pass, where the prompt is cut into several."),
+    "cache_share": Key(number(most=1), 0.30, example="40 %",
+                       about="The share of HBM for the cache from which `memory.longest_context` is computed."),
 }
 
 PLAN: Form = {
-    "objective": Key(one_of("objective", "latency", "throughput", "cost", "pareto"), "latency"),
-    "limits": Key(anything, {}),
-    "vary": Key(anything, {}),
+    "objective": Key(one_of("objective", "latency", "throughput", "cost", "pareto"), "latency", example="throughput",
+                     about="What is best: the least time, the most tokens/s, the fewest chip-seconds a token, or all trade-offs "
+                           "of latency and cost."),
+    "limits": Key(_part("limits", "a mapping of keys of the result"), {}, example={"step_s": {"at_most": "50 ms"}},
+                  about="Bounds on keys of the result; `memory.fits: true` is always one unless it is given."),
+    "vary": Key(_part("vary", "a mapping"), {}, example={"batch": [64, 128, 256]}, about="What the candidates differ in."),
 }
 
 TRACE: Form = {
-    "operations": Key(by_name(text, "{fusion.123: gather_q, all-gather.*: gather_residual}"), {}),
-    "chips": Key(by_name(_place, "{/device:TPU:0: [0, 0, 0]}"), {}),
+    "operations": Key(by_name(text, "{fusion.123: gather_q, all-gather.*: gather_residual}"), {},
+                      example={"fusion.123": "gather_q", "all-gather.*": "gather_residual"},
+                      about="The operation of the scenario that each name in a measured trace stands for; `*` is any text."),
+    "chips": Key(by_name(_place, "{/device:TPU:0: [0, 0, 0]}"), {}, example={"/device:TPU:0": [0, 0, 0]},
+                 about="The coordinates of the chip that each name in a measured trace stands for."),
 }
 
-EXPECT: Form = {"within": Key(number(zero=True)), "source": Key(text, "")}
-RESULTS: Mapping[str, str] = {  # what can be expected, and its unit
-    "step_s": "s", "latency_s": "s", "makespan_s": "s", "prefill_s": "s", "tokens_per_s": "",
-    "prompt_tokens_per_s": "", "generated_tokens_per_s": "", "mfu": "", "chip_s_per_token": "s",
-    "memory.weights": "B", "memory.kv_cache": "B", "memory.activations": "B", "memory.longest_context": ""}
+EXPECT: Form = {
+    "within": Key(number(zero=True), otherwise="no check: the error is only reported", example="10 %",
+                  about="The largest |got / value - 1| that is accepted."),
+    "source": Key(text, "", example="the paper, Table 2", about="Where the value is from."),
+}
+RESULTS: Mapping[str, str] = {key.path: key.unit for key in KEYS if key.expected}  # what can be expected, and its unit
 OF_GENERATE = {  # results of phase: generate alone, and what another phase has in place of each
     "prefill_s": "step_s", "prompt_tokens_per_s": "tokens_per_s", "generated_tokens_per_s": "tokens_per_s"}
 
+_ALGORITHM = named("algorithm", *dict.fromkeys(name for names in ALGORITHMS.values() for name in names))
+_AFTER = Key(_NAMES, otherwise="the operation before", example=["gather"],
+             about="The operations that this one waits for; `[]`: none.")
 COMPUTE: Form = {
-    "name": Key(text, needed=True),
-    "flops": Key(quantity("FLOP", zero=True), 0.0),
-    "hbm_bytes": Key(quantity("B", zero=True), 0.0),
-    "dtype": Key(_DTYPE, "bf16"),
-    "after": Key(_NAMES),
+    "name": Key(text, needed=True, example="multiply", about="The name of the operation, which `after` refers to."),
+    "flops": Key(quantity("FLOP", zero=True), 0.0, example="1 TFLOP", about="The FLOP of one chip."),
+    "hbm_bytes": Key(quantity("B", zero=True), 0.0, example="100 MB", about="The bytes that one chip reads and writes in HBM."),
+    "dtype": Key(_DTYPE, "bf16", example="int8", about="The dtype, which sets the FLOP rate."),
+    "after": _AFTER,
 }
 COLLECTIVE: Form = {
-    "name": Key(text, needed=True),
-    "collective": Key(one_of("collective", *KINDS), needed=True),
-    "axes": Key(axes, []),
-    "bytes": Key(quantity("B", zero=True), 0.0, needed=True),
-    "algorithm": Key(text, ""),
-    "split": Key(split, "equal"),
-    "direction": Key(one_of("direction", "both", "one_way"), "both"),
-    "shift": Key(by_name(whole(-MAX_SIZE, MAX_SIZE), "{x: 1}"), {}),
-    "detour": Key(flag),
-    "root": Key(_place),
-    "from": Key(_place),
-    "to": Key(_place),
-    "chips": Key(each(_place, "[[0, 0], [0, 1]]", least=2)),
-    "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1)),
-    "after": Key(_NAMES),
+    "name": COMPUTE["name"],
+    "collective": Key(one_of("collective", *KINDS), needed=True, example="all_gather", about="The kind of collective."),
+    "axes": Key(axes, [], example="yz", about="The physical axes that each group spans."),
+    "bytes": Key(quantity("B", zero=True), 0.0, needed=True, example="64 MB",
+                 about="The bytes D of one chip: of an all-gather the output, of a reduce-scatter the input, of the others the "
+                       "vector or message."),
+    "algorithm": Key(replace(_ALGORITHM, read=text.read), "",  # each kind has its own: `read_algorithm`
+                     otherwise="the first of its kind in `torussim list collectives`", example="one_ring",
+                     about="The algorithm; `auto` takes the fastest by closed form."),
+    "split": Key(split, "equal", example=[2, 1],
+                 about="The shares of the data that start on each axis; `auto` lets the parts end together."),
+    "direction": Key(one_of("direction", "both", "one_way"), "both", example="one_way",
+                     about="Whether a ring runs in both directions or in one."),
+    "shift": Key(by_name(whole(-MAX_SIZE, MAX_SIZE), "{x: 1}"), {}, example={"x": 1},
+                 about="Of a permute: by how many chips along each axis the data moves."),
+    "detour": Key(flag, otherwise="the faster one by closed form", example=True,
+                  about="Whether rings that lack a link run by detours (true) or as lines (false)."),
+    "root": Key(_place, otherwise="the first chip", example=[1], about="Of a broadcast, reduce, gather or scatter: its root."),
+    "from": Key(_place, example=[0, 0, 0], about="Of a send: the chip that sends."),
+    "to": Key(_place, example=[3, 3, 3], about="Of a send: the chip that receives."),
+    "chips": Key(each(_place, "[[0, 0], [0, 1]]", least=2), example=[[0, 0, 0], [1, 1, 1]],
+                 about="The chips of one group, in place of `axes`."),
+    "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1),
+                  example=[[[0, 0, 0], [1, 1, 1]], [[2, 0, 0], [0, 2, 0]]],
+                  about="The chips of several groups, in place of `axes`; a chip is in one group at most."),
+    "after": _AFTER,
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torussim import files
 from torussim.errors import FileError, Keys, TopologyError, TorusSimError
 from torussim.scenario import forms
-from torussim.scenario.forms import Section
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.topology.check import check_topology
 from torussim.topology.graph_files import GraphFile, format_of, packed, read_graph, unpacked

@@ -10,7 +10,7 @@ import numpy as np
 from torussim.collectives.lower import DIRECT
 from torussim.errors import Keys
 from torussim.program import WITH_ROOT, Collective
-from torussim.scenario.forms import Section
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.shape import is_chip_of

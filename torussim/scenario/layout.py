@@ -10,6 +10,7 @@ from typing import Any
 from torussim import resolve
 from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS
+from torussim.described import Reader
 from torussim.errors import Found, Keys, TorusSimError
 from torussim.layouts import (
     AXES,
@@ -30,8 +31,8 @@ from torussim.layouts import (
 from torussim.models import Model
 from torussim.padding import made_padded
 from torussim.program import Collective, Program
-from torussim.scenario import forms, values
-from torussim.scenario.forms import Section
+from torussim.scenario import forms, keyed, values
+from torussim.scenario.keyed import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
 from torussim.scenario.program import read_algorithm, unfit
@@ -80,7 +81,7 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
         notes.wrong((*path, next(iter(both))),
                     f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
                     "right under layout", at_key=True, code="clash")
-    elif len(both) == 1 and not forms.meant(given, PHASES):
+    elif len(both) == 1 and not keyed.meant(given, PHASES):
         lost = [p for p in PHASES if p not in both]
         notes.wrong((*path, lost[0]), f"layout lacks {listed(lost)}: give one for each phase", code="missing")
     return {p: asked for p, asked in both.items() if asked and p in phases}
@@ -156,7 +157,7 @@ def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, An
             table[key] = _entry(key, value, logical)
         except Misread as error:
             found += [one.within((key,), f"{key}: ") for one in error.found]
-    lost = [key for key in REQUIRED if key not in given and key not in forms.meant(given, forms.TENSORS)]
+    lost = [key for key in REQUIRED if key not in given and key not in keyed.meant(given, forms.TENSORS)]
     if lost:
         found.append(Found((), f"the table lacks {listed(lost)}: give a sharding for each", True, "missing"))
     if found:
@@ -186,7 +187,7 @@ def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
     """Return the way of a tensor: a sharding, a list of them, or {path, algorithm, axes}."""
     if not isinstance(value, Mapping):
         return Path(_stations(value, dimensions, logical))
-    section, found = forms.read(forms.PATH, value, "a path")
+    section, found = keyed.read(forms.PATH, value, "a path")
     stations: tuple[Sharding, ...] = ()
     if section.sound("path"):
         try:
@@ -209,8 +210,7 @@ def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
 
 def _stations(value: Any, dimensions: str, logical: Sequence[str]) -> tuple[Sharding, ...]:
     """Return a sharding, or a list of them, as a tuple."""
-    def one(part: Any) -> Sharding:
-        return _station(part, dimensions, logical)
+    one = Reader(lambda part: _station(part, dimensions, logical), "a sharding", {})
     every = values.each(one, '["B L E_xyz", "B L E_x"]', least=1)
     return tuple(every(value)) if isinstance(value, list) else (one(value),)
 

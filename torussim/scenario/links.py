@@ -8,9 +8,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torussim import resolve
+from torussim.described import Form
 from torussim.errors import Keys, TopologyError, TorusSimError
-from torussim.scenario import forms
-from torussim.scenario.forms import Section
+from torussim.scenario import forms, keyed
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.check import read_links
@@ -62,12 +63,12 @@ def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
 
 def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None:
     """Note what is wrong between the keys of a change before the run."""
-    given = section.given | forms.meant(section.given, forms.LINK)
+    given = section.given | keyed.meant(section.given, forms.LINK)
     _check_values(notes, section, item, path, given, ("bandwidth", "latency", "scale"), forms.LINK)
 
 
 def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: Set[str], values: Sequence[str],
-                  form: forms.Form) -> None:
+                  form: Form) -> None:
     """Note where a change changes nothing, or a link in two ways; `values`: the keys that change one that does not fail."""
     lost = section.sound("failed") and section["failed"]
     nothing = not given & {*values, "latency"} and not lost
@@ -83,7 +84,7 @@ def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: 
 
 def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
     """Note what is wrong between the keys of a change in mid-run."""
-    given = section.given | forms.meant(section.given, forms.EVENT)
+    given = section.given | keyed.meant(section.given, forms.EVENT)
     if "latency" in section.given:
         notes.wrong((*path, "latency"), "latency: in mid-run a link keeps its latency: leave latency out, or give it under links",
                     at_key=True, code="unknown-key")
@@ -92,7 +93,7 @@ def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
 
 def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> None:
     """Note where a change names what the network has not."""
-    given = section.given | forms.meant(section.given, forms.LINK)
+    given = section.given | keyed.meant(section.given, forms.LINK)
     if len(given & {"from", "to"}) == 1:
         one, other = ("from", "to") if "from" in given else ("to", "from")
         notes.wrong((*path, one), f"'{one}' is given without '{other}': give both, or neither", at_key=True, code="missing")

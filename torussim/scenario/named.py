@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from torussim import units
 from torussim.chips import Chip
+from torussim.described import Form, Key, Reader
+from torussim.docstrings import parameters_of
 from torussim.errors import Keys, TorusSimError
 from torussim.scenario import forms
-from torussim.scenario.forms import Form, Key, Section
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
-from torussim.scenario.values import Reader, each, flag, number, one_of, one_or_each, quantity, quote, whole
+from torussim.scenario.values import each, flag, number, one_of, one_or_each, quantity, quote, whole
 from torussim.topology.check import MAX_CHIPS
 from torussim.topology.named import NETWORKS, network
 from torussim.topology.shape import axis_names
@@ -24,32 +28,55 @@ ONE_LINK = ("switch", "hyperx", "fat_tree", "dragonfly", "gpu_nodes")  # a chip 
 
 _COUNT, _COUNTS = whole(1, MAX_CHIPS), each(whole(1), "[4, 4]", least=1, most=forms.MAX_AXES)
 _RATE, _TIME = quantity("B/s"), quantity("s", zero=True)
-READERS: Mapping[str, Reader] = {
-    **dict.fromkeys(("chips", "dimensions", "routers", "global_links", "groups", "board_links", "group_links", "nodes", "gpus",
-                     "leaf", "radix", "levels", "switches", "slices", "host_chips"), _COUNT),
-    **dict.fromkeys(("shape", "down"), _COUNTS),
-    "oversubscription": one_or_each(number(), "[4, 1]"),
-    "wrap": one_or_each(flag, "[true, false]"),
-    "sums": flag,
-    "nics": one_of("choice of NICs", "gpu", "node"),
-    "fabric": one_of("fabric between nodes", "rail", "fat_tree"),
+READERS: Mapping[str, tuple[Reader, Any]] = {  # how a parameter is read, and an example
+    "chips": (_COUNT, 16), "dimensions": (_COUNT, 4), "routers": (_COUNT, 4), "global_links": (_COUNT, 2), "groups": (_COUNT, 9),
+    "board_links": (_COUNT, 2), "group_links": (_COUNT, 4), "nodes": (_COUNT, 4), "gpus": (_COUNT, 8), "leaf": (_COUNT, 32),
+    "radix": (_COUNT, 64), "levels": (_COUNT, 3), "switches": (_COUNT, 18), "slices": (_COUNT, 2), "host_chips": (_COUNT, 4),
+    "shape": (_COUNTS, [4, 4]), "down": (_COUNTS, [16, 8]),
+    "oversubscription": (one_or_each(number(), "[4, 1]"), 2),
+    "wrap": (one_or_each(flag, "[true, false]"), True),
+    "sums": (flag, True),
+    "nics": (one_of("choice of NICs", "gpu", "node"), "node"),
+    "fabric": (one_of("fabric between nodes", "rail", "fat_tree"), "fat_tree"),
 }
+_UNIT = re.compile(r", (bytes/s|s)(?=[;.])")  # a file has quantities with units
+OF_CHIP = {"bandwidth": "that of the chip's link, or of all its links where the network has one link a chip",
+           "latency": "that of the chip", "wrap": "by the rule of the chip"}
 
 
-def reader(parameter: str) -> Reader:
-    """Return how a builder's parameter is read: a bandwidth or a latency by its name, the others as in READERS."""
-    return _RATE if parameter.endswith("bandwidth") else _TIME if parameter.endswith("latency") else READERS[parameter]
+def reader(parameter: str) -> tuple[Reader, Any]:
+    """Return how a builder's parameter is read, and an example: a bandwidth or latency by its name, the others as in READERS."""
+    if parameter.endswith("bandwidth"):
+        return _RATE, "50 GB/s"
+    return (_TIME, "1 us") if parameter.endswith("latency") else READERS[parameter]
 
 
 def form(name: str) -> Form:
-    """Return the keys of a network by name; none of the builder's parameters has a default that is not its own."""
-    parameters = inspect.signature(NETWORKS[name]).parameters.values()
+    """Return the keys of a network by name; none of the builder's parameters has a default that is not its own.
+
+    What each key is stands in the docstring of the builder.
+    """
+    builder = NETWORKS[name]
+    about = parameters_of(builder)
     filled = ("bandwidth", "chips") if name in SHAPED else ("bandwidth",)
-    keys = {one.name: Key(reader(one.name), needed=one.default is one.empty and one.name not in filled) for one in parameters}
+    keys = {}
+    for one in inspect.signature(builder).parameters.values():
+        read, example = reader(one.name)
+        own = "" if one.default in (one.empty, None) else _shown(one.name, one.default)
+        otherwise = OF_CHIP.get(one.name, own) if name != "nvl72" or one.name == "latency" else own
+        keys[one.name] = Key(read, needed=one.default is one.empty and one.name not in filled, otherwise=otherwise,
+                             about=_UNIT.sub("", about[one.name]), example=example)
     if name in SHAPED:
-        keys["shape"] = Key(_COUNTS)
-    return {**{key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, **keys, "mesh": Key(_COUNTS),
-            "order": forms.ORDER}
+        keys["shape"] = Key(_COUNTS, example=[4, 4],
+                            about="The logical mesh, which says how many chips there are, in place of `chips`.")
+    return {**{key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, **keys,
+            "mesh": replace(forms.MESH, read=_COUNTS, example=[4, 4]), "order": forms.ORDER}
+
+
+def _shown(parameter: str, value: Any) -> str:
+    """Return a default as a file would give it."""
+    unit = "B/s" if parameter.endswith("bandwidth") else "s" if parameter.endswith("latency") else None
+    return units.show(value, unit) if unit else quote(value)[1:-1]
 
 
 def named_kind(given: Any) -> str | None:

@@ -14,9 +14,9 @@ from torussim import resolve
 from torussim.chips import CORE, Chip
 from torussim.chips import chip as chip_of
 from torussim.errors import Keys, TorusSimError
-from torussim.scenario import forms
-from torussim.scenario.forms import Section
+from torussim.scenario import forms, keyed
 from torussim.scenario.graph_file import read_graph_file, read_graph_here
+from torussim.scenario.keyed import Section
 from torussim.scenario.links import changed, changed_later, cutting, read_changes
 from torussim.scenario.named import named_kind, of_name
 from torussim.scenario.notes import Notes
@@ -288,7 +288,7 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
     """Return the chips along each axis, or None if that cannot be relied on."""
     kind = section["kind"] if section.sound("kind") else None
     if not {"slice", "shape"} & section.given:
-        if isinstance(given, Mapping) and not {"slice", "shape"} & forms.meant(given, forms.TOPOLOGY):
+        if isinstance(given, Mapping) and not {"slice", "shape"} & keyed.meant(given, forms.TOPOLOGY):
             notes.wrong((*TOPOLOGY, "shape"),
                         "topology lacks 'shape': give the chips along each axis, such as [4, 4, 4], or a slice, such as v5e-16",
                         code="missing")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torussim.described import Form
 from torussim.errors import Found, Keys, Mistake, ScenarioError, TorusSimError
 from torussim.files import Document
 from torussim.resolve import UserFunction
-from torussim.scenario import forms
+from torussim.scenario import keyed
 from torussim.trust import Trust, Unopened, function
 
 T = TypeVar("T")
@@ -81,9 +82,9 @@ class Notes:
             inside = one.within(path, prefix)
             self.wrong(inside.path, inside.text, inside.at_key, inside.code)
 
-    def section(self, form: forms.Form, value: Any, path: Keys, what: str, *, others: bool = False) -> forms.Section:
-        """Return what `forms.read` returns, its mistakes noted."""
-        section, found = forms.read(form, value, what, others=others)
+    def section(self, form: Form, value: Any, path: Keys, what: str, *, others: bool = False) -> keyed.Section:
+        """Return what `keyed.read` returns, its mistakes noted."""
+        section, found = keyed.read(form, value, what, others=others)
         self.add(found, path)
         return section
 

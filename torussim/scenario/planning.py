@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
+from torussim.described import Form, Key, Reader, of_form, reads
 from torussim.layouts import LAYOUTS
 from torussim.program import ALIKE
-from torussim.scenario import forms, values
+from torussim.scenario import forms, keyed, values
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote, refuse
 
 PATH = ("plan",)
+FITS = "memory.fits"
 FIVE = ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz")  # the paper's
 CHOICES = ("attention", "weights", "activations", "kv_cache", "overlap")  # keys of a layout that a plan may vary
 
@@ -51,7 +53,7 @@ class Planning:
     """
 
     objective: str = "latency"
-    limits: tuple[Limit, ...] = (Limit("memory.fits", at_least=1.0),)
+    limits: tuple[Limit, ...] = (Limit(FITS, at_least=1.0),)
     layouts: tuple[str, ...] | str = FIVE
     mesh: str = "whole"
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: {"attention": ("heads", "batch")})
@@ -64,8 +66,8 @@ def read_planning(notes: Notes, given: Any) -> Planning:
     section = notes.section(forms.PLAN, given, PATH, "plan")
     vary = notes.section(VARY, section["vary"], (*PATH, "vary"), "vary") if section.sound("vary") else None
     limits = dict.fromkeys(_limits(notes, section["limits"])) if section.sound("limits") else {}
-    if not any(limit.what == "memory.fits" for limit in limits):
-        limits = {Limit("memory.fits", at_least=1.0): None, **limits}
+    if not any(limit.what == FITS for limit in limits):
+        limits = {Limit(FITS, at_least=1.0): None, **limits}
     if vary is None:
         return Planning(section["objective"], tuple(limits))
     choices = {key: vary[key] for key in CHOICES if vary[key]}
@@ -78,7 +80,7 @@ def describe_planning(planning: Planning) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     for limit in planning.limits:
         bounds = {key: value for key in ("at_most", "at_least") if (value := getattr(limit, key)) is not None}
-        limits[limit.what] = bool(limit.at_least) if limit.what == "memory.fits" else bounds
+        limits[limit.what] = bool(limit.at_least) if limit.what == FITS else bounds
     vary: dict[str, Any] = {"layouts": planning.layouts if isinstance(planning.layouts, str) else list(planning.layouts),
                             "mesh": {"parts": True} if planning.mesh == "parts" else planning.mesh}
     vary |= {key: list(some) for key, some in planning.choices.items()}
@@ -96,14 +98,14 @@ def _limits(notes: Notes, given: Any) -> list[Limit]:
     if not isinstance(given, Mapping):
         notes.wrong(path, f"limits: {quote(given)} is not a mapping: write one such as {{step_s: {{at_most: 50 ms}}}}")
         return []
-    found = []
+    found, known = [], (*forms.RESULTS, FITS)
     for what, value in given.items():
-        if what not in LIMITED:
-            notes.wrong((*path, what), "limits: " + resolve.unknown(what, LIMITED, "result that can be limited"), at_key=True,
+        if what not in known:
+            notes.wrong((*path, what), "limits: " + resolve.unknown(what, known, "result that can be limited"), at_key=True,
                         code="unknown-key")
             continue
         try:
-            found += [LIMITED[what](what, value)]
+            found += [_fits(what, value) if what == FITS else _bounded(what, value)]
         except Misread as error:
             notes.add(list(error.found), (*path, what), f"{what}: ")
     return found
@@ -115,41 +117,54 @@ def _fits(what: str, value: Any) -> Limit:
     return Limit(what, at_least=float(value))
 
 
-def _bounded(unit: str, most: float = values.LARGEST) -> Callable[[str, Any], Limit]:
-    """Return a reader of {at_most, at_least} of a key with this unit."""
-    reader = values.quantity(unit) if unit else values.number(most=most)
-
-    def read(what: str, value: Any) -> Limit:
-        if value is None or not isinstance(value, Mapping):
-            refuse(f"{quote(value)} is no limit: write one such as {{at_most: 50 ms}} or {{at_least: 0.3}}")
-        section, found = forms.read({"at_most": forms.Key(reader), "at_least": forms.Key(reader)}, value, what)
-        if not found and section["at_most"] is None and section["at_least"] is None:
-            refuse("the limit is empty: give at_most or at_least", "missing")
-        if found:
-            raise Misread(*found)
-        if None not in (section["at_most"], section["at_least"]) and section["at_most"] < section["at_least"]:
-            refuse(f"at_most {quote(value['at_most'])} is below at_least {quote(value['at_least'])}: nothing meets both", "clash")
-        useless = "at_least" if unit == "s" else "at_most"
-        if section[useless] is not None and not what.startswith("memory."):
-            refuse(f"{useless}: a plan looks for the fastest layout, so that such a limit excludes the best: leave it out")
-        return Limit(what, section["at_most"], section["at_least"])
-    return read
+def _bounded(what: str, value: Any) -> Limit:
+    """Read {at_most, at_least} of a key of the result."""
+    if value is None or not isinstance(value, Mapping):
+        refuse(f"{quote(value)} is no limit: write one such as {{at_most: 50 ms}} or {{at_least: 0.3}}")
+    section, found = keyed.read(limit_form(what), value, what)
+    if not found and section["at_most"] is None and section["at_least"] is None:
+        refuse("the limit is empty: give at_most or at_least", "missing")
+    if found:
+        raise Misread(*found)
+    if None not in (section["at_most"], section["at_least"]) and section["at_most"] < section["at_least"]:
+        refuse(f"at_most {quote(value['at_most'])} is below at_least {quote(value['at_least'])}: nothing meets both", "clash")
+    useless = "at_least" if forms.RESULTS[what] == "s" else "at_most"
+    if section[useless] is not None and not what.startswith("memory."):
+        refuse(f"{useless}: a plan looks for the fastest layout, so that such a limit excludes the best: leave it out")
+    return Limit(what, section["at_most"], section["at_least"])
 
 
-LIMITED: Mapping[str, Callable[[str, Any], Limit]] = {
-    **{what: _bounded(unit, 1.0 if what == "mfu" else values.LARGEST) for what, unit in forms.RESULTS.items()},
-    "memory.fits": _fits}
+def limit_form(what: str) -> Form:
+    """Return the keys of the limit of a key of the result."""
+    unit = forms.RESULTS[what]
+    reader = values.quantity(unit) if unit else values.number(most=1.0 if what == "mfu" else values.LARGEST)
+    example = {"s": "50 ms", "B": "16 GiB"}.get(unit, 0.3)
+    return {"at_most": Key(reader, example=example,
+                           about="The largest value that is accepted; of times and of keys of `memory`."),
+            "at_least": Key(reader, example=example,
+                            about="The smallest value that is accepted; of rates and of keys of `memory`.")}
+
+
+def limits_schema() -> dict[str, Any]:
+    """Return the schema of `limits`."""
+    named = {what: {**of_form(limit_form(what)), "minProperties": 1} for what in forms.RESULTS}
+    return {"type": "object", "properties": {**named, FITS: {"type": "boolean"}}, "additionalProperties": False}
 
 
 # -- what is varied -----------------------------------------------------------------------------------------------------
 
 
-def _some(reader: values.Reader, example: str) -> values.Reader:
+def _some(reader: Reader, example: str) -> Reader:
     """Return a reader of one value or a list of different ones, as a tuple."""
     every = values.each(reader, example, least=1)
-    return lambda value: tuple(dict.fromkeys(every(value if isinstance(value, list) else [value])))
+    return Reader(lambda value: tuple(dict.fromkeys(every(value if isinstance(value, list) else [value]))),
+                  f"{reader.words}, or a list of such", {"anyOf": [reader.schema, every.schema]}, reader.unit)
 
 
+_NAMED = _some(values.one_of("layout", *LAYOUTS), "[ws1d, ws2d], or five, or all")
+
+
+@reads("five, all, the name of a layout, or a list of names", {"anyOf": [{"enum": ["five", "all"]}, _NAMED.schema]})
 def _layouts(value: Any) -> tuple[str, ...] | str:
     """Read which layouts: five, all, or names."""
     if value == "five":
@@ -158,14 +173,18 @@ def _layouts(value: Any) -> tuple[str, ...] | str:
         value = values.one_of("choice of layouts", "five", "all", *LAYOUTS)(value)
     if value == "all":
         return "all"
-    names: tuple[str, ...] = _some(values.one_of("layout", *LAYOUTS), "[ws1d, ws2d], or five, or all")(value)
+    names: tuple[str, ...] = _NAMED(value)
     return names
 
 
+_PARTS: Form = {"parts": Key(values.flag, needed=True, example=True, about="Whether physical axes can be cut.")}
+
+
+@reads("`whole`, `file` or `{parts: true}`", {"anyOf": [{"enum": ["whole", "file"]}, of_form(_PARTS)]})
 def _mesh(value: Any) -> str:
     """Read how physical axes may make up logical ones."""
     if isinstance(value, Mapping):
-        section, found = forms.read({"parts": forms.Key(values.flag, needed=True)}, value, "mesh")
+        section, found = keyed.read(_PARTS, value, "mesh")
         if found:
             raise Misread(*found)
         return "parts" if section["parts"] else "whole"
@@ -174,32 +193,40 @@ def _mesh(value: Any) -> str:
     return str(value)
 
 
+_OF_KIND: Form = {kind: Key(_some(values.one_of(f"algorithm of {kind}", *ALGORITHMS[kind]), f"[{ALGORITHMS[kind][0]}]"),
+                            example=[*ALGORITHMS[kind][:2]], about=f"The algorithms of {kind}.") for kind in ALIKE}
+
+
+@reads(f"a mapping of {', '.join(ALIKE)} to algorithms", of_form(_OF_KIND))
 def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
     """Read the algorithms of each kind of collective that may be taken."""
-    kinds: list[str] = list(ALIKE)
     if not isinstance(value, Mapping):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: [dimension_wise, direct]}}")
-    form = {kind: forms.Key(_some(values.one_of(f"algorithm of {kind}", *ALGORITHMS[kind]), f"[{ALGORITHMS[kind][0]}]"))
-            for kind in kinds}
-    section, found = forms.read(form, value, "collectives")
+    section, found = keyed.read(_OF_KIND, value, "collectives")
     if found:
         raise Misread(*found)
-    return {kind: section[kind] for kind in kinds if section[kind]}
+    return {kind: section[kind] for kind in _OF_KIND if section[kind]}
 
 
-def _chosen(key: str, example: str) -> values.Reader:
-    return _some(forms.LAYOUT[key].read, example)
+def _chosen(key: str, example: list[Any], default: tuple[Any, ...] = ()) -> Key:
+    """Return the key of several values of a key of the layout."""
+    reader = _some(forms.LAYOUT[key].read, quote(example)[1:-1])
+    return Key(reader, default, otherwise="" if default else "that of the file", example=example,
+               about=f"The values of `layout.{key}` that are tried.")
 
 
-VARY: forms.Form = {
-    "layouts": forms.Key(_layouts, FIVE),
-    "attention": forms.Key(_chosen("attention", "[heads, batch]"), ("heads", "batch")),
-    "mesh": forms.Key(_mesh, "whole"),
-    "weights": forms.Key(_chosen("weights", "[bf16, int8]"), ()),
-    "activations": forms.Key(_chosen("activations", "[bf16]"), ()),
-    "kv_cache": forms.Key(_chosen("kv_cache", "[bf16, int8]"), ()),
-    "overlap": forms.Key(_chosen("overlap", "[true, false]"), ()),
-    "batch": forms.Key(_some(values.whole(1, forms.MAX_SIZE), "[64, 128, 256]"), ()),
-    "collectives": forms.Key(_algorithms, {}),
+VARY: Form = {
+    "layouts": Key(_layouts, FIVE, otherwise="five", example="all",
+                   about="The layouts that are tried: the five of the paper, every table of shardings, or those named."),
+    "attention": _chosen("attention", ["heads", "batch"], ("heads", "batch")),
+    "mesh": Key(_mesh, "whole", example={"parts": True},
+                about="The logical meshes that are tried: of whole axes, of parts of axes too, or that of the file."),
+    "weights": _chosen("weights", ["bf16", "int8"]),
+    "activations": _chosen("activations", ["bf16"]),
+    "kv_cache": _chosen("kv_cache", ["bf16", "int8"]),
+    "overlap": _chosen("overlap", [True, False]),
+    "batch": Key(_some(values.whole(1, forms.MAX_SIZE), "[64, 128, 256]"), (), otherwise="that of the file",
+                 example=[64, 128, 256], about="The batches that are tried."),
+    "collectives": Key(_algorithms, {}, otherwise="those of the file", example={"all_to_all": ["dimension_wise", "direct"]},
+                       about="The algorithms that are tried for each kind of collective."),
 }
-

@@ -10,9 +10,9 @@ from torussim.collectives.lower import ALGORITHMS, lower
 from torussim.errors import Keys, TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
 from torussim.resolve import UserFunction
-from torussim.scenario import forms
-from torussim.scenario.forms import Section
+from torussim.scenario import forms, keyed
 from torussim.scenario.groups import Groups, describe_groups, read_groups
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.grid import Grid
@@ -41,7 +41,7 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
 def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int] | None, net: Grid | None) -> Operation | None:
     """Return an operation; one that is wrong but has a name becomes a stand-in, so that others can wait for it."""
     given = set(item) if isinstance(item, Mapping) else set()
-    meant = given | forms.meant(given, [*forms.COMPUTE, *forms.COLLECTIVE])
+    meant = given | keyed.meant(given, [*forms.COMPUTE, *forms.COLLECTIVE])
     collective = "collective" in meant or (bool(meant & OF_COLLECTIVE) and not meant & OF_COMPUTE)
     form, what = (forms.COLLECTIVE, "a collective") if collective else (forms.COMPUTE, "a computation")
     before = len(notes.mistakes)

@@ -186,10 +186,22 @@ def load(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "
     fitting
         Whether the layout must fit the model, the batch and the network. A plan, which looks for one that does, needs none.
 
+    Returns
+    -------
+    Scenario
+        It is ready to be run; `resolved` is the whole of it as plain data.
+
     Raises
     ------
     ScenarioError
         With all mistakes, each with its place.
+
+    Examples
+    --------
+    >>> found = load({"model": "palm-8b", "chip": "tpu-v4", "topology": {"shape": [4, 4]},
+    ...               "workload": {"phase": "decode", "batch": 64, "context": 2048}}, ["workload.batch=128"])
+    >>> found.workload.batch, found.network.axes
+    (128, {'x': 4, 'y': 4})
     """
     return _must(_notes(source, overrides, code), fitting)
 

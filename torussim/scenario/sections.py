@@ -15,7 +15,7 @@ from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import Found, Keys, TorusSimError
 from torussim.models import Model
 from torussim.program import Program
-from torussim.scenario import forms, values
+from torussim.scenario import forms, keyed, values
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
@@ -87,7 +87,7 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
 def _compare_code(notes: Notes, given: Any) -> None:
     """Say which code is not what it was when this scenario was recorded."""
     try:
-        recorded = forms.CODE(given)
+        recorded = forms.TOP["code"].read(given)
     except values.Misread as error:
         notes.add(list(error.found), ("code",), "code: ")
         return
@@ -109,7 +109,7 @@ def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
             notes.wrong((key,), f"{key}: {values.EMPTY}", at_key=True, code="empty")
         else:
             found[key] = value
-    missing = [key for key in needed if key not in top and key not in forms.meant(top, forms.TOP)]
+    missing = [key for key in needed if key not in top and key not in keyed.meant(top, forms.TOP)]
     if missing:
         instead = ", or in place of model and workload a program" if "model" in missing or "workload" in missing else ""
         notes.wrong((), f"the scenario lacks {values.listed(missing)}: write {'them' if len(missing) > 1 else 'it'}{instead}",
@@ -122,7 +122,8 @@ def read_name(notes: Notes, given: Mapping[str, Any]) -> str:
     if "name" not in given:
         return Path(notes.document.file).stem if notes.document.file != "<dict>" else "scenario"
     try:
-        return values.text(given["name"])
+        name: str = values.text(given["name"])
+        return name
     except values.Misread as error:
         notes.add(list(error.found), ("name",), "name: ")
         return ""
@@ -143,7 +144,7 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
         found = chips.chip(slice_.chip)
         return chips.core_of(found) if slice_.cores > 1 else found
     sliced = isinstance(topology, Mapping) and "slice" in topology and not own_kind(topology)
-    if "chip" not in top and not sliced and "chip" not in forms.meant(top, forms.TOP):
+    if "chip" not in top and not sliced and "chip" not in keyed.meant(top, forms.TOP):
         notes.wrong((), f"the scenario lacks 'chip': name one of {', '.join(resolve.preset_names('chips'))}",
                     code="missing")
     return None

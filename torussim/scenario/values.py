@@ -1,25 +1,24 @@
 """How each value of a scenario file is read, and how what was given is quoted.
 
-A reader returns what a value means, or raises Misread with all that is wrong in it, each with its way inside the value. Knows no
-key and no section.
+A reader returns what a value means, or raises Misread with all that is wrong in it, each with its way inside the value. It says
+in words and as JSON Schema what it takes (`described`). Knows no key and no section.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, NoReturn
 
 from torussim import units
 from torussim.collectives.lower import ALGORITHMS
+from torussim.described import FUNCTION, TEXT, Reader, Schema, of_quantity, reads
 from torussim.errors import Found, TorusSimError
 from torussim.program import ALIKE, LOOPS
 from torussim.resolve import unknown
 from torussim.spelling import nearest
 from torussim.topology.named import NETWORKS
-
-Reader = Callable[[Any], Any]
 
 EMPTY = "no value is given: write one, or leave the key out"  # of a key with nothing behind it
 SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: what is computed from them stays far from the ends of the floats
@@ -45,17 +44,18 @@ def listed(names: Sequence[str]) -> str:
 
 def quote(value: Any) -> str:
     """Return what was given as YAML writes it, in single quotes, on one line, shortened when it is long."""
-    text = _flow(value)
+    text = flow(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """Return plain data as YAML writes it on one line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(part)}" for key, part in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, float) and not isfinite(value):
         return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}[str(value)]
     return str(value)
@@ -78,7 +78,8 @@ def quantity(unit: str, *, zero: bool = False) -> Reader:
         if not (SMALLEST <= number <= LARGEST or number == 0):
             refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
         return number
-    return reader
+    words, base = units.called(unit)
+    return Reader(reader, words + (", 0 or more" if zero else " above 0"), of_quantity(unit, zero=zero), base)
 
 
 def whole(low: int, high: int | None = None) -> Reader:
@@ -92,7 +93,7 @@ def whole(low: int, high: int | None = None) -> Reader:
         if value < low or (high is not None and value > high):
             refuse(f"{quote(value)} is not {wanted}")
         return int(value)
-    return reader
+    return Reader(reader, wanted, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
 
 
 def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
@@ -108,7 +109,8 @@ def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
         if 0 < got < SMALLEST:
             refuse(f"{quote(value)} is out of reach: must be {SMALLEST:g} or more")
         return float(got)
-    return reader
+    return Reader(reader, wanted, {"type": ["number", "string"], "minimum" if zero else "exclusiveMinimum": 0, "maximum": most,
+                                   "pattern": rf"^\s*({_NUMBER})\s*%\s*$"})
 
 
 def _not_quoted(value: Any) -> None:
@@ -117,6 +119,7 @@ def _not_quoted(value: Any) -> None:
         refuse(f"{quote(value)} is a text, not a number: leave the quotes out")
 
 
+@reads("a text of one line", TEXT)
 def text(value: Any) -> str:
     """Read a text that can be printed on a line."""
     if not isinstance(value, str):
@@ -126,6 +129,7 @@ def text(value: Any) -> str:
     return value
 
 
+@reads("true or false", {"type": "boolean"})
 def flag(value: Any) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
@@ -141,7 +145,7 @@ def one_of(what: str, *names: str) -> Reader:
         if value not in names:
             refuse(unknown(value, names, what), "unknown-name")
         return value
-    return reader
+    return Reader(reader, f"{'an' if what[:1] in 'aeiou' else 'a'} {what}: {', '.join(names)}", {"enum": list(names)})
 
 
 def each(reader: Reader, example: str, *, least: int = 0, most: int | None = None) -> Reader:
@@ -154,7 +158,9 @@ def each(reader: Reader, example: str, *, least: int = 0, most: int | None = Non
         if most is not None and len(value) > most:
             refuse(f"the list has {len(value)} elements: at most {most} can be")
         return list(_parts(enumerate(value), reader))
-    return read_all
+    size = ({"minItems": least} if least else {}) | ({} if most is None else {"maxItems": most})
+    schema = {"type": "array", "items": reader.schema, **size}
+    return Reader(read_all, f"a list, each element {reader.words}", schema, reader.unit)
 
 
 def by_name(reader: Reader, example: str) -> Reader:
@@ -163,7 +169,8 @@ def by_name(reader: Reader, example: str) -> Reader:
         if not isinstance(value, dict):
             refuse(f"{quote(value)} is not a mapping: write one such as {example}")
         return dict(zip(value, _parts(value.items(), reader)))
-    return read_all
+    return Reader(read_all, f"a mapping, each value {reader.words}", {"type": "object", "additionalProperties": reader.schema},
+                  reader.unit)
 
 
 def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
@@ -184,9 +191,12 @@ def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
 def one_or_each(reader: Reader, example: str) -> Reader:
     """Return a reader of one value for all axes, or a list of one an axis."""
     every = each(reader, example, least=1)
-    return lambda value: every(value) if isinstance(value, list) else reader(value)
+    return Reader(lambda value: every(value) if isinstance(value, list) else reader(value), f"{reader.words}, or a list of such",
+                  {"anyOf": [reader.schema, every.schema]}, reader.unit)
 
 
+@reads("letters of axes, or a list of axes",
+       {"anyOf": [{"type": "string", "pattern": r"^[^\W\d_]*$"}, {"type": "array", "items": {"type": "string", "minLength": 1}}]})
 def axes(value: Any) -> list[str]:
     """Read axes: letters, or a list where names are longer."""
     if isinstance(value, str) and (value.isalpha() or not value):
@@ -196,6 +206,7 @@ def axes(value: Any) -> list[str]:
     refuse(f"{quote(value)} is not a list of axes: write letters, such as yz, or a list, such as [y, z]")
 
 
+@reads(f"true, false or a kind of loop: {', '.join(LOOPS)}", {"enum": [True, False, *LOOPS]})
 def overlap(value: Any) -> bool | str:
     """Read whether matmuls are looped with collectives, or the kind of loop."""
     if isinstance(value, bool) or value in LOOPS:
@@ -203,18 +214,25 @@ def overlap(value: Any) -> bool | str:
     refuse(f"{quote(value)} is not true, false or a kind of loop: one of {', '.join(LOOPS)}")
 
 
+_WEIGHTS = each(number(zero=True), "[2, 1]", least=1)
+
+
+@reads("equal, auto, or a list of weights", {"anyOf": [{"enum": ["equal", "auto"]}, _WEIGHTS.schema]})
 def split(value: Any) -> str | tuple[float, ...]:
     """Read the shares of a collective's parts."""
     if value in ("equal", "auto"):
         return str(value)
     if not isinstance(value, list):
         refuse(f"{quote(value)} is not equal, auto, or a list of weights, one an axis")
-    weights = each(number(zero=True), "[2, 1]", least=1)(value)
+    weights = _WEIGHTS(value)
     if not sum(weights):
         refuse(f"{quote(value)} has no weight above 0")
     return tuple(weights)
 
 
+@reads(f"a mapping of {', '.join(ALIKE)} to the name of an algorithm, or \"module:function\"",
+       {"type": "object", "properties": {kind: {"anyOf": [{"enum": list(ALGORITHMS[kind])}, FUNCTION]} for kind in ALIKE},
+        "additionalProperties": False})
 def algorithms(value: Any) -> dict[str, str]:
     """Read the algorithm of each kind of collective."""
     kinds: list[str] = list(ALIKE)
@@ -233,14 +251,17 @@ def algorithms(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+_SHIFTS = by_name(by_name(whole(-(10**9), 10**9), "{z: 4}"), "{x: {z: 4}}")
+
+
+@reads("true, false, or a mapping of axes to shifts of other axes", {"anyOf": [{"type": "boolean"}, _SHIFTS.schema]})
 def twist(value: Any) -> bool | dict[str, dict[str, int]]:
     """Read whether a torus has the twist of its shape, or by how much going round an axis shifts others."""
     if isinstance(value, bool):
         return value
-    example = "{x: {z: 4}}"
     if not isinstance(value, dict):
-        refuse(f"{quote(value)} is not true, false or a mapping of axes to shifts, such as {example}")
-    found: dict[str, dict[str, int]] = by_name(by_name(whole(-(10**9), 10**9), "{z: 4}"), example)(value)
+        refuse(f"{quote(value)} is not true, false or a mapping of axes to shifts, such as {{x: {{z: 4}}}}")
+    found: dict[str, dict[str, int]] = _SHIFTS(value)
     return found
 
 
@@ -256,26 +277,27 @@ def named(what: str, *names: str) -> Reader:
         if value not in names:
             refuse(unknown(value, names, what) + ("" if nearest(value, names) else ', or "module:function"'), "unknown-name")
         return value
-    return reader
+    return Reader(reader, f'{article} {what}: {", ".join(names)}, or "module:function"',
+                  {"anyOf": [{"enum": list(names)}, FUNCTION]})
 
 
-def topology_kind(value: Any) -> str:
-    """Read a kind of network, or the name of a user's function."""
-    found: str = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS, "graph")(value)
-    return found
+topology_kind = named("kind of topology", "torus", "mesh", "ring", "file", *NETWORKS, "graph")
+_PLACE = each(whole(0), "[0, 3]", least=1)
 
 
-def order(value: Any) -> list[Any]:
-    """Read the chips of a network in an order: numbers, coordinates or names."""
-    def chip(one: Any) -> Any:
-        if isinstance(one, list):
-            return each(whole(0), "[0, 3]", least=1)(one)
-        return one if isinstance(one, str) else whole(0)(one)
-
-    found: list[Any] = each(chip, "[0, 3, 2, 1]", least=1)(value)
-    return found
+@reads("a number, coordinates or a name", {"anyOf": [{"type": "integer", "minimum": 0}, _PLACE.schema, {"type": "string"}]})
+def _chip(value: Any) -> Any:
+    if isinstance(value, list):
+        return _PLACE(value)
+    return value if isinstance(value, str) else whole(0)(value)
 
 
-def anything(value: Any) -> Any:
-    """Read what is looked at elsewhere."""
-    return value
+order = each(_chip, "[0, 3, 2, 1]", least=1)
+
+
+def elsewhere(words: str, schema: Schema) -> Reader:
+    """Return a reader that leaves a value as it is: it is looked at elsewhere."""
+    return Reader(lambda value: value, words, schema)
+
+
+anything = elsewhere("anything", {})

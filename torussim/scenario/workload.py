@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torussim import resolve
+from torussim.described import Form, Key, of_form
+from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
 from torussim.scenario.forms import MAX_PASSES
 from torussim.scenario.notes import Notes
@@ -39,7 +41,7 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
     if section["cached"] and phase == "decode":
         notes.wrong((*PATH, "cached"),
                     f"cached: a decode starts with its context in the cache: add the {quote(section['cached'])} to context, and "
-                    "leave it out", at_key=True, code="clash")
+                    f"leave it out", at_key=True, code="clash")
     if not section.sound("phase", "batch", "context", "chunk"):
         return phase, None
     chunk = section["chunk"]
@@ -100,18 +102,34 @@ def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool
 
 def _read_expected(notes: Notes, what: str, given: Any) -> Expected | None:
     """Return one expected value: {value, within, source}, or the value alone."""
-    path, unit = ("expect", what), forms.RESULTS[what]
-    reader = values.quantity(unit) if unit else values.number()
+    path, form = ("expect", what), expected_form(what)
     if isinstance(given, Mapping):
-        section = notes.section({**forms.EXPECT, "value": forms.Key(reader, needed=True)}, given, path, what)
+        section = notes.section(form, given, path, what)
         return Expected(what, section["value"], section["within"], section["source"]) if section.sound() else None
     try:
         if given is None:
             values.refuse(values.EMPTY, "empty")
-        return Expected(what, reader(given), None, "")
+        return Expected(what, form["value"].read(given), None, "")
     except Misread as error:
         notes.add(list(error.found), path, f"{what}: ")
         return None
+
+
+def expected_form(what: str) -> Form:
+    """Return the keys of the expected value of a key of the result."""
+    unit = forms.RESULTS[what]
+    reader = values.quantity(unit) if unit else values.number()
+    return {"value": Key(reader, needed=True, example={"s": "93.8 ms", "B": "16 GiB"}.get(unit, 0.76),
+                         about="The expected value."),
+            **forms.EXPECT}
+
+
+def expect_schema() -> dict[str, Any]:
+    """Return the schema of `expect`: of each key a value, or {value, within, source}."""
+    about = {key.path: key.about for key in KEYS if key.expected}
+    both = {what: {"anyOf": [expected_form(what)["value"].read.schema, of_form(expected_form(what))], "description": about[what]}
+            for what in forms.RESULTS}
+    return {"type": "object", "properties": both, "additionalProperties": False}
 
 
 def describe_expected(expected: Expected) -> dict[str, Any]:

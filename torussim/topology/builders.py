@@ -36,11 +36,35 @@ def torus(
 ) -> nx.DiGraph:
     """Return a torus: links between neighbours on each axis, and around the ends of the axes where `wrap` says so.
 
-    `bandwidth` (bytes/s, one direction of a link), `latency` (s) and `wrap` (default: everywhere) are one value, or one
-    an axis. An axis of length 2 has one link each way and no wraparound, an axis of length 1 no link. Chips are in C
-    order. `twist`: going round an axis in + direction adds to other coordinates, {"x": {"z": 4}}; True is that of
-    `standard_twist`. Raise TopologyError if a value makes no sense, before anything is built.
+    An axis of length 2 has one link each way and no wraparound, an axis of length 1 no link.
 
+    Parameters
+    ----------
+    shape
+        The number of chips along each axis.
+    wrap
+        Whether each axis has a wraparound: one value, or one for each axis; by default all have.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s: one value, or one for each axis.
+    latency
+        The latency of one link, s: one value, or one for each axis.
+    axes
+        The names of the axes; by default x, y, z, w, a4, a5 ...
+    twist
+        What going round an axis in + direction adds to other coordinates, {"x": {"z": 4}}; True is that of `standard_twist`.
+
+    Returns
+    -------
+    networkx.DiGraph
+        Its chips are tuples of coordinates, in C order.
+
+    Raises
+    ------
+    TopologyError
+        If a value makes no sense, before anything is built.
+
+    Examples
+    --------
     >>> graph = torus([4, 2], bandwidth=45e9)
     >>> sorted(graph[0, 0]), graph.graph["axes"]
     ([(0, 1), (1, 0), (3, 0)], {'x': 4, 'y': 2})
@@ -136,12 +160,66 @@ def mesh(
     latency: float | Sequence[float] = 0.0,
     axes: Sequence[str] | None = None,
 ) -> nx.DiGraph:
-    """Return a torus without wraparounds."""
+    """Return a torus without wraparounds.
+
+    Parameters
+    ----------
+    shape
+        The number of chips along each axis.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s: one value, or one for each axis.
+    latency
+        The latency of one link, s: one value, or one for each axis.
+    axes
+        The names of the axes; by default x, y, z, w, a4, a5 ...
+
+    Returns
+    -------
+    networkx.DiGraph
+        Its chips are tuples of coordinates, in C order.
+
+    Raises
+    ------
+    TopologyError
+        If a value makes no sense, before anything is built.
+
+    Examples
+    --------
+    >>> sorted(mesh([4, 2], bandwidth=45e9)[0, 0])
+    [(0, 1), (1, 0)]
+    """
     return torus(shape, wrap=False, bandwidth=bandwidth, latency=latency, axes=axes)
 
 
 def ring(length: int, *, bandwidth: float, latency: float = 0.0, axes: Sequence[str] | None = None) -> nx.DiGraph:
-    """Return a torus of one axis, x unless `axes` names it; its chips are (0,), (1,), ..."""
+    """Return a torus of one axis.
+
+    Parameters
+    ----------
+    length
+        The number of chips.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s.
+    latency
+        The latency of one link, s.
+    axes
+        The name of the axis, in a list; by default x.
+
+    Returns
+    -------
+    networkx.DiGraph
+        Its chips are tuples of coordinates, in C order.
+
+    Raises
+    ------
+    TopologyError
+        If a value makes no sense, before anything is built.
+
+    Examples
+    --------
+    >>> sorted(ring(4, bandwidth=45e9)[(0,)])
+    [(1,), (3,)]
+    """
     return torus([length], bandwidth=bandwidth, latency=latency, axes=axes)
 
 

@@ -25,8 +25,31 @@ GROUPS = 36  # of a boardfly, at most
 def switch(chips: int, *, bandwidth: float, latency: float = 0.0, sums: bool = False) -> nx.DiGraph:
     """Return chips on one crossbar that does not block: one link from each chip to the switch and back.
 
-    A message between two chips takes two links. `sums`: the switch can add up what passes.
+    A message between two chips takes two links.
 
+    Parameters
+    ----------
+    chips
+        The number of chips.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s.
+    latency
+        The latency of one link, s.
+    sums
+        Whether the switch can add up what passes.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
     >>> graph = switch(8, bandwidth=50e9)
     >>> graph.number_of_nodes(), graph.number_of_edges()
     (9, 16)
@@ -41,7 +64,32 @@ def switch(chips: int, *, bandwidth: float, latency: float = 0.0, sums: bool = F
 
 
 def fully_connected(chips: int, *, bandwidth: float, latency: float = 0.0) -> nx.DiGraph:
-    """Return chips of which each has a link to every other: chips (chips - 1) / 2 cables, one hop between any two."""
+    """Return chips of which each has a link to every other: chips (chips - 1) / 2 cables, one hop between any two.
+
+    Parameters
+    ----------
+    chips
+        The number of chips.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s.
+    latency
+        The latency of one link, s.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> fully_connected(4, bandwidth=50e9).number_of_edges()
+    12
+    """
     whole("chips", chips)
     rates(bandwidth=bandwidth, latency=latency)
     few_cables(chips * (chips - 1) / 2)
@@ -52,7 +100,32 @@ def fully_connected(chips: int, *, bandwidth: float, latency: float = 0.0) -> nx
 
 
 def hypercube(dimensions: int, *, bandwidth: float, latency: float = 0.0) -> nx.DiGraph:
-    """Return a hypercube: 2**dimensions chips, one axis of length 2 for each dimension, a torus of twos."""
+    """Return a hypercube: 2**dimensions chips, one axis of length 2 for each dimension, a torus of twos.
+
+    Parameters
+    ----------
+    dimensions
+        The number of axes.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s.
+    latency
+        The latency of one link, s.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> hypercube(3, bandwidth=50e9).graph["axes"]
+    {'x': 2, 'y': 2, 'z': 2}
+    """
     most = MAX_CHIPS.bit_length() - 1
     whole("dimensions", dimensions, 1, most, f"a network has at most {MAX_CHIPS:,} chips")
     rates(bandwidth=bandwidth, latency=latency)
@@ -68,8 +141,37 @@ def hyperx(shape: Sequence[int], *, chips: int = 1, bandwidth: float, latency: f
            switch_bandwidth: float | None = None, switch_latency: float | None = None) -> nx.DiGraph:
     """Return a HyperX: a grid of switches, each joined to all others in its row along every dimension (Ahn et al., SC 2009).
 
-    `shape`: switches along each dimension; `chips`: chips at each switch. `bandwidth` and `latency` are those of a chip's link,
-    the others those between switches (default: the same). Two chips are at most len(shape) + 2 links apart.
+    Two chips are at most len(shape) + 2 links apart.
+
+    Parameters
+    ----------
+    shape
+        The number of switches along each dimension.
+    chips
+        The number of chips at each switch.
+    bandwidth
+        The bandwidth of one direction of a chip's link, bytes/s.
+    latency
+        The latency of a chip's link, s.
+    switch_bandwidth
+        The bandwidth of one direction of a link between switches, bytes/s; by default `bandwidth`.
+    switch_latency
+        The latency of a link between switches, s; by default `latency`.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> hyperx([4, 4], chips=2, bandwidth=50e9).graph["axes"]
+    {'x': 4, 'y': 4, 'z': 2}
     """
     sides, chips = lengths_of("shape", shape), whole("chips", chips)
     between = bandwidth if switch_bandwidth is None else switch_bandwidth
@@ -95,12 +197,45 @@ def dragonfly(*, routers: int, chips: int, global_links: int, groups: int | None
               global_bandwidth: float | None = None, global_latency: float | None = None) -> nx.DiGraph:
     """Return a dragonfly: groups of fully connected routers, and links between the groups (Kim et al., ISCA 2008).
 
-    `routers`: routers a group; `chips`: chips a router; `global_links`: links of a router to other groups. `groups`: at most
-    routers x global_links + 1, where each pair of groups has one link (the default); fewer groups share the links evenly.
-    Bandwidths and latencies: of a chip's link, of a link inside a group (local), of a link between groups (global; default: the
-    same). A global link counts as three hops where routes are compared, so that the shortest routes have at most one. The
-    balanced dragonfly has routers = 2 chips = 2 global_links.
+    A global link counts as three hops where routes are compared, so that the shortest routes have at most one. The balanced
+    dragonfly has routers = 2 chips = 2 global_links.
 
+    Parameters
+    ----------
+    routers
+        The number of routers of a group.
+    chips
+        The number of chips of a router.
+    global_links
+        The number of links of a router to other groups.
+    groups
+        The number of groups, at most routers x global_links + 1, where each pair of groups has one link (the default); fewer
+        groups share the links evenly.
+    bandwidth
+        The bandwidth of one direction of a chip's link, bytes/s.
+    latency
+        The latency of a chip's link, s.
+    local_bandwidth
+        The bandwidth of one direction of a link inside a group, bytes/s; by default `bandwidth`.
+    local_latency
+        The latency of a link inside a group, s; by default `latency`.
+    global_bandwidth
+        The bandwidth of one direction of a link between groups, bytes/s; by default `bandwidth`.
+    global_latency
+        The latency of a link between groups, s; by default `latency`.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
     >>> dragonfly(routers=4, chips=2, global_links=2, bandwidth=25e9).graph["axes"]
     {'x': 9, 'y': 4, 'z': 2}
     """
@@ -138,10 +273,45 @@ def boardfly(groups: int = GROUPS, *, bandwidth: float, latency: float = 0.0, bo
     Boards of 4 chips, fully connected; groups of 8 boards; up to 36 groups, all to all by optical circuit switches, which
     are circuits and no switches here: 1152 chips, at most 7 hops (Google Cloud, TPU 8t and TPU 8i technical deep dive,
     April 2026). Not published and assumed: that the boards of a group are joined all to all (as a diameter of 7 hops
-    needs), every bandwidth (inside a board, between boards, between groups; default: all the same), the links between two
-    boards (`board_links`, 1 to 4) and between two groups (`group_links`, 1 to 32), and which chips have them: in turn, as
+    needs), every bandwidth, the links between two boards and between two groups, and which chips have them: in turn, as
     evenly as can be. A link between groups counts as seven hops where routes are compared, so that the shortest routes
     have at most one.
+
+    Parameters
+    ----------
+    groups
+        The number of groups of 32 chips, at most 36.
+    bandwidth
+        The bandwidth of one direction of a link inside a board, bytes/s.
+    latency
+        The latency of a link inside a board, s.
+    board_bandwidth
+        The bandwidth of one direction of a link between boards, bytes/s; by default `bandwidth`.
+    board_latency
+        The latency of a link between boards, s; by default `latency`.
+    group_bandwidth
+        The bandwidth of one direction of a link between groups, bytes/s; by default `bandwidth`.
+    group_latency
+        The latency of a link between groups, s; by default `latency`.
+    board_links
+        The number of links between two boards, 1 to 4.
+    group_links
+        The number of links between two groups, 1 to 32.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> boardfly(2, bandwidth=100e9).graph["axes"]
+    {'x': 2, 'y': 8, 'z': 4}
     """
     whole("groups", groups, 1, GROUPS, f"optical switches join at most {GROUPS} groups, {GROUPS * BOARDS * BOARD} chips")
     whole("board_links", board_links, 1, BOARD, "the links of two boards start at different chips")

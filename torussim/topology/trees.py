@@ -29,12 +29,41 @@ def fat_tree(down: Sequence[int] | None = None, *, chips: int | None = None, rad
              sums: bool = False) -> nx.DiGraph:
     """Return a fat tree of two or three levels of switches (Leiserson 1985; Al-Fares et al., SIGCOMM 2008).
 
-    `down`: what hangs below a switch of each level from the bottom: [chips a leaf, leaves] or [chips a leaf, leaves a pod,
-    pods]. Or `chips`, `radix` (ports of a switch) and `levels`, from which `down` follows. With both, `radix` is only
-    checked. `oversubscription`: bandwidth down over bandwidth up, of the leaves, and of the switches above them in three
-    levels (one value: of the leaves). A leaf with d chips has ceil(d / oversubscription) links up, each of d bandwidth /
-    (oversubscription links).
+    `down` says what there is, or `chips`, `radix` and `levels` do, from which `down` follows. A leaf with d chips has
+    ceil(d / oversubscription) links up, each of d bandwidth / (oversubscription links).
 
+    Parameters
+    ----------
+    down
+        What hangs below a switch of each level from the bottom: [chips a leaf, leaves] or [chips a leaf, leaves a pod, pods].
+    chips
+        The number of chips, where `down` is not given.
+    radix
+        The number of ports of a switch; with `down` it is only checked.
+    levels
+        The number of levels of switches, 2 or 3, where `down` is not given.
+    oversubscription
+        The bandwidth down over the bandwidth up, of the leaves, and of the switches above them in three levels; one value is
+        that of the leaves.
+    bandwidth
+        The bandwidth of one direction of a chip's link, bytes/s.
+    latency
+        The latency of one link, s.
+    sums
+        Whether the switches can add up what passes.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
     >>> fat_tree([4, 4], bandwidth=50e9).number_of_nodes()  # 16 chips, 4 leaves, 4 spines
     24
     """
@@ -79,13 +108,47 @@ def gpu_nodes(nodes: int, *, gpus: int = 8, nics: str = "gpu", fabric: str = "ra
               nic_latency: float | None = None, sums: bool = False) -> nx.DiGraph:
     """Return nodes of 4 or 8 GPUs behind an NVSwitch, joined by a fat tree between their NICs; axes: nodes, GPUs of a node.
 
-    `bandwidth` and `latency`: of a GPU's link to the NVSwitch of its node (one crossbar; DGX H100 has four chips);
-    `nic_bandwidth` and `nic_latency`: of a NIC and of all links beyond (default: 50 GB/s, 400 Gbit/s as in DGX H100, and
-    `latency`). `nics`: "gpu", a NIC for each GPU, or "node", one that all share. `fabric`: "rail" joins the NICs of the same
-    place in their nodes by leaf switches of their own, as DGX SuperPOD does; "fat_tree" gives the NICs to leaves node by
-    node. `leaf`: NICs of a leaf switch (default: rail: up to 32 nodes; fat_tree: up to 32 NICs of whole nodes).
-    `oversubscription` is that of the leaves. `sums`: the NVSwitches can add up what passes.
+    The NVSwitch of a node is one crossbar; DGX H100 has four chips.
 
+    Parameters
+    ----------
+    nodes
+        The number of nodes.
+    gpus
+        The number of GPUs of a node, 4 or 8.
+    nics
+        "gpu": a NIC for each GPU, or "node": one that all GPUs of a node share.
+    fabric
+        "rail" joins the NICs of the same place in their nodes by leaf switches of their own, as DGX SuperPOD does; "fat_tree"
+        gives the NICs to leaves node by node.
+    leaf
+        The number of NICs of a leaf switch; by default those of up to 32 nodes (rail), or up to 32 NICs of whole nodes
+        (fat_tree).
+    oversubscription
+        The bandwidth down over the bandwidth up, of the leaves.
+    bandwidth
+        The bandwidth of one direction of a GPU's link to its NVSwitch, bytes/s.
+    latency
+        The latency of that link, s.
+    nic_bandwidth
+        The bandwidth of one direction of a NIC and of all links beyond, bytes/s; by default 400 Gbit/s, as in DGX H100.
+    nic_latency
+        The latency of a NIC and of all links beyond, s; by default `latency`.
+    sums
+        Whether the NVSwitches can add up what passes.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
     >>> gpu_nodes(2, bandwidth=450e9).graph["axes"]
     {'x': 2, 'y': 8}
     """
@@ -130,8 +193,34 @@ def gpu_nodes(nodes: int, *, gpus: int = 8, nics: str = "gpu", fabric: str = "ra
 def nvl72(*, switches: int = 18, bandwidth: float = 50e9, latency: float = 0.0, sums: bool = False) -> nx.DiGraph:
     """Return a rack of 72 GPUs on one level of switches: each GPU has one link to each of 18 NVSwitches.
 
-    `bandwidth` is that of one NVLink of the fifth generation, 50 GB/s in a direction, 900 GB/s a GPU (NVIDIA, GB200 NVL72:
-    1.8 TB/s a GPU both ways over 18 links, 9 switch trays of two chips). `sums`: the switches can add up what passes.
+    The default bandwidth is that of one NVLink of the fifth generation, 50 GB/s in a direction, 900 GB/s a GPU (NVIDIA, GB200
+    NVL72: 1.8 TB/s a GPU both ways over 18 links, 9 switch trays of two chips).
+
+    Parameters
+    ----------
+    switches
+        The number of switches.
+    bandwidth
+        The bandwidth of one direction of one link, bytes/s.
+    latency
+        The latency of one link, s.
+    sums
+        Whether the switches can add up what passes.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> nvl72().number_of_edges()
+    2592
     """
     whole("switches", switches)
     rates(bandwidth=bandwidth, latency=latency)
@@ -147,11 +236,43 @@ def multislice(slices: int, shape: Sequence[int], *, wrap: bool | Sequence[bool]
                host_chips: int = 4, dcn_bandwidth: float = 25e9, dcn_latency: float = 10e-6) -> nx.DiGraph:
     """Return several tori of one shape, joined by a data-centre network; axes: slices, then those of the shape.
 
-    `bandwidth`, `latency` and `wrap` are those of the tori. `host_chips`: chips that share the NIC of their host, in C order
-    (TPU v4: 4); `dcn_bandwidth` and `dcn_latency`: of a NIC, and from it to the data-centre network, which is one crossbar.
-    The default, 25 GB/s a host of 200 Gbit/s, is assumed, as is the latency of 10 us. The link from a chip to its host counts
-    as more than half of the hops of any way inside a slice where routes are compared, so that messages inside a slice stay on
-    its torus.
+    The data-centre network is one crossbar. Its default bandwidth, 25 GB/s a host of 200 Gbit/s, is assumed, as is the latency
+    of 10 us. The link from a chip to its host counts as more than half of the hops of any way inside a slice where routes are
+    compared, so that messages inside a slice stay on its torus.
+
+    Parameters
+    ----------
+    slices
+        The number of tori.
+    shape
+        The number of chips along each axis of a torus.
+    wrap
+        Whether each axis of a torus has a wraparound: one value, or one for each axis.
+    bandwidth
+        The bandwidth of one direction of one link of a torus, bytes/s.
+    latency
+        The latency of one link of a torus, s.
+    host_chips
+        The number of chips that share the NIC of their host, in C order.
+    dcn_bandwidth
+        The bandwidth of one direction of a NIC, bytes/s.
+    dcn_latency
+        The latency from a NIC to the data-centre network, s.
+
+    Returns
+    -------
+    networkx.DiGraph
+        The network, with the attributes that `check_topology` asks for.
+
+    Raises
+    ------
+    TopologyError
+        If no such network can have these sizes.
+
+    Examples
+    --------
+    >>> multislice(2, [4, 4], bandwidth=45e9).graph["axes"]
+    {'x': 2, 'y': 4, 'z': 4}
     """
     lengths = lengths_of("shape", shape)
     whole("slices", slices)
