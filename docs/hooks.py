@@ -15,17 +15,21 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PLACES = {"../README.md": "index.md", **{f"../{name}": page for name, page in COPIED.items()}}
-PAGES = {"scenario_file.md": "Scenario file", "result_keys.md": "Keys of result.json", "command_line.md": "Command line",
-         "python_api.md": "Python"}
+PAGES = {  # by section of the navigation
+    "Reference": {"scenario_file.md": "Scenario file", "result_keys.md": "Keys of result.json", "command_line.md": "Command line",
+                  "python_api.md": "Python"},
+    "How to": {"traces.md": "Traces, tables and Chakra"}}
 UNIT = re.compile(r"(?<=\d) (?=(?:%|[mun]?s|[kMGT]?i?B(?:/s)?)(?:\W|$))")  # a line of a table ends nowhere before a unit
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 def on_config(config: Any) -> Any:
-    """Put the reference pages that are there into the navigation."""
-    (reference,) = (section["Reference"] for section in config.nav if "Reference" in section)
-    there = [{title: page} for page, title in PAGES.items() if (ROOT / "docs" / page).exists()]
-    reference[:0] = [entry for entry in there if entry not in reference]
+    """Put the pages that are there, and that mkdocs.yml does not have, into the navigation."""
+    for section in config.nav:
+        for title, entries in section.items():
+            known = {page for entry in entries for page in entry.values() if isinstance(page, str)}
+            there = [page for page in PAGES.get(title, {}) if page not in known and (ROOT / "docs" / page).exists()]
+            entries[:0] = [{PAGES[title][page]: page} for page in there]
     return config
 
 
