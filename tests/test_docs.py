@@ -195,7 +195,7 @@ def test_section_2_names_every_public_verb():
 def test_section_5_names_every_key_of_a_scenario_file():
     wanted = {*forms.TOP, *forms.TENSORS, *forms.EXPECT}
     for form in (forms.TOPOLOGY, forms.OWN_TOPOLOGY, forms.FILE_TOPOLOGY, forms.LINK, forms.EVENT, forms.LAYOUT, forms.WORKLOAD,
-                 forms.COMPUTE, forms.COLLECTIVE, forms.PLAN, VARY):
+                 forms.COMPUTE, forms.COLLECTIVE, forms.CHAKRA, forms.PLAN, VARY):
         wanted |= set(form)
     assert not wanted - set(re.findall(r"\w+", section(5)))
 

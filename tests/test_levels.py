@@ -49,6 +49,7 @@ collectives.playback
 collectives.form
 cost
 layouts kernels
+chakra
 program
 collectives.contract
 topology
@@ -65,11 +66,12 @@ INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
                 "pricing", "candidates", "meshes"],
     "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
-    "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
+    "chakra": ["program", "schema"],
+    "export": ["perfetto", "chakra", "tables", "events", "counters", "spelled", "facts"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["shorter", "read", "layout", "network", "program", "groups", "workload", "planning", "mesh", "named", "links",
-                 "graph_file", "notes", "forms", "values"],
+    "scenario": ["shorter", "read", "layout", "network", "program", "trace", "groups", "workload", "planning", "mesh", "named",
+                 "links", "graph_file", "notes", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],
@@ -78,7 +80,7 @@ INSIDE = {
                  "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "google": {"chakra.schema"}}
 
 
 def modules():

@@ -218,6 +218,11 @@ RESULTS: Mapping[str, str] = {  # what can be expected, and its unit
 OF_GENERATE = {  # results of phase: generate alone, and what another phase has in place of each
     "prefill_s": "step_s", "prompt_tokens_per_s": "tokens_per_s", "generated_tokens_per_s": "tokens_per_s"}
 
+CHAKRA: Form = {
+    "chakra": Key(text, needed=True),  # a file, or a file a chip with %d for the number of the chip
+    "compute": Key(one_of("way to take computations", "recorded", "roofline"), "recorded"),
+    "groups": Key(text),
+}
 COMPUTE: Form = {
     "name": Key(text, needed=True),
     "flops": Key(quantity("FLOP", zero=True), 0.0),

@@ -217,7 +217,7 @@ def _read(notes: Notes, fitting: bool = True) -> Scenario | None:
         parts = cuts(notes, asked)
         asked = asked if parts is not None else {}
         network = cut_network(network, parts or {})
-    program = read_program(notes, given["program"], network.axes, network.net) if "program" in given else None
+    program = read_program(notes, given["program"], network.axes, network.net, chip) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     planning = read_planning(notes, given["plan"]) if "plan" in given else None
     if model and model.layers > MAX_LAYERS:
