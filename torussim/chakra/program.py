@@ -32,7 +32,7 @@ READ = {"is_cpu_op", "num_ops", "tensor_size", "comm_type", "comm_size", "involv
         SECONDS}
 LEFT_OUT = {"MEM_LOAD_NODE": "memory", "MEM_STORE_NODE": "memory", "COMM_SEND_NODE": "point-to-point",
             "COMM_RECV_NODE": "point-to-point", "METADATA_NODE": "metadata", "INVALID_NODE": "invalid"}
-LONGEST = 60  # letters of a name
+LONGEST, SHOWN = 60, 9  # letters of a name; nodes of a circle
 Groups = Mapping[str, Sequence[int]]
 
 
@@ -63,7 +63,7 @@ def operations(traces: Sequence[Trace], axes: Mapping[str, int], chip: Chip, *, 
     said, unread, left = list[str](), Counter[str](), Counter[str]()
     every = [_steps(trace, unread, left) for trace in traces]
     _check_alike(traces, every)
-    first, order = every[0], _order(traces[0], every[0])
+    first, order = every[0], _order(traces[0], every[0], said)
     names, found, short, spread = _names(first), list[dict[str, Any]](), 0, 0.0
     for place, after in order:
         step = first[place]
@@ -142,36 +142,38 @@ def _check_alike(traces: Sequence[Trace], every: Sequence[Sequence[_Step]]) -> N
                             f"the one and {shown[0]} in the other; every chip must run the same operations", code="clash")
 
 
-def _order(trace: Trace, steps: Sequence[_Step]) -> list[tuple[int, list[int]]]:
+def _order(trace: Trace, steps: Sequence[_Step], said: list[str]) -> list[tuple[int, list[int]]]:
     """Return the operations, each after all that it waits for, else as in the file, with the nodes that each waits for."""
-    nodes = {node.id: node for node in trace.nodes}
-    for node in trace.nodes:
-        lost = next((number for number in node.after if number not in nodes), None)
-        if lost is not None:
-            raise FileError(f"{trace.name}: node {node.id} depends on node {lost}, which is not there", code="unknown-name")
     place = {node.id: i for i, node in enumerate(trace.nodes)}
-    waits = {node.id: len(node.after) for node in trace.nodes}
-    then: dict[int, list[int]] = {node.id: [] for node in trace.nodes}
-    for node in trace.nodes:
-        for number in node.after:
-            then[number].append(node.id)
+    needs = {node.id: [number for number in node.after if number in place] for node in trace.nodes}
+    lost = sum(len(node.after) - len(needs[node.id]) for node in trace.nodes)
+    if lost:
+        said.append(f"{lost:,} dependencies of the trace are on nodes that are not in it")
+    waits = {number: len(before) for number, before in needs.items()}
+    then: dict[int, list[int]] = {number: [] for number in place}
+    for number, before in needs.items():
+        for one in before:
+            then[one].append(number)
     mine, after = {step.node.id: i for i, step in enumerate(steps)}, dict[int, dict[int, None]]()
     ready, found = [place[number] for number, left in waits.items() if not left], list[tuple[int, list[int]]]()
     heapify(ready)
     while ready:
         node = trace.nodes[heappop(ready)]
-        before = dict.fromkeys(one for number in node.after for one in after[number])
-        after[node.id] = before
+        known = dict.fromkeys(one for number in needs[node.id] for one in after[number])
+        after[node.id] = known
         if node.id in mine:
-            found.append((mine[node.id], list(before)))
+            found.append((mine[node.id], list(known)))
             after[node.id] = {node.id: None}
         for number in then[node.id]:
             waits[number] -= 1
             if not waits[number]:
                 heappush(ready, place[number])
-    if len(after) < len(nodes):
-        stuck = next(node for node in trace.nodes if node.id not in after)
-        raise FileError(f"{trace.name}: node {stuck.id} is one of some that wait for each other", code="cycle")
+    if len(after) < len(place):
+        walk = [next(number for number in place if number not in after)]
+        while walk[-1] not in walk[:-1]:
+            walk.append(next(number for number in needs[walk[-1]] if number not in after))
+        circle = " -> ".join(map(str, walk[walk.index(walk[-1]):][:SHOWN]))
+        raise FileError(f"{trace.name}: nodes wait for each other: {circle}", code="cycle")
     return found
 
 
