@@ -49,7 +49,8 @@ class Exports:
         if self.chakra:
             check_library()
         for scenario in scenarios:
-            chosen = self.chosen[scenario.file] = named_chips("--trace-chips", self.chips, scenario) if self.chips else None
+            chosen = None if self.chips is None else list(dict.fromkeys(named_chips("--trace-chips", self.chips, scenario)))
+            self.chosen[scenario.file] = chosen
             if chosen is not None:
                 size = len(chosen) * sum(len(listed) * times for listed, times in last_program(scenario).sections())
                 if size > MOST:
@@ -71,7 +72,7 @@ class Exports:
 
         chips = self.chosen[scenario.file]
         chips = chosen_chips(result.timeline) if chips is None else chips
-        timeline = replay(scenario, chips, every_block=bool(result.timeline.leapt))
+        timeline = replay(scenario, chips, start=result.timeline.begin.tolist(), every_block=bool(result.timeline.leapt))
         said = facts(timeline, scenario.chip, of_keys(result.keys))
         if self.trace:
             from torussim.export.perfetto import Trace, encode
