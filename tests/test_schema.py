@@ -22,6 +22,7 @@ from torussim.errors import ScenarioError, TorusSimError
 from torussim.resolve import preset_names
 from torussim.scenario import load
 from torussim.scenario.layout import read_table
+from torussim.scenario.named import form as named_form
 from torussim.scenario.parts import parts, schema
 from torussim.scenario.values import Misread
 from torussim.topology.named import NETWORKS
@@ -84,7 +85,7 @@ def test_the_examples_of_the_top_are_a_scenario():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_examples_of_a_network_by_name_are_read(name):
-    form = {part.name: part.form for part in parts()}[f"network-{name}"]
+    form = named_form(name)
     document = {"topology": {"kind": name, **{key: one.example for key, one in form.items() if one.needed or key == "chips"}},
                 "chip": "tpu-v4", "program": [{"name": "a", "flops": 1}]}
     document["topology"] |= {"fat_tree": {"down": [16, 8], "chips": 128}, "boardfly": {"groups": 2}}.get(name, {})
