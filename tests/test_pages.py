@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
@@ -11,8 +12,8 @@ from ruamel.yaml import YAML
 import torussim
 from torussim import chip_fields, model_fields
 from torussim.cli import cli
-from torussim.cli.common import EXIT_STATUS
-from torussim.cli.schema import PAGES
+from torussim.cli.common import EXIT
+from torussim.cli.schema import PAGES, command_line
 from torussim.described import Key, plain
 from torussim.docstrings import parameters_of, sections_of
 from torussim.reference import signature
@@ -113,7 +114,26 @@ def test_the_page_of_the_command_line_has_every_command_with_every_option():
 
 def test_every_exit_status_of_the_commands_is_on_the_page():
     source = "".join(file.read_text() for file in Path(torussim.__file__).parent.glob("cli/*.py"))
-    assert {int(status) for status in re.findall(r"sys\.exit\((\d+)\)", source)} | {0} == set(EXIT_STATUS)
+    assert {int(status) for status in re.findall(r"sys\.exit\((\d+)\)", source)} | {0} == set(EXIT)
+
+
+def test_lines_of_a_help_text_that_stay_as_they_are_and_examples_are_code():
+    @click.group()
+    def group(): ...
+
+    @group.command(epilog="\b\nExample:\n  torussim one a.yaml\n  torussim one b.yaml")
+    @click.option("--of", metavar="DIR", default="out", help="Where to write out/<name>/.")
+    def one():
+        """Do one thing, and write out/<name>/.
+
+        \b
+        a:  first
+        b:  second
+        """
+    page = command_line(group)
+    assert "[`one`](#torussim-one) | Do one thing, and write `out/<name>/`. |" in page
+    assert "```text\na:  first\nb:  second\n```" in page and "| `--of DIR` | Where to write `out/<name>/`. | `out` |" in page
+    assert "Example:\n\n```console\n$ torussim one a.yaml\n$ torussim one b.yaml\n```" in page
 
 
 # -- Python -------------------------------------------------------------------------------------------------------------

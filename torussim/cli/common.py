@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from torussim.scenario import Scenario
     from torussim.trust import Trust
 
-EXIT_STATUS = {  # of every command, and what it means
-    0: "The command did what was asked.",
-    1: "With `--strict`, an expectation is missed or memory does not fit; of `sweep`, a run failed.",
-    2: "A mistake of the user, or no layout fits: the message says what is wrong and what would do, and nothing is written.",
-    130: "Ctrl-C.",
-    141: "Standard output was closed.",
-}
-
 
 def trusting(default: str = "beside") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that say whose code may run, and how large files may be: its parameter `trust`."""
@@ -111,6 +103,11 @@ def write(path: Path, data: bytes) -> None:
             new.write_bytes(data)
     except OutputError as error:
         fail([str(error)])
+
+
+EXIT = {0: "success", 1: "--strict: a missed expectation, too little memory; sweep: a failed run",
+        2: "a mistake in the command line or a file: the message says what would do", 130: "interrupted (Ctrl-C)",
+        141: "standard output was closed"}
 
 
 def fail(lines: Sequence[str]) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent, indent
 
 import click
 
-from torussim.cli.common import EXIT_STATUS
+from torussim.cli.common import EXIT
 
 PAGES = ("scenario_file", "result_keys", "command_line", "python_api")
 
@@ -46,7 +48,7 @@ def command_line(group: click.Group) -> str:
         prose("`torussim COMMAND --help` prints what this page says of a command. Results go to standard output or to files, "
               "progress and mistakes to standard error."),
         listed, "## Exit status",
-        table(("status", "meaning"), [(str(status), meaning) for status, meaning in EXIT_STATUS.items()]),
+        table(("status", "meaning"), [(str(status), meaning) for status, meaning in EXIT.items()]),
         *(block for name, command in sorted(group.commands.items()) for block in _command(name, command, top)))
 
 
@@ -67,9 +69,12 @@ def _command(name: str, command: click.Command, top: click.Context) -> Iterator[
     yield f"## torussim {name}"
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```console\n$ torussim {name} {usage}\n```"
-    for paragraph in (command.help or "").split("\n\n"):
-        if paragraph.startswith("\b"):  # lines that stay as they are
-            yield "```console\n" + paragraph.removeprefix("\b").strip("\n") + "\n```"
+    for paragraph in cleandoc("\n\n".join([cleandoc(command.help or ""), command.epilog or ""])).split("\n\n"):
+        title, _, rest = paragraph.removeprefix("\b\n").partition("\n")
+        if paragraph.startswith("\b") and title == "Example:":
+            yield "Example:\n\n```console\n" + indent(dedent(rest), "$ ") + "\n```"
+        elif paragraph.startswith("\b"):  # lines that stay as they are
+            yield f"```text\n{title}\n{rest}\n```"
         elif paragraph.strip():
             yield prose(_marked(paragraph))
     rows = [row for parameter in command.get_params(context) if (row := _option(parameter, context))]
