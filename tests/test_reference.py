@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
@@ -12,7 +13,7 @@ import torussim
 from torussim import chip_fields, model_fields
 from torussim.cli import cli
 from torussim.cli.common import EXIT
-from torussim.cli.schema import PAGES
+from torussim.cli.schema import PAGES, command_line
 from torussim.described import Key, plain
 from torussim.docstrings import parameters_of, sections_of
 from torussim.reference import signature
@@ -55,8 +56,8 @@ def tables():
     sections = re.split(r"^## (.*)$", text("scenario_file"), flags=re.M)[1:]
     found = {}
     for title, block in zip(sections[::2], sections[1::2]):
-        head, _, *rows = [re.split(r" (?<!\\)\| ", line[2:-2]) for line in block.splitlines() if line.startswith("|")]
-        found[title] = [dict(zip(head, row, strict=True)) for row in rows]
+        lines = [re.split(r" (?<!\\)\| ", line[2:-2]) for line in block.splitlines() if line.startswith("|")]
+        found[title] = [dict(zip(lines[0], row, strict=True)) for row in lines[2:]]
     return found
 
 
@@ -64,7 +65,9 @@ def test_every_form_is_a_part_of_the_page():
     forms_of = {name: form for module in (forms, planning) for name, form in vars(module).items()
                 if isinstance(form, dict) and form and all(isinstance(key, Key) for key in form.values())}
     assert len(forms_of) > 15
-    there = [set(part.form) for part in parts()]
+    forms_there = {part.name: set(part.form) for part in parts()}
+    there = [set().union(keys, *(forms_there[name] for name in part.beside)) for part, keys in zip(parts(), forms_there.values())]
+    there += [keys - {"order"} for keys in there]  # graph files have none
     inside = {"EXPECT", "PHASES", "_PARTS", "_OF_KIND"}  # parts of others, or of a value
     assert not [name for name, form in forms_of.items() if set(form) not in there and name not in inside]
     fields = {path[-1] for path in (*chip_fields.FIELDS, *model_fields.FIELDS)}
@@ -85,7 +88,7 @@ def test_every_example_on_the_page_is_yaml_for_the_example_of_its_key():
 def test_a_key_without_a_unit_has_an_empty_cell_and_a_quantity_has_its_base_unit():
     rows = {row["key"].split("`")[1]: row for row in tables()["topology: a torus, mesh or ring"]}
     assert (rows["bandwidth"]["unit"], rows["latency"]["unit"], rows["shape"]["unit"]) == ("bytes/s", "seconds", "")
-    assert rows["kind"]["default"] == "`torus`"
+    assert tables()["topology"][0]["default"] == "`torus`"
 
 
 def test_a_key_of_a_result_in_seconds_is_called_so_and_bytes_too():
@@ -112,6 +115,25 @@ def test_the_page_of_the_command_line_has_every_command_with_every_option():
 def test_every_exit_status_of_the_commands_is_on_the_page():
     source = "".join(file.read_text() for file in Path(torussim.__file__).parent.glob("cli/*.py"))
     assert {int(status) for status in re.findall(r"sys\.exit\((\d+)\)", source)} | {0} == set(EXIT)
+
+
+def test_lines_of_a_help_text_that_stay_as_they_are_and_examples_are_code():
+    @click.group()
+    def group(): ...
+
+    @group.command(epilog="\b\nExample:\n  torussim one a.yaml\n  torussim one b.yaml")
+    @click.option("--of", metavar="DIR", default="out", help="Where to write out/<name>/.")
+    def one():
+        """Do one thing, and write out/<name>/.
+
+        \b
+        a:  first
+        b:  second
+        """
+    page = command_line(group)
+    assert "[`one`](#torussim-one) | Do one thing, and write `out/<name>/`. |" in page
+    assert "```text\na:  first\nb:  second\n```" in page and "| `--of DIR` | Where to write `out/<name>/`. | `out` |" in page
+    assert "Example:\n\n```console\n$ torussim one a.yaml\n$ torussim one b.yaml\n```" in page
 
 
 # -- Python -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+import torussim
 from torussim import files, units
 from torussim.cli import cli
 from torussim.collectives.lower import ALGORITHMS
@@ -22,6 +23,7 @@ from torussim.errors import ScenarioError, TorusSimError
 from torussim.resolve import preset_names
 from torussim.scenario import load
 from torussim.scenario.layout import read_table
+from torussim.scenario.named import form as named_form
 from torussim.scenario.parts import parts, schema
 from torussim.scenario.values import Misread
 from torussim.topology.named import NETWORKS
@@ -45,7 +47,7 @@ def valid(document):
 
 def of(where):
     """Return a validator of a part of the schema."""
-    return Draft202012Validator({**where, "$defs": schema()["$defs"]})
+    return Draft202012Validator({**where, "$defs": validator().schema["$defs"]})
 
 
 def refs(value):
@@ -84,7 +86,7 @@ def test_the_examples_of_the_top_are_a_scenario():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_examples_of_a_network_by_name_are_read(name):
-    form = {part.name: part.form for part in parts()}[f"network-{name}"]
+    form = named_form(name)
     document = {"topology": {"kind": name, **{key: one.example for key, one in form.items() if one.needed or key == "chips"}},
                 "chip": "tpu-v4", "program": [{"name": "a", "flops": 1}]}
     document["topology"] |= {"fat_tree": {"down": [16, 8], "chips": 128}, "boardfly": {"groups": 2}}.get(name, {})
@@ -190,6 +192,13 @@ def test_names_of_presets_are_known_and_a_path_can_be_a_model():
     assert valid(scenario(model="models/config.json")) and valid(scenario(model={"base": "config.json", "layers": 2}))
     assert not valid(scenario(model="palm-541b")) and not valid(scenario(chip="config.json"))
     assert not valid(scenario(model={"layers": 2})) and not valid(scenario(chip={"links": 2}))
+
+
+def test_a_scenario_of_objects_of_python_is_valid_as_a_file_and_as_a_record():
+    made = torussim.Scenario(chip=torussim.chip("tpu-v4", links=4), topology=torussim.ring(4, bandwidth=45e9),
+                             program=[{"name": "a", "collective": "all_gather", "axes": "x", "bytes": 1e6}])
+    assert valid(plain(made.document.value)) and valid(plain(made.resolved))
+    assert made.document.value["topology"]["kind"] == "graph"
 
 
 def test_the_command_prints_the_schema():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ def scenario_file() -> str:
               "name that file at the top of a scenario:"),
         "```console\n$ torussim schema > torussim.schema.json\n```",
         "```yaml\n# yaml-language-server: $schema=torussim.schema.json\nmodel: palm-540b\n```",
-        listed, *(_section(part) for part in every))
+        listed, *(_section(part, {one.name: one.title for one in every}) for part in every))
 
 
 def anchor(heading: str) -> str:
@@ -78,11 +78,13 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _section(part: Part) -> str:
+def _section(part: Part, titles: Mapping[str, str]) -> str:
     rows = [(f'<a id="{part.name}-{name}"></a>`{name}`', key.about, key.read.words, key.read.unit, _default(key),
              "" if key.example is None else f"`{flow(key.example)}`") for name, key in part.form.items()]
+    beside = " and ".join(f"[{titles[name]}](#{anchor(titles[name])})" for name in part.beside)
+    where = f"{part.where} It has the keys of {beside} too." if beside else part.where
     heads = ("key", "meaning", "type", "unit", "default", "example")
-    return f"## {part.title}\n\n{prose(part.where)}\n\n{table(heads, rows)}"
+    return "\n\n".join([f"## {part.title}", prose(where), *([table(heads, rows)] if rows else [])])
 
 
 def _default(key: Key) -> str:

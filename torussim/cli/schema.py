@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent, indent
 
 import click
 
@@ -68,9 +70,12 @@ def _command(name: str, command: click.Command, top: click.Context) -> Iterator[
     yield f"## torussim {name}"
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```console\n$ torussim {name} {usage}\n```"
-    for paragraph in (command.help or "").split("\n\n"):
-        if paragraph.startswith("\b"):  # lines that stay as they are
-            yield "```console\n" + paragraph.removeprefix("\b").strip("\n") + "\n```"
+    for paragraph in cleandoc("\n\n".join([cleandoc(command.help or ""), command.epilog or ""])).split("\n\n"):
+        title, _, rest = paragraph.removeprefix("\b\n").partition("\n")
+        if paragraph.startswith("\b") and title == "Example:":
+            yield "Example:\n\n```console\n" + indent(dedent(rest), "$ ") + "\n```"
+        elif paragraph.startswith("\b"):  # lines that stay as they are
+            yield f"```text\n{title}\n{rest}\n```"
         elif paragraph.strip():
             yield prose(_marked(paragraph))
     rows = [row for parameter in command.get_params(context) if (row := _option(parameter, context))]

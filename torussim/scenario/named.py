@@ -40,8 +40,7 @@ READERS: Mapping[str, tuple[Reader, Any]] = {  # how a parameter is read, and an
     "fabric": (one_of("fabric between nodes", "rail", "fat_tree"), "fat_tree"),
 }
 _UNIT = re.compile(r", (bytes/s|s)(?=[;.])")  # a file has quantities with units
-OF_CHIP = {"bandwidth": "that of the chip's link, or of all its links where the network has one link a chip",
-           "latency": "that of the chip", "wrap": "by the rule of the chip"}
+_DEFAULT = re.compile(r"; by default ([^;]*)\.$")
 
 
 def reader(parameter: str) -> tuple[Reader, Any]:
@@ -62,15 +61,26 @@ def form(name: str) -> Form:
     keys = {}
     for one in inspect.signature(builder).parameters.values():
         read, example = reader(one.name)
-        own = "" if one.default in (one.empty, None) else _shown(one.name, one.default)
-        otherwise = OF_CHIP.get(one.name, own) if name != "nvl72" or one.name == "latency" else own
+        text = _UNIT.sub("", about[one.name])
+        default = _DEFAULT.search(text)
+        otherwise = default[1] if default else _of_the_chip(name, one.name) or (
+            "" if one.default in (one.empty, None) else _shown(one.name, one.default))
         keys[one.name] = Key(read, needed=one.default is one.empty and one.name not in filled, otherwise=otherwise,
-                             about=_UNIT.sub("", about[one.name]), example=example)
+                             about=_DEFAULT.sub(".", text), example=example)
     if name in SHAPED:
         keys["shape"] = Key(_COUNTS, example=[4, 4],
                             about="The logical mesh, which says how many chips there are, in place of `chips`.")
     return {**{key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}, **keys,
             "mesh": replace(forms.MESH, read=_COUNTS, example=[4, 4]), "order": forms.ORDER}
+
+
+def _of_the_chip(name: str, parameter: str) -> str:
+    """Return in words what the chip gives for a parameter that is left out; "" if it gives nothing."""
+    if parameter == "latency" or (parameter == "bandwidth" and name not in ("nvl72", *ONE_LINK)):
+        return "that of the chip"
+    if parameter == "bandwidth" and name in ONE_LINK:
+        return "all links of the chip as one"
+    return "by the rule of the chip" if parameter == "wrap" else ""
 
 
 def _shown(parameter: str, value: Any) -> str:

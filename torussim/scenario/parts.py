@@ -14,12 +14,13 @@ from typing import Any
 from torussim import chip_fields, model_fields, resolve, sourced
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, Form, Key, of_form
+from torussim.docstrings import summary
 from torussim.scenario import forms
 from torussim.scenario.named import form as named_form
 from torussim.scenario.planning import VARY, limit_form, limits_schema
 from torussim.scenario.values import named
 from torussim.scenario.workload import expect_schema, expected_form
-from torussim.topology.named import NETWORKS, said
+from torussim.topology.named import NETWORKS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,7 +29,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 class Part:
     """A mapping of a scenario file: its name in the schema, a title, a sentence on where it stands, its keys, and its schema.
 
-    Without a schema its keys depend on the key that it is the value of.
+    `beside`: the parts whose keys it has too, which its schema has and its form has not. Without a schema, its keys depend on the
+    key that it is the value of, or they are those of other parts too.
     """
 
     name: str
@@ -36,62 +38,86 @@ class Part:
     where: str
     form: Form
     schema: Mapping[str, Any]
+    beside: tuple[str, ...] = ()
 
 
 def parts() -> tuple[Part, ...]:
     """Return all mappings of a scenario file, in the order of the reference page."""
+    return (Part("scenario", "The file", "The top of a scenario file.", forms.TOP, _top()),
+            *_bases(), *_networks(), *_layout_parts(),
+            _part("workload", "workload", "The value of `workload`.", forms.WORKLOAD),
+            Part("expected", "expect", "The value of a key of the result in `expect`, or the number alone. The keys are: "
+                 + ", ".join(f"`{what}`" for what in forms.RESULTS) + ".", expected_form("step_s"), {}),
+            _part("plan", "plan", "The value of `plan`.", forms.PLAN),
+            Part("limit", "plan.limits", "The value of a key of the result in `plan.limits`. The keys are those of `expect`, and "
+                 "`memory.fits`, which is true or false.", limit_form("step_s"), {}),
+            _part("vary", "plan.vary", "The value of `plan.vary`; each key has one value or a list.", VARY),
+            _part("trace", "trace", "The value of `trace`.", forms.TRACE),
+            _part("chakra", "program: a Chakra trace", "A mapping as the value of `program`.", forms.CHAKRA),
+            _part("computation", "program: a computation", "An element of `program` without `collective`.", forms.COMPUTE),
+            Part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE,
+                 {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS]}))
+
+
+def _bases() -> list[Part]:
+    """Return the parts of model and chip."""
+    model = {path[0]: _of_base(key, path in model_fields.NEEDED) for path, key in model_fields.FIELDS.items()}
     chip = {path[0]: _of_base(key, path in chip_fields.NEEDED or path[0] == "flops")
             for path, key in chip_fields.FIELDS.items() if len(path) == 1}
     flops, uncertainty = ({path[1]: key for path, key in chip_fields.FIELDS.items() if path[0] == part and len(path) == 2}
                           for part in ("flops", "uncertainty"))
-    model = {path[0]: _of_base(key, path in model_fields.NEEDED) for path, key in model_fields.FIELDS.items()}
-    networks = [_part(f"network-{name}", f"A network by name: {name}", f"`topology` with `kind: {name}`: {said(name)}.",
-                      named_form(name)) for name in NETWORKS]
-    return (
-        Part("scenario", "The file", "The top of a scenario file.", forms.TOP, _top()),
-        Part("model", "model", "A mapping in `model`; a value can be `{value: ..., source: ...}`.", {"base": model_fields.BASE,
-        **model},
-             _preset("models", model_fields.BASE, model, [path[0] for path in model_fields.NEEDED], {"pattern": r"\.json$"})),
-        Part("chip", "chip", "A mapping in `chip`; a value can be `{value: ..., source: ...}`.", {"base": chip_fields.BASE,
-        **chip},
-             _preset("chips", chip_fields.BASE, chip, list(dict.fromkeys(path[0] for path in chip_fields.NEEDED)))),
+    needed = [list(dict.fromkeys(path[0] for path in fields.NEEDED)) for fields in (model_fields, chip_fields)]
+    where = "A mapping as the value of `{}`. A value can be `{{value: ..., source: ...}}`."
+    return [
+        Part("model", "model", where.format("model"), {"base": model_fields.BASE, **model},
+             _preset("models", model_fields.BASE, model, needed[0], {"pattern": r"\.json$"})),
+        Part("chip", "chip", where.format("chip"), {"base": chip_fields.BASE, **chip},
+             _preset("chips", chip_fields.BASE, chip, needed[1])),
         Part("flops", "chip.flops", "The rates of a chip; those that are given are added to those of the base.", flops,
              sourced.schema(flops)),
         Part("uncertainty", "chip.uncertainty", "The uncertainties of the fitted parameters of a chip.", uncertainty,
-             sourced.schema(uncertainty)),
-        _part("network-torus", "topology: a torus, mesh or ring",
-              "`topology` with `kind: torus`, `mesh` or `ring`, or without a kind.", forms.TOPOLOGY),
-        *networks,
-        _part("network-file", "topology: a graph file", "`topology` with `kind: file`.", forms.FILE_TOPOLOGY),
-        _part("network-graph", "topology: a graph in the scenario", "`topology` with `kind: graph`.", forms.GRAPH_TOPOLOGY),
-        _part("network-function", "topology: a user-defined function",
-              '`topology` with `kind: "module:function"`; other keys are arguments of the function.', forms.OWN_TOPOLOGY,
-              others=True),
-        _part("link", "topology.links", "An element of `topology.links`: a link changes if it has all that is given of `from` "
-                                        "and `to`, `axis`, `wraparound` and `at`; with none of them every link changes.",
-                                        forms.LINK),
-        _part("event", "topology.events", "An element of `topology.events`: a change of links in mid-run.", forms.EVENT),
-        Part("layout", "layout", "`layout`, or each of its two phases. With `ffn: \"module:function\"` other keys are arguments "
-                                                                                                    "of the function.",
-                                                                                                    forms.LAYOUT, {
-                 "if": {"properties": {"ffn": FUNCTION}, "required": ["ffn"]},
-                 "then": of_form(forms.LAYOUT, others=True), "else": of_form(forms.LAYOUT)}),
-        _part("table", "layout.ffn: a table of shardings", "A mapping in `layout.ffn`: the sharding of each tensor.",
-        forms.TENSORS),
-        _part("path", "layout.ffn: a path", "A mapping as the value of a tensor.", forms.PATH),
-        _part("workload", "workload", "`workload`.", forms.WORKLOAD),
-        Part("expected", "expect", "The value of a key of the result in `expect`, which can be the number alone. The keys are: "
-              f"{', '.join(f'`{what}`' for what in forms.RESULTS)}.", expected_form("step_s"), {}),
-        _part("plan", "plan", "`plan`.", forms.PLAN),
-        _part("trace", "trace", "`trace`.", forms.TRACE),
-        Part("limit", "plan.limits", "The value of a key of the result in `plan.limits`. The keys are those of `expect`, and "
-                                     "`memory.fits`, which is true or false.", limit_form("step_s"), {}),
-        _part("vary", "plan.vary", "`plan.vary`; each value is one or a list.", VARY),
-        _part("chakra", "program: a Chakra trace", "A mapping in `program`.", forms.CHAKRA),
-        _part("computation", "program: a computation", "An element of `program` without `collective`.", forms.COMPUTE),
-        Part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE,
-             {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS]}),
-    )
+             sourced.schema(uncertainty))]
+
+
+def _networks() -> list[Part]:
+    """Return the parts of topology, one for each kind, after the keys that several kinds have."""
+    every = {key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}
+    placing = {"mesh": forms.MESH, "order": forms.ORDER}
+
+    def network(name: str, title: str, where: str, form: Form, *, others: bool = False) -> Part:
+        own = {key: one for key, one in form.items() if key not in every and (key not in placing or name == "torus")}
+        beside = ["network", *(["placing"] if placing.keys() & form.keys() else [])]
+        return Part(f"network-{name}", title, where, own, of_form(form, others=others), tuple(beside))
+
+    return [
+        Part("network", "topology", "The value of `topology`: the keys of every kind.", every, {}),
+        Part("placing", "topology: the logical mesh", "The keys of every kind but a torus, a mesh and a ring; a graph file or a "
+             "graph has no `order`.", placing, {}),
+        network("torus", "topology: a torus, mesh or ring", "With `kind: torus`, `mesh` or `ring`, or without a kind.",
+                forms.TOPOLOGY),
+        *(network(name, f"topology: {name}", f"With `kind: {name}`: {summary(NETWORKS[name]).removeprefix('Return ')}",
+                  named_form(name)) for name in NETWORKS),
+        network("file", "topology: a graph file", "With `kind: file`.", forms.FILE_TOPOLOGY),
+        network("graph", "topology: a graph", "With `kind: graph`: a graph in the scenario itself.", forms.GRAPH_TOPOLOGY),
+        network("function", "topology: a user-defined function",
+                'With `kind: "module:function"`. Every further key is an argument of the function.', forms.OWN_TOPOLOGY,
+                others=True),
+        _part("link", "topology.links", "An element of `topology.links`. A link changes if it has all that is given of `from` "
+              "and `to`, `axis`, `wraparound` and `at`. With none of them every link changes.", forms.LINK),
+        Part("event", "topology.events", "An element of `topology.events`: a change of links in mid-run.",
+             {"time": forms.EVENT["time"]}, of_form(forms.EVENT), ("link",))]
+
+
+def _layout_parts() -> list[Part]:
+    """Return the parts of layout."""
+    own = {"if": {"properties": {"ffn": FUNCTION}, "required": ["ffn"]},
+           "then": of_form(forms.LAYOUT, others=True), "else": of_form(forms.LAYOUT)}
+    return [
+        Part("layout", "layout", 'The value of `layout`, or of each of its two phases. With `ffn: "module:function"` every '
+             "further key is an argument of the function.", forms.LAYOUT, own),
+        _part("table", "layout.ffn: a table of shardings", "A mapping as the value of `layout.ffn`: the sharding of each tensor.",
+              forms.TENSORS),
+        _part("path", "layout.ffn: a path", "A mapping as the value of a tensor.", forms.PATH)]
 
 
 def schema() -> dict[str, Any]:
@@ -111,8 +137,8 @@ def _of_base(key: Key, needed: bool) -> Key:
     return replace(key, otherwise="that of the base") if needed else key
 
 
-def _part(name: str, title: str, where: str, form: Form, *, others: bool = False) -> Part:
-    return Part(name, title, where, form, of_form(form, others=others))
+def _part(name: str, title: str, where: str, form: Form) -> Part:
+    return Part(name, title, where, form, of_form(form))
 
 
 def _ref(name: str) -> dict[str, str]:
