@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEEDED = "a report needs Bokeh: pip install 'torussim[report]'"
 FONT = "system-ui, sans-serif"
-AXIS = 26  # pixels of a time axis
+AXIS, SCALE = 26, 63  # pixels, of a time axis and of the scale of colours
 # What bars and links say when they are pointed at, a line each; the script of the page makes the columns of bars.
 BAR = ("name", "what", "time", "takes", "more")
 LINK = ("name", "state", "rate", "used")
@@ -126,7 +126,7 @@ def _network(place: str, drawing: Drawing) -> Figure:
 
     across, down = models.Range1d(0, drawing.width), models.Range1d(drawing.height, 0)
     plot = figure(name=place, x_range=across, y_range=down, toolbar_location=None, tools=[], outline_line_color=None,
-                  aspect_ratio=drawing.width / (drawing.height + 60), sizing_mode="stretch_width",
+                  aspect_ratio=drawing.width / (drawing.height + SCALE), sizing_mode="stretch_width", min_border=0,
                   background_fill_color=None, border_fill_color=None)
     plot.axis.visible, plot.grid.visible = False, False
     mapper = models.LinearColorMapper(palette=list(drawing.palette), low=0.0, high=drawing.top, name="use")
