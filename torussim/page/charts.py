@@ -14,17 +14,15 @@ from torussim.page.lanes import height, labels
 from torussim.page.links import Drawing
 
 if TYPE_CHECKING:
-    from bokeh.models import Range1d
+    from bokeh.models import GlyphRenderer, Range1d
     from bokeh.plotting import figure as Figure
 
 NEEDED = "a report needs Bokeh: pip install 'torussim[report]'"
 FONT = "system-ui, sans-serif"
-AXIS = 26  # pixels of a time axis
-# What the bars of the lanes say when they are pointed at; the script of the page makes the columns.
-BAR = (("", "@name"), ("kind", "@what"), ("axes", "@axes"), ("from", "@start"), ("to", "@end"), ("takes", "@takes"),
-       ("bytes", "@bytes"), ("least", "@bound"), ("how", "@algorithm"))
-LINK = (("", "@name"), ("state", "@state"), ("bandwidth", "@bandwidth"), ("busy", "@share"), ("bytes", "@bytes"),
-        ("used by", "@users"))
+AXIS, SCALE = 26, 63  # pixels, of a time axis and of the scale of colours
+# What bars and links say when they are pointed at, a line each; the script of the page makes the columns of bars.
+BAR = ("name", "what", "time", "takes", "more")
+LINK = ("name", "state", "rate", "used")
 MATH = re.compile(r"\$\$|\\[([]")  # what Bokeh takes for a formula, which would need another script
 
 
@@ -86,18 +84,23 @@ def _timeline(place: str, run: Mapping[str, Any], time: Range1d) -> Figure:
     plot = figure(name=place, x_range=time, y_range=models.Range1d(high, 0), height=high + AXIS, sizing_mode="stretch_width",
                   toolbar_location=None, tools=[], min_border_right=12, min_border_left=84, outline_line_color=None,
                   background_fill_color=None, border_fill_color=None)
-    columns = ("left", "right", "top", "bottom", "colour", "alpha", "hatch", "name", "what", "axes", "start", "end", "takes",
-               "bytes", "bound", "algorithm", "begin_s", "end_s")
+    columns = ("left", "right", "top", "bottom", "colour", "alpha", *BAR, "begin_s", "end_s")
     bars = models.ColumnDataSource(data={name: [] for name in columns}, name=f"{place}-bars")
     quads = plot.quad(left="left", right="right", top="top", bottom="bottom", fill_color="colour", fill_alpha="alpha",
-                      line_color=None, hatch_pattern="hatch", hatch_color="#000000", hatch_alpha=0.35, hatch_scale=7,
-                      hatch_weight=0.6, source=bars)
-    quads.nonselection_glyph = None
+                      line_color=None, source=bars)
+    _once(quads)
+    for number, hatch in enumerate(run["hatches"]):  # a renderer each, as Bokeh makes a pattern for each bar of a column
+        where = models.ColumnDataSource(data={name: [] for name in columns[:4]}, name=f"{place}-hatch-{number}")
+        _once(plot.quad(left="left", right="right", top="top", bottom="bottom", fill_color=None, line_color=None,
+                        hatch_pattern={"value": hatch}, hatch_color="#000000", hatch_alpha=0.35, hatch_scale=7,
+                        hatch_weight=0.6, source=where))
     names = models.ColumnDataSource(data={name: [] for name in ("x", "y", "text", "colour", "back")}, name=f"{place}-names")
     plot.text(x="x", y="y", text="text", text_color="colour", text_align="center", text_baseline="middle",
               text_font={"value": FONT}, text_font_size="11px", background_fill_color="back", source=names)
     plot.add_tools(models.PanTool(dimensions="width"), models.WheelZoomTool(dimensions="width", modifiers="ctrl"),
-                   models.HoverTool(renderers=[quads], tooltips=list(BAR), point_policy="follow_mouse", attachment="below"))
+                   models.HoverTool(
+                       renderers=[quads], tooltips=[("", f"@{key}") for key in BAR], point_policy="follow_mouse",
+                       attachment="below"))
     plot.toolbar.active_drag, plot.toolbar.active_scroll = plot.tools[:2]
     ticks = labels(run)
     plot.yaxis.ticker = models.FixedTicker(ticks=[y for y, _ in ticks])
@@ -111,6 +114,11 @@ def _timeline(place: str, run: Mapping[str, Any], time: Range1d) -> Figure:
     return plot
 
 
+def _once(drawn: GlyphRenderer) -> None:
+    """Let a renderer have no other looks than its own, each of which would cost as much."""
+    drawn.nonselection_glyph = drawn.selection_glyph = drawn.muted_glyph = None
+
+
 def _network(place: str, drawing: Drawing) -> Figure:
     """Return a figure of a network: links in the colour of their use, with the marks of the slow and the dead."""
     from bokeh import models
@@ -118,7 +126,7 @@ def _network(place: str, drawing: Drawing) -> Figure:
 
     across, down = models.Range1d(0, drawing.width), models.Range1d(drawing.height, 0)
     plot = figure(name=place, x_range=across, y_range=down, toolbar_location=None, tools=[], outline_line_color=None,
-                  aspect_ratio=drawing.width / (drawing.height + 60), sizing_mode="stretch_width",
+                  aspect_ratio=drawing.width / (drawing.height + SCALE), sizing_mode="stretch_width", min_border=0,
                   background_fill_color=None, border_fill_color=None)
     plot.axis.visible, plot.grid.visible = False, False
     mapper = models.LinearColorMapper(palette=list(drawing.palette), low=0.0, high=drawing.top, name="use")
@@ -127,7 +135,7 @@ def _network(place: str, drawing: Drawing) -> Figure:
         source = models.ColumnDataSource(data={"xs": shape.xs, "ys": shape.ys, **shape.columns}, name=f"{place}-{number}")
         fill: Any = {"field": "busy", "transform": mapper} if "busy" in shape.columns else shape.colour
         drawn = plot.patches(xs="xs", ys="ys", fill_color=fill, line_color=None, source=source, name=shape.name)
-        drawn.nonselection_glyph = None
+        _once(drawn)
         drawn.glyph.tags = [shape.role]
         pointed += [drawn] if "name" in shape.columns else []
     for role, align in dict.fromkeys((text.role, text.align) for text in drawing.texts):
@@ -139,7 +147,7 @@ def _network(place: str, drawing: Drawing) -> Figure:
                             text_font={"value": FONT}, text_color="#ffffff" if role == "white" else "#222222", source=source)
         written.glyph.tags = [role]
     plot.add_tools(models.PanTool(), models.WheelZoomTool(modifiers="ctrl"),
-                   models.HoverTool(renderers=pointed, tooltips=list(LINK), point_policy="follow_mouse"))
+                   models.HoverTool(renderers=pointed, tooltips=[("", f"@{key}") for key in LINK], point_policy="follow_mouse"))
     plot.toolbar.active_drag, plot.toolbar.active_scroll = plot.tools[:2]
     plot.add_layout(models.ColorBar(
         color_mapper=mapper, ticker=models.BasicTicker(desired_num_ticks=5), formatter=models.NumeralTickFormatter(format="0 %"),

@@ -12,7 +12,7 @@ from torussim.page import charts, details, sections
 from torussim.page.beside import compared
 from torussim.page.html import Html, Part, script_json, section, tag
 from torussim.page.lanes import COLOURS, TICKS, lanes
-from torussim.page.links import drawing
+from torussim.page.links import Drawing, drawing
 from torussim.page.planned import planned
 from torussim.page.run import Run
 from torussim.plot import KIND_COLOURS
@@ -42,7 +42,7 @@ def page(runs: Sequence[Run], plans: Mapping[str, Mapping[str, Any]] | None = No
             "colours": COLOURS}
     title = runs[0].result.name if len(runs) == 1 else f"{len(runs)} runs beside each other"
     parts = [section("verdict", "The answer", sections.summary(runs)), compared(runs), sections.breakdown(runs),
-             _timeline(runs, places, timelines), _network(runs, [one.notes for one in networks]), sections.estimates(runs),
+             _timeline(runs, places, timelines), _network(runs, networks), sections.estimates(runs),
              details.operations(runs), details.memory(runs), details.faults(runs), planned(plans or {}), _scenarios(runs)]
     return _whole(title, parts, data)
 
@@ -103,12 +103,14 @@ def _key(timelines: Sequence[Mapping[str, Any]]) -> Html:
                class_="legend")
 
 
-def _network(runs: Sequence[Run], notes: Sequence[Sequence[str]]) -> Html:
+def _network(runs: Sequence[Run], networks: Sequence[Drawing]) -> Html:
     def each(i: int, run: Run) -> Part:
+        wide = networks[i].width  # on a narrow screen it scrolls, as texts do not shrink
         return [tag("h3", sections.letter(run), " ", run.result.name) if run.label else None,
-                tag("div", tag("div", id=f"network-{i}", class_="plot network"), class_="wide", tabindex="0", role="region",
+                tag("div", tag("div", id=f"network-{i}", class_="plot", style=f"max-width:{wide}px;min-width:{min(wide, 760)}px"),
+                    class_="wide", tabindex="0", role="region",
                     aria_label=f"The network of {run.result.name}; the tables below say the same"),
-                [tag("p", note, class_="faint") for note in notes[i]], details.links(run)]
+                [tag("p", note, class_="faint") for note in networks[i].notes], details.links(run)]
     said = tag("p", "Each arrow is one direction of a link, in the colour of its use in the last pass. Cut arrows are slower "
                "than most of their axis. A red cross is a dead link. Point at an arrow to see what it is.", class_="faint")
     return section("network", "The network", said, [each(i, run) for i, run in enumerate(runs)])

@@ -30,10 +30,10 @@ def lanes(run: Run) -> dict[str, Any]:
     """Return the timeline of a run for the script.
 
     Keys: `operations`, those that the program has, each {name, kind, what, axes, bytes, bound, algorithm, colour, hatch};
-    `segments`, {section, operations: indices}; `runs`, [segment, seconds] in order; `axes`: those with lanes; `rows`: how many
-    collectives are under way at once; `shared`: whether messages share links, not all of which the lanes show; `chips`: what each
-    does, with `name` and `text`; `shown`: indices into these; `origin`: when the block that is shown first begins, and `span`,
-    how long it is; `begin`, `end`: of the pass.
+    `hatches`: those in use; `segments`, {section, operations: indices}; `runs`, [segment, seconds] in order; `axes`: those with
+    lanes; `rows`: how many collectives are under way at once; `shared`: whether messages share links, not all of which the lanes
+    show; `chips`: what each does, with `name` and `text`; `shown`: indices into these; `origin`: when the block that is shown
+    first begins, and `span`, how long it is; `begin`, `end`: of the pass.
     """
     timeline = run.timeline
     names = {o.name: o for segment in timeline.segments for o in segment.operations}
@@ -47,6 +47,7 @@ def lanes(run: Run) -> dict[str, Any]:
         "operations": [_operation(o, known.get(name, {})) for name, o in names.items()],
         "segments": [{"section": s.section, "operations": [place[o.name] for o in s.operations], "rows": row}
                      for s, row in zip(timeline.segments, rows)],
+        "hatches": sorted({"/"} | {HATCHES[o.kind] for o in names.values() if isinstance(o, Collective)}),
         "runs": [[segment, offset] for segment, offset in timeline.runs],
         "shared": timeline.flows > 0, "axes": axes, "rows": _count(timeline, rows),
         "computes": any(not isinstance(o, Collective) for o in names.values()),

@@ -123,14 +123,12 @@ def _told(links: LinkPicture, which: Array) -> dict[str, list[Any]]:
     """Return what is told of some links, and of dead ones, which come after those that are there."""
     names = [f"{links.name(int(links.ends.source[i]))} → {links.name(int(links.ends.target[i]))}" for i in which]
     there = [int(i) if i < len(links.source) else None for i in which]
-    users = dict(zip(links.busiest, links.users))
+    users = {link: f", {used}" for link, used in zip(links.busiest, links.users)}
     found: dict[str, list[Any]] = {
         "name": names,
         "state": [STATES[2] if i is None else STATES[int(links.slow[i])] for i in there],
-        "bandwidth": ["" if i is None else show(float(links.bandwidth[i]), "B/s") for i in there],
-        "share": ["" if i is None else f"{links.busy[i]:.1%}" for i in there],
-        "bytes": ["" if i is None else show(float(links.bytes[i]), "B") for i in there],
-        "users": ["" if i is None else users.get(i, "") for i in there]}
+        "rate": ["" if i is None else f"{show(float(links.bandwidth[i]), 'B/s')}, busy {links.busy[i]:.1%}" for i in there],
+        "used": ["" if i is None else f"{show(float(links.bytes[i]), 'B')}{users.get(i, '')}" for i in there]}
     if None not in there:
         found["busy"] = [float(f"{links.busy[i]:.6g}") for i in there if i is not None]
     return found

@@ -92,13 +92,19 @@
 
   function rows(run, chip, since, until, pixel) {
     const bars = {}, names = {x: [], y: [], text: [], colour: [], back: []}, zero = start(run);
-    const columns = ["left", "right", "top", "bottom", "colour", "alpha", "hatch", "name", "what", "axes", "start", "end", "takes",
-      "bytes", "bound", "algorithm", "begin_s", "end_s"];
+    const columns = ["left", "right", "top", "bottom", "colour", "alpha", "name", "what", "time", "takes", "more",
+      "begin_s", "end_s"];
     for (const column of columns) bars[column] = [];
+    const hatched = run.hatches.map(() => ({left: [], right: [], top: [], bottom: []}));
     function bar(a, b, top, bottom, colour, alpha, hatch, told) {
-      const said = {name: "", what: "", axes: "", bytes: "", bound: "", algorithm: "", begin_s: a, end_s: b, ...told};
-      const values = {left: a - zero, right: b - zero, top, bottom, colour, alpha, hatch, start: seconds(said.begin_s - zero, 6),
-        end: seconds(said.end_s - zero, 6), takes: seconds(said.end_s - said.begin_s), ...said};
+      const also = hatched[run.hatches.indexOf(hatch)];
+      if (also) for (const [column, value] of [["left", a - zero], ["right", b - zero], ["top", top], ["bottom", bottom]]) {
+        also[column].push(value);
+      }
+      const said = {what: "", more: "", bound: null, begin_s: a, end_s: b, ...told};
+      const values = {left: a - zero, right: b - zero, top, bottom, colour, alpha, ...said,
+        time: `${seconds(said.begin_s - zero, 6)} to ${seconds(said.end_s - zero, 6)}`,
+        takes: `takes ${seconds(said.end_s - said.begin_s)}` + (said.bound === null ? "" : `, at least ${seconds(said.bound)}`)};
       for (const column of columns) bars[column].push(values[column]);
     }
     function name(text, a, b, y, colour, back = "#00000000") {
@@ -127,8 +133,8 @@
       for (const i of order) {
         const o = run.operations[operations[i]], begin = times[i] + offset, end = times[count + i] + offset;
         if (end < since || begin > until) continue;
-        const told = {name: o.name, what: o.what, axes: o.axes, bytes: bytes(o.bytes), algorithm: o.algorithm,
-          bound: o.bound === null ? "" : seconds(o.bound), begin_s: begin, end_s: end};
+        const told = {name: o.name, what: o.axes ? `${o.what} over ${o.axes}` : o.what, bound: o.bound, begin_s: begin, end_s: end,
+          more: o.algorithm ? `${bytes(o.bytes)}, ${o.algorithm}` : bytes(o.bytes)};
         if (o.kind === "compute") {
           const busy = chip.busy[operations[i]], fixed = chip.fixed[operations[i]], long = end - begin;
           const share = long > 0 ? Math.min(1, (busy + fixed) / long) : 1, top = unit + UNIT * (1 - share);
@@ -159,7 +165,7 @@
         name(`waits ${seconds(b - a, 3)}`, a, b, unit + UNIT / 2, "#ffffff", data.colours.exposed);
       }
     }
-    return [bars, names, shown, each];
+    return [bars, names, hatched, shown, each];
   }
 
   // Messages one by one where few blocks are shown, else a bar as high as the share of the block that the lane sends.
@@ -169,7 +175,7 @@
       const o = run.operations[sent[i]], lane = sent[i + 1], long = sent[i + 3] / data.ticks, begin = sent[i + 2] / data.ticks + offset;
       used[lane] += long;
       if (each) bar(begin, begin + long, laneTop(lane) + 1, laneTop(lane) + LINK - 1, o.colour, 1, " ",
-        {name: o.name, what: `message on ${run.axes[lane >> 1]} ${lane % 2 ? "−" : "+"}`, bytes: bytes(sent[i + 4])});
+        {name: o.name, what: `message on ${run.axes[lane >> 1]} ${lane % 2 ? "−" : "+"}`, more: bytes(sent[i + 4])});
     }
     if (!each && b > a) used.forEach((share, lane) => {
       const high = Math.min(1, share / (b - a)) * (LINK - 2);
@@ -184,10 +190,11 @@
     for (const run of data.timelines) run.places.forEach((place, i) => {
       const chip = run.chips[run.chosen[i]], zero = start(run), element = document.getElementById(place);
       const pixel = (time.end - time.start) / Math.max(200, element.clientWidth - 100);
-      const [bars, names, shown, each] = rows(run, chip, time.start + zero, time.end + zero, pixel);
+      const [bars, names, hatched, shown, each] = rows(run, chip, time.start + zero, time.end + zero, pixel);
       names.colour = names.colour.map((colour) => colour === "ink" ? colours.ink : colour);
       named(`${place}-bars`).data = bars;
       named(`${place}-names`).data = names;
+      hatched.forEach((where, number) => { named(`${place}-hatch-${number}`).data = where; });
       const without = run.axes.length && shown.some((index) => chip.sent[run.runs[index][0]] === null);
       const parts = run.computes ? [`of the pass: computes ${percent(chip.shares.compute)}, waits ${percent(chip.shares.exposed)}, `
         + `fixed costs ${percent(chip.shares.overhead)}`] : [`done after ${seconds(chip.finish - run.begin)}`];
@@ -331,5 +338,13 @@
   const roots = figures.roots().map((root) => document.getElementById(data.places[root.id]));
   await Bokeh.embed.add_document_standalone(figures, document.body, roots);
   window.torussim.figures = figures;
+  // The buttons and the group of the lanes take the keys; a stop at each canvas would be one more without use.
+  function skip(part) {
+    for (const inner of part.querySelectorAll("*")) {
+      if (inner.tabIndex >= 0) inner.tabIndex = -1;
+      if (inner.shadowRoot) skip(inner.shadowRoot);
+    }
+  }
+  roots.forEach(skip);
   document.documentElement.dataset.ready = "yes";
 })();
