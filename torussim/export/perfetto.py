@@ -2,8 +2,8 @@
 
 A process is a chip, and one more is the network. A chip has a thread for its compute unit, one or more for its collectives, one
 for each direction of each axis with the messages that it sends there, and one for each of its links that routed collectives use.
-Slices of one thread never overlap. Times are in microseconds with three decimals: nanoseconds, each rounded alone, so that what
-is in order stays so. Equal runs give equal bytes.
+Slices of one thread never overlap. Times are in microseconds, in whole nanoseconds, each rounded alone, so that what is in order
+stays so. Equal runs give equal bytes.
 
 The format: "Trace Event Format", docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
 """
@@ -186,7 +186,7 @@ def _sends(trace: Trace, shown: Mapping[int, _Chip], sent: Messages) -> Iterator
         if to in shown and (s.run, s.operation) in shown[to].on:
             there, their = shown[to].on[s.run, s.operation]
             begin = ns(s.start)
-            came = min(max(ns(s.end + float(net.latency[axis, way, s.chip])), ns(there.start)), ns(there.end) - 1)
+            came = min(max(ns(s.end + float(net.latency[axis, way, s.chip])), ns(there.start)), ns(there.end) - 2)
             if came >= max(begin, ns(there.start)):
                 arrows += 1
                 yield arrow(arrows, s.operation, sender=(here.process, on), sent=begin, receiver=(shown[to].process, their),
