@@ -67,7 +67,7 @@ INSIDE = {
                 "pricing", "candidates", "meshes"],
     "cli": ["simulate", "exports", "plan", "faults", "sweep", "measure", "look", "common"],
     "chakra": ["program", "schema"],
-    "export": ["perfetto", "chakra", "tables", "events", "counters", "spelled", "facts"],
+    "export": ["perfetto", "chakra", "tables", "shown", "events", "counters", "spelled", "facts"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["shorter", "read", "layout", "network", "program", "trace", "groups", "workload", "planning", "mesh", "named",
