@@ -75,7 +75,7 @@ INSIDE = {
             "completion", "common"],
     "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
     "chakra": ["program", "schema"],
-    "export": ["perfetto", "chakra", "tables", "events", "counters", "spelled", "facts"],
+    "export": ["perfetto", "chakra", "tables", "shown", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],

@@ -20,7 +20,7 @@ NEEDS = {"X": {"pid", "tid", "ts", "dur", "name", "cat", "args"}, "M": {"pid", "
 
 @dataclass
 class Read:
-    """A trace; times in whole nanoseconds."""
+    """A trace; times in microseconds."""
 
     about: dict[str, Any]
     events: list[dict[str, Any]]
@@ -67,16 +67,20 @@ def read(data: bytes) -> Read:
     slices = defaultdict(list)
     for e in found.events:
         if e["ph"] == "X":
-            slices[e["tid"]].append((round(e["ts"] * 1000), round((e["ts"] + e["dur"]) * 1000)))
+            slices[e["tid"]].append((e["ts"], e["dur"]))
             assert e["dur"] >= 0
     for spans in slices.values():
         spans.sort()
-        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "no two slices of a thread overlap"
+        assert all(ts + dur <= after for (ts, dur), (after, _) in pairwise(spans)), "no two slices overlap in chrome://tracing"
+        cut = [(int(ts * 1000.0), int(dur * 1000.0)) for ts, dur in spans]
+        assert all(ts + dur <= after for (ts, dur), (after, _) in pairwise(cut)), "no two slices overlap in Perfetto"
     arrows = [e for e in found.events if e["ph"] in "sf"]
     assert len({(e["id"], e["ph"]) for e in arrows}) == len(arrows) == 2 * len({e["id"] for e in arrows})
     for e in arrows:
-        at = round(e["ts"] * 1000)
-        assert any(begin <= at < end or begin == at for begin, end in slices[e["tid"]]), "an arrow begins and ends in a slice"
+        cut, exact = int(e["ts"] * 1000.0), e["ts"]
+        assert any(ts <= exact < ts + dur or ts == exact for ts, dur in slices[e["tid"]]), "an arrow begins and ends in a slice"
+        assert any(int(ts * 1000.0) <= cut < int(ts * 1000.0) + int(dur * 1000.0) or int(ts * 1000.0) == cut
+                   for ts, dur in slices[e["tid"]])
         assert e["ph"] == "s" or e["bp"] == "e"
     assert all(a["ts"] <= b["ts"] and a["name"] == b["name"] for a, b in found.arrows())
     return found

@@ -65,34 +65,27 @@ class Exports:
             old.unlink(missing_ok=True)
         if not self.names and not self.chakra:
             return
-        from torussim.analysis import chosen_chips
-        from torussim.answer import last_program, replay
-        from torussim.export import about
-        from torussim.export.facts import facts, of_keys
+        from torussim.export.shown import shown
 
-        chips = self.chosen[scenario.file]
-        chips = chosen_chips(result.timeline) if chips is None else chips
-        timeline = replay(scenario, chips, start=result.timeline.begin.tolist(), every_block=bool(result.timeline.leapt))
-        said = facts(timeline, scenario.chip, of_keys(result.keys))
+        of = shown(scenario, result, self.chosen[scenario.file])
         if self.trace:
-            from torussim.export.perfetto import Trace, encode
+            from torussim.export.perfetto import encode
 
-            write(folder / TRACE, encode(Trace(timeline, scenario.net, chips, said, about(result))))
+            write(folder / TRACE, encode(of))
         if self.table:
             from torussim.export.tables import MESSAGES, OPERATIONS, Rows, message_rows, operation_rows
 
             of_operations, of_messages = TABLES[self.table]
-            write_rows(folder / of_operations, Rows(lambda: operation_rows(timeline, chips, said)), OPERATIONS)
-            if timeline.sent:
-                write_rows(folder / of_messages, Rows(lambda: message_rows(timeline, scenario.net)), MESSAGES)
+            write_rows(folder / of_operations, Rows(lambda: operation_rows(of)), OPERATIONS)
+            if of.timeline.sent:
+                write_rows(folder / of_messages, Rows(lambda: message_rows(of)), MESSAGES)
             else:
                 (folder / of_messages).unlink(missing_ok=True)
         if self.chakra:
-            from torussim.export.chakra import Traced, files
+            from torussim.export.chakra import files
 
             (folder / CHAKRA).mkdir(exist_ok=True)
-            traced = Traced(timeline, scenario.net, last_program(scenario), said, about(result))
-            for name, data in files(traced, chips):
+            for name, data in files(of):
                 write(folder / CHAKRA / name, data)
 
 

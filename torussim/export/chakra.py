@@ -9,39 +9,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from torussim.chakra.program import GATHERED, MARK, OURS, SECONDS
 from torussim.chakra.schema import COLLECTIVES, Node, Typed, written
+from torussim.export.shown import Shown
 from torussim.export.spelled import operations
-from torussim.program import Collective, Operation, Program
+from torussim.program import Collective, Operation
 from torussim.scenario.program import describe_operation
-from torussim.timeline import Timeline
 from torussim.topology.grid import Grid
 
 MOVES = ("permute", "send")  # of no kind in Chakra
 
 
-@dataclass(frozen=True)
-class Traced:
-    """What traces are made from: a timeline, and the program as it was before algorithms were chosen for it."""
-
-    timeline: Timeline
-    net: Grid
-    program: Program
-    facts: Mapping[str, Mapping[str, Any]]
-    about: Mapping[str, Any]
-
-
-def files(traced: Traced, chips: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+def files(traced: Shown) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each file: of each chip, and of the groups of chips that collectives name, if any do."""
     given = {o.name: o for o in traced.program.operations()}
     groups = {name: _groups(o, traced.net) for name, o in given.items() if isinstance(o, Collective)}
-    for chip in chips:
+    for chip in traced.chips:
         about = {"torussim": Typed("string", json.dumps({**traced.about, "chip": list(traced.net.chips[chip])}))}
         yield f"trace.{chip}.et", written(_nodes(traced, chip, given, groups), about)
     named = {_group_name(name, number): list(group) for name, several in groups.items() for number, group in enumerate(several)}
@@ -49,7 +36,7 @@ def files(traced: Traced, chips: Sequence[int]) -> Iterator[tuple[str, bytes]]:
         yield "comm_groups.json", json.dumps(named).encode() + b"\n"
 
 
-def _nodes(traced: Traced, chip: int, given: Mapping[str, Operation],
+def _nodes(traced: Shown, chip: int, given: Mapping[str, Operation],
            groups: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Node]:
     """Yield the nodes of a chip. The nodes of operation i of all that run are 2 i and, of a receive, 2 i + 1."""
     ends, before, last, run = dict[str, list[int]](), list[int](), list[int](), -1

@@ -27,11 +27,6 @@ def facts(timeline: Timeline, chip: Chip, listed: Mapping[str, Mapping[str, Any]
     return found
 
 
-def of_keys(keys: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the entries of a result's key `operations`, by name."""
-    return {entry["name"]: entry for entry in keys["operations"]}
-
-
 def _facts(operation: Operation, chip: Chip, entry: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(operation, Collective):
         found = {"kind": operation.kind, "axes": " ".join(operation.axes), "bytes": operation.bytes,

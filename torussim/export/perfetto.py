@@ -1,9 +1,9 @@
 """A timeline as a trace in the Chrome trace-event format, which ui.perfetto.dev and chrome://tracing open.
 
 A process is a chip, and one more is the network. A chip has a thread for its compute unit, one or more for its collectives, one
-for each direction of each axis with the messages that it sends there, and one for each of its links that routed collectives use.
-Slices of one thread never overlap. Times are in microseconds with three decimals: nanoseconds, each rounded alone, so that what
-is in order stays so. Equal runs give equal bytes.
+for each direction of each axis with the messages that it sends there ("x+, routed": the hop has no link of its own), and one for
+each of its links that routed collectives use. Slices of one thread never overlap. Times are in microseconds, in whole
+nanoseconds, each rounded alone, so that what is in order stays so. Equal runs give equal bytes.
 
 The format: "Trace Event Format", docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
 """
@@ -14,7 +14,6 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -23,31 +22,17 @@ import numpy as np
 from torussim import analysis
 from torussim.export.counters import exposed_share, link_use_steps
 from torussim.export.events import THREADS, arrow, counter, named, ns, place, span, thread
+from torussim.export.shown import Shown
 from torussim.export.spelled import Messages, Ran, block_numbers, messages, operations, runs_of
 from torussim.program import Collective
 from torussim.timeline import Timeline
-from torussim.topology.grid import Grid
 
 NETWORK = 1  # number of the network's process; chips follow
 COMPUTE, COLLECTIVES, LINKS, ROUTED = 1, 10, 100, 500  # a chip's first thread of each sort
 GROUP = 20_000  # events that are compressed at a time
 
 
-@dataclass(frozen=True)
-class Trace:
-    """What a trace is made from; `chips`: indices of those that are shown; `facts`: of operations, as export.facts has them.
-
-    `about`: what the trace says of itself, fit for JSON.
-    """
-
-    timeline: Timeline
-    net: Grid
-    chips: Sequence[int]
-    facts: Mapping[str, Mapping[str, Any]]
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-
-def encode(trace: Trace) -> bytes:
+def encode(trace: Shown) -> bytes:
     """Return a trace as the bytes of a .json.gz file."""
     buffer = io.BytesIO()
     sent = messages(trace.timeline)
@@ -87,7 +72,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def _events(trace: Trace, sent: Messages) -> Iterator[str]:
+def _events(trace: Shown, sent: Messages) -> Iterator[str]:
     """Yield every event as JSON: names first, then what happened."""
     process = {chip: NETWORK + 1 + number for number, chip in enumerate(trace.chips)}
     yield from named(NETWORK, "network", 0)
@@ -107,7 +92,7 @@ def _events(trace: Trace, sent: Messages) -> Iterator[str]:
 class _Chip:
     """What one chip does, as events; `on`: by run and name of a collective, what it ran and on which thread that is."""
 
-    def __init__(self, trace: Trace, chip: int, process: int) -> None:
+    def __init__(self, trace: Shown, chip: int, process: int) -> None:
         self.trace, self.chip, self.process, self.first = trace, chip, process, process * THREADS
         ran = sorted(operations(trace.timeline, chip), key=lambda one: (one.start, one.run))
         self.computing = [one for one in ran if not isinstance(one.operation, Collective)]
@@ -136,9 +121,10 @@ class _Chip:
     def collectives(self) -> Iterator[str]:
         """Yield the collectives that the chip takes part in."""
         for one, on in self.on.values():
+            said, seconds = self.trace.facts[one.operation.name], one.end - one.start
             launch = float(self.trace.timeline.work[one.operation.name].fixed[self.chip])
-            yield span(self.process, on, one.operation.name, "collective", one.start, one.end,
-                       {**self.trace.facts[one.operation.name], "launch_s": launch, **_when(one)})
+            yield span(self.process, on, one.operation.name, "collective", one.start, one.end, {
+                **said, "bandwidth": said["bytes"] / seconds if seconds > 0 else None, "launch_s": launch, **_when(one)})
         yield from self.threads("collectives", COLLECTIVES, len(self.lanes))
 
     def routed(self, single: Set[str]) -> Iterator[str]:
@@ -166,7 +152,7 @@ class _Chip:
             yield thread(self.process, self.first + first + lane, name + (f" {lane + 1}" if lane else ""))
 
 
-def _sends(trace: Trace, shown: Mapping[int, _Chip], sent: Messages) -> Iterator[str]:
+def _sends(trace: Shown, shown: Mapping[int, _Chip], sent: Messages) -> Iterator[str]:
     """Yield the messages between neighbours, and for each whose receiver is shown an arrow to the collective that it is part of.
 
     An arrow ends when the message arrives, or, on a chip that comes later, when the collective begins there.
@@ -179,14 +165,15 @@ def _sends(trace: Trace, shown: Mapping[int, _Chip], sent: Messages) -> Iterator
         on, to, seconds = here.first + LINKS + 2 * axis + way, int(net.target[axis, way, s.chip]), s.end - s.start
         if on not in threads:
             threads.add(on)
-            yield thread(here.process, on, f"{s.axis}{'+-'[way]}")
+            routed = ", routed" if net.gap[axis, way, s.chip] else ""
+            yield thread(here.process, on, f"{s.axis}{'+-'[way]}{routed}")
         yield span(here.process, on, s.operation, "message", s.start, s.end, {
             "bytes": s.bytes, "bandwidth": s.bytes / seconds if seconds > 0 else None, "to": place(net.chips[to]),
             **({"block": numbers[s.run]} if numbers[s.run] else {})})
         if to in shown and (s.run, s.operation) in shown[to].on:
             there, their = shown[to].on[s.run, s.operation]
             begin = ns(s.start)
-            came = min(max(ns(s.end + float(net.latency[axis, way, s.chip])), ns(there.start)), ns(there.end) - 1)
+            came = min(max(ns(s.end + float(net.latency[axis, way, s.chip])), ns(there.start)), ns(there.end) - 2)
             if came >= max(begin, ns(there.start)):
                 arrows += 1
                 yield arrow(arrows, s.operation, sender=(here.process, on), sent=begin, receiver=(shown[to].process, their),

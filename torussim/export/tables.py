@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torussim.export.shown import Shown
 from torussim.export.spelled import block_numbers, messages, operations
 from torussim.program import Collective
-from torussim.timeline import Timeline
-from torussim.topology.grid import Grid
 
 Row = dict[str, Any]
 OPERATIONS = ["run", "section", "block", "operation", "kind", "axes", "chip", "start_s", "end_s", "compute_s", "fixed_s", "bytes"]
@@ -26,27 +25,29 @@ class Rows:
         return self.make()
 
 
-def operation_rows(timeline: Timeline, chips: Sequence[int], facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
-    """Yield a row for each operation that ran on each of some chips, chip by chip in program order.
+def operation_rows(of: Shown) -> Iterator[Row]:
+    """Yield a row for each operation that ran on each chip that is shown, chip by chip in program order.
 
     `start_s`, `end_s`: seconds from the start of the pass; `compute_s`, `fixed_s`: of these the compute unit's work, and the
     overhead or launch; `bytes`: of a collective as docs/design.md, section 4, counts them, else HBM bytes.
     """
-    for chip in chips:
+    timeline = of.timeline
+    for chip in of.chips:
         name = coordinates(timeline.chips[chip])
         for one in operations(timeline, chip):
             operation, work = one.operation, timeline.work[one.operation.name]
             kind, axes = (operation.kind, " ".join(operation.axes)) if isinstance(operation, Collective) else ("compute", "")
-            yield dict(zip(OPERATIONS, (one.run, one.section, one.block, operation.name, kind, axes, name, one.start, one.end,
-                                        float(work.busy[chip]), float(work.fixed[chip]), float(facts[operation.name]["bytes"])),
+            numbers = one.start, one.end, work.busy[chip], work.fixed[chip], of.facts[operation.name]["bytes"]
+            yield dict(zip(OPERATIONS, (one.run, one.section, one.block, operation.name, kind, axes, name, *map(float, numbers)),
                            strict=True))
 
 
-def message_rows(timeline: Timeline, net: Grid) -> Iterator[Row]:
+def message_rows(of: Shown) -> Iterator[Row]:
     """Yield a row for each message between neighbours that a recorded chip sends, run by run.
 
     `start_s`, `end_s`: from when to when it occupies its link; it arrives `latency_s` later. Routed messages are not kept.
     """
+    timeline, net = of.timeline, of.net
     numbers = block_numbers(timeline)
     for sent in messages(timeline).sent:
         axis, way = net.axis(sent.axis), 0 if sent.sign > 0 else 1
