@@ -81,7 +81,7 @@ def row(name: str, found: Calibration) -> list[str]:
     serial = seconds(found.chip, model={"base": "palm-540b", "parallel": False}) / seconds(found.chip)
     short, long = (seconds(found.chip, model={"base": "palm-540b", "layers": 8},
                            workload={**STEP["workload"], "batch": 256, "context": context}) for context in (512, 8192))
-    told = ", ".join(p.name for p in found.parameters if p.told)
+    told = ", ".join(p.name for p in found.parameters if p.constrained)
     mean, mean_left_out = (sum(map(abs, errors)) / len(errors) for errors in (fit, left_out))
     return [name, f"{mean:.1%}", f"{max(fit, key=abs):+.1%}", f"{mean_left_out:.1%}", f"{serial - 1:+.0%}",
             f"{long / short - 1:+.0%}", told]

@@ -89,15 +89,15 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
 
 @pytest.mark.parametrize("given, said", [
     (scenario("wg_xyz", "batch", 5),
-     ["batch: 5 sequences were asked for; 16 are run, so that they divide over the chips."]),
+     ["batch: padded from 5 sequences to 16, which divide over the chips."]),
     (scenario("wg_xyz", "heads", 1),
-     ["batch: 1 sequence was asked for; 16 are run, so that they divide over the chips."]),
-    (scenario("ws2d", "batch", 8), ["attention: batch was asked for; the batch is cut 8 ways and the heads are cut 2 ways."]),
+     ["batch: padded from 1 sequence to 16, which divide over the chips."]),
+    (scenario("ws2d", "batch", 8), ["attention: the file says batch; the batch is cut 8 ways and the heads are cut 2 ways."]),
     (scenario("ws2d", "heads", 8, model="llama-3-8b", shape=(4, 4, 4)),
-     ["attention: heads was asked for; the batch is not cut and the heads are cut 16 ways, so that 4 chips do the same."]),
-    (scenario("ws2d", "heads", 64, model="palm-540b"), ["heads: the model has 48; 64 heads are run, so that they divide."]),
+     ["attention: the file says heads; the batch is not cut and the heads are cut 16 ways, so 4 chips do the same work."]),
+    (scenario("ws2d", "heads", 64, model="palm-540b"), ["heads: padded from 48 heads to 64, which divide over the chips."]),
     (scenario("ws1d_code", "heads", 8),
-     ["mesh: none was given; the layout takes the longest axis of the network first, {x: [z], y: [y], z: [x]}."]),
+     ["mesh: the default takes the longest axis of the network first: {x: [z], y: [y], z: [x]}."]),
     (scenario("ws2d", "heads", 8, shape=(1,)), []),
 ])
 def test_a_sentence_says_what_is_not_as_the_words_have_it(given, said):
@@ -113,21 +113,21 @@ def test_rings_without_a_link_are_named_by_how_they_run():
     given["topology"]["links"] = [{"from": [0, 0, 0], "to": [1, 0, 0], "failed": True}]
     found = run(given).layout["as_run"]["decode"]
     assert {ring["run"] for ring in found["rings"].values()} == {"lines", "detours"}
-    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link; they run as lines in ")]
-    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link; they go round the gaps by detours in ")]
+    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link and run as lines in ")]
+    assert [s for s in found["differs"] if s.startswith("rings: those over x lack a link and take detours in ")]
 
 
 def test_a_loop_that_was_asked_for_and_gains_nothing_is_named():
     given = scenario(overlap="latency")
     slow = {**given, "chip": {"base": "tpu-v4", "loop_step": 1.0}}
     assert sentences(given) == [] and sentences(slow) == [
-        "overlap: latency was asked for; no matmul gains by a loop with a collective, so that none is looped."]
+        "overlap: the file says latency; no matmul is looped, because none gains by a loop with a collective."]
 
 
 def test_what_holds_for_both_phases_is_said_once():
     result = run(scenario("ws2d", "batch", 8, phase="generate"))
     assert set(result.layout["as_run"]) == {"prefill", "decode"}
-    assert text(result).count("attention: batch was asked for") == 1
+    assert text(result).count("attention: the file says batch") == 1
 
 
 def test_compare_shows_attention_as_it_is_run():
@@ -144,4 +144,4 @@ def test_queries_that_read_more_kv_heads_than_a_chip_is_taken_to_keep_are_named(
     given = {**scenario(batch=8, shape=(2, 2)), "model": model}
     (found, *_), = phases(load(given))
     assert (found["attention"]["kv_heads"], found["kv_heads"]["read"]) == (1, 2)
-    assert found["differs"] == ["kv_heads: the queries of some chips read 2 KV heads; a chip is taken to keep 1."]
+    assert found["differs"] == ["kv_heads: the queries of some chips read 2 KV heads; each chip is assumed to keep 1."]

@@ -1,7 +1,8 @@
 """Bad input: every mistake at its place, in words that help, all at once; status 2, no traceback, nothing written.
 
-Each file in tests/bad says in its comments what is wrong with it: `# expect LINE:COLUMN part of the message`, where {here} is its
-folder. The first word of its name is its kind, one of KINDS. Files that cannot hold comments are made here.
+Each file in tests/bad says in its comments what is wrong with it: `# expect LINE:COLUMN CODE: PATH`. The first word of its name
+is its kind, one of KINDS. The words of the messages stand once, in tests/messages.txt. Files that cannot hold comments are made
+here.
 """
 
 import copy
@@ -16,19 +17,17 @@ import sys
 import time
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from messages import FILES, HERE, RENEW, known, paragraph, paragraphs
 
 from torussim import chips, models
 from torussim.cli import cli
-from torussim.errors import ScenarioError
+from torussim.errors import CODES, ScenarioError
 from torussim.scenario import load, network
 
-HERE = Path(__file__).resolve().parent / "bad"
 ROOT = HERE.parent.parent
-FILES = sorted(p for p in HERE.iterdir() if p.is_file() and b"# expect " in p.read_bytes())
 KINDS = {"type": "a wrong type", "key": "an unknown or missing key", "doubled": "a doubled key", "preset": "a misspelt name",
          "axis": "an axis used twice, or not there", "divide": "a shard that does not divide", "shape": "a billion chips",
          "bandwidth": "0, -1, nan, fast", "link": "a link that is not there", "selector": "a selector that matches nothing",
@@ -46,9 +45,9 @@ workload: {phase: decode, batch: 8, context: 64, tokens: 2}
 
 
 def expected(file):
-    """Return (line, column, part of the message) of each mistake that a file says it has."""
-    found = re.findall(r"^# expect (\d+):(\d+) (.+)$", file.read_text(), re.M)
-    return [(int(line), int(column), text.replace("{here}", str(HERE))) for line, column, text in found]
+    """Return (line, column, code and path) of each mistake that a file says it has."""
+    found = re.findall(r"^# expect (\d+):(\d+) (\S+: \S+)$", file.read_text(), re.M)
+    return [(int(line), int(column), what) for line, column, what in found]
 
 
 def mistakes(source, overrides=()):
@@ -97,15 +96,18 @@ def refused(*arguments):
 @pytest.mark.parametrize("file", FILES, ids=[p.stem for p in FILES])
 def test_every_mistake_of_a_file_is_told_at_its_place_and_no_other(file):
     found = mistakes(file)
-    wanted = sorted(expected(file), key=lambda w: w[:2])
-    assert [(m.mark.line, m.mark.column) for m in found] == [w[:2] for w in wanted], "\n".join(map(str, found))
-    assert {m.mark.file for m in found} == {str(file)}
+    assert sorted((m.mark.line, m.mark.column, known(m)) for m in found) == sorted(expected(file)), "\n".join(map(str, found))
+    assert {m.mark.file for m in found} == {str(file)} and {m.code for m in found} <= set(CODES)
     assert all(m.text.isprintable() and len(m.text) < 450 for m in found)
-    left = list(found)
-    for line, column, text in wanted:
-        own = [m for m in left if (m.mark.line, m.mark.column) == (line, column) and text in m.text]
-        assert own, f"{line}:{column} {text!r} is not among\n" + "\n".join(map(str, left))
-        left.remove(own[0])
+
+
+@pytest.mark.parametrize("file", FILES, ids=[p.stem for p in FILES])
+def test_the_words_of_every_message_are_those_of_the_file_of_examples(file):
+    assert paragraph(file, mistakes(file)) == paragraphs()[file.name], f"if the words are better now: {RENEW}"
+
+
+def test_the_file_of_examples_has_every_file_once_and_no_other():
+    assert list(paragraphs()) == [file.name for file in FILES], RENEW
 
 
 def test_every_kind_of_mistake_has_two_files_and_many_files_have_several_mistakes():
@@ -177,7 +179,7 @@ def test_a_config_json_that_cannot_be_read_is_named(tmp_path, name, content, tex
 
 @pytest.mark.parametrize("value, text", [
     ({"chip": object()}, "<dict>:1:1: '<object object at "),
-    ({5: 1}, "<dict>:1:1: '5' is no key: a key must be a text"),
+    ({5: 1}, "<dict>:1:1: '5' is not a key: a key must be a text"),
     ({"chip": 10**5000}, "<dict>:1:1: a number of more than 1000 digits: too many"),
     ({"name": "\ud800", "chip": "ideal", "topology": {"shape": [2]}, "program": [{"name": "a"}]}, "<dict>:1:1: name: '\\ud800' "),
 ])

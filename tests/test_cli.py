@@ -172,8 +172,8 @@ def test_a_field_of_a_preset_can_be_set(file):
     ("banana", "'banana' is not a chip: write coordinates with commas between them, such as 0,0,0 1,1,1"),
     ("0,0,0 0,0,x", "'0,0,x' is not a chip: write coordinates with commas between them, such as 0,0,0 1,1,1"),
     ("0,0,", "'0,0,' is not a chip: write"),
-    ("0,0,9", "there is no chip [0, 0, 9]; give one coordinate an axis: x from 0 to 1, y from 0 to 1, z from 0 to 1, such as "),
-    ("0,0", "there is no chip [0, 0]; give one coordinate an axis"),
+    ("0,0,9", "there is no chip [0, 0, 9]; give one coordinate for each axis: x from 0 to 1, "),
+    ("0,0", "there is no chip [0, 0]; give one coordinate for each axis"),
     (" ", "names no chip: write coordinates, such as 0,0,0 1,1,1"),
 ])
 def test_chips_that_are_none_are_refused_in_words_of_ours(file, tmp_path, chips, text):

@@ -110,7 +110,7 @@ def test_an_unknown_algorithm_is_an_error_that_names_a_near_one(kind: Kind) -> N
 
 
 def test_a_split_needs_a_weight_for_each_axis() -> None:
-    with pytest.raises(ProgramError, match="split of 'c' has 3 weights for 2 axes: give one an axis"):
+    with pytest.raises(ProgramError, match="split of 'c' has 3 weights for 2 axes: give one for each axis"):
         lower(Collective("c", "all_gather", ("x", "y"), D, split=(1.0, 1.0, 1.0)), network((4, 3)))
 
 

@@ -1,8 +1,10 @@
 """Side by side: the best is first, what differs is what differs, and nothing is written."""
 
 import json
+import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torussim.answer import run
+from torussim.apart import apart
 from torussim.cli import cli, simulate
 from torussim.compare import BY, MORE_IS_BETTER, OF_TOKENS, WIDTH, check_by, compare
 from torussim.differences import alike, differences, main_ones, shown
@@ -277,7 +280,7 @@ def test_the_limit_is_the_bound_of_the_result(tmp_path):
 def test_one_link_is_named_and_links_that_are_alike_are_not():
     names = ("palm-540b-decode-slow-link", "palm-540b-decode-64-chips")
     said = str(compare([run(SCENARIOS / f"{name}.yaml", overrides=["workload.tokens=1"]) for name in names], names)).splitlines()
-    slow, even = (next(line for line in said if part in line) for part in ("slow link", "64 TPU v4"))
+    slow, even = (next(line for line in said if part in line) for part in ("slow-link", "64-chips"))
     assert "0,0,0 > 1,0,0" in slow and "many on x" in even  # the loops take one direction, every link of it alike
 
 
@@ -292,8 +295,9 @@ def test_different_phases_are_not_the_same_thing(tmp_path):
 
 def test_files_of_one_name_are_told_apart_by_the_file(tmp_path):
     one, two = write(tmp_path, "one"), write(tmp_path, "two", SMALL.replace("batch: 8,", "batch: 16,").replace("{name}", "one"))
-    said = str(compare([run(one), run(two)], ["one.yaml", "two.yaml"]))
-    assert "one (one.yaml)" in said and "one (two.yaml)" in said
+    found = compare([run(one), run(two)], ["one.yaml", "two.yaml"])
+    assert "one (one.yaml)" in found.text(140) and "one (two.yaml)" in found.text(140)
+    assert [line.split()[1] for line in str(found).splitlines() if line.startswith(("  1  ", "  2  "))] == ["one", "two"]
 
 
 @given(st.lists(st.text(st.sampled_from("ab ,"), max_size=60), min_size=1, max_size=6), st.integers(12, 40))
@@ -308,12 +312,67 @@ def test_common_words_are_left_out_first():
     assert shorten(names, 32) == [".. batch 64, int8 weights, 64 ..", ".. with one slow link, 64 TPU v4"]
 
 
-@pytest.mark.parametrize("width", [104, WIDTH, 140])
-def test_seven_files_of_the_gallery_fit_the_width(width):
+@cache
+def gallery():
     files = [f for f in sorted(SCENARIOS.glob("*.yaml")) if not any(w in f.stem for w in ("pod", "generate", "network"))][:7]
     results = [run(f, overrides=["workload.tokens=1"] if "decode" in f.stem else []) for f in files]
-    lines = compare(results, [str(f) for f in files]).text(width).splitlines()
-    assert len(results) == 7 and max(len(line) for line in lines) <= width
+    return compare(results, [str(f) for f in files])
+
+
+@pytest.mark.parametrize("width", [80, WIDTH, 104, 140])
+def test_seven_files_of_the_gallery_fit_the_width(width):
+    lines = gallery().text(width).splitlines()
+    assert len(gallery().runs) == 7 and max(len(line) for line in lines) <= width
+    assert WIDTH == 100
+
+
+@pytest.mark.parametrize("width", [80, WIDTH, 200])
+def test_every_difference_of_seven_files_is_told_whatever_the_width(width):
+    """With its value, as short as it is anywhere: in a column under its key, or in the list of its run."""
+    differs, ranks = gallery().differs, list(range(1, 8))
+    said = " ".join(apart(differs, ranks, width).split())
+    for key, values in differs.items():
+        leaf = key.rpartition(".")[2]
+        assert leaf in said
+        for text in shown(key, values).values():
+            assert text in said or len(text) > 22
+
+
+KEYS = ["workload.batch", "layout.ffn", "layout.ffn.w_in", "topology.links.0.at.y", "topology.links.0.axis", "topology.twist.x.z"]
+VALUES = st.dictionaries(st.integers(1, 6), st.sampled_from([8, "xy", True, "a_longer_value"]), min_size=1)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1), st.integers(60, 120))
+def test_a_run_has_a_value_exactly_where_it_differs(differs, width):
+    """Each table and list is read back: key by key, run by run."""
+    found = {}
+    text = apart(differs, list(range(1, 7)), width)
+    parts = text.split("\n\n")
+    for part in parts:
+        lines = [line for line in part.splitlines() if line != "And by run"]
+        heads = re.findall(r"\S+", lines[0])
+        if heads == list("123456"):
+            for line in lines[1:]:
+                key, *cells = line.split()
+                found[key] = {int(rank): cell for rank, cell in zip(heads, cells, strict=True) if cell != "-"}
+        elif not heads[0].rstrip(",").isdigit():
+            leaves = lines[1].split()
+            for line in lines[2:]:
+                rank, *cells = line.split()
+                for branch, leaf, cell in zip(heads, leaves, cells, strict=True):
+                    found.setdefault(f"{branch}.{leaf}", {}).update({int(rank): cell} if cell != "-" else {})
+        else:
+            for line in re.sub(r"\n {3,}", " ", "\n".join(lines)).splitlines():
+                ranks, said = re.fullmatch(r"  ((?:\d, )*\d)  (.*)", line).groups()
+                for item in said.split("; "):
+                    branch, _, rest = item.partition(" ")
+                    pairs = re.findall(r"([^{ ]+): ([^,}]+)", rest) if rest.startswith("{") else [("", rest)]
+                    for leaf, value in pairs:
+                        for rank in ranks.split(", "):
+                            key = f"{branch}.{leaf}" if leaf else branch
+                            found.setdefault(key, {})[int(rank)] = value
+    assert found == {key: shown(key, values) for key, values in differs.items()}
+    assert max(map(len, text.splitlines())) <= width
 
 
 # -- the command ----------------------------------------------------------------------------------------------------------

@@ -126,6 +126,6 @@ def test_a_full_disk_is_told_and_all_whole_rows_stay(tmp_path):
             "    for n in range(50): kept.add(n, {'n': 'x' * n})")
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "o.csv")], capture_output=True, text=True,
                          cwd=Path(__file__).parent.parent)
-    assert run.returncode == 1 and "OutputError" in run.stderr and "the same command goes on" in run.stderr
+    assert run.returncode == 1 and "OutputError" in run.stderr and "the same command continues" in run.stderr
     with journal(tmp_path / "o.csv", WORK) as kept:
         assert 3 < len(kept) < 20 and [row["n"] for row in kept] == ["x" * n for n in range(len(kept))]

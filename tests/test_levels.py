@@ -14,6 +14,7 @@ display
 compare plot listing export reference
 sweeps
 planner
+apart
 report differences
 validate calibrate
 cases
@@ -52,6 +53,7 @@ collectives.playback
 collectives.form
 cost
 layouts kernels
+chakra
 program
 collectives.contract
 topology
@@ -72,12 +74,13 @@ INSIDE = {
     "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "schema", "look",
             "completion", "common"],
     "measured": ["verdict", "words", "search", "observed", "likelihood", "model", "times"],
-    "export": ["perfetto", "tables", "events", "counters", "spelled", "facts"],
+    "chakra": ["program", "schema"],
+    "export": ["perfetto", "chakra", "tables", "events", "counters", "spelled", "facts"],
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "groups", "workload",
-                 "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
+    "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "chakra_program", "groups",
+                 "workload", "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],
@@ -86,7 +89,8 @@ INSIDE = {
                  "stretched", "shortest", "flows", "slices", "cables", "check", "shape", "routes", "labels"],
 }
 DOORS = {"simpy": {"engine.simulate"}, "matplotlib": {"plot.canvas"}, "click": {"cli"}, "ruamel": {"files"}, "yaml": {"files"},
-         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "bokeh": {"page.charts"}}
+         "numba": {"engine.jit"}, "distributed": {"executors"}, "pyarrow": {"rows"}, "bokeh": {"page.charts"},
+         "google": {"chakra.schema"}}
 
 
 def modules():

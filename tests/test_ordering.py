@@ -32,7 +32,7 @@ def test_the_points_that_the_chip_was_fitted_to_are_within_the_bounds_that_were_
 @pytest.mark.slow
 def test_tpu_v4_is_what_calibrate_gives_and_groups_left_out_are_within_the_bound():
     found = calibrate()
-    assert {p.name for p in found.parameters if p.told} == {"matmul_efficiency", "hbm_efficiency", "message"}
+    assert {p.name for p in found.parameters if p.constrained} == {"matmul_efficiency", "hbm_efficiency", "message"}
     preset = torussim.chips.chip("tpu-v4")
     for p in found.parameters:
         assert getattr(preset, p.name) == pytest.approx(p.value, rel=0.003)
@@ -92,7 +92,7 @@ def test_no_code_that_makes_times_knows_a_name_or_a_batch_size():
 @pytest.mark.parametrize("name, told", [("tpu-v5e", {"launch"}), ("tpu-v7x", {"launch", "link_efficiency"})])
 def test_microbenchmarks_give_what_the_presets_have(name, told):
     found = calibrate(resolve.preset_path("measurements", name))
-    assert {p.name for p in found.parameters if p.told} == told
+    assert {p.name for p in found.parameters if p.constrained} == told
     for p in found.parameters:
-        if p.told:
+        if p.constrained:
             assert getattr(torussim.chips.chip(name), p.name) == pytest.approx(p.value, rel=0.02)

@@ -202,6 +202,22 @@ def test_messages_are_drawn_for_the_chips_that_were_recorded():
     assert dark[1] > 2 * dark[0] > 0
 
 
+def test_lanes_without_sends_say_why():
+    own = Collective("own", "all_gather", ("x",), 1e6)
+    over = Collective("over", "all_to_all", ("y",), 1e6, "direct")
+    graph = network((4, 4))
+    cases = [((own, over), [0], ["over"], "simulated as flows", 2), ((own,), [], ["own"], "not asked for", 0),
+             ((own,), [0], [], "", 4)]
+    for program, record, unkept, why, count in cases:
+        figure = timeline_figure(simulate(Program(program), graph, V4, record=record), chips=[0])
+        said = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert ("Not recorded" in said) == bool(unkept)
+        if unkept:
+            assert f"the messages of {', '.join(unkept)} (" in said and why in said
+        shares = [text for text in figure.findobj(Text) if text.get_text().endswith(" %") and text.get_position()[0] > 1044]
+        assert len(shares) == count, "only where all is known"
+
+
 @pytest.mark.parametrize("kind, head", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_the_same_timeline_gives_the_same_bytes(kind, head, tmp_path):
     said = drawn("concurrent")[0]

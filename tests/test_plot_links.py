@@ -1,6 +1,7 @@
 """Pictures of networks: each link is drawn once and where it belongs, what is odd is marked, and no text meets another."""
 
 import re
+import warnings
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -266,6 +267,15 @@ def test_what_is_left_out_is_said():
     assert len(polygons(figure, "links")[0]) == 4000
     assert f"{len(crowded.source) - 4000} links that are less busy are not drawn." in written(figure)
     assert "Names without room are left out." in written(figure)
+
+
+def test_a_name_in_any_script_is_no_warning_and_a_network_without_links_says_so():
+    links = CASES["one chip"]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = links_figure(links, title="数 Größe Ωμέγα $x_1$ <b>")
+        encode(figure, "png")
+    assert {"The network has no links.", "数 Größe Ωμέγα $x_1$ <b>"} <= set(written(figure))
 
 
 def test_links_between_strangers_are_drawn_too():

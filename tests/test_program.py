@@ -20,7 +20,7 @@ GATHER, WORK = Collective("g", "all_gather", ("x",), 1e6), Compute("m", (Matmul(
     (Program((WORK,), prologue=(WORK,)), "two operations are named 'm'.*also across lists"),
     (Program((Compute("a", after=("b",)), Compute("b", after=("a",)))), "'a' waits for 'b', which waits for it: a -> b -> a"),
     (Program((Compute("a", after=("a",)),)), "a -> a"),
-    (Program((Compute("a", after=("b",)), Compute("b", after=()))), "'b', which stands below it.*move 'b' above"),
+    (Program((Compute("a", after=("b",)), Compute("b", after=()))), "'b', which comes after it.*move 'b' above"),
     (Program((Compute("a", after=("z",)),)), "'a' waits for 'z', but no operation has that name: the names are a"),
     (Program((Collective("g", "all_gather", ("q",), 1.0),)), "runs over axis 'q', but the network has x"),
     (Program((Collective("g", "all_gather", ("x", "x"), 1.0),)), "uses the axis 'x' twice"),

@@ -166,7 +166,7 @@ def test_calibrate_finds_what_the_chip_has(tmp_path: Any) -> None:
     found = calibrate(thin)
     assert not found.mistakes and {p.name for p in found.parameters} == set(chip("h100").uncertainty)
     for p in found.parameters:
-        assert p.told and p.value == pytest.approx(getattr(chip("h100"), p.name), rel=0.35), p
+        assert p.constrained and p.value == pytest.approx(getattr(chip("h100"), p.name), rel=0.35), p
     left_out = np.abs(found.errors(left_out=True))
     assert left_out.mean() < 0.25
 

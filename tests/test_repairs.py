@@ -220,8 +220,8 @@ def test_the_report_names_the_kind_of_each_fault_and_the_change_of_many_cables()
     scenario = load({"chip": "tpu-v4", "topology": {"shape": [4, 3], "wrap": True, "latency": "1 us", "links": links},
                      "program": PROGRAM})
     names = [phrases.fault(one) for one in all_described(scenario.changes)]
-    assert names[1:] == ["slow link (2,1)-(2,2), 22.5 GB/s in place of 45 GB/s",
-                         "4 slow links {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+    assert names[1:] == ["4 slow links {axis: x, at: {y: 2}, scale: 0.05}, 2.25 GB/s in place of 45 GB/s",
+                         "slow link (2,1)-(2,2), 22.5 GB/s in place of 45 GB/s",
                          "late link (0,0)-(1,0), by 999 us"], "the gravest first"
     assert names[0] == "dead link (0,1)-(3,1)"
     assert all_described(None) == [] == all_described(load({**PARTS, "topology": {"shape": [8, 4]}}).changes)

@@ -239,3 +239,11 @@ def test_looped_and_rooted_collectives_share_links_with_any_others(seed: int) ->
         and o.name not in {x.loop.collective for x in other.program.operations() if getattr(x, "loop", None)})))
     assert not compare(longer)
     assert not unlike(run(longer), run(longer, repeat=False))
+
+
+@pytest.mark.parametrize("kind", [*WITH_ROOT[:-1], "all_gather", "all_reduce"])
+@pytest.mark.parametrize("name", ["h100", "tpu-v4"])
+def test_a_collective_of_one_chip_takes_no_time(kind: Kind, name: str) -> None:
+    """The h100 asks the closed form which protocol is the faster one."""
+    said = simulate(Program((Collective("alone", kind, ("x",), 1e6),)), torus((1, 4), bandwidth=1e9), chip(name))
+    assert said.makespan == 0.0

@@ -70,8 +70,8 @@ def test_what_is_no_sharding_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "what"), [
-    ("B L E_xx", "axis x twice: each axis can stand once"), ("B_x L E_yx", "axis x twice: each axis can stand once"),
-    ("B_y L E {U_xy}", "axis y twice: each axis can stand once"), ("B L B", "dimension B twice: each dimension can stand once")])
+    ("B L E_xx", "axis x twice: use each axis once"), ("B_x L E_yx", "axis x twice: use each axis once"),
+    ("B_y L E {U_xy}", "axis y twice: use each axis once"), ("B L B", "dimension B twice: use each dimension once")])
 def test_an_axis_or_a_dimension_can_stand_once(text: str, what: str) -> None:
     with pytest.raises(ShardingError, match=f"{text!r} uses the {what}"):
         P(text)

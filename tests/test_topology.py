@@ -263,7 +263,7 @@ def set_edge(**attributes: object) -> Callable[[nx.DiGraph], object]:
     (lambda g: g.remove_node((1, 1)), r"^1 chip missing: \(1, 1\)"),
     (lambda g: g.add_node("host"), "^1 node outside the axes: 'host'"),
     (lambda g: g.edges[(0, 0), (0, 1)].clear(), r"1 link without bandwidth: \(0, 0\) -> .*; 1 link without latency"),
-    (set_edge(bandwidth=0), r"^1 link with a bandwidth that makes no sense: \(0, 0\) -> \(0, 1\) has 0 \(give a"),
+    (set_edge(bandwidth=0), r"^1 link with an invalid bandwidth: \(0, 0\) -> \(0, 1\) has 0 \(give a"),
     (set_edge(bandwidth=-1.0), "has -1.0"),
     (set_edge(bandwidth=nan), "has nan"),
     (set_edge(bandwidth=inf), "has inf"),
@@ -271,7 +271,7 @@ def set_edge(**attributes: object) -> Callable[[nx.DiGraph], object]:
     (set_edge(bandwidth="45e9"), "has '45e9'"),
     (set_edge(bandwidth=None), "has None"),
     (set_edge(bandwidth=True), "has True"),
-    (set_edge(latency=-1e-9), r"^1 link with a latency that makes no sense: .* has -1e-09 \(give a number 0 or more"),
+    (set_edge(latency=-1e-9), r"^1 link with an invalid latency: .* has -1e-09 \(give a number 0 or more"),
     (set_edge(latency=nan), "has nan"),
     (set_edge(latency=inf), "has inf"),
     (lambda g: g.add_edge((0, 0), (0, 0), bandwidth=1, latency=0), r"^1 link from a chip to itself: \(0, 0\) ->"),
@@ -366,7 +366,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
     with pytest.raises(TopologyError) as caught:
         check_topology(broken(change))
-    for part in ("with a bandwidth", "without latency", "with a latency", "to itself", "1 chip missing"):
+    for part in ("with an invalid bandwidth", "without latency", "with an invalid latency", "to itself", "1 chip missing"):
         assert part in str(caught.value)
 
 
@@ -428,7 +428,7 @@ def test_a_users_function_gives_its_topology() -> None:
 @pytest.mark.parametrize(("keywords", "message"), [
     ({"length": 7}, r"test_topology.py:{7}: two_rings raised ValueError: seven is too many$"),
     ({"length": 8}, r"test_topology.py:{8}: two_rings raised TopologyError: bandwidth -1 on axis x"),
-    ({"length": 9}, r"test_topology.py:{0}: two_rings returned no sound topology: graph.graph\[.axes.\] is missing"),
+    ({"length": 9}, r"test_topology.py:{0}: two_rings returned an invalid topology: graph.graph\[.axes.\] is missing"),
     ({"length": 10}, r"test_topology.py:{10}: two_rings raised SystemExit$"),
     ({"size": 4}, r"test_topology.py:{0}: two_rings raised TypeError: .*unexpected keyword argument 'size'"),
 ])

@@ -162,7 +162,7 @@ def test_the_table_has_every_group_row_and_summary(file, alone):
     assert sum("batch 8, 2x2x2" in line for line in lines) == 2 and any("twin: another day" in line for line in lines)
     assert any("measured, ms" in line for line in lines) and any("measured, us" in line for line in lines)
     assert any(line.split()[:4] == ["all", "distinct", "points", "4"] for line in lines)
-    assert "incomplete" not in result.stdout
+    assert "Incomplete" not in result.stdout
 
 
 def test_with_no_file_the_packages_own_is_meant():
@@ -183,13 +183,13 @@ def test_a_mistake_is_named_the_rest_is_printed_and_the_status_says_that_it_is_i
         assert [row["group"] for row in keys["rows"]] == ["decode", "all-gather", "all-gather"]
     else:
         assert "another day" in result.stdout and "bytes 34 MB" in result.stdout
-        assert result.stdout.splitlines()[-1].startswith("This is incomplete: ")
+        assert result.stdout.splitlines()[-1].startswith("Incomplete: ")
 
 
 def test_where_no_row_is_sound_the_table_says_so(file):
     file.write_text(GOOD.replace("palm-8b", "palm-9b"))
     result = invoke(file)
-    assert result.exit_code == 2 and "No row can be predicted." in result.stdout
+    assert result.exit_code == 2 and "No row can be simulated." in result.stdout
     assert json.loads(invoke(file, "--json").stdout)["all"] == {"simulated": None, "paper": None}
 
 

@@ -73,12 +73,14 @@ def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "b
     return _bare(scenario, network, progress) if scenario.program else _model(scenario, network, progress, every_step)
 
 
-def replay(scenario: Scenario, chips: Sequence[int], *, every_block: bool = False) -> Timeline:
+def replay(scenario: Scenario, chips: Sequence[int], *, start: Sequence[float] | None = None,
+           every_block: bool = False) -> Timeline:
     """Return the timeline of a scenario's last pass, with every message of some chips.
 
-    Not of blocks that were left out, unless every block is simulated.
+    Not of blocks that were left out, unless every block is simulated. `start`: when it begins on each chip, (chips,) seconds,
+    which matters where the network changes in mid-run; 0 by default.
     """
-    return simulate(last_program(scenario), scenario.net, scenario.chip, record=chips, repeat=not every_block)
+    return simulate(last_program(scenario), scenario.net, scenario.chip, start=start, record=chips, repeat=not every_block)
 
 
 def last_program(scenario: Scenario) -> Program:

@@ -99,16 +99,16 @@ def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], c
     said = [*_cut(found, layout, cut, chips), *_heads(found)]
     if layout.overlap is not False and found["loops"] and not any(found["loops"].values()):
         asked = "true" if layout.overlap is True else layout.overlap
-        said.append(f"overlap: {asked} was asked for; no matmul gains by a loop with a collective, so that none is looped.")
+        said.append(f"overlap: the file says {asked}; no matmul is looped, because none gains by a loop with a collective.")
     for run in ("lines", "detours"):
         names = [name for name, ring in found["rings"].items() if ring["run"] == run]
         if names:
             over = ", ".join(dict.fromkeys(axis for name in names for axis in found["rings"][name]["axes"]))
-            how = "run as lines" if run == "lines" else "go round the gaps by detours"
-            said.append(f"rings: those over {over} lack a link; they {how} in {_listed(names)}.")
+            how = "run as lines" if run == "lines" else "take detours"
+            said.append(f"rings: those over {over} lack a link and {how} in {_listed(names)}.")
     if not layout.mesh and {a: list(parts) for a, parts in default_mesh(axes).items()} != found["mesh"]:
         turned = ", ".join(f"{axis}: [{', '.join(parts)}]" for axis, parts in found["mesh"].items())
-        said.append(f"mesh: none was given; the layout takes the longest axis of the network first, {{{turned}}}.")
+        said.append(f"mesh: the default takes the longest axis of the network first: {{{turned}}}.")
     return said
 
 
@@ -120,13 +120,12 @@ def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips
     asked, run = found["batch"]["asked"], found["batch"]["run"]
     over, copies, said = found["attention"]["over"], found["heads"]["copies"], []
     if run != asked:
-        was = "was" if asked == 1 else "were"
-        said.append(f"batch: {_count(asked, 'sequence')} {was} asked for; {run} are run, so that they divide over the chips.")
+        said.append(f"batch: padded from {_count(asked, 'sequence')} to {run}, which divide over the chips.")
     silent = chips == 1 or (layout.attention == "heads" and not isinstance(layout.ffn, str))
     if not silent and (over != layout.attention or copies != 1):
         batch, heads = (f"cut {cut[dim]} ways" if cut[dim] > 1 else "not cut" for dim in "BH")
-        alike = f", so that {copies} chips do the same" if copies != 1 else ""
-        said.append(f"attention: {layout.attention} was asked for; the batch is {batch} and the heads are {heads}{alike}.")
+        alike = f", so {copies} chips do the same work" if copies != 1 else ""
+        said.append(f"attention: the file says {layout.attention}; the batch is {batch} and the heads are {heads}{alike}.")
     return said
 
 
@@ -135,10 +134,10 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
     for key, name in (("heads", "head"), ("kv_heads", "KV head")):
         model, run = found[key]["model"], found[key]["run"]
         if model != run:
-            said.append(f"{key}: the model has {model}; {_count(run, name)} are run, so that they divide.")
+            said.append(f"{key}: padded from {_count(model, name)} to {run}, which divide over the chips.")
     read, kept = found["kv_heads"]["read"], found["attention"]["kv_heads"]
     if read > kept:
-        said.append(f"kv_heads: the queries of some chips read {_count(read, 'KV head')}; a chip is taken to keep {kept}.")
+        said.append(f"kv_heads: the queries of some chips read {_count(read, 'KV head')}; each chip is assumed to keep {kept}.")
     return said
 
 

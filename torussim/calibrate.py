@@ -1,9 +1,9 @@
-"""Files of measurements -> the calibrated parameters of their chip, how well they are known, and how well they predict.
+"""Files of measurements -> calibrated parameters of their chip, the standard deviations of these, and the residual errors.
 
-Least squares (soft L1) over log(simulated / measured) / SPREAD of each distinct point, and log(parameter / prior) / sigma of each
-parameter: few points cannot drive a parameter far from what is plausible. Parameters that the points say hardly anything about
-are left as the chip has them, as many as the fit can spare: what two parameters explain together, one of them can explain. No
-random numbers.
+The fit is least squares (soft L1). The residuals are log(simulated / measured) / SPREAD of each distinct point, and
+log(parameter / prior) / sigma of each parameter, so that few points cannot move a parameter far from its prior. Parameters that
+the data do not constrain keep the chip's value, as many as the fit can spare: of two parameters that explain the same data, one
+is fitted. There are no random numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torussim.tables import table
 from torussim.trust import Trust
 
 SPREAD = 0.03  # of one measurement: the paper's tables and figures differ by 2 to 4 % at the same point
-TOLD = 0.7  # a parameter is told by the points if they bring its deviation below this share of its prior's
+CONSTRAINED = 0.7  # the data constrain a parameter if they bring its deviation below this share of its prior's
 SPARE = 2.0  # what leaving parameters as they are may add to the cost in all: a factor of e**2 of likelihood
 
 
@@ -66,12 +66,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `deviation` is one standard deviation, in the parameter's unit; if not `told`, it was left as it was."""
+    """One parameter: `deviation` is one standard deviation, in the parameter's unit; if not `constrained`, it keeps its value."""
 
     name: str
     value: float
     deviation: float
-    told: bool
+    constrained: bool  # by the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,35 +110,38 @@ class Calibration:
             lines = ["chip:", f"  base: {self.base}"]
         else:
             lines = [f"chip:  # and the other fields of your {self.base}"]
-        lines += [f"  {p.name}: {_shown(p.name, p.value)}" for p in self.parameters if p.told]
+        lines += [f"  {p.name}: {_shown(p.name, p.value)}" for p in self.parameters if p.constrained]
         return "\n".join([*lines, "  uncertainty:"] + [f"    {p.name}: {_shown(p.name, p.deviation)}" for p in self.parameters])
 
     def text(self) -> str:
         """Return everything as tables for a terminal, and the mapping."""
-        rows = [["point", "measured, ms", "fitted, ms", "error", "left out"]]
+        rows = [["point", "measured, ms", "fitted, ms", "error", "error, left out"]]
         for p in self.points:
             out = "-" if p.left_out is None else f"{p.left_out / p.measured - 1:+.1%}"
             shown = f"{p.measured * 1e3:.4g}", f"{p.simulated * 1e3:.4g}", f"{p.simulated / p.measured - 1:+.1%}"
             rows.append([f"{p.group}: {p.name}", *shown, out])
-        parts = [table(rows, "lrrrr"), "\n".join(_summary("of the fit", self.errors())
-                                                  + _summary("of points left out", self.errors(left_out=True)))]
-        head = ["parameter", "held near", "fitted", "+-", "what it is"]
+        parts = [table(rows, "lrrrr"), "\n".join(_summary("residual errors of the fit", self.errors())
+                                                  + _summary("errors of points left out of the fit", self.errors(left_out=True)))]
+        head = ["parameter", "prior", "fitted", "+-", "meaning"]
         cells = [[p.name, _shown(p.name, self.priors[p.name].value), _shown(p.name, p.value), _shown(p.name, p.deviation),
-                  self.priors[p.name].meaning] for p in self.parameters if p.told]
+                  self.priors[p.name].meaning] for p in self.parameters if p.constrained]
         parts += [table([head, *cells], "lrrrl")] if cells else []
-        kept = [f"{p.name} ({_shown(p.name, p.value)} +- {_shown(p.name, p.deviation)})" for p in self.parameters if not p.told]
+        kept = [f"{p.name} ({_shown(p.name, p.value)} +- {_shown(p.name, p.deviation)})"
+                for p in self.parameters if not p.constrained]
         if kept:
-            parts.append(f"The points say hardly anything about {', '.join(kept)}: left as the chip has it.")
+            parts.append(f"The data do not constrain {', '.join(kept)}. Such parameters keep the chip's value.")
         parts.append(self.mapping())
         if self.mistakes:
-            parts.append(f"This is incomplete: rows with mistakes ({len(self.mistakes)}) are missing.")
+            wrong = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
+            parts.append(f"Incomplete: {wrong} on standard error; the rows with mistakes are left out.")
         return "\n\n".join(parts)
 
     def json(self) -> str:
         """Return everything as JSON; seconds and shares."""
         keys = {"complete": not self.mistakes, "base": self.base,
                 "parameters": [{"name": p.name, "prior": self.priors[p.name].value, "prior_sigma": self.priors[p.name].sigma,
-                                "value": p.value, "deviation": p.deviation, "told": p.told} for p in self.parameters],
+                                "value": p.value, "deviation": p.deviation, "constrained": p.constrained}
+                               for p in self.parameters],
                 "points": [{"group": p.group, "name": p.name, "measured_s": p.measured, "simulated_s": p.simulated,
                             "left_out_s": p.left_out} for p in self.points],
                 "mistakes": [str(mistake) for mistake in self.mistakes]}
@@ -186,8 +189,8 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
     left_out: dict[str, Chip] = {}
     for fold in folds:
         others = [c for c, label in zip(cases, labels) if label != fold]
-        told = {name: prior for name, prior in free.items() if _matters(name, others, chip)}
-        left_out[fold] = _with(chip, _fit(others, chip, told, values).values if told else {})
+        fitted = {name: prior for name, prior in free.items() if _matters(name, others, chip)}
+        left_out[fold] = _with(chip, _fit(others, chip, fitted, values).values if fitted else {})
         step()
     points = [Point(c.measurement.group, c.measurement.name, c.measurement.time, c.simulated(chip),
                     c.simulated(left_out[label]) if folds else None) for c, label in zip(cases, labels)]
@@ -237,7 +240,7 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Mapping[str, Prior], start: Ma
 
 
 def _held(fit: _Fit, priors: Mapping[str, Prior]) -> list[str]:
-    """Return the parameters to leave as the chip has them, as many of those not told as cost SPARE in all (Wald's test).
+    """Return the parameters that keep the chip's value, as many of those not constrained as cost SPARE in all (Wald's test).
 
     To have parameters where they are plausible, at a distance d from the fit, costs d^T C^-1 d / 2, C their covariance.
     """
@@ -248,7 +251,7 @@ def _held(fit: _Fit, priors: Mapping[str, Prior]) -> list[str]:
         return float(away[chosen] @ np.linalg.solve(fit.covariance[np.ix_(chosen, chosen)], away[chosen])) / 2
 
     held = list[int]()
-    loose = [i for i, name in enumerate(names) if fit.deviations[name] >= TOLD * priors[name].sigma]
+    loose = [i for i, name in enumerate(names) if fit.deviations[name] >= CONSTRAINED * priors[name].sigma]
     while loose:
         cheapest = min(loose, key=lambda i: cost([*held, i]))
         if cost([*held, cheapest]) > SPARE:
@@ -278,7 +281,7 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
     if not errors:
         return []
     mape = sum(map(abs, errors)) / len(errors)
-    return [f"errors {what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+.1%}"]
+    return [f"{what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+.1%}"]
 
 
 def _shown(name: str, value: float) -> str:

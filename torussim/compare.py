@@ -6,18 +6,22 @@ import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from torussim.apart import apart
 from torussim.as_run import attention_words
-from torussim.differences import alike, differences, main_ones, shown
+from torussim.differences import alike, differences, main_ones
 from torussim.errors import TorusSimError
 from torussim.resolve import unknown
 from torussim.result import Result, plain
-from torussim.tables import shorten, table
+from torussim.tables import shorten, table, unlike
 from torussim.units import show
 
-WIDTH = 130
-NAME_ROOM, CELL_ROOM = 16, 40  # characters that a name has at least, a value at most
+WIDTH = 100  # of a terminal that tells none
+NAME_ROOM, MIN_ROOM = 24, 12  # characters that a name should have, and has in any case
+COLUMN = {"mfu": "MFU", "chip_s_per_token": "chip-s\na token"}  # that stay where they decide
+OPTIONAL = ("chip-s\na token", "MFU", "of\nlimit", "waiting", "busiest link")  # columns that go first where names have no room
 ALIKE = 0.98  # links as busy as this part of the busiest: no single one is to blame
 BY = {"step_s": "step time", "tokens_per_s": "tokens/s", "mfu": "MFU", "chip_s_per_token": "chip time a token",
       "latency_s": "time in all", "makespan_s": "time in all"}
@@ -151,20 +155,43 @@ def _measures(found: Comparison, width: int) -> tuple[list[list[str]], str]:
         ("memory", "r", lambda k: _memory(k["memory"]) if short and "memory" in k else None),
         ("busiest link", "l", lambda k: _busiest(k["links"])),
     ]
-    head, sides, cells = ["", "ratio"], "rr", [[str(run.rank), _ratio(run.ratio)] for run in found.runs]
+    ranks, ratios = [str(run.rank) for run in found.runs], [_ratio(run.ratio) for run in found.runs]
+    kept: dict[str, tuple[str, list[str | None]]] = {"ratio": ("r", [*ratios])}
     for title, side, read in columns:
-        column = [read(r.keys) for r in results]
-        if any(cell is not None for cell in column):
-            head, sides = [*head, title], sides + side
-            cells = [[*row, cell or "-"] for row, cell in zip(cells, column)]
-    heads = [list(row) for row in zip(*(("\n" + title).split("\n")[-2:] for title in head))]
-    taken = sum(max(len(row[i]) for row in [*heads, *cells]) + 2 for i in range(len(head)))
-    names = shorten(_names(found), max(NAME_ROOM, width - taken - 2))
-    return [[row[0], name, *row[1:]] for row, name in zip([*heads, *cells], ["", "", *names])], "rl" + sides[1:]
+        cells = [read(r.keys) for r in results]
+        if any(cell is not None for cell in cells):
+            kept[title] = side, cells
+    for title in OPTIONAL:
+        if title in kept and title != COLUMN.get(found.by) and _names(found, room := _room(kept, ranks, width)) is None and (
+                room < NAME_ROOM):
+            del kept[title]
+    room = max(_room(kept, ranks, width), MIN_ROOM)
+    names = _names(found, room) or shorten(_full_names(found), room)
+    rows = [list(row) for row in zip(["", "", *ranks], ["", "", *names], *(
+        [*_heads(title), *(cell or "-" for cell in cells)] for title, (_, cells) in kept.items()))]
+    return rows[0 if any(rows[0]) else 1:], "rl" + "".join(side for side, _ in kept.values())
 
 
-def _names(found: Comparison) -> list[str]:
-    """Return a name for each run; where different files have one name, the file too."""
+def _heads(title: str) -> list[str]:
+    """Return a title as two lines."""
+    return ("\n" + title).split("\n")[-2:]
+
+
+def _room(columns: Mapping[str, tuple[str, list[str | None]]], ranks: Sequence[str], width: int) -> int:
+    """Return how many characters a name may have beside columns."""
+    wide = [max(map(len, [*_heads(title), *(cell or "-" for cell in cells)])) for title, (_, cells) in columns.items()]
+    return width - sum(2 + one for one in [*wide, max(map(len, ranks), default=0), 0])
+
+
+def _names(found: Comparison, room: int) -> list[str] | None:
+    """Return a name for each run; where one has no room, what tells its file from the others; None where that has none either."""
+    names, stems = _full_names(found), unlike([Path(run.file).stem for run in found.runs])
+    told = len(set(stems)) == len({run.file for run in found.runs})
+    return next((some for some in (names, *([stems] if told else [])) if all(len(name) <= room for name in some)), None)
+
+
+def _full_names(found: Comparison) -> list[str]:
+    """Return the name of each run; where different files have one name, the file too."""
     files: dict[str, set[str]] = {}
     for run in found.runs:
         files.setdefault(run.result.name, set()).add(run.file)
@@ -179,8 +206,8 @@ def _busiest(links: Mapping[str, Any]) -> str | None:
     most = {axis: use for axis, use in links["per_axis"].items() if use["max_busy"] >= ALIKE * first["busy"]}
     if most and len(links["busiest"]) > 2 and last["busy"] >= ALIKE * first["busy"]:
         whole = all(use["mean_busy"] >= ALIKE * first["busy"] for use in most.values())
-        axes = ", ".join("no axis" if axis == "none" else axis for axis in most)
-        return f"{'all' if whole else 'many'} on {axes} {first['busy']:.0%}"
+        axes = "" if [*most] == ["none"] else " on " + ", ".join("no axis" if axis == "none" else axis for axis in most)
+        return f"{'all' if whole else 'many'}{axes} {first['busy']:.0%}"
     ends = [",".join(str(c) for c in end) if isinstance(end, list | tuple) else str(end) for end in (first["from"], first["to"])]
     return f"{ends[0]} > {ends[1]} {first['busy']:.0%}"
 
@@ -230,32 +257,16 @@ def _differs(found: Comparison, width: int) -> str:
         return "One run alone: nothing to compare it with."
     rest = " and all that is not named below" if found.differs else ""
     same = f"Alike: {', '.join(found.alike)}{',' if rest and len(found.alike) > 1 else ''}{rest}." if found.alike else ""
-    parts = [textwrap.fill(same, width), _equal(found)]
+    parts = [textwrap.fill(same, width), _equal(found, width)]
     if found.differs:
         main, left = main_ones(found.differs, [run.rank for run in found.runs])
         counts = ", ".join(f"{count} of {section}" for section, count in left.items())
         more = f"Left out, as they go with the names: values, {counts}; --json has them." if left else ""
-        parts += ["What differs\n" + _keys(main, [run.rank for run in found.runs], width), more]
+        parts += ["What differs\n" + apart(main, [run.rank for run in found.runs], width), textwrap.fill(more, width)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _keys(differs: Mapping[str, Mapping[int, Any]], ranks: Sequence[int], width: int) -> str:
-    """Return the table of values by key and rank, in as many parts as the width needs."""
-    texts = {key: shown(key, values) for key, values in differs.items()}
-    cells = [shorten([at.get(rank, "-") for rank in ranks], CELL_ROOM) for at in texts.values()]
-    keys = ["", *differs]
-    left = 2 + max(len(key) for key in keys)
-    parts: list[list[list[str]]] = [[]]
-    for i, rank in enumerate(ranks):
-        column = [str(rank), *(row[i] for row in cells)]
-        used = left + sum(2 + max(len(cell) for cell in other) for other in [*parts[-1], column])
-        if parts[-1] and used > width:
-            parts.append([])
-        parts[-1].append(column)
-    return "\n\n".join(table(list(zip(keys, *part)), "l" * (1 + len(part))) for part in parts)
-
-
-def _equal(found: Comparison) -> str:
+def _equal(found: Comparison, width: int) -> str:
     """Name the runs whose scenarios are equal in everything."""
     groups: list[list[Ranked]] = []
     for run in found.runs:
@@ -271,4 +282,4 @@ def _equal(found: Comparison) -> str:
         same = len({run.result.keys["makespan_s"] for run in group}) == 1
         why = "" if same else ", but not in time: a function of yours is not the same in all"
         lines.append(f"{', '.join(ranks[:-1])} and {ranks[-1]} are equal in everything{why}.")
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, width) for line in lines)

@@ -211,31 +211,31 @@ class FaultDraws:
         rows = [("without drawn faults", show(self.base_s, "s", 4), "", "")]
         for name, share in QUANTILES.items():
             if (seconds := self.quantile(share)) is not None:
-                rows.append(("median" if name == "median" else f"{percent(share)} take at most", show(seconds, "s", 4),
+                rows.append(("median" if name == "median" else f"{percent(share)} of draws take at most", show(seconds, "s", 4),
                              signed(self.loss(seconds)), self._between(share)))
         if self.worst is not None:
             longest = float(self.times[self.worst])
             rows.append(("the worst", show(longest, "s", 4), signed(self.loss(longest)), ""))
         lines = [f"How long {what} takes", table(rows, "lrrl")]
         if self.cut_at_most is None:
-            lines.append(f"  {self.cut:,} draws ({percent(self.cut / len(self.times))}) cut the network in two: they have no "
-                         "time, and count in none of these.")
+            lines.append(f"  {self.cut:,} draws ({percent(self.cut / len(self.times))}) cut the network in two. They have no "
+                         "time and are in none of these figures.")
         else:
-            lines.append(f"  No draw cut the network in two: less than {percent(self.cut_at_most)} of all do, with 95 % "
-                         "confidence.")
+            lines.append("  No draw cut the network in two. With 95 % confidence, the probability of a cut is below "
+                         f"{percent(self.cut_at_most)}.")
         lines.append(f"  {self.without_fault:,} draws have no fault; {self.simulated:,} different sets of faults were simulated.")
         return "\n".join(lines)
 
     def _between(self, share: float) -> str:
         low, high = self.interval(share) or (0.0, None)
-        return (f"(95 % sure: {show(low, 's', 4)} to {show(high, 's', 4)})" if high is not None
-                else f"(95 % sure: {show(low, 's', 4)} or more; draw more for an upper end)")
+        return (f"(95 % confidence: {show(low, 's', 4)} to {show(high, 's', 4)})" if high is not None
+                else f"(95 % confidence: {show(low, 's', 4)} or more; more draws give an upper limit)")
 
     def _links(self) -> str:
         if not self.ranking:
             return ""
         names = [kind_name(scale) for scale in self.alone.scales]
-        rows = [("link", "alike", "loss", *(names if len(names) > 1 else ()), "draws", "mean loss in them")]
+        rows = [("link", "equivalent", "loss", *(names if len(names) > 1 else ()), "draws", "mean loss in these draws")]
         for one in self.ranking[:SHOWN]:
             kinds = [signed(kind["loss"]) for kind in one["kinds"]] if len(names) > 1 else []
             rows.append((link_name(one), f"{one['alike']:,}", signed(one["loss"]), *kinds,
@@ -245,14 +245,14 @@ class FaultDraws:
         if more > 0:
             lines.append(f"  and {more:,} more, see faults.json")
         if hidden := int(np.isnan(self.losses).sum()):
-            lines.append(f"  {hidden:,} links are not ranked: no more single faults are run than draws.")
+            lines.append(f"  {hidden:,} links are not ranked: at most as many single faults are simulated as there are draws.")
         return "\n".join(lines)
 
     def _pasted(self, title: str, faults: Faults) -> str:
         changes = self.cables.changes(faults)
         lines = [f"    - {change}" for change in changes[:LISTED]]
         more = [f"    # and {len(changes) - LISTED:,} more, see faults.json"] if len(changes) > LISTED else []
-        return "\n".join([f"{title}. To run it, give the scenario under topology:", "  links:", *lines, *more])
+        return "\n".join([f"{title}. To run it, add to `topology` of the scenario:", "  links:", *lines, *more])
 
 
 def _finite(value: float) -> float | None:

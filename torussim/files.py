@@ -59,12 +59,12 @@ _BETTER = (
     ("", "found another document", "a second document starts here: only one is allowed in a file"),
     ("", "character '\\t' that cannot start", "a tab cannot indent: use spaces"),
     ("", "that cannot start any token", "{words[2]} cannot start a value: put the value in quotes"),
-    ("", "mapping values are not", "a ':' cannot stand here: mend the indentation, or put a text with ':' in quotes"),
+    ("", "mapping values are not", "a ':' cannot stand here: correct the indentation, or put a text with ':' in quotes"),
     ("", "could not find expected ':'", "there is no ':' after the key{at}"),
     ("parsing a flow", "expected ','", "a ',' is missing here, or the bracket{at} is not closed"),
     ("flow node", "'<stream end>'", "the text ends where a value is expected: a bracket is not closed"),
     ("quoted scalar", "found unexpected", "the quoted text{at} is not closed"),
-    ("", "expected <block end>", "this does not fit the block{at}: mend the indentation or the quotes"),
+    ("", "expected <block end>", "this does not fit the block{at}: correct the indentation or the quotes"),
     ("", "undefined alias", "no anchor above has the name {words[3]}: put a text that begins with '*' in quotes"),
 )
 
@@ -286,12 +286,12 @@ def _key(node: Any, reading: _Reading) -> str | None:
     """Return the text of a key, or None if it is not a text, which is a mistake."""
     key = _scalar(node, reading) if node.id == "scalar" else None
     if node.value == "<<" and not node.style:
-        reading.add("'<<' is no key in YAML 1.2, which has no merging: write the keys out", node)
+        reading.add("'<<' is not a key: YAML 1.2 has no merge key; write the keys out", node)
     elif isinstance(key, str):
         return key
     else:
         given = f"a {node.id}" if node.id != "scalar" else f"'{node.value[:20]}'" if node.value else "nothing"
-        reading.add(f"{given} is no key: a key must be a text, in quotes where it could be something else", node)
+        reading.add(f"{given} is not a key: a key must be a text, in quotes where it could be something else", node)
     return None
 
 

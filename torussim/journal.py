@@ -99,7 +99,7 @@ class Journal:
         except OSError as error:
             self._file.truncate(end)
             raise OutputError(f"{self._file.name}: cannot be written: {_reason(error)}; {len(self):,} rows are kept there: "
-                              "make room, and the same command goes on") from None
+                              "make room, and the same command continues") from None
         return end, len(data)
 
 

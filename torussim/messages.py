@@ -90,6 +90,8 @@ def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], band
     First of the links that one message uses, then of those where several meet. Links have these bandwidths, (links,) bytes/s,
     alike where the network's are. One entry for all steps that are piped together, which are at work at the same time.
     """
+    if not steps:  # a group of one chip
+        return []
     grid = movements.net
     ways = [sent_to(grid, axes, step) for step in steps]
     sizes = [np.broadcast_to(step.size, to.shape) if step.part is None else step.size * parts(grid, axes, step)

@@ -173,7 +173,7 @@ def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
             continue
         listed = [chip for group in o.groups for chip in group]
         if len(set(listed)) < len(listed):
-            found.append(Found((i, "groups"), f"{o.name!r} has a chip twice in its groups: leave it out once", code="duplicate"))
+            found.append(Found((i, "groups"), f"{o.name!r} has a chip twice in its groups: leave one out", code="duplicate"))
         if o.kind == "send" and [len(group) for group in o.groups] != [2]:
             text = f"{o.name!r} is a send: give groups of the two chips, ((from, to),)"
             found.append(Found((i, "groups"), text, code="program"))
@@ -203,7 +203,7 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[F
                 text = f"{operation.name!r} waits for {name!r}, which waits for it: {' -> '.join(circle)}"
                 found.append(Found(at, text, code="cycle"))
             elif place[name] >= i:
-                text = f"{operation.name!r} waits for {name!r}, which stands below it: operations run in the order of the " \
+                text = f"{operation.name!r} waits for {name!r}, which comes after it: operations run in the order of the " \
                        f"list, so move {name!r} above"
                 found.append(Found(at, text, code="program"))
         if isinstance(operation, Compute) and operation.loop:

@@ -92,7 +92,7 @@ def raised(function: Callable[..., Any], error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
     called, message = getattr(function, "__name__", "it"), " ".join(str(error).split())[:200]
-    what = f"{own[-1].filename}:{own[-1].lineno}: {called} raised" if own else f"what {called} returned is of no use:"
+    what = f"{own[-1].filename}:{own[-1].lineno}: {called} raised" if own else f"{called} returned something that cannot be used:"
     return f"{what} {type(error).__name__}" + (f": {message}" if message else "")
 
 

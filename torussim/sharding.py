@@ -72,7 +72,7 @@ class Sharding:
         for what, names in (("dimension", [name for name, _ in dims]), ("axis", sharding.used)):
             twice = next((name for name in names if list(names).count(name) > 1), None)
             if twice:
-                raise ShardingError(f"{text!r} uses the {what} {twice} twice: each {what} can stand once")
+                raise ShardingError(f"{text!r} uses the {what} {twice} twice: use each {what} once")
         return sharding
 
     def __str__(self) -> str:

@@ -34,9 +34,23 @@ def shorten(texts: Sequence[str], room: int) -> list[str]:
                                                                            for n in (room // 2, room - 2, 0))]
     for way in ways:
         cut = [text if len(text) <= room else way(text) for text in texts]
-        if all(len(c) <= room for c in cut) and len(set(cut)) == len(set(texts)):
+        if all(len(c) <= room and c.strip(".") for c in cut) and len(set(cut)) == len(set(texts)):
             return cut
     return list(texts)
+
+
+def unlike(names: Sequence[str]) -> list[str]:
+    """Return names without the first and the last words that all share, words being parted by hyphens.
+
+    >>> unlike(["network-dead-link", "network-mesh"])
+    ['dead-link', 'mesh']
+    """
+    words = [name.split("-") for name in names]
+    least = min(map(len, words), default=0)
+    front = next((i for i in range(least) if len({one[i] for one in words}) > 1), least)
+    back = next((i for i in range(least) if len({one[-1 - i] for one in words}) > 1), least)
+    cut = ["-".join(one[front:len(one) - back]) for one in words]
+    return cut if all(cut) else list(names)
 
 
 def _rare(text: str, shared: Mapping[str, int], room: int) -> str:

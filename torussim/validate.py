@@ -95,12 +95,12 @@ class Validation:
 
     def text(self) -> str:
         """Return the rows by group and the summaries for a terminal; the last line says so if a row is missing."""
-        parts = [*_groups(self), _summaries(self)] if self.rows else ["No row can be predicted."]
+        parts = [*_groups(self), _summaries(self)] if self.rows else ["No row can be simulated."]
         if any(row.measurement.twin for row in self.rows):
-            parts.append("A twin is another measurement of a point that is there already: shown, and not counted again.")
+            parts.append("A twin is a second measurement of a point. It is shown and not counted.")
         if self.mistakes:
             wrong = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
-            parts.append(f"This is incomplete: the rows in which there are mistakes ({wrong}) are missing.")
+            parts.append(f"Incomplete: {wrong} on standard error; the rows with mistakes are left out.")
         return "\n\n".join(parts)
 
     def keys(self) -> dict[str, Any]:

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import load, progress, trusting
+from torussim.cli.common import example, load, progress, trusting
+from torussim.cli.completion import a_file, scenarios, setting
 
 if TYPE_CHECKING:
     from torussim.trust import Trust
 
 
-@click.command()
-@click.argument("trace", metavar="TRACE")
-@click.argument("file", metavar="SCENARIO")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value, as in topology.latency=2us.")
+@click.command(short_help="Name what is slow in a measured run.",
+               epilog=example("torussim blame trace.json.gz scenarios/palm-540b-decode-64-chips.yaml"))
+@click.argument("trace", metavar="TRACE", shell_complete=scenarios)
+@a_file("SCENARIO")
+@setting("Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @trusting()
 def blame(trace: str, file: str, overrides: Sequence[str], as_json: bool, trust: Trust) -> None:

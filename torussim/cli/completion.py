@@ -15,16 +15,16 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 
 from torussim.cli.common import example
 
-SCENARIOS = (".yaml", ".yml", ".json")
+SCENARIOS = (".yaml", ".yml", ".json", ".json.gz")
 VARIABLE = "_TORUSSIM_COMPLETE"
 NO_SPACE = '    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n    return 0\n'  # after --set key=
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def a_file() -> Decorator:
+def a_file(metavar: str = "FILE") -> Decorator:
     """Give a command the argument FILE, one scenario: its parameter `file`."""
-    return click.argument("file", metavar="FILE", shell_complete=scenarios)
+    return click.argument("file", metavar=metavar, shell_complete=scenarios)
 
 
 def files(metavar: str = "FILE...") -> Decorator:

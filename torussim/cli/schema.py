@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from torussim.cli.common import EXIT
+from torussim.cli.common import EXIT, example
 
 PAGES = ("scenario_file", "result_keys", "command_line", "python_api")
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of a scenario file.",
+               epilog=example("torussim schema > torussim.schema.json"))
 @click.option("--markdown", "page", type=click.Choice(PAGES), help="Print a page of reference in place of the schema.")
 @click.pass_context
 def schema(context: click.Context, page: str | None) -> None:

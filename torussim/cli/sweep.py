@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @trusting()
 def sweep(file: str, vary: Sequence[str], zipped: bool, out: str | None, overrides: Sequence[str], jobs: int | None, dask: str,
           force: bool, quiet: bool, trust: Trust) -> None:
-    """Run a scenario with many values; write a row for each run, and go on with a sweep that was killed.
+    """Run a scenario with many values; write a row for each run, and continue a sweep that was interrupted.
 
     A run that fails is a row with its error; the exit status is then 1.
     """
@@ -63,8 +63,8 @@ def sweep(file: str, vary: Sequence[str], zipped: bool, out: str | None, overrid
                 if out is None:
                     click.echo(csv_of(rows), nl=False)
         except KeyboardInterrupt:
-            kept_in = f"they are in {out}.journal, and the same command goes on" if out else "they are lost, as no -o was given"
-            click.echo(f"\nstopped when {done:,} of {count:,} rows were done: {kept_in}", err=True)
+            kept_in = f"they are in {out}.journal, and the same command continues" if out else "they are lost: no -o was given"
+            click.echo(f"\nstopped after {done:,} of {count:,} rows: {kept_in}", err=True)
             sys.exit(130)
     if out is not None:
         click.echo(f"{count:,} rows are in {out}", err=True)

@@ -257,7 +257,7 @@ def weights(collective: Collective, grid: Grid, lengths: Mapping[str, int], ring
     if isinstance(collective.split, tuple):
         if len(collective.split) != count:
             raise ProgramError(f"split of {collective.name!r} has {len(collective.split)} weights for {count} axes: give one "
-                               f"an axis")
+                               f"for each axis")
         return tuple(w / sum(collective.split) for w in collective.split)
     rate = {a: grid.extremes(a).slowest * (2.0 if ring[a] else 1.0) for a in lengths}
     return balanced(collective.kind, lengths, rate)

@@ -25,6 +25,7 @@ from torussim.topology.grid import Grid, with_bandwidth
 
 Array = np.ndarray[Any, Any]
 
+UNFOLDED = 512  # chips: with fewer, and one unlike the others, it takes longer to find which are alike than to simulate all
 SLOWER = (1.6, 3.0, 10.0)  # times as slow, a link for which it may have been chosen how a program runs
 
 
@@ -98,7 +99,7 @@ class Model:
         net = self.net if (state.scale == 1).all() else with_bandwidth(self.net, state.scale * self.net.links.bandwidth)
         whole = not self.timeline.flows or bool(self.net.links.events)
         program = self.ways[state.way] if whole else sample(self.ways[state.way])
-        return simulate(program, net, self.chip, pace=pace)
+        return simulate(program, net, self.chip, pace=pace, fold=not whole or len(self.net.chips) > UNFOLDED)
 
     def times(self, state: State) -> Array:
         """Return (operations, chips) seconds: the median over all repetitions of each operation."""

@@ -22,9 +22,10 @@ from torussim.topology.faults import cables
 
 Array = np.ndarray[Any, Any]
 
-SCREENED = 3.0  # times as slow, for the signatures
-SLOWER = (1.25, 1.6, 2.2, 3.0, 5.0, 10.0, 30.0)  # times as slow, simulated for those that fit best
-FITTING = 16  # that fit best
+SCREENED = (3.0, 10.0)  # times as slow, for the signatures; the second where none of the first fits
+SLOWER = (1.25, 1.6, 2.2, 3.0, 5.0, 10.0, 30.0)  # times as slow, simulated for those that are weighed
+FITTING, WEIGHED = 32, 10  # signatures that fit best, by least squares and then by likelihood
+WORTH = 3.0  # by how much a suspect must raise the log likelihood to be weighed; to be named it needs twice that
 MOST, ROOM = 1000, 10_000_000  # signatures that are simulated in a round, and numbers that they have
 NEAR = (0.85, 0.92, 0.96, 1.0, 1.04, 1.08, 1.15)  # of the likeliest speed, simulated at the end
 NOTHING, LINKS, CHIPS = 0.5, 0.4, 0.1  # prior probabilities: nothing more is slow, some link is, some chip is
@@ -57,7 +58,7 @@ class Suspect:
         return found if not self.seen else (np.median if self.seen == "median" else np.max)(found, axis=1, keepdims=True)
 
 
-Signatures = dict[tuple[int, Suspect], Array]  # by the way that the program runs: logarithms of times (operations, chips)
+Signatures = dict[tuple[int, Suspect, float], Array]  # by the way that the program runs: seconds more (operations, chips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,17 +162,21 @@ def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatur
     residuals = data.residuals(now[None])
     nothing = fitted(data, residuals)
     every = classes(model) if seen.seen else suspects(model, data, nothing, residuals[0])
-    signatures = []
-    for one in every:
-        if (state.way, one) not in known:  # on top of other slow things it is nearly the same
-            known[state.way, one] = np.log((one.times(model, one.in_state(state, SCREENED)) + data.floor) / (now + data.floor))
-        signatures.append(known[state.way, one])
-        if progress:
-            progress()
-    chosen = _fitting(data, residuals[0] - nothing.common[0, data.moves.astype(int)][:, None], signatures)
+    chosen = list[Suspect]()
+    for by in SCREENED:
+        slowed = []
+        for one in every:
+            if (state.way, one, by) not in known:  # on top of other slow things the change is nearly the same
+                known[state.way, one, by] = one.times(model, one.in_state(state, by)) - now
+            slowed.append(np.maximum(now + known[state.way, one, by], 0.0))
+            if progress:
+                progress()
+        chosen = _fitting(data, now, nothing, every, slowed, by) if slowed else []
+        if chosen:
+            break
     links = max(1, sum(bool(one.links) for one in every))
     priors = {True: LINKS / links, False: CHIPS / len(model.net.chips)}
-    found = [weighed(model, data, state, every[i], priors[bool(every[i].links)]) for i in chosen]
+    found = [weighed(model, data, state, one, priors[bool(one.links)]) for one in chosen]
     found.sort(key=lambda h: -h.evidence)
     if not seen.seen:
         turned = [weighed(model, data, state, Suspect((link,)), priors[True] * ONE_WAY)
@@ -191,7 +196,7 @@ def weighed(model: Model, data: Data, state: State, one: Suspect, prior: float, 
     two speeds that were simulated it is nearly straight in that factor.
     """
     knots = np.unique([1.0, *SLOWER, *(by for share in NEAR if (by := near * share) > 1)])
-    times = np.stack([one.times(model, one.in_state(state, by)) for by in knots])
+    times = np.stack([one.times(model, one.in_state(state, by)) for by in knots.tolist()])
 
     def scores(by: Array) -> Array:
         right = np.clip(np.searchsorted(knots, by), 1, len(knots) - 1)
@@ -217,14 +222,17 @@ def _pieces(density: Array, by: Array) -> Array:
     return np.asarray((density[1:] + density[:-1]) / 2 * np.diff(np.log(by)))
 
 
-def _fitting(data: Data, late: Array, signatures: Sequence[Array]) -> list[int]:
-    """Return the indices of the signatures that fit best, by least squares, with and without a factor of each operation."""
-    if not signatures:
-        return []
+def _fitting(data: Data, now: Array, nothing: Fit, every: Sequence[Suspect], slowed: Sequence[Array], by: float) -> list[Suspect]:
+    """Return the suspects that are worth to be weighed, by their times when they are `by` times as slow.
+
+    The FITTING that fit best by least squares, with and without a factor of each operation, are fitted at all speeds, as
+    if times were straight in the speed.
+    """
+    late = data.residuals(now) - nothing.common[0, data.moves.astype(int)][:, None]
     there = np.isfinite(late)
     weight = np.where(there, 1 / np.maximum(data.variance, 1e-12), 0.0)
     weight /= weight.max(initial=1e-300)
-    e, d = np.where(there, late, 0.0), np.stack(signatures)
+    e, d = np.where(there, late, 0.0), np.log((np.stack(slowed) + data.floor) / (now + data.floor))
 
     def gains(e: Array, d: Array) -> Array:
         along = (weight * e * d).sum(axis=(1, 2))
@@ -235,6 +243,9 @@ def _fitting(data: Data, late: Array, signatures: Sequence[Array]) -> list[int]:
         total = np.maximum(weight.sum(axis=1), 1e-300)[:, None]
         return np.asarray(values - (weight * values).sum(axis=-1, keepdims=True) / total)
     both = gains(e, d), gains(centred(e), centred(d))
-    order = [np.argsort(-g, kind="stable") for g in both]
-    mixed = dict.fromkeys(int(i) for pair in zip(*order) for i in pair if max(both[0][i], both[1][i]) > 0)
-    return list(mixed)[:FITTING]
+    order = [np.argsort(-g, kind="stable").tolist() for g in both]
+    mixed = list(dict.fromkeys(i for pair in zip(*order) for i in pair if max(both[0][i], both[1][i]) > 0))[:FITTING]
+    speeds = np.array([1.05, 1.25, *SLOWER])[:, None, None]
+    best = {i: fitted(data, data.residuals(np.maximum(now + (slowed[i] - now) * (speeds - 1) / (by - 1), 0.0))).score.max() for i in mixed}
+    worth = sorted((i for i in mixed if best[i] > nothing.score[0] + WORTH), key=lambda i: -best[i])
+    return [every[i] for i in worth[:WEIGHED]]

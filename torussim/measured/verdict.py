@@ -177,12 +177,11 @@ def search(model: Model, data: Data, step: Callable[[], None] | None = None) -> 
         things = {(one.kind, frozenset(one.ends), one.name) for one in (_place(model, suspect) for suspect in together)}
         if best.best < LEAST or len(things) > TOGETHER:
             break
-        found.append((best, (tuple(together), total)))
-        state = best.suspect.in_state(seen.state, best.best)
+        found = _refined(model, data, seen.state.way, [*found, (best, (tuple(together), total))])
+        state = _with(model, seen.state.way, found)
         if best.suspect.seen:
             break  # operation times without chips do not tell two classes apart
-    found = _refined(model, data, state.way, found)
-    return _with(model, state.way, found), found
+    return state, found
 
 
 def _with(model: Model, way: int, found: list[Found], without: int = -1) -> State:

@@ -85,7 +85,7 @@ def drawing(run: Run) -> Drawing:
         width, height, notes = picture.width, picture.height, left_out(links, which)
         boxes(canvas, picture)
     pen = draw(canvas, picture, which, visible)
-    if isinstance(picture, Spread) and not node_names(canvas, picture):
+    if isinstance(picture, Spread) and not node_names(canvas, picture, which):
         notes.append("Names without room are left out.")
     numbers(canvas, picture, pen, which, picture.centres[visible])
     live = which[which < len(links.source)]

@@ -38,7 +38,7 @@ def none_meets(limits: Sequence[Limit], limited: Sequence[tuple[Priced, Limit]],
             near = min(missed, key=lambda batch: limit.miss(missed[batch]))
             said.append(f"{_bound(limit)} excludes {'the others' if limited else 'all'}; the nearest have "
                         f"{_shown(limit, missed[near])} at best, at batch {near}")
-    said += ["others were not simulated: allow more simulations"] if open_ else []
+    said += ["others were not simulated: allow more with --simulations"] if open_ else []
     return PlanError(f"no layout meets the limits: {'; '.join(said)}", code="no-layout", path=("plan", "limits"))
 
 

@@ -173,7 +173,7 @@ def _known(one: Ranked) -> float:
 
 
 def _front(plan: Plan) -> str:
-    said = f"{len(plan.picks)} choices are on the front of latency and cost: nothing else is as good as one of them in both."
+    said = f"{len(plan.picks)} choices are Pareto-optimal: no other choice is at least as good in both latency and cost."
     several = len(plan.pick.of) > 1
     rows = [["batch", *(["phase"] if several else []), "layout", "mesh", "attention", "weights", "latency", "chip-ms a token",
              "bound by"]]
@@ -202,7 +202,7 @@ def _table(plan: Plan) -> str:
     rows = head + rows
     if len({row[at] for row in rows[1:]}) == 1:
         rows, sides = [[*row[:at], *row[at + 1:]] for row in rows], sides[:at] + sides[at + 1:]
-    note = "Times are simulated; ~ marks the closed form of a layout that was not."
+    note = "Times are simulated; ~ marks a closed form, of a layout that was not simulated."
     return table(rows, sides) + "\n" + (note if any("~" in cell for row in rows for cell in row) else "")
 
 
@@ -235,8 +235,8 @@ def _certificate(plan: Plan) -> str:
     """Say how many candidates there were, how many fitted, were simulated and excluded, and what is left open."""
     counts = {state: plan.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")}
     runs = sum(one.state == "simulated" and one.candidate.alike > 0 for one in plan.ranked)
-    alike = f" in {runs} runs, as others are alike by symmetry" if runs < counts["simulated"] else ""
-    found = f"{counts['simulated']:,} simulated{alike}, {counts['excluded']:,} excluded by a bound."
+    alike = f" in {runs} runs (the others are equivalent by symmetry)" if runs < counts["simulated"] else ""
+    found = f"{counts['simulated']:,} simulated{alike}, {counts['excluded']:,} excluded by a lower bound."
     said = [f"Best of {plan.space:,} layouts: {found}" if plan.certified else f"Not certified: of {plan.space:,} layouts {found}"]
     if counts["limited"] or counts["misfit"]:
         limits = ", ".join(dict.fromkeys(one.why for one in plan.ranked if one.state == "limited"))
@@ -245,19 +245,19 @@ def _certificate(plan: Plan) -> str:
         fitted = "" if plan.unseen else f"{plan.space - counts['misfit'] - counts['limited']:,} fitted; "
         said.append(f"{fitted}{', '.join(out)}.")
     if plan.unseen:
-        said.append("Tables of shardings that do not fit into memory are among the excluded.")
+        said.append("The excluded layouts include tables of shardings that do not fit into memory.")
     if counts["open"]:
         open_ = sorted((one for one in plan.ranked if one.state == "open"), key=_known)
         names = "; ".join(f"{name_of(one.candidate)} (batch {one.candidate.batch})" for one in open_[:NAMED])
         said.append(f"{counts['open']:,} could not be excluded and could be better by up to {percent(plan.gap)}: {names}"
-                    f"{f' and {len(open_) - NAMED:,} more' if len(open_) > NAMED else ''}. Allow more simulations.")
+                    f"{f' and {len(open_) - NAMED:,} more' if len(open_) > NAMED else ''}. Allow more with --simulations.")
     return _fill(" ".join(said))
 
 
 def _others(plan: Plan) -> str:
     """Say what the paper's model would have taken, what the file has, and what each costs here."""
     said = []
-    for who, choice in (("The paper's model would take", plan.paper), ("The file has", plan.file)):
+    for who, choice in (("The paper's model would take", plan.paper), ("The layout of the file is", plan.file)):
         if choice is None:
             continue
         key = "chip_s_per_token" if plan.planning.objective in ("throughput", "cost") else "latency_s"
@@ -283,10 +283,10 @@ def _shapes(plan: Plan) -> str:
         said.insert(0, "Shapes are compared by the paper's five layouts.")
     if buildable and buildable is not best:
         shape = buildable.shape
-        said.append(f"Of the shapes that can be had the best is {shape.name} ({shape.how}): it {_saves(buildable)}.")
+        said.append(f"The best shape that is available is {shape.name} ({shape.how}): it {_saves(buildable)}.")
     several = len(plan.pick.of) > 1
     rows = [["shape", "wraparounds", "decode step" if several else "step", "saves in all" if several else "saves", "layout",
-             "can it be had?"]]
+             "available"]]
     for one in shapes[:SHAPES]:
         closed = [axis for axis, wraps in zip(axis_names(len(one.shape.wrap)), one.shape.wrap) if wraps]
         rows.append([f"{one.shape.name}{' (present)' if one.present else ''}", ", ".join(closed) or "none", show(one.step_s, "s"),

@@ -5,6 +5,7 @@ matplotlib is imported when it is needed, and never pyplot, which takes half a s
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class Canvas:
     shapes: dict[tuple[int, str], list[tuple[Array, Any]]] = field(default_factory=dict)
     texts: list[dict[str, Any]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
+    unkept: list[str] = field(default_factory=list)  # collectives whose messages were not recorded
     used: set[str] = field(default_factory=set)
     widths: dict[tuple[str, float, bool], float] = field(default_factory=dict)
 
@@ -75,10 +77,10 @@ class Canvas:
             self.shapes.setdefault((layer, name), []).append((corners, colour))
 
     def text(self, x: float, y: float, text: str, *, size: float = NORMAL, colour: str = INK, bold: bool = False,
-             align: str = "left", back: str = "") -> None:
-        """Add a text; `back`: the colour of a box behind it."""
+             align: str = "left", back: str = "", turned: bool = False) -> None:
+        """Add a text; `back`: the colour of a box behind it; `turned`: it is read upwards, with its middle at (x, y)."""
         self.texts.append({"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "ha": align, "back": back,
-                           "fontweight": "bold" if bold else "normal"})
+                           "fontweight": "bold" if bold else "normal", "turned": turned})
 
     def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "") -> bool:
         """Write the first of `choices` that fits between x0 and x1; return whether one did."""
@@ -98,7 +100,8 @@ class Canvas:
         if key not in self.widths:
             font = FontProperties(size=size, weight="bold" if bold else "normal")
             renderer: Any = RendererAgg(8, 8, 100)  # type: ignore[no-untyped-call, unused-ignore]
-            self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
+            with missing_glyphs(text):
+                self.widths[key] = float(renderer.get_text_width_height_descent(text, font, False)[0])
         return self.widths[key]
 
     def legend(self) -> tuple[list[tuple[float, int, str, str, str]], int]:
@@ -121,6 +124,11 @@ class Canvas:
         if "links" in self.used:
             sent = "; dark: the chip sends, at the right the share of the time" if "messages" in self.used else ""
             found.append(f"Link lanes: + link above, − link below; light: a collective is under way on the axis{sent}.")
+        if self.unkept:
+            names = list(dict.fromkeys(self.unkept))
+            said = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            why = "they share links and are simulated as flows" if "flows" in self.used else "it was not asked for"
+            found.append(f"Not recorded, so that the lanes show no sends: the messages of {said} ({why}).")
         if "clusters" in self.used:
             found.append("Messages too short to be told apart are drawn as one, as low as their share of the time.")
         if "others" in self.used:
@@ -216,9 +224,11 @@ class Canvas:
         for given in self.texts:
             text = dict(given)
             back = text.pop("back")
+            if text.pop("turned"):
+                text |= {"rotation": 90, "va": "center", "ha": "center"}
             if back:
                 text["bbox"] = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
-            axes.text(va="center_baseline", zorder=5, parse_math=False, **text)
+            axes.text(**{"va": "center_baseline", "zorder": 5, "parse_math": False, **text})
 
 
 @cache
@@ -251,6 +261,17 @@ def shades(shares: Array) -> Array:
 
 
 @contextmanager
+def missing_glyphs(text: str = "") -> Iterator[None]:
+    """Let a box stand for a character that the font does not have, without a warning for each."""
+    if text.isascii() and text:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+@contextmanager
 def defaults() -> Iterator[None]:
     """Draw with the settings of matplotlib itself: a matplotlibrc in the working folder could name TeX to run."""
     import matplotlib
@@ -270,7 +291,7 @@ def encode(figure: Figure, kind: str) -> bytes:
     if kind not in dates:
         raise TorusSimError(f"no picture can be made as {kind!r}: give png, svg or pdf")
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "torussim"}):
+    with matplotlib.rc_context({"svg.hashsalt": "torussim"}), missing_glyphs():
         figure.savefig(buffer, format=kind, metadata=dates[kind])
     return buffer.getvalue()
 

@@ -14,7 +14,7 @@ from torussim.fault_result import QUANTILES, FaultDraws, kind_name, link_name, o
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, SMALL, Canvas
 from torussim.plot.chart import CIRCLE, Chart, Scale, round_step
 from torussim.plot.links import whole
-from torussim.plot.network import LinkPicture, dead_links, placing
+from torussim.plot.network import LinkPicture, dead_links, node_names, placing
 from torussim.plot.sheet import EDGE, PAGE
 from torussim.units import show
 
@@ -50,10 +50,9 @@ def picture(found: FaultDraws) -> LinkPicture:
             for one in ranked]
     users = [f"faulty in {count} draw{'s' * (count != '1')}, mean loss {loss}"
              for count, loss in (observed(one["in_draws"]) for one in ranked)]
-    names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
     what = f"how much longer {subject(found)} takes when this link alone is faulty"
     return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth, losses,
-                       np.zeros(len(losses)), dead_links(links), numbered, users, names, what=what, rows=rows,
+                       np.zeros(len(losses)), dead_links(links), numbered, users, node_names(links), what=what, rows=rows,
                        head=("link", "alike", "loss", *kinds), beside="in the draws", numbered="see the table",
                        **placing(found.cables.net))
 

@@ -18,7 +18,7 @@ WITHIN = 0.55  # of a circle's radius is that of its switches
 def circle(links: LinkPicture) -> Spread:
     """Return all chips on one circle, clockwise from the top, and the switches on one within."""
     angles = _angles(links, np.arange(links.nodes))
-    radius = np.where(np.arange(links.nodes) < links.chips, 1.0, WITHIN) * RADIUS
+    radius = np.where(np.arange(links.nodes) < links.chips, 1.0, WITHIN if links.nodes > links.chips + 1 else 0.0) * RADIUS
     out = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
     middle = np.array([AROUND + RADIUS, RADIUS + 40])
     centres = middle + out * (radius[:, None] if links.nodes > 1 else 0.0)
@@ -36,17 +36,18 @@ def clusters(links: LinkPicture, of: Array) -> Spread:
     count = int(of.max()) + 1
     size = max(1, int(np.bincount(of[:links.chips][of[:links.chips] >= 0], minlength=count).max()))
     large = RADIUS + 40.0  # from the middle to those of the groups
-    small = min(0.8 * large * sin(pi / max(count, 3)), 130.0)
-    middle = np.full(2, large + small + 40)
+    small = min(0.8 * large * sin(pi / max(count, 3)), 130.0 if count > 2 else 190.0)
+    middle = np.array([large, large if count > 2 else 0.0]) + small + 40
     centres, out = np.tile(middle, (links.nodes, 1)), np.tile([0.0, -1.0], (links.nodes, 1))
     boxes = []
     for group in range(count):
-        turn = 2 * pi * group / count
+        turn = 2 * pi * group / count - (pi / 2 if count == 2 else 0.0)  # two stand beside each other
         centre = middle + large * np.array([np.sin(turn), -np.cos(turn)])
         members = np.flatnonzero(of == group)
-        angles = _angles(links, members) + turn
+        angles = _angles(links, members) + 2 * pi * group / count
         ways = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
-        radius = small * np.where(members < links.chips, 0.8, WITHIN * 0.8)
+        alone = np.count_nonzero(members >= links.chips) == 1  # a switch, in the middle of its chips
+        radius = small * np.where(members < links.chips, 0.8, 0.0 if alone else WITHIN * 0.8)
         centres[members] = centre + ways * (radius[:, None] if len(members) > 1 else 0.0)
         out[members] = ways
         (x, y), (across, down) = centre.tolist(), (np.sin(turn), -np.cos(turn))
@@ -57,16 +58,16 @@ def clusters(links: LinkPicture, of: Array) -> Spread:
     ways = np.stack([np.sin(turns), -np.cos(turns)], axis=1)
     centres[lost], out[lost] = middle + ways * (0.4 * large if len(lost) > 1 else 0.0), ways
     half = float(np.clip(0.3 * pi * small / max(size, 3), 1.2, 8))
-    side = 2 * (large + small + 40)
+    width, height = 2 * middle
     pitch = float(np.clip(1.6 * pi * small / max(size, 3), 4, 30))
-    return Spread(links, centres, half, np.full(links.nodes, half), pitch, side, side, out,
+    return Spread(links, centres, half, np.full(links.nodes, half), pitch, float(width), float(height), out,
                   np.full(links.nodes, small > READABLE), boxes)
 
 
 def _angles(links: LinkPicture, members: Array) -> Array:
     """Return where each of some nodes lies on its circle, clockwise from the top; chips stand before switches.
 
-    A switch lies near the mean of its neighbours' directions, those in one direction in the order of their numbers.
+    Switches lie evenly, as near as can be to the mean of their chips' directions, those in one direction by their numbers.
     """
     chips = members[members < links.chips]
     found = np.arange(len(members)) * 2 * pi / max(len(chips), 1)
@@ -80,7 +81,9 @@ def _angles(links: LinkPicture, members: Array) -> Array:
     seen, which = np.exp(1j * found[source[onto]]), target[onto] - len(chips)
     total = np.bincount(which, seen.real, switches) + 1j * np.bincount(which, seen.imag, switches)
     wish = np.where(np.abs(total) > 1e-6, np.angle(total) % (2 * pi), 0.0).round(6)
+    order, slots = np.argsort(wish, kind="stable"), np.arange(switches) * 2 * pi / switches
+    turn = np.angle(np.sum(np.abs(total[order]) * np.exp(1j * (wish[order] - slots))) + 1e-9)
     spread = np.empty(switches)
-    spread[np.argsort(wish, kind="stable")] = (np.arange(switches) + 0.5) * 2 * pi / switches
+    spread[order] = slots + turn
     found[len(chips):] = spread
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
-from math import ceil
+from math import ceil, cos, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 BOX = "#EFEFEF"  # of a group
 CROWD = 400  # links of a network without slices; more are thinner
+NAMES, NAMED = 76.0, 200  # pixels that a name of a node has at most; so many chips are named at most
+TURNS = (0.0, 0.6, -0.6, 1.2, -1.2)  # radians from where a name should stand to where it can
 
 
 def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> Figure:
@@ -56,17 +58,20 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
         panels(canvas, picture, margins)
         width, height, beside, notes = sheet.width, sheet.height, sheet.beside, cut_notes(pieces)
     else:
-        picture = spread(links).moved(EDGE, y)
+        names = [fitted(canvas, links.name(node), NAMES) for node in range(min(links.chips, NAMED))]
+        picture = spread(links, max((canvas.measure(name, SMALL) for name in names), default=0.0)).moved(EDGE, y)
         which, visible = drawn(links), np.arange(links.nodes)
         width, height, notes = picture.width, picture.height, left_out(links, which)
         beside = EDGE + width + 30 + table.width <= PAGE - EDGE
         boxes(canvas, picture)
     pen = draw(canvas, picture, which, visible)
-    if isinstance(picture, Spread) and not node_names(canvas, picture):
+    if isinstance(picture, Spread) and not node_names(canvas, picture, which):
         notes.append("Names without room are left out.")
     if not numbers(canvas, picture, pen, which, picture.centres[visible]):
         notes.append("Numbers without room are left out.")
 
+    if not len(links.ends.source):
+        notes.append("The network has no links.")
     if beside:
         bottom = max(y + height, table.draw(EDGE + width + 30, y + 10, PAGE - EDGE))
     else:
@@ -139,12 +144,12 @@ def cut_notes(pieces: Cut) -> list[str]:
     return said
 
 
-def spread(links: LinkPicture) -> Spread:
-    """Return where the nodes of a network without slices lie."""
+def spread(links: LinkPicture, wide: float = 0.0) -> Spread:
+    """Return where the nodes of a network without slices lie; `wide`: pixels, of the widest name of a chip."""
     rows = levels(links)
     of = groups(links, rows)
     if links.nodes > links.chips and not flat(links, rows, of):
-        return tree(links, rows, of)
+        return tree(links, rows, of, wide)
     return clusters(links, of) if of.max(initial=-1) > 0 else circle(links)
 
 
@@ -168,21 +173,33 @@ def boxes(canvas: Canvas, picture: Spread) -> None:
             canvas.text(box.x, box.y, fitted(canvas, name, 100.0), size=SMALL, colour=FAINT, align="center")
 
 
-def node_names(canvas: Canvas, picture: Spread) -> bool:
-    """Write the names of nodes beside them, those that have room; return whether all have."""
+def node_names(canvas: Canvas, picture: Spread, which: Array) -> bool:
+    """Write the names of nodes beside them, off the links that are drawn if that can be; return whether all have room."""
     links, half = picture.links, picture.sizes[:, None]
     nodes = np.concatenate([picture.centres - half - 1, picture.centres + half + 1], axis=1)
     taken, count = np.concatenate([marks.boxes(canvas), nodes]), len(canvas.texts) + links.nodes
+    lines = picture.lines(which)[:2]
     for node in np.flatnonzero(picture.named).tolist():
-        text = fitted(canvas, links.name(node), 76.0)
-        wide = canvas.measure(text, SMALL)
-        x, y = (picture.centres[node] + picture.out[node] * (half[node] + 6 + np.array([wide / 2, 5]))).tolist()
-        box = (x - wide / 2 - 3, y - 6.5, x + wide / 2 + 3, y + 6.5)
-        meets = ((taken[:, 0] < box[2]) & (taken[:, 2] > box[0]) & (taken[:, 1] < box[3]) & (taken[:, 3] > box[1])).any()
-        if box[0] >= 0 and box[2] <= PAGE and not meets:
-            back = next((BOX for one in picture.boxes if one.x0 < x < one.x1 and one.y0 < y < one.y1), "white")
-            canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back=back if node >= links.chips else "")
-            taken = np.concatenate([taken, [box]])
+        turned, text = picture.turned and node < links.chips, fitted(canvas, links.name(node), NAMES)
+        size = np.array([canvas.measure(text, SMALL) / 2, 5.0])
+        size, room = (size[::-1], np.array([1.5, 3])) if turned else (size, np.array([3, 1.5]))
+        best: tuple[bool, Array] | None = None
+        for turn in TURNS[:1] if picture.turned else TURNS:
+            out = np.array([[cos(turn), -sin(turn)], [sin(turn), cos(turn)]]) @ picture.out[node]
+            at = picture.centres[node] + out * (half[node] + 6 + size)
+            low, high = at - size - room, at + size + room
+            meets = ((taken[:, :2] < high) & (taken[:, 2:] > low)).all(axis=1).any()
+            if low[0] >= 0 and high[0] <= PAGE and not meets:
+                probes = at + np.array([[-1.0], [-0.5], [0.0], [0.5], [1.0]]) * size * (1, 0)
+                crossed = bool((marks.distances(probes, *lines) < 6).any())
+                best = (crossed, at) if best is None or (best[0] and not crossed) else best
+        if best is not None:
+            crossed, at = best
+            x, y = at.tolist()
+            within = any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in picture.boxes)
+            back = "" if not crossed else BOX if within else "white"
+            canvas.text(x, y, text, size=SMALL, colour=FAINT, align="center", back=back, turned=turned)
+            taken = np.concatenate([taken, [[*(at - size - room), *(at + size + room)]]])
     return len(canvas.texts) == count
 
 

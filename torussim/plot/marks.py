@@ -14,8 +14,8 @@ from torussim.timeline import Array
 DEAD = "#C00000"
 RADIUS = 8.0  # of a number's disc
 NUMBER = 7.5  # points
-# What it costs a number to cover a chip or a link, at most so many, or to stand far from its link; pixels of distance.
-ON_CHIP, ON_LINK, MANY, FAR = 60.0, 14.0, 4, 12.0
+# What it costs a number to cover a chip or a link, at most so many, or not to stand beside its link; half pixels of distance.
+ON_CHIP, ON_LINK, MANY, FAR = 45.0, 14.0, 3, 12.0
 RINGS = tuple(range(20, 200, 6))  # how far away places are tried, pixels
 
 
@@ -129,7 +129,7 @@ class Numbers:
     placed: list[tuple[float, float]] = field(default_factory=list)
 
     def costs(self, points: Array) -> Array:
-        """Return what a disc at each of some points covers, (points,): in pixels of distance; infinite where it must not be."""
+        """Return what a disc at each of some points covers, (points,): half pixels of distance; infinite where it must not be."""
         room = RADIUS + 1.5
         x, y = points[:, 0, None], points[:, 1, None]
         x0, y0, x1, y1 = self.taken.reshape(-1, 4).T
@@ -141,7 +141,7 @@ class Numbers:
         near = np.flatnonzero(((low < points.max(axis=0) + reach[0]) & (high > points.min(axis=0) + reach[1])).all(axis=1))
         start, end = (ends[near] for ends in self.lines)
         aside = frame(start, end)[1] * (self.pen.gap + self.pen.shaft / 2)
-        far = _distances(points, start + aside, end + aside) - RADIUS
+        far = distances(points, start + aside, end + aside) - RADIUS
         marked, wide = self.marked[near], 1 + self.pen.shaft / 2 + self.pen.barb
         never |= (far[:, marked] < wide).any(axis=1)
         on_chips = (np.abs(self.chips - points[:, None]).max(axis=2) < self.half + RADIUS).any(axis=1)
@@ -159,7 +159,7 @@ class Numbers:
         circle = np.stack([np.cos(np.arange(16) * pi / 8), np.sin(np.arange(16) * pi / 8)], axis=1)
         least, at = np.inf, anchor
         for points, more in [(np.array(near), 0.5 * np.arange(len(near))), *((anchor + d * circle, FAR) for d in RINGS)]:
-            costs = _distances(points, start[None], end[None])[:, 0] + more
+            costs = 2 * distances(points, start[None], end[None])[:, 0] + more
             if costs.min() < least:
                 costs += self.costs(points)
                 if costs.min() < least:
@@ -176,7 +176,7 @@ class Numbers:
         return True
 
 
-def _distances(points: Array, start: Array, end: Array) -> Array:
+def distances(points: Array, start: Array, end: Array) -> Array:
     """Return how far points are from lines that end, (points, lines)."""
     along = end - start
     offset = points[:, None] - start
@@ -189,6 +189,9 @@ def boxes(canvas: Canvas) -> Array:
     found = []
     for text in canvas.texts:
         wide, high = canvas.measure(text["s"], text["fontsize"], text["fontweight"] == "bold"), text["fontsize"] * 1.7
+        if text["turned"]:
+            found.append((text["x"] - high / 2, text["y"] - wide / 2, text["x"] + high / 2, text["y"] + wide / 2))
+            continue
         left = text["x"] - {"left": 0.0, "center": wide / 2, "right": wide}[text["ha"]]
         found.append((left, text["y"] - high / 2, left + wide, text["y"] + high / 2))
     return np.array(found).reshape(-1, 4)

@@ -57,7 +57,7 @@ class LinkPicture:
         """Return what a run did with the links of its network; `changes`: where faults are named, what has been made of it."""
         links, shown = grid.links, busiest(timeline, grid)
         busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
-        names = [] if len(links.nodes) == len(links.chips) else [str(node) for node in links.nodes]
+        names = node_names(links)
         return LinkPicture(links.axes, links.source, links.target, links.axis, links.sign, links.wraparound, links.bandwidth,
                            busy, timeline.link_bytes, dead_links(links), shown, [_users(timeline, link) for link in shown], names,
                            faults=[fault(one) for one in all_described(changes)], **placing(grid))
@@ -141,6 +141,13 @@ class LinkPicture:
         # From a border the step towards the inside is a wraparound's in the other direction.
         from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
         return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
+
+
+def node_names(links: Links) -> list[str]:
+    """Return the names of the nodes where some are switches; else none, as coordinates are enough."""
+    if len(links.nodes) == len(links.chips):
+        return []
+    return [f"({', '.join(map(str, node))})" if isinstance(node, tuple) else str(node) for node in links.nodes]
 
 
 def placing(grid: Grid) -> dict[str, Any]:

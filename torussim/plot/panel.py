@@ -69,6 +69,9 @@ class Panel:
         for sent in self.timeline.sent:
             if sent.chip == self.chip:
                 self.sent.setdefault((sent.axis, sent.sign), []).append(sent)
+        kept = {sent.operation for sent in self.timeline.sent}
+        moving = [o for o in self.collectives if o.name in self.timeline.carried and self.timeline.carried[o.name].any()]
+        self.unkept = [o for o in moving if o.name not in kept]  # messages over routes are not recorded
         self.edges = self.column_edges()
 
     def bars_of(self, run: int, own: bool) -> list[Bar]:
@@ -248,9 +251,13 @@ class Panel:
                 all_sent = analysis.merged(joined(spans[run] for _, spans in sends for run in self.columns))
                 self.stack(top, HALF, self.edges, [(analysis.spread(all_sent, self.edges), FAINT, "", "")])
             used = analysis.merged(joined(s for _, spans in sends for s in spans.values()))
+            if any(axis in o.axes for o in self.unkept):
+                continue  # the share of what is kept is not that of all
             share = float((used[:, 1] - used[:, 0]).sum()) / (self.end - self.begin) if self.end > self.begin else 0.0
             canvas.text(WIDTH + 8, top + HALF / 2, percent(share), size=SMALL, colour=FAINT)
         canvas.used |= {"links", "messages"} if self.sent else {"links"}
+        canvas.unkept += [o.name for o in self.unkept if axis in o.axes]
+        canvas.used |= {"flows"} if self.timeline.flows else set()
         return y + 2 * HALF + 5
 
     def sends(self, axis: str, sign: int) -> list[tuple[Collective, dict[int, Array]]]:

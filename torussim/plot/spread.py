@@ -47,6 +47,7 @@ class Spread:
     out: Array
     named: Array
     boxes: Sequence[Box] = ()
+    turned: bool = False  # the names of chips are read upwards
 
     def moved(self, x: float, y: float) -> Spread:
         """Return the same with its top left corner at (x, y)."""

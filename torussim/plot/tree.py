@@ -16,11 +16,15 @@ DEEPEST = 12  # rows of chips
 SWITCH = 7.0  # pixels from a switch to the next, at least
 GAP = 0.9  # between groups, of the pitch
 LEVEL = (120.0, 170.0)  # pixels from a level to the next: few chips, many
-TOP, FOOT = 40.0, 52.0
+TOP, FOOT = 40.0, 38.0  # the latter without the names of chips
+NAME = 14.0  # how high a line of names is
 
 
-def tree(links: LinkPicture, rows: Array, of: Array) -> Spread:
-    """Return where the nodes lie; `rows`: the level of each, 0 for chips, `of`: its group or -1, both (nodes,)."""
+def tree(links: LinkPicture, rows: Array, of: Array, name: float = 0.0) -> Spread:
+    """Return where the nodes lie; `rows`: the level of each, 0 for chips, `of`: its group or -1, both (nodes,).
+
+    `name`: pixels, of the widest name of a chip; where names are wider than chips are apart they are turned.
+    """
     order, sizes = _order(links, rows, of)
     meshed = _meshed(links, of)
     deep, pitch = _fit(sizes, len(sizes) > 1, meshed)
@@ -47,6 +51,8 @@ def tree(links: LinkPicture, rows: Array, of: Array) -> Spread:
         spans.append((left, left + wide * pitch))
         left, begin = left + (wide + GAP) * pitch, begin + size
     bottom = float(centres[:links.chips, 1].max(initial=floor))
+    turned = deep == 1 and not meshed and NAME <= pitch < name + 4
+    below = name + 4 if turned else NAME
     boxed = len(sizes) > 1 and bool((of[:links.chips] >= 0).all())
     half = float(np.clip(0.3 * min(pitch, step), 1.5, 9))
     sizes_of = np.full(links.nodes, half)
@@ -54,9 +60,10 @@ def tree(links: LinkPicture, rows: Array, of: Array) -> Spread:
         some = np.flatnonzero(rows == row)
         apart = _raise(links, rows, of, row, centres, spans if boxed else [], (floor - row * level, width))
         sizes_of[some] = np.clip(0.3 * apart, 1.2, half)
-    boxes = _boxes(links, of, centres, spans, bottom + half, half) if boxed else []
+    boxes = _boxes(links, of, centres, spans, bottom + half + below, half) if boxed else []
     named = (np.arange(links.nodes) >= links.chips) | meshed | (deep == 1)
-    return Spread(links, centres, half, sizes_of, float(np.clip(pitch, 6, 32)), width, bottom + FOOT, out, named, boxes)
+    return Spread(links, centres, half, sizes_of, float(np.clip(pitch, 6, 32)), width, bottom + below + FOOT, out, named, boxes,
+                  turned)
 
 
 def _order(links: LinkPicture, rows: Array, of: Array) -> tuple[Array, list[int]]:
@@ -122,5 +129,5 @@ def _boxes(links: LinkPicture, of: Array, centres: Array, spans: list[tuple[floa
     for group, (a, b) in enumerate(spans):
         members = np.flatnonzero(of == group)
         top, aside = float(centres[members, 1].min()) - half - 18, min(4.0, (b - a) / 8)
-        found.append(Box(a - aside, top, b + aside, bottom + 36, links.group_name(members), (a + b) / 2, bottom + 27))
+        found.append(Box(a - aside, top, b + aside, bottom + 22, links.group_name(members), (a + b) / 2, bottom + 13))
     return found

@@ -84,7 +84,8 @@ TOP: Form = {
                     about="The phase, batch and context that are run; needed unless the file gives a program."),
     "expect": Key(_part("expect", "a mapping of keys of the result"), example={"step_s": {"value": "93.8 ms", "within": 0.1}},
                   about="The values that the result is compared with; `run --strict` fails when one is missed."),
-    "program": Key(elsewhere("a list of operations", {"type": "array", "items": {"$ref": "#/$defs/operation"}, "minItems": 1}),
+    "program": Key(elsewhere("a list of operations, or a mapping that names a Chakra trace", {"anyOf": [
+        {"type": "array", "items": {"$ref": "#/$defs/operation"}, "minItems": 1}, {"$ref": "#/$defs/chakra"}]}),
                    example=[{"name": "gather", "collective": "all_gather", "axes": "yz", "bytes": "64 MB"}],
                    about="The operations that every chip runs, in place of model, layout and workload."),
     "plan": Key(_part("plan", "a mapping"), otherwise="every key at its default", example={"objective": "throughput"},
@@ -278,6 +279,14 @@ OF_GENERATE = {  # results of phase: generate alone, and what another phase has 
 _ALGORITHM = named("algorithm", *dict.fromkeys(name for names in ALGORITHMS.values() for name in names))
 _AFTER = Key(_NAMES, otherwise="the operation before", example=["gather"],
              about="The operations that this one waits for; `[]`: none.")
+CHAKRA: Form = {
+    "chakra": Key(text, needed=True, example="trace.%d.et",
+                  about="The Chakra execution trace beside the scenario; with `%d`, a file for each chip by its number."),
+    "compute": Key(one_of("way to take computations", "recorded", "roofline"), "recorded", example="roofline",
+                   about="Whether a computation takes the time in the trace, or the time of its FLOP and bytes on the chip."),
+    "groups": Key(text, example="comm_groups.json",
+                  about="The file with the chips of each process group, such as `{\"0\": [0, 1]}`."),
+}
 COMPUTE: Form = {
     "name": Key(text, needed=True, example="multiply", about="The name of the operation, which `after` refers to."),
     "flops": Key(quantity("FLOP", zero=True), 0.0, example="1 TFLOP", about="The FLOP of one chip."),

@@ -85,7 +85,7 @@ def _plain(value: Any, path: Keys) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise _fail(f"{str(key)[:60]!r} is no key: a key must be a text", path)
+                raise _fail(f"{str(key)[:60]!r} is not a key: a key must be a text", path)
         return {key: _plain(part, (*path, key)) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part, (*path, i)) for i, part in enumerate(value)]

@@ -53,8 +53,8 @@ def read_groups(notes: Notes, section: Section, path: Keys, axes: Mapping[str, i
         numbers = [_number(notes, chip, (*at, i), axes) for i, chip in enumerate(group)]
         for i, number in enumerate(numbers):
             if number is not None and number in seen:
-                notes.wrong((*at, i), f"chip {quote(group[i])} stands twice in {at[len(path)]}: "
-                            "leave it out once", code="duplicate")
+                notes.wrong((*at, i), f"chip {quote(group[i])} is given twice in {at[len(path)]}: "
+                            "leave one out", code="duplicate")
             elif number is not None:
                 seen[number] = group[i]
         groups.append(tuple(number for number in numbers if number is not None))

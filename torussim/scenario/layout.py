@@ -73,8 +73,8 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
         return dict.fromkeys(phases, asked) if asked else {}
     for key in given:
         if key not in PHASES:
-            text = f"{quote(key)} cannot stand beside a layout for each phase: put it into them" if key in forms.LAYOUT \
-                else resolve.unknown(key, PHASES, "phase with a layout")
+            beside = f"{quote(key)} cannot be given beside a layout for each phase: write it in each of them"
+            text = beside if key in forms.LAYOUT else resolve.unknown(key, PHASES, "phase with a layout")
             notes.wrong((*path, key), text, at_key=True, code="unknown-key")
     both = {p: _read_layout(notes, given[p], (*path, p), axes, fitting) for p in PHASES if p in given}
     if phase not in (None, "generate"):
@@ -305,7 +305,7 @@ def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> 
         raise Misread(Found((), f"{asked.ffn}: {error}", code="function")) from None
     except Misread as error:
         text = "; ".join(one.text for one in error.found)
-        raise Misread(Found((), f"{asked.ffn} returned no sound table of shardings: {text}", code="function")) from None
+        raise Misread(Found((), f"{asked.ffn} returned an invalid table of shardings: {text}", code="function")) from None
     return replace(asked, layout=replace(asked.layout, ffn=table), ffn=describe_ffn(table))
 
 

@@ -78,7 +78,7 @@ def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: 
         notes.wrong((*path, "scale"), "scale and bandwidth are both given: leave one out", at_key=True, code="clash")
     others = [key for key in values if key in given]
     if lost and others:
-        notes.wrong((*path, "failed"), f"failed and {others[0]} are both given: a link that has failed is no more: leave one out",
+        notes.wrong((*path, "failed"), f"failed and {others[0]} are both given: a failed link has no bandwidth: leave one out",
                     at_key=True, code="clash")
 
 
@@ -103,8 +103,8 @@ def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, 
     ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
     for key in ("from", "to"):
         if isinstance(section[key], list) and not is_chip_of(section[key], shape):
-            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate an axis, {ranges}",
-                        code="unknown-name")
+            notes.wrong((*path, key), f"{key}: there is no chip {quote(section[key])}: give one coordinate for each axis, "
+                        f"{ranges}", code="unknown-name")
     if section["axis"] is not None and section["axis"] not in axes:
         notes.wrong((*path, "axis"), "axis: " + resolve.unknown(section["axis"], axes, "axis of the topology"),
                     code="unknown-name")

@@ -212,7 +212,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     section = notes.section(forms.TOPOLOGY, given, TOPOLOGY, "topology")
     if slice_ and chip_preset not in (None, slice_.chip, "ideal"):
         notes.wrong((*TOPOLOGY, "slice"),
-                    f"slice: {slice_.name!r} is made of {slice_.chip}, but the chip is {chip_preset!r}: write "
+                    f"slice: {slice_.name!r} consists of {slice_.chip}, but the chip is {chip_preset!r}: write "
                     f"chip: {slice_.chip}, or shape and wrap in place of slice", code="clash")
     shape = _shape(notes, section, given, slice_)
     if shape is None:
@@ -225,8 +225,8 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     uneven = [key for key in lists if len(section[key]) != len(shape)]
     for key in uneven:
         notes.wrong((*TOPOLOGY, key),
-                    f"{key}: {quote(given[key])} is a list of {len(section[key])}, but there are {len(shape)} axes: give one, or "
-                    "one an axis", code="clash")
+                    f"{key}: {quote(given[key])} is a list of {len(section[key])}, but there are {len(shape)} axes: give one "
+                    "value, or one for each axis", code="clash")
     if uneven or not section.sound("kind", "wrap", "twist"):
         return Network(axes)
     wrap, origin = _wrap(section, shape, chip, slice_)
@@ -268,7 +268,7 @@ def _names(notes: Notes, section: Section, count: int, slice_: Slice | None) -> 
     if not section.sound("axes"):
         return None
     if len(given) != count or len(set(given)) < count or slice_:
-        remedy = "a slice has its own names: leave axes out" if slice_ else f"give {count} different names, one an axis"
+        remedy = "a slice has its own names: leave axes out" if slice_ else f"give {count} different names, one for each axis"
         notes.wrong((*TOPOLOGY, "axes"), f"axes: {quote(given)} do not name the {count} axes: {remedy}", code="clash")
         return None
     return tuple(given)

@@ -87,6 +87,7 @@ def parts() -> tuple[Part, ...]:
         Part("limit", "plan.limits", "The value of a key of the result in `plan.limits`. The keys are those of `expect`, and "
                                      "`memory.fits`, which is true or false.", limit_form("step_s"), {}),
         _part("vary", "plan.vary", "`plan.vary`; each value is one or a list.", VARY),
+        _part("chakra", "program: a Chakra trace", "A mapping in `program`.", forms.CHAKRA),
         _part("computation", "program: a computation", "An element of `program` without `collective`.", forms.COMPUTE),
         Part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE,
              {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS]}),

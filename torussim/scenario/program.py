@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from torussim import resolve
+from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS, lower
 from torussim.errors import Keys, TorusSimError
 from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
 from torussim.resolve import UserFunction
 from torussim.scenario import forms, keyed
+from torussim.scenario.chakra_program import read_trace
 from torussim.scenario.groups import Groups, describe_groups, read_groups
 from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
@@ -22,9 +24,13 @@ OF_COMPUTE, OF_COLLECTIVE = (frozenset(one) - frozenset(other) for one, other in
                              ((forms.COMPUTE, forms.COLLECTIVE), (forms.COLLECTIVE, forms.COMPUTE)))
 
 
-def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: Grid | None) -> Program | None:
-    """Return the program, if all of it is sound."""
+def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: Grid | None, chip: Chip | None) -> Program | None:
+    """Return the program, if all of it is sound; the chip sets how much work takes the times of a trace."""
     path: Keys = ("program",)
+    if isinstance(given, Mapping) and "chakra" in {*given, *keyed.meant(given, forms.CHAKRA)}:
+        given = read_trace(notes, given, axes, chip)
+        if given is None:
+            return None
     if not isinstance(given, list) or not given:
         notes.wrong(path, f"program: {quote(given)} is not a list of operations: write one such as {EXAMPLE}")
         return None
@@ -91,8 +97,8 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     used = [a for a in over if axes is None or axes.get(a, 2) > 1]
     if isinstance(section["split"], tuple) and len(section["split"]) != len(used) and section.sound("axes"):
         notes.wrong((*path, "split"),
-                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one an axis",
-                    code="clash")
+                    f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one for each "
+                    "axis", code="clash")
     return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
                       dict(shift), after, section["detour"], root=root, groups=groups)
 
@@ -124,10 +130,11 @@ def unfit(collective: Collective, net: Grid) -> str | None:
 
 def describe_program(program: Program, axes: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return the record of a program on a network with these axes, fit for JSON."""
-    return [_described(operation, axes) for operation in program.block]
+    return [describe_operation(operation, axes) for operation in program.block]
 
 
-def _described(operation: Operation, axes: Mapping[str, int]) -> dict[str, Any]:
+def describe_operation(operation: Operation, axes: Mapping[str, int]) -> dict[str, Any]:
+    """Return an operation on a network with these axes as a scenario writes it."""
     after = {} if operation.after is None else {"after": list(operation.after)}
     if isinstance(operation, Compute):
         return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,

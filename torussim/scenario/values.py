@@ -76,7 +76,7 @@ def quantity(unit: str, *, zero: bool = False) -> Reader:
         except TorusSimError as error:
             refuse(str(error), error.code)
         if not (SMALLEST <= number <= LARGEST or number == 0):
-            refuse(f"{quote(value)} is out of reach: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
+            refuse(f"{quote(value)} is out of range: must be from {SMALLEST:g} to {LARGEST:g} {unit}", "quantity")
         return number
     words, base = units.called(unit)
     return Reader(reader, words + (", 0 or more" if zero else " above 0"), of_quantity(unit, zero=zero), base)
@@ -107,7 +107,7 @@ def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
         if isinstance(got, bool) or not isinstance(got, int | float) or not 0 <= got <= most or (got == 0 and not zero):
             refuse(f"{quote(value)} is not {wanted}")
         if 0 < got < SMALLEST:
-            refuse(f"{quote(value)} is out of reach: must be {SMALLEST:g} or more")
+            refuse(f"{quote(value)} is out of range: must be {SMALLEST:g} or more")
         return float(got)
     return Reader(reader, wanted, {"type": ["number", "string"], "minimum" if zero else "exclusiveMinimum": 0, "maximum": most,
                                    "pattern": rf"^\s*({_NUMBER})\s*%\s*$"})
@@ -125,7 +125,7 @@ def text(value: Any) -> str:
     if not isinstance(value, str):
         refuse(f"{quote(value)} is not a text: put it in quotes")
     if not value.strip() or not value.isprintable():
-        refuse(f"{quote(value)} is not a text of one line that can be printed: write letters")
+        refuse(f"{quote(value)} is not one line of printable text: write letters")
     return value
 
 
@@ -223,7 +223,7 @@ def split(value: Any) -> str | tuple[float, ...]:
     if value in ("equal", "auto"):
         return str(value)
     if not isinstance(value, list):
-        refuse(f"{quote(value)} is not equal, auto, or a list of weights, one an axis")
+        refuse(f"{quote(value)} is not equal, auto, or a list of weights, one for each axis")
     weights = _WEIGHTS(value)
     if not sum(weights):
         refuse(f"{quote(value)} has no weight above 0")

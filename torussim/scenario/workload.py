@@ -91,7 +91,7 @@ def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool
     if what not in forms.RESULTS:
         reason = resolve.unknown(what, forms.RESULTS, "result that can be expected")
     elif bare and what != "makespan_s":
-        reason = f"{quote(what)} is no result of a program without a model: expect makespan_s"
+        reason = f"{quote(what)} is not a result of a program without a model: expect makespan_s"
     elif what in forms.OF_GENERATE and phase not in (None, "generate"):
         better = "leave it out" if (what, phase) == ("prefill_s", "decode") else f"expect {forms.OF_GENERATE[what]}"
         reason = f"{quote(what)} is a result of phase: generate, not of {phase}: {better}"

@@ -274,7 +274,7 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
         graph = graph if lengths is None else placed(graph, lengths, order)
         check_topology(graph)
     except TopologyError as error:
-        raise error.within((), f"{_place(function)}: {called} returned no sound topology: ") from None
+        raise error.within((), f"{_place(function)}: {called} returned an invalid topology: ") from None
     return graph
 
 

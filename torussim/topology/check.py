@@ -315,7 +315,7 @@ def _bad_values(
     without = [edge for edge in edges if key not in attributes[edge]]
     given = [edge for edge in edges if key in attributes[edge]]
     return (_found("link", f"without {key}", without, name, f"give it one, {remedy}")
-            + _found("link", f"with a {key} that makes no sense", given,
+            + _found("link", f"with an invalid {key}", given,
                      lambda edge: f"{name(edge)} has {attributes[edge][key]!r}", f"give a number {remedy}"))
 
 

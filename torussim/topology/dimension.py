@@ -111,7 +111,7 @@ def dimension_order(links: Links, source: Array, target: Array) -> Iterator[Step
     Raise TopologyError on a twisted torus.
     """
     if shifts(links).any():
-        raise TopologyError("routing dimension_order is for tori without a twist, as it knows no short way through one; "
+        raise TopologyError("routing dimension_order is for tori without a twist, because it does not use the links of a twist; "
                             "use minimal or shortest")
     size = max(ENTRIES // sum(links.axes.values()), 1)  # a path has fewer entries on an axis than the axis has chips, or as many
     for begin in range(0, len(source), size):

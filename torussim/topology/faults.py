@@ -103,10 +103,11 @@ def described(fault: Fault, changes: Changes) -> dict[str, Any]:
 
 
 def all_described(changes: Changes | None) -> list[dict[str, Any]]:
-    """Return the faults of a network, the gravest kinds first, each as `described`."""
+    """Return the faults of a network, the gravest first, each as `described`."""
     if changes is None or not (changes.links or changes.events):
         return []
-    return [described(one, changes) for one in sorted(faults(changes), key=lambda fault: KINDS.index(fault.kind))]
+    ordered = sorted(faults(changes), key=lambda fault: (KINDS.index(fault.kind), fault.bandwidth / fault.built))
+    return [described(one, changes) for one in ordered]
 
 
 def cables(links: Links) -> Indices:

@@ -87,7 +87,7 @@ def apply(links: Links, change: LinkChange, bandwidth: Floats, latency: Floats, 
     _check_values(change)
     selected = _select(links, change) & ~failed
     if not selected.any():
-        raise TopologyError("every link that it selects has failed before: move it up, or leave it out")
+        raise TopologyError("every link that it selects has already failed: move this change up, or leave it out")
     failed |= selected & change.failed
     if change.bandwidth is not None:
         bandwidth[selected] = as_float(change.bandwidth)
@@ -169,8 +169,8 @@ def _select(links: Links, change: LinkChange) -> Mask:
             others = [show(value) for value in np.unique(column[before]).tolist()]
             more = f" or {len(others) - SHOWN} more" if len(others) > SHOWN else ""
             meaning = " (at is the chip that a link leaves in + direction)" if name.startswith("at ") else ""
-            raise TopologyError(f"no link is left with {name} {show(wanted)}{meaning}; "
-                                f"without that there are links with {name} {' or '.join(others[:SHOWN])}{more}")
+            raise TopologyError(f"no link has {name} {show(wanted)}{meaning} and the other properties; "
+                                f"the links with the other properties have {name} {' or '.join(others[:SHOWN])}{more}")
     if not change.both_ways and change.from_ is None:
         selected = selected & (links.sign == 0)
     return selected

@@ -76,7 +76,7 @@ def chip_index(chip: Sequence[int], axes: Mapping[str, int]) -> int:
     if not is_chip_of(chip, tuple(axes.values())):
         ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
         shown = repr(chip) if isinstance(chip, str) else f"[{', '.join(map(str, chip))}]"
-        raise TopologyError(f"there is no chip {shown}; give one coordinate an axis: {ranges}", code="unknown-name")
+        raise TopologyError(f"there is no chip {shown}; give one coordinate for each axis: {ranges}", code="unknown-name")
     index = 0
     for c, length in zip(chip, axes.values(), strict=True):
         index = index * length + int(c)

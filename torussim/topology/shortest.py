@@ -73,7 +73,7 @@ def cut(links: Links, inside: Array) -> TopologyError:
     chips = inside[:len(links.chips)]
     here, there = np.flatnonzero(chips), np.flatnonzero(~chips)
     return TopologyError(f"the network is cut in two: {_some(links, here, ' chip')} cannot reach {_some(links, there, '')}; "
-                         "leave a link between them", code="cut-network")
+                         "keep a link between them", code="cut-network")
 
 
 @dataclass(frozen=True, eq=False)
