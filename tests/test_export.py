@@ -243,7 +243,7 @@ def test_by_default_a_trace_has_the_chips_of_the_picture_and_chips_can_be_named(
 
 
 @pytest.mark.parametrize("chips, says", [("9,0,0", "there is no chip [9, 0, 0]"), ("x", "'x' is not a chip"),
-                                         (" ", "names no chip"), ("", "names no chip"), ("1,0", "one coordinate an axis")])
+                                         (" ", "names no chip"), ("", "names no chip"), ("1,0", "one coordinate for each axis")])
 def test_a_chip_that_is_not_there_is_told_before_anything_is_written(tmp_path, chips, says):
     file = tmp_path / "small.yaml"
     file.write_text(SMALL)
