@@ -1,7 +1,7 @@
 """What MkDocs needs so that the pages read on GitHub and in the site alike: files beside docs/ become part of the site.
 
-Pictures of plots/, CONTRIBUTING.md and CHANGELOG.md are copied in. Links to other files of the repository become their text, as
-the site has no such file. `PAGES`: pages that are made from the sources and may be missing from the navigation of mkdocs.yml.
+Pictures of plots/, README.md, CONTRIBUTING.md and CHANGELOG.md are copied in. Links to other files of the repository become
+their text, as the site has no such file.
 """
 
 from __future__ import annotations
@@ -13,24 +13,10 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-PLACES = {"../README.md": "index.md", **{f"../{name}": page for name, page in COPIED.items()}}
-PAGES = {  # by section of the navigation
-    "Reference": {"scenario_file.md": "Scenario file", "result_keys.md": "Keys of result.json", "command_line.md": "Command line",
-                  "python_api.md": "Python"},
-    "How to": {"traces.md": "Traces, tables and Chakra"}}
+COPIED = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PLACES = {f"../{name}": page for name, page in COPIED.items()}
 UNIT = re.compile(r"(?<=\d) (?=(?:%|[mun]?s|[kMGT]?i?B(?:/s)?)(?:\W|$))")  # a line of a table ends nowhere before a unit
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
-
-
-def on_config(config: Any) -> Any:
-    """Put the pages that are there, and that mkdocs.yml does not have, into the navigation."""
-    for section in config.nav:
-        for title, entries in section.items():
-            known = {page for entry in entries for page in entry.values() if isinstance(page, str)}
-            there = [page for page in PAGES.get(title, {}) if page not in known and (ROOT / "docs" / page).exists()]
-            entries[:0] = [{PAGES[title][page]: page} for page in there]
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -57,5 +43,5 @@ def _linked(text: str, target: str, top: bool) -> str:
         return f"[{text}]({target})"
     path = path.removeprefix("docs/") if top and path.startswith("docs/") else f"../{path}" if top else path
     if path in PLACES:
-        return f"[{text}]({PLACES[path]}{'#' + anchor if anchor and PLACES[path] != 'index.md' else ''})"
+        path = PLACES[path]
     return text if path.startswith("../") else f"[{text}]({path}{'#' + anchor if anchor else ''})"
