@@ -190,8 +190,11 @@ def test_wraparounds_by_each_rule() -> None:
     ],
 )
 def test_a_wrong_field_is_named_and_quoted(field: str, value: Any, text: str) -> None:
-    with pytest.raises(TorusSimError, match=re.escape(text)):
+    with pytest.raises(TorusSimError, match=re.escape(text)) as caught:
         chip("tpu-v4", **{field: value})
+    unknown = "is not a field" in text or "beside" in text
+    assert caught.value.path[0] == field and (caught.value.code == "unknown-key") == unknown
+    assert caught.value.code in ("value", "quantity", "clash", "unknown-key")
     assert any(text in wrong.text for wrong in chip_mistakes({"base": "tpu-v4", field: value}))
     assert any(text in wrong.text for wrong in chip_mistakes(complete(**{field: value})))
 

@@ -35,8 +35,9 @@ def test_prompt_and_generated_tokens_can_be_expected_of_a_generation_alone():
     expect = {"prompt_tokens_per_s": 1000, "generated_tokens_per_s": 1000}
     assert [e["got"] is not None for e in run({**GENERATE, "expect": expect}).expect] == [True, True]
     said = "'generated_tokens_per_s' is a result of phase: generate, not of decode: expect tokens_per_s"
-    with pytest.raises(ScenarioError, match=said):
+    with pytest.raises(ScenarioError, match=said) as caught:
         load({**SMALL, "expect": expect})
+    assert [(m.code, m.path) for m in caught.value.mistakes] == [("clash", ("expect", key)) for key in expect]
 
 
 @pytest.mark.parametrize("share, alone", [(1.001, False), (0.5, True)])

@@ -1,5 +1,6 @@
 """Changes to links: which links a change selects, and what becomes of them."""
 
+import re
 from math import inf, nan
 from typing import Any
 
@@ -195,6 +196,8 @@ def test_a_selector_that_matches_nothing_is_told_what_would_do(change: LinkChang
     graph = torus([4, 3, 2], bandwidth=RATE)
     with pytest.raises(TopologyError, match=message) as caught:
         selected(graph, change)
+    unknown = re.search("there is no (chip|axis)", message) is not None
+    assert (caught.value.code, caught.value.path[0]) == ("unknown-name" if unknown else "topology", 0)
     assert "\n" not in str(caught.value)
 
 
@@ -224,8 +227,9 @@ def test_a_topology_of_one_chip_has_no_links_to_change() -> None:
 ])
 def test_a_change_that_makes_no_sense_is_refused_by_its_number(change: LinkChange, message: str) -> None:
     graph = torus([4, 3], bandwidth=RATE)
-    with pytest.raises(TopologyError, match=message):
+    with pytest.raises(TopologyError, match=message) as caught:
         change_links(graph, [LinkChange(bandwidth=0.25), LinkChange(axis="x", bandwidth=8), change])
+    assert (caught.value.code, caught.value.path[0]) == ("unknown-name" if "no axis" in message else "topology", 2)
 
 
 def test_changes_are_refused_on_a_graph_that_breaks_the_contract() -> None:

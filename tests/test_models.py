@@ -173,8 +173,11 @@ def test_sizes_can_be_written_with_an_exponent() -> None:
     ],
 )
 def test_a_wrong_field_is_named_and_quoted(field: str, value: Any, text: str) -> None:
-    with pytest.raises(ModelError, match=re.escape(text)):
+    with pytest.raises(ModelError, match=re.escape(text)) as caught:
         model("palm-8b", **{field: value})
+    unknown = "is not a field" in text or "beside" in text
+    assert caught.value.path[0] == field and (caught.value.code == "unknown-key") == unknown
+    assert caught.value.code in ("value", "quantity", "clash", "unknown-key")
     assert any(text in wrong.text for wrong in model_mistakes({"base": "palm-8b", field: value}))
     assert any(text in wrong.text for wrong in model_mistakes(complete(**{field: value})))
 

@@ -13,25 +13,32 @@ from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 
 GATHER, WORK = Collective("g", "all_gather", ("x",), 1e6), Compute("m", (Matmul(64, 512, 512),))
+AFTER = ("block", 0, "after", 0)
 
 
-@pytest.mark.parametrize("program, reason", [
-    (Program((GATHER, GATHER)), "two operations are named 'g'"),
-    (Program((WORK,), prologue=(WORK,)), "two operations are named 'm'.*also across lists"),
-    (Program((Compute("a", after=("b",)), Compute("b", after=("a",)))), "'a' waits for 'b', which waits for it: a -> b -> a"),
-    (Program((Compute("a", after=("a",)),)), "a -> a"),
-    (Program((Compute("a", after=("b",)), Compute("b", after=()))), "'b', which comes after it.*move 'b' above"),
-    (Program((Compute("a", after=("z",)),)), "'a' waits for 'z', but no operation has that name: the names are a"),
-    (Program((Collective("g", "all_gather", ("q",), 1.0),)), "runs over axis 'q', but the network has x"),
-    (Program((Collective("g", "all_gather", ("x", "x"), 1.0),)), "uses the axis 'x' twice"),
-    (Program((GATHER, Compute("n"), Compute("m", loop=Loop("g", "one_way", (1, 4, 1))))), "neither the all-gather just before"),
-    (Program((Compute("m", loop=Loop("g", "one_way", (1, 4, 1))), GATHER)), "neither the all-gather just before it"),
+@pytest.mark.parametrize("program, code, path, reason", [
+    (Program((GATHER, GATHER)), "duplicate", (), "two operations are named 'g'"),
+    (Program((WORK,), prologue=(WORK,)), "duplicate", (), "two operations are named 'm'.*also across lists"),
+    (Program((Compute("a", after=("b",)), Compute("b", after=("a",)))), "cycle", AFTER,
+     "'a' waits for 'b', which waits for it: a -> b -> a"),
+    (Program((Compute("a", after=("a",)),)), "cycle", AFTER, "a -> a"),
+    (Program((Compute("a", after=("b",)), Compute("b", after=()))), "program", AFTER,
+     "'b', which comes after it.*move 'b' above"),
+    (Program((Compute("a", after=("z",)),)), "unknown-name", AFTER,
+     "'a' waits for 'z', but no operation has that name: the names are a"),
+    (Program((Collective("g", "all_gather", ("q",), 1.0),)), "unknown-name", ("block", 0, "axes"),
+     "runs over axis 'q', but the network has x"),
+    (Program((Collective("g", "all_gather", ("x", "x"), 1.0),)), "duplicate", ("block", 0, "axes"), "uses the axis 'x' twice"),
+    (Program((GATHER, Compute("n"), Compute("m", loop=Loop("g", "one_way", (1, 4, 1))))), "program", ("block", 2, "loop"),
+     "neither the all-gather just before"),
+    (Program((Compute("m", loop=Loop("g", "one_way", (1, 4, 1))), GATHER)), "program", ("block", 0, "loop"),
+     "neither the all-gather just before it"),
 ])
-def test_a_program_that_cannot_run_is_refused(program, reason):
-    with pytest.raises(ProgramError, match=reason):
-        check_program(program, ("x",))
-    with pytest.raises(ProgramError, match=reason):
-        simulate(program, torus((4,), bandwidth=1e9), chip("ideal"))
+def test_a_program_that_cannot_run_is_refused(program, code, path, reason):
+    for check in (lambda: check_program(program, ("x",)), lambda: simulate(program, torus((4,), bandwidth=1e9), chip("ideal"))):
+        with pytest.raises(ProgramError, match=reason) as caught:
+            check()
+        assert (caught.value.code, caught.value.path) == (code, path)
 
 
 @pytest.mark.parametrize("operation", [GATHER, WORK])

@@ -154,10 +154,10 @@ def say(text: str) -> None:
     click.echo(text, color=coloured())
 
 
-def verdict_first(text: str) -> str:
-    """Return a text with its first line painted as the verdict."""
-    first, *rest = text.split("\n")
-    return "\n".join([paint(first, "verdict"), *rest])
+def emphasized(text: str, part: int) -> str:
+    """Return a text with one of its paragraphs, counted from 0, painted as the verdict."""
+    parts = text.split("\n\n")
+    return "\n\n".join([*parts[:part], paint(parts[part], "verdict"), *parts[part + 1:]])
 
 
 def fail(lines: Sequence[str]) -> Any:

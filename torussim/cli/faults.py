@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import example, fail, load, progress, quiet, say, trusting, verdict_first, writable, write
+from torussim.cli.common import emphasized, example, fail, load, progress, quiet, say, trusting, writable, write
 from torussim.cli.completion import a_file, setting
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def faults(file: str, draws: int, dead: str | None, slow: Sequence[str], seed: i
     if as_json:
         click.echo(found.json())
     else:
-        say(f"{'' if quiet else verdict_first(str(found)) + chr(10) * 2}written to {folder}{os.sep}")
+        say(f"{'' if quiet else emphasized(str(found), 1) + chr(10) * 2}written to {folder}{os.sep}")
 
 
 def _many(option: str, text: str, given: str) -> float | int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torussim.cli.common import each, example, fail, progress, quiet, say, trusting, verdict_first, writable, write
+from torussim.cli.common import each, emphasized, example, fail, progress, quiet, say, trusting, writable, write
 from torussim.cli.completion import a_file, setting
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def plan(file: str, out: str, overrides: Sequence[str], as_json: bool, simulatio
     elif quiet:
         click.echo(f"written to {folder}{os.sep}")
     else:
-        say(verdict_first(str(found)))
+        say(emphasized(str(found), 1))
         code = f" --code {Path(file).parent}" if "code" in found.best.resolved else ""
         click.echo(f"\nwritten to {folder}{os.sep}; run the best with: torussim run {folder / 'best.json'}{code}")
     if found.partial:

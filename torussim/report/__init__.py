@@ -52,7 +52,7 @@ def _head(result: Result, paint: Paint, verbose: bool) -> list[str]:
 
 
 def _notes(k: Mapping[str, Any]) -> list[str]:
-    """Return what a screen says besides: how the run differs from the file, its error, its memory, the paper's model."""
+    """Return what a screen says besides: how the run differs from the file, its error, its memory, its bounds."""
     lines = details.passes(k["engine"])
     if "layout" in k:
         said = details.differences(k["layout"]["as_run"])
@@ -66,7 +66,7 @@ def _notes(k: Mapping[str, Any]) -> list[str]:
         context = f", longest context {m['longest_context']:,} tokens" if m["weights"] < m["capacity"] else ""
         fits = "" if m["fits"] else " (does not fit)"
         lines.append(f"Memory a {_node(k)}: {used} of {show(m['capacity'], 'B')}{fits}{context}")
-    return lines + details.paper(k)
+    return lines + details.beside(k)
 
 
 def _node(k: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torussim.analysis import advances
 from torussim.report.headline import missing
-from torussim.report.phrases import Paint, change, count, fault, faulty, link, percent, plain, seconds_of, value, wrapped
+from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
 from torussim.tables import table
 from torussim.units import show
@@ -126,7 +126,7 @@ def _no_overlap(layout: Mapping[str, Any]) -> bool:
 
 
 def helps(result: Result, paint: Paint = plain) -> list[str]:
-    """Return what would help as a table, what is better left as it is, and how near the time is to the lower bound."""
+    """Return what would help as a table, and what is better left as it is."""
     k = result.keys
     got, known = seconds_of(k), remedies(result)
     rows = [(one.what, show(one.seconds, "s"), change(one.seconds, got)) for one in known if one.seconds is not None]
@@ -138,8 +138,5 @@ def helps(result: Result, paint: Paint = plain) -> list[str]:
         if one["as_dead"] and one["as_dead"]["cost"] >= one["cost"]:
             lines += wrapped(f"leave the {faulty(one)} in use: out of use it would cost {one['as_dead']['cost']:.1%} of "
                              "the time", "    ", "  ")
-    bound = k["estimate"]["bound"]
-    if bound["of_limit"] is not None:
-        lines.append(f"  no algorithm can take less than {show(bound['step_s'], 's')} on this network "
-                     f"({percent(bound['of_limit'])} of the time)")
-    return ["What would help", *lines] if lines else []
+    plan = "; `torussim plan` searches other layouts" if "model" in k["scenario"] else ""
+    return ["What would help", *(lines or [f"  nothing that this run knows of{plan}"])]

@@ -51,11 +51,12 @@ def estimates(k: Mapping[str, Any]) -> list[str]:
     return ["Estimates and lower bound", table(rows, "lrl")]
 
 
-def paper(k: Mapping[str, Any]) -> list[str]:
-    """Return what the paper's model says, in a line."""
-    got, seconds = seconds_of(k), k["estimate"]["paper"]["step_s"]
-    return [f"The paper's model, with one bandwidth for the whole chip: {show(seconds, 's')}"
-            + (f", {seconds / got:.0%} of the simulated time" if got else "")]
+def beside(k: Mapping[str, Any]) -> list[str]:
+    """Return the lower bound and what the paper's model says, in a line."""
+    got, bound, paper = seconds_of(k), k["estimate"]["bound"], k["estimate"]["paper"]["step_s"]
+    least = f"No algorithm can take less than {show(bound['step_s'], 's')} on this network ({percent(bound['of_limit'])}). "
+    share = f" ({paper / got:.0%})" if got else ""
+    return wrapped(f"{least if got else ''}The paper's model says {show(paper, 's')}{share}.")
 
 
 def layout(found: Mapping[str, Any]) -> list[str]:
