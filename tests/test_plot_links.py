@@ -4,7 +4,7 @@ import re
 import warnings
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import prod
 
 import networkx as nx
@@ -321,6 +321,23 @@ def test_a_group_has_a_box_with_its_nodes_and_no_other(name):
         inside = (box.x0 < x) & (x < box.x1) & (box.y0 < y) & (y < box.y1)
         assert set(np.flatnonzero(of == group)) == set(np.flatnonzero(inside & (of >= 0) if name in GROUPED else inside))
     assert len(polygons(drawn(name)[1], "groups")[0]) == len(where.boxes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize("of", [1, 2, 5])
+def test_a_switch_of_a_group_is_nearest_to_its_own_chips(count, of):
+    """Groups of eight chips, as a dragonfly has them, and their switches, all of which are joined; `of`: how many groups."""
+    chips, own = 8 * of, {switch: range(8 // count * switch, 8 // count * (switch + 1)) for switch in range(count * of)}
+    pairs = [(chip, chips + switch) for switch, some in own.items() for chip in some]
+    pairs += list(combinations(range(chips, chips + count * of), 2))
+    names = [chip // 8 for chip in range(chips)] + [switch // count for switch in own]
+    where = spread(joined(pairs, switches=count * of, groups=names if of > 1 else ()))
+    apart = np.hypot(*(where.centres[chips:, None] - where.centres[None, :chips]).transpose(2, 0, 1))
+    for switch, some in own.items():
+        others = np.delete(apart[switch], some)
+        assert apart[switch, some].max() <= others.min(initial=np.inf) + 1e-6
+        if count == 1 and of > 1:
+            assert np.ptp(apart[switch, some]) < 1e-6, "the only one lies in the middle"
 
 
 @pytest.mark.parametrize("make", [lambda marked: fat_tree(4, 4, 2, marked), lambda marked: gpu_nodes(4, 4, marked)])

@@ -13,7 +13,7 @@ import numpy as np
 from torussim.plot.canvas import COMPUTE, FAINT, NORMAL, SMALL, Canvas
 from torussim.plot.labels import tint
 
-STRONGEST = 0.92  # tint of a share of 1: TEXT can be read on it
+STRONGEST = 0.69  # tint of a share of 1: TEXT has a contrast of 7 to 1 on it
 TEXT = "#000000"
 
 

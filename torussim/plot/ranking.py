@@ -17,7 +17,7 @@ from torussim.units import percent, show
 
 ROWS, ROW, BAR = 14, 25.0, 15.0  # layouts, how high a row is, and the bar in it
 FAR = 3.0  # times as slow as the pick: slower layouts have no bar
-BARS, END = 500.0, 930.0  # where bars begin and end; times stand right of them
+BARS, END = 500.0, 860.0  # where bars begin and end; times stand right of them
 PALE, MIDDLE = tint(COMPUTE, 0.25), tint(COMPUTE, 0.62)
 BINS, HIGH = 64, 110.0  # of the panel of bounds
 TICKS = 6  # of an axis from 0 on, at most
@@ -66,7 +66,7 @@ def _of(found: Plan, phase: str) -> str:
 
 def _rows(found: Plan, known: Sequence[Ranked], phase: str) -> list[_Row]:
     """Return the best layouts, the pick first; those of one name, attention, dtype and time are one row; then tagged ones."""
-    chosen = [("the pick", found.pick), ("the paper's model", found.paper), ("the file", found.file)]
+    chosen = [("the pick", found.pick), ("the paper's", found.paper), ("the file's", found.file)]
     tags: dict[str, list[str]] = {}
     for tag, choice in chosen:
         if choice:
