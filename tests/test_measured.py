@@ -1,11 +1,9 @@
 """What a measured run says: hidden links are found, by name, and nothing is named where nothing is slow."""
 
-import json
-import random
 from math import exp
 
 import pytest
-from measured_runs import LARGE, SMALL, Run, drawn, events, write
+from measured_runs import LARGE, SMALL, drawn, events, write
 
 from torussim.measured.verdict import blame
 
