@@ -29,7 +29,7 @@ WORTH = 3.0  # by how much a suspect must raise the log likelihood to be weighed
 MOST, ROOM = 1000, 10_000_000  # signatures that are simulated in a round, and numbers that they have
 NEAR = (0.85, 0.92, 0.96, 1.0, 1.04, 1.08, 1.15)  # of the likeliest speed, simulated at the end
 NOTHING, LINKS, CHIPS = 0.5, 0.4, 0.1  # prior probabilities: nothing more is slow, some link is, some chip is
-LATE = 0.03  # logarithm by which a chip's computations are late, for the chip to be a hypothesis
+LATE = 0.03  # logarithm by which a chip's computations are late, beyond noise, for the chip to be a hypothesis
 EDGE = 2.0  # by how much more the logarithm of the evidence must be, for the program to be taken to run in another way
 TURNED, ONE_WAY = 3, 0.25  # cables of which each direction alone is a hypothesis too, and its prior relative to the cable's
 HOPELESS = 30.0  # by which a logarithm of the evidence is below the best
@@ -40,11 +40,13 @@ AT_ONCE = 2_000_000  # residuals that are fitted at once
 class Suspect:
     """A cable, by its links, or one direction of it; a chip; or links of one class, `of`, where times have no chips.
 
-    `seen`: how such times follow from those of all chips: "median", or "last", the largest; "" where each chip has its own.
+    `late`: how many times as long the computations of the chip take, as measured; `seen`: how times without chips follow from
+    those of all chips: "median", or "last", the largest; "" where each chip has its own.
     """
 
     links: tuple[int, ...] = ()
     chip: int = -1
+    late: float = 0.0
     of: str = ""
     seen: str = ""
 
@@ -58,7 +60,7 @@ class Suspect:
         return found if not self.seen else (np.median if self.seen == "median" else np.max)(found, axis=1, keepdims=True)
 
 
-Signatures = dict[tuple[int, Suspect, float], Array]  # by the way that the program runs: seconds more (operations, chips)
+Signatures = dict[tuple[Suspect, float], Array]  # by how many times as slow: seconds more (operations, chips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +90,16 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """The hypotheses that fit best on top of a state, the likeliest first, and the probability of each and of none."""
+    """The hypotheses that fit best on top of a state, the likeliest first, and the probability of each and of none.
+
+    `evidence`: the logarithm of that of the likeliest of all.
+    """
 
     state: State
     hypotheses: tuple[Hypothesis, ...]
     probability: Array
     nothing: float
+    evidence: float
 
 
 def suspects(model: Model, data: Data, fit: Fit, residuals: Array) -> list[Suspect]:
@@ -107,8 +113,9 @@ def suspects(model: Model, data: Data, fit: Fit, residuals: Array) -> list[Suspe
     if len(found) > most:
         at = np.append(_mean(late[data.moves]), np.zeros(len(links.nodes) - len(model.net.chips)))
         found = sorted(found, key=lambda one: -max(at[links.target[i]] for i in one.links))[:most]
-    own = _mean((late - fit.factor[0][:, None] + fit.common[0, 0])[~data.moves])
-    return found + [Suspect(chip=chip) for chip in np.flatnonzero(own > LATE).tolist()]
+    own = _mean((residuals - fit.factor[0][:, None])[~data.moves])
+    least = LATE + fit.noise[0] / np.sqrt(max(1, (~data.moves).sum()))
+    return found + [Suspect(chip=chip, late=float(np.exp(own[chip]))) for chip in np.flatnonzero(own > least).tolist()]
 
 
 def classes(model: Model) -> list[Suspect]:
@@ -133,26 +140,15 @@ def _mean(values: Array) -> Array:
     return np.asarray(np.where(there, values, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
-def look(model: Model, data: Data, state: State, known: Signatures, progress: Callable[[], None] | None = None) -> Round:
-    """Return what one more thing that is slow is likeliest to be, on top of a state; `known` keeps signatures.
+def look(model: Model, data: Data, state: State, known: Signatures, progress: Callable[[], None] | None = None, *,
+         ways: Sequence[int] = ()) -> Round:
+    """Return what one more thing that is slow is likeliest to be, on top of a state, if anything is; `known` keeps signatures.
 
-    The way in which the program runs is that which fits best without it; then that which fits best with what is likeliest.
+    `ways`: in which of these the program may run, in place of that of the state; the one in which most is explained is taken.
     """
     seen = Suspect(seen="" if data.logs.shape[1] == len(model.net.chips) else "median")
-    ways = [replace(state, way=way) for way in range(len(model.ways))]
-    nothing = [float(fitted(data, data.residuals(seen.times(model, way)[None])).score[0]) for way in ways]
-    tried, better = list[int](), int(np.argmax(nothing))
-    while True:
-        tried.append(better)
-        found = _look(model, data, ways[better], seen, known, progress)
-        if not found.hypotheses:
-            return found
-        best = found.hypotheses[0]
-        evidence = [best.evidence + EDGE if way in tried else weighed(model, data, ways[way], best.suspect, best.prior).evidence
-                    for way in range(len(ways))]
-        better = int(np.argmax(evidence))
-        if better in tried:
-            return found
+    rounds = [_look(model, data, replace(state, way=way), seen, known, progress) for way in ways or (state.way,)]
+    return max(rounds, key=lambda one: one.evidence + EDGE * (one.state.way == state.way))
 
 
 def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatures,
@@ -166,9 +162,9 @@ def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatur
     for by in SCREENED:
         slowed = []
         for one in every:
-            if (state.way, one, by) not in known:  # on top of other slow things the change is nearly the same
-                known[state.way, one, by] = one.times(model, one.in_state(state, by)) - now
-            slowed.append(np.maximum(now + known[state.way, one, by], 0.0))
+            if (one, by) not in known:  # on top of other slow things, or in another way, the change is nearly the same
+                known[one, by] = one.times(model, one.in_state(state, one.late or by)) - now
+            slowed.append(np.maximum(now + known[one, by], 0.0))
             if progress:
                 progress()
         chosen = _fitting(data, now, nothing, every, slowed, by) if slowed else []
@@ -186,7 +182,7 @@ def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatur
     logs = np.array([np.log(NOTHING) + nothing.score[0], *(h.evidence for h in found)])
     share = np.exp(logs - logs.max())
     share /= share.sum()
-    return Round(state, tuple(found), share[1:], float(share[0]))
+    return Round(state, tuple(found), share[1:], float(share[0]), float(logs.max()))
 
 
 def weighed(model: Model, data: Data, state: State, one: Suspect, prior: float, near: float = 0.0) -> Hypothesis:
@@ -222,10 +218,11 @@ def _pieces(density: Array, by: Array) -> Array:
     return np.asarray((density[1:] + density[:-1]) / 2 * np.diff(np.log(by)))
 
 
-def _fitting(data: Data, now: Array, nothing: Fit, every: Sequence[Suspect], slowed: Sequence[Array], by: float) -> list[Suspect]:
+def _fitting(data: Data, now: Array, nothing: Fit, every: Sequence[Suspect], slowed: Sequence[Array],
+             by: float) -> list[Suspect]:
     """Return the suspects that are worth to be weighed, by their times when they are `by` times as slow.
 
-    The FITTING that fit best by least squares, with and without a factor of each operation, are fitted at all speeds, as
+    Chips are as late there as measured. The FITTING that fit best by least squares, with and without a factor of each operation, are fitted at all speeds, as
     if times were straight in the speed.
     """
     late = data.residuals(now) - nothing.common[0, data.moves.astype(int)][:, None]
@@ -246,6 +243,9 @@ def _fitting(data: Data, now: Array, nothing: Fit, every: Sequence[Suspect], slo
     order = [np.argsort(-g, kind="stable").tolist() for g in both]
     mixed = list(dict.fromkeys(i for pair in zip(*order) for i in pair if max(both[0][i], both[1][i]) > 0))[:FITTING]
     speeds = np.array([1.05, 1.25, *SLOWER])[:, None, None]
-    best = {i: fitted(data, data.residuals(np.maximum(now + (slowed[i] - now) * (speeds - 1) / (by - 1), 0.0))).score.max() for i in mixed}
+    best = {}
+    for i in mixed:
+        times = np.maximum(now + (slowed[i] - now) * (speeds - 1) / ((every[i].late or by) - 1), 0.0)
+        best[i] = fitted(data, data.residuals(times)).score.max()
     worth = sorted((i for i in mixed if best[i] > nothing.score[0] + WORTH), key=lambda i: -best[i])
     return [every[i] for i in worth[:WEIGHED]]

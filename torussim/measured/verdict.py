@@ -164,7 +164,7 @@ def search(model: Model, data: Data, step: Callable[[], None] | None = None) -> 
     """Return the state that explains the times, and what is slow in it, one after another, each on top of those before."""
     state, found, known = model.nominal, list[Found](), Signatures()
     while len(found) < ROUNDS:
-        seen = look(model, data, state, known, step)
+        seen = look(model, data, state, known, step, ways=() if found else range(len(model.ways)))
         if not seen.hypotheses or seen.nothing > 1 - SURE:
             break
         best = seen.hypotheses[0]
