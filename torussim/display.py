@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torussim.analysis import chosen_chips
-from torussim.answer import replay
+from torussim.answer import last_program, replay
 from torussim.errors import TorusSimError
-from torussim.export.facts import facts, of_keys
+from torussim.export.facts import facts
+from torussim.export.shown import Shown
 from torussim.export.tables import operation_rows
 from torussim.planner.plans import Plan
 from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
@@ -82,9 +83,9 @@ def frame_of(result: Result, what: str) -> DataFrame:
         return frame(result.keys["operations"])
     if what == "links":
         return frame(_link_rows(result))
-    timeline = result.timeline
-    said = facts(timeline, _asked(result).chip, of_keys(result.keys))
-    return frame(operation_rows(timeline, range(len(timeline.chips)), said))
+    timeline, asked = result.timeline, _asked(result)
+    said = facts(timeline, asked.chip, {entry["name"]: entry for entry in result.keys["operations"]})
+    return frame(operation_rows(Shown(timeline, asked.net, range(len(timeline.chips)), last_program(asked), said)))
 
 
 def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
