@@ -336,6 +336,7 @@ def test_a_switch_of_a_group_is_nearest_to_its_own_chips(count, of):
     for switch, some in own.items():
         others = np.delete(apart[switch], some)
         assert apart[switch, some].max() <= others.min(initial=np.inf) + 1e-6
+        assert apart[switch, some[0]] == pytest.approx(apart[switch, some[-1]]), "before the middle of them"
         if count == 1 and of > 1:
             assert np.ptp(apart[switch, some]) < 1e-6, "the only one lies in the middle"
 
