@@ -106,6 +106,16 @@ def test_paint_marks_lines_and_changes_no_text(verbose):
     assert [line for line in marked if "slow link" in line] and [line for line in marked if "MISSED" in line]
 
 
+def test_a_program_of_no_time_and_a_link_that_the_last_pass_does_not_use_have_a_report():
+    nothing = run({**BARE, "chip": "ideal", "program": [{"name": "nothing", "flops": 0}]})
+    assert nothing.makespan_s == 0 and text(nothing).splitlines()[0] == "The program takes 0 s; no data is sent."
+    assert text(nothing, verbose=True)
+    result = run(BARE)
+    unused = {**result.links, "busiest": [{**result.links["busiest"][0], "users": {}}]}
+    said = text(replace(result, keys=Keys({**result.keys, "links": unused})))
+    assert re.search(r"^  busiest link \S+: busy [\d.]+% of the time$", said, re.M)
+
+
 def test_words_of_the_report():
     assert link({"from": "leaf 1", "to": [0, 2]}, "->") == "leaf 1->(0,2)" and axes(["x", "a10"]) == "x,a10" and axes([]) == "-"
     assert all(len(line) <= WIDTH for line in wrapped("word " * 100, "    ", "  "))

@@ -45,14 +45,14 @@ def blame(result: Result, paint: Paint = plain) -> list[str]:
     busiest = k["links"]["busiest"]
     if busiest and busiest[0]["bytes"]:
         first = busiest[0]
-        name, share = next(iter(first["users"].items()))
-        lines += wrapped(f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time; {name} sends {share:.0%} of "
-                         "its bytes", "    ", "  ")
+        users = [f"; {name} sends {share:.0%} of its bytes" for name, share in first["users"].items()]  # none in the last pass
+        lines += wrapped(f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", "    ",
+                         "  ")
     longest = operations(result)
     if longest:
-        first = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
+        said = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
         inside = "a layer" if "model" in k["scenario"] else "the program"
-        lines += wrapped(f"longest operations of {inside}: {first}", "    ", "  ")
+        lines += wrapped(f"longest operations of {inside}: {said}", "    ", "  ")
     return ["What to blame", *lines] if lines else []
 
 
