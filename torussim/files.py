@@ -153,29 +153,6 @@ def parse(text: str, file: str) -> Document:
     return found
 
 
-def yaml_of(value: Any) -> str:
-    """Return plain data as a YAML text that `parse` reads back, keys in their order.
-
-    >>> print(yaml_of({"name": "no", "shape": [4, 4], "latency": 1e-6}), end="")
-    name: no
-    shape:
-    - 4
-    - 4
-    latency: 1e-06
-    """
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    written = StringIO()
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 110
-    yaml.allow_unicode = True
-    yaml.representer.ignore_aliases = lambda _: True
-    yaml.dump(value, written)
-    return written.getvalue()
-
-
 def fragment(text: str, file: str) -> Document | None:
     """Return the content of a YAML text, or None if there is nothing in it."""
     node = _compose(text, file)
@@ -192,7 +169,14 @@ def from_value(value: Any, name: str = "<dict>") -> Document:
 
 
 def to_yaml(value: Mapping[str, Any]) -> str:
-    """Return plain data as YAML that `parse` reads as the same: a mapping of mappings in blocks, what is inside these in flow."""
+    """Return plain data as YAML that `parse` reads as the same, keys in their order; the innermost mappings and lists in flow.
+
+    >>> print(to_yaml({"name": "no", "topology": {"shape": [4, 4], "latency": 1e-6}}), end="")
+    name: no
+    topology:
+      shape: [4, 4]
+      latency: 1e-06
+    """
     from io import StringIO
 
     from ruamel.yaml import YAML
@@ -213,7 +197,7 @@ def to_yaml(value: Mapping[str, Any]) -> str:
         return made
 
     yaml, out = YAML(), StringIO()
-    yaml.width = 110
+    yaml.width, yaml.allow_unicode = 110, True
     yaml.representer.add_representer(float, _float)
     yaml.dump(flow(value, 0), out)
     return out.getvalue()

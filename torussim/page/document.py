@@ -119,7 +119,7 @@ def _network(runs: Sequence[Run], networks: Sequence[Drawing]) -> Html:
 def _scenarios(runs: Sequence[Run]) -> Html:
     found = []
     for i, run in enumerate(runs):
-        text = files.yaml_of(run.keys["scenario"])
+        text = files.to_yaml(run.keys["scenario"])
         found.append(tag("details", tag("summary", sections.letter(run), " ", run.result.name), tag(
             "p", tag("button", "Copy", type="button", data_copy=f"yaml-{i}"), " ", tag("span", role="status")),
             tag("pre", tag("code", text, id=f"yaml-{i}"), tabindex="0"), open=len(runs) == 1))
