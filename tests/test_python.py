@@ -1,6 +1,7 @@
 """Python first: a scenario of objects, a mapping and a file are the same thing, and results show themselves."""
 
 import builtins
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -241,3 +242,14 @@ def test_without_pandas_a_table_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(TorusSimError, match="pip install"):
         result.to_frame()
+
+
+def test_the_example_of_the_page_on_graph_files_runs_and_its_yaml_is_the_same_scenario(capsys):
+    page = (ROOT / "docs" / "graph_files.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict[str, object] = {}
+    exec(block, names)
+    written = capsys.readouterr().out.partition("name: scenario")
+    document = parse(f"name: scenario{written[2]}", "written.yaml")
+    assert document.value["topology"]["kind"] == "graph"
+    assert read_document(document, ROOT).resolved == names["asked"].resolved

@@ -44,7 +44,7 @@ class Scenario:
     chip
         A preset, a mapping of fields, or a `torussim.Chip`; by default that of the topology's slice.
     topology
-        A mapping as in a file, or a networkx graph (docs/networks.md). A mapping can have the graph as its key `graph`, beside
+        A mapping as in a file, or a networkx graph (docs/graph_files.md). A mapping can have the graph as its key `graph`, beside
         `mesh`, `routing`, `links` and `events`.
     layout
         A mapping as in a file, or the name of a layout; by default ws2d with attention over heads.
