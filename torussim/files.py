@@ -153,29 +153,6 @@ def parse(text: str, file: str) -> Document:
     return found
 
 
-def yaml_of(value: Any) -> str:
-    """Return plain data as a YAML text that `parse` reads back, keys in their order.
-
-    >>> print(yaml_of({"name": "no", "shape": [4, 4], "latency": 1e-6}), end="")
-    name: no
-    shape:
-    - 4
-    - 4
-    latency: 1e-06
-    """
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    written = StringIO()
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 110
-    yaml.allow_unicode = True
-    yaml.representer.ignore_aliases = lambda _: True
-    yaml.dump(value, written)
-    return written.getvalue()
-
-
 def fragment(text: str, file: str) -> Document | None:
     """Return the content of a YAML text, or None if there is nothing in it."""
     node = _compose(text, file)
