@@ -61,7 +61,7 @@ class Comparison:
         title = f"Best first by {BY[self.by]}{' (more is better)' if self.by in MORE_IS_BETTER else ''}"
         rows, sides = _measures(self, width)
         told = "; ".join(text for column, text in LEGEND.items() if any(column in row for row in rows))
-        parts = [f"{title}\n{table(rows, sides)}", textwrap.fill(told, width), textwrap.fill(_caution(self), width),
+        parts = [f"{title}\n{table(rows, sides)}", textwrap.fill(told, width), textwrap.fill(caution(self), width),
                  _differs(self, width)]
         return "\n\n".join(part for part in parts if part)
 
@@ -232,12 +232,12 @@ def _share(part: float, whole: float) -> str | None:
 # -- what differs -------------------------------------------------------------------------------------------------------
 
 
-def _caution(found: Comparison) -> str:
-    """Say in a sentence why times do not compare, where they do not."""
+def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str(run.rank)) -> str:
+    """Say in a sentence why times do not compare, where they do not; `called`: what a run is called, by default its rank."""
     kinds: dict[str, list[str]] = {}
     for run in found.runs:
         k = run.result.keys
-        kinds.setdefault(k["scenario"]["workload"]["phase"] if "step_s" in k else "program", []).append(str(run.rank))
+        kinds.setdefault(k["scenario"]["workload"]["phase"] if "step_s" in k else "program", []).append(called(run))
     reasons = []
     if len(kinds) > 1:
         reasons.append(", ".join(f"{STEPS[kind]} ({', '.join(ranks)})" for kind, ranks in kinds.items()))

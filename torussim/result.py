@@ -40,7 +40,8 @@ def counted(chip: Chip, nodes: int) -> dict[str, int]:
 
 def nodes_of(keys: Mapping[str, Any]) -> str:
     """Return in words how many chips a result has, and how many cores where each is a node."""
-    return f"{keys['chips']} chips" + (f" with {keys['cores']} cores" if "cores" in keys else "")
+    chips = "1 chip" if keys["chips"] == 1 else f"{keys['chips']} chips"
+    return chips + (f" with {keys['cores']} cores" if "cores" in keys else "")
 
 
 def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Mapping[str, float]) -> dict[str, float]:

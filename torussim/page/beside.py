@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torussim.compare import compare
+from torussim.compare import caution, compare
 from torussim.differences import main_ones, shown
 from torussim.page.html import Html, Part, escaped, exact, section, table, tag
 from torussim.page.run import Run
@@ -61,15 +61,17 @@ def _differs(runs: Sequence[Run]) -> Html:
     index = {one.rank: next(i for i, run in enumerate(runs) if run.result is one.result) for one in ranked.runs}
     differs: dict[str, dict[int, Any]] = {key: {index[rank]: value for rank, value in at.items()}
                                           for key, at in ranked.differs.items()}
+    said = caution(ranked, lambda one: runs[index[one.rank]].label)
     if not differs:
-        return tag("p", "The scenarios are equal in everything.")
+        return tag("p", said or "The scenarios are equal in everything.")
     main, left = main_ones(differs, list(range(len(runs))))
     rows = [_row(key, at, len(runs)) for key, at in main.items()]
+    warning = tag("p", said, class_="bad") if said else None
     alike = tag("p", f"Alike: {', '.join(ranked.alike)}.", class_="faint") if ranked.alike else None
     more = ", ".join(f"{count} of {part}" for part, count in left.items())
     rest = tag("p", f"Values that go with the names are left out: {more}.", class_="faint") if more else None
     head: list[Part] = ["key", *(letter(run) for run in runs)]
-    return escaped([alike, table("What differs between the scenarios", head, rows, name="differs"), rest])
+    return escaped([warning, alike, table("What differs between the scenarios", head, rows, name="differs"), rest])
 
 
 def _row(key: str, at: Mapping[int, Any], count: int) -> list[Part]:

@@ -150,7 +150,7 @@ def _network(place: str, drawing: Drawing) -> Figure:
                    models.HoverTool(renderers=pointed, tooltips=[("", f"@{key}") for key in LINK], point_policy="follow_mouse"))
     plot.toolbar.active_drag, plot.toolbar.active_scroll = plot.tools[:2]
     plot.add_layout(models.ColorBar(
-        color_mapper=mapper, ticker=models.BasicTicker(desired_num_ticks=5), formatter=models.NumeralTickFormatter(format="0 %"),
-        height=10, title=drawing.what, title_text_font=FONT, title_text_font_style="normal", major_label_text_font=FONT,
-        background_fill_alpha=0.0), "below")
+        color_mapper=mapper, ticker=models.BasicTicker(desired_num_ticks=5), height=10,
+        formatter=models.NumeralTickFormatter(format="0.[0] %"), title=drawing.what, title_text_font=FONT,
+        title_text_font_style="normal", major_label_text_font=FONT, background_fill_alpha=0.0), "below")
     return plot

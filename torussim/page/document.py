@@ -32,11 +32,11 @@ def page(runs: Sequence[Run], plans: Mapping[str, Mapping[str, Any]] | None = No
     charts.check()
     timelines = [lanes(run) for run in runs]
     networks = [drawing(run) for run in runs]
-    top = max(one.top for one in networks)  # colours mean the same in all
+    top = max((one.top for one in networks if one), default=1.0)  # colours mean the same in all
     span = max(one["span"] for one in timelines)
     places = [[f"lanes-{i}-{j}" for j in range(len(one["shown"]))] for i, one in enumerate(timelines)]
     figures = charts.document({place: one for one, of in zip(timelines, places) for place in of},
-                              {f"network-{i}": replace(one, top=top) for i, one in enumerate(networks)}, span)
+                              {f"network-{i}": replace(one, top=top) for i, one in enumerate(networks) if one}, span)
     data = {**figures, "timelines": [{**one, "places": of, "label": run.label, "name": run.result.name}
                                      for one, of, run in zip(timelines, places, runs)], "span": span, "ticks": TICKS,
             "colours": COLOURS}
@@ -58,7 +58,7 @@ def _whole(title: str, parts: Sequence[Html], data: Any) -> str:
                tag("p", "Made by torussim. Times are simulated, except those that are said to be measured.", class_="faint foot"),
                tag("script", script_json(data), type="application/json", id="data"),
                tag("script", Html(charts.script().replace("</script", "<\\/script"))),
-               tag("script", Html((HERE / "report.js").read_text(encoding="utf-8"))))
+               [tag("script", Html((HERE / name).read_text(encoding="utf-8"))) for name in ("lanes.js", "report.js")])
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
@@ -103,14 +103,18 @@ def _key(timelines: Sequence[Mapping[str, Any]]) -> Html:
                class_="legend")
 
 
-def _network(runs: Sequence[Run], networks: Sequence[Drawing]) -> Html:
+def _network(runs: Sequence[Run], networks: Sequence[Drawing | None]) -> Html:
     def each(i: int, run: Run) -> Part:
-        wide = networks[i].width  # on a narrow screen it scrolls, as texts do not shrink
-        return [tag("h3", sections.letter(run), " ", run.result.name) if run.label else None,
+        title = tag("h3", sections.letter(run), " ", run.result.name) if run.label else None
+        drawn = networks[i]
+        if drawn is None:
+            return [title, tag("p", "The network has no links.", class_="faint")]
+        wide = drawn.width  # on a narrow screen it scrolls, as texts do not shrink
+        return [title,
                 tag("div", tag("div", id=f"network-{i}", class_="plot", style=f"max-width:{wide}px;min-width:{min(wide, 760)}px"),
                     class_="wide", tabindex="0", role="region",
                     aria_label=f"The network of {run.result.name}; the tables below say the same"),
-                [tag("p", note, class_="faint") for note in networks[i].notes], details.links(run)]
+                [tag("p", note, class_="faint") for note in drawn.notes], details.links(run)]
     said = tag("p", "Each arrow is one direction of a link, in the colour of its use in the last pass. Cut arrows are slower "
                "than most of their axis. A red cross is a dead link. Point at an arrow to see what it is.", class_="faint")
     return section("network", "The network", said, [each(i, run) for i, run in enumerate(runs)])

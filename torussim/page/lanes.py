@@ -1,6 +1,6 @@
 """A timeline as numbers for the script of the page: what each chip runs, waits for and sends, block by block.
 
-The script makes bars of them for the part of the time that is looked at (torussim/page/report.js), so a block that repeats stands
+The script makes bars of them for the part of the time that is looked at (torussim/page/lanes.js), so a block that repeats stands
 here once. Seconds from the start of the pass; TICKS a second where whole numbers are shorter.
 """
 

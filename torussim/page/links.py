@@ -15,10 +15,8 @@ from torussim.page.run import Run
 from torussim.plot import LinkPicture
 from torussim.plot.canvas import Canvas, shades
 from torussim.plot.key import Table, top_share
-from torussim.plot.links import boxes, cut_notes, draw, left_out, node_names, numbers, spread
-from torussim.plot.sheet import EDGE, PAGE, around, arranged, origins, panels
-from torussim.plot.slices import Place, cut
-from torussim.plot.spread import Spread, drawn
+from torussim.plot.links import network
+from torussim.plot.sheet import EDGE, PAGE
 from torussim.timeline import Array
 from torussim.units import show
 
@@ -66,34 +64,18 @@ class Drawing:
     notes: Sequence[str]
 
 
-def drawing(run: Run) -> Drawing:
-    """Return the network of a run, each direction of each link with what the last pass did with it."""
+def drawing(run: Run) -> Drawing | None:
+    """Return the network of a run, each direction of each link with what the last pass did with it; None if it has no link."""
     links, canvas = LinkPicture.of(run.result.timeline, run.scenario.net), Canvas()
-    picture: Place | Spread
-    if links.is_grid:
-        pieces = cut(links)
-        margins = around(canvas, pieces)
-        sheet = arranged(pieces, margins, Table(canvas, replace(links, rows=())))
-        picture = Place(pieces, sheet.pitch, origins(pieces, margins, sheet, EDGE))
-        which = np.flatnonzero(pieces.slot[links.ends.source] >= 0)
-        visible = np.flatnonzero(pieces.slot >= 0)
-        panels(canvas, picture, margins)
-        width, height, notes = sheet.width, sheet.height, cut_notes(pieces)
-    else:
-        picture = spread(links).moved(EDGE, EDGE)
-        which, visible = drawn(links), np.arange(links.nodes)
-        width, height, notes = picture.width, picture.height, left_out(links, which)
-        boxes(canvas, picture)
-    pen = draw(canvas, picture, which, visible)
-    if isinstance(picture, Spread) and not node_names(canvas, picture, which):
-        notes.append("Names without room are left out.")
-    numbers(canvas, picture, pen, which, picture.centres[visible])
-    live = which[which < len(links.source)]
-    live = live[np.argsort(links.busy[live], kind="stable")]  # as `draw` has them
-    told = {"links": _told(links, live), "dead": _told(links, which[which >= len(links.source)])}
-    wide = max([width + 2 * EDGE, *(text["x"] + 40 for text in canvas.texts)])
-    return Drawing(round(min(wide, PAGE)), round(height + 2 * EDGE), _shapes(canvas, told), _texts(canvas), top_share(links),
-                   links.what, palette(), notes)
+    if not len(links.ends.source):
+        return None
+    found = network(canvas, links, EDGE, Table(canvas, replace(links, rows=(), users=())))
+    live = found.which[found.which < len(links.source)]
+    live = live[np.argsort(links.busy[live], kind="stable")]  # as the picture has them
+    told = {"links": _told(links, live), "dead": _told(links, found.which[found.which >= len(links.source)])}
+    wide = max([found.width + 2 * EDGE, *(text["x"] + 40 for text in canvas.texts)])
+    return Drawing(round(min(wide, PAGE)), round(found.height + 2 * EDGE), _shapes(canvas, told), _texts(canvas),
+                   top_share(links), links.what, palette(), found.notes)
 
 
 def palette(count: int = 64) -> list[str]:

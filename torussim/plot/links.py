@@ -7,6 +7,7 @@ circle. Coordinates are pixels of a page 1200 wide, y downwards.
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, cos, sin
 from typing import TYPE_CHECKING
@@ -47,6 +48,33 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
     """Draw a network's links, what explains them, and the table, from y downwards; return where they end."""
     y = legend(canvas, links, EDGE, y, PAGE - EDGE)
     table = Table(canvas, links)
+    found = network(canvas, links, y, table)
+    if found.beside:
+        bottom = max(y + found.height, table.draw(EDGE + found.width + 30, y + 10, PAGE - EDGE))
+    else:
+        bottom = table.draw(EDGE, y + found.height + 10, PAGE - EDGE)
+    for note in (line for said in found.notes for line in canvas.wrapped(said, SMALL)):
+        canvas.text(EDGE, bottom + 14, note, size=SMALL, colour=FAINT)
+        bottom += 15
+    return bottom
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn of a network: its size in pixels, the links, dead ones last, and what has to be said.
+
+    `beside`: whether the table has room beside it.
+    """
+
+    width: float
+    height: float
+    which: Array
+    beside: bool
+    notes: list[str]
+
+
+def network(canvas: Canvas, links: LinkPicture, y: float, table: Table) -> Drawn:
+    """Draw a network's nodes, links, names and numbers from y downwards, where there may be a table beside it."""
     picture: Place | Spread
     if links.is_grid:
         pieces = cut(links)
@@ -72,14 +100,7 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
 
     if not len(links.ends.source):
         notes.append("The network has no links.")
-    if beside:
-        bottom = max(y + height, table.draw(EDGE + width + 30, y + 10, PAGE - EDGE))
-    else:
-        bottom = table.draw(EDGE, y + height + 10, PAGE - EDGE)
-    for note in (line for said in notes for line in canvas.wrapped(said, SMALL)):
-        canvas.text(EDGE, bottom + 14, note, size=SMALL, colour=FAINT)
-        bottom += 15
-    return bottom
+    return Drawn(width, height, which, beside, notes)
 
 
 def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) -> Pen:

@@ -95,7 +95,8 @@ def remedies(result: Result) -> list[Remedy]:
                    key=lambda one: one.seconds or 0.0)
     if not result.fits:
         found.append(Remedy(_room(k["memory"])))
-    if "layout" in k["scenario"] and _no_overlap(k["scenario"]["layout"]):
+    waits = "breakdown_s" in k and k["breakdown_s"]["exposed_collective"] > WORTH * got
+    if waits and _no_overlap(k["scenario"]["layout"]):
         found.append(Remedy("layout.overlap: true, so that matmuls hide communication"))
     return found
 
