@@ -25,6 +25,7 @@ from torussim.errors import OutputError
 from torussim.export.facts import facts
 from torussim.export.perfetto import encode
 from torussim.export.shown import Shown
+from torussim.export.shown import shown as last_pass
 from torussim.export.spelled import block_numbers, messages, operations
 from torussim.program import Collective, Compute, Program
 from torussim.scenario import load
@@ -154,6 +155,15 @@ def test_blocks_that_a_leap_left_out_are_named():
     assert said.leapt and sorted({*known, *sent.missing, *sent.repeated}) == list(range(1, 41)) and not known & {*sent.missing}
     trace = read(encode(shown(said, case.grid, [0], case.chip)))
     assert trace.about["blocks_without_messages"] == f"{sent.missing[0]}-{sent.missing[-1]}"
+
+
+def test_what_is_shown_of_a_run_with_a_leap_has_every_block(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.replace("layers: 3", "layers: 8"))
+    scenario = load(tmp_path / "small.yaml")
+    result = run(scenario)
+    leapt = replace(result, timeline=replace(result.timeline, leapt=2))
+    few, every = (last_pass(scenario, one).timeline.blocks_simulated for one in (result, leapt))
+    assert few == result.timeline.blocks_simulated < every == 8
 
 
 def test_two_runs_give_the_same_bytes():

@@ -62,11 +62,6 @@ def operations(timeline: Timeline, chip: int) -> Iterator[Ran]:
         yield Ran(run, section, numbers[run], operation, chip, start, end)
 
 
-def count(timeline: Timeline) -> int:
-    """Return how many operations a chip runs, those of all repetitions."""
-    return sum(len(timeline.segments[segment].operations) for segment, _ in timeline.runs)
-
-
 def runs_of(timeline: Timeline) -> dict[str, int]:
     """Return how often each operation runs, by name."""
     return dict(Counter(operation.name for segment, _ in timeline.runs for operation in timeline.segments[segment].operations))
