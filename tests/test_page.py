@@ -335,7 +335,7 @@ def test_bad_input_is_one_clear_message_and_nothing_is_written(there):
     result = json.loads((there / "result.json").read_text())
     before = sorted(there.rglob("*"))
     cases = {"none.json": ({key: value for key, value in result.items() if key != "scenario"}, "without its scenario"),
-             "list.json": ([result, result], "is a list of 2"),
+             "list.json": ([result, result], "is a list of 2"), "trace.json": ({"traceEvents": []}, "is a trace"),
              "other.json": ({**result, "scenario": {**result["scenario"], "later": 1}}, "of another version"),
              "plan.json": ({"scenario": result["scenario"], "picks": []}, "lacks objective"),
              "neither.yaml": ({"a": 1}, "'a'"), "text.yaml": ("a text", "is not a scenario"),
@@ -590,7 +590,7 @@ def test_everything_that_can_be_used_is_reached_by_tab_in_the_order_of_the_page(
     assert names.index("theme") < names.index("in") < names.index("lanes") < names.index("lanes-0-0-chip") < names.index("yaml-0")
 
 
-@pytest.mark.parametrize("width", [320, 390, 768])
+@pytest.mark.parametrize("width", [390, *(pytest.param(width, marks=pytest.mark.slow) for width in (320, 768))])
 def test_a_narrow_page_does_not_scroll_sideways(slow, shown, width):
     tab = shown(slow[0], viewport={"width": width, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width

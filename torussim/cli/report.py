@@ -40,8 +40,11 @@ def report(files: Sequence[str], out: str, overrides: Sequence[str], chips: str 
         fail([f"{len(files)} runs are too many for one page: give at most {MOST}"])
     path = Path(out)
     if path.suffix not in (".html", ".htm"):
-        fail([f"{out!r} is no page: end its name in .html"])
+        fail([f"{out!r} is not a page: end its name in .html"])
     read = each(files, lambda file: recorded.read(file, overrides, trust))
+    bare = [one.file for one in read if one.scenario.program]
+    if with_plan and bare:
+        fail([f"{file}: a program alone has no layout to plan: leave out --plan" for file in bare])
     chosen = [named_chips("--chips", chips, one.scenario) if chips else [] for one in read]
     writable(path.parent, path.name)
     runs, plans = [], dict[str, Mapping[str, Any]]()
@@ -61,8 +64,6 @@ def _planned(scenario: Any) -> Mapping[str, Any]:
     from torussim.errors import PlanError
     from torussim.planner import plan
 
-    if scenario.program:
-        fail([f"{scenario.file}: a program alone has no layout to plan: leave out --plan"])
     try:
         with progress(scenario.name) as advance:
             found: Mapping[str, Any] = plan(scenario, progress=advance).keys()

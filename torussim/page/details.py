@@ -99,7 +99,7 @@ def links(run: Run) -> Html:
         return tag("p", "No link sends anything.", class_="faint")
     rows = [["no axis" if axis == "none" else axis, size(use["bytes"]), share(use["mean_busy"]), share(use["max_busy"])]
             for axis, use in found["per_axis"].items()]
-    busiest = [[f"{node(one['from'])} → {node(one['to'])}", share(one["busy"]), size(one["bytes"]),
+    busiest = [[f"{node(one['from'])}\u00a0→\u00a0{node(one['to'])}", share(one["busy"]), size(one["bytes"]),
                 ", ".join(f"{name} {part:.0%}" for name, part in list(one["users"].items())[:3])] for one in found["busiest"]]
     by_axis = table("Links by axis, whole run", ["axis", "bytes", "busy in the mean", "at most"], rows, sides="lrrr",
                     name=f"axes{run.label}")

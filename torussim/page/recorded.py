@@ -46,6 +46,8 @@ def read(file: str, overrides: Sequence[str] = (), trust: Trust = TRUST) -> Reco
         return Recorded(file, load(file, overrides, code=trust))
     if isinstance(held, list):
         raise _error(file, f"is a list of {len(held)}, not one result: give each result in a file of its own")
+    if "traceEvents" in held:
+        raise _error(file, "is a trace, not a result: give the result.json of the run, or its scenario")
     if "scenario" not in held and (set(RESULT) & set(held) or set(PLAN) & set(held)):
         raise _error(file, f"is a result without its scenario, so it cannot be run again: {ANEW} run", "missing")
     if not isinstance(held.get("scenario"), dict):
