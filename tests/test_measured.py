@@ -9,16 +9,18 @@ import pytest
 from click.testing import CliRunner
 from measured_runs import LARGE, LLAMA, PROGRAMS, SMALL, TPU4, TPU5, Run, drawn, events, table, write
 
-from torussim.answer import last_program
+from torussim.answer import last_program, replay
+from torussim.choice import chosen
 from torussim.cli import cli
 from torussim.engine.simulate import simulate
 from torussim.errors import ScenarioError, TorusSimError
 from torussim.measured.likelihood import COMMON, FREEDOM, OWN, PRIOR, Data, fitted
 from torussim.measured.model import Model, typical
 from torussim.measured.verdict import blame
+from torussim.outlines import Outlines
 from torussim.scenario import load
 
-LOOPED = {**LLAMA, "topology": {"slice": "v5e-16"}}
+LOOPED = {**LLAMA, "topology": {"slice": "v5e-8"}}
 BARE = {**TPU5, "topology": {"shape": [4, 4]}, "program": PROGRAMS[2]}
 
 
@@ -69,8 +71,17 @@ def test_nothing_is_named_in_95_of_100_runs_of_sound_networks(tmp_path):
     assert sum(silent(number, scenarios, tmp_path) for number in range(100, 200)) >= 95
 
 
+def test_a_link_is_named_also_where_loops_are_chosen_with_its_bandwidth_known(tmp_path):
+    scenario = {**LOOPED, "topology": {"slice": "v5e-16"}}
+    run, ends = Run(scenario), ((0, 0), (1, 0))
+    slow = load({**scenario, "topology": {"slice": "v5e-16", "links": [{"from": [0, 0], "to": [1, 0], "scale": 0.2}]}})
+    assert chosen(last_program(slow), Outlines(slow.net), slow.chip) != run.program
+    verdict = blame(write(tmp_path / "trace.json", events(replay(slow, ()), random.Random(0))), run.scenario)
+    assert [told(one) for one in verdict.findings] == [{frozenset(ends)}]
+
+
 def test_of_a_link_that_is_slow_in_one_direction_the_direction_is_named(tmp_path):
-    rng, run = random.Random(3), Run(LOOPED)
+    rng, run = random.Random(3), Run(BARE)
     links, scale, timeline = run.hidden(rng, one_way=True)
     (found,) = blame(write(tmp_path / "trace.json", events(timeline, rng)), run.scenario).findings
     assert [(place.ends, place.one_way) for place in found.places] == [(run.net.links.edge(links[0]), True)]
@@ -92,9 +103,9 @@ def test_three_chips_of_a_run_are_enough_for_a_link_beside_one(tmp_path):
     rng, run = random.Random(1), Run(LOOPED)
     links, _, timeline = run.hidden(rng)
     ends = [int(run.net.links.source[links[0]]), int(run.net.links.target[links[0]])]
-    chips = [*ends, next(chip for chip in range(16) if chip not in ends)]
+    chips = [*ends, next(chip for chip in range(8) if chip not in ends)]
     verdict = blame(write(tmp_path / "trace.json", events(timeline, rng, chips=chips)), run.scenario)
-    assert verdict.chips == (3, 16)
+    assert verdict.chips == (3, 8)
     assert run.ends(links) in told(verdict.findings[0])
 
 
@@ -103,7 +114,7 @@ def test_three_chips_of_a_run_are_enough_for_a_link_beside_one(tmp_path):
 
 def test_a_chip_that_computes_slowly_is_named_and_no_link(tmp_path):
     rng, run = random.Random(2), Run(LOOPED)
-    pace = np.ones(16)
+    pace = np.ones(8)
     pace[5] = 1.5
     (found,) = blame(write(tmp_path / "trace.json", events(run.timeline(pace=pace), rng)), run.scenario).findings
     assert [(place.kind, place.ends) for place in found.places] == [("chip", (run.net.chips[5],))]

@@ -31,6 +31,7 @@ NEAR = (0.85, 0.92, 0.96, 1.0, 1.04, 1.08, 1.15)  # of the likeliest speed, simu
 NOTHING, LINKS, CHIPS = 0.5, 0.4, 0.1  # prior probabilities: nothing more is slow, some link is, some chip is
 LATE = 0.03  # logarithm by which a chip's computations are late, beyond noise, for the chip to be a hypothesis
 EDGE = 2.0  # by how much more the logarithm of the evidence must be, for the program to be taken to run in another way
+HOPELESS, NEAR_BEST = 30.0, 0.25  # a score that is lower than the best by that, and by this part of its gain, is not weighed
 ONE_WAY = 0.25  # prior of one direction of a cable alone, relative to the cable's
 AT_ONCE = 2_000_000  # residuals that are fitted at once
 
@@ -62,7 +63,7 @@ class Suspect:
         return found if not self.seen else (np.median if self.seen == "median" else np.max)(found, axis=1, keepdims=True)
 
 
-Signatures = dict[tuple[Suspect, float], Array]  # by how many times as slow: seconds more (operations, chips)
+Signatures = dict[tuple[int, Suspect, float], Array]  # by way, and how many times as slow: seconds more (operations, chips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,24 @@ def _mean(values: Array) -> Array:
     return np.asarray(np.where(there, values, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A state, its times, how well it fits, and the suspects that are worth to be weighed on top of it, with their scores.
+
+    `links`: how many cables, or classes of links, they are from.
+    """
+
+    state: State
+    nothing: float
+    worth: tuple[tuple[Suspect, float], ...]
+    links: int
+
+    @property
+    def best(self) -> float:
+        """The largest score."""
+        return max([self.nothing, *(score for _, score in self.worth)])
+
+
 def look(model: Model, data: Data, state: State, known: Signatures, progress: Callable[[], None] | None = None, *,
          ways: Sequence[int] = ()) -> Round:
     """Return what one more thing that is slow is likeliest to be, on top of a state, if anything is; `known` keeps signatures.
@@ -161,41 +180,49 @@ def look(model: Model, data: Data, state: State, known: Signatures, progress: Ca
     `ways`: in which of these the program may run, in place of that of the state; the one in which most is explained is taken.
     """
     seen = Suspect(seen="" if data.logs.shape[1] == len(model.net.chips) else "median")
-    rounds = [_look(model, data, replace(state, way=way), seen, known, progress) for way in ways or (state.way,)]
+    views = [_view(model, data, replace(state, way=way), seen, known, progress) for way in ways or (state.way,)]
+    best = max(view.best for view in views)
+    least = best - max(HOPELESS, NEAR_BEST * (best - min(view.nothing for view in views)))
+    rounds = [_round(model, data, view, least) for view in views if view.best >= least]
     return max(rounds, key=lambda one: one.evidence + EDGE * (one.state.way == state.way))
 
 
-def _look(model: Model, data: Data, state: State, seen: Suspect, known: Signatures,
-          progress: Callable[[], None] | None) -> Round:
-    """Return the hypotheses on top of a state, in which the program runs in the state's way."""
+def _view(model: Model, data: Data, state: State, seen: Suspect, known: Signatures,
+          progress: Callable[[], None] | None) -> _View:
+    """Return which suspects are worth to be weighed on top of a state, by their signatures."""
     now = seen.times(model, state)
     nothing = fitted(data, data.residuals(now[None]))
     every = classes(model) if seen.seen else suspects(model, data, nothing, data.residuals(now))
-    chosen = list[Suspect]()
+    found = list[tuple[Suspect, float]]()
 
     def slowed(some: Sequence[Suspect], by: float) -> Array:
         """Return the times (suspects, operations, chips) when each is slow; on top of others the change is nearly the same."""
         for one in some:
-            if (one, by) not in known:
-                known[one, by] = one.times(model, one.in_state(state, one.late or by)) - now
+            if (state.way, one, by) not in known:
+                known[state.way, one, by] = one.times(model, one.in_state(state, one.late or by)) - now
             if progress:
                 progress()
-        return np.asarray(np.maximum(now + np.array([known[one, by] for one in some]), 0.0))
+        return np.asarray(np.maximum(now + np.array([known[state.way, one, by] for one in some]), 0.0))
 
     for by in SCREENED if every else ():
         few = [every[i] for i in _fitting(data, now, nothing, slowed(every, by))]
         few += [Suspect((link,)) for one in few if len(one.links) == 2 and not seen.seen for link in one.links]
-        chosen = _worth(data, now, nothing, few, slowed(few, by), by) if few else []
-        if chosen:
+        found = _worth(data, now, nothing, few, slowed(few, by), by) if few else []
+        if found:
             break
-    links = max(1, sum(bool(one.links) for one in every))
-    found = [weighed(model, data, state, one, LINKS / links * (ONE_WAY if len(one.links) == 1 else 1.0) if one.links else
-                     CHIPS / len(model.net.chips)) for one in chosen]
+    return _View(state, float(nothing.score[0]), tuple(found), sum(bool(one.links) for one in every))
+
+
+def _round(model: Model, data: Data, view: _View, least: float) -> Round:
+    """Return the hypotheses on top of a state, of those suspects whose scores reach `least`."""
+    links, chips = LINKS / max(1, view.links), CHIPS / len(model.net.chips)
+    found = [weighed(model, data, view.state, one, links * (ONE_WAY if len(one.links) == 1 else 1.0) if one.links else chips)
+             for one, score in view.worth if score >= least]
     found.sort(key=lambda h: -h.evidence)
-    logs = np.array([np.log(NOTHING) + nothing.score[0], *(h.evidence for h in found)])
+    logs = np.array([np.log(NOTHING) + view.nothing, *(h.evidence for h in found)])
     share = np.exp(logs - logs.max())
     share /= share.sum()
-    return Round(state, tuple(found), share[1:], float(share[0]), float(logs.max()))
+    return Round(view.state, tuple(found), share[1:], float(share[0]), float(logs.max()))
 
 
 def weighed(model: Model, data: Data, state: State, one: Suspect, prior: float, near: float = 0.0) -> Hypothesis:
@@ -255,14 +282,15 @@ def _fitting(data: Data, now: Array, nothing: Fit, slowed: Array) -> list[int]:
     return list(dict.fromkeys(i for pair in zip(*order) for i in pair if max(both[0][i], both[1][i]) > 0))[:FITTING]
 
 
-def _worth(data: Data, now: Array, nothing: Fit, few: Sequence[Suspect], slowed: Array, by: float) -> list[Suspect]:
+def _worth(data: Data, now: Array, nothing: Fit, few: Sequence[Suspect], slowed: Array,
+           by: float) -> list[tuple[Suspect, float]]:
     """Return the suspects that are worth to be weighed, by their times when they are `by` times as slow; chips: as measured.
 
-    They are fitted at all speeds, as if times were straight in the speed.
+    They are fitted at all speeds, as if times were straight in the speed; each with its largest log likelihood.
     """
-    speeds, best = np.array([1.05, 1.25, *SLOWER])[:, None, None], list[float]()
+    speeds, best = np.array([1.05, 1.25, *SLOWER])[:, None, None], list[tuple[Suspect, float]]()
     for one, times in zip(few, slowed):
         straight = np.maximum(now + (times - now) * (speeds - 1) / ((one.late or by) - 1), 0.0)
-        best.append(float(fitted(data, data.residuals(straight)).score.max()))
-    order = sorted(range(len(few)), key=lambda i: -best[i])
-    return [few[i] for i in order[:WEIGHED] if best[i] > nothing.score[0] + WORTH]
+        best.append((one, float(fitted(data, data.residuals(straight)).score.max())))
+    best.sort(key=lambda pair: -pair[1])
+    return [pair for pair in best[:WEIGHED] if pair[1] > nothing.score[0] + WORTH]

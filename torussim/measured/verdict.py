@@ -67,7 +67,8 @@ class Row:
     """One operation: medians over chips and repetitions of what was measured, and simulated as the scenario says, seconds.
 
     `explained_s`: simulated with all that was found; `slower`: by which factor it is slower than that on all chips, beyond what
-    is common to all of its kind, `between` the ends of its interval of 90 %; `slow`: it is named.
+    is common to all of its kind, `between` the ends of its interval of 90 %; `slow`: it is named. `worst`: measured over
+    simulated on the chip where that is most, `worst_chip`.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Row:
     slower: float | None = None
     between: tuple[float, float] | None = None
     slow: bool = False
+    worst: float | None = None
+    worst_chip: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,9 @@ def _rows(model: Model, data: Data, observed: Observed, state: State,
             low, high = (float(np.exp(own[i] + side * 1.645 * deviation[i])) for side in (-1, 1))
             slow = own[i] > np.log(MUCH) and own[i] > CERTAIN * deviation[i]
             row = replace(row, slower=float(np.exp(own[i])), between=(low, high), slow=bool(slow))
+            if observed.per_chip:
+                ratio = np.where(here & (nominal[i] > 0), observed.times[i] / np.maximum(nominal[i], 1e-300), 0.0)
+                row = replace(row, worst=float(ratio.max()), worst_chip=model.net.chips[int(ratio.argmax())])
         rows.append(row)
     common = {name: float(np.exp(fit.common[0, kind])) for kind, name in enumerate(("compute", "collective"))
               if there[data.moves == bool(kind)].any()}
