@@ -103,6 +103,6 @@ def table(timeline, rng, chip=None, noise=0.05, factor=None):
     for one in range(len(timeline.chips)) if chip is None else [chip]:
         for _, operation, start, end in timeline.spans(one):
             found.setdefault(operation.name, []).append(end - start)
-    rows = [f"{name},{np.median(times) * np.exp(noise * normal.standard_normal()) * (factor or {}).get(name, 1.0)!r}"
+    rows = [f"{name},{float(np.median(times) * np.exp(noise * normal.standard_normal()) * (factor or {}).get(name, 1.0))}"
             for name, times in found.items()]
     return "\n".join(["operation,time_s", *rows]) + "\n"

@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 
 ROUNDS = 4  # links or chips that are looked for
 SURE = 0.9  # posterior probability from which something is named
+SURE_OF_CLASS = 0.99  # likewise of links of a class: which of its links, and which chip saw it, are taken to be known
 LEAST = 1.1  # times as slow: what is nearer to its nominal speed is not named
 TOGETHER = 6  # suspects that are named where the data do not tell which of them it is
 CERTAIN = 3.0  # standard deviations from which an operation is named
@@ -66,7 +67,8 @@ class Row:
     """One operation: medians over chips and repetitions of what was measured, and simulated as the scenario says, seconds.
 
     `explained_s`: simulated with all that was found; `slower`: by which factor it is slower than that on all chips, beyond what
-    is common to all of its kind, `between` the ends of its interval of 90 %; `slow`: it is named.
+    is common to all of its kind, `between` the ends of its interval of 90 %; `slow`: it is named. `worst`: measured over
+    simulated on the chip where that is most, `worst_chip`.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Row:
     slower: float | None = None
     between: tuple[float, float] | None = None
     slow: bool = False
+    worst: float | None = None
+    worst_chip: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def blame(trace: str | Path, scenario: Scenario, *, most: int = 0, progress: Cal
     state, found = search(model, data, step)
     whole, step_s = model.seconds(state), model.seconds(model.nominal)
     findings = tuple(_finding(model, state.way, found, i) for i in range(len(found)))
-    rows, common, noise = _rows(model, data, observed, state, found[-1][0].suspect.seen if found else "")
+    rows, common, noise = _rows(model, data, observed, state, found[-1][0].suspect if found else Suspect())
     chips = (int(observed.count.any(axis=0).sum()), len(scenario.net.chips)) if observed.per_chip else None
     lost = {"operations": dict(observed.lost_operations), "chips": dict(observed.lost_chips)}
     return Verdict(scenario.name, str(trace), step_s, whole, findings, rows, _explained(model, data, state), common, noise,
@@ -163,25 +167,31 @@ Found = tuple[Hypothesis, tuple[tuple[Suspect, ...], float]]  # the likeliest, a
 def search(model: Model, data: Data, step: Callable[[], None] | None = None) -> tuple[State, list[Found]]:
     """Return the state that explains the times, and what is slow in it, one after another, each on top of those before."""
     state, found, known = model.nominal, list[Found](), Signatures()
-    while len(found) < ROUNDS:
+    for _ in range(ROUNDS):
         seen = look(model, data, state, known, step, ways=() if found else range(len(model.ways)))
         if not seen.hypotheses or seen.nothing > 1 - SURE:
             break
         best = seen.hypotheses[0]
         total, together = 0.0, list[Suspect]()
         for hypothesis, share in zip(seen.hypotheses, seen.probability.tolist()):
-            if total >= SURE:
+            if total >= (SURE if not hypothesis.suspect.seen else SURE_OF_CLASS):
                 break
             together.append(hypothesis.suspect)
             total += share
         things = {(one.kind, frozenset(one.ends), one.name) for one in (_place(model, suspect) for suspect in together)}
         if best.best < LEAST or len(things) > TOGETHER:
             break
-        found = _refined(model, data, seen.state.way, [*found, (best, (tuple(together), total))])
+        again = [one for one in found if set(one[0].suspect.links) & set(best.suspect.links)]
+        before = [one for one in found if one not in again]
+        if again:  # its speed was not right yet
+            state = _with(model, seen.state.way, before)
+            best = weighed(model, data, state, best.suspect, best.prior, best.best * again[0][0].best)
+        found = _refined(model, data, seen.state.way, [*before, (best, (tuple(together), total))])
         state = _with(model, seen.state.way, found)
         if best.suspect.seen:
             break  # operation times without chips do not tell two classes apart
-    return state, found
+    found = [one for one in found if one[0].best >= LEAST]
+    return _with(model, state.way, found), found
 
 
 def _with(model: Model, way: int, found: list[Found], without: int = -1) -> State:
@@ -222,10 +232,10 @@ def _place(model: Model, one: Suspect) -> Place:
 
 
 def _rows(model: Model, data: Data, observed: Observed, state: State,
-          seen: str) -> tuple[tuple[Row, ...], dict[str, float], float]:
-    """Return a row an operation, the common factors, and the noise."""
-    single = "" if observed.per_chip or len(model.net.chips) == 1 else seen or "median"
-    nominal, now = (Suspect(seen=single).times(model, s) for s in (model.nominal, state))
+          last: Suspect) -> tuple[tuple[Row, ...], dict[str, float], float]:
+    """Return a row an operation, the common factors, and the noise; `last`: what was found last, whose view of times is taken."""
+    view = replace(last, seen=last.seen or ("" if data.logs.shape[1] == len(model.net.chips) else "median"))
+    nominal, now = (view.times(model, s) for s in (model.nominal, state))
     fit = fitted(data, data.residuals(now[None]))
     own = fit.factor[0] - fit.common[0, data.moves.astype(int)]
     there = np.isfinite(data.logs)
@@ -242,6 +252,9 @@ def _rows(model: Model, data: Data, observed: Observed, state: State,
             low, high = (float(np.exp(own[i] + side * 1.645 * deviation[i])) for side in (-1, 1))
             slow = own[i] > np.log(MUCH) and own[i] > CERTAIN * deviation[i]
             row = replace(row, slower=float(np.exp(own[i])), between=(low, high), slow=bool(slow))
+            if observed.per_chip:
+                ratio = np.where(here & (nominal[i] > 0), observed.times[i] / np.maximum(nominal[i], 1e-300), 0.0)
+                row = replace(row, worst=float(ratio.max()), worst_chip=model.net.chips[int(ratio.argmax())])
         rows.append(row)
     common = {name: float(np.exp(fit.common[0, kind])) for kind, name in enumerate(("compute", "collective"))
               if there[data.moves == bool(kind)].any()}

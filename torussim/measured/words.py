@@ -126,13 +126,15 @@ def _lost(verdict: Verdict) -> list[str]:
 
 def _table(verdict: Verdict) -> str:
     """Return each operation measured, simulated and at its bound."""
-    more = ["with the above"] if verdict.findings else []
-    head = ["operation", "kind", "measured", "simulated", "ratio", *more, "bound", "times"]
+    more, worst = ["with the above"] if verdict.findings else [], ["worst", "on"] if verdict.chips else []
+    head = ["operation", "kind", "measured", "simulated", "ratio", *worst, *more, "bound", "times"]
     rows = [head]
     for row in verdict.rows:
         ratio = row.measured_s / row.simulated_s if row.measured_s is not None and row.simulated_s else None
         rows.append([row.name, row.kind.replace("_", "-"), "-" if row.measured_s is None else units.show(row.measured_s, "s"),
                      units.show(row.simulated_s, "s"), "-" if ratio is None else f"{ratio:.2f}",
+                     *(["-" if row.worst is None else f"{row.worst:.2f}", "-" if row.worst_chip is None else node(row.worst_chip)]
+                       if worst else []),
                      *([units.show(row.explained_s, "s")] if verdict.findings else []), units.show(row.bound_s, "s"),
                      f"{row.count:,}"])
     return table(rows, "ll" + "r" * (len(head) - 2)) + "\n  Medians over chips and repetitions."
@@ -143,7 +145,8 @@ def record(verdict: Verdict) -> dict[str, Any]:
     return {"scenario": verdict.name, "trace": verdict.file, "step_s": verdict.step_s, "found_s": verdict.found_s,
             "findings": [_record(one) for one in verdict.findings],
             "explained": verdict.explained, "slow_operations": [row.name for row in verdict.slow],
-            "operations": [vars(row) | {"between": row.between and list(row.between)} for row in verdict.rows],
+            "operations": [vars(row) | {"between": row.between and list(row.between),
+                                        "worst_chip": row.worst_chip and _end(row.worst_chip)} for row in verdict.rows],
             "common": dict(verdict.common), "noise": verdict.noise, "times": verdict.times,
             "chips": None if verdict.chips is None else {"measured": verdict.chips[0], "of": verdict.chips[1]},
             "not_understood": {what: dict(names) for what, names in verdict.lost.items()}}
