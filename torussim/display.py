@@ -36,8 +36,9 @@ def timeline_of(result: Result, *, chips: Sequence[Any] | None = None, blocks: i
     """Return the timeline of a result's last pass: of these chips, by default of those of `chosen_chips`."""
     scenario = _asked(result)
     chosen = chosen_chips(result.timeline) if chips is None else [scenario.net.index(chip) for chip in chips]
+    timeline = replay(scenario, chosen, start=result.timeline.begin.tolist())
     with defaults():
-        return timeline_figure(replay(scenario, chosen), chips=chosen, runs=blocks, title=result.name, subtitle=subtitle(result))
+        return timeline_figure(timeline, chips=chosen, runs=blocks, title=result.name, subtitle=subtitle(result))
 
 
 def links_of(result: Result) -> Figure:
