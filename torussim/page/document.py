@@ -54,6 +54,7 @@ def _whole(title: str, parts: Sequence[Html], data: Any) -> str:
     body = tag("body", tag("a", "Skip to the answer", href="#verdict", class_="skip"),
                tag("header", tag("h1", title), tag("button", "Dark", type="button", id="theme", aria_pressed="false"),
                    tag("nav", tag("ul", links), aria_label="Sections")),
+               tag("noscript", tag("p", "Timeline and network need JavaScript, which is off. The tables do not.", class_="bad")),
                tag("main", parts, id="main"),
                tag("p", "Made by torussim. Times are simulated, except those that are said to be measured.", class_="faint foot"),
                tag("script", script_json(data), type="application/json", id="data"),

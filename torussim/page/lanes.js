@@ -101,6 +101,7 @@ function lanesOf(data) {
     const shown = overlapping(run, chip, since, until), detailed = shown.length <= MOST, each = shown.length <= SENT;
     const unit = RULER, first = unit + (run.computes ? UNIT + 6 : 0), lane = first + ROW * run.rows + 6;
     const laneTop = (number) => lane + Math.floor(number / 2) * (2 * LINK + 4) + (number % 2) * LINK;
+    if (detailed) for (const index of shown) under(run, chip, index, bar, laneTop);
     for (const index of shown) {
       const [segment, offset] = run.runs[index], {section, operations, rows: at} = run.segments[segment];
       const times = chip.times[segment], count = operations.length, [a, b] = extent(run, chip, index);
@@ -132,9 +133,6 @@ function lanesOf(data) {
           const top = first + ROW * at[i];
           bar(begin, end, top, top + ROW - 2, o.colour, 1, o.hatch, told);
           name(o.name, begin, end, top + ROW / 2 - 1, "#000000", o.colour);
-          run.axes.forEach((axis, j) => {
-            if (o.over.includes(axis)) bar(begin, end, laneTop(2 * j), laneTop(2 * j) + 2 * LINK, o.colour, 0.2, " ", told);
-          });
         }
       }
       messages(run, chip, segment, offset, [a, b], each, bar, laneTop);
@@ -147,6 +145,18 @@ function lanesOf(data) {
       }
     }
     return [bars, names, hatched, shown, each];
+  }
+
+  // Light bars in the lanes of the links, under all messages: while a collective over their axis is under way.
+  function under(run, chip, index, bar, laneTop) {
+    const [segment, offset] = run.runs[index], {operations} = run.segments[segment], times = chip.times[segment];
+    operations.forEach((number, i) => {
+      const o = run.operations[number], begin = times[i] + offset, end = times[operations.length + i] + offset;
+      run.axes.forEach((axis, j) => {
+        if (o.over.includes(axis)) bar(begin, end, laneTop(2 * j), laneTop(2 * j) + 2 * LINK, o.colour, 0.2, " ",
+          {name: o.name, what: `under way over ${o.axes}`});
+      });
+    });
   }
 
   // Messages one by one where few blocks are shown, else a bar as high as the share of the block that the lane sends.
