@@ -1,1 +1,1 @@
-"""Collectives: what each promises (contract), the algorithms, and the choice among them (lower)."""
+"""Collectives: the contract of each kind, the algorithms, and the choice among them (`lower`)."""

@@ -1,7 +1,7 @@
-"""Collectives over several axes: in parts that visit the axes in turn, one axis after another, or as one ring.
+"""Collectives over several axes: in parts that visit one axis after another, or as one ring.
 
-Each function takes the lengths of the group's axes (in order, all above 1), which of them are rings, and bytes counted
-as in program.Collective; it returns the phases in queue order. Knows nothing of bandwidths and times.
+Each function takes the lengths of the group's axes (in order, all above 1), which of them are rings, and bytes counted as in
+program.Collective. It returns the phases in the order of the queues. It knows nothing of bandwidths and times.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Order = tuple[tuple[int, ...], ...]
 
 @cache
 def pattern(role: str, length: int, ring: bool, way: str = "both", shift: int = 0) -> Pattern:
-    """Return the pattern of `role` on a ring or line, the same one each time.
+    """Return the pattern of `role` on a ring or line: the same object for the same arguments.
 
-    `way` is a direction or loop kind of rings.gather, `shift` that of a permute.
+    `way` is a direction or a kind of loop, as in rings.gather; `shift` is the shift of a permute.
     """
     if role == "permute":
         return rings.permute(length, shift) if ring else lines.permute(length, shift)
@@ -38,10 +38,10 @@ def rotations(axes: Sequence[str]) -> list[tuple[str, ...]]:
 
 def in_parts(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
              orders: Sequence[tuple[str, ...]], weights: Sequence[float]) -> tuple[Phase, ...]:
-    """Return the phases of a collective of which part p has the share weights[p] and visits orders[p].
+    """Return the phases of a collective whose part p has the share weights[p] of the data and visits the axes in orders[p].
 
-    An all-gather's shards grow from axis to axis; a reduce-scatter is the same backwards; an all-reduce is the two in
-    turn; an all-to-all keeps its size and sends by the destination's coordinate on the axis at hand.
+    The shards of an all-gather grow from axis to axis. A reduce-scatter is the same backwards. An all-reduce is a reduce-scatter,
+    then an all-gather. An all-to-all keeps its size: blocks are sent by the coordinate of their destination on the present axis.
     """
     phases = []
     for part, (order, weight) in enumerate(zip(orders, weights)):
@@ -75,10 +75,10 @@ def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float,
 
 
 def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) -> tuple[Phase, ...]:
-    """Return the all-gather by permutes in one direction of one axis at a time, the first axis innermost.
+    """Return the all-gather by permutes in one direction, one axis at a time, the first axis innermost.
 
-    K-1 permutes of D / K; each chip passes on what came last, and has seen every shard at the end (the weights of
-    google-research's wg_xyz).
+    K-1 permutes of D / K: each chip passes on the shard that it received last, and has received every shard at the end (the
+    weights of google-research's wg_xyz).
     """
     walk: list[str] = []
     for axis in lengths:
@@ -89,7 +89,7 @@ def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) ->
 
 
 def one_ring(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str) -> tuple[Phase, ...]:
-    """Return the collective on one ring through all chips of the group (a line, where no ring of neighbours exists)."""
+    """Return the collective on one ring through all chips of the group (a line if no ring of neighbours exists)."""
     order, closed = ring_order(list(lengths.values()), [ring[a] for a in lengths])
     lane, count = Lane(tuple(lengths), order), len(order)
     roles = {"all_gather": ["gather"], "reduce_scatter": ["scatter"], "all_reduce": ["scatter", "gather"],
@@ -101,9 +101,9 @@ def one_ring(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], si
 def ring_order(lengths: Sequence[int], ring: Sequence[bool]) -> tuple[Order, bool]:
     """Return an order of all coordinates in which neighbours are linked, and whether the last is linked to the first.
 
-    Axis by axis: two rows of even length close without wraparounds (out along the rows, back along the first column); two
-    odd rings close by going round the shorter one along every chip of the longer, some ways forward and some back; a
-    snake is left where neither helps.
+    The order is made axis by axis. Of two axes with an even length, a closed path needs no wraparounds: out along the rows, back
+    along the first column. Two odd rings make a closed path of turns round the shorter ring, one for each chip of the longer,
+    some in + direction and some in - direction. In all other cases the path is a snake and does not close.
 
     >>> ring_order([2, 3], [False, False])
     (((0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0)), True)
@@ -118,7 +118,7 @@ def ring_order(lengths: Sequence[int], ring: Sequence[bool]) -> tuple[Order, boo
 
 def _join(a: list[tuple[int, ...]], a_closed: bool, b: list[tuple[int, ...]],
           b_closed: bool) -> tuple[list[tuple[int, ...]], bool]:
-    """Return a path through a x b, where neighbours in a (or b) are linked, and whether it closes."""
+    """Return a path through a x b, and whether it closes; in a and in b, each chip is linked to the next."""
     if len(b) == 1:
         return [x + b[0] for x in a], a_closed
     if len(a) % 2 == 0:
@@ -132,7 +132,7 @@ def _join(a: list[tuple[int, ...]], a_closed: bool, b: list[tuple[int, ...]],
 
 
 def _comb(rows: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
-    """Return a closed path through an even number of rows: snake through all but the first column, back along it."""
+    """Return a closed path through an even number of rows: a snake without the first column, then back along it."""
     path = rows[0][:1]
     for i, row in enumerate(rows):
         path += row[1:] if i % 2 == 0 else row[:0:-1]
@@ -140,10 +140,10 @@ def _comb(rows: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
 
 
 def _rounds(rows: list[list[tuple[int, ...]]]) -> list[tuple[int, ...]]:
-    """Return a closed path through an odd number of odd rings, no longer than their number: each ring is gone round once.
+    """Return a closed path through odd rings, an odd number of them and at least as many as a ring has chips; one turn each.
 
-    Going round forward starts the next row one place back, going round backward one place on; as many of each as bring
-    the start of the last row's successor to the first place.
+    After a turn in + direction the next row starts one place earlier, after a turn in - direction one place later. The numbers of
+    both are such that the row after the last one would start at the first place.
     """
     width = len(rows[0])
     forward = (len(rows) + width) // 2

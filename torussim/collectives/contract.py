@@ -1,8 +1,8 @@
-"""A collective made into transfers (Schedule); collectives.playback checks that it does what it promises.
+"""A collective as transfers (Schedule); collectives.playback checks that it keeps the contract of the collective.
 
-A schedule is written by position, so that it is small for any number of chips: a phase runs one pattern on every line
-or ring of a lane at once; a pattern is a list of hops; a hop sends something from each position to the next one. What
-each hop carries is told in halves of blocks. Knows nothing of bandwidths and times.
+A schedule is written by position, so it is small for any number of chips. A phase runs one pattern on every line or ring of a
+lane at once; a pattern is a list of hops; in a hop each position sends data to the next one. The data of a hop are given in
+halves of blocks. It knows nothing of bandwidths and times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-# What a hop carries from a position: (block, half). A block is (origin,) in a gather, (destination,) in a scatter, and
+# The data of a hop from a position: (block, half). A block is (origin,) in a gather, (destination,) in a scatter, and
 # (origin, destination) in an exchange or a permute, as positions on the lane; halves are 0 and 1.
 Chunk = tuple[tuple[int, ...], int]
 
@@ -24,9 +24,10 @@ Chunk = tuple[tuple[int, ...], int]
 class Hop:
     """One step of a pattern in one direction: every position sends to its neighbour.
 
-    `sign`: +1 or -1, to the next position or the one before. `halves`: (K,) ints, what each position sends, in halves of a
-    block; 0 sends nothing. `after`: the step of the hop of the same direction whose arrival at the sender is passed on; None:
-    what the sender has when the phase starts. Where the next position has no link, the hop is routed as the topology says.
+    `sign`: +1 or -1, to the next position or to the previous one. `halves`: (K,) ints, the halves of a block that each position
+    sends; 0: none. `after`: the step of a hop of the same direction; the hop passes on the data that arrived at the sender in
+    that step. None: it sends data that the sender has when the phase starts. If the next position has no link, the hop is routed
+    as the topology says.
     """
 
     sign: int
@@ -40,8 +41,8 @@ class Hop:
 class Pattern:
     """The hops of one phase on one ring or line of `length` positions, in the order of each link's queue.
 
-    `role`: "gather", "scatter", "exchange" or "permute". `merged`: the own block is worked on with step 1 of a gather,
-    or the last step of a scatter (the loop kind `latency` on even rings).
+    `role`: "gather", "scatter", "exchange" or "permute". `merged`: the own block is computed together with step 1 of a gather, or
+    with the last step of a scatter (the loop kind `latency` on even rings).
     """
 
     role: str
@@ -59,7 +60,7 @@ class Lane:
     order: tuple[tuple[int, ...], ...] | None = None
 
     def position(self, coordinate: dict[str, int]) -> int:
-        """Return where a chip stands on its line of the lane."""
+        """Return the position of a chip on its line of the lane."""
         if self.order is None:
             return coordinate[self.axes[0]]
         return self.order.index(tuple(coordinate[a] for a in self.axes))
@@ -78,18 +79,19 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Messages that chips send at once, or one after another (`turns`), each routed, whatever the distance.
+    """Messages that chips send at once, or one after another (`turns`); each message is routed, at any distance.
 
-    `moves`: (messages, axes) how far on along the axes of the group each goes, from every chip; or `to`: (messages, K) the
-    position in the group (C order) that each of a chip's messages goes to, -1: no message. `size`: bytes of a message.
-    `blocks(message, position, to)` says what it carries: shards, or origin x K + destination in an exchange. `role`: whether
-    what comes is kept beside what was there ("gather"), added up ("scatter", "reduce": the sender's is gone, "sum": it stays;
-    "in_network": by the switches, of what all sent), or moved on; "ready" brings nothing. `part`: (messages, K) of `size` in
-    each message, where they are not alike. `cut`: into how many blocks a shard is.
+    `moves`: (messages, axes) the displacement of each message along the axes of the group, the same for every chip. Or `to`:
+    (messages, K) the position in the group (C order) that receives each message of a chip, -1: no message. `size`: bytes of a
+    message. `blocks(message, position, to)`: the data of a message, as shards, or as origin x K + destination in an exchange.
+    `role` says what the receiver does: it keeps the data beside its own ("gather") or adds them to its own ("scatter" and
+    "reduce": the sender loses its data; "sum": the sender keeps them; "in_network": the switches add the data of all senders). In
+    any other role the data move, and "ready" carries none. `part`: (messages, K) the share of `size` in each message, if messages
+    differ. `cut`: the number of blocks of a shard.
 
-    `piped`: what comes in the step before is passed on while it comes. A chip's messages begin when all that are due to it have
-    begun to arrive, and none is complete before those are. `spread`: over all shortest ways, whatever the network's routing is,
-    unless that is a user's.
+    `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
+    chip have begun to arrive, and none is complete before those are. `spread`: over all shortest paths, whatever the routing of
+    the network, unless the routing is user-defined.
     """
 
     role: str
@@ -104,7 +106,7 @@ class Step:
     spread: bool = False
 
     def targets(self, lengths: Sequence[int]) -> Array:
-        """Return (messages, K) the position that each message of each goes to, -1: there is none."""
+        """Return (messages, K) the position of the receiver of each message of each chip, -1: no message."""
         if self.to is not None:
             return self.to
         assert self.moves is not None
@@ -115,10 +117,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All transfers of one collective on a group with these axis lengths: phases in queue order (index, part), or routed steps.
+    """All transfers of one collective on a group: phases in the order of the queues (index, part), or routed steps.
 
-    `twist`: by how much going round an axis in + direction shifts other axes of the group. On such a ring a position tells
-    what is so many places away, which can be chips of another row.
+    `twist`: the shift of other axes of the group by a turn round an axis in + direction. On such a ring a position means a
+    distance: the chip that many places away can be in another row.
     """
 
     kind: str
@@ -129,7 +131,7 @@ class Schedule:
     shift: dict[str, int]
     twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
-    root: int = 0  # its position
+    root: int = 0  # the position of the root
 
     @property
     def chips(self) -> int:

@@ -1,4 +1,4 @@
-"""What a schedule must be before it can be played back, or run: the engine relies on it, whoever wrote the schedule."""
+"""The form of a schedule that playback and engine rely on, for built-in and user-defined algorithms."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.errors import ContractError
 
-ROLES: Mapping[str, tuple[str, ...]] = {  # of the patterns that a collective can be made of
+ROLES: Mapping[str, tuple[str, ...]] = {  # of the patterns of each kind of collective
     "all_gather": ("gather", "permute"), "reduce_scatter": ("scatter",), "all_reduce": ("scatter", "gather", "permute"),
     "all_to_all": ("exchange",), "permute": ("permute",)}
 
 
 def check_form(schedule: Schedule) -> None:
-    """Raise ContractError for the first phase that is not one, with the reason."""
+    """Raise ContractError for the first phase of wrong form, with the reason."""
     seen: dict[tuple[int, int], Phase] = {}
     for number, phase in enumerate(schedule.phases):
         for reason in _of_phase(schedule, phase, seen):
@@ -55,7 +55,7 @@ def _of_phase(schedule: Schedule, phase: Any, seen: Mapping[tuple[int, int], Pha
 
 
 def _of_lane(schedule: Schedule, lane: Lane) -> str:
-    """Return what is wrong with a lane, or nothing."""
+    """Return the fault of a lane, or ""."""
     axes, order = lane.axes, lane.order
     if not isinstance(axes, tuple) or not axes or not set(axes) <= set(schedule.lengths) or len(set(axes)) < len(axes):
         return f"its lane is along {axes!r}: the axes of the group are {tuple(schedule.lengths)}"
@@ -70,7 +70,7 @@ def _of_lane(schedule: Schedule, lane: Lane) -> str:
 
 
 def _of_hops(pattern: Pattern) -> Iterator[str]:
-    """Yield what is wrong with the hops of a pattern; after the first mistake the rest may not be sound."""
+    """Yield the faults of the hops of a pattern. After the first one the others can be consequences of it."""
     steps: dict[int, set[int]] = {+1: set(), -1: set()}
     if pattern.merged and not pattern.hops:
         yield "merged is true, but there are no hops"

@@ -1,7 +1,7 @@
 """Patterns on a line of K >= 2 positions: no link joins the last position and the first.
 
-Every link carries what lies on its one side to the other, so direction and loop kind make no difference here.
-Blocks and D as in rings.
+Every link carries the blocks of each side to the other side, so direction and kind of loop make no difference. Blocks and D as in
+rings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torussim.collectives.contract import Chunk, Hop, Pattern
 
 
 def gather(length: int) -> Pattern:
-    """Return the all-gather on a line: K-1 steps; each chip passes on, both ways, what came; K-1 shards on the end links."""
+    """Return the all-gather on a line: K-1 steps; each chip passes arrivals on, both ways; the end links carry K-1 shards."""
     hops, i = [], np.arange(length)
     for step in range(1, length):
         for sign in (+1, -1):
@@ -27,7 +27,7 @@ def gather(length: int) -> Pattern:
 def exchange(length: int) -> Pattern:
     """Return the all-to-all on a line: every block travels alone, the farthest first.
 
-    The middle link carries K^2 / 4 blocks of D / K each way, and at zero latency that is the time.
+    The middle link carries K^2 / 4 blocks of D / K each way; at zero latency that is the time.
     """
     hops, i = [], np.arange(length)
     for turn in range(1, length):
@@ -44,7 +44,7 @@ def exchange(length: int) -> Pattern:
 
 
 def permute(length: int, shift: int) -> Pattern:
-    """Return the permute by `shift` on a line: what would go over the end goes back along the line, hop by hop."""
+    """Return the permute by `shift` on a line: blocks that would leave the end travel back along the line, hop by hop."""
     ahead, i, hops = shift % length, np.arange(length), []
     for step in range(1, length):
         for sign, distance in ((+1, ahead), (-1, length - ahead)):

@@ -1,4 +1,4 @@
-"""Pick an algorithm for a collective by its name, and make the collective into a schedule on a network's axes."""
+"""The choice of an algorithm for a collective by its name, and the schedule of the collective on a network's axes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-MOST_STEPS = 1024  # chips that a chain goes through, or that a root sends to at once
+MOST_STEPS = 1024  # the most chips that a chain passes through, or that a root sends to at once
 TO_ROOT = (("direct", "reduce"), ("direct", "gather"))
 AUTO = "auto"  # the fastest by estimate: see choice
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
@@ -36,11 +36,11 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "permute": ("direct", "dimension_order"),
     **{kind: (*names, AUTO) for kind, names in ROOTED.items()},
 }
-DIRECT = tuple(dict.fromkeys(name for table in (STEPS, ROOTED) for names in table.values() for name in names))  # in steps: routed
+DIRECT = tuple(dict.fromkeys(name for table in (STEPS, ROOTED) for names in table.values() for name in names))  # have steps
 
 
 def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
-    """Return the algorithm that will run, a name or the user's function; raise ProgramError if its kind has none of that name."""
+    """Return the algorithm that will run, a name or the user's function; raise ProgramError if the kind has none of this name."""
     names = ALGORITHMS[collective.kind]
     found = collective.algorithm or names[0]
     if not callable(found) and found not in names:
@@ -55,19 +55,19 @@ def name_of(collective: Collective) -> str:
 
 
 def summed(collective: Collective, grid: Grid) -> bool:
-    """Return whether switches that sum, and are linked to one another, join all chips of each group of a collective."""
+    """Return whether, for each group of a collective, switches that sum and are linked to one another join all its chips."""
     links = grid.links
     if not links.summing:
         return False
     part = np.full(len(links.nodes), -1)
     part[list(links.summing)] = links.summing
     inside = (part[links.source] >= 0) & (part[links.target] >= 0)
-    for _ in links.summing:  # the least number of those that are linked
+    for _ in links.summing:  # each switch gets the least number of the switches that it is linked to
         before = part.copy()
         np.minimum.at(part, links.target[inside], part[links.source[inside]])
         if (part == before).all():
             break
-    chip = np.full((len(links.nodes), 2), -1)  # the set of switches that each leads to, and that leads to it
+    chip = np.full((len(links.nodes), 2), -1)  # the set of switches after each chip, and the set before it
     for column, (end, other) in enumerate(((links.source, links.target), (links.target, links.source))):
         chip[end[part[other] >= 0], column] = part[other[part[other] >= 0]]
     chip = chip[:len(links.chips)]
@@ -85,10 +85,10 @@ def _groups(collective: Collective, grid: Grid) -> list[Array]:
 
 
 def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
-    """Return the algorithms of a collective that there are for a group of so many chips; `sums`: switches sum for it."""
+    """Return the algorithms of a collective for a group of this number of chips; `sums`: switches can sum for the group."""
     without = {AUTO, *(() if sums else ("in_network",)), *(["hierarchical"] if len(collective.axes) <= 1 else ()),
                *(stepwise.PAIRS if chips & (chips - 1) else ())}
-    near = () if collective.groups else ALGORITHMS[collective.kind]  # what goes along axes
+    near = () if collective.groups else ALGORITHMS[collective.kind]  # the algorithms along axes
     return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)]
 
 
@@ -100,13 +100,13 @@ def beside(collective: Collective, grid: Grid) -> bool:
 
 
 def view(collective: Collective, grid: Grid) -> Grid:
-    """Return the grid as a collective sees it: some can go round twisted axes, where others have lines.
+    """Return the grid as a collective sees it: some collectives use twisted axes as rings, others as lines.
 
-    Gathers and sums over several axes can, in a group that holds the axes that are shifted: a shard of another row instead
-    of the own one is as good, as each row gets that of another and all rows are in the group. An axis with a dead link
-    is gone round only where detours are taken.
+    Gathers and sums over several axes use them as rings if their group holds the axes that are shifted. A chip can then take a
+    shard of another row in place of its own one, because each row takes the shard of another row and all rows are in the group.
+    An axis with a dead link is a ring only if detours are taken.
     """
-    if algorithm_of(collective) == "nested":  # what goes over the end of a line is routed back along it
+    if algorithm_of(collective) == "nested":  # a message over the end of a line is routed back along it
         on = {grid.axis(a) for a in collective.axes if grid.length(a) > 2 and a not in grid.links.twist}
         return grid.with_rings(tuple(ring or axis in on for axis, ring in enumerate(grid.ring)))
     turning = collective.kind in ("all_gather", "reduce_scatter", "all_reduce")
@@ -154,12 +154,12 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
 
 
 def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
-    """Return the schedule of each group of a collective that is over no axes, on one axis without a name."""
+    """Return the schedule of each group of a collective without axes, on one axis without a name."""
     return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}, grid) for group in collective.groups]
 
 
 def _joined(found: Sequence[Schedule], collective: Collective, grid: Grid) -> Schedule:
-    """Return the schedules of groups side by side as one of all chips of the network."""
+    """Return the schedules of all groups as one schedule of all chips of the network."""
     chips, steps = len(grid.links.chips), list[Step]()
     for number in range(max(len(one.steps) for one in found)):
         here = [(np.array(group), one.steps[number]) for group, one in zip(collective.groups, found) if number < len(one.steps)]
@@ -204,7 +204,7 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
 
 
 def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Schedule:
-    """Return the schedule in steps of a collective that is DIRECT, on one group."""
+    """Return the schedule, in steps, of a collective with a DIRECT algorithm on one group."""
     at = [0] * len(lengths)
     if collective.root:
         at = list(collective.root) if collective.groups else [i for a, i in zip(collective.axes, collective.root) if a in lengths]
@@ -217,7 +217,7 @@ def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Sc
 
 def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int,
            sums: bool) -> tuple[Step, ...]:
-    """Return the steps of a collective that is DIRECT; raise ProgramError if there are none for so many chips."""
+    """Return the steps of a collective with a DIRECT algorithm; raise ProgramError if it has none for this number of chips."""
     name, chips = name_of(collective), prod(lengths.values())
     if collective.kind in ROOTED:
         if chips > MOST_STEPS and name in ("chain", "two_chains", "direct") and (name, collective.kind) not in TO_ROOT:
@@ -237,7 +237,7 @@ def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bo
 
 
 def _own(algorithm: Callable[..., Any], collective: Collective, lengths: dict[str, int], ring: Mapping[str, bool]) -> Schedule:
-    """Return the schedule of a user's algorithm; raise ContractError if it raises, or does not do what is promised."""
+    """Return the schedule of a user-defined algorithm; raise ContractError if the function raises or breaks the contract."""
     try:
         phases = tuple(algorithm(collective, dict(lengths), dict(ring)))
         schedule = Schedule(collective.kind, lengths, collective.bytes, phases, shown(algorithm), dict(collective.shift))
@@ -250,7 +250,7 @@ def _own(algorithm: Callable[..., Any], collective: Collective, lengths: dict[st
 
 
 def weights(collective: Collective, grid: Grid, lengths: Mapping[str, int], ring: Mapping[str, bool]) -> tuple[float, ...]:
-    """Return the share of each part of `multi_axis` or `dimension_wise`: equal, given, or so that the axes finish together."""
+    """Return the share of each part of `multi_axis` or `dimension_wise`: equal, given, or such that all axes end together."""
     count = len(lengths)
     if collective.split == "equal" or count == 1:
         return (1.0 / count,) * count
@@ -264,10 +264,10 @@ def weights(collective: Collective, grid: Grid, lengths: Mapping[str, int], ring
 
 
 def balanced(kind: str, lengths: Mapping[str, int], rate: Mapping[str, float]) -> tuple[float, ...]:
-    """Return the shares with which the last part is done soonest, without latency; equal ones where none are better.
+    """Return the shares with which the last part ends earliest, at zero latency; equal shares if none are better.
 
-    The time is the longest chain of phases that wait for one another, on their part or their axis: the largest of sums that
-    are linear in the shares. So it is a linear programme; its rows are added as they are found to be the longest.
+    The time is the longest chain of phases that wait for one another, on their part or their axis: a maximum of sums that are
+    linear in the shares. So it is a linear program. A row is added when it is found to be the longest.
     """
     names, count = list(lengths), len(lengths)
     visits = [_visits(kind, order, lengths, rate) for order in over.rotations(names)]
@@ -283,7 +283,7 @@ def balanced(kind: str, lengths: Mapping[str, int], rate: Mapping[str, float]) -
 
 
 def _visits(kind: str, order: Sequence[str], lengths: Mapping[str, int], rate: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Return the axes that a part visits, each with the seconds that all of the data would take there, a byte."""
+    """Return the axes that a part visits, each with the seconds that a byte of the collective takes on it."""
     if kind == "all_to_all":
         return [(axis, lengths[axis] / 4 / rate[axis]) for axis in order]
     gather = [(axis, (lengths[axis] - 1) * prod(lengths[a] for a in order[:i]) / prod(lengths.values()) / rate[axis])
@@ -292,7 +292,7 @@ def _visits(kind: str, order: Sequence[str], lengths: Mapping[str, int], rate: M
 
 
 def _longest(visits: Sequence[Sequence[tuple[str, float]]], shares: Array) -> Array:
-    """Return the longest chain of phases for these shares, as the seconds of each part's whole data in it."""
+    """Return the longest chain of phases for these shares: for each part, the seconds of the whole data in this chain."""
     nothing = np.zeros(len(shares))
     parts = [nothing] * len(shares)
     axes: dict[str, Array] = {}
@@ -305,7 +305,7 @@ def _longest(visits: Sequence[Sequence[tuple[str, float]]], shares: Array) -> Ar
 
 
 def _least(chains: Array) -> tuple[Array, float]:
-    """Return the shares whose longest chain is shortest, and its seconds: the best vertex."""
+    """Return the shares with the shortest longest chain, and its seconds: the best vertex."""
     count = chains.shape[1]
     rows = np.block([[chains / chains.max(), -np.ones((len(chains), 1))], [-np.eye(count), np.zeros((count, 1))]])
     best = (np.full(count, 1.0 / count), np.inf)

@@ -1,4 +1,4 @@
-"""The check that a schedule does what its collective promises: it is played back with counted contributions."""
+"""The check that a schedule keeps the contract of its collective: a playback that counts contributions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST = 2e9  # bytes that a check may take
 
 @dataclass(frozen=True)
 class Transfer:
-    """One message between neighbours, spelled out: chips are coordinates in the order of Schedule.lengths."""
+    """One message between neighbours, written out: chips are coordinates in the order of Schedule.lengths."""
 
     sender: tuple[int, ...]
     receiver: tuple[int, ...]
@@ -38,7 +38,7 @@ def transfers(schedule: Schedule, phase: Phase, hop: Hop) -> Iterator[Transfer]:
 
 
 def onwards(schedule: Schedule, lane: Lane, chip: tuple[int, ...], places: int, length: int) -> tuple[int, ...]:
-    """Return the chip so many places further along its lane, going round: on a twisted ring it may be in another row."""
+    """Return the chip this many places further along its lane, going round; on a twisted ring it can be in another row."""
     here = dict(zip(schedule.lengths, chip))
     turns, j = divmod(lane.position(here) + places, length)
     here |= dict(zip(lane.axes, lane.order[j] if lane.order else (j,)))
@@ -48,10 +48,10 @@ def onwards(schedule: Schedule, lane: Lane, chip: tuple[int, ...], places: int, 
 
 
 class _Part:
-    """What the chips hold of one part of the data, as one phase after another is played back.
+    """The data on the chips for one part of a collective, while its phases are played back one after another.
 
-    `held` counts contributions: (chips, blocks, 2 halves, contributors). A block is a shard, or (origin, destination) as
-    origin * chips + destination in an all-to-all.
+    `held` counts contributions: (chips, blocks, 2 halves, contributors). A block is a shard; in an all-to-all it is (origin,
+    destination), as origin * chips + destination.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -63,11 +63,11 @@ class _Part:
             mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
             self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
         self.visited: set[str] = set()
-        self.sizes: list[float] = []  # bytes of half a block of the group, by each message
-        self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # what came with the last permute: (block, half)
+        self.sizes: list[float] = []  # for each message, the bytes of half a block of the group
+        self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # (block, half) that arrived with the last permute
 
     def run(self, phases: list[Phase]) -> None:
-        """Play phases back, in order."""
+        """Play phases back in order."""
         if self.schedule.twist:
             self.kept = self.kept_after([p for p in phases if p.pattern.role == "scatter"])
         names = list(self.schedule.lengths)
@@ -86,7 +86,7 @@ class _Part:
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             sent: list[tuple[Hop, int, Any, Any]] = []
             for transfer in transfers(self.schedule, phase, hop):
-                # What came before that of step `after`, on the same way, is there too; nothing has to be there if none came then.
+                # Messages before step `after` on the same way have arrived, too; if that step sends none, none is needed.
                 coming = under_way.get((self.index[transfer.sender], hop.sign), [])
                 if any(one[0].step == hop.after for one in coming):
                     while coming and coming[0][0].step <= (hop.after or 0):
@@ -98,7 +98,7 @@ class _Part:
             self.arrive(phase, *message)
 
     def send(self, phase: Phase, hop: Hop, transfer: Transfer, start: Any) -> tuple[int, Any, Any]:
-        """Take what a transfer carries from its sender; return the receiver, the (block, half) rows and their counts."""
+        """Take the data of a transfer from its sender; return the receiver, the (block, half) rows and their counts."""
         sender, chunks = self.index[transfer.sender], hop.chunks(transfer.position)
         if len(chunks) != hop.halves[transfer.position]:
             raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends in phase {phase.index}, step {hop.step} "
@@ -116,18 +116,19 @@ class _Part:
         return self.index[transfer.receiver], what, counts
 
     def arrive(self, phase: Phase, hop: Hop, receiver: int, what: Any, counts: Any) -> None:
-        """Give what a transfer carries to its receiver."""
+        """Add the data of a transfer to its receiver."""
         had = self.held[receiver, what[:, 0], what[:, 1]]
         if phase.pattern.role == "gather" and had.any():
             raise ContractError(f"{self.schedule.kind}: chip {self.chips[receiver]} gets block {what[had.any(axis=1)][0][0]} "
                                 f"twice (phase {phase.index}, step {hop.step})")
-        np.add.at(self.held, (receiver, what[:, 0], what[:, 1]), counts)  # += would count a row that stands twice once
+        np.add.at(self.held, (receiver, what[:, 0], what[:, 1]), counts)  # += would count a repeated row once
 
     def blocks(self, sender: int, phase: Phase, tag: tuple[int, ...], start: Any) -> list[int]:
-        """Return the group's blocks that a block of the lane stands for, as seen from its sender.
+        """Return the blocks of the group that a block of the lane stands for, as seen from its sender.
 
-        In a gather those of the position `tag` that the line had gathered over earlier axes; in a scatter those that later
-        axes will tell apart; in an exchange what the origin held at the start for the destination's position.
+        In a gather: the blocks of position `tag` that the line has gathered over earlier axes. In a scatter: the blocks that
+        later axes will separate. In an exchange: the blocks that the origin held at the start for the position of the
+        destination.
         """
         names = list(self.schedule.lengths)
         others = [a for a in names if a not in phase.lane.axes]
@@ -139,24 +140,24 @@ class _Part:
         return [int(b) for b in np.flatnonzero((self.at == tag[0]) & self.same(sender, fixed))]
 
     def turned(self, sender: int, phase: Phase, sign: int, tag: int, half: int, start: Any) -> list[int]:
-        """Return the same where going round an axis leads to other rows: what the chip at the end of the way stands for.
+        """Return the same on a twisted ring, where a turn leads to another row: the blocks of the chip at the far end.
 
-        In a gather that is the way back to the origin, and what it had at the start; in a scatter the way on to the
-        destination, and what it has to keep or to pass on.
+        In a gather the far end is the origin: the blocks that it had at the start. In a scatter the far end is the destination:
+        the blocks that it has to keep or to pass on.
         """
         end = self.far_end(sender, phase, sign, tag)
         of_end = start[end] if phase.pattern.role == "gather" else self.kept[phase.index][end]
         return [int(b) for b in np.flatnonzero(of_end[:, half])]
 
     def far_end(self, sender: int, phase: Phase, sign: int, tag: int) -> int:
-        """Return the chip at position `tag` that a message comes from (gather) or goes to (scatter) in direction `sign`."""
+        """Return the chip at position `tag` where a message starts (gather) or ends (scatter) in direction `sign`."""
         length, towards = phase.pattern.length, -sign if phase.pattern.role == "gather" else sign
         position = phase.lane.position(dict(zip(self.schedule.lengths, self.chips[sender])))
         places = towards * ((tag - position) * towards % length)
         return self.index[onwards(self.schedule, phase.lane, self.chips[sender], places, length)]
 
     def kept_after(self, scatters: list[Phase]) -> dict[int, Any]:
-        """Return for each phase of a reduce-scatter what a chip has to keep or to pass on after it, (chips, blocks, 2)."""
+        """Return, for each phase of a reduce-scatter, the blocks that a chip keeps or passes on after it, (chips, blocks, 2)."""
         keeps = np.repeat(np.eye(len(self.chips), dtype=bool)[:, :, None], 2, axis=2)
         found = {}
         for phase in reversed(scatters):
@@ -171,15 +172,15 @@ class _Part:
         return found
 
     def same(self, chip: int, axes: list[str]) -> Any:
-        """Return which chips have the coordinates of `chip` on these axes."""
+        """Return (chips,) whether a chip has the coordinates of `chip` on these axes."""
         columns = [list(self.schedule.lengths).index(a) for a in axes]
         coordinates = np.array(self.chips)[:, columns]
         return (coordinates == coordinates[chip]).all(axis=1)
 
     def permute(self, phase: Phase) -> None:
-        """Play one permute back: whatever came last moves on, hop by hop; in an all-gather each chip keeps a copy."""
+        """Play one permute back: the data that arrived last move on, hop by hop; in an all-gather each chip keeps a copy."""
         place = {(c, half): c for c in range(len(self.chips)) for half in (0, 1)}  # (origin, half) -> chip
-        brought: dict[tuple[int, int], Hop] = {}  # by which hop it came there
+        brought: dict[tuple[int, int], Hop] = {}  # the hop that carried it there
         others = [a for a in self.schedule.lengths if a not in phase.lane.axes]
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             for transfer in transfers(self.schedule, phase, hop):
@@ -210,9 +211,9 @@ class _Part:
 
 
 def _stepped(schedule: Schedule) -> Any:
-    """Return what chips hold after routed steps: counted contributions, (chips, blocks, contributors); see `_Part.held`.
+    """Return the data on the chips after routed steps: counts of contributions, (chips, blocks, contributors); see `_Part.held`.
 
-    A shard is as many blocks as the steps cut it into.
+    A shard has as many blocks as the steps cut it into.
     """
     n, kind, cut = schedule.chips, schedule.kind, schedule.steps[0].cut
     shards = {"all_to_all": n * n, "broadcast": 1, "reduce": 1, "send": 1}.get(kind, n)
@@ -245,7 +246,7 @@ def _stepped(schedule: Schedule) -> Any:
         if step.role not in ("gather", "sum"):
             for sender, _, blocks, _ in sends:
                 held[sender, blocks] = 0
-        if step.role == "in_network":  # what a switch has got from all
+        if step.role == "in_network":  # the sum over all chips, made in the switches
             ends = [sorted(end) for end in zip(*((sender, to) for sender, to, _, _ in sends))]
             if ends != [list(range(n))] * 2:
                 raise ContractError(f"{where}: in step {number} the switches get what chips {ends[0]} have, and give the sum to "
@@ -257,14 +258,14 @@ def _stepped(schedule: Schedule) -> Any:
                 raise ContractError(f"{where}: chip {to} gets in step {number} what it has")
             held[to, blocks] += counts
         if step.role == "scatter" and number + 1 < len(schedule.steps) and schedule.steps[number + 1].role == "gather":
-            held[~np.eye(n, dtype=bool)] = 0  # what a chip has not brought to an end is no more
+            held[~np.eye(n, dtype=bool)] = 0  # unfinished sums are dropped
     return held
 
 
 def check(schedule: Schedule) -> None:
-    """Raise ContractError, naming a witness, unless every shard arrives and each contribution counts exactly once.
+    """Raise ContractError, with a witness, unless every shard arrives and each contribution counts exactly once.
 
-    Counting takes 16 bytes x chips^3 (an all-to-all: chips^4): a group that would need over MOST bytes is refused.
+    The counts take 16 bytes x chips^3 (an all-to-all: chips^4). A group that would need more than MOST bytes is refused.
     """
     size = 16 * schedule.chips ** (4 if schedule.kind == "all_to_all" else 3)
     if size > MOST:
@@ -280,7 +281,7 @@ def check(schedule: Schedule) -> None:
         phases = sorted((p for p in schedule.phases if p.part == part), key=lambda p: p.index)
         scatters = [p for p in phases if p.pattern.role == "scatter"] if schedule.kind == "all_reduce" else []
         state.run(scatters)
-        if scatters:  # what a chip has not brought to an end is no more
+        if scatters:  # unfinished sums are dropped
             state.held[every[:, None] != every] = 0
             state.visited = set()
         state.run(phases[len(scatters):])
@@ -297,7 +298,7 @@ def check(schedule: Schedule) -> None:
 
 
 def _delivered(schedule: Schedule, got: Any, part: int) -> None:
-    """Raise ContractError unless chips hold what the collective promises, counted contributions as in `_Part.held`."""
+    """Raise ContractError unless the data on the chips keep the contract of the collective; counts as in `_Part.held`."""
     chips, every, want = chips_of(schedule), np.arange(schedule.chips), np.zeros_like(got)
     for c, chip in enumerate(chips):
         if schedule.kind == "all_gather":
@@ -314,7 +315,7 @@ def _delivered(schedule: Schedule, got: Any, part: int) -> None:
         elif schedule.kind == "scatter":
             want[c, c, :, schedule.root] = 1
         elif schedule.kind in ("reduce", "gather") and c != schedule.root:
-            want[c] = got[c]  # what is left there is of no use
+            want[c] = got[c]  # the rest there is not used
         elif schedule.kind == "gather":
             want[c, every, :, every] = 1
         elif schedule.kind == "reduce":

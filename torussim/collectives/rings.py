@@ -1,7 +1,7 @@
 """Patterns on a ring of K >= 3 positions: position i has a link to i + 1 and one to i - 1, cyclically.
 
-Steps and bytes of each pattern stand in its docstring; D is counted as in program.Collective, a block is D / K of a
-gather or scatter (K blocks), D / K of an exchange, D of a permute. Ties at half way go half each way.
+The docstring of each pattern gives its steps and bytes. D is counted as in program.Collective. A block is D / K of a gather or
+scatter (K blocks), D / K of an exchange, D of a permute. Data that go exactly half way round are sent half each way.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def gather(length: int, way: str = "both") -> Pattern:
 
 
 def reverse(pattern: Pattern) -> Pattern:
-    """Return the reduce-scatter that is this all-gather run backwards: same steps, same sizes, other direction."""
+    """Return the reduce-scatter that is this all-gather backwards: same steps, same sizes, opposite directions."""
     last = max((hop.step for hop in pattern.hops), default=0)
     length, hops = pattern.length, []
     for hop in reversed(pattern.hops):
         step = last - hop.step + 1
-        position = (np.arange(length) - hop.sign) % length  # who sent, in the gather, to position i
+        position = (np.arange(length) - hop.sign) % length  # position i received from this one in the gather
         halves = hop.halves if hop.halves.strides == (0,) else hop.halves[position]
         hops.append(Hop(-hop.sign, step, None, halves, partial(_backwards, hop.chunks, hop.sign, length)))
     firsts = {sign: min((h.step for h in hops if h.sign == sign), default=0) for sign in (+1, -1)}
@@ -60,7 +60,7 @@ def reverse(pattern: Pattern) -> Pattern:
 
 
 def exchange(length: int, way: str = "both") -> Pattern:
-    """Return the all-to-all on a ring: in step s each chip sends, in one message, all that must go s hops or further.
+    """Return the all-to-all on a ring: in step s each chip sends, in one message, all data that go s hops or further.
 
     K // 2 steps; a link carries D K / 8 on an even ring, D (K - 1/K) / 8 on an odd one; "one_way": K - 1 steps, D (K-1) / 2.
     """
@@ -76,7 +76,7 @@ def exchange(length: int, way: str = "both") -> Pattern:
 
 
 def permute(length: int, shift: int) -> Pattern:
-    """Return the permute by `shift` on a ring: the short way round, half each way at exactly half way."""
+    """Return the permute by `shift` on a ring: the short way round; at exactly half way, half each way."""
     ahead, back = shift % length, -shift % length
     hops = []
     for step in range(1, min(ahead, back) + 1):

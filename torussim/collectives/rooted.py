@@ -1,8 +1,8 @@
-"""Collectives in which one chip, the root, is unlike the others, and trees: steps of messages from chip to chip.
+"""Collectives with a root, a chip that is unlike the others, and trees: steps of messages from chip to chip.
 
-Positions, lengths and bytes are those of `steps`. A *tree* is the position of each chip's parent, -1 at the root. Down a tree
-a chip passes on what it has got, and up a tree what it has summed or collected; it begins when what it waits for begins to
-come (`Step.piped`), so that a long vector is on all links at once.
+Positions, lengths and bytes are as in `steps`. A *tree* is (K,) the position of each chip's parent, -1 at the root. Down a tree a
+chip passes on the data that it receives; up a tree, the data that it has summed or collected. It begins when the data that it
+waits for begin to arrive (`Step.piped`), so that a long vector uses all links at once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Array, Step
 
-Make = Callable[[Sequence[int], Sequence[bool], int, float], tuple[Step, ...]]  # lengths, which go round, root, bytes
-Sends = Sequence[tuple[int, int, int]]  # what, sender, receiver
+Make = Callable[[Sequence[int], Sequence[bool], int, float], tuple[Step, ...]]  # lengths, which axes are rings, root, bytes
+Sends = Sequence[tuple[int, int, int]]  # a label of the data, sender, receiver
 Trees = Callable[[Sequence[int], Sequence[bool], int], Sequence[Array]]
 NONE = -1  # no parent, no message
 
@@ -41,7 +41,7 @@ def nearest(lengths: Sequence[int], ring: Sequence[bool], root: int) -> Array:
 
 
 def chain(lengths: Sequence[int], ring: Sequence[bool], root: int) -> Array:
-    """Return the tree in which each chip has one child: the next on a way over neighbours through all chips, going round."""
+    """Return the tree in which each chip has one child: the next one on a path of neighbours through all chips, cyclically."""
     order, _ = ring_order(list(lengths), list(ring))
     places = np.ravel_multi_index(tuple(np.array(order).T), tuple(lengths))
     places = np.roll(places, -int(np.flatnonzero(places == root)[0]))
@@ -51,7 +51,7 @@ def chain(lengths: Sequence[int], ring: Sequence[bool], root: int) -> Array:
 
 
 def both_ways(lengths: Sequence[int], ring: Sequence[bool], root: int) -> list[Array]:
-    """Return two chains round the same way, one in each direction."""
+    """Return two chains along the same path, one in each direction."""
     one = chain(lengths, ring, root)
     depth = depths(one)
     order = np.argsort(depth)
@@ -63,7 +63,7 @@ def both_ways(lengths: Sequence[int], ring: Sequence[bool], root: int) -> list[A
 
 
 def in_order(chips: int) -> Array:
-    """Return a binary tree in which all chips of odd number are leaves; chip 0 is its root.
+    """Return a binary tree in which all chips of odd number are leaves; its root is chip 0.
 
     >>> in_order(7).tolist()
     [-1, 2, 4, 2, 0, 6, 4]
@@ -77,19 +77,19 @@ def in_order(chips: int) -> Array:
 
 
 def two_trees(chips: int) -> tuple[Array, Array]:
-    """Return two binary trees: of an even number of chips no chip has children in both (Sanders, Speck, Traeff 2009).
+    """Return two binary trees; if the number of chips is even, no chip has children in both (Sanders, Speck, Traeff 2009).
 
-    Each carries half of the data, so that a chip sends and gets about as much as it does in the other trees.
+    Each tree carries half of the data, so a chip sends and receives about as much as in the other trees.
     """
     one = in_order(chips)
-    other = np.arange(chips)[::-1] if chips % 2 == 0 else (np.arange(chips) + 1) % chips  # the place in the second of each
+    other = np.arange(chips)[::-1] if chips % 2 == 0 else (np.arange(chips) + 1) % chips  # places in the second tree
     second = np.full(chips, NONE)
     second[other] = np.where(one >= 0, other[one], NONE)
     return one, second
 
 
 def below(root: int, tree: Array) -> Array:
-    """Return a tree over all chips but the root as one under the root; positions are counted without it."""
+    """Return a tree over all chips but the root, placed under the root; the positions of the given tree do not count the root."""
     places = np.delete(np.arange(len(tree) + 1), root)
     parent = np.full(len(tree) + 1, NONE)
     parent[places] = np.where(tree >= 0, places[tree], root)
@@ -97,7 +97,7 @@ def below(root: int, tree: Array) -> Array:
 
 
 def depths(tree: Array) -> Array:
-    """Return how far each chip is from the root, (K,)."""
+    """Return the distance of each chip from the root, (K,)."""
     depth, at = np.zeros(len(tree), int), tree
     while (at >= 0).any():
         depth += at >= 0
@@ -106,18 +106,18 @@ def depths(tree: Array) -> Array:
 
 
 def down(trees: Sequence[Array], size: float, shards: int = 1) -> list[Step]:
-    """Return the steps in which what each root has comes to all chips; each tree carries its part of every shard."""
+    """Return the steps in which the data of each root reach all chips; each tree carries its part of every shard."""
     return [_step("gather", trees, sends, size, shards) for sends in _levels(trees)]
 
 
 def up(trees: Sequence[Array], size: float, shards: int = 1) -> list[Step]:
-    """Return the steps in which sums come to the roots."""
+    """Return the steps in which the sums reach the roots."""
     return [_step("reduce", trees, [(tree, to, source) for tree, source, to in sends], size, shards)
             for sends in reversed(_levels(trees))]
 
 
 def _levels(trees: Sequence[Array]) -> list[list[tuple[int, int, int]]]:
-    """Return the (tree, parent, child) of each level, from the roots on."""
+    """Return the (tree, parent, child) of each level, starting at the roots."""
     depth = [depths(tree) for tree in trees]
     return [[(t, int(tree[child]), int(child)) for t, tree in enumerate(trees) for child in np.flatnonzero(depth[t] == level)]
             for level in range(1, int(max(d.max() for d in depth)) + 1)]
@@ -131,7 +131,7 @@ def _step(role: str, trees: Sequence[Array], sends: Sends, size: float, shards: 
 
 
 def _rows(chips: int, sends: Sends) -> tuple[Array, list[int]]:
-    """Return (messages, K) receivers, and what each row is of: messages of one chip are in rows of their own."""
+    """Return (messages, K) receivers, and the label of each row; several messages of one chip are in separate rows."""
     rows: dict[tuple[int, int], Array] = {}
     count: dict[tuple[int, int], int] = {}
     for what, sender, receiver in sends:
@@ -149,18 +149,18 @@ def _halves(lengths: Sequence[int], ring: Sequence[bool], root: int) -> list[Arr
 
 
 def broadcast(trees: Trees, lengths: Sequence[int], ring: Sequence[bool], root: int, size: float) -> tuple[Step, ...]:
-    """Return a broadcast down trees: D / B and the latency of each level where a tree has a link a hop."""
+    """Return a broadcast down trees: D / B and the latency of each level, if each edge of a tree has a link of its own."""
     return tuple(down(trees(lengths, ring, root), size))
 
 
 def reduce(trees: Trees, lengths: Sequence[int], ring: Sequence[bool], root: int, size: float) -> tuple[Step, ...]:
-    """Return a reduce up trees: a broadcast with time turned round."""
+    """Return a reduce up trees: a broadcast reversed in time."""
     return tuple(up(trees(lengths, ring, root), size))
 
 
 def collected(tree: Callable[[Sequence[int], Sequence[bool], int], Array], inwards: bool, lengths: Sequence[int],
               ring: Sequence[bool], root: int, size: float) -> tuple[Step, ...]:
-    """Return a gather up a tree (`inwards`) or a scatter down it: a message holds what is for, or of, all chips below."""
+    """Return a gather up a tree (`inwards`) or a scatter down it: a message holds the shards of all chips below the edge."""
     found = tree(lengths, ring, root)
     chips, levels = len(found), _levels([found])
     under = [{c} for c in range(chips)]
@@ -173,9 +173,9 @@ def collected(tree: Callable[[Sequence[int], Sequence[bool], int], Array], inwar
 
 
 def binomial(kind: str, lengths: Sequence[int], ring: Sequence[bool], root: int, size: float) -> tuple[Step, ...]:
-    """Return ceil(log2 K) steps: the chip 1, 2, 4, ... places on has its part from one that has it (Thakur et al. 2005, 4).
+    """Return ceil(log2 K) steps: the chip 1, 2, 4, ... places on gets its part from a chip that has it (Thakur et al. 2005, 4).
 
-    A broadcast and a reduce take D a step; in a gather or a scatter what is for half of the chips is sent first, or last.
+    A broadcast and a reduce take D a step. A scatter sends the data of half of the chips first; a gather sends them last.
     """
     chips, made = prod(lengths), list[Step]()
     for far in (1 << k for k in range((chips - 1).bit_length())):
@@ -196,7 +196,7 @@ def binomial(kind: str, lengths: Sequence[int], ring: Sequence[bool], root: int,
 
 
 def at_once(kind: str, lengths: Sequence[int], ring: Sequence[bool], root: int, size: float) -> tuple[Step, ...]:
-    """Return the one step in which the root and every other chip send straight to one another."""
+    """Return the one step in which the root sends directly to every other chip, or every other chip to the root."""
     chips = prod(lengths)
     others = [c for c in range(chips) if c != root]
     inwards = kind in ("reduce", "gather")
@@ -210,7 +210,7 @@ def at_once(kind: str, lengths: Sequence[int], ring: Sequence[bool], root: int, 
 
 def _shards(sends: Sends, held: Sequence[Sequence[int]], chips: int, size: float, keeps: bool, *,
             piped: bool) -> Step:
-    """Return the step of messages (0, sender, receiver), each with these shards of K."""
+    """Return the step of messages (0, sender, receiver), each with the shards, of K, in `held`."""
     to, _ = _rows(chips, sends)
     of = {(sender, receiver): list(shards) for (_, sender, receiver), shards in zip(sends, held)}
     most = max(map(len, held))

@@ -1,7 +1,7 @@
-"""Collectives whose messages go straight from chip to chip, routed whatever the distance: step after step.
+"""Collectives whose messages go directly from chip to chip, routed at any distance: step after step.
 
-Each function takes the lengths of the group's axes (all above 1) and bytes counted as in program.Collective; positions are
-numbers in the group, in C order. A chip sends what belongs to a step when its step before is complete.
+Each function takes the lengths of the group's axes (all above 1) and bytes counted as in program.Collective. Positions are
+numbers in the group, in C order. A chip sends the messages of a step when its step before is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Make = Callable[[Sequence[int], float], tuple[Step, ...]]
 
 
 def displacements(lengths: Sequence[int]) -> Array:
-    """Return all displacements within a group but none at all, in C order, (messages, axes).
+    """Return all displacements within a group except zero, in C order, (messages, axes).
 
     >>> displacements([2, 2]).tolist()
     [[0, 1], [1, 0], [1, 1]]
@@ -29,7 +29,7 @@ def displacements(lengths: Sequence[int]) -> Array:
 
 
 def permute(lengths: Mapping[str, int], shift: Mapping[str, int], size: float) -> tuple[Step, ...]:
-    """Return the one message of each chip to the one that is shifted; none where nothing moves."""
+    """Return the step with one message from each chip to the chip that is `shift` away; no step if the shift is zero."""
     by = [shift.get(axis, 0) % n for axis, n in lengths.items()]
     return (Step("permute", size, lambda m, p, to: [p], np.array([by], dtype=int)),) if any(by) else ()
 
@@ -41,17 +41,17 @@ def exchange(lengths: Sequence[int], size: float, turns: bool = False) -> tuple[
 
 
 def gather(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the all-gather in one step: each chip sends its shard to every other."""
+    """Return the all-gather in one step: each chip sends its shard to every other chip."""
     return (Step("gather", size / prod(lengths), lambda m, p, to: [p], displacements(lengths)),)
 
 
 def scatter(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the reduce-scatter in one step: each chip sends to every other what is to be added up there."""
+    """Return the reduce-scatter in one step: each chip sends to every other chip its contribution to the sum there."""
     return (Step("scatter", size / prod(lengths), lambda m, p, to: [to], displacements(lengths)),)
 
 
 def doubling(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the all-gather by recursive doubling: at distance 1, 2, 4, ... both of a pair send all that they have.
+    """Return the all-gather by recursive doubling: at distance 1, 2, 4, ... the chips of a pair exchange all their shards.
 
     log2 K steps, D (K-1)/K in all; K is a power of two (Thakur et al. 2005, 4.1).
     """
@@ -60,7 +60,7 @@ def doubling(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
 
 
 def halving(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the reduce-scatter by recursive halving: at distance K/2, ..., 2, 1 both of a pair send the other's half.
+    """Return the reduce-scatter by recursive halving: at distance K/2, ..., 2, 1 each chip of a pair sends the other's half.
 
     log2 K steps, D (K-1)/K in all; K is a power of two (Thakur et al. 2005, 4.2).
     """
@@ -70,7 +70,7 @@ def halving(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
 
 
 def whole(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the all-reduce by recursive doubling: at distance 1, 2, 4, ... both of a pair send the whole vector.
+    """Return the all-reduce by recursive doubling: at distance 1, 2, 4, ... the chips of a pair exchange the whole vector.
 
     log2 K steps of D: for short vectors (Thakur et al. 2005, 4.5).
     """
@@ -79,7 +79,7 @@ def whole(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
 
 
 def pairwise(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return K-1 steps of one shard each: to the chip that is one place on, two, ... (Thakur et al. 2005, 4.3 and 4.4)."""
+    """Return K-1 steps of one shard each: to the chip 1, 2, ... places on (Thakur et al. 2005, 4.3 and 4.4)."""
     chips = prod(lengths)
     carries = {"all_gather": ("gather", lambda m, p, to: [p]), "reduce_scatter": ("scatter", lambda m, p, to: [to]),
                "all_to_all": ("exchange", lambda m, p, to: [p * chips + to])}
@@ -90,8 +90,8 @@ def pairwise(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]
 def bruck(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]:
     """Return ceil(log2 K) steps for any K (Bruck et al. 1997).
 
-    An all-gather: to the chip 1, 2, 4, ... places before, all that one has and the other lacks; D (K-1)/K in all. An all-to-all:
-    to the chip 1, 2, 4, ... places on, all whose way has that digit; D/2 a step where K is a power of two.
+    An all-gather sends to the chip 1, 2, 4, ... places before all shards that this chip lacks; D (K-1)/K in all. An all-to-all
+    sends to the chip 1, 2, 4, ... places on all data whose displacement has this binary digit; D/2 a step if K is a power of two.
     """
     chips = prod(lengths)
     found = []
@@ -108,8 +108,9 @@ def bruck(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]:
 
 
 def hierarchical(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return one step an axis, each direct along it: what is summed begins on the last axis, inside the node, what goes out ends
-    there; so that each shard goes between nodes once.
+    """Return one step for each axis, direct along the axis.
+
+    A sum begins on the last axis, inside the node; a gather ends there. So each shard goes between nodes once.
     """
     sums = [_along("scatter", lengths, axis, size) for axis in reversed(range(len(lengths)))]
     out = [_along("gather", lengths, axis, size) for axis in range(len(lengths))]
@@ -118,11 +119,11 @@ def hierarchical(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, 
 
 
 def in_network(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
-    """Return the all-reduce whose sums are made in the switches: all tell all that they are there, then each link to a chip
-    carries the vector once each way.
+    """Return the all-reduce with sums in the switches: all chips tell all others that they are ready; then the data move.
 
-    A message to the next chip stands for what a chip sends up and the sum that the next one gets. In the order of the chips it
-    also crosses each link between switches once each way, where those of a switch stand together.
+    Each link of a chip carries the vector once each way. A message to the next chip stands for the data that a chip sends up and
+    for the sum that the next chip receives. In the order of the chips the messages also cross each link between switches once
+    each way, if the chips of a switch are neighbours in this order.
     """
     chips = prod(lengths)
     ready = Step("ready", 0.0, lambda m, p, to: [], displacements(lengths))
@@ -130,7 +131,7 @@ def in_network(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
 
 
 def _along(role: str, lengths: Sequence[int], axis: int, size: float) -> Step:
-    """Return the step of `hierarchical` along one axis: blocks go by their coordinates on the axes that had their turn."""
+    """Return the step of `hierarchical` along one axis; the axes before it in the schedule decide which blocks a message has."""
     moves = np.zeros((lengths[axis] - 1, len(lengths)), dtype=int)
     moves[:, axis] = range(1, lengths[axis])
     chips, shape = prod(lengths), tuple(lengths)
@@ -139,11 +140,11 @@ def _along(role: str, lengths: Sequence[int], axis: int, size: float) -> Step:
     def blocks(message: int, position: int, to: int) -> list[int]:
         def like(place: int, axes: range) -> Array:
             return np.asarray((at[axes.start:axes.stop] == at[axes.start:axes.stop, [place]]).all(axis=0))
-        if role == "gather":  # what came over the axes before
+        if role == "gather":  # received over the axes before
             return np.flatnonzero(like(position, range(axis, len(lengths)))).tolist()
-        if role == "scatter":  # what those that are reached along the axes before will have
+        if role == "scatter":  # the blocks of the chips that the axes before reach
             return np.flatnonzero(like(to, range(axis, len(lengths)))).tolist()
-        origins = np.flatnonzero(like(position, range(axis + 1)))  # whose messages came along the axes after
+        origins = np.flatnonzero(like(position, range(axis + 1)))  # the senders of the blocks received over the axes after
         goals = np.flatnonzero(like(to, range(axis, len(lengths))))
         return (origins[:, None] * chips + goals).ravel().tolist()
     shards = {"gather": prod(lengths[:axis]), "scatter": prod(lengths[:axis]), "exchange": chips // lengths[axis]}[role]
@@ -164,7 +165,7 @@ STEPS: Mapping[str, Mapping[str, Make]] = {  # by kind and name
                    "bruck": partial(bruck, "all_to_all")},
     "permute": {},  # direct: see permute
 }
-PAIRS = ("recursive_doubling", "halving_doubling")  # which need a power of two
+PAIRS = ("recursive_doubling", "halving_doubling")  # they need a power of two
 
 
 def _powers(chips: int) -> list[int]:
@@ -172,12 +173,12 @@ def _powers(chips: int) -> list[int]:
 
 
 def _pairs(chips: int, far: int) -> Array:
-    """Return (1, K) the other of each pair that is so far apart."""
+    """Return (1, K) the other chip of each pair at this distance."""
     return (np.arange(chips) ^ far)[None]
 
 
 def _half(far: int, message: int, position: int, to: int) -> list[int]:
-    """Return the blocks of `far` positions around one: those whose numbers are alike but for the digits below `far`."""
+    """Return the blocks of the `far` positions whose numbers differ from `position` in the digits below `far` only."""
     return list(range(position // far * far, position // far * far + far))
 
 
@@ -190,5 +191,5 @@ def _next(chips: int, many: int, message: int, position: int, to: int) -> list[i
 
 
 def _digit(chips: int, far: int, ways: Sequence[int], message: int, position: int, to: int) -> list[int]:
-    """Return the blocks that a chip has which go on by `far`: so far each has gone by the lower digits of its way."""
+    """Return the blocks on a chip that move by `far` next; each has moved by the lower digits of its displacement."""
     return [(position - (by & (far - 1))) % chips * chips + (position - (by & (far - 1)) + by) % chips for by in ways]

@@ -1,11 +1,11 @@
-"""The event core: what happens on chips, lanes and hops of a run whose messages share links.
+"""The event core: the compiled loop that works out a run whose messages share links.
 
-A *worklist* holds all that follows from what is known and is not worked out yet. When it is empty, the network goes on to
-the next start or end of a flow. So times are known as soon as they follow from known ones, also if they lie ahead of the
-network's clock, and no flow starts in its past. A stage on a private lane runs when the last chip of the lane is there, all
-transfers at once. On a shared lane the head of each hop's queue becomes a flow.
+A *worklist* holds the consequences of known times that are still to be worked out. When the worklist is empty, the network
+goes on to the next start or end of a flow. So a time is known as soon as the times that it depends on are known, even if it
+lies ahead of the network's clock, and no flow starts in the past of the network. A stage on a private lane runs when its last
+chip has arrived: all transfers at once. On a shared lane the head of the queue of each hop becomes a flow.
 
-A *block run* is one run of a list of operations. Runs are numbered; run r is in slot r % slots of the state.
+A *block run* is one run of a section. Block runs are numbered; block run r is in slot r % slots of the state.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torussim.engine.schedule_table import COMPUTE, END, LOOPED, START, Table
 
 Array = np.ndarray[Any, Any]
 network: NetworkModel = max_min
-NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # items of the worklist
-DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # why `run` returns
-IDLE, WAITS, FLOWS, ENDED = range(4)  # what the head of a hop's queue does
-LATE = 1 - 1e-9  # of the network's clock: a start before that is in its past
+NOTHING, ENTER, TELL, ARRIVE, BASE, LANE, COMPLETE, FINISH, SEND, SHARD = range(10)  # the kinds of items of the worklist
+DONE, NEXT_RUN, CHANGE, GROW, FULL_LOG, GROW_NETWORK, PAST = range(7)  # the reasons why `run` returns
+IDLE, WAITS, FLOWS, ENDED = range(4)  # the states of the head of a hop's queue
+LATE = 1 - 1e-9  # times the network's clock: an earlier start is in the past
 
 
 @compiled
 def put(work: Array, size: int, what: int, run: int, index: int, chip: int, time: float) -> int:
-    """Put an item on the worklist; return how many there are."""
+    """Put an item on the worklist; return the size of the worklist."""
     item = work[size]
     item["what"] = what
     item["run"] = run
@@ -42,7 +42,7 @@ def put(work: Array, size: int, what: int, run: int, index: int, chip: int, time
 
 @compiled
 def run(table: Table, state: State, net: Any, until: float) -> int:
-    """Go on until something is to be done outside; return what. `until`: when a bandwidth changes, seconds."""
+    """Go on until the caller has to act; return the reason. `until`: the time of the next change of bandwidth, seconds."""
     one = state.one[0]
     while True:
         reason = follow(table, state)
@@ -84,7 +84,7 @@ def run(table: Table, state: State, net: Any, until: float) -> int:
 
 @compiled
 def begin(table: Table, state: State, net: Any, which: int) -> bool:
-    """Start the flows of a start; return whether the network has room for all of them."""
+    """Start the flows of entry `which` of the starts; return whether the network has room for all of them."""
     one, hops, chips = state.one[0], len(table.hops), len(state.unit)
     if which < hops:
         if not network.start(net, which, table.transfers[state.hops[which]["at"]]["bytes"], 0):
@@ -110,7 +110,7 @@ def begin(table: Table, state: State, net: Any, which: int) -> bool:
 
 @compiled
 def heads(table: Table, state: State, direct: Any, chip: int, number: int, time: float) -> None:
-    """Note that a message begins to arrive which the next stage passes on."""
+    """Note that a message begins to arrive and that the next stage passes it on."""
     one, slot = state.one[0], number & (len(state.runs) - 1)
     head, base = state.heads[slot, direct["head"], chip], state.stages[slot, chip, direct["stage"]]["base"]
     head["time"] = max(head["time"], time)
@@ -122,7 +122,7 @@ def heads(table: Table, state: State, direct: Any, chip: int, number: int, time:
 
 @compiled
 def left(table: Table, state: State, path: int, number: int, now: float) -> None:
-    """Note that a message of a routed operation has left."""
+    """Note that the last byte of a message of a routed operation has left its sender."""
     one, chips = state.one[0], len(state.unit)
     d = len(table.directs) - 1
     while table.directs[d]["path"] > path:
@@ -143,7 +143,7 @@ def left(table: Table, state: State, path: int, number: int, now: float) -> None
             if message + 1 < direct["messages"] and sent == sent and got == got and (side == 0 or receiver != sender):
                 which = len(table.hops) + (slot * len(table.directs) + d) * chips + chip
                 schedule(state, which, max(sent, got), number, message + 1, 1)
-    if direct["piped"]:  # it has not arrived before what it passes on
+    if direct["piped"]:  # a message arrives no earlier than the data that it passes on
         before, passed = state.stages[slot, sender, s - 1], state.passed[slot, direct["passed"] + path - direct["path"]]
         passed["sent"] = now
         if before["due"] > 0 or before["base"] != before["base"]:
@@ -154,7 +154,7 @@ def left(table: Table, state: State, path: int, number: int, now: float) -> None
 
 @compiled
 def arrives(state: State, work: Array, size: int, number: int, s: int, chip: int, time: float) -> int:
-    """Note that one of the things that a stage of a chip waits for is there; return the worklist's size."""
+    """Note one arrival that a stage of a chip waits for; return the size of the worklist."""
     here = state.stages[number & (len(state.runs) - 1), chip, s]
     here["arrived"] = max(here["arrived"], time)
     here["due"] -= 1
@@ -165,7 +165,10 @@ def arrives(state: State, work: Array, size: int, number: int, s: int, chip: int
 
 @compiled
 def passed_on(table: Table, state: State, work: Array, size: int, number: int, s: int, chip: int, time: float) -> int:
-    """Let arrive what a chip has sent in a piped stage, and has got by now, in the stage before; return the worklist's size."""
+    """Note the arrivals of the messages that a chip passed on in a piped stage, now that its stage before is complete.
+
+    Return the size of the worklist.
+    """
     direct, slot, chips = table.directs[table.stages[s]["direct"]], number & (len(state.runs) - 1), len(state.unit)
     for m in range(direct["messages"]):
         at = m * chips + chip
@@ -178,7 +181,7 @@ def passed_on(table: Table, state: State, work: Array, size: int, number: int, s
 
 @compiled
 def schedule(state: State, which: int, time: float, number: int, message: int, count: int) -> None:
-    """Let flows start at a time."""
+    """Schedule the start of flows at a time."""
     one, messages = state.one[0], state.begin[which]
     messages["run"], messages["message"], messages["count"] = number, message, count
     state.start[which] = time
@@ -187,7 +190,7 @@ def schedule(state: State, which: int, time: float, number: int, message: int, c
 
 @compiled
 def follow(table: Table, state: State) -> int:
-    """Work out all that follows from what is known; return DONE, or what there is no room for."""
+    """Work out all consequences of known times; return DONE, or the array that has no room."""
     one, work, mask, chips, hops = state.one[0], state.work, len(state.runs) - 1, len(state.unit), len(table.hops)
     size, last = one["work"], one["runs"] - 1
     number, index, chip, time = 0, 0, 0, 0.0
@@ -203,7 +206,7 @@ def follow(table: Table, state: State) -> int:
             item = work[size]
             what, number, index, chip, time = item["what"], item["run"], item["index"], item["chip"], item["time"]
         slot, doing = number & mask, what
-        what = NOTHING  # or what follows at once
+        what = NOTHING  # or the next item, which needs no place on the worklist
 
         if doing == SEND:
             hop = state.hops[index]
@@ -296,7 +299,7 @@ def follow(table: Table, state: State) -> int:
             else:
                 here["start"] = here["at"]
                 base = here["at"] + table.fixed[chip, index]
-                here["at"] = base  # from now on the latest that is complete
+                here["at"] = base  # from now on: the latest time at which a stage of the operation is complete
                 if operation["stages"] == 0:
                     size = put(work, size, FINISH, number, index, chip, base)
                 for s in range(operation["stage"] + operation["stages"] - 1, operation["stage"] - 1, -1):
@@ -385,7 +388,7 @@ def follow(table: Table, state: State) -> int:
 
 @compiled
 def note(state: State, number: int, operation: int, hop: int, chip: int, start: float, end: float, size: float) -> None:
-    """Log a message."""
+    """Add a message to the log."""
     entry = state.log[state.one[0]["logged"]]
     entry["run"], entry["operation"], entry["hop"], entry["chip"] = number, operation, hop, chip
     entry["start"], entry["end"], entry["bytes"] = start, end, size
@@ -394,9 +397,10 @@ def note(state: State, number: int, operation: int, hop: int, chip: int, start: 
 
 @compiled
 def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, last: int) -> int:
-    """Run a stage on a private lane whose chips are all there, if it is next in the lane's queue; return the worklist's size.
+    """Run a stage on a private lane if all chips have arrived and the stage is next in the queue.
 
-    The recurrence of max and +: a transfer starts when its chip may send, what it passes on has arrived, and its hop is free.
+    Return the size of the worklist. The max-plus recurrence: a transfer starts when its chip may send, the data that it passes on
+    have arrived, and its hop is free.
     """
     work, mask, turns = state.work, len(state.runs) - 1, state.turns
     slot, stage, kind = number & mask, table.stages[s], table.stages[s]["lanes"]
@@ -404,7 +408,7 @@ def lane(table: Table, state: State, size: int, number: int, s: int, lead: int, 
     members, here, came = table.members[kind], state.stages[slot], state.scratch
     if state.lacking[slot, s, lead] != 0:
         return size
-    lines = count if stage["places"] > 1 else 1  # a lane over several axes has a turn on each line of an axis
+    lines = count if stage["places"] > 1 else 1  # a lane over several axes needs its turn on each line of an axis
     for m in range(first, first + lines):
         for k in range(stage["place"], stage["place"] + stage["places"]):
             axis = table.places[k]["axis"]

@@ -1,6 +1,7 @@
-"""Heaps of numbers by their keys, in arrays: the number with the least key first, and the least of those with equal keys.
+"""Heaps of numbers by their keys, in arrays. The number with the least key is first; of equal keys, the least number.
 
-`place[i]`: where i is in `heap`, -1 if it is not; `key` belongs to the caller, who calls `moved` after it has changed one.
+`place[i]` is the index of i in `heap`, or -1 if i is not in it. The caller owns `key` and calls `moved` after each change of a
+key.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 @compiled
 def push(heap: Array, size: int, place: Array, key: Array, i: int) -> int:
-    """Put i in a heap of `size` numbers that does not have it; return how many there are now."""
+    """Add i to a heap of `size` numbers that does not hold it; return the new size."""
     heap[size] = i
     place[i] = size
     _rise(heap, place, key, size)
@@ -25,7 +26,7 @@ def push(heap: Array, size: int, place: Array, key: Array, i: int) -> int:
 
 @compiled
 def remove(heap: Array, size: int, place: Array, key: Array, i: int) -> int:
-    """Take i out of a heap; return how many are left."""
+    """Remove i from a heap; return the new size."""
     at = place[i]
     place[i] = -1
     last = heap[size - 1]
@@ -39,7 +40,7 @@ def remove(heap: Array, size: int, place: Array, key: Array, i: int) -> int:
 
 @compiled
 def moved(heap: Array, size: int, place: Array, key: Array, i: int) -> None:
-    """Put i where it belongs after its key has changed."""
+    """Move i to its place after its key has changed."""
     _rise(heap, place, key, place[i])
     _sink(heap, size, place, key, place[i])
 
@@ -85,7 +86,7 @@ def _sink(heap: Array, size: int, place: Array, key: Array, at: int) -> None:
 
 @compiled
 def arrange(heap: Array, size: int, place: Array, key: Array) -> None:
-    """Make a heap of the numbers heap[:size], in whatever order they are."""
+    """Make a heap of the numbers heap[:size], which can be in any order."""
     for at in range(size):
         place[heap[at]] = at
     for at in range(size // 2 - 1, -1, -1):
@@ -94,7 +95,7 @@ def arrange(heap: Array, size: int, place: Array, key: Array) -> None:
 
 @compiled
 def sort(numbers: Array, size: int) -> None:
-    """Sort numbers[:size] (Shell, 1959); numba's own way would allocate memory."""
+    """Sort numbers[:size] (Shell, 1959); numba's own sort would allocate memory."""
     gap = 1
     while gap < size // 9:
         gap = 3 * gap + 1

@@ -1,7 +1,7 @@
-"""The door to numba: functions that are written once and run compiled, or as they are where numba is missing or disabled.
+"""The door to numba: functions that are written once and run compiled, or as plain Python if numba is missing or disabled.
 
-Compiled code is cached beside the sources, or in the user's cache folder, by a digest of all sources that are compiled: a
-function that calls one of another file would else run as it was when it was compiled.
+Compiled code is cached beside the sources, or in the user's cache folder. The key of the cache is a digest of all compiled
+sources: with a key of one file, a function that calls a function of another file would run with the old code of that file.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
 SOURCES = ("event_core.py", "heap.py", "jit.py", "max_min.py", "net.py", "run_state.py",
            "schedule_table.py", "settle.py")  # and its constants
-DISABLED = False  # set before the compiled modules are imported: they run as they are
+DISABLED = False  # set it before the compiled modules are imported: they then run as plain Python
 
 
 def compiled(function: Function) -> Function:
-    """Return a function compiled by numba at its first call; itself where numba is missing or disabled (NUMBA_DISABLE_JIT).
+    """Return the function, compiled by numba at its first call; unchanged if numba is missing or disabled (NUMBA_DISABLE_JIT).
 
-    It makes no array, returns none, and counts no references to those that it is given: with them the solver took three to six
-    times as long.
+    The function makes no array, returns no array, and counts no references to the arrays of its arguments: with reference counts
+    the solver took three to six times as long.
     """
     return _compiled(function)
 
 
 def inner(function: Function) -> Function:
-    """Return the same for a function that only compiled ones call: without a way in from Python it compiles much faster."""
+    """Return the same for a function that only compiled functions call: without an entry from Python it compiles much faster."""
     return _compiled(function, no_cpython_wrapper=True)
 
 
@@ -41,13 +41,13 @@ def _compiled(function: Function, **options: bool) -> Function:
         import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         return function
-    config, njit = vars(numba)["config"], vars(numba)["njit"]  # of which numba's types know only parts
+    config, njit = vars(numba)["config"], vars(numba)["njit"]  # numba's type stubs know only parts of these
     options = {"_nrt": False, "no_cfunc_wrapper": True, **options}
     before, made = config.CACHE_DIR, None
     try:
         config.CACHE_DIR = str(_folder(before))
         made = njit(cache=True, error_model="numpy", **options)(function)
-    except (RuntimeError, OSError):  # there is no place to keep it
+    except (RuntimeError, OSError):  # no folder for the cache can be written
         made = njit(error_model="numpy", **options)(function)
     finally:
         config.CACHE_DIR = before
@@ -56,7 +56,7 @@ def _compiled(function: Function, **options: bool) -> Function:
 
 
 def announce() -> None:
-    """Say on standard error that the first run compiles, where nothing is in the cache yet."""
+    """Say on standard error that the first run compiles, if the cache is empty."""
     numba = sys.modules.get("numba")
     if numba is None or DISABLED or numba.config.DISABLE_JIT or any(_folder(numba.config.CACHE_DIR).rglob("*.nbi")):
         return
@@ -64,7 +64,7 @@ def announce() -> None:
 
 
 def _folder(given: str) -> Path:
-    """Return where the code that is compiled from these sources is cached; `given`: the folder that the user wants, or ""."""
+    """Return the folder of the cache of these sources; `given`: the folder that the user chose, or ""."""
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES if (HERE / name).exists())).hexdigest()[:16]
     parent = Path(given) if given else HERE / "__pycache__"
     if not given and not os.access(parent if parent.exists() else HERE, os.W_OK):

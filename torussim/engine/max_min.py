@@ -1,9 +1,9 @@
-"""The fluid network: flows on paths of links, each at its max-min fair rate, which changes as others start and end.
+"""The fluid network: flows on paths of links. Each flow has its max-min fair rate, which changes when flows start and end.
 
-All state is in the arrays of a `Net`, so that numba compiles what works on them. Rates are settled when somebody asks for the
-next end: the changes of one instant cost one solve.
+All state is in the arrays of a `Net`, so that numba can compile the functions. Rates are settled when the next end is asked
+for: all changes of one instant cost one solve.
 
-The list of a link keeps flows that have ended until it is read or full; a slot is free again when no list has it.
+The list of a link keeps ended flows until the list is read or full. A slot is free again when no list holds its flow.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torussim.engine.net import made as made
 from torussim.engine.settle import add, change, compact, passes, recount, rise, settle, unhold
 
 Array = np.ndarray[Any, Any]
-TOGETHER = 1e-12  # of the time since the earliest began: flows that end so close to one another end at once
+TOGETHER = 1e-12  # relative to the time since the earliest of them began: ends that are closer than this are one instant
 
 
 @compiled
 def start(net: Net, path: int, size: float, run: int) -> bool:
-    """Start a flow now; False, and nothing has changed, if there is no room: try again with the `grown` network.
+    """Start a flow now; return False and change nothing if there is no room. The caller then retries with the `grown` network.
 
     A flow without bytes or links ends now.
     """
@@ -77,7 +77,7 @@ def start(net: Net, path: int, size: float, run: int) -> bool:
 
 @compiled
 def start_all(net: Net, paths: Array, sizes: Array, run: int) -> int:
-    """Start flows marked run, run + 1, ... until there is no room; return how many have started."""
+    """Start flows with the marks run, run + 1, ... until there is no room; return the number of flows started."""
     for i in range(len(paths)):
         if not start(net, paths[i], sizes[i], run + i):
             return i
@@ -86,7 +86,7 @@ def start_all(net: Net, paths: Array, sizes: Array, run: int) -> int:
 
 @compiled
 def next_end(net: Net) -> float:
-    """Return when the next flow ends, inf if none is under way; never before now."""
+    """Return the time of the next end, inf if no flow is under way; never before the present time."""
     one = net.one[0]
     if one["changed"] > 0 or one["new"] > 0:
         settle(net)
@@ -95,7 +95,7 @@ def next_end(net: Net) -> float:
 
 @compiled
 def advance(net: Net) -> int:
-    """Go on to the next end and take the flows away that end then: ended[:count], ascending; return their number.
+    """Go on to the next end and remove the flows that end then; return their number. Their slots are ended[:count], ascending.
 
     Their paths and marks can be read until the next start. Times are not negative.
     """
@@ -119,7 +119,7 @@ def advance(net: Net) -> int:
         if began < earliest and end[slot] <= now + TOGETHER * (now - began) + rounding:
             earliest = began
     latest, kept = now + TOGETHER * (now - earliest) + rounding, count
-    for i in range(count - 1, -1, -1):  # from below, so that what fills a place need not sink far
+    for i in range(count - 1, -1, -1):  # from the bottom of the heap, so that the number that fills a place sinks less far
         slot = ends[ended[i]]
         if end[slot] <= latest:
             one["ends"] = remove(ends, one["ends"], net.place, end, slot)
@@ -135,13 +135,13 @@ def advance(net: Net) -> int:
 
 @compiled
 def go(net: Net, time: float) -> None:
-    """Go on to a time that is not after `next_end`, which has been asked since the last change."""
+    """Go on to a time that is not after `next_end`. `next_end` must have been called since the last change."""
     net.one[0]["now"] = time
 
 
 @compiled
 def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
-    """Give a link another bandwidth, above 0, from now on; `next_end` has been asked since the last change."""
+    """Set the bandwidth of a link, above 0, from now on. `next_end` must have been called since the last change."""
     link, here = net.links[n], net.rise[n]
     before = passes(net, n)
     link["bandwidth"] = bandwidth
@@ -153,9 +153,9 @@ def set_bandwidth(net: Net, n: int, bandwidth: float) -> None:
 
 
 def reroute(net: Net, paths: Array, rows: Array) -> Net:
-    """Return the network in which these paths take these rows of its entries from now on; `next_end` has been asked.
+    """Return the network with new rows of entries for some paths from now on. `next_end` must have been called.
 
-    A flow that is under way on one of them goes on there now, with the bytes that it has left.
+    A flow under way on such a path moves to the new row now, with its remaining bytes.
     """
     slots = live(net)
     slots = slots[np.isin(net.flows["path"][slots], paths) & (net.rate[slots] > 0)]
@@ -183,7 +183,7 @@ def _withdraw(net: Net, count: int) -> None:
 
 @compiled
 def _restart(net: Net, flows: Array, sizes: Array, done: int) -> int:
-    """Start flows anew, from number `done` on, until there is no room; return how many have started."""
+    """Restart flows, from number `done` on, until there is no room; return the number of flows restarted."""
     for i in range(done, len(flows)):
         if not start(net, flows[i]["path"], sizes[i], flows[i]["run"]):
             return i
@@ -193,13 +193,13 @@ def _restart(net: Net, flows: Array, sizes: Array, done: int) -> int:
 
 
 def under_way(net: Net) -> tuple[Array, Array, Array]:
-    """Return the paths, the marks and the bytes left of the flows under way, sorted by path, then bytes left; (flows,)."""
+    """Return paths, marks and remaining bytes of the flows under way, (flows,) each, sorted by path, then remaining bytes."""
     slots = live(net)
     return net.flows["path"][slots], net.flows["run"][slots], left(net, slots)
 
 
 def shift(net: Net, seconds: float, each: Array | None = None) -> None:
-    """Make the clock later, and the times of all flows under way: by `each` ((flows,), in the order of `under_way`), if given."""
+    """Move the clock later, and the times of all flows under way: by `each`, (flows,) in the order of `under_way`, if given."""
     slots = live(net)
     later = np.full(len(slots), seconds) if each is None else each
     net.one["now"] += seconds
@@ -210,14 +210,14 @@ def shift(net: Net, seconds: float, each: Array | None = None) -> None:
 
 
 def live(net: Net) -> Array:
-    """Return the slots of the flows under way, by path, then bytes left, then mark; rates are settled."""
+    """Return the slots of the flows under way, by path, then remaining bytes, then mark; rates are settled."""
     next_end(net)
     slots = np.flatnonzero(net.place >= 0)
     return slots[np.lexsort((net.flows["run"][slots], left(net, slots), net.flows["path"][slots]))]
 
 
 def left(net: Net, slots: Array) -> Array:
-    """Return the bytes that flows have still to send, (slots,); rates are settled."""
+    """Return the remaining bytes of flows, (slots,); rates are settled."""
     flows = net.flows[slots]
     remaining: Array = flows["left"] - np.maximum(net.rate[slots], 0.0) * (net.one["now"][0] - flows["since"])
     return remaining
@@ -225,12 +225,12 @@ def left(net: Net, slots: Array) -> Array:
 
 @inner
 def _leave(net: Net, count: int) -> None:
-    """Take the flows that have ended off their links."""
+    """Take the ended flows off their links."""
     one = net.one[0]
     for i in range(count):
         slot = net.ended[i]
         flow, rate = net.flows[slot], net.rate[slot]
-        if rate == ENDED:  # it was on no link
+        if rate == ENDED:  # the flow was on no link
             net.free[one["free"]] = slot
             one["free"] += 1
             continue
@@ -253,7 +253,10 @@ def _leave(net: Net, count: int) -> None:
 
 @inner
 def _swept(net: Net) -> bool:
-    """Drop all flows that have ended from all lists, if they have half of the slots, and it is worth looking for them."""
+    """Drop all ended flows from all lists if that is worth its cost; return whether a slot is free.
+
+    It is if they fill half of the slots, and links are few in comparison.
+    """
     stale = len(net.end) - net.one[0]["live"]
     if 2 * stale < len(net.end) or 4 * stale < len(net.links):
         return False

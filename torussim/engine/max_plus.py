@@ -1,7 +1,7 @@
-"""The recurrence of max and + that gives every finish time on private links, for all chips at once.
+"""The max-plus recurrence: it gives every finish time on private links, for all chips at once.
 
-Links are in-order queues, so a message starts when its sender is ready and its link has finished the message before; times
-follow in queue order, whatever each link's bandwidth. One idea a line; tests/oracle.py is the slow twin.
+Links are in-order queues: a message starts when its sender is ready and its link has finished the message before. Times follow
+in the order of the queues, whatever the bandwidths. tests/oracle.py is a slow and obvious second implementation.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Watch = Callable[[Move, Array, Array], None]  # move, start and end of transmiss
 
 @dataclass
 class State:
-    """When things are free: `links` (axes * 2 * chips) and `unit` (chips), seconds; `last`: the chips' clocks."""
+    """The times from which on things are free, seconds: `links` (axes * 2 * chips), `unit` (chips); `last`: the chips' clocks."""
 
     last: Array
     unit: Array
     links: Array
 
     def copy(self, later: float = 0.0) -> State:
-        """Return the same state, some time later."""
+        """Return a copy of the state, some seconds later."""
         return State(self.last + later, self.unit + later, self.links + later)
 
 
 def collective(ready: Ready, base: Array, state: State, *, fed: Mapping[Key, Array] | None = None,
                due: dict[Key, Array] | None = None, watch: Watch | None = None) -> Array:
-    """Run a collective whose chips may send from `base` on; return when each chip has all that is due to it.
+    """Run a collective whose chips may send from `base` on; return the time at which each chip has received everything.
 
-    `fed`: when the piece of a looped matmul that feeds a (phase, step) is done; `due`: filled with when the last arrival
-    of a (phase, step) is there; all (chips,) seconds.
+    `fed`: for each (phase, step), the end of the piece of a looped matmul that feeds it. `due` is filled: for each (phase, step),
+    the time of its last arrival. All are (chips,), seconds.
     """
     done: dict[int, Array] = {}  # by part
     for stage in ready.stages:
@@ -49,7 +49,7 @@ def collective(ready: Ready, base: Array, state: State, *, fed: Mapping[Key, Arr
 
 def phase(stage: Stage, base: Array, links: Array, fed: Mapping[Key, Array] | None, due: dict[Key, Array] | None,
           watch: Watch | None) -> Array:
-    """Run one phase of one part; return when it is complete on each chip."""
+    """Run one phase of one part; return the time at which it is complete on each chip."""
     complete = base
     arrivals: dict[int, Array] = {}  # by step, (2, chips)
     for number, move in enumerate(stage.moves):

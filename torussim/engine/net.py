@@ -1,4 +1,4 @@
-"""The state of a fluid network: arrays, in few fields, since compiled functions hand all of them on at each call."""
+"""The state of a fluid network: arrays in few fields, because compiled functions pass all fields on at each call."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
-ENDED, RISES = -1.0, -2.0  # instead of a rate: the flow has ended, or its rate is unknown until the next solve
+ENDED, RISES = -1.0, -2.0  # in place of a rate: the flow has ended, or its rate is unknown until the next solve
 
-FLOW = np.dtype([("path", "i4"), ("row", "i4"), ("run", "i4"),  # row: of the path when it began; run: a mark of the caller's
-                 ("left", "f8"), ("since", "f8"),  # bytes that were left at a time
-                 ("began", "f8"), ("old", "f8"),  # old: the rate before the solve, 0 of a new flow
+FLOW = np.dtype([("path", "i4"), ("row", "i4"), ("run", "i4"),  # row: of the path at the flow's begin; run: the caller's mark
+                 ("left", "f8"), ("since", "f8"),  # bytes that remained at a time
+                 ("began", "f8"), ("old", "f8"),  # old: the rate before the solve, 0 for a new flow
                  ("held", "i4"), ("before", "i4"), ("after", "i4")], align=True)  # bottleneck, and neighbours in its list, or -1
 LINK = np.dtype([("bandwidth", "f8"), ("weight", "f8"),  # bytes/s; the sum of the shares of its flows
-                 ("flows", "i4"), ("live", "i4"),  # flows on it, and how many these stand for
+                 ("flows", "i4"), ("live", "i4"),  # flows on the link, and the number of flows that they stand for
                  ("first", "i8"), ("used", "i4"), ("capacity", "i4")], align=True)  # its list on[first:first + used]
-RISE = np.dtype([("left", "f8"), ("left_low", "f8"),  # residual bandwidth beside the flows that have a rate, bytes/s
+RISE = np.dtype([("left", "f8"), ("left_low", "f8"),  # residual capacity beside the flows that have a rate, bytes/s
                  ("weight", "f8"), ("weight_low", "f8"),  # the sum of the shares of the flows that rise
-                 ("solve", "i8"), ("flows", "i4"),  # the last solve in which it was a bottleneck; flows that rise
-                 ("holds", "i4"),  # the first flow in the list of those of which it is the bottleneck, or -1
+                 ("solve", "i8"), ("flows", "i4"),  # the last solve in which the link was a bottleneck; flows that rise
+                 ("holds", "i4"),  # the first flow in the list of the flows whose bottleneck it is, or -1
                  ("changed", "i1"), ("reached", "i1")], align=True)  # whether it is in the array of that name
 ONE = np.dtype([("now", "f8"), ("efficiency", "f8"),
-                ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used of these arrays
+                ("ends", "i8"), ("free", "i8"), ("new", "i8"), ("changed", "i8"), ("reached", "i8"),  # used lengths of arrays
                 ("high", "i8"), ("rising", "i8"), ("short", "i8"),  # slots ever used; flows that rise; a link without room, or -1
-                ("live", "i8"), ("flows", "i8"), ("solves", "i8"), ("most", "i8")])  # under way, started; most at once
+                ("live", "i8"), ("flows", "i8"), ("solves", "i8"), ("most", "i8")])  # flows under way, started; most at once
 
 
 class Net(NamedTuple):
     """A network and its flows. Row r has the entries first[r]:first[r + 1] of `link`, `share` and `number` ((0,): all 1).
 
-    A flow that starts on path p takes row[p], or row p where `row` is (0,): no path has been rerouted.
+    A flow that starts on path p takes row[p]. If `row` is (0,), no path has been rerouted, and the flow takes row p.
     """
 
     row: Array  # (rows,)
@@ -43,24 +43,24 @@ class Net(NamedTuple):
     flows: Array  # (slots,) FLOW
     rate: Array  # (slots,) bytes/s
     end: Array  # (slots,) seconds
-    place: Array  # (slots,) of a flow in `ends`; once it has ended, -1 - lists that still have it
+    place: Array  # (slots,) the index of a flow in `ends`; after its end, -1 - the number of lists that still hold it
     ends: Array  # (slots,) a heap by `end`
     free: Array  # (slots,) a stack of slots that were used before
-    new: Array  # (slots,) flows whose rate is, or was, unknown in the solve
+    new: Array  # (slots,) flows whose rate the solve has to find, or has found
     ended: Array  # (slots,) flows that ended last
     links: Array  # (links,) LINK
     rise: Array  # (links,) RISE
     on: Array  # the flows on each link, and some that have ended
-    changed: Array  # (links,) whose load has changed, and that are the bottleneck of flows with a rate
-    reached: Array  # (links,) where flows rise since their level was computed
+    changed: Array  # (links,) links with a changed load that are the bottleneck of flows with a rate
+    reached: Array  # (links,) links on which flows rise since their level was computed
     level: Array  # (links,) bytes/s
-    spot: Array  # (links,) of a link in `queue`, or -1
+    spot: Array  # (links,) the index of a link in `queue`, or -1
     queue: Array  # (links,) a heap by `level`
     one: Array  # (1,) ONE
 
 
 def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int | None = None) -> Net:
-    """Return a network at time 0 with no flow; `bandwidth`: (links,) bytes/s, each above 0.
+    """Return a network at time 0 without flows; `bandwidth`: (links,) bytes/s, each above 0.
 
     `efficiency`: the part of its bandwidth that a link passes while several flows use it.
     """
@@ -82,7 +82,7 @@ def made(routes: Routes, bandwidth: Array, efficiency: float = 1.0, slots: int |
 
 
 def grown(net: Net) -> Net:
-    """Return the network with twice the room of the kind that the last `start` had too little of: slots, or full lists."""
+    """Return the network with twice the room of the kind that the last `start` lacked: slots, or the lists that were full."""
     if net.one["short"][0] < 0:
         def doubled(name: str, value: float) -> Array:
             array: Array = getattr(net, name)

@@ -1,4 +1,4 @@
-"""Makes the operations of a program ready to run: which chip sends what on which link, how long it takes, who gets it."""
+"""Makes the operations of a program ready to run: links, durations and receivers of all messages, as arrays over the chips."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Array = np.ndarray[Any, Any]
 class Planner:
     """Makes the operations of programs ready, one program after another; arrays that recur are made once.
 
-    `cache`: what does not depend on bytes, for all programs; `loads`: what does, for the program at hand. `pace`: (chips,) by
-    which factor the computations of each chip take longer, but for the fixed cost of looped ones; None: 1 everywhere.
+    `cache`: arrays that do not depend on bytes, for all programs. `loads`: arrays that do, for the present program. `pace`:
+    (chips,) factors by which the computations of each chip take longer, except the fixed cost of looped computations; None: 1.
     """
 
     grid: Grid
     chip: Chip
-    routed: Routed = field(default_factory=dict)  # lanes that axes of the grid stand for
+    routed: Routed = field(default_factory=dict)  # lanes and the axes of the grid that stand for them
     pace: Array | None = None
     cache: dict[object, Any] = field(default_factory=dict)
     loads: dict[object, tuple[Array, Array]] = field(default_factory=dict)
@@ -46,23 +46,23 @@ class Planner:
         self.rate = self.grid.bandwidth.reshape(-1, self.count) * self.chip.link_efficiency
         self.latency = self.grid.latency.reshape(-1, self.count)
         over_ends = wraparounds_of(self.grid.coordinates, self.grid.shape) & (np.array(self.grid.shape) > 2)[:, None, None]
-        gap = self.grid.around(self.grid.axes).gap | ((self.grid.slot < 0) & over_ends)  # a nested gather goes over ends of lines
+        gap = self.grid.around(self.grid.axes).gap | ((self.grid.slot < 0) & over_ends)  # nested gathers cross the ends of lines
         self.gap = gap.reshape(-1, self.count)
 
     def sections(self, program: Program) -> tuple[tuple[Ready, ...], ...]:
-        """Return the lists of a program, ready to run."""
+        """Return the sections of a program, ready to run."""
         self.loads = {}
         return tuple(self.section(operations) for operations, _ in program.sections())
 
     def section(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
-        """Return the operations of one list, ready to run."""
+        """Return the operations of one section, ready to run."""
         index = {operation.name: i for i, operation in enumerate(operations)}
         loops = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
         return tuple(self.ready(o, index, loops.get(o.name), operations) for o in operations)
 
     def ready(self, operation: Operation, index: Mapping[str, int], looped: Compute | None,
               operations: tuple[Operation, ...]) -> Ready:
-        """Return one operation, ready to run; `looped`: the matmul that a collective is looped with."""
+        """Return one operation, ready to run; `looped`: the matmul in whose loop a collective runs."""
         after = None if operation.after is None else tuple(index[name] for name in operation.after)
         zero = np.zeros(self.count)
         if isinstance(operation, Collective):
@@ -90,11 +90,11 @@ class Planner:
                      overhead=overhead)
 
     def work(self, compute: Compute) -> Work:
-        """Return what a computation that is not looped costs a chip."""
+        """Return the cost of a computation without a loop on each chip."""
         return Work(self.slower * compute_seconds(compute, self.chip), self.slower * (self.chip.op_overhead * compute.kernels))
 
     def lowered(self, collective: Collective, way: str | None) -> Schedule:
-        """Return the schedule of a collective, its lanes those that the grid has for them."""
+        """Return the schedule of a collective; lanes that have an axis of the grid of their own are replaced by it."""
         schedule = lower(collective, self.grid, way=way)
         if not callable(collective.algorithm) or not self.routed:
             return schedule
@@ -108,13 +108,13 @@ class Planner:
         gathers = collective.kind == "all_gather"
         shard = self.slower * shard_seconds(compute, loop, self.chip)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
-        merged = np.zeros(self.count, bool)  # where the own shard is worked on with another
+        merged = np.zeros(self.count, bool)  # chips whose own shard is computed together with another one
         for phase in schedule.phases:
             for course in self.courses(phase, takes_detours(collective)):
                 steps_of: list[int] = []
                 for hop in course.pattern.hops:
                     at = course.here(np.roll(hop.halves, hop.sign) if gathers else hop.halves)
-                    if course.pattern.role == "permute":  # only the last hop of a message brings it
+                    if course.pattern.role == "permute":  # a message arrives with its last hop
                         at = course.here(delivered(hop, course.pattern.length))
                     key = (phase.index, hop.step)
                     share[key] = share.get(key, 0.0) + at * (phase.block / 2 / collective.bytes * schedule.chips)
@@ -134,7 +134,7 @@ class Planner:
         return pieces, sum((p.seconds for p in pieces), np.zeros(self.count)) - steps * self.chip.loop_step, steps
 
     def courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
-        """Return the pattern of a phase, or two: where rings are broken and take no detours they run as lines.
+        """Return the pattern of a phase, or two patterns: broken rings that take no detours run as lines.
 
         Such a line begins behind the first gap of its ring.
         """
@@ -153,17 +153,17 @@ class Planner:
         return (along,) if broken.all() else (Course(pattern, position, ~broken), along)
 
     def first_gap(self, axis: int) -> Array:
-        """Return (chips,) the position behind the first gap of each chip's ring along an axis, -1 where it has none."""
+        """Return (chips,) the position behind the first gap of the ring of each chip along an axis, -1 if the ring has no gap."""
         length, gap = self.grid.shape[axis], self.grid.gap[axis]
         lane = self.lanes((self.grid.axes[axis],))
         behind = np.full(self.count, length)
-        for i in range(length - 1, -1, -1):  # between i and i + 1, in either direction
+        for i in range(length - 1, -1, -1):  # the hop between i and i + 1, in either direction
             here = gap[0] & (self.grid.coordinates[axis] == i) | gap[1] & (self.grid.coordinates[axis] == (i + 1) % length)
             behind[np.isin(lane, lane[here])] = i
         return np.where(behind < length, (behind + 1) % length, -1)
 
     def lanes(self, axes: tuple[str, ...]) -> Array:
-        """Return (chips,) a number for the group over `axes` that each chip is in; a twisted axis counts as a line."""
+        """Return (chips,) the number of the group over `axes` that each chip is in; a twisted axis counts as a line."""
         key = ("lanes", axes)
         if key not in self.cache:
             label = np.arange(self.count)
@@ -192,7 +192,7 @@ class Planner:
         return found
 
     def neighbours(self, lane: Lane, sign: int, ring: bool) -> tuple[Array, Array]:
-        """Return (chips,) flat link index of each chip's link in direction `sign` of the lane, and the receiving chip."""
+        """Return the flat index of each chip's link in direction `sign` of the lane, and the receiving chip; (chips,) each."""
         key = ("neighbours", lane, sign, ring)
         if key not in self.cache:
             if lane.order is None:
@@ -212,17 +212,17 @@ class Planner:
         at = {key: chip for chip, key in enumerate(zip(lanes.tolist(), position.tolist()))}
         receiver = np.array([at[key] for key in zip(lanes.tolist(), place.tolist())])
         link = np.full(self.count, -1)
-        for there in (self.gap, self.rate > 0):  # a link of its own is better than a detour
+        for there in (self.gap, self.rate > 0):  # a hop with a link of its own is preferred to a detour
             for row in reversed([2 * self.grid.axis(a) + d for a in lane.axes for d in (0, 1)]):
                 leads = (self.grid.receiver.reshape(-1, self.count)[row] == receiver) & there[row]
                 link[leads] = row * self.count + np.flatnonzero(leads)
         if not ring:
-            link[place == (0 if sign > 0 else length - 1)] = self.rate.size  # over the end: nothing is sent on it
-        link[link < 0] = self.rate.size  # likewise: `arrays` sees to it
+            link[place == (0 if sign > 0 else length - 1)] = self.rate.size  # over the end of the line: nothing is sent there
+        link[link < 0] = self.rate.size  # the same index; `arrays` checks that nothing is sent there
         return link, receiver
 
     def stages(self, schedule: Schedule, own: bool, detour: bool) -> tuple[tuple[Stage, ...], Array]:
-        """Return the stages of a schedule, and (axes * 2 * chips) bytes that it puts on each hop; `own`: it is a user's."""
+        """Return the stages of a schedule, and (axes * 2 * chips) its bytes on each hop; `own`: the algorithm is user-defined."""
         sent = np.zeros(self.rate.size + 1)
         stages = []
         for phase in schedule.phases:
@@ -236,9 +236,9 @@ class Planner:
         return tuple(stages), sent[:-1]
 
     def steps(self, pattern: Pattern) -> tuple[list[tuple[list[Hop], object, bool]], dict[int, int]]:
-        """Return the hops of each move of a pattern, what they send as a key, and whether the move can be the latest.
+        """Return the hops of each move of a pattern, a key of the data that they send, and whether the move can be the latest.
 
-        And for each step that a move waits for, the last such move.
+        Return also, for each step that a move waits for, the last such move.
         """
         key = ("steps", pattern)
         if key not in self.cache:
@@ -246,8 +246,8 @@ class Planner:
             hops = sorted(pattern.hops, key=lambda hop: (hop.step, -hop.sign))
             for hop in hops:
                 groups.setdefault((hop.step, hop.after), []).append(hop)
-            final = {hop.sign: hop for hop in hops}.values()  # what comes last in a direction is latest ...
-            every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as they do on rings
+            final = {hop.sign: hop for hop in hops}.values()  # the last hop of a direction is the latest ...
+            every = not all(hop.halves.all() for hop in final)  # ... if all chips send in it, as on rings
             steps = [(group, tuple((h.sign, h.halves.tobytes() if h.halves.strides != (0,) else int(h.halves[0])) for h in group),
                       every or any(h is f for h in group for f in final)) for group in groups.values()]
             self.cache[key] = steps, {after: i for i, (_, after) in enumerate(groups) if after is not None}
@@ -269,9 +269,10 @@ class Planner:
         return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, receiver, source, size, latest)
 
     def arrays(self, phase: Phase, course: Course, hops: list[Hop]) -> tuple[Any, ...]:
-        """Return the arrays of a move, whatever a block holds: links, rate, late, sends, receiver, source and halves of a block.
+        """Return the arrays of a move that do not depend on the size of a block.
 
-        `rate` is infinite where nothing takes time: where a chip does not send, and where the hop has no link of its own.
+        They are links, rate, late, sends, receiver, source and halves of a block. `rate` is infinite where a transfer takes no
+        time: where a chip does not send, and where the hop has no link of its own.
         """
         assert [h.sign for h in hops] in ([1, -1], [1], [-1])
         halves = np.array([course.here(hop.halves) for hop in hops], dtype=float)
@@ -287,7 +288,7 @@ class Planner:
         links: slice | Array = link
         if phase.lane.order is None:
             axis, ways = self.grid.axis(phase.lane.axes[0]), [int(hop.sign < 0) for hop in hops]
-            back = np.array([1 - way for way in ways])  # the hop to who sends, which sends by its other one
+            back = np.array([1 - way for way in ways])  # the hop back to the sender, which sends over the opposite hop
             sender, row = self.grid.receiver[axis, back], 1 - self.grid.arrives[axis, back]
             source = sender + self.count * np.where((len(hops) == 1) | self.grid.twin[axis, sender], 0, row)
             links = slice((2 * axis + ways[0]) * self.count, (2 * axis + ways[-1] + 1) * self.count)
@@ -300,12 +301,12 @@ class Planner:
 
 
 def takes_detours(collective: Collective) -> bool:
-    """Return whether rings with a dead link go round it, not as lines: a user's patterns are what they are."""
+    """Return whether rings with a dead link take detours, and do not run as lines: user-defined patterns are not changed."""
     return collective.detour is not False or callable(collective.algorithm)
 
 
 def delivered(hop: Hop, length: int) -> Array:
-    """Return (length,) halves that end their way at each position with this hop of a permute."""
+    """Return (length,) the halves that arrive at their destination, at each position, with this hop of a permute."""
     halves = np.zeros(length)
     for i in range(length):
         if hop.halves[i]:

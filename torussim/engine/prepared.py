@@ -1,8 +1,8 @@
-"""What runs on one network share: how its like chips are folded, and programs made ready to run, each worked out once.
+"""The state that runs on one network share: the folded network and programs made ready to run, each worked out once.
 
-A program that differs from one before in what its plain computations cost, as the passes of a workload do in attention, has
-the same messages on the same links: only these computations are made ready anew. One that differs in bytes has the same folded
-network, and the same hops, order and links of each message.
+Two programs can differ only in the cost of their plain computations, as the passes of a workload do in attention. Then they have
+the same messages on the same links, and only these computations are made ready anew. Programs that differ in bytes share the
+folded network, and the hops, the order and the links of each message.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Array = np.ndarray[Any, Any]
-REMEMBERED = 2  # programs, and ways to fold the network; of a large network each takes as much room as a run
+REMEMBERED = 2  # programs, and foldings of the network; on a large network each takes as much room as a run
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A program ready to run: all chosen that is chosen by estimate, on the chips that stand for all.
+    """A program ready to run: every choice by estimate is made, on the chips that stand for all.
 
-    `planner.grid` has the axes of `net`, and those that lanes of a user's algorithm need; `through`: None if all is on private
-    links.
+    `planner.grid` has the axes of `net` and the axes for lanes of user-defined algorithms. `through`: None if all links are
+    private.
     """
 
     program: Program
@@ -46,13 +46,13 @@ class Setup:
     planner: Planner
     sections: tuple[tuple[Ready, ...], ...]
     through: Shared | None
-    table: Table | None  # of what runs through the network
+    table: Table | None  # of the part of the program that goes through the network
 
     def costing(self, program: Program) -> Setup:
-        """Return the same for a program that differs in what plain computations cost."""
+        """Return the setup of a program that differs only in the cost of plain computations."""
         cost = {o.name: o for o in program.operations() if _is_plain(o)}
         change = {o.name: replace(cost[o.name], after=o.after) for o in self.program.operations()
-                  if o.name in cost and o is not cost[o.name]}  # what stands where is chosen, and with it what it waits for
+                  if o.name in cost and o is not cost[o.name]}  # positions, and so dependencies, were chosen
         ready = {name: self.planner.work(compute) for name, compute in change.items()}
         sections = tuple(tuple(replace(r, operation=change[r.operation.name], work=ready[r.operation.name])
                                if r.operation.name in change else r for r in section) for section in self.sections)
@@ -61,7 +61,7 @@ class Setup:
 
 
 class Prepared:
-    """A network, made ready for many runs on it. The numbers are those of runs without it, to the last bit."""
+    """A network, made ready for many runs on it. The results equal the results of runs without it, to the last bit."""
 
     def __init__(self, net: Grid) -> None:
         self.net, self.outlines = net, Outlines(net)
@@ -73,7 +73,7 @@ class Prepared:
     def of(self, program: Program, chip: Chip, begin: Array, *, fold: bool = True, pace: Array | None = None) -> Setup:
         """Return a program ready to run from `begin`, (chips,) seconds. Raise ProgramError if it does not fit the network.
 
-        `pace`: (chips,) by which factor the computations of each chip take longer; None: 1 everywhere.
+        `pace`: (chips,) the factors by which the computations of each chip take longer; None: 1 everywhere.
         """
         if chip != self._chip:
             self._chip = chip
@@ -89,7 +89,7 @@ class Prepared:
         return self._setups[key].costing(program)
 
     def _made(self, program: Program, chip: Chip, begin: Array, pace: Array | None, since: Hashable, fold: bool) -> Setup:
-        """Return a program with everything chosen ready to run."""
+        """Return a program, in which all choices are made, ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
         ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name))
@@ -114,24 +114,24 @@ class Prepared:
 
 
 def prepared_of(network: nx.DiGraph | Grid | Prepared) -> Prepared:
-    """Return a network made ready for runs on it, anew where it is not."""
+    """Return a network made ready for runs on it; a Prepared is returned as it is."""
     return network if isinstance(network, Prepared) else Prepared(network if isinstance(network, Grid) else grid(network))
 
 
 def _forget(*remembered: dict[Hashable, Any]) -> None:
-    """Make room for one more in each, in place of the oldest."""
+    """Make room for one more entry in each, in place of the oldest."""
     for found in remembered:
         for old in list(found)[:1 - REMEMBERED]:
             del found[old]
 
 
 def _is_plain(operation: Operation) -> TypeGuard[Compute]:
-    """Return whether an operation is a computation that is looped with nothing."""
+    """Return whether an operation is a computation without a loop."""
     return isinstance(operation, Compute) and operation.loop is None and not operation.loops
 
 
 def _shape(program: Program) -> Hashable:
-    """Return all of a program but what its plain computations cost."""
+    """Return everything of a program except the cost of its plain computations."""
     return program.layers, *(tuple(map(_form, operations)) for operations, _ in program.sections())
 
 

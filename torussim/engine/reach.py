@@ -1,6 +1,6 @@
-"""Lanes of a user's algorithm whose neighbours have no link: each becomes an axis of its own, every hop of which is routed.
+"""Lanes of user-defined algorithms whose neighbours have no link: each becomes an axis of its own, and all its hops are routed.
 
-It is to the engine what a part of an axis is whose neighbours are several hops apart.
+The engine treats such an axis like a part of an axis whose neighbours are several hops apart.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torussim.topology.grid import Grid, Mirrors
 from torussim.topology.shape import strides
 
 Array = np.ndarray[Any, Any]
-Routed = Mapping[tuple[Lane, bool], str]  # a lane, and whether its pattern is a ring's -> the axis that stands for it
+Routed = Mapping[tuple[Lane, bool], str]  # a lane, and whether its pattern runs as a ring -> the axis that stands for it
 
 
 def reaching(program: Program, net: Grid) -> tuple[Grid, Routed]:
-    """Return a grid with an axis more for each lane of a user's algorithm that needs routes, and the names of these axes."""
+    """Return a grid with one more axis for each lane of a user-defined algorithm that needs routes, and the axes' names."""
     needed: dict[tuple[Lane, bool], None] = {}
     for operation in program.operations():
         if isinstance(operation, Collective) and callable(operation.algorithm):
@@ -33,13 +33,13 @@ def reaching(program: Program, net: Grid) -> tuple[Grid, Routed]:
 
 
 def with_lanes(net: Grid, lanes: Iterable[tuple[str, int, Array, Array]]) -> Grid:
-    """Return a grid with more axes, none of which has links: name, length, (chips,) position, (2, chips) physical target."""
+    """Return a grid with more axes without links: name, length, (chips,) position and (2, chips) physical target of each."""
     found = list(lanes)
     nowhere = np.full((len(found), 2, len(net.own)), -1)
     target = np.array([to for *_, to in found])
     return replace(
         net, axes=(*net.axes, *(name for name, *_ in found)), shape=(*net.shape, *(length for _, length, *_ in found)),
-        ring=net.ring + (True,) * len(found), stride=net.stride + (2,) * len(found),  # 2: not beside one another
+        ring=net.ring + (True,) * len(found), stride=net.stride + (2,) * len(found),  # above 1: neighbours have no link
         slot=np.concatenate([net.slot, nowhere]), bandwidth=np.concatenate([net.bandwidth, 0.0 * nowhere]),
         latency=np.concatenate([net.latency, 0.0 * nowhere]), receiver=np.concatenate([net.receiver, net.orbit[target]]),
         coordinates=np.concatenate([net.coordinates, [at for _, _, at, _ in found]]), target=np.concatenate([net.target, target]),
@@ -47,7 +47,7 @@ def with_lanes(net: Grid, lanes: Iterable[tuple[str, int, Array, Array]]) -> Gri
 
 
 def places(net: Grid, lane: Lane) -> tuple[int, Array, Array]:
-    """Return the length of a lane, (chips,) the position of each chip, and (2, chips) the physical chips after and before it."""
+    """Return the length of a lane, (chips,) the position of each chip, and (2, chips) the next and the previous physical chip."""
     axes = [net.axis(a) for a in lane.axes]
     order = np.array(lane.order) if lane.order is not None else np.arange(net.shape[axes[0]])[:, None]
     shape = [net.shape[a] for a in axes]
@@ -62,7 +62,7 @@ def places(net: Grid, lane: Lane) -> tuple[int, Array, Array]:
 
 
 def _linked(net: Grid, phase: Phase) -> bool:
-    """Return whether each hop that sends anything has a link of its own, or had one."""
+    """Return whether each hop that sends anything has a link of its own, or had one before it failed."""
     _, at, target = places(net, phase.lane)
     there = (net.bandwidth > 0) | net.around(net.axes).gap
     axes = [net.axis(a) for a in phase.lane.axes]

@@ -1,7 +1,7 @@
 """Operations that are ready to run: arrays over all chips, computed once (`plan`) and used in every repetition.
 
-Rows of a link array are (axis, direction); row 2a is the + link of axis a, row 2a + 1 its - link. The queue order of every
-link (program order, phase, part, step, + before -) is the order of `Move`s here, fixed before the run.
+Rows of a link array are (axis, direction): row 2a is the + link of axis a, row 2a + 1 its - link. Each link serves its messages
+in a fixed order (program order, phase, part, step, + before -): the order of the `Move`s here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """One step of a phase on all chips: each sends on its link of each of `rows` (r, chips or a slice of rows).
+    """One step of a phase on all chips: each chip sends on its link of each of `rows` (r, chips or a slice of rows).
 
-    `links`: index into the flat link arrays; `seconds`: (r, chips) of transmission; `late`: (r, chips) latency, -inf where
-    nothing is sent; `sends`: None when every chip does; `receiver`: (r, chips) who gets it; `source`: (r, chips) flat index of
-    what comes to each chip from there. Where an axis is turned, what was sent in one direction arrives in the other.
+    `links`: index into the flat link arrays. `seconds`: (r, chips) of transmission. `late`: (r, chips) latency, -inf where no
+    message is sent. `sends`: (r, chips) whether a chip sends, None if all do. `receiver`: (r, chips) the receiving chip.
+    `source`: (r, chips) the flat index of the message that each chip receives. If an axis is turned, a message sent in one
+    direction arrives in the other.
     """
 
     step: int
@@ -39,12 +40,12 @@ class Move:
     receiver: Array
     source: Array
     bytes: Array
-    latest: bool  # whether a chip's last arrival of the phase can be of this move
+    latest: bool  # whether the last arrival of the phase on a chip can be of this move
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A pattern on some lines of a phase's lane: (chips,) the position of each chip, and where it runs (None: everywhere)."""
+    """A pattern on some lines of a phase's lane: (chips,) the position of each chip, and where it runs (None: on all chips)."""
 
     pattern: Pattern
     position: Array
@@ -58,21 +59,22 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One phase of one part, or the lines of it that run the same pattern: its moves in queue order."""
+    """One phase of one part, or its lines that run the same pattern: the moves in the order of the queues."""
 
     index: int
     part: int
     lane: Lane
     moves: tuple[Move, ...]
-    keep: Mapping[int, int]  # arrival of a step -> number of the move that reads it last
-    single: bool  # a chip gets something from one other (permute), or from some (twisted rings), not from all of its lane
+    keep: Mapping[int, int]  # step whose arrivals are still needed -> number of the last move that reads them
+    single: bool  # a chip receives from one other (permute) or from some (twisted rings) of its lane, not from all
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """A piece of a looped matmul: `key` is the (phase, step) that it waits for or feeds, None for the own shard.
 
-    `seconds`: (chips,), 0 where a chip has no such piece and waits for nothing; `idle`: (chips,) where that is, or None.
+    `seconds`: (chips,), 0 on chips without such a piece, which wait for nothing. `idle`: (chips,) these chips, None if there are
+    none.
     """
 
     key: tuple[int, int] | None
@@ -82,7 +84,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """An operation with its arrays. `after`: indices of earlier operations of its list; None: the one before."""
+    """An operation with its arrays. `after`: indices of earlier operations of its section; None: the operation before."""
 
     operation: Operation
     after: tuple[int, ...] | None
@@ -96,5 +98,5 @@ class Ready:
 
     @cached_property
     def looped(self) -> bool:
-        """Whether it is a matmul that runs piece by piece."""
+        """Whether the operation is a matmul that runs piece by piece."""
         return isinstance(self.operation, Compute) and self.partner is not None

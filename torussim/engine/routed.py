@@ -1,9 +1,9 @@
-"""What of a program has to go through the fluid network: messages that are routed, and lanes that meet them.
+"""The part of a program that goes through the fluid network: routed messages, and the lanes that share links with them.
 
-A link is shared if a routed message can use it, at any time of the run, or if its bandwidth changes in mid-run. A lane (the
-chips along an axis) with a shared link runs transfer by transfer; every other lane stays on the recurrence. Paths 0 .. hops - 1
-of the network are the hops of the grid, in the order of the engine's link arrays (axis, direction, chip); the routes of direct
-all-to-alls follow. Where links fail in mid-run, all routes are found anew on the links that are left (`rerouted`).
+A link is shared if a routed message can use it, at any time of the run, or if its bandwidth changes in mid-run. A lane with a
+shared link runs transfer by transfer; every other lane runs by the max-plus recurrence. Paths 0 .. hops - 1 of the network are
+the hops of the grid, in the order of the engine's link arrays (axis, direction, chip). The routes of direct all-to-alls follow.
+Where links fail in mid-run, all routes are found anew on the remaining links (`rerouted`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torussim.topology.links import remove
 from torussim.topology.routes import Routes, joined, pieces, starts
 
 Array = np.ndarray[Any, Any]
-SAME = 1e-12  # shares, and parts of latencies, that differ by less are the same
+SAME = 1e-12  # shares, and parts of latencies, are the same if they differ by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +34,11 @@ class Direct:
     """The messages of a step of a collective: message m of chip c takes the path first + m * chips + c."""
 
     first: int
-    receiver: Array  # (messages, chips) int32; -1: there is none, or another message stands for it
+    receiver: Array  # (messages, chips) int32; -1: no message, or a message that another one stands for
     bytes: float  # of each message, or of the largest
-    turns: bool  # one after another, else all at once
-    part: Array | None = None  # (messages, chips) of these bytes, where they are not alike
-    piped: bool = False  # what comes in the step before is passed on while it comes
+    turns: bool  # each message waits for the one before; else all start at once
+    part: Array | None = None  # (messages, chips) the part of these bytes, where messages differ in size
+    piped: bool = False  # a message of the step before is passed on while it arrives
 
     @property
     def sent(self) -> Array:
@@ -48,26 +48,26 @@ class Direct:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The paths of a program's flows, which lanes run transfer by transfer, and the steps of routed collectives by name.
+    """The paths of a program's flows, the lanes that run transfer by transfer, and the steps of routed collectives by name.
 
-    `later`: of each event in which links fail, the paths that change then, and their routes from then on.
+    `later`: for each event in which links fail, the paths that change then, and their routes from then on.
     """
 
     paths: Routes
-    fluid: Array  # (axes, chips) whether a chip's lane along an axis is fluid
-    alone: Array  # (hops,) whether a hop has a link that nobody else uses
+    fluid: Array  # (axes, chips) whether the lane of a chip along an axis runs transfer by transfer
+    alone: Array  # (hops,) whether no other message uses the link of a hop
     direct: Mapping[str, tuple[Direct, ...]]
     later: tuple[tuple[Array, Routes], ...] = ()
 
     @property
     def rows(self) -> Routes:
-        """All routes that a path ever has: those at the start, then those of `later`."""
+        """All routes that a path ever takes: the routes at the start, then the routes of `later`."""
         return joined([self.paths, *(routes for _, routes in self.later)]) if self.later else self.paths
 
 
 @dataclass(frozen=True, eq=False)
 class Messages:
-    """What finds the routes of a step on any network: (messages x chips,) each, and how they are routed."""
+    """The messages of a step, (messages x chips,) each, from which routes are found on any network."""
 
     source: Array
     target: Array
@@ -76,7 +76,7 @@ class Messages:
 
 
 def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | None:
-    """Return what of a program is in the fluid network, None if all of it is on private links."""
+    """Return the part of a program that goes through the fluid network, None if all its links are private."""
     grid = planner.grid
     every = [ready for section in sections for ready in section]
     gaps, used = np.flatnonzero(planner.gap), np.zeros(planner.rate.size + 1, bool)
@@ -105,14 +105,14 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
             first += to.size
         direct[ready.operation.name] = tuple(made)
     paths = joined(chain.from_iterable(tables))
-    routed = np.zeros(len(grid.links.source) + 1, bool)  # one more, for hops without a link
+    routed = np.zeros(len(grid.links.source) + 1, bool)  # one more entry, for hops without a link
     routed[paths.take(gaps).link] = True
     for _, entries in pieces(paths.first[planner.rate.size:]):
         routed[paths.link[entries]] = True
     later = tuple(rerouted(grid, paths, np.flatnonzero(used[:-1]), messages))
     for _, routes in later:
         routed[routes.link] = True
-    for event in grid.links.events:  # what is under way then goes on at another speed
+    for event in grid.links.events:  # the rate of messages under way changes then
         routed[grid.stands[event.links]] = True
     met = routed[grid.slot.ravel()] | np.isin(np.arange(planner.rate.size), gaps)
     fluid = _fluid_lanes(planner, sections, met)
@@ -120,10 +120,10 @@ def shared(planner: Planner, sections: Sequence[tuple[Ready, ...]]) -> Shared | 
 
 
 def rerouted(grid: Grid, paths: Routes, used: Array, messages: Sequence[Messages]) -> Iterator[tuple[Array, Routes]]:
-    """Yield of each event in which links fail the paths that change then, and their routes from then on.
+    """Yield, for each event in which links fail, the paths that change then and their routes from then on.
 
-    `used`: the hops that are. The routes are those that a network would have that never had the links which have failed by
-    then, at the bandwidths of the start. Raise TopologyError if there are none, with the event.
+    `used`: the hops that send anything. The routes are the routes of a network that never had the links that have failed by then,
+    at the bandwidths of the start. Raise TopologyError, with the event, if there are none.
     """
     dead, hops, slot = np.zeros(len(grid.links.source), bool), grid.slot.size, grid.slot.ravel()[used]
     now = paths
@@ -153,7 +153,7 @@ def rerouted(grid: Grid, paths: Routes, used: Array, messages: Sequence[Messages
 
 
 def _unlike(before: Routes, after: Routes, links: int) -> Array:
-    """Return (paths,) where routes differ in links, shares or latency by more than rounding."""
+    """Return (paths,) whether routes differ in links, shares or latency by more than rounding errors."""
     def entries(routes: Routes) -> tuple[Array, Array]:
         at = np.repeat(np.arange(len(routes)), np.diff(routes.first)) * links + routes.link
         order = np.argsort(at)
@@ -186,21 +186,22 @@ def link_bytes(ready: Ready, planner: Planner, through: Shared | None) -> Array:
 
 
 def fluid_chips(planner: Planner, stage: Stage, fluid: Array) -> Array:
-    """Return (chips,) whether the lane of a chip in a stage is fluid."""
+    """Return (chips,) whether the lane of a chip in a stage runs transfer by transfer."""
     return np.asarray(fluid[[planner.grid.axis(a) for a in stage.lane.axes]].any(axis=0))
 
 
 def moves_of(planner: Planner, stage: Stage) -> list[tuple[Move, Array, Array]]:
-    """Return (move, (r, chips) hops, whether a chip sends) of a stage, in queue order."""
+    """Return (move, (r, chips) hops, whether a chip sends) for each move of a stage, in the order of the queues."""
     hops = np.arange(planner.rate.size + 1)
     return [(move, hops[move.links].reshape(move.seconds.shape), move.bytes > 0) for move in stage.moves]
 
 
 def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: Array) -> Array:
-    """Return (axes, chips) the lanes that run transfer by transfer: those with a shared hop, and others for order's sake.
+    """Return (axes, chips) whether a lane runs transfer by transfer: because it has a shared hop, or to keep its order.
 
-    A private lane waits until every chip is there. That is no loss where nothing ends on any chip before all have begun; but
-    a permute can end before, and so can an operation that does not wait for the one before it on the axis.
+    A stage of a private lane begins when all chips have arrived. That costs no time if no operation ends on any chip before it
+    has begun on all chips. A permute can end before that, and so can an operation that does not wait for the previous operation
+    on the axis.
     """
     grid = planner.grid
     here: Array = np.asarray(met.reshape(len(grid.axes), 2, planner.count).any(axis=1))
@@ -210,7 +211,7 @@ def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: A
         single = any(stage.single and axis in stage.lane.axes for stage in stages)
         fluid[i] |= single or not all(_in_turn(section, axis) for section in sections)
     before = -1
-    while before != fluid.sum():  # a ring over several axes is fluid as a whole
+    while before != fluid.sum():  # a ring over several axes runs transfer by transfer on all its chips or on none
         before = fluid.sum()
         for axes in {stage.lane.axes for stage in stages if len(stage.lane.axes) > 1}:
             rows, group = [grid.axis(a) for a in axes], planner.lanes(axes)
@@ -219,7 +220,7 @@ def _fluid_lanes(planner: Planner, sections: Sequence[tuple[Ready, ...]], met: A
 
 
 def _in_turn(section: Sequence[Ready], axis: str) -> bool:
-    """Return whether in a list each operation that uses an axis waits for the one before that does, and the last for all."""
+    """Return whether each operation of a section on an axis waits for the one before, and the section's last for the last."""
     waits: list[set[int]] = []
     for i, ready in enumerate(section):
         after = ready.after if ready.after is not None else (i - 1,) if i else ()

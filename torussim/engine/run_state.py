@@ -1,4 +1,4 @@
-"""The state of a run with shared links: arrays of records, and what they are before anything has happened."""
+"""The state of a run with shared links: arrays of records, and their values before anything has happened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from torussim.engine.schedule_table import Table
 
 Array = np.ndarray[Any, Any]
-SLOTS = 2  # block runs at a time, at first; a power of 2
+SLOTS = 2  # block runs at a time, initially; a power of 2
 
 CHIP_OPERATION = np.dtype([("at", float), ("start", float), ("end", float), ("missing", np.int32), ("parts", np.int32)])
 CHIP_STAGE = np.dtype([("base", float), ("arrived", float), ("due", np.int32)])
@@ -30,29 +30,29 @@ ONE = np.dtype([(name, np.int64) for name in ("work", "entered", "starts", "logg
 
 
 class State(NamedTuple):
-    """All that changes in a run but the network; nan: a time that is not known yet."""
+    """All that changes in a run, except the network; nan: a time that is not yet known."""
 
     operations: Array  # (slots, chips, operations)
     stages: Array  # (slots, chips, stages)
-    lacking: Array  # (slots, stages, chips) by a private lane's lead: chips that are not there yet, -1 once it has run
-    came: Array  # (slots, transfers) when each arrived
-    shards: Array  # (slots, keys, chips) when a piece of a loop is there; -inf: nothing waits for it
+    lacking: Array  # (slots, stages, chips) at a private lane's lead: chips that have not arrived, -1 after the run
+    came: Array  # (slots, transfers) the arrival of each
+    shards: Array  # (slots, keys, chips) when a piece of a loop is available; -inf: no operation waits for it
     passed: Array  # (slots, messages of operations in shifts, or piped)
-    heads: Array  # (slots, stages that are passed on while they come, chips): messages that have not begun to arrive
+    heads: Array  # (slots, `Table.heads`, chips) messages that have not begun to arrive
     runs: Array  # (slots,)
-    unit: Array  # (chips,) since when the compute unit is free
-    free: Array  # (hops + 1,) since when each hop is free; of one that waits or sends, when it began to
+    unit: Array  # (chips,) the time from which on the compute unit is free
+    free: Array  # (hops + 1,) the time from which on each hop is free; if its head waits or sends: when it began to
     hops: Array  # (hops + 1,) their queues
-    turns: Array  # (axes, chips) by the first chip of a line: the stage that it runs next
+    turns: Array  # (axes, chips) at the first chip of a line: the stage that the line runs next
     work: Array
-    entered: Array  # (chips,) that have come to the end of the last run that exists
-    start: Array  # (starts,) when flows start that are known: of each hop, then of routed operations by slot and chip
+    entered: Array  # (chips,) the chips that have reached the end of the last run that exists
+    start: Array  # (starts,) the known starts of flows: of each hop, then of routed operations by slot and chip
     start_heap: Array
     start_place: Array
-    begin: Array  # (starts,) of routed operations: which messages
+    begin: Array  # (starts,) of routed operations: the messages that start
     recorded: Array  # (chips,) whether messages are logged
     log: Array
-    scratch: Array  # (2 + rows, chips) of the lane at hand: when chips may send, the latest arrivals, and those of each row
+    scratch: Array  # (2 + rows, chips) of the present lane: when chips may send, their latest arrivals, the arrivals of each row
     one: Array
 
 
@@ -88,7 +88,7 @@ def fresh(table: Table, begin: Array, record: Sequence[int], slots: int = SLOTS)
 
 
 def empty(table: Table) -> tuple[Array, Array, Array]:
-    """Return what a slot has before anything of its block run is known: (chips, operations), (chips, stages), (heads, chips)."""
+    """Return an empty slot, nothing of its run known: (chips, operations), (chips, stages), (heads, chips)."""
     operations = np.zeros(table.fixed.shape, CHIP_OPERATION)
     stages = np.zeros((len(table.fixed), len(table.stages)), CHIP_STAGE)
     operations["at"] = stages["arrived"] = -inf

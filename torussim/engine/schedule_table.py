@@ -1,8 +1,8 @@
 """A program as tables of numbers for the event core: operations, stages, lanes, and the transfers of shared lanes.
 
-Indices count through all sections (prologue, block, epilogue). A private lane is described row by row, one row for each
-direction of each step, which all lanes of a stage share. A shared lane is described transfer by transfer, in the order of
-the queues of its hops.
+Indices count through all sections (prologue, block, epilogue). Private lanes are described by rows, one row for each direction of
+each step; all private lanes of a stage share its rows. Shared lanes are described by transfers, in the order of the queues of
+their hops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torussim.engine.routed import Shared, fluid_chips, moves_of
 from torussim.program import Compute
 
 Array = np.ndarray[Any, Any]
-END, START, ORDER = range(3)  # what an operation tells one that waits for it: its end, its start, only that it is known
+END, START, ORDER = range(3)  # what an operation learns of a dependency: end, start, or only that it is known
 COMPUTE, LOOPED, COLLECTIVE = range(3)  # kinds of operations
 
 OPERATION = np.dtype([(name, np.int32) for name in (
@@ -33,7 +33,7 @@ LANE_ROWS = np.dtype([("row", np.int32), ("rows", np.int32)])
 TELL = np.dtype([("operation", np.int32), ("what", np.int32)])
 PIECE = np.dtype([("key", np.int32), ("seconds", np.int32)])  # key: -1 for the own shard
 LANE = np.dtype([("lead", np.int32), ("place", np.int32), ("first", np.int32), ("count", np.int32), ("shared", np.int32)])
-PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # of a stage among the stages of its section on an axis
+PLACE = np.dtype([("axis", np.int32), ("place", np.int32)])  # a stage among the stages of its section on an axis
 ROW = np.dtype([(name, np.int32) for name in ("parent", "came", "hop", "seconds", "late", "to", "bytes", "latest", "key",
                                               "feed")])
 TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop", "parent", "child", "sibling", "key", "feed",
@@ -41,8 +41,9 @@ TRANSFER = np.dtype([(name, np.int32) for name in ("stage", "chip", "to", "hop",
 HOP = np.dtype([("rate", float), ("latency", float), ("alone", np.int32)])
 DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.int32), ("passed", np.int64), ("bytes", float),
                    ("stage", np.int32), ("turns", np.int32), ("sizes", np.int64), ("piped", np.int32), ("head", np.int32)])
-# passed: of those in turns or piped, their first entry in State.passed; sizes: in Table.sizes, -1: all are `bytes`; piped: its
-# messages pass on what the stage before brings; head: of such a stage before, its number in State.heads, else -1
+# passed: the first entry in State.passed of messages in shifts or piped; sizes: the first entry in Table.sizes, -1: all are
+# `bytes`; piped: its messages pass on the messages of the stage before; head: the number in State.heads of a stage whose messages
+# are passed on, else -1
 SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")])
 
 
@@ -53,39 +54,39 @@ class Table(NamedTuple):
     operations: Array
     fixed: Array  # (n, operations) seconds
     busy: Array  # (n, operations) seconds
-    missing: Array  # (operations, n) how many each waits for
+    missing: Array  # (operations, n) the number of dependencies of each
     tells: Array
     pieces: Array
     piece_seconds: Array  # (.., n)
     piece_idle: Array  # (.., n)
     stages: Array
-    due: Array  # (stages, n) arrivals in shared lanes
-    lanes: Array  # (g, n) by chip: its lane's lead, and its place in the lane; of a lead: where its chips are in `members`
+    due: Array  # (stages, n) the number of arrivals in shared lanes
+    lanes: Array  # (g, n) by chip: its lane's lead and its place in the lane; at a lead: the range of its chips in `members`
     members: Array  # (g, n) chips, lane by lane
-    line: Array  # (axes, n) the first chip of each chip's line along an axis
+    line: Array  # (axes, n) the first chip of the line of each chip along an axis
     places: Array
-    order: Array  # (sections, axes, most) stages in the order of their queues on an axis, -1 after the last
-    lane_rows: Array  # (stages, n) the rows of a private lane, by its lead: of one course, none where nothing is sent
+    order: Array  # (sections, axes, most) the stages on an axis in the order of their queue, -1 after the last
+    lane_rows: Array  # (stages, n) at the lead of a private lane: its rows, those of one course; none if nothing is sent
     rows: Array
-    row_hop: Array  # (.., n) and so on, lane by lane: what rows refer to
+    row_hop: Array  # (.., n), lane by lane, as the next five: the arrays that rows refer to
     row_seconds: Array
     row_late: Array  # seconds; -inf where nothing is sent
     row_to: Array  # places in the lane
-    row_came: Array  # what passes on comes from there: 2 * the place in the lane + the row behind `parent`
+    row_came: Array  # the source of the data passed on: 2 * the place in the lane + the row behind `parent`
     row_bytes: Array
     transfers: Array
     queues: Array  # (sections, hops + 1) the first transfer of each hop
     hops: Array
     directs: Array
     receiver: Array  # of all messages of routed operations; -1: another message stands for it
-    sizes: Array  # bytes of messages that are not alike
+    sizes: Array  # the bytes of messages of different sizes
     path_latency: Array  # (paths,) seconds
     keys: int
-    passed: int  # messages of operations in shifts, or piped
-    heads: int  # stages that are passed on while they come
+    passed: int  # the number of messages of operations in shifts, or piped
+    heads: int  # the number of stages whose messages are passed on while they arrive
 
     def costing(self, ready: Sequence[Ready]) -> Table:
-        """Return the table of operations that differ in what they cost, and in nothing else."""
+        """Return the table with the costs of other operations, which differ from the present ones in nothing else."""
         fixed, busy = (np.stack([np.broadcast_to(part, len(self.fixed)) for part in parts], axis=1) for parts in (
             [r.work.fixed for r in ready], [r.work.busy for r in ready]))
         return self._replace(fixed=fixed, busy=busy)
@@ -101,7 +102,7 @@ class Pool:
     known: dict[object, int] = field(default_factory=dict)
 
     def number(self, key: object, row: Array, order: Array) -> int:
-        """Return the number of a row, put in an order; `key` tells it apart."""
+        """Return the number of a row, in an order of its chips; `key` identifies the row."""
         if key not in self.known:
             self.known[key] = len(self.rows)
             self.rows.append(np.asarray(row[order], self.kind))
@@ -113,7 +114,7 @@ class Pool:
 
 
 def waits(ready: Sequence[Ready]) -> list[dict[int, int]]:
-    """Return for each operation of a list those that it waits for, and what they tell it."""
+    """Return, for each operation of a section, its dependencies and what it learns of each (END, START or ORDER)."""
     found, unit = [], list[int]()
     for i, r in enumerate(ready):
         partner = r.partner if r.partner is not None and r.partner < i else None
@@ -149,7 +150,7 @@ class Maker:
         self.piece_seconds, self.piece_idle = list[Array](), list[Array]()
 
     def section(self, ready: Sequence[Ready]) -> None:
-        """Add a list of operations."""
+        """Add a section."""
         first, self.made = len(self.operations), list[Array]()
         self.order.append([[] for _ in self.planner.grid.axes])
         told = waits(ready)
@@ -182,7 +183,7 @@ class Maker:
             self.fixed.append(np.broadcast_to(r.work.fixed, self.n))
             self.busy.append(np.broadcast_to(r.work.busy, self.n))
         self.sort()
-        for i, r in enumerate(ready):  # a matmul waits for each shard of a gather that comes shard by shard
+        for i, r in enumerate(ready):  # a matmul waits for each shard of a gather that arrives shard by shard
             if r.partner is not None and self.operations[first + i][AWAITED]:
                 made = self.transfers[-1]
                 mine = (made["awaited"] > 0) & (np.array([s[0] for s in self.stages])[made["stage"]] == first + i)
@@ -191,7 +192,7 @@ class Maker:
         self.sections.append((first, len(ready), first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
 
     def keys_of(self, ready: Sequence[Ready], i: int) -> dict[Any, int]:
-        """Return a number for each (phase, step) that a loop with collective i knows."""
+        """Return a number for each (phase, step) of collective i that the loop waits for or feeds."""
         r = ready[i]
         if r.partner is None or r.looped:
             return {}
@@ -208,14 +209,14 @@ class Maker:
             self.piece_idle.append(np.zeros(self.n, bool) if p.idle is None else p.idle)
 
     def routed(self, operation: int, r: Ready) -> None:
-        """Add the steps of a collective whose messages are routed, a stage each."""
+        """Add the steps of a collective whose messages are routed: a stage for each step."""
         steps = self.shared.direct.get(r.operation.name, ())
         for k, direct in enumerate(steps):
             stage, messages = len(self.stages), len(direct.receiver)
             then = stage + 1 if k + 1 < len(r.steps) else -1
             self.stages.append((operation, then, k == 0, 0, len(self.places), 0, len(self.directs)))
             self.lane_rows.append(np.zeros(self.n, LANE_ROWS))
-            # A piped stage is complete when the one before is too: that counts as one more arrival.
+            # A piped stage is complete only after the stage before: this counts as one more arrival.
             self.due.append(np.bincount(direct.receiver[direct.receiver >= 0], minlength=self.n) + direct.piped)
             head = k + 1 < len(steps) and steps[k + 1].piped
             sizes = -1 if direct.part is None else sum(map(len, self.sizes))
@@ -229,7 +230,7 @@ class Maker:
 
     def stage(self, operation: int, courses: Sequence[Stage], then: int, leads: bool, keys: dict[Any, int], fed: bool,
               awaited: dict[Any, Array | None]) -> None:
-        """Add a stage, all courses of a phase: the rows of its private lanes, the transfers of its shared ones."""
+        """Add a stage with all courses of a phase: the rows of its private lanes and the transfers of its shared lanes."""
         number, place, lane = len(self.stages), len(self.places), courses[0].lane
         for name in lane.axes:
             axis = self.planner.grid.axis(name)
@@ -238,7 +239,7 @@ class Maker:
         kind = self.kind(courses[0])
         lanes = self.lanes[kind]
         here, all_here = lanes["shared"] > 0, bool(lanes["shared"].all())
-        brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that brought something, -1
+        brings: dict[tuple[int, int], Array] = {}  # (step, direction): (chips,) the transfer that arrived at each chip, -1
         due, lane_rows = np.zeros(self.n, np.int64), np.zeros(self.n, LANE_ROWS)
         for s in courses:
             row, moving, of_step = len(self.rows), np.zeros(self.n, bool), dict[tuple[int, int], tuple[int, int]]()
@@ -272,7 +273,7 @@ class Maker:
 
     def private(self, kind: int, move: Move, hops: Array, first: int, of_step: dict[tuple[int, int], tuple[int, int]],
                 numbers: tuple[int, int]) -> None:
-        """Add the rows of a move, from `first` on in its course; `of_step`: by step and way, what its arrivals are known by."""
+        """Add the rows of a move, from `first` on in its course; `of_step`: the numbers of the arrivals by step and direction."""
         members, place = self.members[kind], self.lanes[kind]["place"]
 
         def pooled(name: str, of: object, values: Array) -> int:
@@ -303,7 +304,7 @@ class Maker:
         return self.kinds[s.lane.axes]
 
     def sort(self) -> None:
-        """Put the transfers of the section in the order of the queues of their hops, and tell each which ones pass it on."""
+        """Sort the transfers of the section by the queues of their hops, and note for each the transfers that pass it on."""
         made = np.concatenate([np.zeros(0, TRANSFER), *self.made])
         first = self.count - len(made)
         order = np.argsort(made["hop"], kind="stable")

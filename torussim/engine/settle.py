@@ -1,17 +1,17 @@
-"""Max-min fair rates of the flows of a network, after what has changed at one instant.
+"""Max-min fair rates of the flows of a network, after all changes of one instant.
 
-A *bottleneck* of a flow is a full link on which no flow is faster. Rates are max-min fair if each flow has one. A link keeps a
-list of the flows of which it is the bottleneck: it holds them. A change frees the flows held by the links whose load has
-changed; all others keep their rates for now.
+A *bottleneck* of a flow is a full link on which no flow is faster. Rates are max-min fair if each flow has a bottleneck. A link
+keeps a list of the flows whose bottleneck it is: it *holds* them. A change frees the flows held by the links whose load has
+changed; all other flows keep their rates for now.
 
-Progressive filling goes link by link from the lowest level. A link's level is the rate at which it would be full if its flows
-that rise, rose together. It does not fall while others are frozen, so a heap holds the links by the level that they had when
-last looked at. Before the flows that rise on a link are frozen at its level, faster flows on it are freed, and its level is
-computed anew. Once a flow is frozen at a rate that it did not have before, the flows held by its other links are freed. These
-were not slower than the level reached, since it was below theirs: so nothing that is frozen has to be undone, and the rates are
-those of a solve of all flows, but for rounding.
+Progressive filling goes link by link from the lowest level. The level of a link is the rate at which it would be full if all its
+rising flows rose together. A level does not fall when flows are frozen at a lower level. So a heap can hold the links by the
+level computed last. Before the rising flows of a link are frozen at its level, faster flows on the link are freed, and the level
+is computed anew. When a flow is frozen at a new rate, the flows held by its other links are freed. The rates of the freed flows
+are not below the level reached, because the levels of these links were above it. So no frozen rate has to be undone, and the
+rates are those of a solve of all flows, except for rounding errors.
 
-Residual bandwidths and weights are sums of two floats, exact to twice the digits.
+Residual capacities and weights are sums of two floats, exact to twice the digits.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torussim.engine.heap import arrange, moved, push, remove
 from torussim.engine.jit import inner
 from torussim.engine.net import ENDED, RISES, Net
 
-TIE = 1e-13  # levels that differ by less are the same: they differ by rounding
-SAME = 1e-15  # a rate that differs from the one before by less is that one
-SURE = 1 - 1e-9  # times a lower bound of a level: a lower bound, however both were rounded
-BULK = 64  # flows: to order a large part of the ends anew is faster than to move them one by one
+TIE = 1e-13  # levels are the same if they differ by less: they differ by rounding errors
+SAME = 1e-15  # a rate is unchanged if it differs from the rate before by less
+SURE = 1 - 1e-9  # times a lower bound of a level: a lower bound despite the rounding errors of both
+BULK = 64  # flows: from this number on it is faster to order all ends anew than to move them one by one
 
 
 @inner
 def settle(net: Net) -> None:
-    """Give every flow its rate after what has changed now."""
+    """Compute the rates of all flows after the changes of this instant."""
     one = net.one[0]
     _free(net)
     for i in range(one["new"]):
@@ -48,7 +48,7 @@ def settle(net: Net) -> None:
 
 @inner
 def _fill(net: Net) -> None:
-    """Give the flows that rise their rates."""
+    """Compute the rates of the rising flows."""
     one, queue, level, spot = net.one[0], net.queue, net.level, net.spot
     size, rate = _order(net, 0), 0.0
     while one["rising"] > 0:
@@ -84,7 +84,7 @@ def _fill(net: Net) -> None:
 
 @inner
 def _order(net: Net, size: int) -> int:
-    """Put the links where more flows rise now in the heap of levels, or where they belong there; return its size."""
+    """Add the links on which more flows rise now to the heap of levels, or move them there; return its size."""
     one = net.one[0]
     for i in range(one["reached"]):
         n = net.reached[i]
@@ -101,7 +101,7 @@ def _order(net: Net, size: int) -> int:
 
 @inner
 def _overtaken(net: Net, n: int, height: float) -> bool:
-    """Free the flows that are faster than the flows that rise on a link can get there; return whether there are any."""
+    """Free the flows on a link that are faster than its rising flows can become; return whether there are any."""
     link, solve, found = net.links[n], net.one[0]["solves"], False
     most = max(height, SURE * passes(net, n) / link["weight"]) * (1 + TIE)
     for k in range(link["first"], link["first"] + link["used"]):
@@ -114,7 +114,7 @@ def _overtaken(net: Net, n: int, height: float) -> bool:
 
 @inner
 def _free(net: Net) -> None:
-    """Let the flows rise that are held by links whose load has changed."""
+    """Free the flows held by links whose load has changed."""
     one = net.one[0]
     for i in range(one["changed"]):
         here = net.rise[net.changed[i]]
@@ -126,7 +126,7 @@ def _free(net: Net) -> None:
 
 @inner
 def rise(net: Net, slot: int) -> None:
-    """Let a flow rise in the solve to come, or under way."""
+    """Let a flow rise in the next solve, or in the present one."""
     flow, one, rate = net.flows[slot], net.one[0], net.rate[slot]
     unhold(net, slot)
     flow["old"] = rate
@@ -147,7 +147,7 @@ def rise(net: Net, slot: int) -> None:
 
 @inner
 def _freeze(net: Net, slot: int, n: int, rate: float) -> None:
-    """Give a flow that rises its rate and its bottleneck."""
+    """Set the rate and the bottleneck of a rising flow."""
     flow, one, old = net.flows[slot], net.one[0], net.flows[slot]["old"]
     if abs(rate - old) <= SAME * rate:
         rate = old
@@ -172,7 +172,7 @@ def _freeze(net: Net, slot: int, n: int, rate: float) -> None:
 
 @inner
 def unhold(net: Net, slot: int) -> None:
-    """Take a flow from the list of its bottleneck, if it has one."""
+    """Remove a flow from the list of its bottleneck, if it has one."""
     flow = net.flows[slot]
     if flow["held"] < 0:
         return
@@ -187,7 +187,7 @@ def unhold(net: Net, slot: int) -> None:
 
 @inner
 def change(net: Net, n: int) -> None:
-    """Take note that the load of a link has changed; that makes no difference if it holds no flow."""
+    """Note that the load of a link has changed; without effect if it holds no flow."""
     here = net.rise[n]
     if here["changed"] == 0 and here["holds"] >= 0:
         here["changed"] = 1
@@ -197,7 +197,7 @@ def change(net: Net, n: int) -> None:
 
 @inner
 def _alone(net: Net, slot: int) -> None:
-    """Give a new flow what its links pass, if nobody else is on any of them."""
+    """Set the rate of a new flow to the bandwidth that its links pass, if no other flow uses any of them."""
     row, rate, at = net.flows[slot]["row"], np.inf, 0
     for e in range(net.first[row], net.first[row + 1]):
         n = net.link[e]
@@ -210,7 +210,7 @@ def _alone(net: Net, slot: int) -> None:
 
 @inner
 def _move(net: Net) -> None:
-    """Put the flows that have a new rate where they belong among the ends; one that ends now stays."""
+    """Move the flows with a new rate to their places among the ends; a flow that ends now stays."""
     one, ends, end, now, moving = net.one[0], net.ends, net.end, net.one[0]["now"], 0
     for i in range(one["new"]):
         slot = net.new[i]
@@ -241,21 +241,21 @@ def _move(net: Net) -> None:
 
 @inner
 def _level(net: Net, n: int) -> float:
-    """Return a link's level."""
+    """Return the level of a link."""
     here = net.rise[n]
     return float((here["left"] + here["left_low"]) / (here["weight"] + here["weight_low"]))
 
 
 @inner
 def passes(net: Net, n: int) -> float:
-    """Return what a link passes with its flows, bytes/s."""
+    """Return the bandwidth that a link passes with its present flows, bytes/s."""
     link = net.links[n]
     return float(link["bandwidth"] * net.one[0]["efficiency"] if link["live"] > 1 else link["bandwidth"])
 
 
 @inner
 def recount(net: Net, n: int, more: int) -> None:
-    """Let the flows of a link stand for more; it may pass another part of its bandwidth with them."""
+    """Change the number of flows that the flows of a link stand for; the bandwidth that the link passes can change with it."""
     here, before = net.rise[n], passes(net, n)
     net.links[n]["live"] += more
     if passes(net, n) != before:
@@ -265,7 +265,7 @@ def recount(net: Net, n: int, more: int) -> None:
 
 @inner
 def compact(net: Net, n: int) -> None:
-    """Drop the flows that have ended from a link's list."""
+    """Remove the ended flows from the list of a link."""
     link, one = net.links[n], net.one[0]
     if link["used"] == link["flows"]:
         return

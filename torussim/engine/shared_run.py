@@ -1,6 +1,7 @@
-"""A run whose messages share links: makes block runs, leaps over those that are known, and lets SimPy step the clock.
+"""A run whose messages share links: it makes block runs, leaps over blocks with a constant gain, and lets SimPy step the clock.
 
-The event core works; it comes back when a new block run is to be made, a bandwidth changes, or something has no room.
+The event core works out the times. It returns when the next block run has to be made, when a bandwidth changes, or when an array
+has no room.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ Sending = Callable[[str, int, int, float, float, float, int], None]  # operation
 
 
 class PastError(AssertionError):
-    """A flow was to start in the network's past."""
+    """A flow would start in the network's past."""
 
 
 class SharedRun:
     """One run; `process` is the generator that SimPy steps.
 
-    `patience`: the block from which on it may leap over others that it takes to add what the last two added; after a
-    leap, that from which on to try again; `leapt`: the index into `runs` and the number of those that it has left out, None if
-    it has not; `wrong`: it should not have.
+    `patience`: the first block before which the run may leap; after a leap, the first block before which the next run may leap.
+    `leapt`: the index into `runs` and the number of the blocks left out by a leap, None without a leap. `wrong`: the leap was not
+    allowed.
     """
 
     def __init__(self, program: Program, table: Table, planner: Planner, shared: Shared, begin: Array, *, repeat: bool,
@@ -50,36 +51,36 @@ class SharedRun:
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.rows, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
-        self.later, self.row = list(shared.later), len(shared.paths)  # routes of failures to come, and the first of their rows
-        self.unsent: list[Array] = []  # of each failure: what had to go over the new routes, (operations, paths that changed)
+        self.later, self.row = list(shared.later), len(shared.paths)  # routes of later failures, and the first of their rows
+        self.unsent: list[Array] = []  # for each failure: (operations, changed paths) bytes still to send over the new routes
         self.on_shared = table.lanes["shared"].any(axis=0)
         self.gathering = table.lanes["count"][table.stages["lanes"]] if len(table.lanes) else 0
         self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
         self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
-        self.offset = 0.0  # seconds that were skipped
+        self.offset = 0.0  # seconds left out
         self.steady = SteadyState()
-        self.number = self.skipped = 0  # block runs made, and left out
+        self.number = self.skipped = 0  # block runs made, and block runs left out
         self.simulated = self.period = self.changed = 0
         self.runs: list[tuple[int, float]] = []
-        self.place: list[int] = []  # by block run: its index in `runs`
+        self.place: list[int] = []  # for each block run: its index in `runs`
         self.segments: list[Segment] = []
-        self.of_run: list[int] = []  # by block run: its segment
+        self.of_run: list[int] = []  # for each block run: its segment
         self.leapt: tuple[int, int] | None = None
         self.wrong = False
 
     @property
     def events(self) -> int:
-        """Starts and ends of flows, those at one instant counted once, and changes of bandwidth."""
+        """The number of starts and ends of flows, counted once an instant, and of changes of bandwidth."""
         return int(self.state.one[0]["events"]) + self.changed
 
     @property
     def flows(self) -> int:
-        """Messages that went through the network."""
+        """The number of messages that went through the network."""
         return int(self.net.one[0]["flows"])
 
     @property
     def solves(self) -> int:
-        """How often rates were found anew."""
+        """The number of times that rates were computed anew."""
         return int(self.net.one[0]["solves"])
 
     @property
@@ -88,7 +89,7 @@ class SharedRun:
         return float(self.net.one[0]["now"])
 
     def process(self, env: Any) -> Any:
-        """Step from one block run to the next, until nothing is left."""
+        """Step from one block run to the next, until the run has ended."""
         jit.announce()
         if self.lists:
             self.enter(np.arange(self.chips), self.begin)
@@ -122,7 +123,7 @@ class SharedRun:
         self.land()
 
     def change(self, now: float) -> None:
-        """Change bandwidths, and the routes that links which fail were on."""
+        """Change bandwidths, and the routes over links that fail."""
         _, links, bandwidth = self.changes.pop(0)
         core.network.go(self.net, now)
         for link, value in dict(zip(links.tolist(), bandwidth.tolist())).items():
@@ -134,7 +135,7 @@ class SharedRun:
         self.changed += 1
 
     def reroute(self, paths: Array, routes: Routes) -> None:
-        """Let what is under way on some paths go on over other routes now, and what follows take these."""
+        """Move the messages under way on some paths to other routes now, and all later messages of these paths."""
         often = [times for _, _, times in self.lists]
         self.unsent.append(unsent(self.table, self.state, core.network, self.net, often, self.number, paths))
         self.net = core.network.reroute(self.net, paths, self.row + np.arange(len(paths)))
@@ -145,19 +146,19 @@ class SharedRun:
         self.table = self.table._replace(path_latency=latency, hops=hops)
 
     def tell(self) -> None:
-        """Pass on the messages that were logged."""
+        """Pass on the logged messages to `sending`."""
         one = self.state.one[0]
         names = [o.name for _, operations, _ in self.lists for o in operations]
         for entry in self.state.log[:one["logged"]].tolist():
             number, operation, hop, chip, start, end, size = entry
             assert self.sending is not None
             place = self.place[number]
-            later = self.runs[place][1]  # the network's clock leaves out what was skipped before the block
+            later = self.runs[place][1]  # the network's clock does not count the seconds left out before the block
             self.sending(names[operation], hop, chip, start + later, end + later, size, place)
         one["logged"] = 0
 
     def enter(self, chips: Array, times: Array) -> None:
-        """Make the next block run, if there is one, and begin it on chips; on the first see whether all was like this before."""
+        """Make the next block run, if there is one, and begin it on chips; first leave out blocks whose gain is known."""
         place, firsts = self.number + self.skipped, np.cumsum([0, *(count for _, _, count in self.lists)])
         if place >= firsts[-1]:
             return
@@ -167,7 +168,7 @@ class SharedRun:
             block = place - int(firsts[section])
             if self.progress:
                 self.progress(block, often)
-            if block and self.repeat and not self.later:  # all that was sent before a failure must be known
+            if block and self.repeat and not self.later:  # all bytes sent before a failure must be known
                 times = self.skip(block, often, chips, times)
             self.simulated += 1
         self.make(name, section)
@@ -195,7 +196,7 @@ class SharedRun:
         state.runs[slot] = number, section, int(here["operations"]) * self.chips, -1
         late = state.hops["run"][:-1] == number
         state.hops["at"][:-1][late] = table.queues[section, :-1][late]
-        if here["unit_first"] >= 0:  # the compute unit serves the block runs in turn
+        if here["unit_first"] >= 0:  # the compute unit serves the block runs in order
             for before in range(number - 1, max(-1, number - len(state.runs)), -1):
                 other = state.runs[before % len(state.runs)]
                 last = table.sections[other["section"]]["unit_last"]
@@ -213,12 +214,12 @@ class SharedRun:
         self.segments.append(Segment(name, tuple(operations), *np.empty((2, len(operations), self.chips))))
 
     def unfinished(self, number: int) -> bool:
-        """Return whether something of a block run is not known yet."""
+        """Return whether any time of a block run is not yet known."""
         run = self.state.runs[number % len(self.state.runs)]
         return bool(run["number"] == number and run["left"] > 0)
 
     def keep(self, number: int) -> None:
-        """Put the times of a block run, as far as they are known, into its segment."""
+        """Copy the known times of a block run into its segment."""
         state, segment = self.state, self.segments[self.of_run[number]]
         slot = number % len(state.runs)
         here = self.table.sections[state.runs[slot]["section"]]
@@ -226,7 +227,7 @@ class SharedRun:
         segment.start[...], segment.end[...] = found["start"].T, found["end"].T
 
     def widen(self) -> None:
-        """Make room for twice as many block runs at a time."""
+        """Make room for twice as many simultaneous block runs."""
         old, table = self.state, self.table
         new = fresh(table, self.begin, (), 2 * len(old.runs))
         hops, chips, directs = len(table.hops), self.chips, max(1, len(table.directs))
@@ -246,12 +247,12 @@ class SharedRun:
             "unit", "free", "hops", "turns", "recorded", "log", "one")})
 
     def live(self) -> list[int]:
-        """Return the block runs of which something is not known yet, and the latest, and all in between."""
+        """Return the block runs from the first with an unknown time to the latest one."""
         present = range(max(0, self.number - len(self.state.runs)), self.number)
         return list(range(next(filter(self.unfinished, present), self.number - 1), self.number))
 
     def blocks(self, live: Sequence[int]) -> tuple[list[Array], list[Array]]:
-        """Return all that the future depends on of block runs, and where that is; what has ended on a chip is left out."""
+        """Return the state of block runs on which the future depends, without ended operations, and where that state is."""
         found, where = list[Array](), list[Array]()
         for number in live:
             slot = number % len(self.state.runs)
@@ -262,14 +263,14 @@ class SharedRun:
         return found, where
 
     def open(self, slot: int) -> tuple[Array, Array]:
-        """Return the chips on which something of a slot has not ended, (chips,), and with them those on shared lanes."""
+        """Return (chips,) where operations of a slot have not ended, and (chips,) the same with all chips on shared lanes."""
         here = self.table.sections[self.state.runs[slot]["section"]]
         rows = slice(here["operation"], here["operation"] + here["operations"])
         open_ = np.isnan(self.state.operations["end"][slot, :, rows]).any(axis=1)
         return open_, open_ | self.on_shared
 
     def counts(self, live: Sequence[int], chips: Array, flows: Array, where: Sequence[Array]) -> list[Array]:
-        """Return all other counts that the future depends on."""
+        """Return all other counts on which the future depends."""
         waiting = [self.waiting(number % len(self.state.runs)) for number in live]
         hops, turns, first = self.state.hops[self.queued], self.state.turns, live[0]
         run = np.where(flows["path"] < len(self.table.hops), 0, flows["run"] - self.number)
@@ -280,17 +281,17 @@ class SharedRun:
                 np.where(turns["run"] < first, 0, turns["place"])]
 
     def waiting(self, slot: int) -> slice:
-        """Return where the starts of a slot's routed operations are."""
+        """Return where the starts of routed operations of a slot are."""
         hops, size = len(self.table.hops), max(1, len(self.table.directs)) * self.chips
         return slice(hops + slot * size, hops + (slot + 1) * size)
 
     def starts(self, live: Sequence[int]) -> list[Array]:
-        """Return when flows start that are known, inf where there is none; views."""
+        """Return the known starts of flows, inf for others; views."""
         slots = [self.waiting(number % len(self.state.runs)) for number in live]
         return [self.state.start[:len(self.table.hops)], *(self.state.start[slot] for slot in slots)]
 
     def skip(self, block: int, blocks: int, chips: Array, times: Array) -> Array:
-        """Before a block begins anywhere: if it is known what the next ones add, leave them out; return when it then begins."""
+        """Before a block begins on any chip, leave out the blocks whose gain is known; return when the block then begins."""
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
         ends = self.net.end[flows]
@@ -319,7 +320,7 @@ class SharedRun:
         return times
 
     def leap(self, block: int, blocks: int, gain: list[Array], times: Array) -> Array:
-        """Go on as if that many blocks had added what the last ones did, if that can be; return when the next one begins."""
+        """Leap over that many blocks with the gain of the last ones, if possible; return when the next block begins."""
         live, state, now = self.live(), self.state, self.now
         starts = self.starts(live)
         later, clock, unit, free, flows, *rest = (blocks * by for by in gain)
@@ -336,7 +337,7 @@ class SharedRun:
         state.stages["arrived"][slot][going] += arrived
         for array in (*(state.operations[name] for name in ("start", "end")), state.stages["base"], state.came, state.shards,
                       *(state.passed[name] for name in ("sent", "got")), state.heads["time"]):
-            with np.errstate(invalid="ignore"):  # nothing waits for these
+            with np.errstate(invalid="ignore"):  # the difference of two infinite times, for which nothing waits
                 by = blocks * (array[slot] - array[before])
             array[slot] += np.where(np.isfinite(by), by, 0.0)
         state.free[:-1] = np.maximum(state.free[:-1], now) + free
@@ -354,7 +355,7 @@ class SharedRun:
         return np.asarray(times + later)
 
     def land(self) -> None:
-        """At the end, see whether a leap was right, and give the blocks that were left out their times."""
+        """At the end of the run, check whether a leap was right, and compute the times of the blocks left out."""
         for run in self.state.runs:
             if run["number"] >= 0:
                 self.keep(int(run["number"]))

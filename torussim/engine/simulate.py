@@ -1,7 +1,7 @@
-"""Run a program on a network with SimPy, and find out when the blocks repeat.
+"""Run a program on a network with SimPy, and find out when its blocks repeat.
 
-On private links one cohort holds all chips: one SimPy process steps it from operation to operation, its clock a vector.
-Where links are shared every chip has its own clock, and SimPy steps the fluid network (`shared`).
+On private links one cohort holds all chips: one SimPy process steps it from operation to operation, and its clock is a vector.
+Where links are shared every chip has its own clock, and SimPy steps the fluid network (`shared_run`).
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
     made = prepared.of(program, chip, begin, fold=fold, pace=None if pace is None else np.array(pace, dtype=float))
     program, net, planner, sections, through = made.program, made.net, made.planner, made.sections, made.through
     patience, wrong = 0, True
-    while wrong:  # once, as a rule
+    while wrong:  # once as a rule, again without leaps if a leap was wrong
         kept, env = _Kept(planner.grid, record), simpy.Environment()
         run: _Cohort | SharedRun
         if through is None:
             run = _Cohort(program, sections, planner, begin[net.own], repeat, kept, progress)
         else:
-            from torussim.engine.shared_run import SharedRun  # which imports numba: half a second
+            from torussim.engine.shared_run import SharedRun  # it imports numba: half a second
 
             assert made.table is not None
             run = SharedRun(program, made.table, planner, through, begin[net.own], repeat=repeat, patience=patience,
@@ -107,7 +107,7 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
 
 def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Grid, net: Grid, planner: Planner,
               through: Shared | None, run: _Cohort | SharedRun, begin: Array, sent: tuple[Sent, ...]) -> Timeline:
-    """Return what a run has found, for all chips and links."""
+    """Return the timeline of a run, for all chips and links."""
     carried = {operation.operation.name: times * link_bytes(operation, planner, through)[net.stands]
                for ready, (_, times) in zip(sections, program.sections()) for operation in ready
                if operation.sent is not None or operation.steps}
@@ -132,9 +132,9 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
-    """Return (links,) what the links could carry between two times, bytes/s, with the changes of mid-run.
+    """Return (links,) the mean bandwidth of each link between two times, bytes/s, with the changes of mid-run.
 
-    Of a link that fails until then; 0 if it has failed before.
+    For a link that fails in between, the mean until its failure; 0 if it has failed before.
     """
     since, now = begin, net.links.bandwidth.copy()
     total, alive = np.zeros((2, len(now)))
@@ -149,7 +149,7 @@ def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
 
 
 class _Kept:
-    """The messages of the chips to record, told of by the hops of the chips that stand for them."""
+    """The messages of the chips to record. The engine reports them by the hops of the chips that stand for others."""
 
     def __init__(self, net: Grid, record: Sequence[int]) -> None:
         self.net, self.sent = net, list[Sent]()
@@ -158,7 +158,7 @@ class _Kept:
             self.chips.setdefault(int(net.orbit[chip]), []).append(int(chip))
 
     def note(self, name: str, hop: int, chip: int, begin: float, end: float, size: float, run: int) -> None:
-        """Keep a message of a chip of the grid, if it is one that is asked for."""
+        """Keep a message of a chip of the grid, if that chip is to be recorded."""
         axis, sign = divmod(hop // len(self.net.own), 2)
         for shown in self.chips.get(chip, ()):
             way = -1 if sign != self.net.mirrors.turned[axis, shown] else 1
@@ -173,7 +173,7 @@ class _Cohort:
                  kept: _Kept, progress: Callable[[int, int], None] | None) -> None:
         self.program, self.ready, self.repeat, self.kept, self.progress = program, sections, repeat, kept, progress
         self.begin = begin
-        links = np.full(planner.rate.size + 1, begin.min(initial=0))  # one more, that nothing is sent on
+        links = np.full(planner.rate.size + 1, begin.min(initial=0))  # one more, for hops that send nothing
         self.state = State(begin.copy(), begin.copy(), links)
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
@@ -188,7 +188,7 @@ class _Cohort:
         yield from self.section(env, "epilogue", self.ready[2])
 
     def blocks(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
-        """Run the block `layers` times, or until the state at its end was there before: then the rest is known."""
+        """Run the block `layers` times, or until a state comes back: the times of all further blocks are then known."""
         layers, first, steady = self.program.layers, len(self.segments), SteadyState()
         if not self.ready[1]:
             return
@@ -216,18 +216,18 @@ class _Cohort:
         yield self.until(env, self.state.last)
 
     def snapshot(self) -> Snapshot:
-        """Return what the future can see: a queue that has been idle is as good as one that is free just now."""
+        """Return the state on which the future depends; a queue that has been idle counts as free from now on."""
         now = self.state
         queues = np.maximum(now.links[:-1].reshape(-1, len(now.last)), now.last)
         return Snapshot(float(now.last.min()), (now.last.copy(), np.maximum(now.unit, now.last), queues.ravel()), (), ())
 
     def until(self, env: simpy.Environment, ends: Array) -> simpy.Event:
-        """Return the event that the last chip of the cohort is that far."""
+        """Return the event at which the last chip of the cohort has reached its end."""
         self.events += 1
         return env.timeout(max(0.0, float(ends.max()) - env.now))
 
     def section(self, env: simpy.Environment, name: str, ready: tuple[Ready, ...]) -> Generator[simpy.Event, None, None]:
-        """Run one list of operations on all chips, and keep its segment."""
+        """Run one section on all chips, and keep its segment."""
         if not ready:
             return
         count, begin = len(self.begin), self.state.last
@@ -236,7 +236,7 @@ class _Cohort:
         self.segments.append(Segment(name, tuple(r.operation for r in ready), start, end))
         for i, r in enumerate(ready):
             if r.partner is not None and r.partner > i:
-                continue  # the first half of a loop runs with the second
+                continue  # the first half of a loop runs together with the second
             if r.partner is not None:
                 self.loop(ready, r.partner, i, start, end, begin)
             else:
@@ -251,7 +251,7 @@ class _Cohort:
             yield self.until(env, end[i])
 
     def loop(self, ready: tuple[Ready, ...], a: int, b: int, start: Array, end: Array, begin: Array) -> None:
-        """Run operations a and b = a + 1, a matmul and the collective that it is looped with."""
+        """Run operations a and b = a + 1: a matmul and the collective of its loop, in either order."""
         first, second = ready[a], ready[b]
         at = self.since(first, a, end, begin)
         others = self.since(second, b, end, begin, without=a)
@@ -264,13 +264,13 @@ class _Cohort:
                                                                             self.watch(second))
 
     def since(self, r: Ready, i: int, end: Array, begin: Array, without: int | None = None) -> Array:
-        """Return when all that operation i waits for is done, on each chip."""
+        """Return the time at which all dependencies of operation i have ended, on each chip."""
         after = r.after if r.after is not None else (i - 1,) if i else ()
         ends = [end[j] for j in after if j != without]
         return np.maximum.reduce(ends) if ends else begin
 
     def watch(self, r: Ready) -> max_plus.Watch | None:
-        """Return what notes each message of the chips to record, or nothing if there are none."""
+        """Return the function that notes the messages of the chips to record, None if there are none."""
         if not self.kept.chips:
             return None
         run, rows = len(self.runs) - 1, np.arange(len(self.state.links))

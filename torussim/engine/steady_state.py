@@ -1,10 +1,11 @@
-"""When blocks repeat: what the states before the latest blocks say of those that follow.
+"""Detection of repeated blocks: the states before the latest blocks give the times of the blocks that follow.
 
-A *steady state* is a state that each block, or each so many blocks, moves by a constant gain. If the gain is the same for all
-times, the state is one that was there before, and comes again. If each chip has a gain of its own, it goes on so until
-something that was early enough is not: a time on private links is a maximum of sums of earlier times, thus convex in the state,
-and so are the ends of blocks in their number as long as each adds the same. So what is a straight line over two blocks and again
-at the last is one in between. With flows the times are such sums as long as flows start and end in the same order.
+A *steady state* is a state that each block, or each period of blocks, moves by a constant gain. If the gain is the same for all
+times, the state is one that was there before, and it comes back. If each chip has a gain of its own, the gains stay constant
+until a dependency that was early enough becomes the latest one. A time on private links is a maximum of sums of earlier times,
+thus convex in the state. The ends of blocks are convex in the number of the block, too, while each block adds the same. So if the
+times are on a straight line over two blocks and again at the last block, they are on this line in between. With flows, the times
+are such sums as long as flows start and end in the same order.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from torussim.timeline import Segment
 
 Array = np.ndarray[Any, Any]
 REMEMBERED = 64  # states
-ROOM = 256e6  # bytes of states that are remembered, where the latest eight take no more
-SAME = 1e-12  # of a block: states closer than this are the same
-ROUNDING = 8 * 2.0 ** -52  # of a time: how far off what a block adds may be
+ROOM = 256e6  # bytes of remembered states, unless the latest eight take more
+SAME = 1e-12  # times the duration of a block: states that differ by less are the same
+ROUNDING = 8 * 2.0 ** -52  # times the time: the rounding error of the gain of a block
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The state before a block, which begins at `begin`: all that the future depends on; seconds.
+    """The state before a block that begins at `begin`: all values on which the future depends; times in seconds.
 
-    `blocks`: of block runs that are under way, arrays as they are in the core, some of them with fields. They are compared last.
+    `blocks`: arrays of the core for the block runs under way, some with fields. They are compared last.
     """
 
     begin: float
@@ -42,12 +43,12 @@ class Snapshot:
             a.shape == b.shape and bool((a == b).all()) for a, b in zip(self.counts, other.counts, strict=True))
 
     def times(self) -> Iterator[Array]:
-        """Yield all times, those first that as a rule already tell a difference."""
+        """Yield all times; first the times that usually show a difference."""
         yield from self.clocks
         yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind == "f")
 
     def numbers(self) -> Iterator[Array]:
-        """Yield all numbers of block runs that are no times."""
+        """Yield all numbers of block runs that are not times."""
         yield from (part for block in self.blocks for part in parts(block) if part.dtype.kind != "f")
 
     def same_numbers(self, other: Snapshot) -> bool:
@@ -62,7 +63,7 @@ class SteadyState:
         self.seen: list[Snapshot] = []
 
     def forget(self) -> None:
-        """Begin anew: a state before a leap says nothing of those after it."""
+        """Begin anew: a state before a leap gives no information about the states after it."""
         self.seen.clear()
 
     def note(self, state: Snapshot) -> None:
@@ -71,9 +72,9 @@ class SteadyState:
         size = sum(block.nbytes for block in (*state.clocks, *state.blocks))
         del self.seen[:-max(8, min(REMEMBERED, int(ROOM // max(size, 1))))]
 
-    @np.errstate(invalid="ignore")  # the difference of two times that nothing waits for, which are infinite
+    @np.errstate(invalid="ignore")  # the difference of two infinite times, for which nothing waits
     def period(self) -> tuple[int, float]:
-        """Return how many blocks ago the state was the same, and how much earlier, (0, 0) if it was not."""
+        """Return how many blocks ago the state was the same, and how many seconds earlier; (0, 0) if it was not."""
         now = self.seen[-1]
         for period, old in enumerate(reversed(self.seen[:-1]), 1):
             shift = now.begin - old.begin
@@ -86,7 +87,7 @@ class SteadyState:
 
     @np.errstate(invalid="ignore")
     def gain(self) -> list[Array] | None:
-        """Return what a block adds to each time, in the order of `Snapshot.times`, if the last two added the same, else None."""
+        """Return the gain of each time, in the order of `Snapshot.times`, if the last two blocks had the same, else None."""
         if len(self.seen) < 3:
             return None
         a, b, c = self.seen[-3:]
@@ -108,20 +109,20 @@ def parts(block: Array) -> Iterator[Array]:
 
 
 def _near(difference: Array, a: Array, b: Array, near: float) -> bool:
-    """Return whether all differences are small, and the same times are not known, or infinite."""
+    """Return whether all differences are small; times that are unknown in both, or equal and infinite, do not differ."""
     small = np.abs(difference) <= near
     return bool(small.all()) or bool((small | (np.isnan(a) & np.isnan(b)) | ((a == b) & np.isinf(a))).all())
 
 
 def straight(before: Segment, since: Segment, until: Segment, after: Segment, blocks: int) -> bool:
-    """Return whether each of `blocks` blocks from `since` to `until` adds what those on both sides of them add."""
+    """Return whether each of `blocks` blocks from `since` to `until` has the gain of the blocks before and after them."""
     near = SAME * float(np.max(since.end - before.end, initial=0.0)) + blocks * ROUNDING * float(np.max(after.end, initial=0.0))
     return all(bool((np.abs((c - b) / blocks - other) <= near).all())
                for a, b, c, d in zip(*((s.start, s.end) for s in (before, since, until, after))) for other in (b - a, d - c))
 
 
 def fill(segments: Sequence[Segment], since: Segment, until: Segment) -> None:
-    """Give the blocks between two their times, each the same after the one before."""
+    """Compute the times of the blocks between two others, with the same gain for each block."""
     for number, segment in enumerate(segments, 1):
         share = number / (len(segments) + 1)
         for times, a, b in ((segment.start, since.start, until.start), (segment.end, since.end, until.end)):

@@ -1,8 +1,8 @@
-"""Which chips cannot be told apart, so that one of them can stand for all.
+"""The chips that have the same times, so that one chip can stand for all of them.
 
-Where every message stays on its own chip's links, times depend only on who sends to whom over what: partition refinement
-finds the classes. Elsewhere only movements count that were verified (`topology.movement`). One slow or dead link leaves its
-neighbourhood's mirror images: of 16 x 16 x 16 chips 648 are unlike, if all that runs does the same in both directions.
+If all messages stay on their own chip's links, the times depend only on senders, receivers and links: partition refinement finds
+the classes. In other cases only verified movements count (`topology.movement`). One slow or dead link leaves the mirror images of
+its neighbourhood: of 16 x 16 x 16 chips 648 are different, if the program does the same in both directions.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Array = np.ndarray[Any, Any]
 
 
 def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
-    """Return which chips have the same future.
+    """Return the chips that have the same future.
 
-    `begin`: (chips,) seconds at which each chip starts. In every class the next chip along an axis that a neighbour
-    collective uses is of one class, and the next of no other class is of that: refinement goes both ways along an axis, so
-    a step along it maps classes one to one, as it does chips. Where an axis is turned that holds for both ways together.
+    `begin`: (chips,) seconds at which each chip starts. Along an axis that a neighbour collective uses, the next chips of a class
+    form one class, and the next chips of two classes form two: refinement goes in both directions of an axis, so a step along the
+    axis maps classes one to one, as it maps chips. Where an axis is turned, this holds for both directions together.
     """
     net = movements.net
     if net.links.failures or any(isinstance(o, Collective) and o.groups for o in program.operations()):
-        # routes that change would have to be like one another too, and so would groups
+        # folding would need the same symmetry of the changed routes, and of the groups
         return Orbits(np.arange(len(net.chips)))
     collectives = [o for o in program.operations() if isinstance(o, Collective) and any(net.length(a) > 1 for a in o.axes)]
     direct = [o for o in collectives if algorithm_of(o) in DIRECT]
@@ -44,11 +44,11 @@ def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
     through = [o for o, seen in zip(near, views) for a in o.axes
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
     positions = _positions(near, net, used)
-    own = any(callable(algorithm_of(o)) for o in near)  # some of its hops may be routed
+    own = any(callable(algorithm_of(o)) for o in near)  # some hops can be routed
     if direct or through or own or net.links.events or not net.on_axes:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
             return Orbits(np.arange(len(net.chips)))
-        positions += uneven(net)  # even where nothing is left of the links of a line
+        positions += uneven(net)  # needed even if no link of a line is left
         steps = receivers(net.links.axes, net.links.twist)
         hops = [*enumerate(steps), *((a, net.receiver[a]) for a in used)]
         ordered = [o for o in direct if algorithm_of(o) == "shifts" or o.kind == "permute"]
@@ -62,15 +62,16 @@ def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
 
 
 def _runs_as_line(collective: Collective, net: Grid, axis: int) -> bool:
-    """Return whether a collective sends nothing over the gaps of an axis: its broken rings run as lines."""
+    """Return whether a collective sends nothing over the gaps of an axis, because its broken rings run as lines."""
     return (collective.detour is False and net.ring[axis] and net.stride[axis] == 1 and collective.kind != "permute"
             and algorithm_of(collective) not in ("one_ring", "nested") and not callable(algorithm_of(collective)))
 
 
 def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> list[tuple[int, Array]]:
-    """Return axes on which not every position does the same, each with (chips,) where chips stand.
+    """Return the axes on which positions differ in their messages, each with (chips,) the position of each chip.
 
-    Those are lines, broken rings that run as lines, the axes of a ring over several, and any axis of a user's algorithm.
+    They are lines, broken rings that run as lines, the axes of a ring over several axes, and all axes of a user-defined
+    algorithm.
     """
     spelt = {net.axis(a) for o in near for a in o.axes if algorithm_of(o) == "one_ring" or callable(algorithm_of(o))}
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}
@@ -89,14 +90,14 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
 
 
 def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Collective], net: Grid) -> list[int]:
-    """Return the axes along which both directions do the same: they can be turned."""
+    """Return the axes along which both directions do the same, so that they can be turned."""
     whole = net.axes == tuple(net.links.axes) and not net.links.twist
     if not whole or any(callable(algorithm_of(o)) or algorithm_of(o) in ("one_ring", "nested") for o in near) \
             or any(algorithm_of(o) not in ("direct", "hierarchical") for o in direct):
         return []
     ways = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
     phases = [phase for o in near for phase in lower(o, net, way=ways.get(o.name)).phases]
-    lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # they begin behind the first of several gaps
+    lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # these lines begin behind the first of several gaps
     uneven = {net.axis(p.lane.axes[0]) for p in phases if not _is_mirrored(p.pattern)}
     uneven |= {net.axis(a) for o in direct for a, by in o.shift.items() if 2 * by % net.length(a)}
     return [axis for axis, n in enumerate(net.shape) if n > 1 and axis not in uneven
@@ -114,9 +115,9 @@ def _is_mirrored(pattern: Pattern) -> bool:
 
 
 def _refined(told: Sequence[Array], receiver: Array) -> Array:
-    """Return (chips,) the coarsest labels that tell the same columns apart, and chips with unlike chips around them.
+    """Return (chips,) the coarsest labels that differ where a column differs, or where a neighbour's label differs.
 
-    `receiver`: (axes, 2, chips). Classes are told apart by 64-bit sums over what they touch: unlike ones would have to collide.
+    `receiver`: (axes, 2, chips). Classes are told apart by 64-bit sums over their neighbours: only a collision could merge two.
     """
     label = colours(mixed([(column,) for column in told], len(told[0])))
     leads = receiver.reshape(-1, len(label))
@@ -131,14 +132,14 @@ def _refined(told: Sequence[Array], receiver: Array) -> Array:
 
 
 def _straight_on(net: Grid, axis: str) -> Array:
-    """Return (chips,) the next chip on an axis, as displacements count: going round without a twist."""
+    """Return (chips,) the next chip on an axis by displacement, without a twist."""
     if axis in net.links.twist:
         return np.asarray(receivers(net.links.axes)[list(net.links.axes).index(axis), 0])
     return np.asarray(net.receiver[net.axis(axis), 0])
 
 
 def _told(net: Grid, collective: Collective) -> Iterator[Array]:
-    """Yield where the messages of each step go from each chip, (chips,), where that is not as far on from all."""
+    """Yield (chips,) the receivers of the messages of each step, if the step names them and does not displace all chips alike."""
     axes = [a for a in collective.axes if net.length(a) > 1]
     for step in lower(collective, net).steps:
         if step.to is not None:

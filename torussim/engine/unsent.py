@@ -1,6 +1,6 @@
-"""What a run with shared links has still to send over some of its paths: what goes over other links once a link has failed.
+"""The bytes that a run with shared links still has to send over some of its paths: they take other links once a link has failed.
 
-All block runs since the start must have been made: none was left out.
+No block run since the start may have been left out.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Array = np.ndarray[Any, Any]
 
 def unsent(table: Table, state: State, network: NetworkModel, net: Any, often: Sequence[int], number: int,
            paths: Array) -> Array:
-    """Return (operations, paths) the bytes that each operation has still to send over some paths, which ascend.
+    """Return (operations, paths) the bytes that each operation still has to send over some paths, in ascending order.
 
-    `often`: how many block runs each section has; `number`: how many were made.
+    `often`: the number of block runs of each section. `number`: the number of block runs made.
     """
     left, hops = np.zeros((len(table.operations), len(paths))), len(table.hops)
     near = int(np.searchsorted(paths, hops))
@@ -44,12 +44,12 @@ def unsent(table: Table, state: State, network: NetworkModel, net: Any, often: S
 
 
 def _of_hops(table: Table, state: State, often: Sequence[int], number: int, hops: Array, left: Array) -> None:
-    """Add what is in the queues of hops, with the heads as they were before any of their bytes had left."""
+    """Add the bytes in the queues of hops; a head counts with all its bytes."""
     queue, first = state.hops[hops], 0
     for section, times in enumerate(often):
         entry, place = spread(table.queues[section], hops)
         done = np.clip(queue["run"] - first, 0, times)
-        here = (queue["run"] >= first) & (queue["run"] < min(first + times, number))  # its head is in this section
+        here = (queue["run"] >= first) & (queue["run"] < min(first + times, number))  # the head of the queue is in this section
         runs = (times - done)[place] - (here[place] & (entry < queue["at"][place]))
         transfers = table.transfers[entry]
         np.add.at(left, (table.stages["operation"][transfers["stage"]], place), transfers["bytes"] * runs)
@@ -57,9 +57,9 @@ def _of_hops(table: Table, state: State, often: Sequence[int], number: int, hops
 
 
 def _of_messages(table: Table, state: State, often: Sequence[int], number: int, messages: Array, left: Array) -> None:
-    """Add the messages of routed operations that have not begun, or, of shifts, not ended.
+    """Add the messages of routed operations that have not begun; in shifts, the messages that have not ended.
 
-    `messages`: their paths, counted from the first of all.
+    `messages`: their paths, counted from the first path of a routed message.
     """
     hops, chips = len(table.hops), len(state.unit)
     of_path = np.searchsorted(table.directs["path"] - hops, messages, side="right") - 1
@@ -83,9 +83,9 @@ def _of_messages(table: Table, state: State, often: Sequence[int], number: int, 
 
 
 def moved(through: Shared, rest: Sequence[Array], links: int) -> Array:
-    """Return (operations, links) by how much more each has carried than by the routes at the start.
+    """Return (operations, links) the bytes that each has carried beyond the bytes by the routes at the start; can be negative.
 
-    `rest`: what `unsent` said of the paths that changed at each event that has happened.
+    `rest`: the results of `unsent` for the paths that changed at each event that has happened.
     """
     found = np.zeros((len(rest[0]) if len(rest) else 0, links))
     rows, row, count = through.rows, np.arange(len(through.paths)), len(through.paths)
