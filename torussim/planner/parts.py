@@ -245,8 +245,8 @@ def _entered(values: Sequence[str]) -> str:
 def _only(*wanted: str, entered: str = "w_in") -> Callable[[Role], Role]:
     """Return a function that keeps the entries of these tensors in a role, or their first (made) or last (used) stations alone.
 
-    `rows` keeps of the residual only whether the axis cuts the batch in the matmul with the weight `entered`. `free` keeps of that
-    weight only whether it uses the axis.
+    `rows` keeps of the residual only whether the axis cuts the batch in the matmul with the weight `entered`. `free` keeps of
+    that weight only whether it uses the axis.
     """
     stands = {"rows": "residual", "free": entered}
 

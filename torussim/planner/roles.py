@@ -32,8 +32,8 @@ class Kind:
 def projections(residual: Letters, dim: str) -> list[Letters]:
     """Return the dimensions that an axis can cut of a weight that multiplies the residual and makes `dim`.
 
-    An axis that cuts the residual's batch still cuts the batch in the matmul, whether the stored weight is cut by it or not. Any
-    other axis cuts E or `dim`.
+    Any axis can cut E or `dim`. An axis that cuts the residual's batch can also go on cutting the batch in the matmul, whether it
+    cuts the stored weight or not. Any other axis can also cut nothing.
     """
     return [("E",), (dim,), *(gathered(dim) if residual == ("B",) else [("",)])]
 

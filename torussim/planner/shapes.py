@@ -78,8 +78,7 @@ class Reshaped:
     why: str = ""
 
     def words(self) -> str:
-        """Return the row in words: "4x4x4 as 2x4x8 would cost 17 % (not buildable: no slice of tpu-v4): 95.7 ms with ws2d
-        ..."."""
+        """Return the row in words: "4x4x4 as 2x4x8 would cost 17 % (not buildable: no slice of tpu-v4): 95.7 ms ..."."""
         one = self.shape
         if self.present and not self.saving:
             return f"The network is {one.name} ({one.how})."

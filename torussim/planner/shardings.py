@@ -97,8 +97,7 @@ class Shardings:
                                    for axis, s in enumerate(spine))
 
     def _order(self, slab: _Slab, spine: Spine) -> tuple[Array, Array]:
-        """Return finite bounds of a slab that fit in rising order, and their places; of a single slab one of equivalent
-        choices."""
+        """Return the finite bounds of a slab that fit, rising, and their places; of a single slab one of equivalent choices."""
         keep = np.isfinite(slab.seconds)
         if len(self.halves) == 1:
             place = np.indices(slab.seconds.shape)
