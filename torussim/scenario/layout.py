@@ -176,7 +176,7 @@ def _entry(key: str, value: Any, logical: Sequence[str]) -> Path | str:
 
 
 def _axes(value: Any, logical: Sequence[str]) -> str:
-    """Return the logical axes of a text without separators."""
+    """Return logical axes joined to one text. Raise Misread for an unknown one."""
     axes = values.axes(value)
     for axis in axes:
         _known_axis(axis, logical)
