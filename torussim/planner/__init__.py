@@ -1,4 +1,4 @@
-"""Which layout to take: the candidates of a scenario, priced, bounded, simulated where they can win, and a verdict."""
+"""The search for a layout: the candidates of a scenario with prices and lower bounds, simulations where needed, and a verdict."""
 
 from torussim.planner.search import plan
 

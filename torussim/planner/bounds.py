@@ -1,10 +1,10 @@
-"""Lower bounds of the time of operations: alone, and looped in pairs.
+"""Lower bounds of the time of operations: of one operation alone, and of a matmul looped with a collective.
 
-The bounds are of the corner chips, those at the ends of all lines: if none of them starts an operation before some time, none
-ends it before that time plus the bound, so bounds of operations that wait for one another add up. On rings, where every chip is
-like a corner, that is the closed form with the fastest link of each axis. On lines chips in the middle can be ahead of the
-corners, and only what corners have from other corners counts: of a gather or scatter the shard that goes from end to end of each
-line, which takes as long as all of it; of an all-to-all one message.
+The bounds hold for the corner chips, which are at the ends of all lines: if no corner starts an operation before a given time, no
+corner ends it before that time plus the bound. The bounds of operations that wait for one another therefore add up. On rings
+every chip is like a corner, and the bound is the closed form with the fastest link of each axis. On lines, chips in the middle
+can be ahead of the corners, so that only data from other corners counts. For a gather or scatter this is the shard that goes from
+end to end of each line, which takes as long as the whole collective. For an all-to-all it is one message.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ ALIKE = ("multi_axis", "dimension_wise")  # algorithms that treat all axes alike
 
 
 class Bounds:
-    """Bounds of operations on one network and chip, each worked out once."""
+    """The bounds of operations on one network and chip, each computed once."""
 
     def __init__(self, outlines: Outlines, chip: Chip) -> None:
         bandwidth = outlines.net.links.bandwidth.copy()
         for event in outlines.net.links.events:
             bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
-        if outlines.net.links.events:  # as fast as a link ever is
+        if outlines.net.links.events:  # at the highest speed that a link ever has
             outlines = Outlines(with_bandwidth(outlines.net, bandwidth))
         self.prices, self.net, self.chip = outlines.prices(chip), outlines.net, chip
         self._seconds: dict[Hashable, float] = {}
 
     def alike(self, axes: Sequence[str]) -> bool:
-        """Return whether on all axes every chip is like one at an end: on rings, and where there are two chips; without gaps."""
+        """Return whether every chip is like one at an end, on all axes: the axes are rings or have two chips, without gaps."""
         return all((self.net.ring[i] or self.net.shape[i] <= 2) and not self.net.gaps[i] for i in map(self.net.axis, axes))
 
     def alone(self, o: Operation) -> float:
@@ -62,12 +62,12 @@ class Bounds:
         return begin + max((self._part(o, order) for order in orders), default=0.0)
 
     def _part(self, o: Collective, order: Sequence[str]) -> float:
-        """Return how long a part takes that visits lines and rings in this order, or backwards, its phases one after another."""
+        """Return the seconds of a part that visits lines and rings in this order, or backwards, one phase after another."""
         block, gather, exchange = o.bytes / prod(map(self.net.length, order)) / len(order), 0.0, 0.0
         for a in order:
             length, i, found = self.net.length(a), self.net.axis(a), self.net.extremes(a)
             rate = found.fastest * self.chip.link_efficiency
-            if self.net.gaps[i] or self.net.ring[i] or self.net.goes_round(a):  # broken or twisted, it may run as ring or line
+            if self.net.gaps[i] or self.net.ring[i] or self.net.goes_round(a):  # a broken or twisted axis may run as ring or line
                 ways = 1 if o.direction == "one_way" else 2
                 gather += (length - 1) / ways * block / rate + (length - 1) // ways * found.shortest
             else:
@@ -77,7 +77,7 @@ class Bounds:
         return {"all_gather": gather, "reduce_scatter": gather, "all_reduce": 2 * gather}.get(o.kind, exchange)
 
     def pair(self, matmul: Compute, collective: Collective, loop: Loop) -> float:
-        """Return the bound of a matmul looped with a collective, from the start of the first until both are done."""
+        """Return the bound of a matmul looped with a collective, from the start of the first to the end of both."""
         if not self.alike(collective.axes):
             made = self.prices.pieces(matmul, collective, loop)
             pieces, fixed, moving = [seconds for _, seconds in made.pieces], made.fixed, self.alone(collective)

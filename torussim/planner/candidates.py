@@ -1,4 +1,4 @@
-"""The candidates of a plan: layout table, attention, mesh, dtypes and batch, before anything is known of their time."""
+"""The candidates of a plan (layout table, attention, mesh, dtypes and batch), before their times are known."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from torussim.topology.grid import Grid, grid_of, parts_of
 class Candidate:
     """A way to run one phase of a workload.
 
-    `layout`: with the axes of the grid, cut as `parts` says; `mesh`: as a scenario file writes it; `alike`: how many candidates
-    of the stated space it stands for, which symmetries of the network lead to it; 0: it is none of the space. `number`: its place
-    in the space.
+    `layout` has the axes of the grid, cut as `parts` says. `mesh` is written as in a scenario file. `alike` is the number of
+    candidates of the stated space that symmetries of the network map to this one; 0 if it is not in the space. `number` is its
+    place in the space.
     """
 
     phase: str
@@ -38,7 +38,7 @@ class Candidate:
         return self.layout.ffn if isinstance(self.layout.ffn, str) else "table"
 
     def record(self) -> dict[str, Any]:
-        """Return the `layout` of a scenario that runs it."""
+        """Return the `layout` section of a scenario that runs the candidate."""
         one = self.layout
         found: dict[str, Any] = {"ffn": describe_ffn(one.ffn), "attention": one.attention, "weights": one.weights,
                                  "activations": one.activations, "kv_cache": one.kv_cache, "overlap": one.overlap}
@@ -47,13 +47,13 @@ class Candidate:
 
 
 def uncut(scenario: Scenario) -> Grid:
-    """Return the network of a scenario with its axes whole."""
+    """Return the network of a scenario with whole axes."""
     net = scenario.net
     return net if net.axes == tuple(net.links.axes) else grid_of(net.links, routing=net.routing, graph=net.graph)
 
 
 def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
-    """Return the layout that the scenario's file has; without a mesh logical axes are the physical ones with their names."""
+    """Return the layout in the scenario's file. Without a mesh the logical axes are the physical ones with the same names."""
     layout, record, net = scenario.layouts[phase], scenario.resolved["layout"], scenario.net
     long = [axis for axis, length in zip(net.axes, net.shape) if length > 1]
     mesh = record.get(phase, record).get("mesh")
@@ -64,12 +64,12 @@ def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
 
 
 def cuts(net: Grid) -> dict[str, tuple[int, ...]]:
-    """Return into which parts the axes of a grid are cut, from neighbours outwards; whole ones are left out."""
+    """Return the parts of each cut axis of a grid, from neighbours outwards. Whole axes are left out."""
     return {axis: lengths for axis, lengths in parts_of(net).items() if len(lengths) > 1}
 
 
 def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Iterator[Candidate]:
-    """Return every candidate with a table that has a name, of one phase and batch; where all tables are searched, the five."""
+    """Return every candidate with a named table, of one phase and batch; the paper's five where all tables are searched."""
     net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
     for base in choices(scenario, planning, phase):
@@ -85,7 +85,7 @@ def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Ite
 
 
 def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[Layout]:
-    """Return the layout of a phase with everything chosen but its table and its mesh."""
+    """Return the layout of a phase with every choice made, except table and mesh."""
     base = scenario.layouts[phase]
     for values in product(*planning.choices.values()):
         for algorithms in product(*planning.collectives.values()):
@@ -95,9 +95,9 @@ def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[Layo
 
 def _meshes(planning: Planning, net: Grid, axes: Mapping[str, int], collectives: Mapping[str, Any]
             ) -> Iterator[tuple[meshes.Written, int]]:
-    """Return the meshes to try, each with how many it stands for.
+    """Return the meshes to try, each with the number of meshes that it stands for.
 
-    Messages that are routed, and a user's algorithm, need not be alike on axes with other names.
+    With routed messages or a user-defined algorithm, axes with other names need not give the same time.
     """
     every = meshes.parts(axes) if planning.mesh == "parts" else meshes.whole(axes)
     routed = any(callable(name) or name in ("direct", "shifts") for name in collectives.values())

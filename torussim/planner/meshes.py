@@ -1,6 +1,6 @@
-"""Every way in which physical axes, or parts of them, make up the logical axes x, y and z; those that are alike, once.
+"""The ways to make up the logical axes x, y and z from physical axes or parts of them; equivalent ways once.
 
-A mesh is written as in a scenario file: logical axis -> factors in order, each a physical axis and how many of its chips.
+A mesh is written as in a scenario file: logical axis -> factors in order, each with a physical axis and its number of chips.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Relabelling = Mapping[str, str]
 
 
 def whole(axes: Mapping[str, int]) -> Iterator[Written]:
-    """Return every mesh of whole axes: which logical axis has which physical ones, in every order; the same names first.
+    """Return every assignment of whole physical axes to logical axes, in every order; the one with equal names is first.
 
-    Axes of one chip belong to none.
+    Axes of one chip are not assigned.
 
     >>> len(list(whole({"x": 4, "y": 4, "z": 4}))), len(list(whole({"x": 8, "y": 1})))
     (60, 3)
@@ -39,11 +39,11 @@ def whole(axes: Mapping[str, int]) -> Iterator[Written]:
 
 
 def parts(axes: Mapping[str, int]) -> Iterator[Written]:
-    """Return the meshes of whole axes, and those in which axes are cut into parts that lie on different logical axes.
+    """Return the meshes of whole axes, and the meshes in which axes are cut into parts on different logical axes.
 
-    Parts that are neighbours on one axis and would lie on the same logical axis are one part. Factors of a logical axis stand
-    in the order of the physical axes; a file must have the inner part of an axis before the outer one, so that meshes for
-    which no order of the logical axes does that for all are none.
+    Neighbouring parts of one axis on the same logical axis are merged into one part. The factors of a logical axis stand in the
+    order of the physical axes. A file must have the inner part of an axis before the outer one: a mesh is left out if no order of
+    the logical axes has this for all physical axes.
 
     >>> len(list(parts({"x": 4}))), len(list(parts({"x": 4, "y": 4})))
     (9, 78)
@@ -78,9 +78,9 @@ def _factors(length: int) -> Iterator[tuple[int, ...]]:
 
 
 def symmetries(net: Grid) -> list[Relabelling]:
-    """Return the relabellings of the axes that lead each link of a network to one with its bandwidth and latency.
+    """Return the relabellings of the axes that map each link of a network to a link with the same bandwidth and latency.
 
-    None but the identity where links change in mid-run, are of no axis or twisted, or where a function of the user's routes.
+    Only the identity is returned if links change in mid-run, belong to no axis or are twisted, or if the routing is user-defined.
     """
     names, links = net.axes, net.links
     found: list[Relabelling] = [{axis: axis for axis in names}]
@@ -92,7 +92,7 @@ def symmetries(net: Grid) -> list[Relabelling]:
             continue
         there = np.empty_like(net.coordinates)
         there[list(turn)] = net.coordinates
-        chip = strides(net.shape) @ there  # where each chip goes
+        chip = strides(net.shape) @ there  # the chip that each chip is mapped to
         moved = np.ix_(np.array(turn), np.arange(2), chip)
         if all(np.array_equal(column[moved], column) for column in (net.bandwidth, net.latency)):
             found.append({names[a]: names[b] for a, b in enumerate(turn)})
@@ -100,9 +100,9 @@ def symmetries(net: Grid) -> list[Relabelling]:
 
 
 def once(meshes: Iterator[Written], alike: Sequence[Relabelling]) -> Iterator[tuple[Written, int]]:
-    """Return the first of the meshes that relabellings lead to one another, each with how many they are.
+    """Return the first of the meshes that relabellings map to one another, each with their number.
 
-    Of meshes with axes in parts the order of a logical axis' factors is not varied, and tells none from another.
+    In meshes of cut axes the order of the factors of a logical axis is not varied, so it does not distinguish two meshes.
     """
     classes: dict[tuple[object, ...], tuple[Written, int]] = {}
     for mesh in meshes:
@@ -116,6 +116,6 @@ def once(meshes: Iterator[Written], alike: Sequence[Relabelling]) -> Iterator[tu
 
 
 def shown(mesh: Written, axes: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return a mesh as a scenario file has it."""
+    """Return a mesh as it is written in a scenario file."""
     return {logical: [axis if length == axes[axis] else f"{axis}/{length}" for axis, length in factors]
             for logical, factors in mesh.items()}

@@ -1,4 +1,4 @@
-"""Why a plan has no pick, in words: what does not fit, which limit excludes how many, and the nearest miss."""
+"""The reasons why a plan has no pick, in words: misfits, the candidates that each limit excludes, and the nearest miss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torussim.units import show
 
 
 def none_fits(misfits: Sequence[Misfit]) -> PlanError:
-    """Return the error where no candidate fits the model, the batch and the mesh, with the reason that most have."""
+    """Return the error for no candidate that fits the model, the batch and the mesh, with the most frequent reason."""
     ((reason, _),) = Counter(misfit.reason for misfit in misfits).most_common(1)
     count = sum(misfit.candidate.alike for misfit in misfits)
     phase = misfits[0].candidate.phase
@@ -23,10 +23,10 @@ def none_fits(misfits: Sequence[Misfit]) -> PlanError:
 
 def none_meets(limits: Sequence[Limit], limited: Sequence[tuple[Priced, Limit]], keys: Callable[[Priced], Mapping[str, float]],
                at_best: Mapping[int, Mapping[str, float]], open_: bool) -> PlanError:
-    """Return the error where no candidate meets the limits.
+    """Return the error for no candidate that meets the limits.
 
-    `limited`: those that cannot meet a limit, as `keys` says what each has at best; `at_best`: what others have at best, all
-    phases together, by batch; `open_`: whether some of them could meet the limits.
+    `limited` are the candidates that cannot meet a limit; `keys` gives the best values that each can have. `at_best` has the best
+    values of the other candidates, all phases together, by batch. `open_` says whether some candidates could meet the limits.
     """
     said = []
     for limit in limits:
@@ -43,7 +43,7 @@ def none_meets(limits: Sequence[Limit], limited: Sequence[tuple[Priced, Limit]],
 
 
 def _excludes(limit: Limit, over: Sequence[Priced], keys: Callable[[Priced], Mapping[str, float]]) -> str:
-    """Return in words how many candidates a limit excludes, and which of them misses it by least."""
+    """Return in words the number of candidates that a limit excludes, and the candidate that misses it by least."""
     said = f"{_bound(limit)} excludes {sum(one.candidate.alike for one in over):,}"
     if limit.what == "memory.fits":
         near = min(over, key=lambda one: total_bytes(one.memory))

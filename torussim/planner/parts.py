@@ -1,9 +1,9 @@
 """The parts of a pass, and lower bounds of their times for tables of shardings.
 
-A pass is a chain: the residual is brought to where W_in wants it, multiplied, scattered; attention; W_out; the sum is scattered
-to the residual. The time of each part depends on few entries of the table, so it is worked out once for each of their values,
-from the operations that the Builder makes of it. Parts wait for one another, so their bounds add up; but a matmul can be looped
-with a gather before it or the scatter after it, whichever gains more: the parts on its two sides say what each would gain.
+A pass is a chain: the residual is brought to the sharding of W_in, multiplied and scattered; attention; W_out; the sum is
+scattered to the residual. The time of each part depends on few entries of the table. It is computed once for each of their
+values, from the operations of the Builder. Parts wait for one another, so their bounds add up. A matmul can be looped with a
+gather before it or the scatter after it, whichever gains more, so the parts on its two sides each return this gain.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Paths = Mapping[str, Path]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of a pass: `reduced` leaves of an axis' role what the part depends on.
+    """A part of a pass. `reduced` keeps the entries of an axis' role that the part depends on.
 
-    `seconds` returns the part's bound and what looping the matmul at its end or beginning would gain, seconds; the bounds of a
-    part that ends with a matmul leave it to the next part. `shares`: whether the part begins with the matmul at which the part
-    before ended. `half`: 1 for the MLP of a serial block, which shares nothing but the residual with its attention.
+    `seconds` returns the bound of the part, and the gain of a loop of the matmul at its end or beginning, in seconds. A part that
+    ends with a matmul leaves the gain to the bound of the next part. `shares`: whether the part begins with the matmul that ends
+    the part before it. `half` is 1 for the MLP of a serial block, which shares only the residual with its attention.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Part:
 
 
 class Parts:
-    """The parts of one pass of a model; each method returns the bound of one for some paths, and the gain of its loop."""
+    """The parts of one pass of a model. Each method returns the bound of one part for given paths, and the gain of its loop."""
 
     def __init__(self, model: Model, layout: Layout, forward: Forward, physical: Mapping[str, int], bounds: Bounds) -> None:
         uncut = {tensor: path(tensor, (), ()) for tensor in TENSORS}
@@ -73,7 +73,7 @@ class Parts:
                 Part(f"project {label}", after, partial(self.project, want), self.model.layers, True)]
 
     def attending(self) -> Part:
-        """Return the part from Q, K and V as they are made to the output of attention, cut like Q as it is made."""
+        """Return the part from new Q, K and V to the output of attention, which is cut like new Q."""
         return Part("attend", _only("q", "kv"), self.attend, self.model.layers)
 
     def between(self) -> Part:
@@ -90,14 +90,14 @@ class Parts:
                 Part(f"return {label}", after, partial(self.back, values), self.model.layers, True)]
 
     def held(self) -> list[Part]:
-        """Return what a chip must hold as parts, in bytes: each weight of all layers, the embedding, and the cache."""
+        """Return the tensors that a chip holds as parts, in bytes: each weight of all layers, the embedding, and the cache."""
         weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
                         half=self.mlp if w in ("w_in", "w_out") else 0) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
         return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2, half=self.mlp),
                 Part("cache held", _only("q used", "kv used"), self.cache, self.model.layers)]
 
     def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
-        """Return the bytes of a weight on a chip, one layer; of W_k those of W_v too."""
+        """Return the bytes of a weight on a chip, one layer; W_k includes W_v."""
         b, m = self.builder, self.model
         width = {"F": m.d_ff, "H": b.heads * m.d_head, "K": b.kv_heads * m.d_head}
         count = {"w_in": 2 if m.gated else 1, "w_k": 2}.get(tensor, 1)
@@ -109,15 +109,15 @@ class Parts:
         return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide, 0.0
 
     def cache(self, paths: Paths) -> tuple[float, float]:
-        """Return the bytes of K and V on a chip, one layer, of the tokens that the pass attends to."""
+        """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
         b, m = self.made(paths), self.model
         rows = b.sequences(paths["kv"].used)
         return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
 
-    # -- what a part costs ----------------------------------------------------------------------------------------------
+    # -- the cost of a part ----------------------------------------------------------------------------------------------
 
     def made(self, paths: Paths) -> Builder:
-        """Return a builder with these paths and no operation yet."""
+        """Return a builder with these paths and without operations."""
         found = copy(self.builder)
         more = {"w_v": paths["w_k"]} if "w_k" in paths else {}
         found.table, found.operations = Table({**paths, **more}), {}
@@ -129,7 +129,7 @@ class Parts:
         return sum(self.least(operations) for operations in (b.embed(), b.unembed())), 0.0
 
     def enter(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from a block's beginning to its first matmul."""
+        """Return the bound from the beginning of a block to its first matmul."""
         b = self.made(paths)
         stations = b.enter("residual", _entered(want))
         needed = stations[-1][0].sharding
@@ -142,7 +142,7 @@ class Parts:
         return self.until(operations[:first + 1])
 
     def project(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from the first matmul of a block until Q, K, V and the hidden layer are where their paths begin."""
+        """Return the bound from the first matmul of a block to the first stations of Q, K, V and the hidden layer."""
         rows = paths["residual"].stored
         b = self.made(paths)
         needed = b.input_of(rows, paths[_entered(want)].used)
@@ -152,7 +152,7 @@ class Parts:
         return self.after(operations[first:])
 
     def attend(self, paths: Paths) -> tuple[float, float]:
-        """Return the bound of attention with its exchanges."""
+        """Return the bound of attention with its all-to-alls."""
         b, m = self.made(paths), self.model
         sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.d_head)}
         b.attend({name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
@@ -166,7 +166,7 @@ class Parts:
         return self.bounds.alone(next(iter(b.operations.values()))), 0.0
 
     def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[_Value]:
-        """Return the hidden layer and the output of attention, those that are named."""
+        """Return the named ones of the hidden layer and the output of attention."""
         sizes = {"hidden": {"F": self.model.d_ff}, "o": {"H": b.heads * self.model.d_head}}
         return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
 
@@ -189,7 +189,7 @@ class Parts:
     # -- lists of operations --------------------------------------------------------------------------------------------
 
     def until(self, operations: Sequence[Operation]) -> tuple[float, float]:
-        """Return when the last of a list, a matmul, can begin, and what a loop with a gather before it gains."""
+        """Return the earliest start of the last operation of a list, a matmul, and the gain of a loop with a gather before it."""
         ends: dict[str, float] = {}
         begins: dict[str, float] = {}
         before: tuple[str, ...] = ()
@@ -209,17 +209,17 @@ class Parts:
         return begins[matmul.name], gain
 
     def after(self, operations: Sequence[Operation]) -> tuple[float, float]:
-        """Return the bound of a list that begins with a matmul, and what a loop of that one gains; others have theirs."""
+        """Return the bound of a list that begins with a matmul, and the gain of a loop of that matmul alone."""
         gains = [self.gain(o, operations) for o in operations if isinstance(o, Compute)]
         return sum(map(self.bounds.alone, operations)) - sum(gains[1:]), gains[0]
 
     def least(self, operations: Sequence[Operation]) -> float:
-        """Return the bound of a list in which each operation waits for the one before."""
+        """Return the bound of a list in which each operation waits for the operation before it."""
         gains = [self.gain(o, operations) for o in operations if isinstance(o, Compute)]
         return sum(map(self.bounds.alone, operations)) - sum(gains)
 
     def gain(self, matmul: Compute, operations: Sequence[Operation]) -> float:
-        """Return the most that a loop of a matmul with a collective of the list gains over one after the other."""
+        """Return the largest gain of a loop of a matmul with a collective of the list, against one after the other."""
         named = {o.name: o for o in operations}
         loops = [loop for loop in matmul.loops if loop.collective in named]
         alone = self.bounds.alone(matmul)
@@ -238,15 +238,15 @@ _WEIGHTS = {"hidden": "w_in", "q": "w_q", "k": "w_k", "v": "w_k"}
 
 
 def _entered(values: Sequence[str]) -> str:
-    """Return the weight by which a block is entered that makes, or has made, these values."""
+    """Return the weight that the block starts with, or the weight whose matmul makes these values."""
     return "w_in" if "hidden" in values else "w_q"
 
 
 def _only(*wanted: str, entered: str = "w_in") -> Callable[[Role], Role]:
-    """Return what leaves of a role the entries of these tensors, or of their first (made) or last (used) stations alone.
+    """Return a function that keeps the entries of these tensors in a role, or their first (made) or last (used) stations alone.
 
-    `rows`: of the residual, only whether the axis cuts the batch in the matmul with the weight `entered`; `free`: of that weight,
-    only whether it uses the axis.
+    `rows` keeps of the residual only whether the axis cuts the batch in the matmul with the weight `entered`. `free` keeps of
+    that weight only whether it uses the axis.
     """
     stands = {"rows": "residual", "free": entered}
 
@@ -260,5 +260,5 @@ def _only(*wanted: str, entered: str = "w_in") -> Callable[[Role], Role]:
 
 
 def paths_of(axes: Sequence[str], roles: Sequence[Role], tensors: Iterable[str]) -> Paths:
-    """Return the paths of tensors that roles of the axes, whole or reduced, make."""
+    """Return the paths of tensors for given roles of the axes, whole or reduced."""
     return {tensor: path(tensor, axes, [role[tensor] for role in roles]) for tensor in tensors}

@@ -1,4 +1,4 @@
-"""A plan: every candidate with what is known of it, the pick, and how sure it is that nothing of the space is faster."""
+"""A plan: every candidate with its known times and state, the pick, and the certificate."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate of one phase with what is known of it. Times are those of the result's keys: a step, or a whole prefill.
+    """A candidate of one phase with its known times. Times are those of the result's keys: a step, or a whole prefill.
 
-    `state`: "simulated"; "excluded" (its bound is not below the pick's time); "open" (it could be faster, and was not simulated);
-    "limited" (it does not meet a limit, named in `why`); "misfit" (it does not fit the model, the batch or the mesh: `why`).
+    `state` is "simulated"; "excluded" (its bound is not below the time of the pick); "open" (not simulated, and possibly faster
+    than the pick); "limited" (it misses the limit that `why` names); "misfit" (it does not fit the model, the batch or the mesh,
+    see `why`).
     """
 
     candidate: Candidate
     state: str
     why: str = ""
     memory: Memory | None = None
-    least_s: float | None = None  # never above the simulated time
+    least_s: float | None = None  # a lower bound of the simulated time
     estimate_s: float | None = None  # the closed form axis by axis
     paper_s: float | None = None
     step_s: float | None = None  # simulated
-    bound_by: str = ""  # what takes the most of the simulated step, in words
+    bound_by: str = ""  # the largest item of the simulated time, in words
 
     @property
     def seconds(self) -> float | None:
@@ -45,7 +46,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a plan could take as a whole: a candidate of each phase at one batch, and the keys of its result."""
+    """One possible answer of a plan: a candidate of each phase at one batch, and the keys of its result."""
 
     batch: int
     of: Mapping[str, Ranked]  # by phase
@@ -53,7 +54,7 @@ class Choice:
 
     @property
     def candidate(self) -> Candidate:
-        """The candidate of the only phase, or of the decode."""
+        """The candidate of the only phase, or of decode where there are two."""
         return self.of["decode" if "decode" in self.of else "prefill"].candidate
 
 
@@ -61,12 +62,12 @@ class Choice:
 class Plan:
     """The answer of `plan`.
 
-    `picks`: the best choice; for the objective `pareto` those of the front, by rising latency. `best`: the scenario of the first.
-    `ranked`: every candidate that was priced, the fastest first within its phase and batch. `space`: how many candidates the
-    stated space has; `unseen`: how many of them nobody looked at one by one, by state. `gap`: how much better, as a share of the
-    pick's time or cost, an open candidate could be. `paper`: what the paper's model would have taken, `file`: what the scenario's
-    file has, both simulated; None where they do not fit. `shapes`: other shapes of as many chips. `partial`: Ctrl-C ended the
-    plan before all of that was known.
+    `picks` has the best choice, or for the objective `pareto` the choices of the front, by rising latency. `best` is the scenario
+    of the first pick. `ranked` has every candidate with a price, the fastest first within its phase and batch. `space` is the
+    number of candidates of the stated space; `unseen` is the number that were never examined one by one, by state. `gap` is the
+    largest possible improvement by an open candidate, as a share of the time or cost of the pick. `paper` is the choice of the
+    paper's model, and `file` is the layout of the scenario's file; both are simulated, and None where they do not fit. `shapes`
+    has other shapes with as many chips. `partial`: whether Ctrl-C ended the plan early.
     """
 
     scenario: Scenario
@@ -81,7 +82,7 @@ class Plan:
     file: Choice | None = None
     shapes: Sequence[Any] = ()
     partial: bool = False
-    seconds: float = 0.0  # that the plan took
+    seconds: float = 0.0  # wall-clock time of the plan
 
     @property
     def certified(self) -> bool:
@@ -94,7 +95,7 @@ class Plan:
         return self.picks[0]
 
     def count(self, state: str) -> int:
-        """Return how many candidates of the space are in a state; those that symmetries lead to one another count each."""
+        """Return the number of candidates of the space in a state. Candidates that symmetries map to one another count each."""
         return sum(one.candidate.alike for one in self.ranked if one.state == state) + self.unseen.get(state, 0)
 
     def alone(self, one: Ranked) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a candidate costs before it is simulated: memory, the closed forms, and a time that its simulation is never below."""
+"""The price of a candidate before its simulation: memory, the closed forms, and a lower bound of the simulated time."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from torussim.topology.grid import Grid, grid_of
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
-PIECES = 4  # into which a long decode is cut for its bound
+PIECES = 4  # parts of a long decode, each with one bound
 
 
 @dataclass(frozen=True, eq=False)
 class Priced:
     """A candidate that fits the model, with its batch padded; seconds are of all passes of its phase.
 
-    `least_s`: the simulation is never below it; `tight`: whether that is the best bound that there is; `axes_s`: the closed form
-    axis by axis; `paper_s`: the paper's model; `last_s`: the closed form as if every pass were the last one of its length, by
-    which the batch is padded.
+    `least_s` is a lower bound of the simulated time; `tight` says whether it is the best available bound. `axes_s` is the closed
+    form axis by axis, and `paper_s` the closed form of the paper's model. `last_s` is the closed form with every pass taken as
+    the last one of its length; it decides the padding of the batch.
     """
 
     candidate: Candidate
@@ -48,14 +48,14 @@ class Priced:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A candidate that does not fit the model, the batch or the mesh, and why."""
+    """A candidate that does not fit the model, the batch or the mesh, and the reason."""
 
     candidate: Candidate
     reason: str
 
 
 class Pricing:
-    """Prices the candidates of one scenario; what does not depend on the candidate is worked out once."""
+    """The prices of the candidates of one scenario. Values that do not depend on the candidate are computed once."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -66,9 +66,10 @@ class Pricing:
         self._priced: dict[tuple[Any, ...], Priced | Misfit] = {}
 
     def of(self, candidate: Candidate) -> Priced | Misfit:
-        """Return what a candidate costs, with its batch padded as `padding` does, and a bound that is quick to have.
+        """Return the price of a candidate, with its batch padded as `padding` does, and a bound that is fast to compute.
 
-        Meshes that no closed form can tell apart on this network are priced once, and so is a batch to which others are padded.
+        Meshes that no closed form can distinguish on this network are priced once. So is a batch that other batches are padded
+        to.
         """
         outlines = self.outlines(candidate)
         like = replace(candidate.layout, mesh=outlines.like(candidate.layout.mesh))
@@ -87,7 +88,7 @@ class Pricing:
                                                                          batch=None if run == candidate.batch else run)))
 
     def _made(self, candidate: Candidate) -> Priced | Misfit:
-        """Return what a candidate costs whose batch is run as it is, worked out once if its table has a name."""
+        """Return the price of a candidate without padding. A named table is priced once."""
         one = candidate.layout
         if not isinstance(one.ffn, str):
             return self._price(candidate)
@@ -126,7 +127,7 @@ class Pricing:
         return Priced(candidate, held, least, axes_s, compute + moved, rings and alike, last_s)
 
     def tightened(self, priced: Priced) -> Priced:
-        """Return a candidate with the best bound that there is."""
+        """Return a candidate with the best available bound."""
         one, fronts, model = priced.candidate, self.fronts(priced.candidate), self.scenario.model
         net = fronts.outlines.net
         assert model is not None
@@ -147,7 +148,7 @@ class Pricing:
         return self._knots[key]
 
     def outlines(self, candidate: Candidate) -> Outlines:
-        """Return what collectives do on the scenario's network with its axes cut as a candidate wants them."""
+        """Return the effects of collectives on the scenario's network with its axes cut as a candidate needs them."""
         key = tuple(candidate.parts.items())
         if key not in self._nets:
             net = uncut(self.scenario)
@@ -164,7 +165,7 @@ class Pricing:
         return self._fronts[key]
 
     def prepared(self, candidate: Candidate) -> Prepared:
-        """Return that network, ready for many runs."""
+        """Return that network, prepared for many runs."""
         key = tuple(candidate.parts.items())
         if key not in self._prepared:
             self._prepared[key] = Prepared(self.outlines(candidate).net)
@@ -172,9 +173,9 @@ class Pricing:
 
 
 def rings_of(net: Grid) -> tuple[bool, bool]:
-    """Return whether all axes are healthy rings, or of two chips, that change never, and whether the links of each are alike.
+    """Return whether all axes are healthy, constant rings or have two chips, and whether the links of each axis are equal.
 
-    There the closed form with the fastest links is a bound, and where they are alike it is the simulated time.
+    In the first case the closed form with the fastest links is a bound. Where the links are equal it is the simulated time.
     """
     links = net.links
     rings = not (links.twist or links.events or any(net.gaps) or len(links.nodes) > len(links.chips) or (links.axis < 0).any())
@@ -184,17 +185,18 @@ def rings_of(net: Grid) -> tuple[bool, bool]:
 
 
 def _routed(program: Program) -> bool:
-    """Return whether some messages of a program are routed, or an algorithm is the user's."""
+    """Return whether some messages of a program are routed, or an algorithm is user-defined."""
     found = [algorithm_of(o) for o in program.operations() if isinstance(o, Collective)]
     return any(callable(name) or name in DIRECT for name in found)
 
 
 @dataclass(frozen=True)
 class Knots:
-    """The passes that stand for those of a phase, each with how many it stands for.
+    """The passes that represent a phase, each with the number of passes that it represents.
 
-    `firsts`: each stands for later ones, which attend to as much or more, so that a bound of it is one of them; `middles`: each
-    for as many before as after it; `lasts`: the last of each length, as the padding of the batch looks at them.
+    Each of `firsts` represents later passes, which attend to as much or more, so that its bound holds for them. Each of `middles`
+    represents as many passes before it as after it. `lasts` has the last pass of each length, which the padding of the batch
+    uses.
     """
 
     firsts: Sequence[tuple[Forward, int]]
@@ -204,7 +206,7 @@ class Knots:
 
     @staticmethod
     def of(workload: Workload, phase: str) -> Knots:
-        """Return the passes that stand for those of a phase."""
+        """Return the passes that represent a phase."""
         todo = [f for f in passes(workload) if f.phase == phase]
         runs: dict[int, list[Forward]] = {}
         for forward in todo:
@@ -222,7 +224,7 @@ class Knots:
 
 
 def _paper_compute(program: Program, chip: Chip) -> float:
-    """Return the time of the compute operations of a program by the paper's model, seconds; no simulation is below it."""
+    """Return the time of the compute operations of a program by the paper's model, seconds: a lower bound of any simulation."""
     return sum(times * sum([paper_compute(o, chip) for o in operations if isinstance(o, Compute)])
                for operations, times in program.sections())
 
@@ -234,6 +236,6 @@ def _paper_collectives(program: Program, chip: Chip) -> float:
 
 
 def total_bytes(held: Memory) -> float:
-    """Return what a chip must hold, bytes."""
+    """Return the bytes that a chip must hold."""
     return held.weights + held.kv_cache + held.activations
 

@@ -1,7 +1,7 @@
 """The space of tables of shardings: what each logical axis can do for each tensor of a layer (docs/shardings.md).
 
-A role of an axis names, for each tensor, the dimension that the axis cuts at each station of the tensor's path, or nothing. A
-table is one role for each axis, chosen independently. Knows nothing of sizes, links and times.
+For each tensor, a role of an axis names the dimension that the axis cuts at each station of the tensor's path, or nothing. A
+table has one role for each axis, chosen independently. The module knows nothing of sizes, links and times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TENSORS = ("residual", "w_in", "hidden", "w_out", "w_q", "w_k", "q", "kv", "w_o"
 
 @dataclass(frozen=True)
 class Kind:
-    """What the space depends on besides the axes: the kind of block, and whether K and V can be cut by heads."""
+    """The properties that the space depends on besides the axes: the kind of block, and whether heads can cut K and V."""
 
     parallel: bool
     kv_heads: bool  # whether there is more than one KV head
@@ -30,10 +30,10 @@ class Kind:
 
 
 def projections(residual: Letters, dim: str) -> list[Letters]:
-    """Return what an axis can cut of a weight that multiplies the residual and makes `dim`.
+    """Return the dimensions that an axis can cut of a weight that multiplies the residual and makes `dim`.
 
-    An axis that cuts the residual's batch goes on doing so in the matmul, with the weight stored cut by it or not, or cuts E or
-    `dim`.
+    Any axis can cut E or `dim`. An axis that cuts the residual's batch can also go on cutting the batch in the matmul, whether it
+    cuts the stored weight or not. Any other axis can also cut nothing.
     """
     return [("E",), (dim,), *(gathered(dim) if residual == ("B",) else [("",)])]
 
@@ -44,7 +44,7 @@ def gathered(dim: str) -> list[Letters]:
 
 
 def batched(role: Role, weight: str) -> bool:
-    """Return whether an axis cuts the batch in the matmul with a weight that multiplies the residual."""
+    """Return whether an axis cuts the batch in the matmul of the residual with a weight."""
     return role["residual"] == ("B",) and not role[weight][-1]
 
 
@@ -63,9 +63,9 @@ def mlps(role: Role) -> Iterator[Role]:
 
 
 def attentions(role: Role, outs: Sequence[Letters], kind: Kind) -> Iterator[Role]:
-    """Yield the roles of an axis for K, V, Q and W_o, where W_q is given; `outs`: those of W_o.
+    """Return the roles of an axis for K, V, Q and W_o, where W_q is given; `outs` are those of W_o.
 
-    Q goes from where it is made to where attention runs at once, or by way of heads.
+    Q goes directly from its first station to the one of attention, or through a station cut by heads.
     """
     w_q = role["w_q"]
     if batched(role, "w_in" if kind.parallel else "w_q"):
@@ -82,16 +82,16 @@ def attentions(role: Role, outs: Sequence[Letters], kind: Kind) -> Iterator[Role
 
 
 def as_heads(letters: Letters) -> Letters:
-    """Return the letters of W_in or W_out as those of W_q or W_o."""
+    """Return the letters of W_in or W_out as letters of W_q or W_o."""
     return tuple("H" if letter == "F" else letter for letter in letters)
 
 
 def halves_of(kind: Kind) -> list[list[list[Role]]]:
-    """Return the roles of an axis, in the parts that are chosen apart, each by what is chosen first, the spine.
+    """Return the roles of an axis, in halves that are chosen separately, each by the spine, which is chosen first.
 
-    In a parallel block the spine is residual and W_in, and one part has all: W_q is cut like W_in, or is whole where that cuts F,
-    and W_o is cut as W_out is, as their results are added. In a serial block the spine is the residual, and attention and MLP are
-    two parts.
+    In a parallel block the spine is residual and W_in, and there is one half. W_q is cut like W_in, or is whole where W_in cuts
+    F. W_o is cut like W_out, because their results are added. In a serial block the spine is the residual, and attention and MLP
+    are the two halves.
     """
     residuals: list[Letters] = [("B",), ("E",), ("",)]
     if not kind.parallel:

@@ -1,7 +1,7 @@
-"""The search: candidates in the order of their bound are simulated until the next bound is not below the best simulated time.
+"""The search of a plan: candidates are simulated in the order of their bounds.
 
-The time of a phase at a batch decides nothing about another phase or batch, so that each of these is a search of its own
-(`unit`); the objective compares what they find.
+The search ends when the next bound is not below the best simulated time. The time of a phase at a batch says nothing about
+another phase or batch, so each pair has a search of its own (`unit`). The objective compares their results.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from torussim.trust import Trust
 from torussim.workload import Workload
 
 SIMULATIONS = 1000
-FOLLOWING = 8  # simulations that look for the next best of a phase
-KEYS = "latency_s", "chip_s_per_token"  # that objectives want to be small
-ELSEWHERE = 4  # candidates of a phase that are simulated on another shape of the network
+FOLLOWING = 8  # simulations for the next best choice of a phase
+KEYS = "latency_s", "chip_s_per_token"  # the keys that objectives minimize
+ELSEWHERE = 4  # candidates of a phase simulated on another shape of the network
 Progress = Callable[[int, int], None]
 
 
@@ -106,7 +106,7 @@ def plan(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "
 
 
 def best_of(scenario: Scenario, pick: Choice) -> Scenario:
-    """Return the scenario that runs a choice; its record gives the same answer."""
+    """Return the scenario that runs a choice. Its record gives the same answer."""
     shown = {phase: one.candidate.record() for phase, one in pick.of.items()}
     layout = shown if len(shown) > 1 else next(iter(shown.values()))
     record = {key: value for key, value in scenario.resolved.items() if key not in ("plan", "expect")}
@@ -124,7 +124,7 @@ def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **o
 
 
 def fastest(scenario: Scenario, planning: Planning) -> Fastest:
-    """Return the fastest layout of a scenario at one batch, of few that are simulated."""
+    """Return the fastest layout of a scenario at one batch, of a few that are simulated."""
     search = Search.of(scenario, planning, ELSEWHERE * len(scenario.layouts))
     search.price(None)
     search.run(None)
@@ -134,7 +134,7 @@ def fastest(scenario: Scenario, planning: Planning) -> Fastest:
 
 @dataclass
 class Search:
-    """The search of one plan: `left` simulations are allowed, `space` is how many candidates there are."""
+    """The search of one plan. `left` is the number of simulations that remain; `space` is the number of candidates."""
 
     scenario: Scenario
     planning: Planning
@@ -142,13 +142,13 @@ class Search:
     pricing: Pricing
     left: int
     units: list[Unit] = field(default_factory=list)
-    outside: list[Done] = field(default_factory=list)  # simulated, and none of the space
+    outside: list[Done] = field(default_factory=list)  # simulated, but not in the space
     space: int = 0
-    streams: int = 0  # of the space, those that are not named one by one
+    streams: int = 0  # the part of the space in streams, whose candidates are not named one by one
 
     @staticmethod
     def of(scenario: Scenario, planning: Planning, simulations: int) -> Search:
-        """Return a search that has not begun."""
+        """Return a search before its first simulation."""
         assert scenario.workload is not None
         search = Search(scenario, planning, scenario.workload, Pricing(scenario), simulations)
         search.units = [Unit(phase, batch, search.pricing, search.broken)
@@ -158,7 +158,7 @@ class Search:
     # -- before anything is simulated -----------------------------------------------------------------------------------
 
     def price(self, progress: Progress | None) -> None:
-        """Price every candidate that has a name, and make ready the streams of those that have none."""
+        """Price every named candidate, and prepare the streams of the unnamed ones."""
         for done, unit in enumerate(self.units):
             for number, candidate in enumerate(candidates.named(self.scenario, self.planning, unit.phase, unit.batch)):
                 self.space += candidate.alike
@@ -173,22 +173,22 @@ class Search:
             raise self.none_meets()
 
     def broken(self, priced: Priced) -> Limit | None:
-        """Return a limit that a candidate cannot meet, as far as is known before it is simulated."""
+        """Return a limit that a candidate cannot meet, as far as is known before its simulation."""
         known = self.known_keys(priced)
         return next((limit for limit in self.planning.limits if limit.what in known and not limit.met(known[limit.what])), None)
 
     def known_keys(self, priced: Priced) -> dict[str, float]:
-        """Return the keys of a candidate's result that are known before it is simulated, those of its time at best."""
+        """Return the keys of a candidate's result that are known before its simulation; times are lower bounds."""
         held, one = priced.memory, priced.candidate
         known = {"memory.fits": float(held.fits), "memory.weights": held.weights, "memory.kv_cache": held.kv_cache,
                  "memory.activations": held.activations, "memory.longest_context": float(held.longest_context)}
-        # a limit on both phases of a generation together says nothing of one alone
+        # a limit on both phases of a generation together does not limit one phase alone
         return known | (self.keys(one.batch, {one.phase: priced.least_s}) if self.workload.phase != "generate" else {})
 
     # -- simulation -----------------------------------------------------------------------------------------------------
 
     def run(self, progress: Progress | None) -> None:
-        """Simulate candidates until every unit that could hold the best is settled, or as many as are allowed were simulated."""
+        """Simulate candidates until every unit that can hold the best one is settled, or no simulations are left."""
         while self.left > 0 or not self.complete:
             open_ = [unit for unit in self.units if not unit.settled and self.could_win(unit)]
             if not open_:
@@ -203,7 +203,7 @@ class Search:
                 progress(done, done + len(open_))
 
     def follow(self) -> None:
-        """Simulate what could be the next best after the pick, at its batch: few of each phase whose time is not known."""
+        """Simulate the possible next best after the pick, at its batch: a few candidates of each phase without a known time."""
         picks = self.picks()
         for unit in self.at(picks[0].batch) if len(picks) == 1 else ():
             most = len(unit.done) + min(FOLLOWING, self.left)
@@ -227,11 +227,11 @@ class Search:
 
     @property
     def complete(self) -> bool:
-        """Whether at some batch a candidate of every phase was simulated."""
+        """Whether a candidate of every phase was simulated at one batch at least."""
         return any(all(other.done for other in self.at(unit.batch)) for unit in self.units)
 
     def could_win(self, unit: Unit) -> bool:
-        """Return whether the batch of a unit could still be picked, or be on the front."""
+        """Return whether the batch of a unit can still become the pick, or be on the front."""
         seconds = self.together(unit, "least")
         mine = self.keys(unit.batch, seconds)
         if max(seconds.values()) == float("inf") or not self.meets(mine):
@@ -246,16 +246,16 @@ class Search:
         return True
 
     def plan(self) -> Plan:
-        """Return the plan as far as the search has come; raise PlanError if nothing meets the limits."""
+        """Return the plan in the present state of the search. Raise PlanError if no candidate meets the limits."""
         picks = self.picks()
         return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
                     self.gap(picks))
 
-    # -- what it comes to -----------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The keys that the objective wants to be small."""
+        """The keys that the objective minimizes."""
         return {"latency": KEYS[:1], "pareto": KEYS}.get(self.planning.objective, KEYS[1:])
 
     def keys(self, batch: int, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -265,11 +265,11 @@ class Search:
         return rates(self.scenario.model, self.pricing.workload(batch), self.scenario.chip, chips, seconds)
 
     def meets(self, keys: Mapping[str, float]) -> bool:
-        """Return whether the keys of a choice meet the limits; memory was looked at before."""
+        """Return whether the keys of a choice meet the limits. Memory was checked earlier."""
         return all(limit.met(keys[limit.what]) for limit in self.planning.limits if limit.what in keys)
 
     def score(self, batch: int, seconds: Mapping[str, float]) -> float:
-        """Return what the objective wants to be small first of all."""
+        """Return the first value that the objective minimizes."""
         return self.keys(batch, seconds)[self.wanted[0]]
 
     def at(self, batch: int) -> list[Unit]:
@@ -302,7 +302,7 @@ class Search:
                       self.keys(batch, {one.priced.candidate.phase: one.seconds for one in done}))
 
     def paper(self) -> Choice | None:
-        """Return what the paper's model would take of the layouts with names: of each phase the least time by it."""
+        """Return the choice of the paper's model among the named layouts: for each phase the least time by this model."""
         best: list[Priced] = []
         for batch in dict.fromkeys(unit.batch for unit in self.units):
             known = [[one for one in unit.known if one.candidate.name != "table"] for unit in self.at(batch)]
@@ -316,7 +316,7 @@ class Search:
         return self.score(of[0].candidate.batch, {one.candidate.phase: one.paper_s for one in of})
 
     def done(self, priced: Priced) -> Done:
-        """Return a candidate of the space simulated, if it was not before."""
+        """Return a candidate of the space simulated, unless it was simulated before."""
         unit = next(unit for unit in self.at(priced.candidate.batch) if unit.phase == priced.candidate.phase)
         found = next((one for one in unit.done if one.priced is priced), None)
         if found is None:
@@ -325,7 +325,7 @@ class Search:
         return found
 
     def file(self) -> Choice | None:
-        """Return the layout of the scenario's file at the file's batch, if it fits; it need not be of the space."""
+        """Return the layout of the scenario's file at the file's batch, if it fits. It need not be in the space."""
         made = []
         for phase in self.scenario.layouts:
             priced = self.pricing.of(replace(candidates.of_file(self.scenario, phase, self.workload.batch), alike=0))
@@ -339,20 +339,20 @@ class Search:
 
     @property
     def unseen(self) -> Mapping[str, int]:
-        """How many candidates of the streams were never named, by state."""
+        """The number of candidates of the streams that were never named, by state."""
         settled = all(unit.settled or not self.could_win(unit) for unit in self.units)
         left = self.streams - sum(unit.streamed for unit in self.units)
         return {"excluded" if settled else "open": left} if left else {}
 
     def gap(self, picks: Sequence[Choice]) -> float:
-        """Return by how much what is open could be better than all picks, as a share of what the objective wants to be small."""
+        """Return the largest possible gain of open candidates over all picks, as a share of the minimized value."""
         could = [self.keys(unit.batch, self.together(unit, "least")) for unit in self.units
                  if not unit.settled and self.could_win(unit)]
         return max((min(max(1 - keys[key] / pick.keys[key] for key in self.wanted) for pick in picks) for keys in could),
                    default=0.0)
 
     def ranked(self) -> list[Ranked]:
-        """Return every candidate with what is known of it, the fastest first within its phase and batch."""
+        """Return every candidate with its known times, the fastest first within its phase and batch."""
         found: list[Ranked] = []
         for unit in self.units:
             could, outside = self.could_win(unit), partial(_is_of, unit)
@@ -366,13 +366,13 @@ class Search:
         return found
 
     def known(self, priced: Priced, state: str, why: str = "") -> Ranked:
-        """Return what is told of a candidate that was not simulated."""
+        """Return the rank of a candidate that was not simulated."""
         steps = self.workload.tokens if priced.candidate.phase == "decode" else 1
         return Ranked(priced.candidate, state, why, priced.memory, priced.least_s / steps, priced.axes_s / steps,
                       priced.paper_s / steps)
 
     def told(self, done: Done) -> Ranked:
-        """Return what is told of a candidate that was simulated."""
+        """Return the rank of a simulated candidate."""
         return replace(self.known(done.priced, "simulated"), step_s=done.step_s, bound_by=done.bound_by)
 
     def none_meets(self) -> PlanError:

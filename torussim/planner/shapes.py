@@ -1,7 +1,7 @@
-"""The shapes that a torus of as many chips could have: which of them are slices of that chip, and what each would bring.
+"""The possible shapes of a torus with the same number of chips: whether a shape is a slice of the chip, and its effect.
 
-The shape of a network is its axes in any order, which of them have a wraparound, and how they are twisted; axes of one chip do
-not count. Every other shape has links like those that the present network was built with.
+The shape of a network is its axes in any order, the wraparound of each, and the twist. Axes of one chip do not count. Links of
+every other shape are like the links that the present network was built with.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torussim.topology.shape import Twist, axis_names
 from torussim.topology.slices import Pod, pod_of
 from torussim.units import percent, show
 
-MANY, LONG = 256, 16  # chips in all, and along an axis, up to which shapes are looked at that cannot be had
+MANY, LONG = 256, 16  # chips in all, and along an axis, up to which shapes that are no slices are examined
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Chips along each axis, which axes have a wraparound, and whether it is a slice that can be had.
+    """The chips along each axis, the axes with a wraparound, and whether the shape is an available slice.
 
-    `buildable` is None where no source says which slices the chip has; `how` says in words what kind of slice it is.
+    `buildable` is None where no source says which slices the chip has. `how` names the kind of slice in words.
     """
 
     lengths: tuple[int, ...]
@@ -47,7 +47,7 @@ class Shape:
 
     @property
     def like(self) -> tuple[object, ...]:
-        """What shapes have in common that differ in nothing but the order of their axes."""
+        """The properties that are equal for shapes which differ only in the order of their axes."""
         names = axis_names(len(self.lengths))
         axes = [(length, wraps, tuple(sorted((self.lengths[names.index(other)], shift)
                                              for other, shift in self.twist.get(name, {}).items())))
@@ -57,12 +57,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Reshaped:
-    """The fastest layout on another shape, of those that the plan looks for, at the batch of its pick.
+    """The fastest known layout on another shape, at the batch of the plan's pick.
 
-    `of`: the shape of the scenario's network; `present`: whether it is that one, without its faults. `links`: of which links it
-    is made. `step_s`: simulated; None where nothing fits, or where it was not looked at, and `why` says it. `saving`: of the time
-    of the plan's pick, and so of its cost; negative where the shape is slower. `certified`: no candidate on this shape is faster;
-    else it is the fastest of a few.
+    `of` is the shape of the scenario's network; `present`: whether this is the same shape, without its faults. `links` describes
+    the links of the shape. `step_s` is simulated; it is None where no layout fits, or where the shape was not examined, and `why`
+    gives the reason. `saving` is the share of the time of the plan's pick, and so of its cost, that the shape saves; it is
+    negative where the shape is slower. `certified`: whether no candidate on this shape is faster; otherwise the layout is the
+    fastest of a few.
     """
 
     shape: Shape
@@ -77,7 +78,7 @@ class Reshaped:
     why: str = ""
 
     def words(self) -> str:
-        """Return it in words: "4x4x4 as 2x4x8 would cost 17 % (not buildable: no slice of tpu-v4): 95.7 ms with ws2d ..."."""
+        """Return the row in words: "4x4x4 as 2x4x8 would cost 17 % (not buildable: no slice of tpu-v4): 95.7 ms ..."."""
         one = self.shape
         if self.present and not self.saving:
             return f"The network is {one.name} ({one.how})."
@@ -94,7 +95,7 @@ class Reshaped:
         return f"{what} would {change} ({mark}{one.how}): {show(self.step_s, 's')} with {self.candidate}{few}."
 
     def keys(self) -> dict[str, Any]:
-        """Return it as mappings and lists."""
+        """Return the fields as mappings and lists."""
         one = self.shape
         return {"shape": list(one.lengths), "wrap": list(one.wrap), "twist": {axis: dict(by) for axis, by in one.twist.items()},
                 "buildable": one.buildable, "how": one.how, "present": self.present, "links": self.links, "step_s": self.step_s,
@@ -105,7 +106,7 @@ class Reshaped:
 
 @dataclass(frozen=True)
 class Fastest:
-    """The fastest choice on one network, the scenario that runs it, and whether that is proved."""
+    """The fastest choice on one network, the scenario that runs it, and whether this is proved."""
 
     choice: Choice
     best: Scenario
@@ -115,14 +116,14 @@ class Fastest:
 Seek = Callable[[Scenario, Planning], Fastest]
 
 
-# -- which shapes there are ---------------------------------------------------------------------------------------------
+# -- the shapes --------------------------------------------------------------------------------------------------------
 
 
 def shapes_of(chips: int, chip: Chip, axes: int) -> list[Shape]:
-    """Return every shape of so many chips, up to the order of its axes, those that can be had first.
+    """Return every shape of a number of chips, up to the order of its axes; available slices come first.
 
-    Slices of known chips have as many axes as the chip, others as many as `axes`. A slice with a public name has the wraparounds
-    of the public table, any other shape those of the chip's rule.
+    Slices of known chips have as many axes as the chip, other shapes as many as `axes`. A slice with a public name has the
+    wraparounds of the public table. Any other shape has the wraparounds of the chip's rule.
 
     >>> from torussim.chips import chip
     >>> [(shape.name, shape.wrap, shape.how) for shape in shapes_of(32, chip("tpu-v4"), 3)][:2]
@@ -136,7 +137,7 @@ def shapes_of(chips: int, chip: Chip, axes: int) -> list[Shape]:
 
 
 def factored(chips: int, axes: int, least: int = 1) -> Iterator[tuple[int, ...]]:
-    """Return every way to write a number as a product of so many factors that do not fall.
+    """Return every way to write a number of chips as a product of one factor for each axis, in rising order.
 
     >>> list(factored(16, 3))
     [(1, 1, 16), (1, 2, 8), (1, 4, 4), (2, 2, 4)]
@@ -150,7 +151,7 @@ def factored(chips: int, axes: int, least: int = 1) -> Iterator[tuple[int, ...]]
 
 
 def _shapes(lengths: tuple[int, ...], chip: Chip, preset: str, pod: Pod | None) -> Iterator[Shape]:
-    """Return the shapes with axes of these lengths: as a chip's slices are, and twisted where they can be."""
+    """Return the shapes with axes of these lengths: with the wraparounds of the chip's slices, and twisted where possible."""
     if pod is None:
         yield Shape(lengths, chip.wraps(lengths), None, f"no source says which slices {preset} has")
         return
@@ -179,15 +180,15 @@ def _twist(lengths: tuple[int, ...]) -> Twist:
         return {}
 
 
-# -- what they would bring ----------------------------------------------------------------------------------------------
+# -- their effect ------------------------------------------------------------------------------------------------------
 
 
 def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
-    """Return what each shape of as many chips would bring, the fastest first; nothing for a network that is no torus of ours.
+    """Return the effect of each shape of as many chips, the fastest first; none for a network that is no built-in torus.
 
-    Nor for one whose nodes are cores of chips. `seek` finds the fastest layout on a network. Where every table of shardings was
-    searched, shapes are compared by the layouts with names, also the present one. Links of other shapes have the bandwidth and
-    latency that the scenario's network was built with, or those of the chip where its axes differ.
+    A network whose nodes are cores of chips has none either. `seek` finds the fastest layout on a network. Where every table of
+    shardings was searched, shapes are compared by the named layouts, the present shape included. Links of other shapes have the
+    bandwidth and latency that the scenario's network was built with, or those of the chip where its axes differ.
     """
     scenario = found.scenario
     record = scenario.resolved["topology"]
@@ -201,7 +202,7 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     if asked.layouts == "all":
         try:
             base = seek(scenario, replace(asked, batch=(found.pick.batch,), layouts=Planning().layouts))
-        except PlanError:  # none of them fits here
+        except PlanError:  # no layout fits on this shape
             return []
     for shape in (here, *(one for one in others if one.like != here.like)):
         if shape is here and healthy:
@@ -213,7 +214,7 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
 
 
 def _on(shape: Shape, here: Shape, found: Plan, base: Choice, seek: Seek) -> Reshaped:
-    """Return what one shape would bring in place of the one that is here, against a choice there."""
+    """Return the effect of one shape in place of the present one, against a choice on the present one."""
     present = shape is here
     large = f"{LONG} chips along an axis" if max(shape.lengths) > LONG else f"{MANY} chips" if prod(shape.lengths) > MANY else ""
     if large and not shape.buildable and not present:
@@ -233,7 +234,7 @@ def _on(shape: Shape, here: Shape, found: Plan, base: Choice, seek: Seek) -> Res
 
 
 def on_shape(scenario: Scenario, shape: Shape, present: bool = False) -> Scenario:
-    """Return a scenario on a network of another shape, or on its own without faults; its layouts still have the old mesh."""
+    """Return a scenario on another shape, or on its own shape without faults. Its layouts still have the old mesh."""
     old, chip = scenario.resolved["topology"], scenario.chip
     made: dict[str, Any] = {"shape": list(shape.lengths), "wrap": list(shape.wrap)}
     for key, base in (("bandwidth", chip.link_bandwidth), ("latency", chip.link_latency)):
@@ -261,7 +262,7 @@ def present_shape(scenario: Scenario) -> Shape:
 
 
 def _words(record: Mapping[str, Any]) -> str:
-    """Return in words what the links of a network without faults are."""
+    """Return a description of the links of a network without faults, in words."""
     said = []
     for key, unit in (("bandwidth", "B/s"), ("latency", "s")):
         values = record[key] if isinstance(record[key], list) else [record[key]]

@@ -1,9 +1,10 @@
 """Tables of shardings in the order of their lower bounds: what `layouts: all` searches (docs/shardings.md).
 
-The space is a role for each axis (`roles`); the bound of a table is the sum of the bounds of its parts (`parts`), each looked up
-in an array over the roles. First the roles of the axes for residual and W_in are chosen, the spine, then the rest: of a serial
-block attention and MLP apart, as they have no part in common. The sums are yielded in order, lazily: a spine is opened when the
-least sum that it can have is the least that is left, and the sums of its two halves are merged by a heap.
+The space has one role for each axis (`roles`). The bound of a table is the sum of the bounds of its parts (`parts`), each looked
+up in an array over the roles. The search first chooses the spine: the roles of the axes for residual and W_in. It then chooses
+the rest; for a serial block attention and MLP are chosen separately, because they have no part in common. The sums are yielded in
+rising order, lazily: a spine is opened when its least possible sum is the least of all that remain, and a heap merges the sums of
+its two halves.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from torussim.topology.grid import Grid
 from torussim.workload import Forward
 
 Array = np.ndarray[Any, Any]
-Spine = tuple[int, ...]  # of each axis the index of its role for residual and W_in
-Choice = tuple[int, ...]  # of each half the index of what is chosen, in the flat order of its slab
+Spine = tuple[int, ...]  # the index of each axis' role for residual and W_in
+Choice = tuple[int, ...]  # the index of the choice for each half, in the flat order of its slab
 
 
 class Shardings:
-    """All tables of shardings for one pass on one network, in the order of lower bounds of the pass' time.
+    """All tables of shardings for one pass on one network, in the order of lower bounds of the time of the pass.
 
-    `layout` gives mesh, dtypes, overlap, algorithms and padded batch; its tables are replaced. `size`: tables of the space whose
-    sizes divide. `misfits`: how many of them have weights and cache that alone do not fit into HBM; those are not yielded.
+    `layout` gives mesh, dtypes, overlap, algorithms and padded batch; its tables are replaced. `size` is the number of tables of
+    the space whose sizes divide. `misfits` is the number of these whose weights and cache alone do not fit into HBM; they are not
+    yielded.
     """
 
     def __init__(self, model: Model, layout: Layout, forward: Forward, outlines: Outlines, chip: Chip) -> None:
@@ -70,7 +72,7 @@ class Shardings:
                 self.least.append((least, spine))
 
     def __iter__(self) -> Iterator[tuple[float, Mapping[str, Path]]]:
-        """Yield (bound in seconds, table); of tables that are equal but for the names of like axes one."""
+        """Yield (bound in seconds, table). Of tables that differ only in the names of equivalent axes, one is yielded."""
         heap: list[tuple[float, int, tuple[Role, ...] | None]] = [(least, i, None) for i, (least, _) in enumerate(self.least)]
         heapq.heapify(heap)
         opened: dict[int, Iterator[tuple[float, tuple[Role, ...]]]] = {}
@@ -95,7 +97,7 @@ class Shardings:
                                    for axis, s in enumerate(spine))
 
     def _order(self, slab: _Slab, spine: Spine) -> tuple[Array, Array]:
-        """Return the finite bounds of a slab in rising order, and their places; of a slab alone those that come first and fit."""
+        """Return the finite bounds of a slab that fit, rising, and their places; of a single slab one of equivalent choices."""
         keep = np.isfinite(slab.seconds)
         if len(self.halves) == 1:
             place = np.indices(slab.seconds.shape)
@@ -107,17 +109,17 @@ class Shardings:
         return slab.seconds.ravel()[flat][order], flat[order]
 
     def _fitting(self, slabs: Sequence[_Slab]) -> int:
-        """Return how many choices of one for each half fit into HBM."""
+        """Return the number of pairs, one choice of each half, that fit into HBM."""
         held = [slab.held[np.isfinite(slab.seconds)] for slab in slabs]
         sizes, times = np.unique(held[-1], return_counts=True) if len(held) > 1 else (np.zeros(1), np.ones(1, int))
         return sum(int(count) * int((held[0] <= self.capacity - size).sum()) for size, count in zip(sizes, times))
 
     def _first(self, choices: Sequence[tuple[int, ...]]) -> bool:
-        """Return whether choices, one an axis, come first of those that differ in the names of like axes alone."""
+        """Return whether choices, one for each axis, come first among those that differ only in the names of equivalent axes."""
         return all(choices[i] <= choices[j] for i, j in self.pairs)
 
     def _ways(self, spine: Spine) -> int:
-        """Return how many spines differ from this one in the names of like axes alone, itself counted."""
+        """Return the number of spines that differ from this one only in the names of equivalent axes, itself included."""
         swaps = [order for order in permutations(range(len(spine)))
                  if all(a == b or (min(a, b), max(a, b)) in self.pairs for a, b in enumerate(order))]
         return len({tuple(spine[i] for i in order) for order in swaps})
@@ -125,7 +127,7 @@ class Shardings:
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Of every choice for a half of a spine: the bound (inf: a size does not divide) and the bytes held."""
+    """For every choice of one half of a spine: the bound (inf if a size does not divide) and the bytes held."""
 
     seconds: Array
     held: Array
@@ -133,14 +135,14 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """What is chosen at once when the spine is: `options[s]`: the roles of an axis with spine s, that of the spine included."""
+    """One half of the rest that a spine leaves open. `options[s]`: the roles of an axis with spine s, which they include."""
 
     options: Sequence[Sequence[Role]]
     timed: Sequence[_Lookup]
     held: Sequence[_Lookup]
 
     def slab(self, spine: Spine) -> _Slab:
-        """Return bounds and bytes of all choices for a spine, an axis of the arrays for each axis of the mesh."""
+        """Return bounds and bytes of all choices for a spine, as arrays with one axis for each axis of the mesh."""
         seconds, held = np.zeros((1,) * len(spine)), np.zeros((1,) * len(spine))
         gain: Array = np.zeros(())
         for lookup in self.timed:
@@ -155,7 +157,7 @@ class _Half:
 
 
 class _Lookup:
-    """The bound and the gain of a part, arrays over what it depends on of the role of each axis."""
+    """The bound and the gain of a part, as arrays over the entries of each axis' role that the part depends on."""
 
     def __init__(self, part: Part, options: Sequence[Sequence[Role]], axes: Sequence[str], paced: Sequence[object]) -> None:
         reduced: dict[tuple[object, ...], Role] = {}
@@ -168,7 +170,7 @@ class _Lookup:
         self.bound, self.gain = (np.empty((len(found),) * len(axes)) for _ in range(2))
         for codes in product(range(len(found)), repeat=len(axes)):
             first = list(codes)
-            for i, j in pairs:  # of axes with the same pace one order is enough
+            for i, j in pairs:  # one order is enough for axes of equal pace
                 first[i], first[j] = sorted((first[i], first[j]))
             if tuple(first) != codes:
                 self.bound[codes], self.gain[codes] = self.bound[tuple(first)], self.gain[tuple(first)]
@@ -179,12 +181,12 @@ class _Lookup:
                 self.bound[codes], self.gain[codes] = np.inf, 0.0
 
     def at(self, spine: Spine) -> tuple[Array, ...]:
-        """Return where the choices for a spine stand in the arrays."""
+        """Return the indices of the choices for a spine in the arrays."""
         return np.ix_(*(self.codes[s] for s in spine))
 
 
 def merged(halves: Sequence[tuple[Array, Array]]) -> Iterator[tuple[float, Choice]]:
-    """Yield the sums of one entry of each of one or two sorted arrays, in rising order, and the places of the entries."""
+    """Yield the sums of one entry from each of one or two sorted arrays, in rising order, and the places of the entries."""
     values, places = halves[0]
     if len(halves) == 1:
         yield from ((float(value), (int(place),)) for value, place in zip(values, places))
@@ -201,17 +203,17 @@ def merged(halves: Sequence[tuple[Array, Array]]) -> Iterator[tuple[float, Choic
 
 
 def _pairs(kinds: Sequence[object]) -> list[tuple[int, int]]:
-    """Return the pairs of indices at which equal things stand, in an order in which swapping them sorts."""
+    """Return the pairs of indices of equal items, in an order in which swapping them sorts."""
     return [(i, j) for i in range(len(kinds)) for j in range(i + 1, len(kinds)) if kinds[i] == kinds[j]]
 
 
 def _pace(net: Grid, axes: Sequence[str]) -> object:
-    """Return what bounds of collectives over some physical axes depend on."""
+    """Return the values that bounds of collectives over some physical axes depend on."""
     return tuple((net.length(a), net.ring[net.axis(a)], net.stride[net.axis(a)], net.gaps[net.axis(a)], net.extremes(a).fastest,
                   net.extremes(a).shortest) for a in axes)
 
 
 def _uniform(net: Grid) -> bool:
-    """Return whether all links of an axis are alike and nothing is twisted, dead or changing: axes of one pace can be swapped."""
+    """Return whether all links of an axis are equal, without twist, fault or change: axes of equal pace can be swapped."""
     alike = all(e.slowest == e.fastest and e.shortest == e.longest for e in map(net.extremes, net.axes))
     return alike and not (net.links.events or net.links.twist or net.links.failed or any(net.gaps) or (net.links.axis < 0).any())

@@ -1,4 +1,4 @@
-"""Candidates that have no name: tables of shardings, by rising lower bound."""
+"""The unnamed candidates: tables of shardings, by rising lower bound."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torussim.planner.shardings import Shardings
 from torussim.scenario import Planning, Scenario
 from torussim.scenario.mesh import mesh_of
 
-FIRST = 10**9  # number of the first table: those that have a name come before
+FIRST = 10**9  # number of the first table; named candidates come before it
 
-Stream = Iterator[tuple[float, Candidate]]  # with a time in seconds of the phase that none that follows is faster than
+Stream = Iterator[tuple[float, Candidate]]  # with a lower bound, in seconds of the phase, of all candidates that follow
 
 
 def tables(scenario: Scenario, planning: Planning, phase: str, batch: int, pricing: Pricing
            ) -> tuple[Stream, int]:
-    """Return every table of shardings by rising bound, in seconds of the phase, and how many there are.
+    """Return every table of shardings by rising bound, in seconds of the phase, and the number of tables.
 
-    A table says itself what attention is cut over, so that the choice of it is none here.
+    A table has its own attention sharding, so the choice of attention does not apply.
     """
     net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
@@ -42,6 +42,6 @@ def tables(scenario: Scenario, planning: Planning, phase: str, batch: int, prici
 
 
 def _scaled(found: Shardings, candidate: Candidate, times: int, numbers: Iterator[int]) -> Stream:
-    """Return the tables as candidates, each with its bound for so many passes and a number that no other candidate has."""
+    """Return the tables as candidates, each with its bound for a number of passes and a unique number."""
     for bound, table in found:
         yield bound * times, replace(candidate, layout=replace(candidate.layout, ffn=table, batch=None), number=next(numbers))

@@ -1,4 +1,4 @@
-"""The search for the fastest way to run one phase at one batch: candidates wait in the order of their bounds."""
+"""The search for the fastest way to run one phase at one batch: a queue of candidates in the order of their bounds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.streams import Stream
 from torussim.scenario import Limit
 
-TIE = 1e-9  # a bound within this share of a time is that time
-ROUND = 9  # digits to which times that differ by rounding alone are equal
+TIE = 1e-9  # a bound within this share of a time is equal to it
+ROUND = 9  # times that are equal to this many digits differ only by rounding
 
 Order = tuple[float, float, float, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A candidate that was simulated: the seconds of its phase and of a step, and what bounds it, in words."""
+    """A simulated candidate: the seconds of its phase and of a step, and its bottleneck, in words."""
 
     priced: Priced
     seconds: float
@@ -29,9 +29,9 @@ class Done:
 
 @dataclass
 class Unit:
-    """What is known of one phase at one batch.
+    """The state of the search for one phase at one batch.
 
-    `stream`: candidates that nobody has priced yet; none is faster than `ahead`. `broken` says which limit a candidate cannot
+    `stream` has candidates without a price; `ahead` is a lower bound of their times. `broken` says which limit a candidate cannot
     meet.
     """
 
@@ -48,7 +48,7 @@ class Unit:
     _head: tuple[float, Candidate] | None = None
 
     def add(self, candidate: Candidate) -> None:
-        """Price a candidate, and let it wait if it fits and can meet the limits."""
+        """Price a candidate. Put it into the queue if it fits and can meet the limits."""
         priced = self.pricing.of(candidate)
         if isinstance(priced, Misfit):
             self.misfits.append(priced)
@@ -64,59 +64,59 @@ class Unit:
 
     @property
     def waiting(self) -> list[Priced]:
-        """The candidates that wait, in no order."""
+        """The candidates in the queue, in no order."""
         return [priced for _, priced in self._waiting]
 
     @property
     def known(self) -> list[Priced]:
-        """The candidates that fit and could meet the limits."""
+        """The candidates that fit and can meet the limits."""
         return [*self.waiting, *(one.priced for one in self.done)]
 
     @property
     def ahead(self) -> float:
-        """What no candidate of the stream is faster than, seconds."""
+        """The lower bound of all candidates of the stream, seconds."""
         if self._head is None:
             self._head = next(self.stream, None)
         return self._head[0] if self._head else float("inf")
 
     @property
     def fastest(self) -> float:
-        """The least simulated time, seconds; infinite before the first."""
+        """The least simulated time, seconds; infinite before the first simulation."""
         return min((one.seconds for one in self.done), default=float("inf"))
 
     def exact(self, same: float) -> bool:
-        """Return whether the time of the first that waits is known without a simulation: bound and closed form agree."""
+        """Return whether the first time in the queue is known without a simulation: bound and closed form are equal."""
         first = self._waiting[0][1] if self._waiting else None
         return first is not None and first.tight and first.axes_s <= first.least_s * (1 + same)
 
     def second(self, same: float) -> float:
-        """Return the least simulated time above the fastest by more than a share, seconds; infinite where there is none."""
+        """Return the least simulated time that is above the fastest by more than a share, seconds; infinite if there is none."""
         return min((one.seconds for one in self.done if one.seconds > self.fastest * (1 + same)), default=float("inf"))
 
     @property
     def best(self) -> Done:
-        """The fastest candidate that was simulated; of equal ones the first of the space."""
+        """The fastest simulated candidate; of equal ones the first of the space."""
         return min(self.done, key=lambda one: (rounded(one.seconds), one.priced.candidate.number))
 
     @property
     def next(self) -> float:
-        """What no candidate that waits or is to come is faster than, seconds."""
+        """The lower bound of all candidates in queue and stream, seconds."""
         return min(self._waiting[0][1].least_s if self._waiting else float("inf"), self.ahead)
 
     @property
     def least(self) -> float:
-        """What no candidate is faster than, seconds."""
+        """The lower bound of all candidates, seconds."""
         return min(self.fastest, self.next)
 
     @property
     def settled(self) -> bool:
-        """Whether nothing that waits or is to come can be faster than what was simulated."""
+        """Whether no candidate in queue or stream can be faster than the simulated ones."""
         return self.next == float("inf") or self.next >= self.fastest * (1 - TIE)
 
     def first(self) -> Priced | None:
-        """Return the candidate to simulate next, which goes on waiting; None if one was priced, or its bound made tighter.
+        """Return the candidate to simulate next, which stays in the queue; None if one was priced, or its bound improved.
 
-        Ctrl-C in between loses no candidate.
+        An interrupt (Ctrl-C) between two calls loses no candidate.
         """
         if self.ahead < (self._waiting[0][1].least_s if self._waiting else float("inf")):
             assert self._head is not None
@@ -132,7 +132,7 @@ class Unit:
         return None
 
     def finish(self, one: Done) -> None:
-        """Let a candidate that was simulated wait no longer."""
+        """Remove a simulated candidate from the queue."""
         if self._waiting[0][1] is one.priced:
             heappop(self._waiting)
         else:
@@ -141,11 +141,11 @@ class Unit:
 
 
 def order(priced: Priced) -> Order:
-    """Return what comes first of candidates: the lower bound, the faster by estimate; of equal ones the first of the space."""
+    """Return the sort key of candidates: the lower bound, then the estimate, then the place in the space."""
     return rounded(priced.least_s), rounded(priced.axes_s), rounded(priced.paper_s), priced.candidate.number
 
 
 def rounded(seconds: float) -> float:
-    """Return a time without what differs by rounding alone."""
+    """Return a time without differences from rounding."""
     return float(f"{seconds:.{ROUND}e}")
 

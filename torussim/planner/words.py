@@ -1,4 +1,4 @@
-"""A plan in words: the verdict first, then a table, then how sure it is."""
+"""A plan in words: the verdict first, then a table, then the certificate."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from torussim.planner.plans import Choice, Plan, Ranked
     from torussim.planner.shapes import Reshaped
 
-ROWS = 12  # of the table
+ROWS = 12  # rows of the table
 WIDTH = 110
-SAME = 5e-4  # times within this share of one another are said to be the same
-NAMED = 3  # open candidates that are named
+SAME = 5e-4  # times within this share of one another are reported as equal
+NAMED = 3  # open candidates that the text names
 SHAPES = 8  # rows of the table of shapes
 _CAN = {True: "yes", False: "no", None: "unknown"}
 
@@ -45,7 +45,7 @@ def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
 
 
 def cut_of(candidate: Candidate) -> str:
-    """Return the mesh of a layout in words, or of a table how the residual and W_in are cut: "B L E_xy, W_in E F_xy"."""
+    """Return the mesh of a layout in words, or how a table cuts the residual and W_in: "B L E_xy, W_in E F_xy"."""
     ffn = candidate.layout.ffn
     if isinstance(ffn, str):
         return mesh_of(candidate.mesh)
@@ -53,7 +53,7 @@ def cut_of(candidate: Candidate) -> str:
 
 
 def attention_of(candidate: Candidate) -> str:
-    """Return over what attention is cut; of a table over which axes: "heads (x), batch (y)"."""
+    """Return the attention sharding in words; for a table, with its axes: "heads (x), batch (y)"."""
     ffn = candidate.layout.ffn
     if isinstance(ffn, str):
         return candidate.layout.attention
@@ -68,7 +68,7 @@ def mesh_of(mesh: Mapping[str, Sequence[str]]) -> str:
 
 
 def verdict(plan: Plan) -> str:
-    """Return the verdict in sentences: what to take, what it takes, what bounds it, and how far the next best is."""
+    """Return the verdict in sentences: the recommended choice, its time, its bottleneck, and the distance to the next best."""
     if len(plan.picks) > 1:
         return _front(plan)
     pick = plan.pick
@@ -81,13 +81,13 @@ def verdict(plan: Plan) -> str:
 
 
 def _written(candidate: Candidate) -> str:
-    """Return the table of a candidate as a scenario file has it."""
+    """Return the table of a candidate as it is written in a scenario file."""
     ffn = candidate.record()["ffn"]
     return "\n".join(f"  {tensor}: {path if isinstance(path, str) else ' -> '.join(path)}" for tensor, path in ffn.items())
 
 
 def bound_by(timeline: Timeline, chip: Chip) -> str:
-    """Return in words what takes the most of a simulated step, with its share; of collectives all of one kind and axes."""
+    """Return the largest item of a simulated step in words, with its share; collectives of one kind and axes are one item."""
     shares: dict[str, float] = {}
     for o, seconds in advances(timeline):
         what = _work(o, chip) if isinstance(o, Compute) else f"the {KINDS[o.kind]} over {', '.join(o.axes)}"
@@ -97,7 +97,7 @@ def bound_by(timeline: Timeline, chip: Chip) -> str:
 
 
 def _work(compute: Compute, chip: Chip) -> str:
-    """Return an operation of the compute unit in words, of a matmul what it waits for: its bytes or its products."""
+    """Return an operation of the compute unit in words; for a matmul with its bottleneck: HBM reads or FLOPs."""
     if not compute.name.startswith("matmul_"):
         return compute.name.replace("_", " ").replace("add ", "sum and norm of the ")
     weights = " and ".join(f"W_{name}" for name in compute.name.removeprefix("matmul_").split("_"))
@@ -121,7 +121,7 @@ def _named(plan: Plan, choice: Choice) -> str:
 
 
 def _takes(plan: Plan, choice: Choice) -> str:
-    """Return what a choice takes, by the objective."""
+    """Return the values of a choice that the objective compares."""
     keys, phase = choice.keys, plan.scenario.workload.phase if plan.scenario.workload else ""
     step = {"prefill": "", "decode": " a step", "generate": " a decode step"}[phase]
     if plan.planning.objective in ("throughput", "cost"):
@@ -132,7 +132,7 @@ def _takes(plan: Plan, choice: Choice) -> str:
 
 
 def _next(plan: Plan) -> list[str]:
-    """Say how far the next best is, of the pick's phase and batch."""
+    """Return how far the next best choice is, of the phase and batch of the pick."""
     said = []
     for phase, pick in plan.pick.of.items():
         others = [one for one in plan.ranked if one.candidate.phase == phase and one.candidate.batch == plan.pick.batch
@@ -160,13 +160,13 @@ def _longer(more: float) -> str:
 
 
 def _same(one: Ranked, seconds: float) -> bool:
-    """Return whether a candidate is known to take this time: it was simulated, or its bound and its closed form agree."""
+    """Return whether a candidate has this time for certain: it was simulated, or its bound and closed form are equal."""
     known = [one.step_s] if one.step_s is not None else [one.least_s, one.estimate_s]
     return all(time is not None and abs(time / seconds - 1) <= SAME for time in known)
 
 
 def _known(one: Ranked) -> float:
-    """Return a simulated time, or else the bound."""
+    """Return the simulated time, or else the bound."""
     found = one.step_s if one.step_s is not None else one.least_s
     assert found is not None
     return found
@@ -188,7 +188,7 @@ def _front(plan: Plan) -> str:
 
 
 def _table(plan: Plan) -> str:
-    """Return the table of the best candidates at the pick's batch; those of one name and time stand in one row."""
+    """Return the table of the best candidates at the pick's batch. Candidates of one name and time share a row."""
     if len(plan.picks) > 1:
         return ""
     head = [["layout", "mesh", "attention", "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
@@ -232,7 +232,7 @@ def _row(plan: Plan, one: Ranked) -> list[str]:
 
 
 def _certificate(plan: Plan) -> str:
-    """Say how many candidates there were, how many fitted, were simulated and excluded, and what is left open."""
+    """Return the numbers of candidates, fitted, simulated and excluded, and the open rest."""
     counts = {state: plan.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")}
     runs = sum(one.state == "simulated" and one.candidate.alike > 0 for one in plan.ranked)
     alike = f" in {runs} runs (the others are equivalent by symmetry)" if runs < counts["simulated"] else ""
@@ -255,7 +255,7 @@ def _certificate(plan: Plan) -> str:
 
 
 def _others(plan: Plan) -> str:
-    """Say what the paper's model would have taken, what the file has, and what each costs here."""
+    """Return the choices of the paper's model and of the file, and the cost of each."""
     said = []
     for who, choice in (("The paper's model would take", plan.paper), ("The layout of the file is", plan.file)):
         if choice is None:
@@ -272,7 +272,7 @@ def _others(plan: Plan) -> str:
 
 
 def _shapes(plan: Plan) -> str:
-    """Say which shape of as many chips would be the fastest, and which of those that can be had; then a table of them."""
+    """Return the fastest shape of as many chips, the fastest available slice, and a table of shapes."""
     shapes = [one for one in plan.shapes if one.saving is not None]
     if not any(not one.present for one in shapes):
         return ""

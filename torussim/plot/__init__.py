@@ -1,9 +1,9 @@
-"""Timelines, networks and validations as matplotlib figures: what chips do and wait for, how busy links are, how far off times.
+"""Timelines, networks and validations as matplotlib figures: work and waits of chips, use of links, errors of times.
 
-Draws from a Timeline, or from columns of links, and shows nothing; only `save` writes. Everything is laid out in pixels of
-a picture 1200 wide, where text can be measured before it is placed, so that no two texts meet; then it is drawn, with the
-time axis behind it. In a timeline an area is a length of time: what is lower than its lane takes that share of the time.
-matplotlib is imported when it is needed, and never pyplot, which takes half a second.
+The package draws from a Timeline, or from columns of links, and shows nothing; only `save` writes. The layout is in pixels of a
+picture 1200 wide. Text is measured before it is placed, so that no two texts overlap; then the picture is drawn, with the time
+axis behind it. In a timeline an area is a length of time: a bar lower than its lane takes that share of the time. matplotlib is
+imported when it is needed, and never pyplot, which takes half a second.
 """
 
 from torussim.plot.canvas import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, defaults, encode, save

@@ -1,4 +1,4 @@
-"""What is to be drawn, in pixels, and the figure made of it: the door to matplotlib.
+"""The items of a picture, in pixels, and the figure made from them. This is the only module that imports matplotlib.
 
 matplotlib is imported when it is needed, and never pyplot, which takes half a second.
 """
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Colours of Okabe and Ito, which all readers can tell apart; a collective has a hatch as well, compute is dark and plain.
+# Colours of Okabe and Ito, which all readers can distinguish. A collective also has a hatch; compute is dark and plain.
 COMPUTE, FIXED, EXPOSED, OTHER, INK, FAINT = "#0072B2", "#8C8C8C", "#D55E00", "#DEDEDE", "#222222", "#666666"
-# A collective with a root has the colour of the one that does as much for all chips, and a hatch of its own.
+# A collective with a root has the colour of the corresponding collective without a root, and its own hatch.
 KIND_COLOURS = dict(zip(KINDS, ("#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73", "#56B4E9", "#CC79A7",
                                 "#F0E442"), strict=True))
 KIND_HATCHES = dict(zip(KINDS, ("////", "\\\\\\\\", "xxxx", "....", "----", "++", "||", "oo", "OO", "//.."), strict=True))
@@ -38,7 +38,7 @@ SMALL, NORMAL = 8.5, 9.5  # points
 
 @dataclass
 class Canvas:
-    """What is to be drawn, in pixels, y downwards; `used`: what the legend has to explain."""
+    """The items to draw, in pixels, y downwards; `used` has the names that the legend must explain."""
 
     boxes: dict[tuple[int, str, str, float], list[tuple[float, float, float, float]]] = field(default_factory=dict)
     lines: dict[tuple[int, str, float, str], list[tuple[float, float, float, float]]] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Canvas:
         """Add a rectangle, cut to the picture's width."""
         x0, x1 = max(x0, 0.0), min(x1, WIDTH)
         if x1 > x0:
-            line = line if x1 - x0 > CLOSE else 0.0  # a white edge would leave nothing of a thin bar
+            line = line if x1 - x0 > CLOSE else 0.0  # a white edge would hide a thin bar
             self.boxes.setdefault((layer, colour, hatch, line), []).append((x0, x1, y0, y1))
 
     def collective(self, x0: float, x1: float, y0: float, y1: float, kind: Any, own: bool) -> None:
-        """Add a collective's bar, in its kind's colour and hatch."""
+        """Add the bar of a collective, in the colour and hatch of its kind."""
         if own:
             self.used.add(kind)
         self.box(x0, x1, y0, y1, KIND_COLOURS[kind] if own else OTHER, KIND_HATCHES[kind], line=0.6)
@@ -69,21 +69,21 @@ class Canvas:
         self.lines.setdefault((layer, colour, width, dashes), []).append((x0, y0, x1, y1))
 
     def shape(self, corners: Array, colour: Any, *, name: str, layer: int = 2) -> None:
-        """Add polygons of the same number of corners, (polygons, corners, 2); `colour`: one, or (polygons, 4).
+        """Add polygons of equal number of corners, (polygons, corners, 2); `colour`: one, or (polygons, 4).
 
-        `name` says what they are; the figure keeps it as the group's id.
+        `name` says what the polygons show; the figure keeps it as the id of the group.
         """
         if len(corners):
             self.shapes.setdefault((layer, name), []).append((corners, colour))
 
     def text(self, x: float, y: float, text: str, *, size: float = NORMAL, colour: str = INK, bold: bool = False,
              align: str = "left", back: str = "", turned: bool = False) -> None:
-        """Add a text; `back`: the colour of a box behind it; `turned`: it is read upwards, with its middle at (x, y)."""
+        """Add a text. `back`: the colour of a box behind it; `turned`: it runs upwards, with its middle at (x, y)."""
         self.texts.append({"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "ha": align, "back": back,
                            "fontweight": "bold" if bold else "normal", "turned": turned})
 
     def fit(self, x0: float, x1: float, y: float, choices: Sequence[str], colour: str, *, back: str = "") -> bool:
-        """Write the first of `choices` that fits between x0 and x1; return whether one did."""
+        """Write the first of `choices` that fits between x0 and x1. Return whether one fits."""
         x0, x1 = max(x0, 0.0), min(x1, WIDTH)
         for text in choices:
             if self.measure(text, NORMAL) + 6 <= x1 - x0:
@@ -105,7 +105,7 @@ class Canvas:
         return self.widths[key]
 
     def legend(self) -> tuple[list[tuple[float, int, str, str, str]], int]:
-        """Return (x, row, name, colour, hatch) of what the legend explains, and the number of its rows."""
+        """Return (x, row, name, colour, hatch) of each entry of the legend, and the number of its rows."""
         items = [("compute", COMPUTE, ""), ("overhead", FIXED, ""), ("exposed: compute waits for communication", EXPOSED, "////")]
         items = items if "compute" in self.used else []
         items += [(kind, KIND_COLOURS[kind], KIND_HATCHES[kind]) for kind in KINDS if kind in self.used]
@@ -119,7 +119,7 @@ class Canvas:
         return placed, row + 1 if placed else 0
 
     def notes(self) -> list[str]:
-        """Return the notes at the foot, a line each: what of the picture's language was used."""
+        """Return the notes at the foot, one line each: the conventions that the picture uses."""
         found = []
         if "links" in self.used:
             sent = "; dark: the chip sends, at the right the share of the time" if "messages" in self.used else ""
@@ -140,20 +140,20 @@ class Canvas:
         return [line for note in found for line in self.wrapped(note, SMALL)]
 
     def wrapped(self, text: str, size: float, bold: bool = False, width: float = LEFT + WIDTH + RIGHT - 24) -> list[str]:
-        """Return the lines of a text that is as wide as the picture, or as `width`; none if it is empty."""
+        """Return the lines of a text that is as wide as the picture, or as `width`; none for an empty text."""
         words, lines = [short(word, 64) for word in text.split()], list[str]()
 
         def wide(count: int) -> bool:
             return self.measure(" ".join(words[:count]), size, bold) > width
 
-        while words:  # measuring a text is slow: few lengths are tried
+        while words:  # measuring a text is slow, so only a few lengths are tried
             fit = bisect_left(range(2, len(words) + 1), True, key=wide) + 1 if wide(len(words)) else len(words)
             lines.append(" ".join(words[:fit]))
             del words[:fit]
         return lines
 
     def heading(self, x: float, y: float, title: str, subtitle: str, width: float = LEFT + WIDTH + RIGHT - 24) -> float:
-        """Write title and subtitle from (x, y) downwards, at most as wide as `width`; return where they end."""
+        """Write title and subtitle from (x, y) downwards, at most as wide as `width`. Return their lower end."""
         for line in self.wrapped(title, 13.5, True, width):
             self.text(x, y + 13, line, size=13.5, bold=True)
             y += 26
@@ -184,9 +184,9 @@ class Canvas:
         return figure
 
     def page(self, width: float, height: float, *, dots: float = 1.5) -> Figure:
-        """Return the figure of what was added between (0, 0), the upper left corner, and (width, height).
+        """Return the figure of the items between (0, 0), the upper left corner, and (width, height).
 
-        It has so many dots a pixel, for what is small.
+        `dots` is the number of dots for each pixel, above 1 for small details.
         """
         figure = picture()(figsize=(width / 100, height / 100), dpi=100 * dots, facecolor="white")
         self.paint(figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)))
@@ -205,7 +205,7 @@ class Canvas:
         axes.spines["bottom"].set_color(FAINT)
 
     def paint(self, axes: Any) -> None:
-        """Draw everything that was added, a collection for each look."""
+        """Draw all items, with one collection for each look."""
         from matplotlib.collections import LineCollection, PolyCollection
 
         axes.set_axis_off()
@@ -233,7 +233,7 @@ class Canvas:
 
 @cache
 def picture() -> type[Figure]:
-    """Return the class of figures that a notebook shows as they are, also where pyplot is not imported."""
+    """Return the class of figures that a notebook displays, even if pyplot is not imported."""
     from matplotlib.figure import Figure
 
     class Picture(Figure):
@@ -253,7 +253,7 @@ def rgba(shapes: Iterable[tuple[Array, Any]]) -> Array:
 def shades(shares: Array) -> Array:
     """Return the colours of shares from 0, light, to 1, dark; (shares, 4).
 
-    The scale is even to the eye, and its lightness alone tells its order, so it reads without colour as well.
+    The scale is perceptually uniform, and its lightness alone is monotonic, so that it can be read without colour.
     """
     import matplotlib
 
@@ -262,7 +262,7 @@ def shades(shares: Array) -> Array:
 
 @contextmanager
 def missing_glyphs(text: str = "") -> Iterator[None]:
-    """Let a box stand for a character that the font does not have, without a warning for each."""
+    """Replace each character that the font does not have by a box, without a warning."""
     if text.isascii() and text:
         yield
         return
@@ -273,7 +273,7 @@ def missing_glyphs(text: str = "") -> Iterator[None]:
 
 @contextmanager
 def defaults() -> Iterator[None]:
-    """Draw with the settings of matplotlib itself: a matplotlibrc in the working folder could name TeX to run."""
+    """Draw with matplotlib's default settings: a matplotlibrc in the working folder could start TeX."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -1,6 +1,6 @@
-"""A table of coloured cells, rows by columns: each has a share, light to dark, a text, and small lines beside it.
+"""A table of coloured cells, rows by columns: each cell has a share (light to dark), a text, and small lines beside it.
 
-A cell is read without its colour too: the text says what the colour shows.
+A cell can be read without colour: the text gives the value that the colour shows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from torussim.plot.canvas import COMPUTE, FAINT, NORMAL, SMALL, Canvas
 from torussim.plot.labels import tint
 
-STRONGEST = 0.69  # tint of a share of 1: TEXT has a contrast of 7 to 1 on it
+STRONGEST = 0.69  # tint of a share of 1: the contrast of TEXT on it is 7 to 1
 TEXT = "#000000"
 
 
@@ -28,10 +28,10 @@ class Cell:
 
 def cells(canvas: Canvas, x: float, y: float, found: Sequence[Sequence[Cell]], rows: Sequence[str], columns: Sequence[str], *,
           width: float, height: float, text_width: float, corner: str = "", colour: str = COMPUTE) -> float:
-    """Draw rows of cells from (x, y), each `width` by `height`; return where they end.
+    """Draw rows of cells from (x, y), each `width` by `height`. Return their lower end.
 
-    Names of rows stand to the left of x, those of columns above the first row, `corner` where they meet. In a cell the text has
-    `text_width`, its lines the rest.
+    Names of rows are to the left of x, names of columns above the first row, and `corner` is above the names of rows. In a cell
+    the text takes `text_width`, and the lines take the rest.
     """
     canvas.text(x - 10, y + 8, corner, align="right", colour=FAINT)
     for j, name in enumerate(columns):

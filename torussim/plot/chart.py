@@ -1,6 +1,6 @@
-"""Charts of measured and computed points: scales, a frame with a grid, curves, markers, and labels that meet nothing.
+"""Charts of measured and computed points: scales, a frame with a grid, curves, markers, and labels without overlaps.
 
-Pixels of a page, y downwards. A marker has a white edge and lies above earlier ones, so that those that meet stay apart.
+Pixels of a page, y downwards. A marker has a white edge and lies above earlier ones, so that overlapping markers stay distinct.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Box = tuple[float, float, float, float]  # x0, x1, y0, y1
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels, logarithmic or linear; `every`: between the ticks of a linear scale."""
+    """A map from values to pixels, logarithmic or linear; `every` is the step between the ticks of a linear scale."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Return 1, 2 and 5 times each power of ten (powers alone where those are many), or the multiples of `every`."""
+        """Return 1, 2 and 5 times each power of ten (only powers if there are many), or the multiples of `every`."""
         if self.log:
             digits = (1, 2, 5) if self.high / self.low < 1e5 else (1,)
             powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
@@ -55,7 +55,7 @@ class Scale:
 
 
 def round_step(length: float, count: int) -> float:
-    """Return 1, 2 or 5 times a power of ten of which at most `count` make up a length above 0.
+    """Return 1, 2 or 5 times a power of ten, such that at most `count` of them make up a length above 0.
 
     >>> round_step(0.034, 8)
     0.005
@@ -67,23 +67,23 @@ def round_step(length: float, count: int) -> float:
 
 @dataclass
 class Chart:
-    """One panel: what is added to it is drawn on the canvas at once, but labels only by `place`."""
+    """One panel. Items are drawn on the canvas at once, labels only by `place`."""
 
     canvas: Canvas
     across: Scale
     up: Scale
     top: int = 3  # the next free layer
-    taken: list[Box] = field(default_factory=list)  # where no label may be
+    taken: list[Box] = field(default_factory=list)  # the places where no label may be
     curves: list[tuple[Point, Point]] = field(default_factory=list)
     labels: list[tuple[Point, str, str]] = field(default_factory=list)
 
     def pixels(self, point: Point) -> Point:
-        """Return where a point of two values is."""
+        """Return the pixel position of a pair of values."""
         return self.across(point[0]), self.up(point[1])
 
     def grid(self, label: str, write: Callable[[float], str], *, across: Sequence[float] | None = None,
              up: Sequence[float] | None = None) -> None:
-        """Draw the grid, write the upright axis, and name it above its upper end; `across`, `up`: other ticks."""
+        """Draw the grid, write the vertical axis, and its name above its upper end; `across`, `up`: other ticks."""
         left, right = self.across.start, self.across.end
         for tick in self.across.ticks() if across is None else across:
             self.canvas.line(self.across(tick), self.up.start, self.across(tick), self.up.end, GRID_COLOUR, layer=0)
@@ -95,13 +95,13 @@ class Chart:
         self.canvas.text(left + 8, self.up.end - 12, label, bold=True)
 
     def below(self, label: str, write: Callable[[float], str], ticks: Sequence[float] | None = None) -> None:
-        """Write the level axis and its name."""
+        """Write the horizontal axis and its name."""
         for tick in self.across.ticks() if ticks is None else ticks:
             self.canvas.text(self.across(tick), self.up.start + 14, write(tick), align="center")
         self.canvas.text((self.across.start + self.across.end) / 2, self.up.start + 38, label, align="center")
 
     def curve(self, points: Sequence[Point], colour: str, *, width: float = 1.8, dashes: str = "solid") -> None:
-        """Draw straight lines from point to point."""
+        """Draw straight lines between successive points."""
         places = [self.pixels(point) for point in points]
         for a, b in pairwise(places):
             self.canvas.line(*a, *b, colour, layer=2, width=width, dashes=dashes)
@@ -114,11 +114,11 @@ class Chart:
         self.taken.append((x - size, x + size, y - size, y + size))
 
     def label(self, point: Point, text: str, colour: str = INK) -> None:
-        """Let `place` write a text beside a point."""
+        """Queue a text beside a point for `place`."""
         self.labels.append((self.pixels(point), text, colour))
 
     def place(self, size: float = NORMAL) -> None:
-        """Write the labels, each at the nearest place beside its point that meets least, before what comes after it."""
+        """Write the labels in order, each at the nearest place beside its point with the least overlap."""
         for (x, y), text, colour in self.labels:
             wide, high = self.canvas.measure(text, size) / 2, 0.62 * size
             boxes = [_beside(x, y, across, up, wide, high) for across, up in AROUND]
@@ -128,7 +128,7 @@ class Chart:
             self.canvas.text((x0 + x1) / 2, (y0 + y1) / 2, text, size=size, colour=colour, align="center")
 
     def _meets(self, box: Box) -> int:
-        """Return how bad a place for a text is: out of the panel, on markers and texts, on curves."""
+        """Return the penalty of a place for a text: outside the panel, on markers and texts, on curves."""
         x0, x1, y0, y1 = box
         out = x0 < self.across.start or x1 > self.across.end or y0 < self.up.end or y1 > self.up.start
         hit = sum(x0 < b and a < x1 and y0 < d and c < y1 for a, b, c, d in self.taken)
@@ -137,7 +137,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a legend: a piece of curve, a marker, or both, and what they are."""
+    """A line of a legend: a piece of curve, a marker, or both, and their meaning."""
 
     name: str
     colour: str
@@ -147,7 +147,7 @@ class Entry:
 
 
 def legend(canvas: Canvas, x: float, y: float, entries: Sequence[Entry], width: float) -> float:
-    """Write a legend from (x, y) to the right, in as many rows as it takes; return where it ends."""
+    """Write a legend from (x, y) to the right, in as many rows as needed. Return its lower end."""
     at = x
     for entry in entries:
         before = 40 if entry.dashes else 24
@@ -165,7 +165,7 @@ def legend(canvas: Canvas, x: float, y: float, entries: Sequence[Entry], width: 
 
 def mark(canvas: Canvas, x: float, y: float, marker: Array, colour: str, *, name: str, size: float = 7.0, hollow: bool = False,
          layer: int = 3) -> int:
-    """Draw a marker at a place of the page, on two layers or three; return the next free layer."""
+    """Draw a marker at a place of the page, on two or three layers. Return the next free layer."""
     looks = [(size + 1.5, "#FFFFFF", f"edge of {name}"), (size, colour, name)]
     looks += [(size - 2.2, "#FFFFFF", f"inside of {name}")] if hollow else []
     for number, (radius, shade, what) in enumerate(looks):
@@ -174,7 +174,7 @@ def mark(canvas: Canvas, x: float, y: float, marker: Array, colour: str, *, name
 
 
 def _beside(x: float, y: float, across: float, up: float, wide: float, high: float) -> Box:
-    """Return the box of a text, half as wide and high as that, in a direction from a point."""
+    """Return the box of a text with the given half width and half height, in a direction from a point."""
     far = hypot(across, up)
     middle_x = x + across * 11 + (across / far) * wide
     middle_y = y + up * 11 + (up / far) * high
@@ -182,7 +182,7 @@ def _beside(x: float, y: float, across: float, up: float, wide: float, high: flo
 
 
 def _crosses(a: Point, b: Point, box: Box) -> bool:
-    """Return whether a straight line meets a box."""
+    """Return whether a straight line crosses a box."""
     x0, x1, y0, y1 = box
     since, until = 0.0, 1.0
     for start, end, low, high in ((a[0], b[0], x0, x1), (a[1], b[1], y0, y1)):

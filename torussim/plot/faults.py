@@ -1,4 +1,4 @@
-"""Draws of faulty links as a picture: how long a step takes, and the network in the colour of what each link's fault costs.
+"""Draws of faulty links as a picture: the distribution of step times, and the network coloured by the loss of each link's fault.
 
 Coordinates are pixels of a page 1200 wide, y downwards.
 """
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 LEFT, RIGHT, HIGH = 84.0, 1150.0, 280.0  # the panel of the times
 NUMBERED = 10  # links in the table
 WORDS = {"median": "median", "p95": "95 %", "p99": "99 %"}
-LITTLE = 5e-4  # a loss that is no more is not numbered, except the first
+LITTLE = 5e-4  # losses up to this one have no number, except the first
 STEPS = 8  # of the time axis, at most
 
 
 def faults_figure(found: FaultDraws, *, title: str = "", subtitle: str = "") -> Figure:
-    """Return a picture of what draws of faulty links gave; by default its title is the scenario's name."""
+    """Return a picture of the results of draws of faulty links. The default title is the scenario's name."""
     canvas = Canvas()
     said = f"{len(found.times):,} draws of faulty links: {'; '.join(map(str, found.kinds))} (seed {found.seed})"
     y = canvas.heading(EDGE, 10.0, title or found.name, subtitle or said)
@@ -40,7 +40,7 @@ def faults_figure(found: FaultDraws, *, title: str = "", subtitle: str = "") -> 
 
 
 def picture(found: FaultDraws) -> LinkPicture:
-    """Return the network with the loss of each link's fault in place of its use; both directions have that of their cable."""
+    """Return the network with the loss by each link's fault in place of its use. Both directions have the loss of their cable."""
     cables, links = found.cables, found.cables.net.links
     losses = np.append(found.losses, np.nan)[cables.of]
     ranked = [one for i, one in enumerate(found.ranking[:NUMBERED]) if not i or one["loss"] is None or one["loss"] > LITTLE]
@@ -58,12 +58,12 @@ def picture(found: FaultDraws) -> LinkPicture:
 
 
 def subject(found: FaultDraws) -> str:
-    """Return what takes the time, in words."""
+    """Return in words the run whose time is shown."""
     return "a step" if found.timed == "step_s" else "the program"
 
 
 def _distribution(canvas: Canvas, found: FaultDraws, y: float) -> float:
-    """Draw which share of the draws takes longer than each time, from y downwards; return where that ends."""
+    """Draw the share of draws above each time, from y downwards. Return its lower end."""
     times, base = found.sorted_times, found.base_s
     if not len(times):
         canvas.text(LEFT, y + 20, "Every draw cuts the network in two: no time can be shown.", colour=INK)
@@ -103,7 +103,7 @@ def _distribution(canvas: Canvas, found: FaultDraws, y: float) -> float:
 
 
 def _falling(times: Any, across: Scale) -> list[tuple[float, float]]:
-    """Return the corners of a line that falls at each time to the share of times above it; times of one pixel are one."""
+    """Return the corners of a line that falls at each time to the share of times above it. Times of one pixel are merged."""
     pixel = np.round(across.start + (times - across.low) / (across.high - across.low) * (across.end - across.start))
     last = np.flatnonzero(np.append(np.diff(pixel) > 0, True))
     points, share = [(across.low, 1.0)], 1.0

@@ -1,6 +1,6 @@
 """A plan as a picture: the front of latency and cost over several batches, or a ranking at one batch.
 
-Coordinates are pixels of a page 1200 wide, y downwards. What was simulated is filled, what is known in closed form alone is
+Coordinates are pixels of a page 1200 wide, y downwards. Simulated candidates are filled; candidates with only a closed form are
 hollow or pale.
 """
 
@@ -29,7 +29,7 @@ HIGH = 560.0
 
 Kind = tuple[str, str, str]  # name of the layout, attention, dtype of weights
 
-FAR = 4.0  # times as slow as the best at its batch: slower layouts are not drawn
+FAR = 4.0  # layouts slower than the best at their batch by this factor are not drawn
 PALE = tint(COMPUTE, 0.3)
 COLOURS = (COMPUTE, EXPOSED, KIND_COLOURS["reduce_scatter"], KIND_COLOURS["all_to_all"], KIND_COLOURS["all_reduce"])
 STAR = np.array([(r * np.sin(a), -r * np.cos(a)) for a, r in zip(np.arange(10) * np.pi / 5, (1.5, 0.62) * 5)])
@@ -37,7 +37,7 @@ DOT = 0.5 * CIRCLE[::4]
 
 
 def front_figure(found: Plan, *, title: str = "", subtitle: str = "") -> Figure:
-    """Return a picture of a plan; by default its title is the scenario's name, below it what the certificate says."""
+    """Return a picture of a plan. The default title is the scenario's name; the default subtitle is the certificate."""
     canvas = Canvas()
     y = canvas.heading(EDGE, 10.0, title or f"{found.scenario.name}: which layout", subtitle or certificate(found))
     if len({one.candidate.batch for one in found.ranked}) > 1:
@@ -48,7 +48,7 @@ def front_figure(found: Plan, *, title: str = "", subtitle: str = "") -> Figure:
 
 
 def certificate(found: Plan) -> str:
-    """Return how many layouts there were, and what became of them."""
+    """Return the number of layouts, and the number in each state."""
     counts = {state: found.count(state) for state in ("simulated", "excluded", "open")}
     said = f"{found.space:,} layouts: {counts['simulated']:,} simulated, {counts['excluded']:,} excluded by a bound"
     left = found.count("limited") + found.count("misfit")
@@ -60,7 +60,7 @@ def certificate(found: Plan) -> str:
 
 
 def _front(canvas: Canvas, found: Plan, y: float) -> float:
-    """Draw latency and cost of the candidates of the pick's phase; return where that ends."""
+    """Draw latency and cost of the candidates of the pick's phase. Return the lower end."""
     phase = found.pick.candidate.phase
     drawn = [one for one in found.ranked if one.candidate.phase == phase and one.state in ("simulated", "excluded", "open")]
     best: dict[int, Ranked] = {}
@@ -113,7 +113,7 @@ MARKED = {id(TRIANGLE): "the paper's model", id(SQUARE): "the file's layout"}
 
 
 def _others(found: Plan, phase: str, picks: Sequence[Ranked]) -> list[tuple[Array, Ranked]]:
-    """Return the paper's choice and the file's with their markers, where they are no picks."""
+    """Return the choices of the paper and of the file with their markers, if they are no picks."""
     choices = [(TRIANGLE, found.paper), (SQUARE, found.file)]
     return [(marker, choice.of[phase]) for marker, choice in choices
             if choice is not None and not any(_same(choice.of[phase], pick) for pick in picks)]
@@ -129,13 +129,13 @@ def _kind(one: Ranked) -> Kind:
 
 
 def _kinds(some: Iterable[Ranked]) -> Mapping[Kind, str]:
-    """Return a colour for each layout, attention and dtype of weights; the last serves all that are left."""
+    """Return a colour for each layout, attention and dtype of weights. Kinds beyond the colours share the last one."""
     kinds = list(dict.fromkeys(map(_kind, some)))
     return {kind: COLOURS[min(i, len(COLOURS) - 1)] for i, kind in enumerate(kinds)}
 
 
 def _entries(found: Plan, colours: Mapping[Kind, str], several: bool, left_out: int) -> list[Entry]:
-    """Return what the legend explains."""
+    """Return the entries of the legend."""
     entries = [Entry(_named(kind, several), colour, CIRCLE) for kind, colour in colours.items()]
     entries += [Entry("the front: no layout is better in both", FAINT, dashes="solid")] if len(found.picks) > 1 else \
         [Entry("the pick", FAINT, STAR), Entry("the best at another batch; hollow: in closed form", FAINT, CIRCLE, hollow=True)]
@@ -144,7 +144,7 @@ def _entries(found: Plan, colours: Mapping[Kind, str], several: bool, left_out: 
 
 
 def _named(kind: Kind, several: bool) -> str:
-    """Return a kind in words, with its dtype where there are several."""
+    """Return a kind in words, with its dtype if there are several dtypes."""
     name, attention, weights = kind
     return f"{name}, attention over {attention}{f', {weights}' if several else ''}"
 

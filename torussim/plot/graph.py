@@ -1,4 +1,4 @@
-"""Networks that are no tree: chips on a circle and switches within, or a small circle of that kind for each group."""
+"""Networks that are no tree: chips on a circle with switches inside it, or a small circle of that kind for each group."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torussim.plot.network import LinkPicture
 from torussim.plot.spread import Box, Spread
 from torussim.timeline import Array
 
-RADIUS, AROUND = 300.0, 80.0  # pixels, of the largest circle, and the room for names around it
-READABLE = 60.0  # the radius of a group whose nodes have room for names
-WITHIN = 0.55  # of a circle's radius is that of its switches
+RADIUS, AROUND = 300.0, 80.0  # pixels: the largest circle, and the room for names around it
+READABLE = 60.0  # radius of a group with room for the names of its nodes
+WITHIN = 0.55  # radius of the circle of switches, as a share of the circle of chips
 
 
 def circle(links: LinkPicture) -> Spread:
-    """Return all chips on one circle, clockwise from the top, and the switches on one within."""
+    """Return all chips on one circle, clockwise from the top, and the switches on a circle inside it."""
     angles = _angles(links, np.arange(links.nodes))
     radius = np.where(np.arange(links.nodes) < links.chips, 1.0, WITHIN if links.nodes > links.chips + 1 else 0.0) * RADIUS
     out = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
@@ -29,24 +29,24 @@ def circle(links: LinkPicture) -> Spread:
 
 
 def clusters(links: LinkPicture, of: Array) -> Spread:
-    """Return a circle of groups, each a circle of its chips with its switches within; `of`: the group of each node, (nodes,).
+    """Return a circle of groups, each a circle of its chips with its switches inside; `of`: the group of each node, (nodes,).
 
-    Nodes without a group lie in the middle.
+    Nodes without a group are in the middle.
     """
     count = int(of.max()) + 1
     size = max(1, int(np.bincount(of[:links.chips][of[:links.chips] >= 0], minlength=count).max()))
-    large = RADIUS + 40.0  # from the middle to those of the groups
+    large = RADIUS + 40.0  # from the middle to the centres of groups
     small = min(0.8 * large * sin(pi / max(count, 3)), 130.0 if count > 2 else 190.0)
     middle = np.array([large, large if count > 2 else 0.0]) + small + 40
     centres, out = np.tile(middle, (links.nodes, 1)), np.tile([0.0, -1.0], (links.nodes, 1))
     boxes = []
     for group in range(count):
-        turn = 2 * pi * group / count - (pi / 2 if count == 2 else 0.0)  # two stand beside each other
+        turn = 2 * pi * group / count - (pi / 2 if count == 2 else 0.0)  # two groups are side by side
         centre = middle + large * np.array([np.sin(turn), -np.cos(turn)])
         members = np.flatnonzero(of == group)
         angles = _angles(links, members) + 2 * pi * group / count
         ways = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
-        alone = np.count_nonzero(members >= links.chips) == 1  # a switch, in the middle of its chips
+        alone = np.count_nonzero(members >= links.chips) == 1  # a single switch is in the middle of its chips
         radius = small * np.where(members < links.chips, 0.8, 0.0 if alone else WITHIN * 0.8)
         centres[members] = centre + ways * (radius[:, None] if len(members) > 1 else 0.0)
         out[members] = ways
@@ -65,9 +65,9 @@ def clusters(links: LinkPicture, of: Array) -> Spread:
 
 
 def _angles(links: LinkPicture, members: Array) -> Array:
-    """Return where each of some nodes lies on its circle, clockwise from the top; chips stand before switches.
+    """Return the angle of each node on its circle, clockwise from the top. Chips come before switches.
 
-    Switches lie evenly, as near as can be to the mean of their chips' directions, those in one direction by their numbers.
+    Switches are evenly spaced, each as near as possible to the mean direction of its chips; ties are in the order of numbers.
     """
     chips = members[members < links.chips]
     found = np.arange(len(members)) * 2 * pi / max(len(chips), 1)

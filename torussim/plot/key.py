@@ -1,4 +1,4 @@
-"""What explains a picture of links: its faults by name, the scale of colours, the marks, and the table of the busiest links."""
+"""The key of a picture of links: its faults by name, the scale of colours, the marks, and the table of the busiest links."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torussim.timeline import Array
 from torussim.units import show
 
 PEN = Pen.of(40)
-UNKNOWN = (0.83, 0.83, 0.83, 1.0)  # the colour of a link whose share is not known
-FAULTS = 4  # that are named
+UNKNOWN = (0.83, 0.83, 0.83, 1.0)  # the colour of a link whose share is unknown
+FAULTS = 4  # faults that are named
 TOPS = (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 10.0)
 
 
 def top_share(links: LinkPicture) -> float:
-    """Return the share at the dark end of the scale: a round one, not below the busiest link's unless that is far above 1."""
+    """Return the share at the dark end of the scale: a round number, at least the busiest link's unless that is far above 1."""
     most = float(np.max(links.busy[np.isfinite(links.busy)], initial=0.0))
     return next((top for top in TOPS if 0 < most <= top), TOPS[-1] if most > 1 else 1.0)
 
@@ -36,7 +36,7 @@ def colours(links: LinkPicture, which: Array) -> Array:
 
 
 def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float) -> float:
-    """Name the faults, draw the scale and explain the marks that are used, in rows up to `right`; return where they end."""
+    """Name the faults, draw the scale and explain the marks in use, in rows up to `right`. Return the lower end."""
     y = faults(canvas, links.faults, x, y, right)
     wide, steps, top = 260.0, 52, top_share(links)
     edges = np.linspace(x, x + wide, steps + 1)
@@ -59,7 +59,7 @@ def legend(canvas: Canvas, links: LinkPicture, x: float, y: float, right: float)
 
 
 def faults(canvas: Canvas, named: Sequence[str], x: float, y: float, right: float) -> float:
-    """Name faults, those of which a reader takes notice, from y downwards up to `right`; return where they end."""
+    """Name faults, the most noticeable ones, from y downwards up to `right`. Return the lower end."""
     if not named:
         return y
     title = "fault:" if len(named) == 1 else f"{len(named):,} faults:"
@@ -73,7 +73,7 @@ def faults(canvas: Canvas, named: Sequence[str], x: float, y: float, right: floa
 
 
 def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[float, float], None]]]:
-    """Return each mark that is used: what it means, and how to draw it, 30 pixels wide, from its left middle."""
+    """Return each mark in use: its meaning, and a function that draws it, 30 pixels wide, from its left middle."""
     grey = "#777777"
 
     def arrow(x: float, y: float, to: tuple[float, float] = (28, 0), off: tuple[float, float] = (0, 0)) -> tuple[Array, Array]:
@@ -134,7 +134,7 @@ def glyphs(canvas: Canvas, links: LinkPicture) -> list[tuple[str, Callable[[floa
 
 
 class Table:
-    """The busiest links: from, to, how busy, bytes, bandwidth, and beneath or beside it who uses each."""
+    """The busiest links: from, to, use, bytes, bandwidth, and below or beside these the users of each link."""
 
     def __init__(self, canvas: Canvas, links: LinkPicture) -> None:
         self.canvas, self.head, self.note = canvas, links.head, links.beside
@@ -148,12 +148,12 @@ class Table:
 
     @property
     def width(self) -> float:
-        """How wide it is where users stand beneath their link: in one line, where that is not too wide."""
+        """The width of the table with users below their link, in one line unless that is too wide."""
         users = 24 + max((self.canvas.measure(users, SMALL) for users in self.users), default=0.0)
         return max(24 + sum(self.columns), min(max(330.0, users), 400.0)) if self.rows else 0.0
 
     def beside(self, width: float) -> bool:
-        """Whether the users stand beside their link in a table of this width."""
+        """Whether the users are beside their link in a table of this width."""
         return width > 24 + sum(self.columns) + 300
 
     def lines(self, width: float) -> list[list[str]]:
@@ -171,16 +171,16 @@ class Table:
         return found
 
     def heights(self, width: float) -> list[float]:
-        """Return how high each row is."""
+        """Return the height of each row."""
         lines = [len(said) for said in self.lines(width)]
         return [7 + 15.0 * max(1, count) if self.beside(width) else 22 + 14.0 * count for count in lines]
 
     def height(self, width: float) -> float:
-        """Return how high the table is if it is so wide."""
+        """Return the height of the table at this width."""
         return 34 + sum(self.heights(width)) if self.rows else 0.0
 
     def draw(self, x: float, y: float, right: float) -> float:
-        """Draw it from (x, y) to `right` at most; return where it ends."""
+        """Draw the table from (x, y) to `right` at most. Return its lower end."""
         if not self.rows:
             return y
         canvas, wide = self.canvas, right - x if self.beside(right - x) else self.width

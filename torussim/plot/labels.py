@@ -1,4 +1,4 @@
-"""Texts and where they go: shortened, gathered where they crowd, and placed so that no two meet. Pure functions of pixels."""
+"""Texts and their places: shortened, merged where they crowd, and placed without overlaps. Pure functions of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSE = 4  # pixels
 
 
 def short(text: str, most: int) -> str:
-    """Return a text without its middle if it has more than so many characters."""
+    """Return a text without its middle if it is longer than the given number of characters."""
     return text if len(text) <= most else f"{text[:most // 2]}…{text[1 - most // 2:]}"
 
 
@@ -27,7 +27,7 @@ def joined(spans: Iterable[Array]) -> Array:
 
 
 def visible(x0: float, x1: float) -> float:
-    """Return how many pixels of a bar are inside the picture."""
+    """Return the number of pixels of a bar that are inside the picture."""
     return min(x1, WIDTH) - max(x0, 0.0)
 
 
@@ -43,7 +43,7 @@ def tint(colour: str, strength: float) -> str:
 
 
 def crowds(items: Iterable[T], x: Callable[[T], float]) -> list[list[T]]:
-    """Return the items in the order of their places, those together that lie closer than can be told apart."""
+    """Return the items in the order of their places, with items that are too close together in one group."""
     groups: list[list[T]] = []
     for item in sorted(items, key=x):
         if groups and x(item) - x(groups[-1][-1]) < CLOSE:
@@ -54,7 +54,7 @@ def crowds(items: Iterable[T], x: Callable[[T], float]) -> list[list[T]]:
 
 
 def gathered(items: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Return (x, name) with one name in place of each crowd of more than three."""
+    """Return (x, name), with one name for each crowd of more than three."""
     found = []
     for group in crowds(items, lambda item: item[0]):
         names = f"{group[0][1]} to {group[-1][1]}, {len(group)} operations"
@@ -65,15 +65,15 @@ def gathered(items: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
 def flags(items: Sequence[tuple[float, float]]) -> list[tuple[int, int] | None]:
     """Return (row, side) of the label of each (x, width): right (1) or left (-1) of a line from x to its row.
 
-    No label meets another or the line of another; None where that would take more than MAX_ROWS. Of some ways to place
-    them the one that leaves out fewest, then needs fewest rows.
+    No label overlaps another label or the line of another; None where a label would need more than MAX_ROWS. Of a few
+    arrangements, the one returned leaves out the fewest labels, then needs the fewest rows.
     """
     rows = range(MAX_ROWS)
     near = [(row, side) for row in rows for side in (1, -1)]
     sided = {side: [(row, s) for s in (side, -side) for row in rows] for side in (1, -1)}
     order = sorted(range(len(items)), key=lambda i: items[i][0])
     ways = [(order, [near] * len(items)), (order[::-1], [near] * len(items))]
-    # Flags to the right that rise to the left, and from some item on flags to the left that rise to the right.
+    # Flags to the right that rise to the left; from some item on, flags to the left that rise to the right.
     ways += [(order[:split][::-1] + order[split:], [sided[1]] * split + [sided[-1]] * (len(items) - split))
              for split in range(len(items), -1, -1)[:40]]
     tried: list[list[tuple[int, int] | None]] = []
@@ -84,14 +84,14 @@ def flags(items: Sequence[tuple[float, float]]) -> list[tuple[int, int] | None]:
 
 
 def cost(places: Sequence[tuple[int, int] | None]) -> tuple[int, int, int]:
-    """Return what is bad about places: labels left out, then rows, then their sum."""
+    """Return the cost of an arrangement: labels left out, then rows, then the sum of rows."""
     rows = [place[0] for place in places if place]
     return len(places) - len(rows), max(rows, default=0), sum(rows)
 
 
 def placed(items: Sequence[tuple[float, float]], order: Sequence[int],
             wishes: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int] | None]:
-    """Return the first of its wishes that is free for each item, taken in this order."""
+    """Return the first free one of the preferred places of each item; items are placed in this order."""
     boxes: list[tuple[float, float, int]] = []
     lines: list[tuple[float, int]] = []
     found: list[tuple[int, int] | None] = [None] * len(items)

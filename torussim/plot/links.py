@@ -1,6 +1,6 @@
-"""A network as a picture: each direction of each link in the colour of its use, so that a person can find the one to blame.
+"""A network as a picture: each direction of each link in the colour of its use, so that a slow or busy link is easy to find.
 
-A torus or a mesh is drawn in slices, a tree by its levels, a network of groups as a circle of circles, any other network as a
+A torus or a mesh is drawn in slices, a tree by its levels, a network of groups as a circle of circles, and any other network as a
 circle. Coordinates are pixels of a page 1200 wide, y downwards.
 """
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BOX = "#EFEFEF"  # of a group
-CROWD = 400  # links of a network without slices; more are thinner
-NAMES, NAMED = 76.0, 200  # pixels that a name of a node has at most; so many chips are named at most
-TURNS = (0.0, 0.6, -0.6, 1.2, -1.2)  # radians from where a name should stand to where it can
+CROWD = 400  # links of a network without slices, above which they are drawn thinner
+NAMES, NAMED = 76.0, 200  # the most pixels of the name of a node; the most chips with names
+TURNS = (0.0, 0.6, -0.6, 1.2, -1.2)  # radians between the preferred direction of a name and the directions to try
 
 
 def links_figure(links: LinkPicture, *, title: str = "", subtitle: str = "") -> Figure:
-    """Return a picture of a network's links: how busy each is, which are slow or dead, and the busiest in a table."""
+    """Return a picture of a network's links: the use of each, the slow and dead ones, and a table of the busiest."""
     canvas = Canvas()
     bottom = whole(canvas, links, canvas.heading(EDGE, 10.0, title, subtitle) + 8)
     return canvas.page(PAGE, ceil(bottom + 16))
 
 
 def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
-    """Draw a network's links, what explains them, and the table, from y downwards; return where they end."""
+    """Draw a network's links, their key, and the table, from y downwards. Return the lower end."""
     y = legend(canvas, links, EDGE, y, PAGE - EDGE)
     table = Table(canvas, links)
     found = network(canvas, links, y, table)
@@ -61,9 +61,9 @@ def whole(canvas: Canvas, links: LinkPicture, y: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What was drawn of a network: its size in pixels, the links, dead ones last, and what has to be said.
+    """The result of drawing a network: its size in pixels, the links, dead ones last, and the notes.
 
-    `beside`: whether the table has room beside it.
+    `beside`: whether there is room for the table beside the network.
     """
 
     width: float
@@ -74,7 +74,7 @@ class Drawn:
 
 
 def network(canvas: Canvas, links: LinkPicture, y: float, table: Table) -> Drawn:
-    """Draw a network's nodes, links, names and numbers from y downwards, where there may be a table beside it."""
+    """Draw a network's nodes, links, names and numbers from y downwards, possibly with room for a table beside it."""
     picture: Place | Spread
     if links.is_grid:
         pieces = cut(links)
@@ -104,9 +104,9 @@ def network(canvas: Canvas, links: LinkPicture, y: float, table: Table) -> Drawn
 
 
 def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) -> Pen:
-    """Draw the nodes and links with the marks of the slow and the dead; return how thick links are."""
+    """Draw the nodes and links with the marks of slow and dead links. Return the pen of the links."""
     links, pen = picture.links, Pen.of(picture.pitch)
-    if isinstance(picture, Spread):  # many lines cross
+    if isinstance(picture, Spread):  # in such a picture many lines cross
         pen = pen.thinner(float(np.clip((CROWD / max(len(which), 1)) ** 0.5, 0.35, 1.0)))
     chips = visible[visible < links.chips]
     marks.chips(canvas, picture.centres[chips], picture.half)
@@ -114,7 +114,7 @@ def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) 
     if isinstance(picture, Spread):
         canvas.shape(marks.discs(picture.centres[switches], 1.2 * picture.sizes[switches, None, None]), INK, name="switches")
     live = which[which < len(links.source)]
-    live = live[np.argsort(links.busy[live], kind="stable")]  # the busy above the idle
+    live = live[np.argsort(links.busy[live], kind="stable")]  # busy links are drawn over idle ones
     start, end, _ = picture.lines(live)
     canvas.shape(marks.arrows(start, end, pen), colours(links, live), name="links")
     dull = links.slow[live]
@@ -125,9 +125,9 @@ def draw(canvas: Canvas, picture: Place | Spread, which: Array, visible: Array) 
 
 
 def numbers(canvas: Canvas, picture: Place | Spread, pen: Pen, which: Array, chips: Array) -> bool:
-    """Number the busiest links, short ones first: they have fewest places for it; return whether all have room.
+    """Number the busiest links, short ones first, because they have the fewest places. Return whether all have room.
 
-    `which`: the links that are drawn; `chips`: the centres of the nodes.
+    `which` has the links that are drawn; `chips` has the centres of the nodes.
     """
     links = picture.links
     start, end, _ = picture.lines(np.array(links.busiest, np.intp))
@@ -139,7 +139,7 @@ def numbers(canvas: Canvas, picture: Place | Spread, pen: Pen, which: Array, chi
 
 
 def cut_notes(pieces: Cut) -> list[str]:
-    """Return what has to be said about slices."""
+    """Return the notes about slices."""
     links, total, said = pieces.links, int(np.prod(pieces.grid)), []
     if len(pieces.shown) < total:
         whole = total == int(np.prod([links.lengths[axis] for axis in pieces.deep]))
@@ -166,7 +166,7 @@ def cut_notes(pieces: Cut) -> list[str]:
 
 
 def spread(links: LinkPicture, wide: float = 0.0) -> Spread:
-    """Return where the nodes of a network without slices lie; `wide`: pixels, of the widest name of a chip."""
+    """Return the places of the nodes of a network without slices. `wide`: the width of the widest name of a chip, pixels."""
     rows = levels(links)
     of = groups(links, rows)
     if links.nodes > links.chips and not flat(links, rows, of):
@@ -175,13 +175,13 @@ def spread(links: LinkPicture, wide: float = 0.0) -> Spread:
 
 
 def left_out(links: LinkPicture, which: Array) -> list[str]:
-    """Return what has to be said about links without slices."""
+    """Return the notes about links without slices."""
     count = len(links.ends.source) - len(which)
     return [f"{count} links that are less busy are not drawn."] if count else []
 
 
 def boxes(canvas: Canvas, picture: Spread) -> None:
-    """Draw the boxes of groups, with their names: shorter ones where they crowd, and not all where these crowd too."""
+    """Draw the boxes of groups with their names. Crowded names are shortened, and some are left out if that is not enough."""
     drawn, names = picture.boxes, [box.name for box in picture.boxes]
     apart = min((float(np.hypot(a.x - b.x, a.y - b.y)) for a, b in pairwise(drawn)), default=PAGE)
     if max((canvas.measure(name, SMALL) for name in names), default=0.0) + 6 > apart:
@@ -195,7 +195,7 @@ def boxes(canvas: Canvas, picture: Spread) -> None:
 
 
 def node_names(canvas: Canvas, picture: Spread, which: Array) -> bool:
-    """Write the names of nodes beside them, off the links that are drawn if that can be; return whether all have room."""
+    """Write the names of nodes beside them, off the drawn links if possible. Return whether all have room."""
     links, half = picture.links, picture.sizes[:, None]
     nodes = np.concatenate([picture.centres - half - 1, picture.centres + half + 1], axis=1)
     taken, count = np.concatenate([marks.boxes(canvas), nodes]), len(canvas.texts) + links.nodes
@@ -225,7 +225,7 @@ def node_names(canvas: Canvas, picture: Spread, which: Array) -> bool:
 
 
 def fitted(canvas: Canvas, text: str, width: float) -> str:
-    """Return a text without as much of its middle as must go for it to be no wider than this."""
+    """Return a text, shortened in its middle to at most this width."""
     if canvas.measure(text, SMALL) <= width:
         return text
     most = bisect_left(range(4, len(text)), True, key=lambda most: canvas.measure(short(text, most), SMALL) > width) + 3

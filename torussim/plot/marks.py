@@ -1,4 +1,4 @@
-"""The looks of links and their marks, as polygons: arrows, cuts of slow links, crosses of dead ones, numbers of the busiest."""
+"""The shapes of links and their marks, as polygons: arrows, cuts of slow links, crosses of dead ones, numbers of the busiest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torussim.timeline import Array
 DEAD = "#C00000"
 RADIUS = 8.0  # of a number's disc
 NUMBER = 7.5  # points
-# What it costs a number to cover a chip or a link, at most so many, or not to stand beside its link; half pixels of distance.
+# Penalties of a number: for covering a chip or a link, up to a maximum, or for not standing beside its link; half pixels.
 ON_CHIP, ON_LINK, MANY, FAR = 45.0, 14.0, 3, 12.0
-RINGS = tuple(range(20, 200, 6))  # how far away places are tried, pixels
+RINGS = tuple(range(20, 200, 6))  # distances of the places that are tried, pixels
 
 
 @dataclass(frozen=True)
 class Pen:
-    """How thick links are, pixels: shaft, the head's width beyond it, the head's length, half the gap between directions."""
+    """The thickness of links, pixels: shaft, width of the head beyond it, length of the head, half the gap between directions."""
 
     shaft: float
     barb: float
@@ -29,7 +29,7 @@ class Pen:
     gap: float
 
     def thinner(self, by: float) -> Pen:
-        """Return a pen whose lines have this share of the width."""
+        """Return a pen with this share of the width."""
         return Pen(self.shaft * by, self.barb * by, self.head * max(by, 0.6), self.gap * by)
 
     @classmethod
@@ -40,7 +40,7 @@ class Pen:
 
 
 def frame(start: Array, end: Array) -> tuple[Array, Array, Array]:
-    """Return way, the normal to the right of it (y downwards), and length of lines; directions of one link keep right."""
+    """Return direction, normal to the right (y downwards) and length of lines; the directions of one link keep to the right."""
     between = end - start
     length = np.hypot(*between.T)
     way = between / np.maximum(length, 1e-9)[:, None]
@@ -48,7 +48,7 @@ def frame(start: Array, end: Array) -> tuple[Array, Array, Array]:
 
 
 def polygons(start: Array, end: Array, corners: Sequence[tuple[Array | float, Array | float]]) -> Array:
-    """Return a polygon for each line, (lines, corners, 2), its corners given as (along, to the right), pixels."""
+    """Return a polygon for each line, (lines, corners, 2); its corners are given as (along, to the right), pixels."""
     way, right, length = frame(start, end)
     points = [start + way * np.broadcast_to(u, length.shape)[:, None] + right * np.broadcast_to(v, length.shape)[:, None]
               for u, v in corners]
@@ -56,7 +56,7 @@ def polygons(start: Array, end: Array, corners: Sequence[tuple[Array | float, Ar
 
 
 def arrows(start: Array, end: Array, pen: Pen) -> Array:
-    """Return half an arrow for each line, to the right of it, so that the other direction has room to its left."""
+    """Return half an arrow for each line, to the right of it, so that the left has room for the other direction."""
     length = frame(start, end)[2]
     neck = np.maximum(length - pen.head, 0.35 * length)
     top = pen.gap + pen.shaft
@@ -64,12 +64,12 @@ def arrows(start: Array, end: Array, pen: Pen) -> Array:
 
 
 def slow(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
-    """Cut the shafts of links, so that they look dashed."""
+    """Cut the shafts of links into dashes."""
     length = frame(start, end)[2]
     neck = np.maximum(length - pen.head, 0.35 * length)
     wide = np.clip(0.08 * neck, 0.7, 1.2)  # half of a cut
     low, high = pen.gap - 0.5, pen.gap + pen.shaft + 0.5
-    count = 1 + (neck >= 8) + (neck >= 12) + np.maximum(0, neck // 12 - 3).astype(int)  # a short arrow is cut once or twice
+    count = 1 + (neck >= 8) + (neck >= 12) + np.maximum(0, neck // 12 - 3).astype(int)  # a short arrow has one or two cuts
     for i in range(int(count.max(initial=0))):
         some = count > i
         middle = (neck * (i + 1) / (count + 1))[some]
@@ -78,7 +78,7 @@ def slow(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
 
 
 def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
-    """Draw a cross near the start of each dead link, and dots where it would be."""
+    """Draw a cross near the start of each dead link, and dots along its line."""
     length = frame(start, end)[2]
     low, high = pen.gap, pen.gap + max(1.4, pen.shaft / 2)
     for at in np.arange(2.0, length.max(initial=0.0), 6.0).tolist():
@@ -89,7 +89,7 @@ def dead(canvas: Canvas, start: Array, end: Array, pen: Pen) -> None:
     middle = start + way * np.minimum(0.33 * length, 8)[:, None] + right * (pen.gap + pen.shaft * 0.7)
     for colour, extra, layer in (("white", 1.2, 3), (DEAD, 0.0, 4)):
         wide = arm * 0.3 + extra
-        # A cross is one polygon of twelve corners: four arms, aslant.
+        # A cross is one polygon of twelve corners: four diagonal arms.
         tip, quarter = arm + extra, np.array([[0, -1], [1, 0]])
         one = np.array([(wide, wide), (tip, wide), (tip, -wide)])
         around = np.concatenate([one @ np.linalg.matrix_power(quarter, turns) for turns in range(4)])
@@ -117,26 +117,26 @@ def number(canvas: Canvas, x: float, y: float, text: str) -> None:
 
 @dataclass
 class Numbers:
-    """Places for numbers: near their links, off texts, other numbers and marked links, and if possible off chips and links."""
+    """Places for numbers: near their links, off texts, numbers and marked links, and if possible off chips and links."""
 
     canvas: Canvas
     pen: Pen
     chips: Array  # (chips, 2) centres
     half: float  # of a chip
-    lines: tuple[Array, Array]  # (links, 2) where each link starts, and where it ends
-    marked: Array  # (links,) bool: dead or slow, so that no number may cover it
+    lines: tuple[Array, Array]  # (links, 2) the start and the end of each link
+    marked: Array  # (links,) bool: dead or slow links, which no number may cover
     taken: Array  # (texts, 4) x0, y0, x1, y1
     placed: list[tuple[float, float]] = field(default_factory=list)
 
     def costs(self, points: Array) -> Array:
-        """Return what a disc at each of some points covers, (points,): half pixels of distance; infinite where it must not be."""
+        """Return the penalty of a disc at each point, (points,): half pixels of distance; infinite where it is not allowed."""
         room = RADIUS + 1.5
         x, y = points[:, 0, None], points[:, 1, None]
         x0, y0, x1, y1 = self.taken.reshape(-1, 4).T
         never = ((x0 - room < x) & (x < x1 + room) & (y0 - room < y) & (y < y1 + room)).any(axis=1)
         for a, b in self.placed:
             never |= np.hypot(points[:, 0] - a, points[:, 1] - b) <= 2 * room
-        reach = np.array([[room + 10], [-room - 10]])  # beyond which nothing is covered
+        reach = np.array([[room + 10], [-room - 10]])  # nothing is covered beyond this distance
         low, high = (np.sort(np.stack(self.lines), axis=0)[i] for i in (0, 1))
         near = np.flatnonzero(((low < points.max(axis=0) + reach[0]) & (high > points.min(axis=0) + reach[1])).all(axis=1))
         start, end = (ends[near] for ends in self.lines)
@@ -149,11 +149,11 @@ class Numbers:
         return np.where(never, np.inf, ON_CHIP * on_chips + ON_LINK * on_links)
 
     def add(self, rank: int, start: Array, end: Array) -> bool:
-        """Draw the number of a link beside it, else as near as there is room, with a line to it; return whether there is room."""
+        """Draw the number of a link beside it, otherwise as near as possible with a line to it. Return whether there is room."""
         pen, (way,), (right,), (length,) = self.pen, *frame(start[None], end[None])
         out = pen.gap + pen.shaft + pen.barb + RADIUS + 1.5
         near = [start + way * length * u + right * v for v in (out, out + 4) for u in (0.5, 0.35, 0.65, 0.2, 0.8, 1.0, 0.1, 0.9)]
-        if length < 16 and np.abs(way).min() > 0.1:  # an arrow aslant: the other links of its chip are beside it
+        if length < 16 and np.abs(way).min() > 0.1:  # a diagonal arrow has the other links of its chip beside it
             near.insert(0, start + way * (length + RADIUS + 2))
         anchor = start + way * length / 2 + right * (pen.gap + pen.shaft / 2)
         circle = np.stack([np.cos(np.arange(16) * pi / 8), np.sin(np.arange(16) * pi / 8)], axis=1)
@@ -177,7 +177,7 @@ class Numbers:
 
 
 def distances(points: Array, start: Array, end: Array) -> Array:
-    """Return how far points are from lines that end, (points, lines)."""
+    """Return the distances of points from line segments, (points, lines)."""
     along = end - start
     offset = points[:, None] - start
     share = np.clip((offset * along).sum(axis=2) / np.maximum((along ** 2).sum(axis=1), 1e-9), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What a picture of a network shows: its links as plain columns, and what is odd about them. Knows nothing of pixels."""
+"""The data of a picture of a network: its links as plain columns, and their oddities. The module knows nothing of pixels."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from torussim.topology.faults import Changes, all_described
 from torussim.topology.grid import Grid
 from torussim.topology.shape import coordinates, receivers
 
-FEW = 4  # so many times as many links are built as the commonest as are slow, where they have no axis
+FEW = 4  # links without an axis can be slow only if the commonest bandwidth has this many times as many links
 
 
 @dataclass(frozen=True, eq=False)
 class LinkPicture:
     """The links of a network as columns `(links,)`, one entry for each direction of each link.
 
-    `source` and `target` count chips in C order of the axes; what comes after the last chip is a switch.
+    `source` and `target` number chips in C order of the axes; numbers after the last chip are switches.
     """
 
-    axes: Mapping[str, int]  # name -> length; none: every node counts as a chip
+    axes: Mapping[str, int]  # name -> length; empty: every node counts as a chip
     source: Array
     target: Array
     axis: Array  # -1: not between neighbours
     sign: Array  # 0: +, 1: -
     wraparound: Array
     bandwidth: Array  # bytes/s
-    busy: Array  # share of the time; or what else the colours show, nan where it is not known
+    busy: Array  # share of the time, or the value that the colours show instead; nan if unknown
     bytes: Array
-    dead: Sequence[tuple[int, int, int]] = ()  # (source, target, axis) of links that are not there
-    busiest: Sequence[int] = ()  # links to be numbered from 1, at most ten
-    users: Sequence[str] = ()  # who uses each of the busiest
+    dead: Sequence[tuple[int, int, int]] = ()  # (source, target, axis) of links that do not exist
+    busiest: Sequence[int] = ()  # links with numbers from 1, at most ten
+    users: Sequence[str] = ()  # the users of each of the busiest links
     names: Sequence[str] = ()  # of the nodes; default: coordinates, and "switch 0" ...
-    switches: int = 0  # where there are no axes: how many of the nodes, the last ones
-    what: str = "share of the time that a link is busy"  # what the colours show
+    switches: int = 0  # without axes: the number of switches, which are the last nodes
+    what: str = "share of the time that a link is busy"  # the value that the colours show
     head: Sequence[str] = ("from → to", "busy", "bytes", "bandwidth")  # of the table of the busiest
-    rows: Sequence[Sequence[str]] | None = None  # of it; default: what its head says
-    beside: str = "used by"  # what `users` says
-    numbered: str = "the busiest, see the table"  # what a number at a link means
-    levels: Sequence[float] = ()  # of the switches: how far from the chips they are, nan where the graph does not say
-    groups: Sequence[object] = ()  # of the nodes, chips first: what each belongs to, None where the graph does not say
+    rows: Sequence[Sequence[str]] | None = None  # of the table; default: the values named in its head
+    beside: str = "used by"  # the meaning of `users`
+    numbered: str = "the busiest, see the table"  # the meaning of a number at a link
+    levels: Sequence[float] = ()  # of the switches: their distance from the chips, nan if the graph does not give it
+    groups: Sequence[object] = ()  # of the nodes, chips first: the group of each, None if the graph does not give it
     faults: Sequence[str] = ()  # of the network, in words
 
     @staticmethod
     def of(timeline: Timeline, grid: Grid, changes: Changes | None = None) -> LinkPicture:
-        """Return what a run did with the links of its network; `changes`: where faults are named, what has been made of it."""
+        """Return the use of the links of a network by a run. `changes`: if faults are named, the present state of the network."""
         links, shown = grid.links, busiest(timeline, grid)
         busy = timeline.link_seconds / timeline.makespan if timeline.makespan else np.zeros(len(links.source))
         names = node_names(links)
@@ -64,19 +64,19 @@ class LinkPicture:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """The axes' lengths."""
+        """The lengths of the axes."""
         return tuple(self.axes.values())
 
     @cached_property
     def nodes(self) -> int:
-        """How many chips and switches there are."""
+        """The number of chips and switches."""
         ends = [np.asarray(self.source).max(initial=-1), np.asarray(self.target).max(initial=-1)]
         ends += [max(link[:2]) for link in self.dead]
         return max(prod(self.lengths) if self.axes else 1, len(self.names), int(max(ends)) + 1)
 
     @cached_property
     def chips(self) -> int:
-        """How many chips there are."""
+        """The number of chips."""
         return prod(self.lengths) if self.axes else self.nodes - self.switches
 
     @cached_property
@@ -85,7 +85,7 @@ class LinkPicture:
         return coordinates(self.lengths) if self.axes else np.arange(self.chips)[None]
 
     def name(self, node: int) -> str:
-        """Return what a chip or a switch is called."""
+        """Return the name of a chip or a switch."""
         if node < len(self.names):
             return self.names[node]
         if node >= self.chips:
@@ -93,16 +93,16 @@ class LinkPicture:
         return f"({', '.join(map(str, self.at[:, node]))})" if self.axes else str(node)
 
     def group_name(self, members: Array) -> str:
-        """Return what a group is called, given its nodes."""
+        """Return the name of a group, given its nodes."""
         name = self.groups[int(members[0])] if self.groups and len(members) else None
         return "" if name is None else f"group {name}" if isinstance(name, int) else str(name)
 
     @cached_property
     def slow(self) -> Array:
-        """Whether a link's bandwidth is below the commonest of its axis; the larger where two are as common.
+        """Whether a link's bandwidth is below the commonest of its axis; the larger one if two are equally common.
 
-        Links of no axis are compared with those between the same levels, and only few can be slow: a network can be built of
-        links of several widths.
+        Links without an axis are compared with links between the same levels, and only few of them can be slow: a network can be
+        built of links of several widths.
         """
         found = np.zeros(len(self.source), bool)
         rows = levels(self)
@@ -122,7 +122,7 @@ class LinkPicture:
 
     @cached_property
     def ends(self) -> Ends:
-        """The links that are there, then the dead ones."""
+        """The existing links, then the dead ones."""
         dead = np.array(self.dead, np.intp).reshape(-1, 3).T
         sign, wraparound = self.directions(*dead)
         pairs = [(self.source, dead[0]), (self.target, dead[1]), (self.axis, dead[2]), (self.sign, sign)]
@@ -130,7 +130,7 @@ class LinkPicture:
         return Ends(sources, targets, axes, signs, np.concatenate([self.wraparound, wraparound]).astype(bool))
 
     def directions(self, source: Array, target: Array, axis: Array) -> tuple[Array, Array]:
-        """Return sign and wraparound of links whose ends and axis are given."""
+        """Return sign and wraparound of links with given ends and axis."""
         if not self.axes or not len(source):
             return np.zeros(len(source), np.intp), np.zeros(len(source), bool)
         links, safe = np.arange(len(source)), np.minimum([source, target], self.chips - 1)
@@ -138,20 +138,20 @@ class LinkPicture:
         along = step[axis, links]
         others = np.abs(step).sum(axis=0) - np.abs(along)
         wraparound = (axis >= 0) & ((np.abs(along) != 1) | (others > 0))
-        # From a border the step towards the inside is a wraparound's in the other direction.
+        # From a border, the step inwards is the step of a wraparound in the other direction.
         from_last = self.at[axis, safe[0]] == np.array(self.lengths)[axis] - 1
         return np.where(wraparound, ~from_last, along < 0).astype(np.intp), wraparound
 
 
 def node_names(links: Links) -> list[str]:
-    """Return the names of the nodes where some are switches; else none, as coordinates are enough."""
+    """Return the names of the nodes if some are switches; otherwise none, because coordinates are enough."""
     if len(links.nodes) == len(links.chips):
         return []
     return [f"({', '.join(map(str, node))})" if isinstance(node, tuple) else str(node) for node in links.nodes]
 
 
 def placing(grid: Grid) -> dict[str, Any]:
-    """Return the levels and groups of a picture, as the nodes of the graph have them; nothing where none has any."""
+    """Return the levels and groups of a picture from the nodes of the graph; nothing if no node has any."""
     graph, links = grid.graph, grid.links
     if graph is None:
         return {}
@@ -164,7 +164,7 @@ def placing(grid: Grid) -> dict[str, Any]:
 
 
 def dead_links(links: Links) -> list[tuple[int, int, int]]:
-    """Return (source, target, axis) of the links that a network once had; axis -1: none."""
+    """Return (source, target, axis) of the links that a network had when it was built; axis -1: none."""
     number = {node: i for i, node in enumerate(links.nodes)}
     directions = receivers(links.axes, links.twist)
     dead = []
@@ -176,7 +176,7 @@ def dead_links(links: Links) -> list[tuple[int, int, int]]:
 
 
 def _users(timeline: Timeline, link: int) -> str:
-    """Return who uses a link, in words."""
+    """Return the users of a link in words."""
     found = list(users(timeline, link).items())
     shown = ", ".join(f"{name} {share:.0%}" for name, share in found[:2])
     return shown + (f" and {len(found) - 2} more" if len(found) > 2 else "")
@@ -184,7 +184,7 @@ def _users(timeline: Timeline, link: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """Where links begin and end; columns `(links,)`."""
+    """The ends of links as columns `(links,)`."""
 
     source: Array
     target: Array
@@ -194,7 +194,7 @@ class Ends:
 
 
 def shift(links: LinkPicture, link: int) -> list[str]:
-    """Return how a wraparound changes the coordinates of the other axes: ["z+4"]; nothing where it is not twisted."""
+    """Return the change of other coordinates by a wraparound, such as ["z+4"]; empty if it is not twisted."""
     ends, said = links.ends, []
     step = links.at[:, ends.target[link]] - links.at[:, ends.source[link]]
     for axis, (name, length) in enumerate(links.axes.items()):
@@ -205,7 +205,7 @@ def shift(links: LinkPicture, link: int) -> list[str]:
 
 
 def twisted(links: LinkPicture, which: Array) -> list[int]:
-    """Return those of some links that change other coordinates than that of their axis."""
+    """Return the links that change coordinates other than that of their axis."""
     at, ends = links.at, links.ends
     step = at[:, ends.source[which]] != at[:, ends.target[which]]
     step[ends.axis[which], np.arange(len(which))] = False

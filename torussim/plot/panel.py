@@ -1,4 +1,4 @@
-"""The lanes of one chip: what it computes, which collectives it is in, and what its links send."""
+"""The lanes of one chip: its computations, its collectives, and the transfers of its links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROW, COMPUTE_HEIGHT, COLLECTIVE_HEIGHT, HALF = 16, 36, 24, 13  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Bar:
-    """An operation on one chip, in pixels; `own`: of a run that is shown, else of one next to it."""
+    """An operation on one chip, in pixels. `own`: whether it belongs to a run that is shown, or to a neighbouring run."""
 
     operation: Operation
     x0: float
@@ -35,7 +35,7 @@ class Bar:
 
     @property
     def drawn(self) -> tuple[float, float]:
-        """Left and right end as drawn: nothing is too thin to see."""
+        """Left and right end as drawn, so that even thin bars are visible."""
         left = min(self.x0, WIDTH - 2) if self.own else self.x0
         return left, max(self.x1, left + 2)
 
@@ -55,7 +55,7 @@ class Panel:
         self.columns = view.columns()
         self.detailed = [run for run in view.runs if not self.columns or view.section(run) != "block"]
         self.bars = [bar for run in self.detailed for bar in self.bars_of(run, True)]
-        for step, run in ((-1, view.runs.start - 1), (1, view.runs.stop)):  # what reaches in from before and after
+        for step, run in ((-1, view.runs.start - 1), (1, view.runs.stop)):  # runs that reach in from before and after
             while 0 <= run < len(self.timeline.runs):
                 reaching = [b for b in self.bars_of(run, False) if b.x1 > 0.5 and b.x0 < WIDTH - 0.5 and b.x1 > b.x0]
                 self.bars += reaching
@@ -71,7 +71,7 @@ class Panel:
                 self.sent.setdefault((sent.axis, sent.sign), []).append(sent)
         kept = {sent.operation for sent in self.timeline.sent}
         moving = [o for o in self.collectives if o.name in self.timeline.carried and self.timeline.carried[o.name].any()]
-        self.unkept = [o for o in moving if o.name not in kept]  # messages over routes are not recorded
+        self.unkept = [o for o in moving if o.name not in kept]  # routed messages are not recorded
         self.edges = self.column_edges()
 
     def bars_of(self, run: int, own: bool) -> list[Bar]:
@@ -82,7 +82,7 @@ class Panel:
         return [Bar(o, x(float(a)), x(float(b)), float(b - a), own) for o, a, b in times]
 
     def column_edges(self) -> Array:
-        """Return seconds: where the columns of narrow blocks begin, each at least 3 pixels wide, and the end of the last."""
+        """Return seconds: the starts of the columns of narrow blocks, each at least 3 pixels wide, and the end of the last."""
         edges: list[float] = []
         for run in self.columns:
             start = self.view.extents[self.chip, run][0]
@@ -93,13 +93,13 @@ class Panel:
         return np.array(edges)
 
     def draw(self, y: float) -> float:
-        """Draw the chip's lanes from `y` on down; return where they end."""
+        """Draw the chip's lanes from `y` downwards. Return their lower end."""
         y = self.zones(self.header(y))
         if self.computes:
             y = self.compute_lane(y)
         if self.collectives:
             y = self.collective_lane(y)
-            whole = dict.fromkeys(axis.partition("/")[0] for axis in self.timeline.axes)  # of x/2 and x/4*2 it is x
+            whole = dict.fromkeys(axis.partition("/")[0] for axis in self.timeline.axes)  # x is the whole axis of x/2 and x/4*2
             lengths = dict(zip(whole, self.view.lengths, strict=True))
             for axis in self.timeline.axes:
                 if lengths[axis.partition("/")[0]] > 1:
@@ -107,7 +107,7 @@ class Panel:
         return y
 
     def header(self, y: float) -> float:
-        """Write who this is and where its time went; return where the lanes begin."""
+        """Write the chip and the shares of its time. Return the upper end of the lanes."""
         canvas, finish = self.canvas, self.timeline.finish
         place = self.timeline.chips[self.chip]
         coordinates = (", " if len(place) < 6 else ",").join(map(str, place))
@@ -134,7 +134,7 @@ class Panel:
         return y + 24
 
     def zones(self, y: float) -> float:
-        """Draw brackets over the runs, if there are more than one."""
+        """Draw brackets over the runs, if there are several."""
         if len(self.view.runs) < 2:
             return y
         sections = [self.view.section(run) for run in range(self.view.runs.stop)]
@@ -157,7 +157,7 @@ class Panel:
     # -- lanes
 
     def compute_lane(self, y: float) -> float:
-        """Draw the compute unit's lane; return where it ends."""
+        """Draw the compute unit's lane. Return its lower end."""
         canvas, view = self.canvas, self.view
         bars = [bar for bar in self.bars if not isinstance(bar.operation, Collective)]
         height = COMPUTE_HEIGHT * (2 if self.columns else 1)
@@ -169,7 +169,7 @@ class Panel:
                 x0, x1 = view.x(a), view.x(b)
                 canvas.box(x0, x1, y, y + height, EXPOSED, "////")
                 canvas.fit(x0, x1, y + height / 2, [f"exposed {show(b - a, 's')}", show(b - a, "s")], "white", back=EXPOSED)
-            canvas.box(view.x(start), view.x(end), y, y + height, FIXED, layer=0)  # what no bar hides is a bare launch
+            canvas.box(view.x(start), view.x(end), y, y + height, FIXED, layer=0)  # a part without a bar is a launch alone
         crowded = [group for group in crowds([bar for bar in bars if bar.own], lambda bar: (bar.x0 + bar.x1) / 2)
                    if len(group) > 3 and group[-1].x1 - group[0].x0 > CLOSE]
         for bar in bars:
@@ -185,7 +185,7 @@ class Panel:
         return y + height + 5
 
     def compute_bar(self, bar: Bar, y: float, height: float) -> None:
-        """Draw a matmul; where it waits within, it is as low as the share of its time that it works."""
+        """Draw a matmul. If it contains waits, its height is the share of its time that it works."""
         canvas, work = self.canvas, self.timeline.work[bar.operation.name]
         if not bar.own:
             canvas.box(*bar.drawn, y, y + height, OTHER)
@@ -206,7 +206,7 @@ class Panel:
                    back="" if busy * height >= 15 else COMPUTE)
 
     def collective_lane(self, y: float) -> float:
-        """Draw the collectives' lane; return where it ends."""
+        """Draw the collectives' lane. Return its lower end."""
         canvas = self.canvas
         bars = [bar for bar in self.bars if isinstance(bar.operation, Collective)]
         if not bars and not self.columns:
@@ -233,7 +233,7 @@ class Panel:
         return bottom + self.callouts(loose, bottom, 1) + 5
 
     def link_lane(self, axis: str, y: float) -> float:
-        """Draw the + link above the - link: light while a collective runs over the axis, dark while the chip sends."""
+        """Draw the + link above the - link: light during a collective over the axis, dark while the chip sends."""
         canvas = self.canvas
         for bar in self.bars:
             if isinstance(bar.operation, Collective) and axis in bar.operation.axes and bar.own:
@@ -252,7 +252,7 @@ class Panel:
                 self.stack(top, HALF, self.edges, [(analysis.spread(all_sent, self.edges), FAINT, "", "")])
             used = analysis.merged(joined(s for _, spans in sends for s in spans.values()))
             if any(axis in o.axes for o in self.unkept):
-                continue  # the share of what is kept is not that of all
+                continue  # the recorded share is not the share of all messages
             share = float((used[:, 1] - used[:, 0]).sum()) / (self.end - self.begin) if self.end > self.begin else 0.0
             canvas.text(WIDTH + 8, top + HALF / 2, percent(share), size=SMALL, colour=FAINT)
         canvas.used |= {"links", "messages"} if self.sent else {"links"}
@@ -261,7 +261,7 @@ class Panel:
         return y + 2 * HALF + 5
 
     def sends(self, axis: str, sign: int) -> list[tuple[Collective, dict[int, Array]]]:
-        """Return for each collective {run: (messages, 2) from when to when the chip sends on one of its links}."""
+        """Return for each collective {run: (messages, 2)}: the start and end of each transfer on one of the chip's links."""
         runs = self.timeline.runs
         by_segment: dict[tuple[int, str], list[tuple[float, float]]] = {}
         for sent in self.sent.get((axis, sign), ()):
@@ -274,7 +274,7 @@ class Panel:
         return found
 
     def messages(self, operation: Collective, spans: Array, y: float) -> None:
-        """Draw messages: each for itself where that can be seen, else together, as high as their share of the time."""
+        """Draw messages: separately if distinguishable, otherwise merged, with the height of their share of the time."""
         colour, near = KIND_COLOURS[operation.kind], 1.2
         spans = np.array([(self.view.x(a), self.view.x(b)) for a, b in spans[np.argsort(spans[:, 0], kind="stable")]])
         cluster: list[tuple[float, float]] = []
@@ -292,15 +292,15 @@ class Panel:
                 cluster.append((x0, x1))
 
     def open_share(self, kinds: Iterable[str]) -> Array:
-        """Return for each column the seconds in which a collective of these kinds is under way."""
+        """Return for each column the seconds during which a collective of these kinds runs."""
         spans = joined(ran for operation, ran in analysis.occurrences(self.timeline, self.chip)
                         if isinstance(operation, Collective) and operation.kind in kinds)
         return analysis.spread(analysis.merged(spans), self.edges)
 
     def stack(self, y: float, height: float, edges: Array, parts: Sequence[tuple[Array, str, str, str]]) -> None:
-        """Draw seconds of each column as shares of it, one part upon the other; (seconds, colour, hatch, name) of each part.
+        """Draw seconds of each column as stacked shares; (seconds, colour, hatch, name) of each part.
 
-        Columns that look alike are drawn as one.
+        Neighbouring columns of equal look are drawn as one.
         """
         widths = np.diff(edges)
         seconds = np.stack([part[0] for part in parts])
@@ -331,7 +331,7 @@ class Panel:
         return any(self.canvas.measure(text, NORMAL) + 6 <= visible(bar.x0, bar.x1) for text in names(bar))
 
     def sublanes(self, bars: Sequence[Bar]) -> tuple[dict[Bar, int], bool]:
-        """Return the row of each bar, and whether any overlap; if so each has room for its name beside it."""
+        """Return the row of each bar, and whether bars overlap; if so, each has room for its name beside it."""
         order = sorted(bars, key=lambda b: b.x0)
         reach, concurrent = -np.inf, False
         for bar in order:
@@ -350,13 +350,13 @@ class Panel:
         return rows, concurrent
 
     def beside(self, bar: Bar, y: float) -> None:
-        """Write a bar's name beside it, on the side where there is room."""
+        """Write a bar's name beside it, on the side with room."""
         left, right = bar.drawn
         fits = right + self.canvas.measure(bar.name, NORMAL) + 8 <= WIDTH + RIGHT
         self.canvas.text(right + 3 if fits else left - 3, y, bar.name, align="left" if fits else "right")
 
     def callouts(self, bars: Sequence[Bar], y: float, sign: int) -> float:
-        """Write the names of bars above (sign -1) or below the lane with a line to each; return the height taken."""
+        """Write the names of bars above (sign -1) or below the lane with a line to each. Return their height."""
         items = gathered([((max(bar.drawn[0], 0.0) + min(bar.drawn[1], WIDTH)) / 2, bar.name) for bar in bars])
         places = flags([(x, self.canvas.measure(name, NORMAL)) for x, name in items])
         self.canvas.unnamed += [name for (_, name), place in zip(items, places, strict=True) if place is None]
@@ -371,5 +371,5 @@ class Panel:
 
 
 def names(bar: Bar) -> list[str]:
-    """Return what may be written into a bar, longest first."""
+    """Return the texts that may be written into a bar, longest first."""
     return [f"{bar.name}  {show(bar.seconds, 's')}", bar.name]

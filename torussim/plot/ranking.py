@@ -1,4 +1,4 @@
-"""The layouts of a plan at one batch: the best as bars, with the bounds that exclude them, and below the bounds of all."""
+"""The layouts of a plan at one batch: the best as bars, with the bounds that exclude others, and a histogram of all bounds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torussim.plot.labels import short, tint
 from torussim.plot.sheet import EDGE
 from torussim.units import percent, show
 
-ROWS, ROW, BAR = 14, 25.0, 15.0  # layouts, how high a row is, and the bar in it
-FAR = 3.0  # times as slow as the pick: slower layouts have no bar
-BARS, END = 500.0, 860.0  # where bars begin and end; times stand right of them
+ROWS, ROW, BAR = 14, 25.0, 15.0  # layouts, the height of a row, and of its bar
+FAR = 3.0  # layouts slower than the pick by this factor have no bar
+BARS, END = 500.0, 860.0  # the ends of the bars' room; times are to the right of it
 PALE, MIDDLE = tint(COMPUTE, 0.25), tint(COMPUTE, 0.62)
 BINS, HIGH = 64, 110.0  # of the panel of bounds
 TICKS = 6  # of an axis from 0 on, at most
@@ -26,7 +26,7 @@ DRAWN = ("simulated", "excluded", "open")
 
 @dataclass(frozen=True)
 class _Row:
-    """A layout, how many others have its name and its time, and whose choice it is."""
+    """A layout, the number of layouts with the same name and time, and its tags, such as the paper's choice."""
 
     one: Ranked
     others: int
@@ -34,7 +34,7 @@ class _Row:
 
 
 def ranking(canvas: Canvas, found: Plan, phase: str, y: float) -> float:
-    """Draw the best layouts of a phase, and the bounds of all of them, from y downwards; return where that ends."""
+    """Draw the best layouts of a phase, and the bounds of all of them, from y downwards. Return the lower end."""
     pick = found.pick.of[phase]
     known = [one for one in found.ranked if one.candidate.phase == phase and one.state in DRAWN and one.seconds is not None]
     rows = _rows(found, known, phase)
@@ -65,7 +65,7 @@ def _of(found: Plan, phase: str) -> str:
 
 
 def _rows(found: Plan, known: Sequence[Ranked], phase: str) -> list[_Row]:
-    """Return the best layouts, the pick first; those of one name, attention, dtype and time are one row; then tagged ones."""
+    """Return the best layouts, the pick first, then other tagged ones; equal name, attention, dtype and time share a row."""
     chosen = [("the pick", found.pick), ("the paper's", found.paper), ("the file's", found.file)]
     tags: dict[str, list[str]] = {}
     for tag, choice in chosen:
@@ -96,7 +96,7 @@ def _name(one: Ranked, dtypes: bool) -> str:
 
 
 def _draw(canvas: Canvas, across: Scale, row: _Row, pick: Ranked, y: float) -> None:
-    """Draw a bar of a layout's time, its bound as a tick, by how much it is slower than the pick, and whose choice it is."""
+    """Draw a bar of a layout's time, its bound as a tick, its distance to the pick, and its tags."""
     one, seconds = row.one, row.one.seconds or 0.0
     simulated, first = one.step_s is not None, "the pick" in row.tags
     colour = COMPUTE if first else MIDDLE if simulated else PALE
@@ -126,7 +126,7 @@ def _legend(canvas: Canvas, y: float) -> float:
 
 
 def _bounds(canvas: Canvas, found: Plan, known: Sequence[Ranked], pick: Ranked, y: float) -> float:
-    """Draw how many layouts have which bound, and where the pick's time is; return where that ends."""
+    """Draw a histogram of the bounds of layouts, and the pick's time. Return the lower end."""
     bounds = np.array([one.least_s for one in known])
     weights = np.array([one.candidate.alike for one in known])
     assert pick.step_s is not None

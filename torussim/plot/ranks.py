@@ -1,8 +1,8 @@
-"""Where nodes of a network without slices belong: how far from the chips a switch is, and which nodes are of one group.
+"""The levels and groups of a network without slices: the distance of a switch from the chips, and the nodes of a group.
 
-The attributes `level` of a switch and `group` of a node say so where the graph has them. Else a level is the distance from the
-chips, and a group is what hangs together without the switches of higher levels, or by the widest links of chips. Knows nothing of
-pixels.
+The attributes `level` of a switch and `group` of a node give them, if the graph has these. Otherwise a level is the distance from
+the chips, and a group is connected without the switches of higher levels, or by the widest links of chips. The module knows
+nothing of pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def levels(links: LinkPicture) -> Array:
 
 
 def distances(links: LinkPicture) -> Array:
-    """Return how many links each node is away from the nearest chip, (nodes,) floats."""
+    """Return the number of links between each node and the nearest chip, (nodes,) floats."""
     found = np.where(np.arange(links.nodes) < links.chips, 0.0, np.inf)
     for step in range(links.nodes):
         near = links.ends.source[(found[links.ends.target] == step) & np.isinf(found[links.ends.source])]
@@ -41,7 +41,7 @@ def distances(links: LinkPicture) -> Array:
 
 
 def groups(links: LinkPicture, rows: Array) -> Array:
-    """Return the number of each node's group, (nodes,), -1 where it has none; groups are numbered in the order of their chips."""
+    """Return the number of each node's group, (nodes,), -1 if it has none; groups are numbered in the order of their chips."""
     if links.groups and any(group is not None for group in links.groups):
         found = _numbered(links.groups)
     else:
@@ -53,7 +53,7 @@ def groups(links: LinkPicture, rows: Array) -> Array:
 
 
 def flat(links: LinkPicture, rows: Array, of: Array) -> bool:
-    """Return whether switches of one row are joined to each other beyond their group, as in no tree."""
+    """Return whether switches of one row are joined to each other outside their group, unlike in a tree."""
     source, target = links.ends.source, links.ends.target
     alike = (rows[source] == rows[target]) & (rows[source] > 0) & ((of[source] != of[target]) | (of[source] < 0))
     return bool(alike.any())
@@ -65,7 +65,7 @@ def _numbered(given: Sequence[Any]) -> Array:
 
 
 def _wide(links: LinkPicture, rows: Array) -> Array:
-    """Return which links are as wide as the widest of the chips, none where all are, (links,)."""
+    """Return the links that are as wide as the widest link of a chip, (links,); none if all are."""
     of_chips = (rows[links.source] == 0) | (rows[links.target] == 0)
     rates = links.bandwidth[of_chips]
     widest = rates.max(initial=0.0) * (1 - 1e-9)
@@ -74,7 +74,7 @@ def _wide(links: LinkPicture, rows: Array) -> Array:
 
 
 def _parts(links: LinkPicture, which: Array) -> Array:
-    """Return groups of at least two chips that some links hold together, (nodes,); -1 for nodes outside; all -1 for one group."""
+    """Return groups of at least two chips connected by some links, (nodes,); -1 for nodes outside; all -1 for one group."""
     root = np.arange(links.nodes)
     ends = np.stack([links.ends.source[which], links.ends.target[which]])
     while True:

@@ -1,4 +1,4 @@
-"""The page of a network in slices: how panels and table share it, and what stands around a panel's chips.
+"""The page of a network in slices: the room of panels and table, and the texts around a panel's chips.
 
 Pixels of a page 1200 wide, y downwards.
 """
@@ -18,20 +18,20 @@ from torussim.plot.slices import STUB, Cut, Place
 from torussim.timeline import Array
 
 PAGE, EDGE = float(LEFT + WIDTH + RIGHT), 12.0
-TALLEST = 1500.0  # pixels of panels and table, where there is a choice
-CLOSEST, WIDEST = 14.0, 64.0  # from a chip to the next; the former where there is a choice
+TALLEST = 1500.0  # pixels of panels and table, if there is a choice
+CLOSEST, WIDEST = 14.0, 64.0  # distance between neighbouring chips; the smallest only if there is a choice
 TINY = 7.0  # points
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What a panel needs around its chips, pixels from the centres of the outermost."""
+    """The room of a panel around its chips, pixels from the centres of the outermost chips."""
 
     left: float
     right: float
     top: float
     bottom: float
-    title: float  # the widest one
+    title: float  # the widest title
 
     def width(self, chips: int, pitch: float) -> float:
         """Return the width of a panel."""
@@ -40,17 +40,17 @@ class Margins:
 
 @dataclass(frozen=True)
 class Sheet:
-    """How panels and table share the page."""
+    """The room of panels and table on the page."""
 
     columns: int
     pitch: float
-    width: float  # of the panels together
+    width: float  # of all panels
     height: float
-    beside: bool  # the table
+    beside: bool  # whether the table is beside the panels
 
 
 def around(canvas: Canvas, pieces: Cut) -> Margins:
-    """Return the room that a panel needs for its title, coordinates, and arrows out of it with where they lead."""
+    """Return the room of a panel for its title, coordinates, and outgoing arrows with their targets."""
     links, ends = pieces.links, pieces.links.ends
     sides = {(0, 0): 0.0, (0, 1): 0.0, (1, 0): 0.0, (1, 1): 0.0}  # (axis in the panel, sign)
     tiled = [size < links.lengths[axis] for axis, size in zip(pieces.flat, pieces.sizes, strict=True)]
@@ -67,18 +67,18 @@ def around(canvas: Canvas, pieces: Cut) -> Margins:
                 sides[i, sign] += 4 + 10 * max(len(said) for said in lines)
     written = [name(links, axis) for axis in pieces.flat] + [str(links.lengths[axis] - 1) for axis in pieces.flat]
     wide = max((canvas.measure(text, SMALL, True) for text in written), default=0.0)
-    reach = {side: 11 + max(out, 11.0 if pieces.deep else 0.0) for side, out in sides.items()}  # from the chip's centre
-    row = 0.0 if len(pieces.flat) > 1 else 11.0  # numbers stand above and below a row
+    reach = {side: 11 + max(out, 11.0 if pieces.deep else 0.0) for side, out in sides.items()}  # from the centre of the chip
+    row = 0.0 if len(pieces.flat) > 1 else 11.0  # a row has numbers above and below it
     return Margins(left=reach[0, 1] + wide + 14, right=reach[0, 0] + 12, top=reach[1, 0] + 26 + row,
                    bottom=reach[1, 1] + 18 + row,
                    title=max(canvas.measure(pieces.title(panel), NORMAL, True) for panel in pieces.shown.tolist()))
 
 
 def arranged(pieces: Cut, margins: Margins, table: Table) -> Sheet:
-    """Return how many panels stand beside each other, and where the table is: links as long as the page allows.
+    """Return the number of panels beside each other, and the place of the table: links are as long as the page allows.
 
-    What makes the picture a hundred pixels lower, or leaves a twentieth less of the panels' room empty, is worth a link one
-    pixel shorter, a third of one where chips are close.
+    A picture that is a hundred pixels lower, or has a twentieth less of the panels' room empty, is worth links that are one pixel
+    shorter; a third of a pixel if chips are close.
     """
     across, down = [*(pieces.sizes), 1, 1][:2]
     count = len(pieces.shown)
@@ -88,7 +88,7 @@ def arranged(pieces: Cut, margins: Margins, table: Table) -> Sheet:
         room = PAGE - 2 * EDGE - (table.width + 30 if beside else 0)
         for columns in range(1, count + 1):
             if count == int(np.prod(pieces.grid)) and columns % row_of:
-                continue  # a row is all of the last axis, or of a slice's
+                continue  # a row has the whole last axis, or all pieces of a slice along it
             pitch = float(np.floor(min(WIDEST, (room / columns - margins.left - margins.right) / max(across - 1, 1))))
             if pitch < 4 or columns * margins.width(across, pitch) > room:
                 continue
@@ -105,7 +105,7 @@ def arranged(pieces: Cut, margins: Margins, table: Table) -> Sheet:
 
 
 def origins(pieces: Cut, margins: Margins, sheet: Sheet, y: float) -> Array:
-    """Return where each panel's lower left chip lies, (panels, 2)."""
+    """Return the lower left chip of each panel, (panels, 2)."""
     across, down = [*(pieces.sizes), 1, 1][:2]
     row, column = np.divmod(np.arange(len(pieces.shown)), sheet.columns)
     x0 = EDGE + column * margins.width(across, sheet.pitch) + margins.left
@@ -114,7 +114,7 @@ def origins(pieces: Cut, margins: Margins, sheet: Sheet, y: float) -> Array:
 
 
 def panels(canvas: Canvas, place: Place, margins: Margins) -> None:
-    """Write what stands around the chips: titles, coordinates, and where twisted wraparounds lead."""
+    """Write the texts around the chips: titles, coordinates, and the targets of twisted wraparounds."""
     cut, pitch = place.cut, place.pitch
     for panel, (x, y) in zip(cut.shown.tolist(), place.origins.tolist(), strict=True):
         _, starts = cut.parts(panel)
@@ -142,12 +142,12 @@ def panels(canvas: Canvas, place: Place, margins: Margins) -> None:
 
 
 def name(links: LinkPicture, axis: int) -> str:
-    """Return what an axis is called beside its coordinates."""
+    """Return the name of an axis beside its coordinates."""
     return short(list(links.axes)[axis], 8)
 
 
 def twists(canvas: Canvas, place: Place) -> None:
-    """Write at the arrows out of the border where they lead, if not straight across; not at each where they crowd."""
+    """Write the targets of outgoing arrows that do not go straight across; not at each arrow if the texts crowd."""
     cut, ends = place.cut, place.cut.links.ends
     out = np.flatnonzero((cut.slot[ends.source] >= 0) & ends.wraparound & np.isin(ends.axis, cut.flat))
     which = twisted(cut.links, out)

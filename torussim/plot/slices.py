@@ -1,8 +1,8 @@
-"""A network of axes cut into slices: which are shown, and where their chips and links lie.
+"""A network of axes cut into slices: the slices that are shown, and the places of their chips and links.
 
-A panel holds a piece of a slice: the first two axes to the right and up. A link along another axis is a short arrow out of
-its chip, aslant; one that leaves the panel, as a wraparound does, is a short arrow out of the border. So each link is drawn once,
-at the chip that it leaves.
+A panel has a piece of a slice, with the first two axes to the right and up. A link along another axis is a short diagonal arrow
+out of its chip. A link that leaves the panel, such as a wraparound, is a short arrow out of the border. Each link is thus drawn
+once, at the chip that it leaves.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import numpy as np
 from torussim.plot.network import LinkPicture
 from torussim.timeline import Array
 
-LONGEST, SHORTER, MANY = 32, 16, 1024  # chips of an axis in one panel; the shorter in networks of more chips than that
+LONGEST, SHORTER, MANY = 32, 16, 1024  # chips of an axis in one panel; the second applies above MANY chips
 STUB = 21  # pixels, a wraparound's arrow
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """The panels that a network is cut into, numbered, and which of them are shown."""
+    """The panels of a network, numbered, and the panels that are shown."""
 
     links: LinkPicture
     flat: tuple[int, ...]  # the axes to the right and up
-    deep: tuple[int, ...]  # the others
+    deep: tuple[int, ...]  # the other axes
     sizes: tuple[int, ...]  # of a panel, along flat
     grid: tuple[int, ...]  # panels: along deep, then from top to bottom, then to the right
     panel: Array  # (chips,) the number of each chip's panel
     shown: Array  # panels, ascending
-    hidden: int  # panels with odd links that are not shown
+    hidden: int  # panels with odd links that are hidden
 
     @cached_property
     def slot(self) -> Array:
-        """For each chip the place of its panel among those shown, -1 if it is not."""
+        """The place of each chip's panel among the shown ones, -1 if it is hidden."""
         place = np.full(prod(self.grid), -1)
         place[self.shown] = np.arange(len(self.shown))
         return np.asarray(place[self.panel])
 
     def parts(self, panel: int) -> tuple[dict[int, int], list[int]]:
-        """Return a panel's coordinate on each deep axis, and where it starts on each flat one."""
+        """Return a panel's coordinate on each deep axis, and its start on each flat axis."""
         at = [int(i) for i in np.unravel_index(panel, self.grid)]
         tiles = [at[-1], self.grid[-2] - 1 - at[-2]][:len(self.flat)]
         return (dict(zip(self.deep, at[:len(self.deep)], strict=True)),
                 [tile * size for tile, size in zip(tiles, self.sizes, strict=True)])
 
     def title(self, panel: int) -> str:
-        """Return what a panel shows: "z = 1", and the range of coordinates if slices are cut."""
+        """Return the title of a panel: "z = 1", and the range of coordinates if slices are cut."""
         names, (deep, starts) = list(self.links.axes), self.parts(panel)
         said = [f"{names[axis]} = {c}" for axis, c in deep.items()]
         for axis, start, size in zip(self.flat, starts, self.sizes, strict=True):
@@ -58,14 +58,14 @@ class Cut:
 
 
 def cut(links: LinkPicture) -> Cut:
-    """Return the panels of a network: all, or if they are too many those with the busiest, the dead and the slow links.
+    """Return the panels of a network: all, or, if they are too many, those with the busiest, dead and slow links.
 
-    Every panel with one of the busiest links is shown, then the others in the order of how many odd links they hold.
+    Every panel with one of the busiest links is shown, then other panels in the order of their number of odd links.
     """
     lengths = links.lengths
     live = [axis for axis, length in enumerate(lengths) if length > 1]
     flat, deep = tuple(live[:2]), tuple(live[2:])
-    # Pieces of a slice are as equal as can be: 36 chips are 18 and 18.
+    # Pieces of a slice are as equal as possible: 36 chips are 18 and 18.
     longest = SHORTER if len(live) > 1 and links.chips > MANY else LONGEST
     tiles = [ceil(lengths[axis] / longest) for axis in flat]
     sizes = tuple(ceil(lengths[axis] / count) for axis, count in zip(flat, tiles, strict=True))
@@ -94,7 +94,7 @@ def cut(links: LinkPicture) -> Cut:
 
 
 def directions(cut: Cut) -> Array:
-    """Return for each axis the way that its + links go in the picture, (axes, 2), pixels, y downwards."""
+    """Return the direction of each axis' + links in the picture, (axes, 2), pixels, y downwards."""
     found = np.zeros((len(cut.links.lengths), 2))
     for axis, way in zip(cut.flat, ((1, 0), (0, -1)), strict=False):
         found[axis] = way
@@ -108,7 +108,7 @@ def directions(cut: Cut) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where the panels that are shown lie: `origins` (panels, 2), the centre of each one's lower left chip; pixels."""
+    """The places of the shown panels: `origins` (panels, 2), the centre of the lower left chip of each; pixels."""
 
     cut: Cut
     pitch: float
@@ -116,17 +116,17 @@ class Place:
 
     @property
     def links(self) -> LinkPicture:
-        """What is drawn."""
+        """The links that are drawn."""
         return self.cut.links
 
     @property
     def half(self) -> float:
-        """Half a chip's side."""
+        """Half the side of a chip."""
         return float(np.clip(0.17 * self.pitch, 2.5, 9))
 
     @cached_property
     def centres(self) -> Array:
-        """The chips' centres, (chips, 2); of those not shown too, but without meaning."""
+        """The chips' centres, (chips, 2); for hidden chips the values have no meaning."""
         cut = self.cut
         within = np.zeros((cut.links.chips, 2))
         for i, (axis, size) in enumerate(zip(cut.flat, cut.sizes, strict=True)):
@@ -134,7 +134,7 @@ class Place:
         return np.asarray(self.origins[cut.slot] + within)
 
     def lines(self, which: Array) -> tuple[Array, Array, Array]:
-        """Return where links start and end, each (links, 2), and whether each ends at the chip that it leads to."""
+        """Return the starts and ends of links, each (links, 2), and whether each ends at its target chip."""
         cut, ends = self.cut, self.cut.links.ends
         source, target, axis = ends.source[which], ends.target[which], ends.axis[which]
         way = directions(cut)[axis] * np.where(ends.sign[which], -1, 1)[:, None]

@@ -1,4 +1,4 @@
-"""A network whose nodes lie where they are put, joined by straight links: what trees, groups and circles share."""
+"""A network with freely placed nodes, joined by straight links: the common part of trees, groups and circles."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from torussim.plot.network import LinkPicture
 from torussim.timeline import Array
 
-MOST = 4000  # links; more are a black disc
+MOST = 4000  # links; more would fill the picture
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box around a group: corners, and its name with the middle of it, pixels."""
+    """A box around a group: its corners, and its name with the middle of the name, pixels."""
 
     x0: float
     y0: float
@@ -26,35 +26,35 @@ class Box:
     y: float
 
     def moved(self, x: float, y: float) -> Box:
-        """Return the same box further to the right and down."""
+        """Return the box moved to the right and down."""
         return Box(self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y, self.name, self.x + x, self.y + y)
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Where the nodes of a network lie, pixels, y downwards from the top left corner of the picture.
+    """The places of the nodes of a network, pixels, y downwards from the top left corner of the picture.
 
-    `out`: the direction in which each node's name stands, (nodes, 2), and `named`: which nodes have one, (nodes,).
+    `out` has the direction of each node's name, (nodes, 2); `named` says which nodes have a name, (nodes,).
     """
 
     links: LinkPicture
     centres: Array  # (nodes, 2)
-    half: float  # half a chip's side
-    sizes: Array  # half of each node's side, (nodes,)
-    pitch: float  # what gives links their thickness, as the pixels from a chip to the next do in a slice
+    half: float  # half the side of a chip
+    sizes: Array  # half the side of each node, (nodes,)
+    pitch: float  # sets the thickness of links, like the distance between chips in a slice
     width: float
     height: float
     out: Array
     named: Array
     boxes: Sequence[Box] = ()
-    turned: bool = False  # the names of chips are read upwards
+    turned: bool = False  # the names of chips run upwards
 
     def moved(self, x: float, y: float) -> Spread:
-        """Return the same with its top left corner at (x, y)."""
+        """Return the network with its top left corner at (x, y)."""
         return replace(self, centres=self.centres + np.array([x, y]), boxes=[box.moved(x, y) for box in self.boxes])
 
     def lines(self, which: Array) -> tuple[Array, Array, Array]:
-        """Return where links start and end, each (links, 2), and that each ends at the node that it leads to."""
+        """Return the starts and ends of links, each (links, 2), and that each ends at its target node."""
         ends = self.links.ends
         start, end = self.centres[ends.source[which]], self.centres[ends.target[which]]
         between = end - start
@@ -65,7 +65,7 @@ class Spread:
 
 
 def drawn(links: LinkPicture) -> Array:
-    """Return the links to be drawn, dead ones last: all, or the busiest and those with a mark."""
+    """Return the links to draw, dead ones last: all, or the busiest and those with a mark."""
     live, count = len(links.source), len(links.ends.source)
     if live <= MOST:
         return np.arange(count)

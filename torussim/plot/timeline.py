@@ -16,16 +16,16 @@ from torussim.timeline import Timeline
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_CHIPS = 100  # more are higher than a picture can be
+MAX_CHIPS = 100  # more chips make too high a picture
 
 
 def timeline_figure(timeline: Timeline, *, chips: Sequence[int] | None = None, first: int | None = None, runs: int = 1,
                     title: str = "", subtitle: str = "") -> Figure:
-    """Return a picture of what `chips` did in `runs` of the timeline's runs from index `first` on.
+    """Return a picture of `chips` in `runs` of the timeline's runs from index `first` on.
 
-    By default of the chips of `analysis.chosen_chips` in the last block that was simulated; `runs` beyond the last are
-    left out. A block too narrow to read is one column of shares. Messages appear for the chips that were recorded.
-    Raise TorusSimError for a chip or a run that is not there.
+    The default is the chips of `analysis.chosen_chips` in the last simulated block. `runs` beyond the last are left out. A block
+    too narrow to read is one column of shares. Messages appear for the recorded chips. Raise TorusSimError for a chip or a run
+    that does not exist.
     """
     chips = analysis.chosen_chips(timeline) if chips is None else chips
     first = analysis.last_block(timeline) if first is None else first

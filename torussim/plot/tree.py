@@ -1,4 +1,4 @@
-"""A network of levels of switches: chips at the bottom, each level of switches above the one below, groups in boxes."""
+"""A network of levels of switches: chips at the bottom, each level of switches above the lower one, groups in boxes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torussim.plot.network import LinkPicture
 from torussim.plot.spread import Box, Spread
 from torussim.timeline import Array
 
-WIDEST, CLOSEST = 44.0, 13.0  # pixels from a chip to the next; the latter where more rows of chips make it possible
+WIDEST, CLOSEST = 44.0, 13.0  # pixels between neighbouring chips; the smaller one if more rows of chips make it possible
 LEAST, MOST = 380.0, 1176.0  # width of the picture
 DEEPEST = 12  # rows of chips
-SWITCH = 7.0  # pixels from a switch to the next, at least
+SWITCH = 7.0  # pixels between neighbouring switches, at least
 GAP = 0.9  # between groups, of the pitch
-LEVEL = (120.0, 170.0)  # pixels from a level to the next: few chips, many
+LEVEL = (120.0, 170.0)  # pixels between levels: for few chips, and for many
 TOP, FOOT = 40.0, 38.0  # the latter without the names of chips
-NAME = 14.0  # how high a line of names is
+NAME = 14.0  # the height of a line of names
 
 
 def tree(links: LinkPicture, rows: Array, of: Array, name: float = 0.0) -> Spread:
-    """Return where the nodes lie; `rows`: the level of each, 0 for chips, `of`: its group or -1, both (nodes,).
+    """Return the places of the nodes. `rows`: the level of each, 0 for chips; `of`: its group or -1; both (nodes,).
 
-    `name`: pixels, of the widest name of a chip; where names are wider than chips are apart they are turned.
+    `name` is the width of the widest name of a chip, pixels; names wider than the distance between chips are turned.
     """
     order, sizes = _order(links, rows, of)
     meshed = _meshed(links, of)
@@ -45,7 +45,7 @@ def tree(links: LinkPicture, rows: Array, of: Array, name: float = 0.0) -> Sprea
             out[members] = np.stack([np.sin(turn), -np.cos(turn)], axis=1)
             centres[members] = np.array([middle, floor + radius]) + radius * out[members]
         else:
-            aside = (at // wide / (deep - 1) - 0.5) * 0.7 if deep > 1 else 0.0  # the links of chips below each other differ
+            aside = (at // wide / (deep - 1) - 0.5) * 0.7 if deep > 1 else 0.0  # the links of chips in one column are offset
             centres[members] = np.stack([left + (at % wide + 0.5 + aside) * pitch, floor + at // wide * step], axis=1)
             out[members] = (0.0, 1.0)
         spans.append((left, left + wide * pitch))
@@ -67,7 +67,7 @@ def tree(links: LinkPicture, rows: Array, of: Array, name: float = 0.0) -> Sprea
 
 
 def _order(links: LinkPicture, rows: Array, of: Array) -> tuple[Array, list[int]]:
-    """Return the chips from left to right, and how many stand together: by group, else by their first switch."""
+    """Return the chips from left to right, and the sizes of their clusters: by group, otherwise by their first switch."""
     chips = np.arange(links.chips)
     if (of[:links.chips] >= 0).all():
         order = np.argsort(of[:links.chips], kind="stable")
@@ -76,13 +76,13 @@ def _order(links: LinkPicture, rows: Array, of: Array) -> tuple[Array, list[int]
 
 
 def _meshed(links: LinkPicture, of: Array) -> bool:
-    """Return whether chips of one group are joined directly, so that they lie on a circle."""
+    """Return whether chips of one group are joined directly, so that they are placed on a circle."""
     source, target = links.ends.source, links.ends.target
     return bool(((source < links.chips) & (target < links.chips) & (of[source] == of[target])).any())
 
 
 def _fit(sizes: list[int], grouped: bool, meshed: bool) -> tuple[int, float]:
-    """Return how many rows of chips there are, the fewest for which they are not too close, and the pixels between them."""
+    """Return the number of rows of chips, the smallest with enough distance, and the pixels between chips."""
     best = (1, 0.0)
     for deep in range(1, DEEPEST + 1):
         columns = sum(max(1, ceil(size / deep)) for size in sizes) + GAP * len(sizes) + 2
@@ -98,9 +98,9 @@ def _fit(sizes: list[int], grouped: bool, meshed: bool) -> tuple[int, float]:
 
 def _raise(links: LinkPicture, rows: Array, of: Array, row: int, centres: Array, spans: list[tuple[float, float]],
            line: tuple[float, float]) -> float:
-    """Place the switches of a level: those of a group above it, the others over the whole width, near what is below them.
+    """Place the switches of a level: those of a group above it, others over the whole width, near their lower neighbours.
 
-    Where they are close, they stand in several rows. Return the least distance between two of them, pixels.
+    Close switches take several rows. Return the least distance between two of them, pixels.
     """
     y, width = line
     members = np.flatnonzero(rows == row)
@@ -124,7 +124,7 @@ def _raise(links: LinkPicture, rows: Array, of: Array, row: int, centres: Array,
 
 def _boxes(links: LinkPicture, of: Array, centres: Array, spans: list[tuple[float, float]], bottom: float,
            half: float) -> list[Box]:
-    """Return a box around the chips and switches of each group, with its name at its foot."""
+    """Return a box around the chips and switches of each group, with its name at the foot."""
     found = []
     for group, (a, b) in enumerate(spans):
         members = np.flatnonzero(of == group)

@@ -1,4 +1,4 @@
-"""Predicted over measured times as a picture: the simulation and the paper's model, and below it how far each point is off.
+"""Predicted over measured times as a picture: the simulation and the paper's model, and below them the error of each point.
 
 Coordinates are pixels of a page 1200 wide, y downwards. Both scales of time are logarithmic; twins are left out.
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, LEFT, RIGHT = 1200.0, 96.0, 1160.0
-TIMES, ERRORS, GAP = 500.0, 200.0, 46.0  # heights of the two panels, and what is between them
-BAND = 0.15  # either way from the diagonal
+TIMES, ERRORS, GAP = 500.0, 200.0, 46.0  # heights of the two panels, and the gap between them
+BAND = 0.15  # above and below the diagonal
 BAND_COLOUR = "#DDE7EE"
 
 
 @dataclass(frozen=True)
 class _Model:
-    """One of the two models: its name, how it is drawn, and what it predicts of a row, in seconds."""
+    """One of the two models: its name, its look, and its prediction for a row, in seconds."""
 
     name: str
     colour: str
@@ -76,7 +76,7 @@ def validation_figure(found: Validation, *, title: str = "", subtitle: str = "")
 
 
 def _band(canvas: Canvas, across: Scale, up: Scale) -> None:
-    """Draw the diagonal, where predicted is measured, and the band around it."""
+    """Draw the diagonal, where predicted and measured times are equal, and the band around it."""
     ends = (across.low, across.high)
     corners = [(across(m), up(m * (1 + BAND))) for m in ends] + [(across(m), up(m * (1 - BAND))) for m in reversed(ends)]
     canvas.shape(np.array([corners]), BAND_COLOUR, name="band", layer=0)
@@ -84,7 +84,7 @@ def _band(canvas: Canvas, across: Scale, up: Scale) -> None:
 
 
 def _legend(canvas: Canvas, found: Validation, y: float) -> float:
-    """Say what each marker is, with its errors, and what line and band are; return where the legend ends."""
+    """Write the meaning of each marker, with its errors, and of line and band. Return the lower end of the legend."""
     for model in reversed(MODELS):
         errors = [None if (time := model.of(row)) is None else time / row.measurement.time - 1 for row in found.points]
         summary = Summary.of(errors)

@@ -1,4 +1,4 @@
-"""What a picture shows: which runs of a timeline, and the window of time that all its panels share."""
+"""The part of a timeline in a picture: its runs, and the time window that all panels share."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torussim.timeline import Timeline
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What all panels share: the window in seconds, and pixels a second."""
+    """The shared view of all panels: the window in seconds, and pixels per second."""
 
     timeline: Timeline
     runs: range
-    extents: dict[tuple[int, int], tuple[float, float]]  # (chip, run): when it begins and ends there
+    extents: dict[tuple[int, int], tuple[float, float]]  # (chip, run): start and end there
     since: float
     until: float
     lengths: tuple[int, ...]  # of the axes
 
     @property
     def scale(self) -> float:
-        """Pixels a second."""
+        """Pixels per second."""
         return WIDTH / (self.until - self.since)
 
     def x(self, seconds: float) -> float:
@@ -32,13 +32,13 @@ class View:
         return (seconds - self.since) * self.scale
 
     def extent(self, chip: int, run: int) -> tuple[float, float]:
-        """Return when a chip begins and ends one run."""
+        """Return start and end of one run on a chip."""
         segment, offset = self.timeline.runs[run]
         s = self.timeline.segments[segment]
         return float(s.start[:, chip].min(initial=np.inf)) + offset, float(s.end[:, chip].max(initial=-np.inf)) + offset
 
     def section(self, run: int) -> str:
-        """Return the section that a run is of."""
+        """Return the section of a run."""
         return self.timeline.segments[self.timeline.runs[run][0]].section
 
     def columns(self) -> list[int]:
@@ -51,7 +51,7 @@ class View:
         return list(blocks)
 
     def what(self) -> str:
-        """Return what is shown, in words."""
+        """Return the content of the picture in words."""
         sections = [self.section(run) for run in range(len(self.timeline.runs))]
         blocks = sections.count("block")
         if len(self.runs) == len(sections):

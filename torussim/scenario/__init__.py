@@ -1,4 +1,4 @@
-"""Scenario files made into objects: all mistakes of a file at once, each with its place, and the record of what was run."""
+"""Scenario files as objects: all mistakes of a file together, each with its place, and the record of a run."""
 
 from torussim.scenario.layout import describe_ffn
 from torussim.scenario.planning import Limit, Planning

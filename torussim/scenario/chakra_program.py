@@ -19,7 +19,7 @@ PATH: Keys = ("program",)
 
 
 def read_trace(notes: Notes, given: Mapping[str, Any], axes: Mapping[str, int] | None, chip: Chip | None) -> list[Any] | None:
-    """Return the operations of the traces, as a scenario writes them, and say what was not understood; None if it is wrong."""
+    """Return the operations of the traces as a scenario writes them, and note the unknown parts; None if a trace is wrong."""
     section = notes.section(forms.CHAKRA, given, PATH, "a program of a trace")
     if not section.sound() or axes is None or chip is None:
         return None
@@ -39,7 +39,7 @@ def read_trace(notes: Notes, given: Mapping[str, Any], axes: Mapping[str, int] |
 
 
 def _traces(notes: Notes, name: str, chips: int) -> list[Trace]:
-    """Return what the file holds, or, of a name with %d, the file of each chip."""
+    """Return the contents of the file, or of the file of each chip if the name has %d."""
     names = [name.replace("%d", str(chip)) for chip in range(chips)] if "%d" in name else [name]
     found, size, most = list[Trace](), 0, max(files.LIMITS["trace"], notes.trust.most)
     for one in names:
@@ -57,7 +57,7 @@ def _traces(notes: Notes, name: str, chips: int) -> list[Trace]:
 
 
 def _groups(notes: Notes, name: str, chips: int) -> dict[str, list[int]]:
-    """Return the chips of each process group of a file such as {"0": [0, 1, 2, 3]}. Raise FileError if it is none."""
+    """Return the chips of each process group of a file such as {"0": [0, 1, 2, 3]}. Raise FileError for another form."""
     try:
         value = files.read(notes.beside / name, "table", notes.trust.most).value
     except ScenarioError as error:

@@ -1,6 +1,6 @@
-"""The forms of a scenario file: the keys of each section, how each is read, and what it is in one sentence.
+"""The forms of a scenario file: the keys of each section, how each is read, and its meaning in one sentence.
 
-docs/scenario_file.md and the schema for editors are made from these tables; `parts` says which form stands where.
+docs/scenario_file.md and the schema for editors are made from these tables. `parts` says where each form is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from torussim.topology.routing import NAMES
 MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
 MAX_AXES = 16
-BASES = ("model", "chip")  # a name there is short for {base: name}
+BASES = ("model", "chip")  # in these sections a name is short for {base: name}
 
 _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
@@ -49,7 +49,7 @@ _NAMES = each(text, "[gather, multiply]")
 
 
 def _part(name: str, words: str) -> Reader:
-    """Return a reader of a mapping whose form is looked at elsewhere: the part of this name (`parts`)."""
+    """Return a reader of a mapping whose form is checked elsewhere: the part of this name (`parts`)."""
     return elsewhere(words, {"$ref": f"#/$defs/{name}"})
 
 
@@ -146,7 +146,7 @@ FILE_TOPOLOGY: Form = {
     "sha256": Key(text, example="9f86d081884c7d65", about="In the record of a run: the SHA-256 of the file."),
     "network": Key(elsewhere("a mapping", {"type": "object"}), about="In the record of a run: the graph itself."),
 }
-GRAPH_TOPOLOGY: Form = {  # as `given` puts it there
+GRAPH_TOPOLOGY: Form = {  # as `given` writes a graph
     **{key: FILE_TOPOLOGY[key] for key in ("kind", "routing", "links", "events", "mesh")},
     "network": replace(FILE_TOPOLOGY["network"], needed=True,
                        about="The graph itself; a networkx graph that Python gives becomes this."),
@@ -193,7 +193,7 @@ PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of t
 
 
 def _path(dimensions: str = "") -> Reader:
-    """Return a reader of a sharding, or a list of them; of a tensor, which has these dimensions, {path, ...} too."""
+    """Return a reader of a sharding, or a list of them; for a tensor, which has these dimensions, also of {path, ...}."""
     one = {"type": "string", "pattern": pattern(dimensions)}
     several = [one, {"type": "array", "items": one, "minItems": 1}]
     if not dimensions:
@@ -202,7 +202,7 @@ def _path(dimensions: str = "") -> Reader:
                      {"anyOf": [*several, {"$ref": "#/$defs/path"}]})
 
 
-_TENSORS = {  # the example of each tensor, and what it is
+_TENSORS = {  # the example and the meaning of each tensor
     "residual": (["B L E_xyz", "B L E_x"], "The residual stream, from where it is kept to where a layer uses it."),
     "out": ("B L E_xyz", "The output of the layer on its way back to the residual stream."),
     "norm": ("B L E_xyz", "Where the mean square of the norm is summed."),
@@ -272,8 +272,8 @@ EXPECT: Form = {
                   about="The largest |got / value - 1| that is accepted."),
     "source": Key(text, "", example="the paper, Table 2", about="Where the value is from."),
 }
-RESULTS: Mapping[str, str] = {key.path: key.unit for key in KEYS if key.expected}  # what can be expected, and its unit
-OF_GENERATE = {  # results of phase: generate alone, and what another phase has in place of each
+RESULTS: Mapping[str, str] = {key.path: key.unit for key in KEYS if key.expected}  # the keys of `expect` and their units
+OF_GENERATE = {  # results of phase: generate alone, and the corresponding result of another phase
     "prefill_s": "step_s", "prompt_tokens_per_s": "tokens_per_s", "generated_tokens_per_s": "tokens_per_s"}
 
 _ALGORITHM = named("algorithm", *dict.fromkeys(name for names in ALGORITHMS.values() for name in names))
@@ -301,7 +301,7 @@ COLLECTIVE: Form = {
     "bytes": Key(quantity("B", zero=True), 0.0, needed=True, example="64 MB",
                  about="The bytes D of one chip: of an all-gather the output, of a reduce-scatter the input, of the others the "
                        "vector or message."),
-    "algorithm": Key(replace(_ALGORITHM, read=text.read), "",  # each kind has its own: `read_algorithm`
+    "algorithm": Key(replace(_ALGORITHM, read=text.read), "",  # each kind has its own algorithms: `read_algorithm`
                      otherwise="the first of its kind in `torussim list collectives`", example="one_ring",
                      about="The algorithm; `auto` takes the fastest by closed form."),
     "split": Key(split, "equal", example=[2, 1],

@@ -1,4 +1,4 @@
-"""A scenario that Python gives, as the plain data that a file has: models, chips, graphs and numbers of numpy among it."""
+"""A scenario given by Python, as the plain data of a file; its values can be models, chips, graphs and numpy numbers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from torussim.workload import Workload
 if TYPE_CHECKING:
     from networkx import Graph
 
-MAX_DIGITS = 1000  # of a whole number
+MAX_DIGITS = 1000  # of an integer
 
 
 def plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain dicts, lists and scalars, as a file gives them. Raise ScenarioError for what no file can hold.
+    """Return plain dicts, lists and scalars, as a file has them. Raise ScenarioError for a value that no file can have.
 
-    A Model or a Chip becomes the name of its preset where it equals one, else all its fields. A networkx graph as `topology`, or
-    as its key `graph`, becomes the network that it is, `kind: graph`.
+    A Model or a Chip becomes the name of its preset if the two are equal, otherwise all its fields. A networkx graph as
+    `topology`, or as its key `graph`, becomes the network of the graph, `kind: graph`.
     """
     return {key: _plain(_section(key, value), (key,)) if isinstance(key, str) else _plain({key: value}, ())
             for key, value in given.items()}
@@ -49,7 +49,7 @@ def _section(key: str, value: Any) -> Any:
 
 
 def _named(value: Any, read: Callable[[str], Any], describe: Callable[[Any], dict[str, Any]]) -> Any:
-    """Return the name of the preset that a model or chip equals, or else its fields."""
+    """Return the name of the preset that equals a model or chip, otherwise the fields."""
     try:
         return value.name if read(value.name) == value else describe(value)
     except TorusSimError:
@@ -57,7 +57,7 @@ def _named(value: Any, read: Callable[[str], Any], describe: Callable[[Any], dic
 
 
 def _is_graph(value: Any) -> bool:
-    """Return whether a value is a graph of networkx, which is not imported for that."""
+    """Return whether a value is a networkx graph; networkx is not imported for this."""
     return any(one.__module__.startswith("networkx.") and one.__name__ == "Graph" for one in type(value).__mro__)
 
 
@@ -79,7 +79,7 @@ def _of_graph(graph: Graph, others: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, path: Keys) -> Any:
-    """Return plain data from data of Python or numpy."""
+    """Return plain data from Python or numpy data."""
     if len(path) > files.MAX_DEPTH:
         raise _fail(f"nested deeper than {files.MAX_DEPTH} levels", path)
     if isinstance(value, Mapping):

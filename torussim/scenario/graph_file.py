@@ -1,7 +1,7 @@
-"""The network of a scenario that a graph file holds, `kind: file`, or that stands in the scenario itself, `kind: graph`.
+"""The network of a scenario from a graph file, `kind: file`, or from the scenario itself, `kind: graph`.
 
-The record of a run has the network itself, so that a result can be run again without the file, and the SHA-256 of the file, so
-that the report can say that the file has changed since.
+The record of a run has the network itself, so that a result can be run again without the file. It also has the SHA-256 of the
+file, so that the report can say that the file has changed since.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOPOLOGY: Keys = ("topology",)
 
 @dataclass(frozen=True)
 class Found:
-    """The topology of a graph file, its record, and what the report says of it."""
+    """The topology of a graph file, its record, and notes for the report."""
 
     graph: nx.DiGraph
     record: dict[str, Any]
@@ -37,7 +37,7 @@ class Found:
 
 
 def read_graph_file(notes: Notes, given: Mapping[str, Any]) -> Found | None:
-    """Return the network of a topology with `kind: file`, None where something is wrong with it."""
+    """Return the network of a topology with `kind: file`; None if it has a mistake."""
     section = notes.section(forms.FILE_TOPOLOGY, given, TOPOLOGY, "topology")
     if not section.sound("path", "format", "bandwidth", "latency", "mesh", "sha256"):
         return None
@@ -61,7 +61,7 @@ def read_graph_file(notes: Notes, given: Mapping[str, Any]) -> Found | None:
 
 
 def read_graph_here(notes: Notes, given: Mapping[str, Any]) -> Found | None:
-    """Return the network of a topology with `kind: graph`, None where something is wrong with it."""
+    """Return the network of a topology with `kind: graph`; None if it has a mistake."""
     section = notes.section(forms.GRAPH_TOPOLOGY, given, TOPOLOGY, "topology")
     if not section.sound("kind", "network", "mesh"):
         return None
@@ -79,13 +79,13 @@ def read_graph_here(notes: Notes, given: Mapping[str, Any]) -> Found | None:
 
 
 def _read(notes: Notes, section: Section) -> GraphFile:
-    """Return what the file holds."""
+    """Return the contents of the file."""
     return read_graph(notes.beside / section["path"], section["format"], bandwidth=section["bandwidth"],
                       latency=section["latency"], most=notes.trust.most)
 
 
 def _recorded(notes: Notes, section: Section) -> GraphFile:
-    """Return what the file held when a result was recorded, and say so if the file beside the result has changed since."""
+    """Return the recorded contents of the file, and note if the file beside the result has changed since."""
     graph, said = unpacked(section["network"]), tuple(map(str, section["network"].get("said", ())))
     found = GraphFile(graph, section["format"] or format_of(section["path"]), section["sha256"] or "", said)
     try:
@@ -98,7 +98,7 @@ def _recorded(notes: Notes, section: Section) -> GraphFile:
 
 
 def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
-    """Return the topology with its chips on axes of these lengths, by default on those of its file. Raise TopologyError."""
+    """Return the topology with its chips on axes of these lengths, by default those of its file. Raise TopologyError."""
     graph = file.graph
     chips = sum(bool(is_chip) for _, is_chip in graph.nodes(data="chip", default=True))
     if lengths is None:
@@ -112,13 +112,13 @@ def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
         raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the {what} has {chips:,}"
                             f"{unmarked(graph, prod(lengths), file.format) or ': give lengths whose product that is'}")
     bare = graph.copy()
-    for key in ("axes", "twist", "failed"):  # chips that are coordinates stand in the order of these
+    for key in ("axes", "twist", "failed"):  # chips given as coordinates follow the order of these axes
         bare.graph.pop(key, None)
     return placed(bare, lengths)
 
 
 def _words(what: str, graph: nx.DiGraph) -> str:
-    """Return what was read, in words."""
+    """Return a description of the network in words."""
     switches = sum(not is_chip for _, is_chip in graph.nodes(data="chip", default=True))
     axes = " x ".join(f"{name} {length}" for name, length in graph.graph["axes"].items())
     has = f" and {switches:,} switch{'es' if switches > 1 else ''}" if switches else ""

@@ -1,4 +1,4 @@
-"""Which chips an operation of a program is on: those that share coordinates, the chips of a list, or of several; and its root."""
+"""The chips of an operation of a program: chips that share coordinates, one list of chips or several; and the root."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 def read_groups(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> tuple[Groups, tuple[int, ...]]:
-    """Return the groups of a collective that is over no axes, physical chips by number, and its root; () where there is none."""
+    """Return the groups of a collective that is given no axes, as numbers of physical chips, and its root, or ()."""
     kind = section["collective"]
     ways: list[str] = [key for key in ("axes", "chips", "groups", "from", "to") if key in section.given]
     wanted = {"from", "to"} if kind == "send" else {"axes", "chips", "groups"}
@@ -84,7 +84,7 @@ def _send(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int]) -
 
 
 def _root_on_axes(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the root's coordinates on the axes of a collective, which are given as such, or with those on all axes."""
+    """Return the root's coordinates on the axes of a collective; they are given on these axes or on all axes."""
     root, names = section["root"], section["axes"]
     if root is None or not set(names) <= set(axes):
         return ()
@@ -95,7 +95,7 @@ def _root_on_axes(notes: Notes, section: Section, path: Keys, axes: Mapping[str,
 
 
 def _number(notes: Notes, chip: list[int], path: Keys, axes: Mapping[str, int]) -> int | None:
-    """Return the number of a chip, in C order; note it if there is none."""
+    """Return the number of a chip, in C order; note a mistake if there is no such chip."""
     if is_chip_of(chip, tuple(axes.values())):
         return int(np.ravel_multi_index(tuple(chip), tuple(axes.values())))
     ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
@@ -105,7 +105,7 @@ def _number(notes: Notes, chip: list[int], path: Keys, axes: Mapping[str, int]) 
 
 
 def describe_groups(o: Collective, axes: Mapping[str, int]) -> dict[str, Any]:
-    """Return the keys of a scenario that say which chips a collective is on, if it is over no axes, and which is its root."""
+    """Return the keys of a scenario that give the chips of a collective without axes, and its root."""
     def chip(number: int) -> list[int]:
         return [int(i) for i in np.unravel_index(number, tuple(axes.values()))]
     if not o.groups:

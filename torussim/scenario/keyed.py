@@ -1,8 +1,8 @@
-"""A mapping of a scenario file, read by the form of its keys: which are sound, and what is wrong with the others; no meaning.
+"""A mapping of a scenario file, read by the form of its keys: the sound values, and the mistakes; without their meaning.
 
-A form is a table of keys. `read` finds all that is wrong with a section at once, and still returns the keys that are sound, so
-that a mistake in one value does not hide those in the others. Written by hand, so that every message is in words of ours, and the
-place of a wrong element of a list is that of the element.
+A form is a table of keys. `read` finds all mistakes of a section together, and still returns the sound keys, so that a mistake in
+one value does not hide mistakes in other values. The code is our own, so that every message is in our words, and a wrong element
+of a list has its own place.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from torussim.resolve import unknown
 from torussim.scenario.values import EMPTY, Misread, listed, quote
 from torussim.spelling import nearest
 
-MOST_MEANT = 100  # unknown keys of one mapping that are taken for misspelt ones
+MOST_MEANT = 100  # unknown keys of one mapping that are treated as misspelt
 
 
 @dataclass(frozen=True)
 class Section:
-    """What was read: every key of the form, its default where it is not given, or `wrong`: missing or of no use."""
+    """The result of reading: every key of the form, with its default if it is not given; `wrong` keys are missing or invalid."""
 
     values: Mapping[str, Any]
     given: frozenset[str] = frozenset()
     wrong: frozenset[str] = frozenset()
-    others: Mapping[str, Any] | None = None  # keys that the form has not, where those are welcome
+    others: Mapping[str, Any] | None = None  # keys outside the form, where they are allowed
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
 
     def sound(self, *keys: str) -> bool:
-        """Return whether these keys (none: all) can be relied on."""
+        """Return whether these keys, by default all, are valid."""
         return not self.wrong.intersection(keys or self.wrong)
 
 
 def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Section, list[Found]]:
-    """Return the section, and all that is wrong with it; `what` names it, such as "workload".
+    """Return the section and all its mistakes; `what` names the section, such as "workload".
 
-    With `others` keys that the form has not are kept; else they are mistakes.
+    With `others`, keys outside the form are kept; otherwise they are mistakes.
     """
     defaults = {name: key.default for name, key in form.items()}
     needed = [name for name, key in form.items() if key.needed]
@@ -66,7 +66,7 @@ def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Se
             wrong.add(name)
     missing = [name for name in needed if name not in value]
     told = [name for name in missing if name not in meant(value, form)]
-    if told:  # there is no such path: the place is the section's key
+    if told:  # the path does not exist: the place is the section's key
         found.append(Found((told[0],), f"{what} lacks {listed(told)}: write {'them' if len(told) > 1 else 'it'}",
                            code="missing"))
     rest = {name: part for name, part in value.items() if name not in form} if others else None
@@ -74,7 +74,7 @@ def read(form: Form, value: Any, what: str, *, others: bool = False) -> tuple[Se
 
 
 def meant(given: Iterable[str], names: Iterable[str]) -> set[str]:
-    """Return the names that the first unknown keys misspell: told to be missing too, one mistake would be told twice."""
+    """Return the names that the first unknown keys misspell; a missing one of these would repeat the same mistake."""
     names = list(names)
     near = {nearest(key, names) for key in islice((key for key in given if key not in names), MOST_MEANT)}
     return {name for name in near if name is not None}

@@ -1,4 +1,4 @@
-"""The layouts of a scenario: the paper's by name, the file's own tables of shardings, or those that a user's function makes."""
+"""The layouts of a scenario: the paper's, by name; tables of shardings of the file; or tables of a user-defined function."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ PHASES = ("prefill", "decode")
 
 @dataclass(frozen=True)
 class Asked:
-    """A layout as the file asks for it; `ffn` and `mesh` are the records of those, `parts` are the physical axes that are cut.
+    """A layout as the file gives it. `ffn` and `mesh` are records; `parts` has the physical axes that are cut.
 
-    A user's function is called when the sizes are known.
+    A user-defined function is called when the sizes are known.
     """
 
     path: Keys
@@ -63,7 +63,7 @@ class Asked:
 
 def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str], axes: Mapping[str, int] | None,
                  fitting: bool = True) -> dict[str, Asked]:
-    """Return the sound layouts by phase; `phase` is the workload's, if known, and `phases` are those that it runs.
+    """Return the sound layouts by phase. `phase` is the workload's, if known; `phases` are the phases that run.
 
     `fitting`: whether a layout without a mesh must fit the axes of the network.
     """
@@ -113,7 +113,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
 
 
 def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]) -> tuple[Callable[..., Any] | None, Any]:
-    """Return the user's function, if it is one, and the layout's name or table."""
+    """Return the user-defined function, if there is one, and the layout's name or table."""
     ffn = section["ffn"]
     if isinstance(ffn, Mapping):
         try:
@@ -143,7 +143,7 @@ def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]
 
 
 def read_table(given: Mapping[str, Any], logical: Sequence[str]) -> dict[str, Any]:
-    """Return a table of shardings, each read; raise Misread with all that is wrong with it."""
+    """Return a table of shardings with each entry read. Raise Misread with all its mistakes."""
     table: dict[str, Any] = {}
     found: list[Found] = []
     for key, value in given.items():
@@ -176,7 +176,7 @@ def _entry(key: str, value: Any, logical: Sequence[str]) -> Path | str:
 
 
 def _axes(value: Any, logical: Sequence[str]) -> str:
-    """Return logical axes, one after another in a text."""
+    """Return logical axes joined to one text. Raise Misread for an unknown one."""
     axes = values.axes(value)
     for axis in axes:
         _known_axis(axis, logical)
@@ -184,7 +184,7 @@ def _axes(value: Any, logical: Sequence[str]) -> str:
 
 
 def _path(value: Any, dimensions: str, logical: Sequence[str]) -> Path:
-    """Return the way of a tensor: a sharding, a list of them, or {path, algorithm, axes}."""
+    """Return the path of a tensor: a sharding, a list of them, or {path, algorithm, axes}."""
     if not isinstance(value, Mapping):
         return Path(_stations(value, dimensions, logical))
     section, found = keyed.read(forms.PATH, value, "a path")
@@ -216,7 +216,7 @@ def _stations(value: Any, dimensions: str, logical: Sequence[str]) -> tuple[Shar
 
 
 def _station(value: Any, dimensions: str, logical: Sequence[str]) -> Sharding:
-    """Return a sharding; raise Misread unless it has the dimensions of its tensor and axes of the mesh."""
+    """Return a sharding. Raise Misread if it lacks the dimensions of its tensor or names axes outside the mesh."""
     if not isinstance(value, str):
         refuse(f'{quote(value)} is not a sharding: write dimensions with their axes, such as "B L E_xyz"')
     try:
@@ -240,7 +240,7 @@ def _known_axis(axis: str, logical: Sequence[str]) -> None:
 
 def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, Asked], axes: Mapping[str, int],
         network: tuple[Grid, Chip] | None) -> dict[str, Asked]:
-    """Return the layouts with their tables made and their batch padded; note where one does not fit the model or the network."""
+    """Return the layouts with tables and padded batch. Note a mistake where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
     for asked in {one.path: one for one in layouts.values()}.values():
         phases = [phase for phase, one in layouts.items() if one.path == asked.path]
@@ -266,7 +266,7 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
 
 
 def tabled(notes: Notes, model: Model, batch: int, layouts: Mapping[str, Asked], axes: Mapping[str, int]) -> dict[str, Asked]:
-    """Return the layouts, fitting or not, with the tables that a user's functions make for a batch; note where one makes none."""
+    """Return the layouts, fitting or not, with the tables of user-defined functions for a batch. Note a failing function."""
     found: dict[Keys, Asked] = {}
     for asked in {one.path: one for one in layouts.values()}.values():
         try:
@@ -277,7 +277,7 @@ def tabled(notes: Notes, model: Model, batch: int, layouts: Mapping[str, Asked],
 
 
 def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None) -> None:
-    """Note where a user's algorithm makes no sound schedule for a collective of a program; of each kind the first."""
+    """Note user-defined algorithms without a sound schedule for a collective of a program; the first collective of each kind."""
     if net is None:
         return
     wrong = dict[str, tuple[str, str]]()
@@ -289,7 +289,7 @@ def _try_algorithms(notes: Notes, path: Keys, program: Program, net: Grid | None
 
 
 def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> Asked:
-    """Return the layout with the table that its function makes for a batch, if it has one."""
+    """Return the layout with the table of its function, if it has one, for a batch."""
     if asked.function is None:
         return asked
     def make(sizes: Sizes) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _called(asked: Asked, model: Model, batch: int, axes: Mapping[str, int]) -> 
 
 
 def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
-    """Note that a layout does not fit: at the batch that does not divide, at the tensor in the table, or at the layout's name."""
+    """Note that a layout does not fit: at the batch that does not divide, at the tensor of the table, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
     if error.code == "does-not-divide" and error.path[-1:] == ("B",):
@@ -322,12 +322,12 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
 
 
 def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, ...]] | None:
-    """Return into which parts the layouts cut the physical axes; note it if those of two phases do not agree."""
+    """Return the parts into which the layouts cut the physical axes. Note a mistake if two phases differ."""
     return cut_alike(notes, list({asked.path: asked.parts for asked in layouts.values()}.items()))
 
 
 def describe_layout(asked: Asked) -> dict[str, Any]:
-    """Return the record of a layout, fit for JSON."""
+    """Return the record of a layout as JSON data."""
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
@@ -336,12 +336,12 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
 
 
 def describe_ffn(ffn: str | Mapping[str, Any]) -> Any:
-    """Return what a file reads as this name or table of a layout."""
+    """Return the form in which a file gives this name or table of a layout."""
     return ffn if isinstance(ffn, str) else {key: describe_path(path) for key, path in ffn.items()}
 
 
 def describe_path(path: Path | str) -> Any:
-    """Return what `read_table` reads as this path."""
+    """Return the form in which `read_table` reads this path."""
     if isinstance(path, str):
         return path
     stations = [str(station) for station in path.stations]

@@ -1,4 +1,4 @@
-"""What a scenario changes of its network's links: before the run (`links`), and in the middle of it (`events`)."""
+"""The changes of a scenario to the links of its network: before the run (`links`), and in mid-run (`events`)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from torussim.topology.shortest import connected
 if TYPE_CHECKING:
     import networkx as nx
 
-MAX_CHANGED = 20_000_000  # changes times chips: each change looks at every link
+MAX_CHANGED = 20_000_000  # changes times chips; each change examines every link
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of links: where it stands in the file, what to do, its record; `time` is that of an event, seconds."""
+    """A change of links: its place in the file, the change and its record. `time` is that of an event, seconds."""
 
     path: Keys
     what: LinkChange
@@ -36,7 +36,7 @@ class Change:
 
 
 def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None) -> list[Change]:
-    """Return the changes of links that make sense one by one, from `links` or `events`: the last key of `path` says which."""
+    """Return the changes of links that are valid one by one, from `links` or `events`, as the last key of `path` says."""
     events = path[-1] == "events"
     form, what, example = (forms.EVENT, "an event", "[{time: 1 ms, axis: x, scale: 0.5}]") if events else (
         forms.LINK, "a change of links", "[{axis: x, scale: 0.5}]")
@@ -62,14 +62,14 @@ def read_changes(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
 
 
 def _check_change(notes: Notes, section: Section, item: Any, path: Keys) -> None:
-    """Note what is wrong between the keys of a change before the run."""
+    """Note contradictions between the keys of a change before the run."""
     given = section.given | keyed.meant(section.given, forms.LINK)
     _check_values(notes, section, item, path, given, ("bandwidth", "latency", "scale"), forms.LINK)
 
 
 def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: Set[str], values: Sequence[str],
                   form: Form) -> None:
-    """Note where a change changes nothing, or a link in two ways; `values`: the keys that change one that does not fail."""
+    """Note a change without effect, or with two effects on a link. `values`: the keys of changes that are no failure."""
     lost = section.sound("failed") and section["failed"]
     nothing = not given & {*values, "latency"} and not lost
     if nothing and section.sound() and given <= set(form):
@@ -83,7 +83,7 @@ def _check_values(notes: Notes, section: Section, item: Any, path: Keys, given: 
 
 
 def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
-    """Note what is wrong between the keys of a change in mid-run."""
+    """Note contradictions between the keys of a change in mid-run."""
     given = section.given | keyed.meant(section.given, forms.EVENT)
     if "latency" in section.given:
         notes.wrong((*path, "latency"), "latency: in mid-run a link keeps its latency: leave latency out, or give it under links",
@@ -92,7 +92,7 @@ def _check_event(notes: Notes, section: Section, item: Any, path: Keys) -> None:
 
 
 def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None) -> None:
-    """Note where a change names what the network has not."""
+    """Note a change of a link, axis or chip that the network does not have."""
     given = section.given | keyed.meant(section.given, forms.LINK)
     if len(given & {"from", "to"}) == 1:
         one, other = ("from", "to") if "from" in given else ("to", "from")
@@ -117,12 +117,12 @@ def _check_place(notes: Notes, section: Section, path: Keys, axes: Mapping[str, 
 
 
 def changed(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
-    """Return the graph with its links changed, one after another; a change that does not fit is noted and left out."""
+    """Return the graph with its links changed, in order. A change that does not fit is noted and left out."""
     return _made(notes, graph, changes, lambda left: change_links(graph, [one.what for one in left]))
 
 
 def changed_later(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change]) -> nx.DiGraph:
-    """Return the graph with the changes that its links see in mid-run; one that does not fit is noted and left out."""
+    """Return the graph with its changes in mid-run. A change that does not fit is noted and left out."""
     return _made(notes, graph, changes, lambda left: change_later(graph, [(one.time, one.what) for one in left]))
 
 
@@ -139,7 +139,7 @@ def _made(notes: Notes, graph: nx.DiGraph, changes: Sequence[Change],
 
 
 def cutting(graph: nx.DiGraph, changes: Sequence[Change]) -> Keys | None:
-    """Return where the change stands with which links that fail cut a network in two, if one does; `changes`: in order."""
+    """Return the place of the first failure of `changes`, in order, that disconnects the network; None if there is none."""
     try:
         connected(read_links(graph))
     except TorusSimError:

@@ -1,4 +1,4 @@
-"""Which physical axes, or parts of axes, make up each logical axis of a layout."""
+"""The physical axes, or parts of axes, of each logical axis of a layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWICE = "mesh: the axis '{}' is used twice: use every axis of the topology exact
 
 @dataclass(frozen=True)
 class Mesh:
-    """Logical axis -> axes of the grid; `parts`: the physical axes that are cut, into which lengths, from neighbours outwards."""
+    """Logical axis -> axes of the grid. `parts`: the lengths of the parts of each cut physical axis, from neighbours outwards."""
 
     axes: Mapping[str, tuple[str, ...]]
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class _Factor:
-    """What a file has of a physical axis, or of a part of it: where, for which logical axis, and how many chips."""
+    """A physical axis, or a part of one, as a file gives it: its place, logical axis and number of chips."""
 
     place: Keys
     logical: str
@@ -38,9 +38,9 @@ class _Factor:
 
 
 def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes: Mapping[str, int] | None, ffn: Any) -> Mesh:
-    """Return a mesh, and note what is wrong with it: every physical axis is used up exactly once.
+    """Return a mesh, and note its mistakes. Every physical axis must be used exactly once.
 
-    Parts of an axis are taken from neighbours outwards in the order in which they stand in the file.
+    Parts of an axis are taken from neighbours outwards in the order in which the file lists them.
     """
     factors: list[_Factor] = []
     before = len(notes.mistakes)
@@ -67,7 +67,7 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
     of_axis = {axis: [factor for factor in factors if factor.axis == axis] for axis in axes}
     cut = {axis: _lengths(notes, axis, length, of_axis[axis]) for axis, length in axes.items()}
     unused = [axis for axis, length in axes.items() if length > 1 and not of_axis[axis]]
-    if len(unused) > len(notes.mistakes) - before:  # else what is wrong above may well stand where these should
+    if len(unused) > len(notes.mistakes) - before:  # otherwise a mistake noted above may explain the unused axes
         notes.wrong(path, f"mesh leaves {listed(unused)} unused: use every axis of the topology exactly once", at_key=True,
                     code="missing")
     for axis, length in axes.items():
@@ -83,9 +83,9 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
 
 
 def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]]) -> Mesh:
-    """Return the mesh with these factors of each logical axis, each a physical axis and the chips of it, as they stand in a file.
+    """Return the mesh with these factors of each logical axis, each with a physical axis and its chips, as in a file.
 
-    Parts of one axis are taken from neighbours outwards in the order in which they stand.
+    Parts of one axis are taken from neighbours outwards in the given order.
 
     >>> mesh_of({"z": [("x", 2)], "x": [("x", 2), ("y", 4)]}).axes
     {'x': ('x/2*2', 'y'), 'y': (), 'z': ('x/2',)}
@@ -100,7 +100,7 @@ def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]]) -> Mesh:
 
 
 def _lengths(notes: Notes, axis: str, chips: int, factors: Sequence[_Factor]) -> list[int]:
-    """Return the lengths of the parts of an axis, and note those that are none."""
+    """Return the lengths of the parts of an axis, and note invalid ones."""
     found: list[int] = []
     for factor in factors:
         used = prod(found)
@@ -126,12 +126,12 @@ def _written(factors: Sequence[_Factor]) -> str:
 
 
 def _with_all(mesh: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Return a mesh with all logical axes of the paper's layouts; those that are not given have one chip."""
+    """Return a mesh with all logical axes of the paper's layouts. Axes that are not given have one chip."""
     return {axis: mesh.get(axis, ()) for axis in dict.fromkeys((*LOGICAL, *mesh))}
 
 
 def cut_alike(notes: Notes, meshes: Sequence[tuple[Keys, Mapping[str, tuple[int, ...]]]]) -> Mapping[str, tuple[int, ...]] | None:
-    """Return how the layouts of the phases cut the axes; note it if they do not do it alike, as there is one network."""
+    """Return the cut of the axes. Note a mistake if the layouts of the phases differ, because there is one network."""
     before = len(notes.mistakes)
     parts = meshes[0][1] if meshes else {}
     for path, other in meshes[1:]:

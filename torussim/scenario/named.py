@@ -1,4 +1,4 @@
-"""Networks by name in a scenario: the keys of each are the parameters of its builder, and a logical mesh with an order."""
+"""Networks by name in a scenario: their keys are the parameters of the builder, and a logical mesh with an order."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from torussim.topology.named import NETWORKS, network
 from torussim.topology.shape import axis_names
 
 TOPOLOGY: Keys = ("topology",)
-SHAPED = ("switch", "fully_connected")  # their mesh can be called shape, and says how many chips there are
-ONE_LINK = ("switch", "hyperx", "fat_tree", "dragonfly", "gpu_nodes")  # a chip has one link, which stands for all of its links
+SHAPED = ("switch", "fully_connected")  # the key of their mesh can be shape, and it gives the number of chips
+ONE_LINK = ("switch", "hyperx", "fat_tree", "dragonfly", "gpu_nodes")  # a chip has one link, which represents all its links
 
 _COUNT, _COUNTS = whole(1, MAX_CHIPS), each(whole(1), "[4, 4]", least=1, most=forms.MAX_AXES)
 _RATE, _TIME = quantity("B/s"), quantity("s", zero=True)
-READERS: Mapping[str, tuple[Reader, Any]] = {  # how a parameter is read, and an example
+READERS: Mapping[str, tuple[Reader, Any]] = {  # the reader of a parameter, and an example
     "chips": (_COUNT, 16), "dimensions": (_COUNT, 4), "routers": (_COUNT, 4), "global_links": (_COUNT, 2), "groups": (_COUNT, 9),
     "board_links": (_COUNT, 2), "group_links": (_COUNT, 4), "nodes": (_COUNT, 4), "gpus": (_COUNT, 8), "leaf": (_COUNT, 32),
     "radix": (_COUNT, 64), "levels": (_COUNT, 3), "switches": (_COUNT, 18), "slices": (_COUNT, 2), "host_chips": (_COUNT, 4),
@@ -39,21 +39,21 @@ READERS: Mapping[str, tuple[Reader, Any]] = {  # how a parameter is read, and an
     "nics": (one_of("choice of NICs", "gpu", "node"), "node"),
     "fabric": (one_of("fabric between nodes", "rail", "fat_tree"), "fat_tree"),
 }
-_UNIT = re.compile(r", (bytes/s|s)(?=[;.])")  # a file has quantities with units
+_UNIT = re.compile(r", (bytes/s|s)(?=[;.])")  # a file gives quantities with units
 _DEFAULT = re.compile(r"; by default ([^;]*)\.$")
 
 
 def reader(parameter: str) -> tuple[Reader, Any]:
-    """Return how a builder's parameter is read, and an example: a bandwidth or latency by its name, the others as in READERS."""
+    """Return the reader and an example of a builder's parameter: a bandwidth or latency by its name, others from READERS."""
     if parameter.endswith("bandwidth"):
         return _RATE, "50 GB/s"
     return (_TIME, "1 us") if parameter.endswith("latency") else READERS[parameter]
 
 
 def form(name: str) -> Form:
-    """Return the keys of a network by name; none of the builder's parameters has a default that is not its own.
+    """Return the keys of a network by name. The default of a key is the default of the builder's parameter.
 
-    What each key is stands in the docstring of the builder.
+    The builder's docstring says what each key means.
     """
     builder = NETWORKS[name]
     about = parameters_of(builder)
@@ -75,7 +75,7 @@ def form(name: str) -> Form:
 
 
 def _of_the_chip(name: str, parameter: str) -> str:
-    """Return in words what the chip gives for a parameter that is left out; "" if it gives nothing."""
+    """Return in words the chip's value for a parameter that is left out; "" if there is none."""
     if parameter == "latency" or (parameter == "bandwidth" and name not in ("nvl72", *ONE_LINK)):
         return "that of the chip"
     if parameter == "bandwidth" and name in ONE_LINK:
@@ -84,19 +84,19 @@ def _of_the_chip(name: str, parameter: str) -> str:
 
 
 def _shown(parameter: str, value: Any) -> str:
-    """Return a default as a file would give it."""
+    """Return a default as a file writes it."""
     unit = "B/s" if parameter.endswith("bandwidth") else "s" if parameter.endswith("latency") else None
     return units.show(value, unit) if unit else quote(value)[1:-1]
 
 
 def named_kind(given: Any) -> str | None:
-    """Return the name of the network of ours that a topology is, if it is one and no torus."""
+    """Return the name of a topology that is a built-in network and no torus, if it is one."""
     kind = given.get("kind") if isinstance(given, Mapping) else None
     return kind if isinstance(kind, str) and kind in NETWORKS else None
 
 
 def of_name(notes: Notes, given: Mapping[str, Any], name: str, chip: Chip | None) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
-    """Return the graph of a network by name, or None, its record, and what is to be said of it."""
+    """Return the graph of a network by name, or None, its record, and notes for the report."""
     section = notes.section(form(name), given, TOPOLOGY, f"a {name}")
     parameters = inspect.signature(NETWORKS[name]).parameters
     keywords = {key: section[key] for key in parameters if key in section.given and not (key == "shape" and name in SHAPED)}
@@ -131,7 +131,7 @@ def of_name(notes: Notes, given: Mapping[str, Any], name: str, chip: Chip | None
 
 
 def _mesh(notes: Notes, section: Section, given: Mapping[str, Any], name: str) -> list[int] | None:
-    """Return the logical mesh, which a switch can have as its shape."""
+    """Return the logical mesh; for a switch it can be given as shape."""
     if name in SHAPED and {"shape", "mesh"} <= section.given:
         notes.wrong((*TOPOLOGY, "mesh"), f"mesh: {quote(given['mesh'])} and shape are both given: leave one out", at_key=True,
                     code="clash")
@@ -141,7 +141,7 @@ def _mesh(notes: Notes, section: Section, given: Mapping[str, Any], name: str) -
 
 
 def _of_chip(chip: Chip | None, key: str) -> float:
-    """Return the bandwidth or latency of a chip's link; without a chip there is a mistake, and only the network is checked."""
+    """Return the bandwidth or latency of a chip's link. A missing chip is already a mistake: only the network is checked then."""
     if chip is None:
         return 1.0 if key == "bandwidth" else 0.0
     return chip.link_bandwidth if key == "bandwidth" else chip.link_latency

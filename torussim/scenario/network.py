@@ -1,4 +1,4 @@
-"""The network of a scenario: a torus of ours, with the wraparounds of its chip or slice, or the graph of a user's function."""
+"""The network of a scenario: a built-in torus, with the wraparounds of its chip or slice, or a user-defined graph."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     import networkx as nx
 
 TOPOLOGY: Keys = ("topology",)
-TRIED = 64  # chips that a routing must lead to before anything is run
+TRIED = 64  # chips that a routing must reach before any run
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A public slice: nodes along each axis, which axes have wraparounds, the preset of its chip.
+    """A public slice: nodes along each axis, the axes with wraparounds, the preset of its chip.
 
-    `cores`: where above 1, a node is a core of a chip, and the last axis has the cores of one chip, joined at `core_bandwidth`.
+    If `cores` is above 1, a node is a core of a chip, and the last axis has the cores of one chip, joined at `core_bandwidth`.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of a network: its axes as soon as they can be relied on, the rest as far as nothing is in the way."""
+    """The known properties of a network: the axes as soon as they are valid, the rest if there are no mistakes."""
 
     axes: dict[str, int] | None = None
-    graph: nx.DiGraph | None = None  # of a torus of ours only where something is changed in it
+    graph: nx.DiGraph | None = None  # of a built-in torus only if the file changes its links
     net: Grid | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # for the report
-    changes: Changes | None = None  # a graph as it was built, and what the file changes of it
-    links: Links | None = None  # of a torus of ours, and what `torus` makes its graph from
+    changes: Changes | None = None  # a graph as it was built, and the changes of the file
+    links: Links | None = None  # of a built-in torus, with the arguments from which `torus` builds its graph
     torus: Mapping[str, Any] | None = None
 
     def topology(self) -> nx.DiGraph:
@@ -82,13 +82,13 @@ class Network:
 
 
 def own_kind(given: Any) -> str | None:
-    """Return the name of the user's function that makes the network, if one does."""
+    """Return the name of the user-defined function that makes the network, if there is one."""
     kind = given.get("kind") if isinstance(given, Mapping) else None
     return kind if isinstance(kind, str) and ":" in kind else None
 
 
 def read_slice(notes: Notes, given: Any, preset: str | None) -> Slice | None:
-    """Return the slice that a topology names, if any; `preset`: what the file's chip is, or is based on."""
+    """Return the slice that a topology names, if any. `preset` is the preset or base of the file's chip."""
     name = given.get("slice") if isinstance(given, Mapping) else None
     if not isinstance(name, str) or own_kind(given):
         return None
@@ -107,7 +107,7 @@ def read_slice(notes: Notes, given: Any, preset: str | None) -> Slice | None:
 
 
 def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str | None, slice_: Slice | None) -> Network:
-    """Return the network of a scenario's topology; `chip_preset` is what the file's chip is, or is based on."""
+    """Return the network of a scenario's topology. `chip_preset` is the preset or base of the file's chip."""
     kind, name_of = own_kind(given), named_kind(given)
     if name_of is not None:
         graph, record, said = of_name(notes, given, name_of, chip)
@@ -138,12 +138,12 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
         notes.raised(place or (*TOPOLOGY, "kind"), error, "" if place else f"{kind or name_of or 'topology'}: ")
         return replace(network, graph=graph)
     if routing is not None and routing != net.routing:
-        graph = graph.copy()  # a user's function may hand out the same graph again
+        graph = graph.copy()  # a user-defined function may return the same graph again
         graph.graph["routing"] = routing
         net = replace(net, routing=routing, graph=graph)
     if routing is not None and not _check_routes(notes, net):
         return replace(network, graph=graph)
-    if routing is not None and off_axes(net.links):  # which of its axes are rings depends on the routes
+    if routing is not None and off_axes(net.links):  # the routes decide which of its axes are rings
         try:
             net = grid(graph)
         except TorusSimError as error:
@@ -156,7 +156,7 @@ def read_network(notes: Notes, given: Any, chip: Chip | None, chip_preset: str |
 
 
 def _routed(network: Network, net: Grid, name: str | None) -> Network:
-    """Return a network with its grid, and with its routing, which may have a name, in the record."""
+    """Return a network with its grid and its routing. The record has the name of the routing, if it has one."""
     name = name or (net.routing if isinstance(net.routing, str) else None)
     return replace(network, net=net, record=network.record | ({"routing": name} if name else {}))
 
@@ -174,7 +174,7 @@ def cut_network(network: Network, parts: Mapping[str, Sequence[int]]) -> Network
 
 
 def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]:
-    """Return the routing that the file gives, a name or the user's function, and the name that it has in the record."""
+    """Return the routing of the file, a name or a user-defined function, and its name in the record."""
     name = given.get("routing") if isinstance(given, Mapping) else None
     if not isinstance(name, str) or ":" not in name:
         return (name, name) if isinstance(name, str) and name in NAMES else (None, None)
@@ -195,7 +195,7 @@ def _read_routing(notes: Notes, given: Any) -> tuple[Routing | None, str | None]
 
 
 def _check_routes(notes: Notes, net: Grid) -> bool:
-    """Return whether a routing leads from the first chip to some others, and note it if not."""
+    """Return whether a routing leads from the first chip to some others. Note a mistake if not."""
     others = np.arange(1, min(len(net.links.chips), TRIED + 1))
     try:
         routes(net.links, net.routing, np.zeros_like(others), others, graph=net.graph)
@@ -241,7 +241,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
     wrap = [wraps and (length > 2 or axis in twist) for wraps, (axis, length) in zip(wrap, axes.items())]
     bandwidth, latency = section["bandwidth"], section["latency"]
     if bandwidth is None:
-        bandwidth = chip.link_bandwidth if chip else 1.0  # without a chip there is a mistake, and only the links are checked
+        bandwidth = chip.link_bandwidth if chip else 1.0  # a missing chip is already a mistake: only the links are checked
     if latency is None:
         latency = chip.link_latency if chip else 0.0
     if slice_ and slice_.cores > 1 and not isinstance(bandwidth, list):
@@ -261,7 +261,7 @@ def _of_our_kinds(notes: Notes, given: Any, chip: Chip | None, chip_preset: str 
 
 
 def _names(notes: Notes, section: Section, count: int, slice_: Slice | None) -> tuple[str, ...] | None:
-    """Return the names of the axes, None if those in the file are of no use."""
+    """Return the names of the axes; None if the names in the file are not valid."""
     given = section["axes"]
     if given is None:
         return slice_.axes if slice_ else axis_names(count)
@@ -275,7 +275,7 @@ def _names(notes: Notes, section: Section, count: int, slice_: Slice | None) -> 
 
 
 def _of_cores(chip: Chip | None, axes: Mapping[str, int]) -> tuple[str, ...]:
-    """Return what the report says of a chip with several cores."""
+    """Return the note of the report on a chip with several cores."""
     if chip is None or (chip.cores == 1 and chip.part == 1):
         return ()
     if chip.part == 1:
@@ -285,7 +285,7 @@ def _of_cores(chip: Chip | None, axes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> tuple[int, ...] | None:
-    """Return the chips along each axis, or None if that cannot be relied on."""
+    """Return the chips along each axis, or None if they are not valid."""
     kind = section["kind"] if section.sound("kind") else None
     if not {"slice", "shape"} & section.given:
         if isinstance(given, Mapping) and not {"slice", "shape"} & keyed.meant(given, forms.TOPOLOGY):
@@ -327,7 +327,7 @@ def _shape(notes: Notes, section: Section, given: Any, slice_: Slice | None) -> 
 
 
 def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: Slice | None) -> tuple[list[bool] | None, str]:
-    """Return which axes have a wraparound if they are long enough, where that is known, and who says so."""
+    """Return the axes that have a wraparound if they are long enough, if known, and the origin of this fact in words."""
     wrap: Sequence[bool]
     if section["wrap"] is not None:
         given = section["wrap"]
@@ -343,11 +343,11 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
     return [bool(wraps) for wraps in wrap], origin
 
 
-# -- a user's function --------------------------------------------------------------------------------------------------
+# -- a user-defined function ---------------------------------------------------------------------------------------------
 
 
 def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network:
-    """Return the network that a user's function makes of the other keys of `topology`."""
+    """Return the network that a user-defined function makes from the other keys of `topology`."""
     section = notes.section(forms.OWN_TOPOLOGY, given, TOPOLOGY, "topology", others=True)
     keywords = dict(section.others or {})
     if section["order"] is not None and section["mesh"] is None:

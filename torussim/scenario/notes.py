@@ -1,4 +1,4 @@
-"""What is wrong with a document so far: every part of a scenario is read with the same notes, and goes on after a mistake."""
+"""The mistakes of a document: all parts of a scenario are read with the same notes, and reading continues after a mistake."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torussim.scenario import keyed
 from torussim.trust import Trust, Unopened, function
 
 T = TypeVar("T")
-KEPT = 16  # parts of scenarios that are known at once
+KEPT = 16  # parts of scenarios that are cached at once
 
 
 @dataclass
 class Notes:
-    """A document, the folder that its names are looked up in, and its mistakes.
+    """A document, the folder of its relative names, and its mistakes.
 
-    `code`: the SHA-256 of the files of code that were run; `unopened`: those that were not, as nobody trusts them;
-    `known`: parts of other scenarios, by what they were made of, for who reads many that differ in a few values.
+    `code` has the SHA-256 of the code files that were run. `unopened` has the code files that were not run, because they are not
+    trusted. `known` caches parts of scenarios by their input, for callers that read many scenarios with few differences.
     """
 
     document: Document
@@ -35,10 +35,10 @@ class Notes:
     unopened: list[Unopened] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # for the report
     known: dict[str, Any] | None = None
-    asked: int = 0  # how often a user's function was
+    asked: int = 0  # calls of `function`
 
     def once(self, what: str, given: Any, make: Callable[[], T]) -> T:
-        """Return what `make` makes of plain data, or what it made of the same before where it noted nothing and ran no code."""
+        """Return the result of `make` for plain data, cached if it noted nothing and ran no code."""
         if self.known is None:
             return make()
         key = f"{what} {json.dumps(given)}"
@@ -54,9 +54,9 @@ class Notes:
         return found
 
     def function(self, name: str, *, recorded: bool = True) -> UserFunction | None:
-        """Return the user's function of this name, None where its file is not to be opened; raise NameError_ if there is none.
+        """Return the user-defined function of this name; None if its file is not to be opened. Raise NameError_ if there is none.
 
-        `recorded`: the record of the scenario will name it, not what it made.
+        `recorded`: whether the record of the scenario names the function, instead of its result.
         """
         self.asked += 1
         try:
@@ -68,26 +68,26 @@ class Notes:
         return loaded.function
 
     def wrong(self, path: Keys, text: str, at_key: bool = False, code: str = "value") -> None:
-        """Note a mistake in the value at `path`, or in its key; where there is no such value, in its nearest parent's key."""
+        """Note a mistake in the value at `path`, or in its key; without such a value, in the key of its nearest parent."""
         mark = self.document.where_key(path) if at_key else self.document.where(path)
         self.mistakes.append(Mistake(text, mark, code, path))
 
     def raised(self, path: Keys, error: TorusSimError, prefix: str = "") -> None:
-        """Note what was raised for the value at `path`, as a mistake in all of it."""
+        """Note an exception for the value at `path`, as a mistake in the whole value."""
         self.wrong(path, f"{prefix}{error}", code=error.code)
 
     def add(self, found: list[Found], path: Keys, prefix: str = "") -> None:
-        """Note the mistakes that were found in the value at `path`."""
+        """Note the mistakes found in the value at `path`."""
         for one in found:
             inside = one.within(path, prefix)
             self.wrong(inside.path, inside.text, inside.at_key, inside.code)
 
     def section(self, form: Form, value: Any, path: Keys, what: str, *, others: bool = False) -> keyed.Section:
-        """Return what `keyed.read` returns, its mistakes noted."""
+        """Return the section that `keyed.read` returns, and note its mistakes."""
         section, found = keyed.read(form, value, what, others=others)
         self.add(found, path)
         return section
 
     def error(self) -> ScenarioError:
-        """Return all that was noted; what two readers of one part have both noted stands there once."""
+        """Return all mistakes, each once, even if two readers of one part noted it."""
         return ScenarioError(dict.fromkeys(self.mistakes))

@@ -1,8 +1,7 @@
-"""The mappings of a scenario file, each with the form of its keys: what the reference page and the schema for editors are made "
-  "of.
+"""The mappings of a scenario file, each with the form of its keys.
 
-The schema holds to keys, types and names. What follows from several values together (a mesh that fits a network) only `check` can
-say.
+The reference page and the schema for editors are made from them. The schema checks keys, types and names. Conditions on several
+values together (a mesh that fits a network) only `check` can test.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True)
 class Part:
-    """A mapping of a scenario file: its name in the schema, a title, a sentence on where it stands, its keys, and its schema.
+    """A mapping of a scenario file: its name in the schema, a title, a sentence on its place, its keys, and its schema.
 
-    `beside`: the parts whose keys it has too, which its schema has and its form has not. Without a schema, its keys depend on the
-    key that it is the value of, or they are those of other parts too.
+    `beside` names parts whose keys belong to the mapping too: they are in its schema, but not in its form. A mapping without a
+    schema has keys of other parts, or keys that depend on its place.
     """
 
     name: str
@@ -80,7 +79,7 @@ def _bases() -> list[Part]:
 
 
 def _networks() -> list[Part]:
-    """Return the parts of topology, one for each kind, after the keys that several kinds have."""
+    """Return the parts of topology, one for each kind, after the part of shared keys."""
     every = {key: forms.TOPOLOGY[key] for key in ("kind", "routing", "links", "events")}
     placing = {"mesh": forms.MESH, "order": forms.ORDER}
 
@@ -146,12 +145,12 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _either(key: str, having: str, lacking: str) -> dict[str, Any]:
-    """Return the schema of a mapping that is one part where it has a key, else another."""
+    """Return the schema of a mapping that is one part if it has a given key, otherwise another part."""
     return {"if": {"type": "object", "required": [key]}, "then": _ref(having), "else": _ref(lacking)}
 
 
 def _top() -> dict[str, Any]:
-    """Return the schema of the top: either a program, or a model with its workload; a chip, unless a slice brings it."""
+    """Return the schema of the top level: a program, or a model with its workload; and a chip, unless a slice has one."""
     bare = {"required": ["program", "topology"], "properties": dict.fromkeys(("model", "layout", "workload", "plan"), False)}
     sliced = {"properties": {"topology": {"required": ["slice"]}}, "required": ["topology"]}
     return {**of_form(forms.TOP), "anyOf": [{"required": ["chip"]}, sliced],
@@ -159,7 +158,7 @@ def _top() -> dict[str, Any]:
 
 
 def _preset(kind: str, base: Any, form: Form, needed: list[str], path: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the schema of the name of a preset, or a path where one can stand, or a mapping with a base or all fields."""
+    """Return the schema of a preset's name, or a path where one is allowed, or a mapping with a base or all fields."""
     names = [{"enum": list(resolve.preset_names(kind))}, *([{"type": "string", **path}] if path else [])]
     mapping = sourced.schema(form)
     mapping["properties"] = {"base": {"anyOf": names, "description": base.about}, **mapping["properties"]}
@@ -167,7 +166,7 @@ def _preset(kind: str, base: Any, form: Form, needed: list[str], path: Mapping[s
 
 
 def _algorithms(kind: str) -> dict[str, Any]:
-    """Return the schema of the algorithms of a kind of collective, in a collective of that kind."""
+    """Return the schema of the algorithms of one kind of collective, for a collective of this kind."""
     return {"if": {"properties": {"collective": {"const": kind}}, "required": ["collective"]},
             "then": {"properties": {"algorithm": named(f"algorithm of {kind}", *ALGORITHMS[kind]).schema}}}
 
@@ -183,6 +182,6 @@ def _network() -> dict[str, Any]:
 
 
 def _layouts() -> dict[str, Any]:
-    """Return the schema of `layout`: one, or one for each phase."""
+    """Return the schema of `layout`: one layout, or one for each phase."""
     two = {"anyOf": [{"required": [phase]} for phase in forms.PHASES]}
     return {"type": "object", "if": two, "then": of_form(forms.PHASES), "else": _ref("layout")}

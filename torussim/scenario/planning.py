@@ -1,4 +1,4 @@
-"""What a scenario asks of a plan: the objective, the limits that a layout must meet, and what may be varied."""
+"""The `plan` section of a scenario: the objective, the limits that a layout must meet, and the choices that may vary."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from torussim.scenario.values import Misread, quote, refuse
 
 PATH = ("plan",)
 FITS = "memory.fits"
-FIVE = ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz")  # the paper's
+FIVE = ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz")  # the layouts of the paper
 CHOICES = ("attention", "weights", "activations", "kv_cache", "overlap")  # keys of a layout that a plan may vary
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound on one key of the result, in its unit; `memory.fits` is 1 where it holds."""
+    """A bound on one key of the result, in its unit. `memory.fits` is 1 if the model fits into memory."""
 
     what: str
     at_most: float | None = None
     at_least: float | None = None
 
     def met(self, value: float) -> bool:
-        """Return whether a value keeps the limit."""
+        """Return whether a value meets the limit."""
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
     def miss(self, value: float) -> float:
-        """Return by which factor a value misses the limit; at most 1 where it keeps it."""
+        """Return the factor by which a value misses the limit; at most 1 if it meets the limit."""
         over = value / self.at_most if self.at_most is not None else 0.0
         under = (self.at_least / value if value else float("inf")) if self.at_least is not None else 0.0
         return max(over, under)
 
     @property
     def unit(self) -> str:
-        """The unit of the key; "" for a plain number."""
+        """The unit of the key; "" for a number without unit."""
         return forms.RESULTS.get(self.what, "")
 
 
 @dataclass(frozen=True)
 class Planning:
-    """What a plan looks for, and among what; an empty choice is that of the file.
+    """The objective of a plan and its choices. An empty choice is the one in the file.
 
-    `layouts`: names, or "all" for every table of shardings. `mesh`: "whole" or "parts" (physical axes are cut too), or "file".
+    `layouts` has names, or "all" for every table of shardings. `mesh` is "whole", "parts" (physical axes are cut too) or "file".
     """
 
     objective: str = "latency"
@@ -62,7 +62,7 @@ class Planning:
 
 
 def read_planning(notes: Notes, given: Any) -> Planning:
-    """Return what a plan is asked for; what is wrong with it is noted."""
+    """Return the `plan` section, and note its mistakes."""
     section = notes.section(forms.PLAN, given, PATH, "plan")
     vary = notes.section(VARY, section["vary"], (*PATH, "vary"), "vary") if section.sound("vary") else None
     limits = dict.fromkeys(_limits(notes, section["limits"])) if section.sound("limits") else {}
@@ -76,7 +76,7 @@ def read_planning(notes: Notes, given: Any) -> Planning:
 
 
 def describe_planning(planning: Planning) -> dict[str, Any]:
-    """Return the record of what a plan is asked for."""
+    """Return the record of the `plan` section."""
     limits: dict[str, Any] = {}
     for limit in planning.limits:
         bounds = {key: value for key in ("at_most", "at_least") if (value := getattr(limit, key)) is not None}
@@ -93,7 +93,7 @@ def describe_planning(planning: Planning) -> dict[str, Any]:
 
 
 def _limits(notes: Notes, given: Any) -> list[Limit]:
-    """Return the limits that are sound."""
+    """Return the valid limits."""
     path = (*PATH, "limits")
     if not isinstance(given, Mapping):
         notes.wrong(path, f"limits: {quote(given)} is not a mapping: write one such as {{step_s: {{at_most: 50 ms}}}}")
@@ -118,7 +118,7 @@ def _fits(what: str, value: Any) -> Limit:
 
 
 def _bounded(what: str, value: Any) -> Limit:
-    """Read {at_most, at_least} of a key of the result."""
+    """Return the limit {at_most, at_least} of a key of the result."""
     if value is None or not isinstance(value, Mapping):
         refuse(f"{quote(value)} is no limit: write one such as {{at_most: 50 ms}} or {{at_least: 0.3}}")
     section, found = keyed.read(limit_form(what), value, what)
@@ -135,7 +135,7 @@ def _bounded(what: str, value: Any) -> Limit:
 
 
 def limit_form(what: str) -> Form:
-    """Return the keys of the limit of a key of the result."""
+    """Return the keys of a limit on a key of the result."""
     unit = forms.RESULTS[what]
     reader = values.quantity(unit) if unit else values.number(most=1.0 if what == "mfu" else values.LARGEST)
     example = {"s": "50 ms", "B": "16 GiB"}.get(unit, 0.3)
@@ -151,11 +151,11 @@ def limits_schema() -> dict[str, Any]:
     return {"type": "object", "properties": {**named, FITS: {"type": "boolean"}}, "additionalProperties": False}
 
 
-# -- what is varied -----------------------------------------------------------------------------------------------------
+# -- the choices that vary ---------------------------------------------------------------------------------------------
 
 
 def _some(reader: Reader, example: str) -> Reader:
-    """Return a reader of one value or a list of different ones, as a tuple."""
+    """Return a reader of one value or a list of distinct values, as a tuple."""
     every = values.each(reader, example, least=1)
     return Reader(lambda value: tuple(dict.fromkeys(every(value if isinstance(value, list) else [value]))),
                   f"{reader.words}, or a list of such", {"anyOf": [reader.schema, every.schema]}, reader.unit)
@@ -166,7 +166,7 @@ _NAMED = _some(values.one_of("layout", *LAYOUTS), "[ws1d, ws2d], or five, or all
 
 @reads("five, all, the name of a layout, or a list of names", {"anyOf": [{"enum": ["five", "all"]}, _NAMED.schema]})
 def _layouts(value: Any) -> tuple[str, ...] | str:
-    """Read which layouts: five, all, or names."""
+    """Return the layouts to try: five, all, or names."""
     if value == "five":
         return FIVE
     if isinstance(value, str):
@@ -182,7 +182,7 @@ _PARTS: Form = {"parts": Key(values.flag, needed=True, example=True, about="Whet
 
 @reads("`whole`, `file` or `{parts: true}`", {"anyOf": [{"enum": ["whole", "file"]}, of_form(_PARTS)]})
 def _mesh(value: Any) -> str:
-    """Read how physical axes may make up logical ones."""
+    """Return how physical axes may make up logical ones."""
     if isinstance(value, Mapping):
         section, found = keyed.read(_PARTS, value, "mesh")
         if found:
@@ -199,7 +199,7 @@ _OF_KIND: Form = {kind: Key(_some(values.one_of(f"algorithm of {kind}", *ALGORIT
 
 @reads(f"a mapping of {', '.join(ALIKE)} to algorithms", of_form(_OF_KIND))
 def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
-    """Read the algorithms of each kind of collective that may be taken."""
+    """Return the allowed algorithms of each kind of collective."""
     if not isinstance(value, Mapping):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: [dimension_wise, direct]}}")
     section, found = keyed.read(_OF_KIND, value, "collectives")
@@ -209,7 +209,7 @@ def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _chosen(key: str, example: list[Any], default: tuple[Any, ...] = ()) -> Key:
-    """Return the key of several values of a key of the layout."""
+    """Return the key that gives several values for a key of the layout."""
     reader = _some(forms.LAYOUT[key].read, quote(example)[1:-1])
     return Key(reader, default, otherwise="" if default else "that of the file", example=example,
                about=f"The values of `layout.{key}` that are tried.")

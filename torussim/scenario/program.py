@@ -1,4 +1,4 @@
-"""A program that the file writes itself, in place of model, layout and workload: operations on physical axes."""
+"""A program given by the file, in place of model, layout and workload: operations on physical axes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_COMPUTE, OF_COLLECTIVE = (frozenset(one) - frozenset(other) for one, other in
 
 
 def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: Grid | None, chip: Chip | None) -> Program | None:
-    """Return the program, if all of it is sound; the chip sets how much work takes the times of a trace."""
+    """Return the program, if all of it is valid. The chip converts the times of a trace into work."""
     path: Keys = ("program",)
     if isinstance(given, Mapping) and "chakra" in {*given, *keyed.meant(given, forms.CHAKRA)}:
         given = read_trace(notes, given, axes, chip)
@@ -45,7 +45,7 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
 
 
 def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int] | None, net: Grid | None) -> Operation | None:
-    """Return an operation; one that is wrong but has a name becomes a stand-in, so that others can wait for it."""
+    """Return an operation. An invalid operation with a name becomes a placeholder, so that other operations can depend on it."""
     given = set(item) if isinstance(item, Mapping) else set()
     meant = given | keyed.meant(given, [*forms.COMPUTE, *forms.COLLECTIVE])
     collective = "collective" in meant or (bool(meant & OF_COLLECTIVE) and not meant & OF_COMPUTE)
@@ -104,21 +104,21 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
 
 
 def read_algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str | UserFunction:
-    """Return an algorithm by its name, or the user's function of that name; note it at `path` if there is none."""
+    """Return an algorithm by its name, or the user-defined function of this name. Note a mistake at `path` if there is none."""
     prefix = f"{path[-1]}: "
     if ":" not in name:
         if name not in ALGORITHMS[kind]:
             notes.wrong(path, prefix + resolve.unknown(name, ALGORITHMS[kind], f"algorithm of {kind}"), code="unknown-name")
         return name
     try:
-        return notes.function(name) or ""  # where its file was not opened the default stands in, and nothing is run
+        return notes.function(name) or ""  # if its file was not opened, the default replaces it, and nothing is run
     except TorusSimError as error:
         notes.raised(path, error, prefix)
         return name
 
 
 def unfit(collective: Collective, net: Grid) -> str | None:
-    """Return what is wrong with the schedule that a user's algorithm makes for a collective; None for another's algorithm."""
+    """Return the mistake in the schedule of a user-defined algorithm for a collective; None for a built-in algorithm."""
     if not callable(collective.algorithm):
         return None
     try:
@@ -129,7 +129,7 @@ def unfit(collective: Collective, net: Grid) -> str | None:
 
 
 def describe_program(program: Program, axes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return the record of a program on a network with these axes, fit for JSON."""
+    """Return the record of a program on a network with these axes, as JSON data."""
     return [describe_operation(operation, axes) for operation in program.block]
 
 

@@ -1,4 +1,4 @@
-"""A scenario: from a file, from a result, from plain data, or from objects of Python, which are all the same thing."""
+"""A scenario from a file, a result, plain data or Python objects, which are all equivalent."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ class Scenario:
 
     @property
     def changes(self) -> Changes | None:
-        """The network as it was built, and what the file changes of it; None where it changes nothing of a torus of ours."""
+        """The network as it was built, and the changes of the file; None for a built-in torus without changes."""
         return self.network.changes
 
     @property
     def slug(self) -> str:
-        """The name as a folder: letters, digits and hyphens; the file's stem where nothing is left of it."""
+        """The name as a folder: letters, digits and hyphens; the file's stem if the name has none of them."""
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80].strip("-")
         return words or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.file).stem).strip("-") or "scenario"
 
@@ -149,7 +149,7 @@ def made(**values: Any) -> Scenario:
 
 
 def changed(scenario: Scenario, **values: Any) -> Scenario:
-    """Return a scenario with other values of some fields; with another record (`resolved`) that is what was given."""
+    """Return a scenario with other values of some fields. Another record (`resolved`) also replaces the given document."""
     if "resolved" in values:
         values["document"] = files.from_value(values["resolved"])
     return made(**{one.name: getattr(scenario, one.name) for one in fields(Scenario)} | values)
@@ -157,13 +157,13 @@ def changed(scenario: Scenario, **values: Any) -> Scenario:
 
 @dataclass(frozen=True)
 class Checked:
-    """A scenario without a mistake; where code was not opened, `chips` is None, and what depends on it was not looked at."""
+    """A scenario without mistakes. If code was not opened, `chips` is None, and its effects were not checked."""
 
     file: str
     name: str
     chips: int | None
-    unopened: tuple[str, ...]  # a sentence for each file
-    notes: tuple[str, ...] = ()  # what else is worth saying
+    unopened: tuple[str, ...]  # one sentence for each file
+    notes: tuple[str, ...] = ()  # other remarks
 
 
 Source = str | Path | Mapping[str, Any] | Scenario
@@ -207,14 +207,14 @@ def load(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "
 
 
 def ready(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "beside", fitting: bool = True) -> Scenario:
-    """Return what `load` returns, but a Scenario itself where nothing is changed in it and it fits if it must."""
+    """Return the result of `load`; a Scenario itself if nothing changes in it and it fits, where it must."""
     if isinstance(source, Scenario) and not overrides and (source.fitted or not fitting):
         return source
     return load(source, overrides, code=code, fitting=fitting)
 
 
 def check(source: Source, overrides: Sequence[str] = (), *, code: str | Trust = "never") -> Checked:
-    """Return what can be said of a scenario without running anything of it; the same arguments as `load`, and its errors."""
+    """Return the facts about a scenario that need no run; arguments and errors are those of `load`."""
     notes = _notes(source, overrides, code)
     scenario = _scenario(notes)
     unopened = tuple(dict.fromkeys(map(str, notes.unopened)))
@@ -245,7 +245,7 @@ def _notes(source: Source, overrides: Sequence[str], code: str | Trust) -> Notes
 
 
 def _scenario(notes: Notes, fitting: bool = True) -> Scenario | None:
-    """Return the scenario of a document, None if code was not opened; raise ScenarioError with all that is noted."""
+    """Return the scenario of a document, None if code was not opened. Raise ScenarioError with all noted mistakes."""
     found = read_sections(notes, fitting)
     if found is None:
         return None
@@ -254,7 +254,7 @@ def _scenario(notes: Notes, fitting: bool = True) -> Scenario | None:
 
 
 def _of_sections(given: Mapping[str, Any], beside: Path, trust: Trust) -> Scenario:
-    """Return the scenario of sections as Scenario takes them. It need not fit without a layout or with a plan."""
+    """Return the scenario of sections as Scenario takes them. Without a layout or with a plan it need not fit."""
     sections = {key: value for key, value in given.items() if value is not None}
     if isinstance(sections.get("layout"), str):
         sections["layout"] = {"ffn": sections["layout"]}
@@ -271,7 +271,7 @@ def _must(notes: Notes, fitting: bool = True) -> Scenario:
 
 
 def _file(path: str | Path, trust: Trust) -> Document:
-    """Return the document of a scenario's file, or of the scenario that a result.json or plan.json holds, whatever its name."""
+    """Return the document of a scenario's file, or of the scenario in a result.json or plan.json, whatever its name."""
     result = Path(path).name.endswith((".json", ".json.gz"))
     document = files.read(path, "result" if result else "scenario", trust.most)
     held = document.value.get("scenario") if result and isinstance(document.value, dict) else None
@@ -280,15 +280,15 @@ def _file(path: str | Path, trust: Trust) -> Document:
 
 def document_of(source: Source, overrides: Sequence[str] = (), *,
                 code: str | Trust = "beside") -> tuple[Document, Path]:
-    """Return the document that `load` makes a scenario of, and the folder that names in it are looked up in."""
+    """Return the document of the scenario that `load` makes, and the folder of its relative names."""
     notes = _notes(source, overrides, code)
     return notes.document, notes.beside
 
 
 def read_document(document: Document, beside: Path, code: str | Trust = "beside", *,
                   known: dict[str, Any] | None = None) -> Scenario:
-    """Return the scenario of a document; names in it are looked up in the folder `beside`. Raise ScenarioError likewise.
+    """Return the scenario of a document. Relative names are looked up in the folder `beside`. Raise ScenarioError as `load` does.
 
-    `known`, at first empty, keeps parts of the scenarios that are read with it, so that each is made once.
+    `known`, at first empty, caches parts of the scenarios that are read with it.
     """
     return _must(Notes(document, beside, list(document.mistakes), Trust.of(code), known=known))

@@ -1,6 +1,6 @@
-"""The sections of a scenario made into objects, and the record of what was run.
+"""The sections of a scenario as objects, and the record of a run.
 
-Syntax first; then keys and types of every section; then every check of meaning whose inputs are sound.
+Checks run in order: syntax; then keys and types of every section; then every check of meaning with valid inputs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
 from torussim.workload import Workload
 
-MAX_LAYERS = 10_000  # each is a moment of every pass, also where blocks repeat
+MAX_LAYERS = 10_000  # each layer is an interval of every pass, even if blocks repeat
 
 
 def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
-    """Return the fields of the scenario of a document, but for what the notes have; None if code was not opened.
+    """Return the fields of the scenario of a document that the notes do not have; None if code was not opened.
 
-    Raise ScenarioError with all that is noted.
+    Raise ScenarioError with all noted mistakes.
     """
     top = notes.document.value
     if not isinstance(top, dict):
@@ -85,7 +85,7 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
 
 
 def _compare_code(notes: Notes, given: Any) -> None:
-    """Say which code is not what it was when this scenario was recorded."""
+    """Note code that differs from the code at the time of the record."""
     try:
         recorded = forms.TOP["code"].read(given)
     except values.Misread as error:
@@ -96,7 +96,7 @@ def _compare_code(notes: Notes, given: Any) -> None:
 
 
 def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections that have a value; note unknown, missing and empty ones, and those that a program has no use for."""
+    """Return the sections with a value. Note unknown, missing and empty sections, and sections that a program does not use."""
     needed = ["program" if "program" in top else "model", "topology"] + ([] if "program" in top else ["workload"])
     bare = {"model", "layout", "workload", "plan"} if "program" in top else set()
     found: dict[str, Any] = {}
@@ -118,7 +118,7 @@ def _sections(notes: Notes, top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_name(notes: Notes, given: Mapping[str, Any]) -> str:
-    """Return the name of the scenario, or else that of its file."""
+    """Return the name of the scenario, otherwise the name of its file."""
     if "name" not in given:
         return Path(notes.document.file).stem if notes.document.file != "<dict>" else "scenario"
     try:
@@ -133,7 +133,7 @@ def read_name(notes: Notes, given: Mapping[str, Any]) -> str:
 
 
 def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
-    """Return the chip that the file gives, or else that of its slice; one core of it where the slice has a node for each."""
+    """Return the chip of the file, otherwise that of its slice; one core of it if the nodes of the slice are cores."""
     if "chip" in given:
         found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
         if found:
@@ -151,7 +151,7 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
 
 
 def _check_library(notes: Notes, chip: Chip) -> None:
-    """Note what a chip's file says that its library has, and there is not."""
+    """Note a collective library that a chip's file names and that does not exist."""
     path: Keys = ("chip", "algorithms")
     for kind, names in chip.algorithms.items():
         if kind not in ALGORITHMS:
@@ -169,7 +169,7 @@ def _check_library(notes: Notes, chip: Chip) -> None:
 
 
 def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
-    """Return the model that the file gives, if it gives one."""
+    """Return the model of the file, if there is one."""
     if "model" not in given:
         return None
     most = notes.trust.most
@@ -186,7 +186,7 @@ def _preset(given: Any) -> str | None:
 
 def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
                judge: Callable[[Any], list[Found]]) -> Any:
-    """Return a chip or model from a name, a path or a mapping, or note what is wrong with it."""
+    """Return a chip or model from a name, a path or a mapping. Note its mistakes."""
     if isinstance(given, str):
         try:
             return make(given)
@@ -222,7 +222,7 @@ def _layers(top: Mapping[str, Any]) -> Keys:
 
 def _record(name: str, chip: Chip, network: Network, model: Model | None, workload: Workload | None, asked: Mapping[str, Asked],
             program: Program | None, expect: Sequence[Expected]) -> dict[str, Any]:
-    """Return the scenario in full, as a mapping that `load` makes the same scenario of."""
+    """Return the complete scenario as a mapping from which `load` makes the same scenario."""
     record: dict[str, Any] = {"name": name}
     if model and workload:
         shown = {phase: describe_layout(one) for phase, one in asked.items()}

@@ -9,7 +9,7 @@ from torussim.workload import ended_after
 
 
 def shortened(scenario: Scenario, done: int) -> Scenario:
-    """Return a scenario whose workload has only the first `done` passes, at least one."""
+    """Return a scenario with only the first `done` passes of its workload, at least one."""
     assert scenario.workload is not None
     workload = ended_after(scenario.workload, done)
     phases = phases_of(workload.phase)

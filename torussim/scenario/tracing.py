@@ -1,4 +1,4 @@
-"""How a trace of one's own run names the operations and the chips of a scenario."""
+"""The names that a trace of a user's run gives to the operations and the chips of a scenario."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PATH = ("trace",)
 
 @dataclass(frozen=True)
 class Tracing:
-    """`operations`: what the trace calls them, or a pattern with `*` and `?`, to names of operations; `chips`: to coordinates."""
+    """`operations`: name in the trace, or a pattern with `*` and `?`, to names of operations; `chips`: name to coordinates."""
 
     operations: Mapping[str, str] = field(default_factory=dict)
     chips: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def operation(self, name: str) -> str | None:
-        """Return the operation that a trace calls by a name: an exact name comes first, then the first pattern that fits."""
+        """Return the operation of a name in the trace. An exact name comes first, then the first pattern that matches."""
         if name in self.operations:
             return self.operations[name]
         return next((to for pattern, to in self.operations.items() if _fits(pattern, name)), None)
@@ -34,7 +34,7 @@ def _fits(pattern: str, name: str) -> bool:
 
 
 def read_tracing(notes: Notes, given: Any, axes: Mapping[str, int]) -> Tracing:
-    """Return how a trace names things; what is wrong with it is noted. `axes`: lengths of the network, none if unknown."""
+    """Return the names of a trace, and note mistakes. `axes`: lengths of the network's axes, none if unknown."""
     section = notes.section(forms.TRACE, given, PATH, "trace")
     chips = {}
     for name, place in section["chips"].items() if section.sound("chips") else ():
@@ -47,5 +47,5 @@ def read_tracing(notes: Notes, given: Any, axes: Mapping[str, int]) -> Tracing:
 
 
 def describe_tracing(tracing: Tracing) -> dict[str, Any]:
-    """Return the record of how a trace names things."""
+    """Return the record of the names of a trace."""
     return {"operations": dict(tracing.operations), "chips": {name: list(place) for name, place in tracing.chips.items()}}

@@ -1,7 +1,7 @@
-"""How each value of a scenario file is read, and how what was given is quoted.
+"""The readers of the values of a scenario file, and the quotes of given values in messages.
 
-A reader returns what a value means, or raises Misread with all that is wrong in it, each with its way inside the value. It says
-in words and as JSON Schema what it takes (`described`). Knows no key and no section.
+A reader returns the meaning of a value, or raises Misread with all its mistakes, each with its path inside the value. A reader
+describes in words and as JSON Schema the values that it accepts (`described`). The module knows no keys and no sections.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torussim.resolve import unknown
 from torussim.spelling import nearest
 from torussim.topology.named import NETWORKS
 
-EMPTY = "no value is given: write one, or leave the key out"  # of a key with nothing behind it
-SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: what is computed from them stays far from the ends of the floats
+EMPTY = "no value is given: write one, or leave the key out"  # of a key without a value
+SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: results computed from them stay far from the limits of floats
 _NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"  # as in YAML 1.2
 
 
 class Misread(Exception):
-    """What is wrong with one value."""
+    """The mistakes of one value."""
 
     def __init__(self, *found: Found) -> None:
         super().__init__(*found)
@@ -43,7 +43,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def quote(value: Any) -> str:
-    """Return what was given as YAML writes it, in single quotes, on one line, shortened when it is long."""
+    """Return a given value as YAML writes it, in single quotes, on one line, shortened if it is long."""
     text = flow(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
@@ -62,12 +62,12 @@ def flow(value: Any) -> str:
 
 
 def refuse(text: str, code: str = "value") -> NoReturn:
-    """Raise Misread for the value as a whole."""
+    """Raise Misread for the whole value."""
     raise Misread(Found((), text, code=code))
 
 
 def quantity(unit: str, *, zero: bool = False) -> Reader:
-    """Return a reader of quantities, with or without a unit, above 0 unless `zero`."""
+    """Return a reader of quantities, with or without a unit, above 0; 0 is allowed with `zero`."""
     def reader(value: Any) -> float:
         if isinstance(value, bool | list | Mapping):
             value = quote(value)[1:-1]
@@ -83,7 +83,7 @@ def quantity(unit: str, *, zero: bool = False) -> Reader:
 
 
 def whole(low: int, high: int | None = None) -> Reader:
-    """Return a reader of whole numbers in a range; 512.0 is one."""
+    """Return a reader of integers in a range; 512.0 is an integer."""
     wanted = f"a whole number from {low:,} to {high:,}" if high is not None else f"a whole number, {low} or more"
 
     def reader(value: Any) -> int:
@@ -114,14 +114,14 @@ def number(*, zero: bool = False, most: float = LARGEST) -> Reader:
 
 
 def _not_quoted(value: Any) -> None:
-    """Raise Misread for a text that is a number but for its quotes."""
+    """Raise Misread for a text that is a number in quotes."""
     if isinstance(value, str) and re.fullmatch(_NUMBER, value):
         refuse(f"{quote(value)} is a text, not a number: leave the quotes out")
 
 
 @reads("a text of one line", TEXT)
 def text(value: Any) -> str:
-    """Read a text that can be printed on a line."""
+    """Return the text; it must be printable on one line."""
     if not isinstance(value, str):
         refuse(f"{quote(value)} is not a text: put it in quotes")
     if not value.strip() or not value.isprintable():
@@ -131,14 +131,14 @@ def text(value: Any) -> str:
 
 @reads("true or false", {"type": "boolean"})
 def flag(value: Any) -> bool:
-    """Read true or false."""
+    """Return the flag: true or false."""
     if not isinstance(value, bool):
         refuse(f"{quote(value)} is not true or false")
     return value
 
 
 def one_of(what: str, *names: str) -> Reader:
-    """Return a reader of one of some names; `what` is what they name."""
+    """Return a reader of one name from a list; `what` says what the names mean."""
     def reader(value: Any) -> str:
         if not isinstance(value, str):
             refuse(f"{quote(value)} is not {'an' if what[:1] in 'aeiou' else 'a'} {what}: one of {', '.join(names)}")
@@ -149,7 +149,7 @@ def one_of(what: str, *names: str) -> Reader:
 
 
 def each(reader: Reader, example: str, *, least: int = 0, most: int | None = None) -> Reader:
-    """Return a reader of lists, every element by `reader`; `example` is a list that would do."""
+    """Return a reader of lists whose elements `reader` reads; `example` is a valid list."""
     def read_all(value: Any) -> list[Any]:
         if not isinstance(value, list):
             refuse(f"{quote(value)} is not a list: write one such as {example}")
@@ -164,7 +164,7 @@ def each(reader: Reader, example: str, *, least: int = 0, most: int | None = Non
 
 
 def by_name(reader: Reader, example: str) -> Reader:
-    """Return a reader of mappings, every value by `reader`; `example` is a mapping that would do."""
+    """Return a reader of mappings whose values `reader` reads; `example` is a valid mapping."""
     def read_all(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             refuse(f"{quote(value)} is not a mapping: write one such as {example}")
@@ -174,7 +174,7 @@ def by_name(reader: Reader, example: str) -> Reader:
 
 
 def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
-    """Return what `reader` makes of each part; raise Misread with all that is wrong with any."""
+    """Return the result of `reader` for each part. Raise Misread with the mistakes of all parts."""
     found, made = [], []
     for key, part in items:
         try:
@@ -189,7 +189,7 @@ def _parts(items: Iterable[tuple[str | int, Any]], reader: Reader) -> list[Any]:
 
 
 def one_or_each(reader: Reader, example: str) -> Reader:
-    """Return a reader of one value for all axes, or a list of one an axis."""
+    """Return a reader of one value for all axes, or a list of one value for each axis."""
     every = each(reader, example, least=1)
     return Reader(lambda value: every(value) if isinstance(value, list) else reader(value), f"{reader.words}, or a list of such",
                   {"anyOf": [reader.schema, every.schema]}, reader.unit)
@@ -198,7 +198,7 @@ def one_or_each(reader: Reader, example: str) -> Reader:
 @reads("letters of axes, or a list of axes",
        {"anyOf": [{"type": "string", "pattern": r"^[^\W\d_]*$"}, {"type": "array", "items": {"type": "string", "minLength": 1}}]})
 def axes(value: Any) -> list[str]:
-    """Read axes: letters, or a list where names are longer."""
+    """Return the axes that a value names: letters, or a list if names are longer."""
     if isinstance(value, str) and (value.isalpha() or not value):
         return list(value)
     if isinstance(value, list) and all(isinstance(v, str) and v for v in value):
@@ -208,7 +208,7 @@ def axes(value: Any) -> list[str]:
 
 @reads(f"true, false or a kind of loop: {', '.join(LOOPS)}", {"enum": [True, False, *LOOPS]})
 def overlap(value: Any) -> bool | str:
-    """Read whether matmuls are looped with collectives, or the kind of loop."""
+    """Return whether matmuls are looped with collectives, or the kind of loop."""
     if isinstance(value, bool) or value in LOOPS:
         return value  # type: ignore[no-any-return]
     refuse(f"{quote(value)} is not true, false or a kind of loop: one of {', '.join(LOOPS)}")
@@ -219,7 +219,7 @@ _WEIGHTS = each(number(zero=True), "[2, 1]", least=1)
 
 @reads("equal, auto, or a list of weights", {"anyOf": [{"enum": ["equal", "auto"]}, _WEIGHTS.schema]})
 def split(value: Any) -> str | tuple[float, ...]:
-    """Read the shares of a collective's parts."""
+    """Return the shares of a collective's parts."""
     if value in ("equal", "auto"):
         return str(value)
     if not isinstance(value, list):
@@ -234,7 +234,7 @@ def split(value: Any) -> str | tuple[float, ...]:
        {"type": "object", "properties": {kind: {"anyOf": [{"enum": list(ALGORITHMS[kind])}, FUNCTION]} for kind in ALIKE},
         "additionalProperties": False})
 def algorithms(value: Any) -> dict[str, str]:
-    """Read the algorithm of each kind of collective."""
+    """Return the algorithm of each kind of collective."""
     kinds: list[str] = list(ALIKE)
     if not isinstance(value, dict):
         refuse(f"{quote(value)} is not a mapping: write one such as {{all_to_all: direct}}")
@@ -256,7 +256,7 @@ _SHIFTS = by_name(by_name(whole(-(10**9), 10**9), "{z: 4}"), "{x: {z: 4}}")
 
 @reads("true, false, or a mapping of axes to shifts of other axes", {"anyOf": [{"type": "boolean"}, _SHIFTS.schema]})
 def twist(value: Any) -> bool | dict[str, dict[str, int]]:
-    """Read whether a torus has the twist of its shape, or by how much going round an axis shifts others."""
+    """Return whether a torus has the twist of its shape, or the shifts of other axes by each wraparound."""
     if isinstance(value, bool):
         return value
     if not isinstance(value, dict):
@@ -266,7 +266,7 @@ def twist(value: Any) -> bool | dict[str, dict[str, int]]:
 
 
 def named(what: str, *names: str) -> Reader:
-    """Return a reader of one of some names, or of the name of a user's function."""
+    """Return a reader of one name from a list, or of the name of a user-defined function."""
     article = "an" if what[:1] in "aeiou" else "a"
 
     def reader(value: Any) -> str:
@@ -296,7 +296,7 @@ order = each(_chip, "[0, 3, 2, 1]", least=1)
 
 
 def elsewhere(words: str, schema: Schema) -> Reader:
-    """Return a reader that leaves a value as it is: it is looked at elsewhere."""
+    """Return a reader that leaves a value unchanged, because it is checked elsewhere."""
     return Reader(lambda value: value, words, schema)
 
 

@@ -1,4 +1,4 @@
-"""What a scenario asks of its model, and what it expects of the answer."""
+"""The workload of a scenario, and the expected values of its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = ("workload",)
 
 @dataclass(frozen=True)
 class Expected:
-    """A measurement that a result is held against: `within` is the allowed |got / value - 1|."""
+    """A measured value that the result is compared with: `within` is the allowed |got / value - 1|."""
 
     what: str
     value: float
@@ -29,7 +29,7 @@ class Expected:
 
 
 def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
-    """Return the phase, if it is sound, and the workload, if all that the passes need is."""
+    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid."""
     section = notes.section(forms.WORKLOAD, given, PATH, "workload")
     phase = section["phase"] if section.sound("phase") else None
     if "tokens" in section.given and phase == "prefill":
@@ -51,7 +51,7 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
 
 
 def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
-    """Return whether a context can be cut so, and note it if not."""
+    """Return whether a context can be cut into such chunks. Note a mistake if not."""
     count = -(-context // chunk)
     if chunk > context:
         notes.wrong((*PATH, "chunk"),
@@ -65,18 +65,18 @@ def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
 
 
 def phases_of(phase: str | None) -> tuple[str, ...]:
-    """Return the phases that are run."""
+    """Return the phases that run."""
     return {None: (), "generate": ("prefill", "decode")}.get(phase, (str(phase),))
 
 
 def describe_workload(workload: Workload) -> dict[str, Any]:
-    """Return the record of a workload, without what its phase has no use for."""
+    """Return the record of a workload, without the keys that its phase does not use."""
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
     return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
-    """Return the values that the result is held against."""
+    """Return the expected values of the result."""
     if not isinstance(given, Mapping):
         example = "{step_s: {value: 93.8 ms, within: 0.10}}"
         notes.wrong(("expect",), f"expect: {quote(given)} is not a mapping: write one such as {example}")
@@ -86,7 +86,7 @@ def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tupl
 
 
 def _is_produced(notes: Notes, what: str, phase: str | None, bare: bool) -> bool:
-    """Return whether the result will have this key, and note it if not."""
+    """Return whether the result will have this key. Note a mistake if not."""
     reason = None
     if what not in forms.RESULTS:
         reason = resolve.unknown(what, forms.RESULTS, "result that can be expected")
@@ -125,7 +125,7 @@ def expected_form(what: str) -> Form:
 
 
 def expect_schema() -> dict[str, Any]:
-    """Return the schema of `expect`: of each key a value, or {value, within, source}."""
+    """Return the schema of `expect`: a value for each key, or {value, within, source}."""
     about = {key.path: key.about for key in KEYS if key.expected}
     both = {what: {"anyOf": [expected_form(what)["value"].read.schema, of_form(expected_form(what))], "description": about[what]}
             for what in forms.RESULTS}
