@@ -1,8 +1,15 @@
-"""What a measured run says: hidden links, chips and operations are found by name, and nothing is where nothing is slow."""
+"""What a measured run says: hidden links, chips and operations are found by name, and nothing is where nothing is slow.
+
+    PYTHONPATH=.:tests python tests/test_measured.py
+
+counts over 100 runs each, which takes ten minutes; the suite tries the first 20.
+"""
 
 import json
 import random
 from math import exp
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -60,15 +67,9 @@ def test_a_sound_network_has_nothing_named(number, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_hidden_link_is_named_in_95_of_100_runs(tmp_path):
-    scenarios = [*LARGE, *SMALL]
-    assert sum(right(number, scenarios, tmp_path) for number in range(100)) >= 95
-
-
-@pytest.mark.slow
-def test_nothing_is_named_in_95_of_100_runs_of_sound_networks(tmp_path):
-    scenarios = [*LARGE, *SMALL]
-    assert sum(silent(number, scenarios, tmp_path) for number in range(100, 200)) >= 95
+@pytest.mark.parametrize("judged, first", [(right, 0), (silent, 100)], ids=["hidden", "sound"])
+def test_in_19_of_20_runs_the_hidden_link_is_named_and_nothing_where_nothing_is_slow(judged, first, tmp_path):
+    assert sum(judged(number, [*LARGE, *SMALL], tmp_path) for number in range(first, first + 20)) >= 19
 
 
 def test_a_link_is_named_also_where_loops_are_chosen_with_its_bandwidth_known(tmp_path):
@@ -344,3 +345,10 @@ def test_chips_of_another_pace_compute_that_much_longer_folded_or_not():
     work = [(s.segments[0].end - s.segments[0].start)[0] for s in (sound, slow)]
     assert work[1] / work[0] == pytest.approx(pace)
     assert slow.makespan > sound.makespan
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        for judged, first in ((right, 0), (silent, 100)):
+            wrong = [number for number in range(first, first + 100) if not judged(number, [*LARGE, *SMALL], Path(folder))]
+            print(f"{judged.__name__}: {100 - len(wrong)} of 100; not {wrong}", flush=True)
