@@ -101,9 +101,9 @@ def one_ring(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], si
 def ring_order(lengths: Sequence[int], ring: Sequence[bool]) -> tuple[Order, bool]:
     """Return an order of all coordinates in which neighbours are linked, and whether the last is linked to the first.
 
-    The order is made axis by axis. Of two axes with an even length, a closed path needs no wraparounds: out along the rows, back
-    along the first column. Two odd rings make a closed path of turns round the shorter ring, one for each chip of the longer,
-    some in + direction and some in - direction. In all other cases the path is a snake and does not close.
+    The order is made axis by axis. If one of two axes has an even length, a closed path needs no wraparounds: out along rows,
+    back along the first column. Two odd rings make a closed path of turns round the shorter ring, one for each chip of the
+    longer, some in + direction and some in - direction. In all other cases the path is a snake and does not close.
 
     >>> ring_order([2, 3], [False, False])
     (((0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0)), True)

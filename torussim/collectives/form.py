@@ -55,7 +55,7 @@ def _of_phase(schedule: Schedule, phase: Any, seen: Mapping[tuple[int, int], Pha
 
 
 def _of_lane(schedule: Schedule, lane: Lane) -> str:
-    """Return the fault of a lane, or ""."""
+    """Return the mistake in a lane, "" if there is none."""
     axes, order = lane.axes, lane.order
     if not isinstance(axes, tuple) or not axes or not set(axes) <= set(schedule.lengths) or len(set(axes)) < len(axes):
         return f"its lane is along {axes!r}: the axes of the group are {tuple(schedule.lengths)}"
@@ -70,7 +70,7 @@ def _of_lane(schedule: Schedule, lane: Lane) -> str:
 
 
 def _of_hops(pattern: Pattern) -> Iterator[str]:
-    """Yield the faults of the hops of a pattern. After the first one the others can be consequences of it."""
+    """Yield the mistakes in the hops of a pattern. After the first one, the others can be consequences of it."""
     steps: dict[int, set[int]] = {+1: set(), -1: set()}
     if pattern.merged and not pattern.hops:
         yield "merged is true, but there are no hops"

@@ -1,6 +1,6 @@
 """Networks of chips: networkx graphs with a bandwidth and a latency on every link.
 
-The builders are here by name, `torussim.topology.fat_tree`; each is imported when it is asked for.
+The builders have names here, such as `torussim.topology.fat_tree`. Each is imported at its first use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["boardfly", "dragonfly", "fat_tree", "fully_connected", "gpu_nodes", 
 
 
 def __getattr__(name: str) -> Any:
-    """Import a builder when it is asked for."""
+    """Import a builder at its first use."""
     for module, names in BUILDERS.items():
         if name in names:
             return getattr(import_module(f"torussim.topology.{module}"), name)

@@ -1,10 +1,10 @@
 """Network files of ASTRA-sim's analytical backend as graphs: rings, fully connected groups, switches, and products of them.
 
-Read from astra-sim/astra-network-analytical: `topology`, `npus_count`, `bandwidth` (GB/s) and `latency` (ns) have one entry a
-dimension. A GB is 2**30 bytes (common/NetworkFunction.cpp). A bandwidth is that of one direction of each link: of both links of
-a chip in a Ring, of the link to each other chip in FullyConnected, of the one link to the switch in Switch; the latency is that
-of a link, so a message through a switch has it twice (congestion_aware/basic-topology/). In a product the chips that differ in
-one dimension alone form one ring, group or switch of it.
+The format is that of astra-sim/astra-network-analytical. `topology`, `npus_count`, `bandwidth` (GB/s) and `latency` (ns) have one
+entry for each dimension. A GB is 2**30 bytes (common/NetworkFunction.cpp). A bandwidth is one direction of one link: of both
+links of a chip in a Ring, of the link to each other chip in FullyConnected, of the one link to the switch in Switch. A latency is
+that of one link, so a message through a switch has it twice (congestion_aware/basic-topology/). In a product, the chips that
+differ in one dimension only form one ring, group or switch of this dimension.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_LINKS = 20_000_000  # 4,472 chips fully connected
 
 
 def astra_sim(data: bytes) -> RawGraph:
-    """Return the graph of a network file of ASTRA-sim: chips (x, y, ...), an axis a dimension, the first one first.
+    """Return the graph of a network file of ASTRA-sim: chips (x, y, ...), one axis for each dimension, in their order.
 
-    Raise FileError if it is none.
+    Raise FileError if the file is not of this format.
     """
     try:
         value = files.parse(data.decode(), "the file").value
@@ -57,7 +57,7 @@ def astra_sim(data: bytes) -> RawGraph:
 
 
 def _pairs(block: str, group: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Return the chips that have a link between them."""
+    """Return the pairs of chips with a link between them."""
     if block == "FullyConnected":
         yield from combinations(group, 2)
     else:
@@ -67,7 +67,7 @@ def _pairs(block: str, group: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _lists(value: Any) -> tuple[list[str], list[int], list[float], list[float]]:
-    """Return the four lists of a file. Raise FileError for all that is wrong with them."""
+    """Return the four lists of a file. Raise FileError, with all mistakes."""
     if not isinstance(value, dict) or "topology" not in value:
         raise FileError(f"no network file of ASTRA-sim, which has the keys {', '.join(KEYS)}", code="value")
     wrong = [unknown(key, KEYS, "key of a network file of ASTRA-sim") for key in value if key not in KEYS]

@@ -1,7 +1,7 @@
-"""Topologies of regular shape, and topologies from the user's own function.
+"""Topologies of regular shape, and topologies from a user-defined function.
 
-A new topology is a plain function that returns a `networkx.DiGraph`; what that graph must have is in `check`. These are
-built directly, as `networkx.grid_graph` gives an axis of length 2 one edge and an axis of length 1 links to itself.
+A new topology is a plain function that returns a `networkx.DiGraph`; `check` has the contract of this graph. The graphs here are
+built directly, because `networkx.grid_graph` gives an axis of length 2 one edge and an axis of length 1 links to itself.
 """
 
 from __future__ import annotations
@@ -92,18 +92,18 @@ def torus_links(
     axes: Sequence[str] | None = None,
     twist: Twist | bool | None = None,
 ) -> Links:
-    """Return the links of a torus, the same as `read_links` of `torus`, without its graph."""
+    """Return the links of a torus: the same as `read_links` of `torus`, without a graph."""
     plan = _planned(shape, wrap, bandwidth, latency, axes, twist)
     hops = _hops(plan)
     source, target = (np.concatenate([hop[end] for hop in hops]) for end in (2, 3))
     rates, delays = (np.repeat([hop[of] for hop in hops], [len(hop[2]) for hop in hops]) for of in (0, 1))
-    order = np.argsort(source, kind="stable")  # as a graph has its edges
+    order = np.argsort(source, kind="stable")  # the order of the edges of the graph
     return made_links(dict(plan.axes), moving(plan.twist, plan.axes), source[order], target[order], rates[order], delays[order])
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A torus whose values make sense; one value an axis."""
+    """A torus of checked values, one for each axis."""
 
     axes: Mapping[str, int]
     wrap: Sequence[bool]
@@ -114,7 +114,7 @@ class _Plan:
 
 def _planned(shape: Sequence[int], wrap: bool | Sequence[bool] | None, bandwidth: float | Sequence[float],
              latency: float | Sequence[float], axes: Sequence[str] | None, twist: Twist | bool | None) -> _Plan:
-    """Return the torus that is asked for. Raise TopologyError if a value makes no sense."""
+    """Return the torus of the arguments. Raise TopologyError if a value makes no sense."""
     lengths = _lengths(shape)
     names = _names(axes, len(lengths))
     goes_round = _one_an_axis("wrap", True if wrap is None else wrap, len(lengths))
@@ -137,7 +137,7 @@ def _planned(shape: Sequence[int], wrap: bool | Sequence[bool] | None, bandwidth
 
 
 def _hops(plan: _Plan) -> list[tuple[float, float, Indices, Indices]]:
-    """Return the hops of each axis and direction: bandwidth, latency, and chips from which and to which they lead."""
+    """Return the hops of each axis and direction: bandwidth, latency, source chips and target chips."""
     names, lengths = list(plan.axes), tuple(plan.axes.values())
     receiver, wraparound = receivers(plan.axes, plan.twist), wraparounds(lengths)
     found = []
@@ -224,10 +224,11 @@ def ring(length: int, *, bandwidth: float, latency: float = 0.0, axes: Sequence[
 
 
 def standard_twist(lengths: Sequence[int], names: Sequence[str] | None = None) -> dict[str, dict[str, int]]:
-    """Return the twist of the TPU v4 slices n x n x 2n and n x 2n x 2n, in whatever order of the axes.
+    """Return the twist of the TPU v4 slices n x n x 2n and n x 2n x 2n, for any order of the axes.
 
-    On n x n x 2n both short axes lead to half of the long one, on n x 2n x 2n the short axis to half of both long ones
-    (Jouppi et al. 2023, 2.8, says which shapes; these shifts balance the loads). Raise TopologyError for other shapes.
+    On n x n x 2n both short axes shift the long axis by half of its length. On n x 2n x 2n the short axis shifts both long axes
+    by half of their length (Jouppi et al. 2023, 2.8, gives the shapes; these shifts balance the loads). Raise TopologyError for
+    other shapes.
 
     >>> standard_twist([4, 4, 8]), standard_twist([4, 8, 8])
     ({'x': {'z': 4}, 'y': {'z': 4}}, {'x': {'y': 4, 'z': 4}})
@@ -243,7 +244,7 @@ def standard_twist(lengths: Sequence[int], names: Sequence[str] | None = None) -
 
 
 def check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool]) -> None:
-    """Raise TopologyError for a twist of axes that are not there, or that have no wraparound to be twisted."""
+    """Raise TopologyError for a twist of an axis that does not exist, or that has no wraparound."""
     for axis, shifts in twist.items():
         for name in (axis, *shifts):
             if name not in axes:
@@ -258,10 +259,10 @@ def check_twist(twist: Twist, axes: Mapping[str, int], goes_round: Sequence[bool
 
 def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, object],
                   lengths: Sequence[int] | None = None, order: Sequence[Any] | None = None) -> nx.DiGraph:
-    """Return the topology that a user's function makes, `placed` on axes of these lengths, in this order, if they are given.
+    """Return the topology that a user's function makes, `placed` on axes of these lengths in this order, if they are given.
 
-    Raise TopologyError if the function raises, with what it raised and the line of its file, or if what it returns
-    breaks the contract of a topology.
+    Raise TopologyError if the function raises, with its exception and the line of its file, or if its graph breaks the contract
+    of a topology.
     """
     called = getattr(function, "__name__", repr(function))
     try:
@@ -279,7 +280,7 @@ def from_function(function: Callable[..., nx.DiGraph], keywords: Mapping[str, ob
 
 
 def _place(function: Callable[..., Any], error: BaseException | None = None) -> str:
-    """Return the file and line of the user's own code where an error arose, else where the function is defined."""
+    """Return the file and line of the user's own code where an error arose, or else where the function is defined."""
     code = resolve.code_of(function)
     frames = traceback.extract_tb(error.__traceback__)[1:] if error else []  # the first frame is from_function's
     file = code.co_filename if code else frames[0].filename if frames else None
@@ -290,7 +291,7 @@ def _place(function: Callable[..., Any], error: BaseException | None = None) -> 
 
 
 def _lengths(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape as plain ints. Raise TopologyError if it is none, or of more chips than can be built."""
+    """Return the shape as plain ints. Raise TopologyError if it is not a shape, or has more chips than can be built."""
     try:
         lengths = () if isinstance(shape, str | Mapping) else tuple(shape)
     except TypeError:
@@ -315,7 +316,7 @@ def _names(axes: Sequence[str] | None, n: int) -> tuple[str, ...]:
 
 
 def _one_an_axis(name: str, value: object, n: int) -> tuple[Any, ...]:
-    """Return one value for each of n axes. Raise TopologyError if a list of another length was given."""
+    """Return one value for each of n axes. Raise TopologyError for a list of another length."""
     if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
         return (value,) * n
     if len(value) != n:

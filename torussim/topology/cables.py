@@ -1,9 +1,9 @@
-"""What the builders of networks share: cables between nodes, switches, and checks of what the user gives.
+"""Functions shared by the builders of networks: cables between nodes, switches, and checks of the user's values.
 
-A builder returns a graph that keeps the contract of `check`, and besides: a switch has a `level` (1 next to the chips), and a
-chip or switch that belongs to a node, board, group or slice has its number as `group`; a switch that can add up what
-passes has `sums=True`. A link with `hops` counts as so many hops where routes are compared (`stretched`).
-`graph.graph["notes"]` are sentences for the report, `graph.graph["order"]` says in which order the chips stand.
+A builder returns a graph that keeps the contract of `check`, with more attributes. A switch has a `level` (1 next to the chips).
+A chip or switch of a node, board, group or slice has its number as `group`. A switch that can add up the data that pass it has
+`sums=True`. A link with `hops` counts as this number of hops when routes are compared (`stretched`). `graph.graph["notes"]` are
+sentences for the report; `graph.graph["order"]` describes the order of the chips.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MAX_CABLES = 2_000_000  # 2 GB as a graph
 
 
 def with_chips(lengths: Sequence[int], order: str, *, group: bool = False, notes: Sequence[str] = ()) -> nx.DiGraph:
-    """Return a graph of chips without links, one axis for each length; `order` says how they follow one another.
+    """Return a graph of chips without links, one axis for each length; `order` describes the order of the chips.
 
-    With `group`, the first coordinate of a chip is its group. Raise TopologyError if there are too many.
+    With `group`, the first coordinate of a chip is its group. Raise TopologyError for too many chips.
     """
     import networkx as nx
 
@@ -48,14 +48,14 @@ def add_switch(graph: nx.DiGraph, name: str, level: int, *, group: int | None = 
 
 
 def cable(graph: nx.DiGraph, one: Node, other: Node, bandwidth: float, latency: float, hops: int = 1) -> None:
-    """Join two nodes by a link in each direction; `bandwidth` is that of one direction, bytes/s, `latency` in s."""
+    """Join two nodes by a link in each direction; `bandwidth` is one direction, bytes/s; `latency` in s."""
     more = {"hops": hops} if hops > 1 else {}
     graph.add_edge(one, other, bandwidth=bandwidth, latency=latency, **more)
     graph.add_edge(other, one, bandwidth=bandwidth, latency=latency, **more)
 
 
 def whole(name: str, value: object, least: int = 1, most: float = inf, why: str = "") -> int:
-    """Return a whole number in a range. Raise TopologyError, with the nearest possible, if it is none."""
+    """Return a whole number in a range. Raise TopologyError, with the nearest possible number, for any other value."""
     if not is_int(value):
         raise TopologyError(f"{name} {value!r} is no whole number; give one, {least} or more", path=(name,))
     if not least <= value <= most:
@@ -72,14 +72,14 @@ def few_cables(count: float) -> None:
 
 
 def lengths_of(name: str, given: object, least: int = 1) -> tuple[int, ...]:
-    """Return a list of whole numbers. Raise TopologyError if it is none, or if one of them is under `least`."""
+    """Return a list of whole numbers. Raise TopologyError if it is not one, or has a number below `least`."""
     if not isinstance(given, list | tuple) or not given:
         raise TopologyError(f"{name} {given!r} is no list of whole numbers; give one such as [4, 4]", path=(name,))
     return tuple(whole(name, one, least) for one in given)
 
 
 def rates(**given: float | None) -> None:
-    """Raise TopologyError unless each bandwidth is above 0, and each latency 0 or more; None is left out."""
+    """Raise TopologyError unless each bandwidth is above 0 and each latency 0 or more; None is not checked."""
     for name, value in given.items():
         if value is None:
             continue
@@ -90,7 +90,7 @@ def rates(**given: float | None) -> None:
 
 
 def one_of(name: str, value: str, choices: Mapping[str, Any] | Sequence[str]) -> str:
-    """Return one of some names. Raise TopologyError if it is none of them."""
+    """Return one of some names. Raise TopologyError for any other value."""
     if value not in choices:
         raise TopologyError(f"{name} {value!r} is not one of {', '.join(choices)}", code="unknown-name", path=(name,))
     return value

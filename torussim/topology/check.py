@@ -1,16 +1,19 @@
 """The contract of a topology, and its links as columns.
 
-A topology is a `networkx.DiGraph`. Its nodes are chips, tuples of coordinates; `graph.graph["axes"]` maps the name of each
-axis to its length, in the order of the coordinates, and every coordinate in their product is a chip. Other nodes are
-switches, marked `chip=False`. Each edge is one direction of one link: `bandwidth` in bytes/s and `latency` in s. Optional:
-`graph.graph["twist"]`, such as {"x": {"z": 4}} (going round x in + direction leads to z + 4); `graph.graph["events"]`, such
-as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on that link has that bandwidth, and with bandwidth 0 it fails then; `sums=True`
-of a switch that can add up what passes through it, or `graph.graph["switches_sum"]` where all can; and the attribute `hops` of a
-link: as how many hops it counts where routes are compared. `read_links` is the only way from a graph to numbers, and it checks
-the whole contract, so that nothing ever computes with a graph that breaks it.
+A topology is a `networkx.DiGraph`. Its chips are nodes that are tuples of coordinates. `graph.graph["axes"]` maps the name of
+each axis to its length, in the order of the coordinates; every coordinate of their product is a chip. Other nodes are switches,
+marked `chip=False`. Each edge is one direction of one link, with a `bandwidth` in bytes/s and a `latency` in s.
 
-Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of
-length 2 the one link is no wraparound: 0 -> 1 is its + direction. Knows nothing of routing, nor of what a link is used for.
+Optional attributes: `graph.graph["twist"]`, such as {"x": {"z": 4}}: going round x in + direction leads to z + 4.
+`graph.graph["events"]`, such as ((1e-3, {((0, 0), (1, 0)): 1e9}),): from 1 ms on, this link has this bandwidth; at bandwidth 0 it
+fails. `sums=True` of a switch: it can add up the data that pass it; `graph.graph["switches_sum"]`: all switches can. `hops` of a
+link: the number of hops that it counts as when routes are compared.
+
+`read_links` is the only way from a graph to numbers. It checks the whole contract, so no code computes with a graph that breaks
+the contract.
+
+Chips are numbered in C order (last axis fastest), whatever the order of the graph's nodes; switches follow. On an axis of length
+2 the one link is not a wraparound: 0 -> 1 is its + direction. This module knows nothing of routing, nor of the use of links.
 """
 
 from __future__ import annotations
@@ -33,18 +36,18 @@ if TYPE_CHECKING:
     import networkx as nx
 
 MAX_CHIPS = 1_000_000  # 2 GB and half a minute as a graph; a mistyped shape must not fill the memory
-MAX_HOPS = 1000  # as which a link can count
-WITNESSES = 3  # named for each thing that is wrong
+MAX_HOPS = 1000  # that a link can count as
+WITNESSES = 3  # shown for each kind of mistake
 
 Coordinate = tuple[int, ...]
-Node = Any  # a Coordinate, or what a switch is called
+Node = Any  # a Coordinate, or the name of a switch
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """From `time` on (s), these links (indices) have this bandwidth, bytes/s; 0: they have failed, for good."""
+    """From `time` on (s), these links (indices) have this bandwidth, bytes/s; 0: they have failed for the rest of the run."""
 
     time: float
     links: Indices
@@ -67,25 +70,25 @@ class Links:
     coordinates: Indices  # (axes, chips)
     source: Indices  # index of a node
     target: Indices
-    axis: Indices  # -1: it joins no neighbours on an axis
+    axis: Indices  # -1: the link joins no neighbours on an axis
     sign: Indices  # 0: the + direction, 1: the - direction
     wraparound: Bools
     bandwidth: Floats
     latency: Floats
-    hops: Indices  # as how many a link counts where routes are compared; 1 unless the graph says otherwise
+    hops: Indices  # the number of hops that a link counts as when routes are compared; 1 unless the graph gives another
     events: tuple[Event, ...] = ()
-    failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph once had
-    summing: tuple[int, ...] = ()  # nodes: switches that can add up what passes through them
-    as_routed: Floats | None = None  # bandwidths that routes fit, where a what-if has others than the network
+    failed: tuple[tuple[Node, Node], ...] = ()  # links that the graph had before they failed
+    summing: tuple[int, ...] = ()  # indices of switches that can add up the data that pass them
+    as_routed: Floats | None = None  # the bandwidths for routing, where a what-if has other ones
 
     @property
     def switches_sum(self) -> bool:
-        """Whether any switch can add up what passes through it."""
+        """Whether any switch can add up the data that pass it."""
         return bool(self.summing)
 
     @property
     def routed(self) -> Floats:
-        """Bandwidths that routes fit, (links,) bytes/s."""
+        """The bandwidths for routing, (links,) bytes/s."""
         return self.bandwidth if self.as_routed is None else self.as_routed
 
     def edge(self, link: int) -> tuple[Node, Node]:
@@ -102,7 +105,7 @@ class Links:
         return tuple(event for event in self.events if len(event.dead))
 
     def without(self, dead: Bools) -> Links:
-        """Return the links that are left where `dead`, (links,), is false; nothing happens to them later."""
+        """Return the links where `dead`, (links,), is false, without their events."""
         left = ~dead
         columns = {name: getattr(self, name)[left]
                    for name in ("source", "target", "axis", "sign", "wraparound", "bandwidth", "latency", "hops")}
@@ -111,7 +114,7 @@ class Links:
 
     @cached_property
     def slot(self) -> Indices:
-        """The link that leaves each chip along each axis in + and - direction, -1 where none does, (axes, 2, chips)."""
+        """The link that leaves each chip along each axis in + and - direction, -1 for none, (axes, 2, chips)."""
         slot = np.full((len(self.axes), 2, len(self.chips)), -1, np.intp)
         along = self.axis >= 0
         slot[self.axis[along], self.sign[along], self.source[along]] = np.flatnonzero(along)
@@ -119,12 +122,12 @@ class Links:
 
     @cached_property
     def ring(self) -> tuple[bool, ...]:
-        """Whether an axis goes round: any of its wraparounds is there (others may have failed)."""
+        """Whether each axis is a ring: at least one of its wraparounds exists (others can have failed)."""
         return tuple(bool((self.wraparound & (self.axis == axis)).any()) for axis in range(len(self.axes)))
 
 
 def check_topology(graph: nx.DiGraph) -> None:
-    """Raise TopologyError, naming everything that breaks the contract of a topology, with witnesses."""
+    """Raise TopologyError, with all breaches of the contract of a topology and their witnesses."""
     read_links(graph)
 
 
@@ -176,7 +179,7 @@ def read_links(graph: nx.DiGraph) -> Links:
 def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: Indices, target: Indices, bandwidth: Floats,
                latency: Floats, switches: Sequence[Node] = (), events: tuple[Event, ...] = (),
                failed: tuple[tuple[Node, Node], ...] = (), hops: Indices | None = None, summing: tuple[int, ...] = ()) -> Links:
-    """Return the links of sound columns (links,): indices of chips in C order, and above those of switches."""
+    """Return the links of checked columns (links,); chips are numbered in C order, switches after the chips."""
     chips = tuple(product(*map(range, axes.values())))
     axis, sign, wraparound = _directions(axes, twist, source, target)
     return Links(axes, twist, chips, (*chips, *switches), coordinates(tuple(axes.values())), source, target, axis, sign,
@@ -185,7 +188,7 @@ def made_links(axes: dict[str, int], twist: dict[str, dict[str, int]], source: I
 
 
 def as_float(value: object) -> float:
-    """Return a real number, of numpy or not, as a float; nan for anything else (a bool too), inf beyond all floats."""
+    """Return a real number, of numpy or not, as a float; nan for any other value (a bool too), inf beyond all floats."""
     if type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -197,7 +200,7 @@ def as_float(value: object) -> float:
 
 
 def _read_axes(graph: nx.DiGraph) -> tuple[dict[str, int] | None, list[str]]:
-    """Return the axes, or None if they are of no use, and what is wrong with them."""
+    """Return the axes, or None if they are unusable, and the mistakes in them."""
     remedy = 'set graph.graph["axes"] to the length of each axis in order, such as {"x": 4, "y": 4}'
     if "axes" not in graph.graph:
         return None, [f'graph.graph["axes"] is missing: {remedy}']
@@ -214,7 +217,7 @@ def _read_axes(graph: nx.DiGraph) -> tuple[dict[str, int] | None, list[str]]:
 
 
 def _ends(adjacent: dict[Any, Any]) -> tuple[Indices, Indices]:
-    """Return where each edge starts and ends, as places of nodes in the order of `adjacent`."""
+    """Return the start and the end of each edge, as indices of nodes in the order of `adjacent`."""
     place = {node: i for i, node in enumerate(adjacent)}
     degrees = [len(of_node) for of_node in adjacent.values()]
     ends = map(place.__getitem__, chain.from_iterable(adjacent.values()))
@@ -222,13 +225,13 @@ def _ends(adjacent: dict[Any, Any]) -> tuple[Indices, Indices]:
 
 
 def _column(attributes: list[dict[str, Any]], key: str, default: float | None = None) -> Floats:
-    """Return one attribute of all edges as floats; nan where it is missing without a default, or no number."""
+    """Return one attribute of all edges as floats; nan if it is missing without a default, or not a number."""
     values = [of_edge.get(key, default) for of_edge in attributes]
     return np.array(values if set(map(type, values)) == {float} else [as_float(value) for value in values], float)
 
 
 def _read_twist(graph: nx.DiGraph, axes: Mapping[str, int]) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Return the twists that change anything, and what is wrong with them."""
+    """Return the twists with a shift other than zero, and the mistakes in all twists."""
     given = graph.graph.get("twist") or {}
     remedy = 'give shifts of other axes, such as {"x": {"z": 4}}, or leave it out'
     if not isinstance(given, Mapping) or not all(isinstance(shifts, Mapping) for shifts in given.values()):
@@ -243,14 +246,14 @@ def _read_twist(graph: nx.DiGraph, axes: Mapping[str, int]) -> tuple[dict[str, d
 
 
 def moving(twist: Twist, axes: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Return the twists that change anything, each shift as its least number of chips."""
+    """Return the twists with a shift other than zero, each shift as its least number of chips."""
     moved = {axis: {other: int(shift) % axes[other] for other, shift in shifts.items() if shift % axes[other]}
              for axis, shifts in twist.items()}
     return {axis: shifts for axis, shifts in moved.items() if shifts}
 
 
 def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:
-    """Return what happens to links in mid-run, in order of time, and what is wrong with that."""
+    """Return the events of links in mid-run, in order of time, and the mistakes in them."""
     given = graph.graph.get("events") or ()
     place = {edge: i for i, edge in enumerate(graph.edges)} if given else {}
     remedy = 'give (seconds, {edge: bytes/s}), such as (1e-3, {((0, 0), (1, 0)): 1e9}), where 0 bytes/s: the link fails'
@@ -280,13 +283,13 @@ def _read_events(graph: nx.DiGraph) -> tuple[tuple[Event, ...], list[str]]:
 
 def _directions(axes: Mapping[str, int], twist: Mapping[str, Mapping[str, int]], source: Indices,
                 target: Indices) -> tuple[Indices, Indices, Bools]:
-    """Return the axis (-1: none), the sign, and whether it is a wraparound, of each link."""
+    """Return the axis (-1: none), the sign, and whether it is a wraparound, for each link."""
     shape = tuple(axes.values())
     inside = (source < prod(shape)) & (target < prod(shape))
     leads, goes_round = receivers(axes, twist), wraparounds(shape)
     axis, sign = np.full(len(source), -1, np.intp), np.zeros(len(source), np.intp)
     wraparound = np.zeros(len(source), bool)
-    for wraps in (False, True):  # where a twisted wraparound leads to a neighbour, it is that neighbour's link
+    for wraps in (False, True):  # a twisted wraparound that leads to a neighbour counts as the link to this neighbour
         for a, (name, length) in enumerate(axes.items()):
             for direction in range(2):
                 if wraps and length == 2 and name not in twist:
@@ -298,7 +301,7 @@ def _directions(axes: Mapping[str, int], twist: Mapping[str, Mapping[str, int]],
 
 
 def _bad_chips(graph: nx.DiGraph, axes: dict[str, int], number: dict[Coordinate, int]) -> list[str]:
-    """Return what is wrong with the nodes: chips that are no coordinates, or that are missing."""
+    """Return the mistakes in the nodes: chips that are not coordinates, and missing chips."""
     strange = [node for node, is_chip in graph.nodes(data="chip", default=True)
                if is_chip and not (node in number and all(map(is_int, node)))]  # (0.0,) and (False,) equal (0,)
     missing = [chip for chip in number if not graph.nodes.get(chip, {}).get("chip", chip in graph)] if len(graph) else []
@@ -310,7 +313,7 @@ def _bad_chips(graph: nx.DiGraph, axes: dict[str, int], number: dict[Coordinate,
 def _bad_values(
     key: str, bad: Bools, attributes: list[dict[str, Any]], name: Callable[[int], str], remedy: str
 ) -> list[str]:
-    """Return what is wrong with one attribute of the edges, `bad` being true where something is."""
+    """Return the mistakes in one attribute of the edges; `bad` is true for edges with a mistake."""
     edges = np.flatnonzero(bad).tolist()
     without = [edge for edge in edges if key not in attributes[edge]]
     given = [edge for edge in edges if key in attributes[edge]]
@@ -320,7 +323,7 @@ def _bad_values(
 
 
 def _found(noun: str, rest: str, witnesses: Sequence[Any], show: Callable[[Any], str], remedy: str) -> list[str]:
-    """Return nothing if there are no witnesses, else one sentence that counts them, shows the first few, and helps."""
+    """Return nothing without witnesses, else one sentence with their number, the first few of them, and a remedy."""
     count = len(witnesses)
     if not count:
         return []

@@ -1,7 +1,7 @@
-"""Tori and meshes as regular things: a chip's neighbours, and dimension-order routes, whatever links are dead.
+"""Tori and meshes as regular structures: the neighbours of a chip, and dimension-order routes, without regard to dead links.
 
-A *slot* is where a link leaves a chip along an axis, + or -, there or dead: number (axis x 2 + sign) x chips + chip.
-Routes over slots are those of the healthy network; what becomes of dead slots is decided in `routing`.
+A *slot* is the place of a link that leaves a chip along an axis, + or -, whether it exists or is dead. It has the number
+(axis x 2 + sign) x chips + chip. Routes over slots are routes of the healthy network; `routing` replaces dead slots.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torussim.topology.shortest import CELLS
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Routes over slots: path p has the entries first[p]:first[p + 1], its last hop last; a slot at most once in a path."""
+    """Routes over slots: path p has the entries first[p]:first[p + 1], its last hop last; a path has each slot at most once."""
 
     first: Array  # (paths + 1,)
     slot: Array  # int32
     share: Array
-    level: Array  # int32; hops from the source of the path to the chip that the slot leaves, the same on all routes
+    level: Array  # int32; the number of hops from the source of the path to the chip that the slot leaves, the same on all routes
     target: Array  # (paths,) chips
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """The chips of a torus as points of a grid without end that repeats: a step past the end of a ring comes back.
+    """The chips of a torus as points of an infinite, repeating grid: a step past the end of a ring comes back.
 
-    `shift[a, b]`: going once round axis a in + direction moves a chip by so much along axis b.
+    `shift[a, b]`: one turn round axis a in + direction moves a chip by this number along axis b.
     """
 
     shape: Array  # (axes,)
@@ -42,11 +42,11 @@ class Lattice:
 
     @property
     def twisted(self) -> Array:
-        """Return which axes, of shape (axes,), shift a chip that goes round them."""
+        """Return (axes,) whether a turn round an axis shifts a chip."""
         return np.asarray(self.shift.any(axis=1))
 
     def canonical(self, points: Array) -> Array:
-        """Return the same chips, (axes, points), with coordinates on closed axes from 0 on."""
+        """Return the same chips, (axes, points), with coordinates from 0 on along closed axes."""
         points = points.copy()
         for axis in np.flatnonzero(self.twisted):
             rounds = points[axis] // self.shape[axis]
@@ -68,7 +68,7 @@ class Lattice:
 def lattice(links: Links) -> Lattice:
     """Return a torus or mesh as a lattice.
 
-    Raise TopologyError if its twists make it none: if an axis that is shifted is twisted too, or is a line.
+    Raise TopologyError if its twists do not allow it: if an axis that is shifted is twisted too, or is a line.
     """
     names = list(links.axes)
     shape = np.array(list(links.axes.values()))
@@ -83,7 +83,7 @@ def lattice(links: Links) -> Lattice:
 
 
 def shifts(links: Links) -> Array:
-    """Return by how much going round an axis in + direction moves a chip along another, of shape (axes, axes)."""
+    """Return (axes, axes) the shift of a chip along the second axis by a turn round the first in + direction."""
     names = list(links.axes)
     found = np.zeros((len(names), len(names)), np.intp)
     for name, by in links.twist.items():
@@ -93,7 +93,7 @@ def shifts(links: Links) -> Array:
 
 
 def neighbours(links: Links) -> Array:
-    """Return the chip that each slot of the healthy network leads to, of shape (slots,)."""
+    """Return (slots,) the chip that each slot of the healthy network leads to."""
     shape = tuple(links.axes.values())
     found = []
     for axis, shift in enumerate(shifts(links)):
@@ -106,20 +106,20 @@ def neighbours(links: Links) -> Array:
 
 
 def dimension_order(links: Links, source: Array, target: Array) -> Iterator[Steps]:
-    """Yield routes axis by axis in the order of the axes, the short way round a ring, half each way if both are equal.
+    """Yield routes along one axis after another, the short way round a ring; half each way if both ways are equal.
 
     Raise TopologyError on a twisted torus.
     """
     if shifts(links).any():
         raise TopologyError("routing dimension_order is for tori without a twist, because it does not use the links of a twist; "
                             "use minimal or shortest")
-    size = max(ENTRIES // sum(links.axes.values()), 1)  # a path has fewer entries on an axis than the axis has chips, or as many
+    size = max(ENTRIES // sum(links.axes.values()), 1)  # a path has on an axis at most as many entries as the axis has chips
     for begin in range(0, len(source), size):
         yield _in_order(links, source[begin:begin + size], target[begin:begin + size])
 
 
 def _in_order(links: Links, source: Array, target: Array) -> Steps:
-    """Return the routes of some paths. A leg is the part of a route that is along one axis in one direction."""
+    """Return the routes of some paths. A leg is the part of a route along one axis in one direction."""
     shape = np.array(list(links.axes.values()), np.int32)
     ring = np.array(links.ring) & (shape > 2)
     paths, axes = len(source), len(shape)
@@ -136,7 +136,7 @@ def _in_order(links: Links, source: Array, target: Array) -> Steps:
     past = gap * strides
     foot = source[:, None] + np.cumsum(past, axis=1) - past - start * strides  # the chip at 0 on the axis of the leg
 
-    # Slots from chip 0 of a line, in the order in which a leg comes by: twice round in + direction, and in -.
+    # Slots from chip 0 of a line, in the order in which a leg passes them: twice round in + direction, and in - direction.
     along = np.arange(2 * shape.max(), dtype=np.int32)
     met = np.stack([along % shape[:, None], (-1 - along) % shape[:, None]], axis=1) * strides[:, None, None]
     slots = (met + np.arange(2 * axes).reshape(axes, 2, 1) * len(links.chips)).astype(np.int32).reshape(-1)
@@ -154,7 +154,7 @@ def _in_order(links: Links, source: Array, target: Array) -> Steps:
 
 
 def longest(links: Links, steps: Steps, latency: Array) -> Array:
-    """Return the latency of the slowest route of each path, (paths,), where that of each slot is given, (slots,)."""
+    """Return the latency of the slowest route of each path, (paths,), given the latency of each slot, (slots,)."""
     found = np.zeros(len(steps.target))
     moves = np.flatnonzero(np.diff(steps.first))
     if not len(moves):

@@ -1,11 +1,11 @@
-"""Faults of a network: the changes that make its cables worse than they were built, and the network without some of them.
+"""Faults of a network: changes that make its cables worse than they were built; and the network without some of them.
 
-A cable is both directions between two nodes. Changes of the same cables are one fault, at the start or in mid-run: the
-two directions of one link, a link that slows down and recovers. A fault has several cables where a change selects
-several, such as the wraparounds that one optical switch makes.
+A cable is both directions between two nodes. Changes of the same cables are one fault, at the start or in mid-run: the two
+directions of one link, or a link that slows down and recovers. A fault has several cables if a change selects several, such as
+the wraparounds of one optical switch.
 
-A change that names no place (`from_` and `to`, or `at`), such as {axis: z, bandwidth: 20 GB/s}, is how the network is
-designed and no fault, unless links fail or change in mid-run; what makes no cable worse is none either.
+A change that names no place (`from_` and `to`, or `at`), such as {axis: z, bandwidth: 20 GB/s}, is the design of the network and
+no fault, unless links fail or change in mid-run. A change that makes no cable worse is no fault either.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Cable = tuple[Node, Node]
-KINDS = ("dead", "failing", "changing", "slow", "late")  # of faults, the gravest first
+KINDS = ("dead", "failing", "changing", "slow", "late")  # kinds of faults, the gravest first
 
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """A network as it was built, and what is changed of it; `events`: (seconds, change) in order of time."""
+    """A network as it was built, and its changes; `events`: (seconds, change) in order of time."""
 
     graph: nx.DiGraph
     links: tuple[LinkChange, ...] = ()
     events: tuple[tuple[float, LinkChange], ...] = ()
-    routing: Routing | None = None  # None: that of the graph
-    parts: Mapping[str, Sequence[int]] = field(default_factory=dict)  # into which the axes are cut
+    routing: Routing | None = None  # None: the routing of the graph
+    parts: Mapping[str, Sequence[int]] = field(default_factory=dict)  # the lengths into which axes are cut
 
     def net(self, without: Iterable[Fault] = (), dead: Fault | None = None) -> Grid:
         """Return the network without some faults; the cables of `dead` have failed instead.
 
-        Raise TopologyError if that cuts it in two.
+        Raise TopologyError if this cuts the network in two.
         """
         left = [*without, *([dead] if dead else [])]
         links, events = ({i for fault in left for i in getattr(fault, key)} for key in ("links", "events"))
@@ -57,7 +57,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Fault:
-    """Changes for the worse of the same cables; bandwidths are of the slowest direction of any of them, bytes/s."""
+    """Changes for the worse of the same cables; bandwidths are those of the slowest direction of any of the cables, bytes/s."""
 
     kind: str  # one of KINDS; failing and changing: in mid-run
     cables: tuple[Cable, ...]
@@ -65,7 +65,7 @@ class Fault:
     events: tuple[int, ...]
     bandwidth: float  # the least in the run; 0: dead, or failing
     built: float
-    late: float  # seconds that its latency is longer
+    late: float  # seconds by which the latency is longer
 
 
 def faults(changes: Changes) -> list[Fault]:
@@ -81,7 +81,7 @@ def faults(changes: Changes) -> list[Fault]:
     cable, found = cables(links), []
     for of_links, of_events, own in groups:
         where = np.isin(cable, own)
-        if not (worse & where).any():  # another change has made up for it
+        if not (worse & where).any():  # another change has undone it
             continue
         dead, fails = (any(one.failed for one in some) for some in (
             [changes.links[i] for i in of_links], [changes.events[i][1] for i in of_events]))
@@ -95,7 +95,7 @@ def faults(changes: Changes) -> list[Fault]:
 
 
 def described(fault: Fault, changes: Changes) -> dict[str, Any]:
-    """Return which fault it is, fit for JSON: {kind, from, to (of its first cable), cables, changes, bandwidth, built, late}."""
+    """Return a fault as plain data for JSON: {kind, from, to (of its first cable), cables, changes, bandwidth, built, late}."""
     ends = [list(end) if isinstance(end, tuple) else str(end) for end in fault.cables[0]]
     return {"kind": fault.kind, "from": ends[0], "to": ends[1], "cables": len(fault.cables),
             "changes": [str(changes.links[i]) for i in fault.links] + [str(changes.events[i][1]) for i in fault.events],
@@ -103,7 +103,7 @@ def described(fault: Fault, changes: Changes) -> dict[str, Any]:
 
 
 def all_described(changes: Changes | None) -> list[dict[str, Any]]:
-    """Return the faults of a network, the gravest first, each as `described`."""
+    """Return the faults of a network, the gravest first, each as in `described`."""
     if changes is None or not (changes.links or changes.events):
         return []
     ordered = sorted(faults(changes), key=lambda fault: (KINDS.index(fault.kind), fault.bandwidth / fault.built))
@@ -111,13 +111,13 @@ def all_described(changes: Changes | None) -> list[dict[str, Any]]:
 
 
 def cables(links: Links) -> Indices:
-    """Return the number of each link's cable, (links,); both directions have the same."""
+    """Return the number of the cable of each link, (links,); both directions have the same number."""
     lower, upper = np.sort([links.source, links.target], axis=0)
     return np.asarray(lower * len(links.nodes) + upper)
 
 
 def _groups(changes: Changes, links: Links) -> list[list[list[int]]]:
-    """Return the changes of the same cables, any of them for the worse: which of `links`, which of `events`, the cables."""
+    """Return the groups of changes of the same cables, any of them for the worse: indices in `links`, in `events`, cables."""
     state, cable = _State.of(links), cables(links)
     groups: dict[bytes, list[list[int]]] = {}
     bad = set()
@@ -134,7 +134,7 @@ def _groups(changes: Changes, links: Links) -> list[list[list[int]]]:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Columns of links, (links,), which changes are made to."""
+    """Columns of links, (links,), with changes applied."""
 
     bandwidth: Floats
     latency: Floats
@@ -149,7 +149,7 @@ class _State:
 
 
 def _columns(changes: Changes, links: Links, no_links: Set[int] = frozenset(), no_events: Set[int] = frozenset()) -> _State:
-    """Return the links after all changes but some; of their bandwidths the least that they have in the run."""
+    """Return the links after all changes except some; each link with its least bandwidth of the run."""
     state = _State.of(links)
     for i, change in enumerate(changes.links):
         if i not in no_links:
@@ -163,9 +163,9 @@ def _columns(changes: Changes, links: Links, no_links: Set[int] = frozenset(), n
 
 
 def scaled(net: Grid, scale: Floats) -> Grid:
-    """Return a grid with multiples of its links' bandwidths, (links,); those of 0 have failed.
+    """Return a grid with multiples of its links' bandwidths, (links,); links with 0 have failed.
 
-    Links that change in mid-run must be left as they are. Raise TopologyError if what is left is cut in two.
+    Links that change in mid-run must keep their bandwidths. Raise TopologyError if the rest of the network is cut in two.
     """
     links, left = net.links, scale > 0
     place = np.cumsum(left) - 1
@@ -175,7 +175,7 @@ def scaled(net: Grid, scale: Floats) -> Grid:
     made = replace(links, **columns, bandwidth=(links.bandwidth * scale)[left], as_routed=None, events=events,
                    failed=(*links.failed, *links.edges(~left)))
     graph = net.graph
-    if callable(net.routing):  # it alone reads the graph
+    if callable(net.routing):  # only a user-defined routing reads the graph
         graph = remove(graph, links.edges(~left))
         for u, v, rate in zip(*zip(*made.edges(np.ones(len(made.source), bool))), made.bandwidth.tolist(), strict=True):
             graph.edges[u, v]["bandwidth"] = rate

@@ -1,6 +1,6 @@
-"""Maximum flows, of many small networks at once: how much gets from a source to a target, and over which arcs.
+"""Maximum flows of many small networks at once: the flow from a source to a target, and its arcs.
 
-Knows arcs and their capacities, and nothing of chips, links and messages.
+It knows arcs and their capacities, and nothing of chips, links and messages.
 """
 
 from __future__ import annotations
@@ -11,43 +11,43 @@ import numpy as np
 
 from torussim.topology.routes import Array
 
-ROUND = 1e-13  # of its capacity: less than that is no room on an arc, and no flow that could be taken back
+ROUND = 1e-13  # of its capacity: a smaller residual capacity of an arc counts as none, and so does a smaller flow on it
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Networks that have no cell (node) in common. The arcs of all are columns of shape (arcs,), the others (networks,)."""
+    """Networks without a common cell (node). Columns of arcs are (arcs,); the other columns are (networks,)."""
 
     owner: Array  # number of the network of each arc
     tail: Array  # cells
     head: Array
     capacity: Array  # above 0, finite
     source: Array  # cells
-    target: Array  # cells; another one than the source
+    target: Array  # cells; different from the source
 
 
 def maximum_flow(networks: Networks) -> Array:
-    """Return the flow on each arc, (arcs,), of a maximum flow from source to target in each network.
+    """Return (arcs,) the flow on each arc of a maximum flow from source to target in each network.
 
-    The rule decides between maximum flows: all shortest ways (in arcs) from source to target get flow at the same rate, until an
-    arc is full; then all shortest ways over what is left, and so on until no way is left. A way can go back over an arc that has
-    flow, which takes it from there. Nothing depends on the order of arcs and cells, rounding aside. Where the first fill is a
-    maximum flow, it is equal on all shortest ways. The rounds are no more than in Edmonds and Karp's algorithm (J. ACM 19, 1972):
-    each fills an arc, and the ways never get shorter.
+    A rule selects one of the maximum flows. All shortest paths (in arcs) from source to target get flow at the same rate, until
+    an arc is full. Then all shortest paths of the residual capacities get flow, and so on until no path is left. A path can go
+    backwards over an arc with flow, which reduces this flow. Except for rounding errors, the result does not depend on the order
+    of arcs and cells. If the first round gives a maximum flow, it is equal on all shortest paths. There are no more rounds than
+    in the algorithm of Edmonds and Karp (J. ACM 19, 1972): each round fills an arc, and the paths never get shorter.
     """
     flow = np.zeros(len(networks.owner))
-    some = np.arange(len(flow))  # arcs of the networks where a way is left
+    some = np.arange(len(flow))  # arcs of the networks in which a path is left
     while len(some):
         owner, tail, head = networks.owner[some], networks.tail[some], networks.head[some]
         capacity, carried = networks.capacity[some], flow[some]
         arcs = len(some)
-        room = np.concatenate([capacity - carried, carried])  # forwards and back
+        room = np.concatenate([capacity - carried, carried])  # residual capacities, forwards and backwards
         usable = np.flatnonzero(room > ROUND * np.concatenate([capacity, capacity]))
         both = Networks(np.concatenate([owner, owner])[usable], np.concatenate([tail, head])[usable],
                         np.concatenate([head, tail])[usable], room[usable], networks.source, networks.target)
         share = _equal_shares(both)
         used = share > 0
-        step = np.full(len(networks.source), np.inf)  # of what is sent more in each network
+        step = np.full(len(networks.source), np.inf)  # by which the flow of each network grows
         np.minimum.at(step, both.owner[used], both.capacity[used] / share[used])
         more = np.zeros(2 * arcs)
         more[usable[used]] = share[used] * step[both.owner[used]]
@@ -57,7 +57,7 @@ def maximum_flow(networks: Networks) -> Array:
 
 
 def value(networks: Networks, flow: Array) -> Array:
-    """Return (networks,) how much gets from source to target."""
+    """Return (networks,) the flow from source to target."""
     leaves = networks.tail == networks.source[networks.owner]
     enters = networks.head == networks.source[networks.owner]
     count = len(networks.source)
@@ -66,10 +66,10 @@ def value(networks: Networks, flow: Array) -> Array:
 
 
 def _equal_shares(networks: Networks) -> Array:
-    """Return the share of each arc, (arcs,), if all shortest ways from source to target have equal ones; else 0."""
+    """Return the share of each arc, (arcs,), with equal shares on all shortest paths from source to target; else 0."""
     cells = int(max(networks.tail.max(initial=0), networks.head.max(initial=0), networks.source.max(), networks.target.max())) + 1
     level = np.full(cells, -1)
-    ways = np.zeros(cells)  # over a power of two for each network and level: only ratios count
+    ways = np.zeros(cells)  # divided by a power of two for each network and level: only ratios count
     level[networks.source], ways[networks.source] = 0, 1.0
     layers = list[tuple[Array, Array]]()
     rest = np.arange(len(networks.tail))

@@ -1,10 +1,10 @@
 """Graphs in files, as topologies: node-link JSON and GraphML as networkx writes them, and the network files of ASTRA-sim.
 
-A file is data: nothing in it is run, and an XML file has no document type, so neither entities nor references to other files.
-A node is a chip unless its attribute `chip` is false. An edge has a `bandwidth` and a `latency`, each with a unit or in bytes/s
-and s. An edge of an undirected graph is a link each way; parallel edges of a multigraph are one link of their summed bandwidth.
-`of_networkx` reads a graph of the user's in memory alike. `packed` turns a topology into plain data for the record of a run, and
-`unpacked` makes the same topology of it. Knows nothing of scenarios.
+A file is data: no part of it is run. An XML file must have no document type, so it has neither entities nor references to other
+files. A node is a chip unless its attribute `chip` is false. An edge has a `bandwidth` and a `latency`, each with a unit or in
+bytes/s and s. An edge of an undirected graph is a link in each direction. Parallel edges of a multigraph are one link with the
+sum of their bandwidths. `of_networkx` reads a graph in memory in the same way. `packed` turns a topology into plain data for the
+record of a run; `unpacked` makes the same topology from these data. This module knows nothing of scenarios.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 FORMATS = ("node_link", "graphml", "astra_sim")
 SUFFIXES = {".json": "node_link", ".graphml": "graphml", ".xml": "graphml", ".yaml": "astra_sim", ".yml": "astra_sim"}
-_Link = tuple[float, float, int]  # bandwidth, latency, and as how many hops it counts where routes are compared
-KEPT = ("level", "group", "sums")  # attributes of nodes: where pictures put them, and whether a switch sums
+_Link = tuple[float, float, int]  # bandwidth, latency, and the number of hops that it counts as when routes are compared
+KEPT = ("level", "group", "sums")  # attributes of nodes: the place in pictures, and whether a switch sums
 OF_GRAPH = ("axes", "twist", "switches_sum")  # attributes of a graph that are plain data; `events` and `failed` name edges
 
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A topology read from a file: `said` is for the report, `sha256` that of the file as it lies on the disk, unpacked."""
+    """A topology read from a file; `said`: for the report; `sha256`: the digest of the file on disk."""
 
     graph: nx.DiGraph
     format: str
@@ -46,23 +46,23 @@ class GraphFile:
 
 def read_graph(path: Path | str, format: str | None = None, *, bandwidth: float | None = None, latency: float | None = None,
                most: int = 0) -> GraphFile:
-    """Return the topology in a file; it has axes only where the file gives them.
+    """Return the topology in a file; it has axes only if the file gives them.
 
     Parameters
     ----------
     path
-        A file of at most files.LIMITS["graph"] bytes, or `most`; gzip may have packed it.
+        A file of at most files.LIMITS["graph"] bytes, or `most`; it can be packed by gzip.
     format
-        One of FORMATS; by default the one of the file's suffix.
+        One of FORMATS; by default the format of the file's suffix.
     bandwidth, latency
-        Of edges without one, bytes/s and s.
+        The values of edges without one, bytes/s and s.
 
     Raises
     ------
     FileError
         If the file cannot be read, or is not of this format.
     TopologyError
-        If the graph in it is no topology: the first edges without a bandwidth, doubled edges, attributes of no use.
+        If the graph is not a topology: the first edges without a bandwidth, duplicate edges, unusable attributes.
     """
     try:
         format = format or format_of(str(path))
@@ -75,10 +75,10 @@ def read_graph(path: Path | str, format: str | None = None, *, bandwidth: float 
 
 
 def of_networkx(graph: nx.Graph, *, bandwidth: float | None = None, latency: float | None = None) -> nx.DiGraph:
-    """Return the topology of a networkx graph of any kind; it has axes only where the graph gives them.
+    """Return the topology of a networkx graph of any kind; it has axes only if the graph gives them.
 
-    Nodes and edges have the attributes that a file gives them, `bandwidth` and `latency` with a unit or in bytes/s and s; the
-    parameters are those of edges without one. Raise TopologyError if the graph is no topology.
+    Nodes and edges have the same attributes as in a file: `bandwidth` and `latency` with a unit or in bytes/s and s. The
+    parameters are the values of edges without one. Raise TopologyError if the graph is not a topology.
     """
     raw = RawGraph(graph.is_directed(), graph.is_multigraph())
     try:
@@ -92,12 +92,12 @@ def of_networkx(graph: nx.Graph, *, bandwidth: float | None = None, latency: flo
 
 
 def _name(node: Any) -> Node:
-    """Return the name of a node of a graph, which is one in a file too. Raise FileError."""
+    """Return the name of a node of a graph, if a file can hold it. Raise FileError otherwise."""
     return tuple(map(_name, node)) if isinstance(node, tuple) else node_of(node)
 
 
 def format_of(name: str) -> str:
-    """Return the format that a file has by its suffix. Raise FileError for a suffix that says nothing.
+    """Return the format of a file with this suffix. Raise FileError for an unknown suffix.
 
     >>> format_of("net.json"), format_of("net.graphml.gz"), format_of("Ring.yml")
     ('node_link', 'graphml', 'astra_sim')
@@ -110,7 +110,7 @@ def format_of(name: str) -> str:
 
 
 def _parsed(data: bytes, format: str) -> RawGraph:
-    """Return what a file holds. Raise FileError, which says the format that it seems to have, if that is another one."""
+    """Return the content of a file. Raise FileError; the error names another format if the file seems to have it."""
     if format not in FORMATS:
         raise FileError(unknown(format, FORMATS, "format of a graph file"), code="unknown-name")
     readers: Mapping[str, Callable[[bytes], RawGraph]] = {"node_link": node_link, "graphml": graphml, "astra_sim": astra_sim}
@@ -131,7 +131,7 @@ def _parsed(data: bytes, format: str) -> RawGraph:
 
 
 def _built(raw: RawGraph, defaults: Mapping[str, float | None]) -> nx.DiGraph:
-    """Return the topology of a graph as it was read. Raise TopologyError for all that is wrong with its nodes and edges."""
+    """Return the topology of a graph read from a file. Raise TopologyError, with all mistakes in its nodes and edges."""
     if len(raw.nodes) > 2 * MAX_CHIPS:
         raise TopologyError(f"{len(raw.nodes):,} nodes: at most {2 * MAX_CHIPS:,} can be read", code="limit")
     wrong = _strangers(raw)
@@ -163,7 +163,7 @@ def _built(raw: RawGraph, defaults: Mapping[str, float | None]) -> nx.DiGraph:
 
 def _graph(nodes: Mapping[Node, Mapping[str, Any]], chips: Mapping[Node, bool],
            links: Mapping[tuple[Node, Node], _Link], attributes: Mapping[str, Any]) -> nx.DiGraph:
-    """Return a topology: nodes in their order, edges in the order of their ends, so that a record makes the same one."""
+    """Return a topology: nodes in their order, edges in the order of their ends, so that a record gives the same topology."""
     import networkx as nx
 
     graph = nx.DiGraph(**attributes)
@@ -178,7 +178,7 @@ def _graph(nodes: Mapping[Node, Mapping[str, Any]], chips: Mapping[Node, bool],
 
 
 def _strangers(raw: RawGraph) -> list[str]:
-    """Return what is wrong with the ends of edges: nodes that the file does not list."""
+    """Return the mistakes in the ends of edges: nodes that the file does not list."""
     lost = list(dict.fromkeys(end for source, target, _ in raw.edges for end in (source, target) if end not in raw.nodes))
     if not lost:
         return []
@@ -188,7 +188,7 @@ def _strangers(raw: RawGraph) -> list[str]:
 
 
 def _is_chip(node: Node, attributes: Mapping[str, Any], wrong: list[str]) -> bool:
-    """Return whether a node is a chip; a text such as "false" counts too, and what is neither true nor false is wrong."""
+    """Return whether a node is a chip; texts such as "false" count too, and any value but true and false is a mistake."""
     value = attributes.get("chip", True)
     text = str(value).strip().lower()
     if text in ("true", "1"):
@@ -199,7 +199,7 @@ def _is_chip(node: Node, attributes: Mapping[str, Any], wrong: list[str]) -> boo
 
 
 def _quantities(raw: RawGraph, key: str, unit: str, default: float | None, wrong: list[str]) -> list[float]:
-    """Return an attribute of every edge, nan where it is of no use, and add what is wrong with it."""
+    """Return an attribute of every edge, nan if unusable, and add the mistakes in it."""
     read = units.positive if unit == "B/s" else units.read
     found, lacking, refused = [], [], []
     known: dict[Any, float] = {}
@@ -242,9 +242,9 @@ def _shown(ends: Sequence[tuple[Node, Node]]) -> str:
 
 
 def packed(graph: nx.DiGraph) -> dict[str, Any]:
-    """Return a topology as plain data: `unpacked` makes the same graph of it, to the order of its edges.
+    """Return a topology as plain data, from which `unpacked` makes the same graph, with the edges in the same order.
 
-    Links of one bandwidth and latency stand together: `ends` has the places of their nodes, in pairs.
+    Links with the same bandwidth and latency are grouped: `ends` has the indices of their nodes, in pairs.
     """
     place = {node: i for i, node in enumerate(graph)}
     alike: dict[_Link, list[str]] = {}
@@ -266,12 +266,12 @@ def packed(graph: nx.DiGraph) -> dict[str, Any]:
 
 
 def _ends(edges: Iterable[tuple[Node, Node]], place: Mapping[Node, int]) -> str:
-    """Return the places of the nodes of edges, in pairs."""
+    """Return the indices of the nodes of edges, in pairs."""
     return " ".join(f"{place[source]} {place[target]}" for source, target in edges)
 
 
 def unpacked(given: Any) -> nx.DiGraph:
-    """Return the topology that `packed` made plain data of. Raise TopologyError if it did not make these."""
+    """Return the topology that `packed` turned into plain data. Raise TopologyError for any other data."""
     try:
         names = [node_of(node) for node in given["nodes"]]
         switches = set(given["switches"])
@@ -293,6 +293,6 @@ def unpacked(given: Any) -> nx.DiGraph:
 
 
 def _edges(ends: str, names: Sequence[Node]) -> list[tuple[Node, Node]]:
-    """Return the edges whose places stand in pairs."""
+    """Return the edges from pairs of indices of nodes."""
     found = [names[int(end)] for end in ends.split()]
     return list(zip(found[::2], found[1::2], strict=True))

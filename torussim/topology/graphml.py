@@ -1,6 +1,6 @@
 """GraphML files as graphs: nodes, edges and their attributes; no nested graphs, hyperedges, ports or entities.
 
-Read by expat directly: a document type, the only way to entities and to other files, is refused where it starts.
+The file is read by expat directly. A document type, the only way to entities and to other files, is refused at its start.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _UNKNOWN = ("hyperedge", "port", "endpoint", "locator")
 
 @dataclass
 class _Reading:
-    """What one pass over a file gathers."""
+    """The data gathered by one pass over a file."""
 
     graph: RawGraph | None = None
-    keys: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id -> what it is for, its name, its type
+    keys: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id -> kind of its element, its name, its type
     defaults: dict[tuple[str, str], Any] = field(default_factory=dict)  # (for, name) -> value
-    owner: tuple[str, dict[str, Any]] | None = None  # the node, edge or key that is open: its kind and its attributes
-    key: str | None = None  # of the data that is open
+    owner: tuple[str, dict[str, Any]] | None = None  # the open node, edge or key: its kind and its attributes
+    key: str | None = None  # of the open data element
     text: list[str] = field(default_factory=list)
 
 
 def graphml(data: bytes) -> RawGraph:
-    """Return the graph of a GraphML file. Raise FileError, with the line, if it is none."""
+    """Return the graph of a GraphML file. Raise FileError, with the line, if the file is not GraphML."""
     reading = _Reading()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -69,7 +69,7 @@ def graphml(data: bytes) -> RawGraph:
         parser.Parse(data, True)
     except expat.ExpatError as error:
         raise FileError(f"line {error.lineno}, column {error.offset + 1}: no XML: {expat.ErrorString(error.code)}") from None
-    except (LookupError, ValueError) as error:  # an encoding that nobody has
+    except (LookupError, ValueError) as error:  # an unknown encoding
         raise FileError(f"cannot be read: {error}") from None
     if reading.graph is None:
         raise FileError("no GraphML: it has no <graph>")
@@ -118,7 +118,7 @@ def _end(reading: _Reading, tag: str) -> None:
 
 
 def _complete(reading: _Reading) -> RawGraph:
-    """Return the graph with the defaults of its attributes; doubled edges make it a multigraph, as networkx writes one."""
+    """Return the graph with the defaults of its attributes; duplicate edges make it a multigraph, as networkx writes one."""
     raw = reading.graph
     assert raw is not None
     for kind, owners in (("node", list(raw.nodes.values())), ("edge", [edge[2] for edge in raw.edges])):

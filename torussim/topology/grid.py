@@ -1,10 +1,9 @@
-"""A topology as axes: where each chip's + and - hop along each axis leads, and over which link, for all chips at once.
+"""A topology as axes: the target and the link of each chip's + and - hop along each axis, for all chips at once.
 
-Collectives know only this. Index 0 of the second dimension is the + hop of a chip along an axis, index 1 its - hop. A hop has
-a link of its own, or (`gap`) there is none: it failed, or the axis is a part of a physical one and its neighbours are
-several hops apart; then it has to be routed. An axis is a ring if it goes round anywhere, else a line; an axis whose
-wraparounds are twisted is a line, as going round it ends in another row, except in the eyes of collectives to which that
-row is as good (`Grid.around`).
+Collectives know only this. Index 0 of the second dimension is the + hop of a chip along an axis, index 1 its - hop. A hop has a
+link of its own, or it is a `gap` and has to be routed: its link failed, or the axis is a part of a physical axis and its
+neighbours are several hops apart. An axis is a ring if any of its lines goes round, else a line. An axis with twisted wraparounds
+is a line, because going round it ends in another row; collectives that can use that row see it as a ring (`Grid.around`).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Routing = str | Callable[..., Any]
 
 @dataclass(frozen=True)
 class Extremes:
-    """Slowest and fastest bandwidth (bytes/s), shortest and longest latency (s) among the links of an axis."""
+    """The slowest and fastest bandwidth (bytes/s), and the shortest and longest latency (s), of the links of an axis."""
 
     slowest: float
     fastest: float
@@ -40,10 +39,10 @@ class Extremes:
 
 
 class Mirrors(NamedTuple):
-    """How chips are alike that reflections map to one another.
+    """The chips that reflections map to one another.
 
-    `turned`: (axes, chips) whether an axis runs the other way on the chip that stands for each; `still`: sets of axes, with
-    (chips,) whether a chip is its own mirror image when these are turned.
+    `turned`: (axes, chips) whether an axis runs the other way on the chip that stands for each chip. `still`: sets of axes, with
+    (chips,) whether a chip is its own mirror image when these axes are turned.
     """
 
     turned: Bools
@@ -54,28 +53,28 @@ class Mirrors(NamedTuple):
 class Grid:
     """Axes, and the + and - hop of each chip along each. Arrays are of shape (axes, 2, chips) and not writable.
 
-    Where like chips are folded, `chips` are those that stand for all; `links` are always all. What follows from the fields is
-    worked out once a grid.
+    In a folded grid, `chips` are the chips that stand for all; `links` are always all links. Values that follow from the fields
+    are computed once for each grid.
     """
 
     links: Links
     axes: tuple[str, ...]
     shape: tuple[int, ...]
-    ring: tuple[bool, ...]  # else a line; an axis of length 1 or 2 is one
+    ring: tuple[bool, ...]  # else a line; an axis of length 1 or 2 is a line
     stride: tuple[int, ...]  # physical chips between neighbours of an axis
-    slot: Indices  # index of the link that a hop takes; -1: there is none
-    bandwidth: Floats  # of that link, bytes/s; 0 where there is none
-    latency: Floats  # s; 0 where there is none
-    receiver: Indices  # chip that the hop leads to, going round; also where there is none
+    slot: Indices  # index of the link of a hop; -1: none
+    bandwidth: Floats  # of this link, bytes/s; 0 without a link
+    latency: Floats  # s; 0 without a link
+    receiver: Indices  # the chip that the hop leads to, going round; also without a link
     chips: tuple[Coordinate, ...]  # physical coordinates, in C order
     coordinates: Indices  # (axes, chips) along the axes of this grid
     target: Indices  # physical index of the chip that the hop leads to, (axes, 2, chips)
-    own: Indices  # physical index of each chip of the grid; fewer than all where like ones are folded
-    orbit: Indices  # (physical chips,) which chip of the grid stands for each
-    stands: Indices  # (links,) which link stands for each
-    mirrors: Mirrors  # of the links, where reflections are folded
+    own: Indices  # physical index of each chip of the grid; not all physical chips in a folded grid
+    orbit: Indices  # (physical chips,) the chip of the grid that stands for each
+    stands: Indices  # (links,) the link that stands for each
+    mirrors: Mirrors  # of the links, if reflections are folded
     routing: Routing = "dimension_order"
-    graph: Any = None  # for a user's routing
+    graph: Any = None  # for a user-defined routing
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -86,7 +85,7 @@ class Grid:
         return f"<Grid {axes}; {len(self.chips)} chips, {len(self.links.source)} links{notes}>"
 
     def axis(self, name: str) -> int:
-        """Return the index of an axis. Raise TopologyError if no axis has that name."""
+        """Return the index of an axis. Raise TopologyError for an unknown name."""
         if name not in self.axes:
             raise TopologyError(f"there is no axis {name!r}; the axes are {', '.join(self.axes)}", code="unknown-name")
         return self.axes.index(name)
@@ -96,7 +95,7 @@ class Grid:
         return self.shape[self.axis(axis) if isinstance(axis, str) else axis]
 
     def extremes(self, axis: str) -> Extremes:
-        """Return the slowest and fastest of an axis' links. Raise TopologyError if no axis has that name."""
+        """Return the slowest and fastest of an axis' links. Raise TopologyError for an unknown name."""
         return self._extremes[self.axis(axis)]
 
     @cached_property
@@ -111,7 +110,7 @@ class Grid:
         return tuple(found)
 
     def index(self, coordinate: Sequence[int]) -> int:
-        """Return the index of a chip. Raise TopologyError if it is outside."""
+        """Return the index of a chip. Raise TopologyError for a chip outside of the grid."""
         return chip_index(coordinate, self.links.axes)
 
     @cached_property
@@ -121,7 +120,7 @@ class Grid:
 
     @cached_property
     def arrives(self) -> Indices:
-        """In which direction the receiver gets what a hop brings, 0 for +; (axes, 2, chips)."""
+        """The direction in which the receiver gets the data of a hop, 0 for +; (axes, 2, chips)."""
         over = np.arange(len(self.axes))[:, None, None]
         return np.asarray(np.arange(2)[:, None] ^ self.mirrors.turned[over, self.target])
 
@@ -135,7 +134,7 @@ class Grid:
 
     @cached_property
     def hops(self) -> Bools:
-        """Where an axis has a hop, with a link of its own or without: inside, and round the ends of rings; (axes, 2, chips)."""
+        """Whether an axis has a hop, with or without a link of its own: inside, and over the ends of rings; (axes, 2, chips)."""
         inner = ~wraparounds_of(self.coordinates, self.shape)
         goes_round = np.array(self.ring)[:, None, None]
         hops = np.asarray((inner | goes_round) & (np.array(self.shape)[:, None, None] > 1))
@@ -144,21 +143,21 @@ class Grid:
 
     @cached_property
     def gap(self) -> Bools:
-        """Where an axis needs a hop that has no link of its own, (axes, 2, chips)."""
+        """Whether an axis has a hop without a link of its own, (axes, 2, chips)."""
         gap = np.asarray(self.hops & (self.slot < 0))
         gap.flags.writeable = False
         return gap
 
     @cached_property
     def gaps(self) -> tuple[bool, ...]:
-        """Whether an axis needs any hop that has no link of its own."""
+        """Whether each axis has any hop without a link of its own."""
         return tuple(bool(one.any()) for one in self.gap)
 
     def around(self, axes: Iterable[str], *, detour: bool = True) -> Grid:
-        """Return the grid with those twisted axes as rings that shift nothing but others of `axes`.
+        """Return the grid in which twisted axes of `axes` are rings if they shift only other axes of `axes`.
 
-        An axis that is shifted must not be twisted itself, and none may be cut into parts; without `detour`, no link of the
-        ring may be dead.
+        The shifted axes must not be twisted, and no axis may be cut into parts. Without `detour`, no link of the ring may be
+        dead.
         """
         twist, group = self.links.twist, set(axes) & set(self.axes)
         closed = [a for a in group & twist.keys() if twist[a].keys() <= group - twist.keys() and self.goes_round(a)]
@@ -169,7 +168,7 @@ class Grid:
         return self.with_rings(tuple(ring and a not in broken for a, ring in zip(self.axes, turned.ring, strict=True)))
 
     def with_rings(self, ring: tuple[bool, ...]) -> Grid:
-        """Return the grid with other axes as rings, the same one each time."""
+        """Return the grid with other axes as rings; the same object for the same axes."""
         if ring == self.ring:
             return self
         if ring not in self._turned:
@@ -178,15 +177,15 @@ class Grid:
 
     @cached_property
     def _turned(self) -> dict[tuple[bool, ...], Grid]:
-        """The grids that differ from this one in their rings alone, as far as they were asked for."""
+        """The grids that differ from this one only in their rings, as far as they were used."""
         return {}
 
     def goes_round(self, axis: str) -> bool:
-        """Return whether a whole axis has wraparounds, twisted or not."""
+        """Return whether an uncut axis has wraparounds, twisted or not."""
         return axis in self.links.axes and self.length(axis) > 2 and self.links.ring[list(self.links.axes).index(axis)]
 
     def edge(self, axis: int, sign: int, chip: int) -> tuple[Coordinate, Coordinate]:
-        """Return the two ends of a hop. Raise TopologyError if the axis has none there."""
+        """Return the two ends of a hop. Raise TopologyError if the axis has no hop there."""
         if self.slot[axis, sign, chip] < 0 and not self.gap[axis, sign, chip]:
             raise TopologyError(f"chip {self.chips[chip]} has no {'+-'[sign]} link on axis {self.axes[axis]}")
         return self.chips[chip], self.chips[self.receiver[axis, sign, chip]]
@@ -199,10 +198,10 @@ def grid(topology: nx.DiGraph, *, parts: Mapping[str, Sequence[int]] | None = No
 
 def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, routing: Routing | None = None,
             graph: nx.DiGraph | None = None) -> Grid:
-    """Return links as a grid; `graph` is what a user's routing is called with.
+    """Return links as a grid; `graph` is the argument of a user-defined routing.
 
-    `parts`: into which lengths to cut an axis, from neighbours outwards; part_names names them. Raise TopologyError if the
-    topology is cut in two, or if a part does not divide.
+    `parts`: the lengths into which an axis is cut, from neighbours outwards; part_names gives their names. Raise TopologyError if
+    the topology is cut in two, or if a part does not divide its axis.
     """
     cut = {name: tuple((parts or {}).get(name, (length,))) for name, length in links.axes.items()}
     routing = routing or default_routing(links)
@@ -224,7 +223,7 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
             outermost = apart * part == length
             position = own[axis] // apart % part
             leads = _leads(own, axis, apart, part, links.axes) if not whole else turned[axis] if length > 2 else plain[axis]
-            # A wraparound of a part is one of the whole axis only where the part is the axis.
+            # A wraparound of a part is a wraparound of the whole axis only if the part is the axis.
             slot = np.where(ends[axis] if whole and length == 2 else False, -1, links.slot[axis])
             slot = slot if whole else np.where(_wraps(position, part) | (apart > 1), -1, links.slot[axis])
             if by_route:
@@ -233,7 +232,7 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
                 goes_round = links.ring[axis] and outermost and part > 2
             made.append((label, part, goes_round and name not in links.twist, apart, slot, leads, position))
             apart *= part
-        for label, part, goes_round, apart, slot, leads, position in reversed(made):  # outermost first, as in C order
+        for label, part, goes_round, apart, slot, leads, position in reversed(made):  # the outermost first, as in C order
             names.append(label)
             shape.append(part)
             ring.append(goes_round)
@@ -259,7 +258,7 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
     found = Grid(links, tuple(names), tuple(shape), tuple(ring), tuple(stride), slot, bandwidth, latency, receiver, links.chips,
                  np.array(at), receiver, every, every, np.arange(len(links.source)),
                  Mirrors(np.zeros((len(names), len(every)), bool)), routing, graph, notes)
-    if found.gap.any() and not by_route:  # else neighbours are joined
+    if found.gap.any() and not by_route:  # else neighbours are linked
         connected(links)
     dead = np.zeros(len(links.source), bool)
     for event in links.failures:
@@ -274,8 +273,8 @@ def grid_of(links: Links, *, parts: Mapping[str, Sequence[int]] | None = None, r
 def folded(net: Grid, orbit: Indices, like: Indices | None = None, mirrors: Mirrors | None = None) -> Grid:
     """Return the grid with one chip for each orbit, the first of it; `orbit`: (chips,) numbers from 0 on.
 
-    The chips of an orbit must have the same future: that is for the caller to know. Links of theirs that nothing uses may
-    differ; one whose like is missing stands for itself. `like`: (links,) which stands for each, where `mirrors` are folded.
+    The chips of an orbit must have the same future; the caller has to ensure this. Their unused links can differ; a link without
+    a counterpart stands for itself. `like`: (links,) the link that stands for each, if `mirrors` are folded.
     """
     own = np.unique(orbit, return_index=True)[1]
     if len(own) == len(orbit):
@@ -294,9 +293,9 @@ def folded(net: Grid, orbit: Indices, like: Indices | None = None, mirrors: Mirr
 
 
 def with_bandwidth(net: Grid, bandwidth: Floats) -> Grid:
-    """Return the grid with other bandwidths of its links, (links,) bytes/s, which no change in mid-run makes slower.
+    """Return the grid with other bandwidths of its links, (links,) bytes/s; no change in mid-run makes them slower.
 
-    Messages take the same routes as before. A link that fails does so all the same.
+    Messages take the same routes as before. A link that fails still fails.
     """
     events = tuple(replace(event, bandwidth=np.where(event.bandwidth, np.maximum(event.bandwidth, bandwidth[event.links]), 0))
                    for event in net.links.events)
@@ -324,7 +323,7 @@ def part_names(axis: str, lengths: Sequence[int]) -> tuple[str, ...]:
 
 
 def parts_of(net: Grid) -> dict[str, tuple[int, ...]]:
-    """Return into which lengths the axes of a grid are cut, from neighbours outwards: what `grid_of` was given."""
+    """Return the lengths into which the axes of a grid are cut, from neighbours outwards: the `parts` of `grid_of`."""
     inwards: dict[str, list[int]] = {}
     for label, length in zip(net.axes, net.shape):
         inwards.setdefault(label.partition("/")[0], []).append(length)
@@ -332,7 +331,7 @@ def parts_of(net: Grid) -> dict[str, tuple[int, ...]]:
 
 
 def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """Return the axes of a grid whose axes are cut into parts, and their lengths; of each axis the outermost part first.
+    """Return the axes of a grid and their lengths, with axes cut into parts; the outermost part of an axis first.
 
     >>> cut_axes({"x": 8, "y": 4}, {"x": [2, 4]})
     {'x/4*2': 4, 'x/2': 2, 'y': 4}
@@ -342,7 +341,7 @@ def cut_axes(axes: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> dic
 
 
 def _turning(axis: str, shifts: Mapping[str, int], never: Set[str]) -> str:
-    """Return in words where rings along a twisted axis go round: if it is one of `never`, or shifts one, nowhere."""
+    """Return in words where rings along a twisted axis close: nowhere, if it is one of `never` or shifts one of them."""
     others = ", ".join(f"{other} + {shift}" for other, shift in shifts.items())
     where = "" if never & {axis, *shifts} else f", except in groups with {' and '.join(shifts)}"
     return f"axis {axis} is twisted ({others}): rings along it run as lines{where}"
@@ -351,7 +350,8 @@ def _turning(axis: str, shifts: Mapping[str, int], never: Set[str]) -> str:
 def default_routing(links: Links) -> str:
     """Return the routing of a topology that names none: minimal on twisted tori, shortest where links leave the axes.
 
-    Where an axis that is shifted is twisted itself, or a line, minimal routes differ from chip to chip: shortest.
+    If an axis that is shifted is twisted itself, or is a line, minimal routes differ from chip to chip; the routing is then
+    shortest.
     """
     if links.twist:
         shifted = {other for by in links.twist.values() for other in by}
@@ -361,7 +361,7 @@ def default_routing(links: Links) -> str:
 
 
 def wraparounds_of(position: Indices, shape: Sequence[int]) -> Bools:
-    """Return where a hop goes round the end of its axis, (axes, 2, chips), for coordinates (axes, chips)."""
+    """Return whether a hop goes round the end of its axis, (axes, 2, chips), for coordinates (axes, chips)."""
     return np.stack([_wraps(position[a], n) for a, n in enumerate(shape)])
 
 
@@ -370,7 +370,7 @@ def _wraps(position: Indices, length: int) -> Bools:
 
 
 def _leads(own: Indices, axis: int, apart: int, part: int, axes: Mapping[str, int]) -> Indices:
-    """Return (2, chips) the chips to which the hops along a part of an axis lead."""
+    """Return (2, chips) the targets of the hops along a part of an axis."""
     place = own[axis] // apart % part
     stride = prod(list(axes.values())[axis + 1:])
     number = np.arange(own.shape[1])

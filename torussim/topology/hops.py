@@ -1,6 +1,6 @@
 """Routes over the links of a grid: of messages between its chips, and of hops that have no link of their own.
 
-And what is left to each hop of an axis when all of them send. The grid can be folded.
+The module also gives the bandwidth of each hop of an axis while all hops send. The grid can be folded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torussim.topology.routing import parts
 
 
 def route(net: Grid, routing: Routing, source: Array, target: Array, crowd: Array | None = None) -> Iterator[Routes]:
-    """Yield routes between physical chips, over the links that stand for the links, some of the paths at a time.
+    """Yield routes between physical chips, over the links that stand for all, some of the paths at a time.
 
-    `crowd`: (paths,) how many messages of its sender each stands for, if that is not 1. A path can use several links that one
-    stands for: where all flows that are like its own are counted, that one has as many of them.
+    `crowd`: (paths,) the number of messages of its sender that each path stands for, if it is not 1. A path can use several links
+    that one link stands for. All flows like its own together put as many flows on that one link.
     """
     found, done = parts(net.links, routing, source, target, graph=net.graph), 0
     if len(net.own) == len(net.orbit):
@@ -32,7 +32,7 @@ def route(net: Grid, routing: Routing, source: Array, target: Array, crowd: Arra
 
 
 def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
-    """Return routes over the links that stand for the links of other routes, of which each is so many messages'."""
+    """Return the routes over the links that stand for all; each route stands for this number of messages."""
     most = len(net.links.source) + 1
     path = np.repeat(np.arange(len(found)), np.diff(found.first))
     once, place = np.unique(path * most + net.stands[found.link], return_inverse=True)
@@ -45,10 +45,10 @@ def _folded(net: Grid, found: Routes, messages: Array) -> Routes:
 
 
 def gap_routes(net: Grid, gaps: Array) -> Routes:
-    """Return the routes that stand for hops without a link, over physical links; `gaps`: places in (axes, 2, chips).
+    """Return the routes that stand for hops without a link, over physical links; `gaps`: indices in (axes, 2, chips).
 
-    On a torus or mesh a dead link is gone round over all shortest detours, as `shortest` shares them. Elsewhere, and where
-    neighbours are several chips apart, as the ends of a line are, messages are routed as the topology says.
+    On a torus or mesh the traffic of a dead link takes all shortest detours, in the shares of `shortest`. On other networks, and
+    where neighbours are several chips apart, such as the ends of a line, messages take the routing of the topology.
     """
     chips = len(net.own)
     source, target = net.own[gaps % chips], net.target.ravel()[gaps]
@@ -66,27 +66,29 @@ def gap_routes(net: Grid, gaps: Array) -> Routes:
 
 def slowest(net: Grid, axis: int, efficiency: float = 1.0, beside: Sequence[int] = (),
             ways: tuple[bool, bool] = (True, True)) -> tuple[float, float, float]:
-    """Return the lowest rate (bytes/s) of an axis' hops while all of them send, their longest latency, and how much longer
-    the longest of those without a link takes (s): a message meets that one once on its way along a ring. `ways`: the directions
-    in which any send.
+    """Return three numbers for an axis while all its hops send: the lowest rate of a hop, the longest latency, an extra latency.
 
-    A link is shared equally by all that crosses it: a hop gets bandwidth / load of its tightest link, times `efficiency`
-    where it is not alone there. `beside`: axes whose hops send at the same time.
+    The rate is in bytes/s, the latencies in s. The extra latency is that of the longest hop without a link: a message meets such
+    a hop once on its way along a ring. `ways`: the directions in which any hop sends. A link is shared equally by all hops that
+    use it: a hop gets bandwidth / load of its tightest link, times `efficiency` if it shares that link. `beside`: axes whose hops
+    send at the same time.
     """
     load, flows, late, far, direct = _crossing(net, axis, ways)
     used = load > 0
     for other in beside:
         more = _crossing(net, other, ways)
         load, flows = load + more[0], flows + more[1]
-    if net.stride[axis] > 1 or off_axes(net.links) or not direct:  # many hops are like that
+    if net.stride[axis] > 1 or off_axes(net.links) or not direct:  # hops without a link are then common
         late = max(late, far)
     left = net.links.bandwidth[used] / load[used] * np.where(flows[used] > 1, efficiency, 1.0)
     return float(left.min(initial=np.inf)), late, max(far - late, 0.0)
 
 
 def _crossing(net: Grid, axis: int, ways: tuple[bool, bool]) -> tuple[Array, Array, float, float, bool]:
-    """Return (links,) the load of all hops of an axis in these directions, how many there are, the longest latency of those with
-    a link of their own and of the others, s, and whether any has one.
+    """Return the loads of the hops of an axis in these directions, with their numbers and latencies.
+
+    They are (links,) loads, (links,) numbers of hops, the longest latency of hops with a link of their own and of other hops, s,
+    and whether any hop has a link of its own.
     """
     chips = len(net.own)
     sends = np.array(ways)[:, None]

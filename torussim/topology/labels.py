@@ -1,4 +1,4 @@
-"""Labels: numbers that are equal for equal things, and look random, so that sums of them tell unlike sets apart."""
+"""Labels: numbers that are equal for equal values and look random, so that sums of labels tell different sets apart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scramble(values: Array, salt: int) -> Array:
 
 
 def mixed(columns: Iterable[Sequence[Array]], count: int) -> Array:
-    """Return (count,) labels, the same where all columns of floats are; of several in one, their order is no matter."""
+    """Return (count,) labels, equal where all columns of floats are equal; the order of several arrays in a column is ignored."""
     found = np.zeros(count, np.uint64)
     for salt, column in enumerate(columns):
         bits = [scramble((one + 0.0).astype(np.float64).view(np.uint64), salt) for one in column]  # -0.0 is 0.0
@@ -29,7 +29,7 @@ def mixed(columns: Iterable[Sequence[Array]], count: int) -> Array:
 
 
 def colours(values: Array) -> Array:
-    """Return (n,) int, the same for the same value."""
+    """Return (n,) int, equal for equal values."""
     number: Array = np.unique(values, return_inverse=True)[1]
     return number.reshape(-1)
 

@@ -1,9 +1,9 @@
-"""Changes to the links of a topology: which links, and what becomes of them.
+"""Changes to the links of a topology: the selection of links, and their new values.
 
-A change selects whole links, both directions at once, by what holds for the link: its two ends, its axis, whether it
-is a wraparound, and the coordinates of the chip that it leaves in + direction (on an axis of length n a wraparound
-leaves chip n - 1). `both_ways=False` then keeps one direction of each. Everything is a mask over the columns of
-`read_links`, so a change costs the same however many links it selects.
+A change selects whole links, both directions at once, by properties of the link: its two ends, its axis, whether it is a
+wraparound, and the coordinates of the chip that it leaves in + direction (on an axis of length n a wraparound leaves chip n - 1).
+`both_ways=False` then keeps one direction of each link. Every selection is a mask over the columns of `read_links`, so a change
+costs the same for any number of links.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Mask = npt.NDArray[np.bool_]  # (links,)
 Floats = npt.NDArray[np.float64]
 Column = npt.NDArray[np.bool_] | npt.NDArray[np.intp]  # (links,)
 
-SHOWN = 8  # values that a criterion could have had
+SHOWN = 8  # values of a criterion that a message shows
 
 
 @dataclass(frozen=True)
 class LinkChange:
-    """What to do to which links. All criteria that are given must hold; with none it is every link.
+    """A selection of links and their change. A link must meet all given criteria; a change without criteria selects every link.
 
     `str` is the change as a scenario file has it.
     """
@@ -45,8 +45,8 @@ class LinkChange:
     both_ways: bool = True  # else only from -> to, or only the + direction
     bandwidth: float | None = None  # bytes/s, the new one
     latency: float | None = None  # s, the new one
-    scale: float | None = None  # multiplies the bandwidth as it then is
-    failed: bool = False  # the link is no more
+    scale: float | None = None  # multiplies the bandwidth at that time
+    failed: bool = False  # the link has failed
 
     def __str__(self) -> str:
         given = {"from": self.from_, "to": self.to, "axis": self.axis, "wraparound": self.wraparound,
@@ -57,9 +57,9 @@ class LinkChange:
 
 
 def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph:
-    """Return a copy of a topology in which the changes were made, one after another.
+    """Return a copy of a topology with the changes made, one after another.
 
-    Raise TopologyError, quoting the change, if it selects no link or makes no sense; its path begins with the change's index.
+    Raise TopologyError, with the change, if it selects no link or makes no sense; its path begins with the change's index.
     """
     links = read_links(graph)
     bandwidth, latency = links.bandwidth.copy(), links.latency.copy()
@@ -80,7 +80,7 @@ def change_links(graph: nx.DiGraph, changes: Iterable[LinkChange]) -> nx.DiGraph
 
 
 def apply(links: Links, change: LinkChange, bandwidth: Floats, latency: Floats, failed: Mask) -> Mask:
-    """Change the columns of links, (links,), in place, and return where; links that `failed` are left alone.
+    """Change the columns of links, (links,), in place, and return the changed links; links that have `failed` do not change.
 
     Raise TopologyError with the bare reason if the change selects no link or makes no sense.
     """
@@ -109,8 +109,8 @@ def remove(graph: nx.DiGraph, edges: Sequence[tuple[Node, Node]]) -> nx.DiGraph:
 def change_later(graph: nx.DiGraph, changes: Iterable[tuple[float, LinkChange]]) -> nx.DiGraph:
     """Return a copy of a topology whose links change in mid-run: (seconds from the start, bandwidth, scale or failure of links).
 
-    `scale` multiplies the bandwidth as it is just before; links that have failed before are left alone. Raise TopologyError,
-    quoting the change, as change_links does; the index of a change is that in the order given.
+    `scale` multiplies the bandwidth just before the change. Links that failed earlier do not change. Raise TopologyError, with
+    the change, as in change_links; the index of a change is that in the order given.
     """
     links = read_links(graph)
     bandwidth, failed = links.bandwidth.copy(), np.zeros(len(links.source), bool)
@@ -156,7 +156,7 @@ def _scaled(bandwidth: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.
 
 
 def _select(links: Links, change: LinkChange) -> Mask:
-    """Return where a change selects an edge, of shape (links,). Raise TopologyError with the bare reason if nowhere."""
+    """Return (links,) whether a change selects an edge. Raise TopologyError with the bare reason if it selects none."""
     if not len(links.source):
         raise TopologyError("the topology has no links")
     selected = np.ones(len(links.source), bool)
@@ -177,7 +177,7 @@ def _select(links: Links, change: LinkChange) -> Mask:
 
 
 def _between(links: Links, change: LinkChange) -> Mask:
-    """Return where an edge joins the nodes from and to. Raise TopologyError if they are no neighbours."""
+    """Return whether an edge joins the nodes from and to. Raise TopologyError if they are not neighbours."""
     if change.from_ is None or change.to is None:
         given, other = ("from", "to") if change.to is None else ("to", "from")
         raise TopologyError(f"{given} is given without {other}; give both, or neither")
@@ -194,7 +194,7 @@ def _between(links: Links, change: LinkChange) -> Mask:
 def _index(links: Links, node: Sequence[int] | str) -> int:
     """Return the number of a chip, given by its coordinates, or of a switch, given by its name.
 
-    Raise TopologyError if it is not there.
+    Raise TopologyError if it does not exist.
     """
     if not isinstance(node, str):
         return chip_index(node, links.axes)
@@ -209,7 +209,7 @@ def _index(links: Links, node: Sequence[int] | str) -> int:
 
 
 def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, Callable[[int], str]]]:
-    """Return for each criterion its name, a column (links,), the value wanted there, and how to show a value."""
+    """Return, for each criterion, its name, a column (links,), the wanted value, and a function that shows a value."""
     names = list(links.axes)
     criteria: list[tuple[str, Column, int, Callable[[int], str]]] = []
     if change.axis is not None:
@@ -223,7 +223,7 @@ def _criteria(links: Links, change: LinkChange) -> list[tuple[str, Column, int, 
         _check_axis(links, axis)
         if not is_int(coordinate) or not 0 <= coordinate < links.axes[axis]:
             raise TopologyError(f"at has {axis}: {coordinate!r}, but axis {axis} goes from 0 to {links.axes[axis] - 1}")
-        where = np.where(links.axis >= 0, links.coordinates[names.index(axis), leaves], -1)  # -1: not along an axis
+        where = np.where(links.axis >= 0, links.coordinates[names.index(axis), leaves], -1)  # -1: a link along no axis
         criteria.append((f"at {axis}", where, coordinate, str))
     return criteria
 
@@ -234,7 +234,7 @@ def _check_axis(links: Links, axis: str) -> None:
 
 
 def _flow(value: object) -> str:
-    """Return a value as YAML has it inside a line."""
+    """Return a value in the flow style of YAML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

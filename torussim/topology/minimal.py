@@ -1,13 +1,13 @@
 """All minimal paths of a torus or mesh, twisted or not, with the loads of the axes in balance.
 
-From a chip to another lead one or more displacement vectors: which of the repeating images of the target to walk to. A
-message is split among the shortest of them, and within one it takes every order of the steps equally often: a link that
-leaves the point u of the box 0..d along axis a carries
+From one chip to another lead one or more displacement vectors, one for each of the repeated images of the target. A message is
+split over the shortest of these vectors. Within one vector it takes every order of the steps equally often: a link that leaves
+the point u of the box 0..d along axis a carries the share
 
     prod C(d_b, u_b) / C(D, U) x (d_a - u_a) / (D - U),   D = sum of d, U = sum of u
 
-of it, as steps in random order are drawn without replacement. Everything depends on the displacement alone, so that
-links are worked out once for each displacement and moved to each source.
+of it, because steps in random order are drawn without replacement. The shares depend on the displacement alone, so links are
+computed once for each displacement and moved to each source.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torussim.topology.check import Links
 from torussim.topology.dimension import Lattice, Steps, lattice
 from torussim.topology.routes import Array, pieces, spread, starts
 
-ROUNDS = 300  # of balancing, where equal shares do not balance
+ROUNDS = 300  # of the balance, if equal shares do not balance
 
 
 def minimal(links: Links, source: Array, target: Array) -> Iterator[Steps]:
-    """Yield routes over all minimal paths, those of an all-to-all in balance over the axes as far as they can be.
+    """Yield routes over all minimal paths; the paths of an all-to-all balance the axes as far as possible.
 
     Raise TopologyError if a twist makes routes differ from chip to chip.
     """
@@ -55,12 +55,12 @@ def minimal(links: Links, source: Array, target: Array) -> Iterator[Steps]:
 def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:
     """Return all shortest vectors to chips that are `gap`, (axes, gaps), away.
 
-    The number of the gap that each is for, (vectors,), in order, and the vectors, (axes, vectors). On an axis of length 2
-    that is not twisted there is one way only, called +.
+    Return the number of the gap of each vector, (vectors,), in ascending order, and the vectors, (axes, vectors). On an axis of
+    length 2 without a twist there is only one way, called +.
     """
     twisted = np.flatnonzero(grid.twisted)
     far = 1
-    while True:  # walking round twisted axes ever more often, until a longer walk cannot be shorter
+    while True:  # with more and more turns round twisted axes, until more turns cannot be shorter
         turns = [np.array(turn, np.intp) for turn in product(range(-far, far + 1), repeat=len(twisted))]
         images = [_nearest(grid, gap, twisted, turn) for turn in turns]
         length = np.array([abs(image).sum(axis=0) for image in images])  # (turns, gaps)
@@ -82,16 +82,17 @@ def displacements(grid: Lattice, gap: Array) -> tuple[Array, Array]:
 
 
 def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
-    """Return the share of each of the displacements, (vectors,), among those of its number.
+    """Return the share of each of the displacements, (vectors,), among the displacements with the same number.
 
-    Equal, unless other shares make the busiest axis of an all-to-all less busy. Then a hop on a busy axis has a price, and
-    a vector is taken exp(-price) as often. Any prices bound the least maximum from below, by what all messages pay if each
-    takes its cheapest way; a price rises while the load of its axis is above the best bound, and falls below it.
+    Shares are equal, unless other shares reduce the load of the busiest axis of an all-to-all. In that case a hop on a busy axis
+    has a price, and the share of a vector is proportional to exp(-price). Any prices give a lower bound of the least maximum: the
+    cost of all messages if each takes its cheapest vector. A price rises while the load of its axis is above the best lower
+    bound, and falls while the load is below it.
     """
     price = np.zeros(len(grid.shape))
-    if grid.twisted.any():  # otherwise tied vectors differ only in signs
+    if grid.twisted.any():  # without a twist, tied vectors differ only in signs
         of, ways = displacements(grid, np.indices(tuple(np.where(grid.closed, grid.shape, 1))).reshape(len(grid.shape), -1))
-        links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # that leave a chip
+        links = np.where(grid.closed & (grid.shape > 1), np.minimum(grid.shape - 1, 2), np.inf)  # the number that leave a chip
         links = np.where(grid.twisted, 2, links)
         cost = abs(ways) / links[:, None]
         bound = max(_cheapest(of, of_axis) for of_axis in cost)
@@ -105,7 +106,7 @@ def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
             if least <= bound * (1 + 1e-9):
                 break
             uneven = load / bound - 1
-            turned = np.sign(uneven) * last  # a step grows while it leads the same way, and shrinks where it led too far
+            turned = np.sign(uneven) * last  # a step grows while its sign stays, and shrinks when it changes
             step, last = step * np.where(turned > 0, 1.2, np.where(turned < 0, 0.5, 1.0)), np.sign(uneven)
             now = np.maximum(now + step * uneven, 0)
         price = price / links
@@ -113,7 +114,7 @@ def shares(grid: Lattice, number: Array, vectors: Array) -> Array:
 
 
 def _cheapest(number: Array, price: Array) -> float:
-    """Return the sum over all numbers of the lowest of its prices."""
+    """Return the sum, over all numbers, of the lowest price with this number."""
     least = np.full(number.max(initial=0) + 1, np.inf)
     np.minimum.at(least, number, price)
     return float(least.sum())
@@ -129,10 +130,10 @@ def _split(number: Array, price: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Fan:
-    """The links that each displacement uses: number r has the entries first[r]:first[r + 1], sorted by level."""
+    """The links of each displacement: number r has the entries first[r]:first[r + 1], sorted by level."""
 
     first: Array
-    point: Array  # (axes, entries) where the link leaves, from the source
+    point: Array  # (axes, entries) the point that the link leaves, from the source
     axis: Array
     sign: Array
     share: Array
@@ -140,7 +141,7 @@ class _Fan:
 
 
 def _nearest(grid: Lattice, gap: Array, twisted: Array, turns: Array) -> Array:
-    """Return the nearest image of each gap, (axes, gaps), that is so many turns round the twisted axes away."""
+    """Return the nearest image of each gap, (axes, gaps), after these numbers of turns round the twisted axes."""
     image = gap - (turns[:, None] * grid.shift[twisted]).sum(axis=0)[:, None]
     image[twisted] += (turns * grid.shape[twisted])[:, None]
     for axis in np.flatnonzero(grid.closed & ~grid.twisted):
@@ -179,9 +180,9 @@ def _fan(grid: Lattice, gap: Array) -> _Fan:
 
 
 def _box(sides: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-    """Return the links of a box: the points where they leave, (axes, links), their axes, shares, and levels.
+    """Return the links of a box: the points that they leave, (axes, links), their axes, shares, and levels.
 
-    The fractions are of whole numbers, rounded once, so that shares which are equal are equal to the last bit.
+    The shares are fractions of whole numbers, rounded once, so equal shares are equal to the last bit.
     """
     whole = sum(sides)
     exact = float if comb(whole, whole // 2) * whole < 2**53 else object

@@ -1,9 +1,9 @@
 """Movements of a network that change nothing: translations and reflections of the axes, verified link by link.
 
-What is routed can meet others anywhere, so that chips with like neighbourhoods need not have the same future: only an
-automorphism of the whole network tells that they have. A movement is one if every chip finds all that counts as it was, and
-every link leads to one like it; switches go where their neighbours go. The links of a network are verified once for each movement
-(`Movements`), whatever else a movement must leave as it was (`Held`).
+Routed messages can share links with others anywhere, so chips with equal neighbourhoods can have different futures. Only an
+automorphism of the whole network shows that futures are equal. A movement is an automorphism if it leaves all relevant properties
+of every chip unchanged and leads every link to a link like it; switches follow their neighbours. The links of a network are
+verified once for each movement (`Movements`), whatever else a movement must leave unchanged (`Held`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torussim.topology.shape import receivers, strides
 
 Array = np.ndarray[Any, Any]
 Turned = tuple[int, ...]  # axes
-Move = tuple[int, Turned]  # where the first chip gets to, and axes turned: no two movements have both alike
-FEW = 4096  # messages: routed sooner than it is known which of them are alike
-TRIES = 200  # movements that turn out to change something, before the rest are left untried
+Move = tuple[int, Turned]  # the target of the first chip, and the turned axes: they identify a movement
+FEW = 4096  # messages: it is faster to route that many than to find out which are alike
+TRIES = 200  # movements that are found to change something, before the rest are left untried
 
 
 class Orbits(NamedTuple):
     """Chips that have the same future: (chips,) a number for each class, from 0 on, in the order of their first chips.
 
-    `links`: (links,) the first of the links that are like each; None: that of the first chip of the class.
+    `links`: (links,) the first link of the class of each link; None: the link of the first chip of the class of its chip.
     """
 
     number: Array
@@ -40,12 +40,12 @@ class Orbits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Movements:
-    """The movements of one network, and which of them lead every link to one like it; what was verified is kept."""
+    """The movements of one network, and the movements that lead every link to a link like it; verified results are kept."""
 
     net: Grid
 
     def to(self, chip: int, other: int, turned: Turned) -> Array:
-        """Return where all chips get to, (chips,), when one gets to another and some axes are turned."""
+        """Return the targets of all chips, (chips,), of the movement from one chip to another with some axes turned."""
         links = self.net.links
         if not turned:
             back = _walk(self.steps[:, 1], links.coordinates[:, chip], np.arange(len(self.net.own)))
@@ -56,7 +56,7 @@ class Movements:
         return np.asarray(strides(tuple(links.axes.values())) @ (at % lengths))
 
     def links(self, moved: Array, turned: Turned) -> Array | None:
-        """Return the links that links are moved to, (links,), all like them; None if there are none for some."""
+        """Return the targets of the links, (links,), all like their sources; None if a link has no such target."""
         key = int(moved[0]), turned
         if key not in self._verified:
             self._verified[key] = self._links(moved)
@@ -71,17 +71,17 @@ class Movements:
         return self._like[key]
 
     def folded(self, to: Array) -> Grid:
-        """Return the network with one chip for all that are led to one another by movements which lead messages to messages.
+        """Return the network with one chip for each orbit of the movements that map messages to messages.
 
-        `to`: (messages, chips) the chip that each message of each goes to. Nothing is folded where these are FEW, or where
-        the routing is a user's.
+        `to`: (messages, chips) the target of each message of each chip. Nothing is folded for at most FEW messages, or for a
+        user-defined routing.
         """
         if to.size <= FEW or callable(self.net.routing):
             return self.net
         return folded(self.net, *Held(self, (), (), uneven(self.net), [(0, to)], ()).orbits())
 
     def refined(self, own: Array) -> Array:
-        """Return labels of the chips, (chips,), that tell apart labels `own` and chips with unlike links and nodes around."""
+        """Return labels of the chips, (chips,), that differ where labels `own` differ or where surrounding links and nodes do."""
         key = own.tobytes()
         if key not in self._refined:
             chips, nodes = len(own), len(self.net.links.nodes)
@@ -95,21 +95,21 @@ class Movements:
 
     @cached_property
     def _verified(self) -> dict[Move, Array | None]:
-        """Where links get to by the movements that were tried."""
+        """The targets of links, for each movement tried."""
         return {}
 
     @cached_property
     def _like(self) -> dict[tuple[Move, ...], Array]:
-        """Links that stand for others, by movements."""
+        """The links that stand for others, for each set of movements."""
         return {}
 
     @cached_property
     def _refined(self) -> dict[bytes, Array]:
-        """Refined labels, by what they refine."""
+        """Refined labels, by the labels that they refine."""
         return {}
 
     def _links(self, moved: Array) -> Array | None:
-        """Return the links that links are moved to, (links,), all like them; None if there are none for some."""
+        """Return the targets of the links, (links,), all like their sources; None if a link has no such target."""
         links, nodes = self.net.links, self.nodes(moved)
         if nodes is None or not len(links.source):
             return None if nodes is None else np.zeros(0, np.intp)
@@ -120,25 +120,25 @@ class Movements:
         return found if (ends[place] == to).all() and (self.kinds[found] == self.kinds).all() else None
 
     def nodes(self, moved: Array) -> Array | None:
-        """Return where all nodes get to, (nodes,): switches where their neighbours do; None if some cannot."""
+        """Return the targets of all nodes, (nodes,): switches follow their neighbours; None if a switch cannot."""
         switches = len(self.net.links.nodes) - len(moved)
         if not switches:
             return moved
         wanted, there = self.switches(moved), self.there
         here, order = np.argsort(wanted, kind="stable"), np.argsort(there, kind="stable")
         to = np.empty(switches, np.intp)
-        to[here] = len(moved) + order  # those that nothing tells apart in the order of their numbers
+        to[here] = len(moved) + order  # switches with equal labels in the order of their numbers
         return np.concatenate([moved, to]) if (wanted[here] == there[order]).all() else None
 
     def switches(self, moved: Array) -> Array:
-        """Return labels of the switches, (switches,), by the chips around them, which are known by where they get to."""
+        """Return labels of the switches, (switches,), by the targets of the chips around them."""
         label = np.concatenate([moved, np.full(len(self.net.links.nodes) - len(moved), -1)]).astype(np.uint64)
         for _ in range(self.rounds):
             label[len(moved):] = self.around(label)[len(moved):]
         return label[len(moved):]
 
     def around(self, label: Array) -> Array:
-        """Return labels, (nodes,), that tell apart what labels tell apart, or the links and nodes around."""
+        """Return labels, (nodes,), that differ where labels differ, or where the links and nodes around do."""
         links, found = self.net.links, scramble(label, 0)
         for salt, (here, there, order, first) in enumerate(self.sides, 1):
             weight = scramble(scramble(self.kinds, 0) + label[there], salt)[order]
@@ -149,12 +149,12 @@ class Movements:
 
     @cached_property
     def steps(self) -> Array:
-        """The chip after and before each chip on each axis, going round; (axes, 2, chips)."""
+        """The next and the previous chip of each chip on each axis, going round; (axes, 2, chips)."""
         return receivers(self.net.links.axes, self.net.links.twist)
 
     @cached_property
     def kinds(self) -> Array:
-        """Labels of the links, (links,), by bandwidth, latency, what routes see of them and what happens to them in mid-run."""
+        """Labels of the links, (links,), by bandwidth, latency, properties that routes depend on, and events in mid-run."""
         links = self.net.links
         found = mixed([(links.bandwidth,), (links.latency,), (links.routed,), (links.hops,)], len(links.source))
         for number, event in enumerate(links.events, 4):
@@ -165,7 +165,7 @@ class Movements:
 
     @cached_property
     def ends(self) -> tuple[Array, Array]:
-        """The links in the order of their ends, and these as one number each."""
+        """The links in the order of their ends, and the ends of each as one number."""
         links = self.net.links
         ends = links.source * len(links.nodes) + links.target
         order = np.argsort(ends)
@@ -173,7 +173,7 @@ class Movements:
 
     @cached_property
     def sides(self) -> list[tuple[Array, Array, Array, Array]]:
-        """For links that leave nodes, and that enter them: node, the other one, links in their order, the first of each."""
+        """For links that leave nodes, and for links that enter nodes: node, other node, links in order, first of each node."""
         links, found = self.net.links, []
         for here, there in ((links.source, links.target), (links.target, links.source)):
             order = np.argsort(here, kind="stable")
@@ -182,7 +182,7 @@ class Movements:
 
     @cached_property
     def rounds(self) -> int:
-        """After how many rounds labels of switches do not tell more of them apart."""
+        """The number of rounds after which labels of switches do not become finer."""
         label = np.concatenate([np.arange(len(self.net.chips)), np.full(len(self.net.links.nodes) - len(self.net.chips), -1)])
         label, many, before, rounds = label.astype(np.uint64), 1, 0, 0
         while before < many:
@@ -192,17 +192,17 @@ class Movements:
 
     @cached_property
     def there(self) -> Array:
-        """Labels of the switches where nothing is moved."""
+        """Labels of the switches without a movement."""
         return self.switches(self.net.own)
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What a movement must leave as it was; `mirrors`: the axes that it may turn.
+    """The properties that a movement must leave unchanged; `mirrors`: the axes that it may turn.
 
-    `columns`: (chips,) each. `positions`: axes on which not every position is the same, with (chips,) positions, -1 where that
-    is no matter. `hops`: axes, with (2, chips) where something leads in both directions. `groups`: (chips,) the first chip of
-    each chip's group.
+    `columns`: (chips,) each. `positions`: axes on which positions differ, with (chips,) positions, -1 where they do not matter.
+    `hops`: axes, with (2, chips) the targets of something in both directions. `groups`: (chips,) the first chip of the group of
+    each chip.
     """
 
     movements: Movements
@@ -218,7 +218,7 @@ class Held:
         return self.movements.net
 
     def orbits(self) -> Orbits:
-        """Return the orbits of all movements that were found to change nothing."""
+        """Return the orbits of all movements found to change nothing."""
         found, chips = list(self.found()), len(self.net.chips)
         if not found:
             return Orbits(np.arange(chips))
@@ -232,15 +232,15 @@ class Held:
         return Orbits(numbered(orbit), self.movements.like(found), Mirrors(of_axes, still))
 
     def found(self) -> Iterator[tuple[Array, Turned]]:
-        """Yield movements that change nothing and generate all that do: where chips get to, axes turned.
+        """Yield movements that change nothing and generate all such movements: targets of the chips, turned axes.
 
-        Where a chip leads to another by a translation, what fails to lead to the one fails to lead to the other.
+        If a translation leads one chip to another, a failed movement to the one means that the movement to the other fails, too.
         """
         members = np.flatnonzero(self.labels == np.bincount(self.labels).argmin())
         base, known, moves, failed = int(members[0]), {frozenset[int]()}, list[tuple[Array, Turned]](), 0
         orbit = along = np.arange(len(self.labels))
         for turned in chain.from_iterable(combinations(self.mirrors, n) for n in range(len(self.mirrors) + 1)):
-            missed = np.zeros(len(orbit), bool)  # by the first chip of an orbit of translations
+            missed = np.zeros(len(orbit), bool)  # at the first chip of each orbit of translations
             for member in members[not turned:].tolist():
                 if failed > TRIES or not orbit.any() or (turned and frozenset(turned) in known):
                     break
@@ -258,11 +258,11 @@ class Held:
                 if not turned:
                     along = orbit
                     missed[along[missed]] = True
-            if failed <= TRIES:  # else not all translations are known, and not which reflections leave a chip where it is
+            if failed <= TRIES:  # else some translations can be missing, and so can reflections that leave a chip in place
                 failed = 0
 
     def holds(self, moved: Array, turned: Turned) -> bool:
-        """Return whether chips that are moved find all as it was, but for the links."""
+        """Return whether a movement leaves all properties of the chips unchanged; links are not checked."""
         def ways(axis: int, to: Array) -> Array:
             return to[::-1] if axis in turned else to
 
@@ -274,25 +274,25 @@ class Held:
                     and all((first[moved] == first[moved][first]).all() for first in self.groups))
 
     def mirrored(self, axis: int, at: Array) -> Array:
-        """Return positions on an axis as they are when it is turned."""
+        """Return the positions on an axis after it is turned."""
         return np.where(at < 0, at, self.net.shape[axis] - 1 - at)
 
     @cached_property
     def labels(self) -> Array:
-        """Labels of the chips, (chips,), that every movement leaves as they are."""
+        """Labels of the chips, (chips,), that every movement leaves unchanged."""
         columns = [*((column,) for column in self.columns), *(
             (at, self.mirrored(axis, at)) if axis in self.mirrors else (at,) for axis, at in self.positions)]
         return self.movements.refined(mixed(columns, len(self.net.chips)))
 
 
 def uneven(net: Grid) -> list[tuple[int, Array]]:
-    """Return the axes on which routes by coordinates depend on where a line begins, with the positions of chips there."""
+    """Return the axes on which routes depend on the start of a line, with the positions of chips on them."""
     return [(a, net.links.coordinates[a]) for a, n in enumerate(net.links.axes.values())
             if n > 1 and (n == 2 or not net.links.ring[a]) and net.routing != "shortest"]
 
 
 def merged(moves: Sequence[tuple[Array, Turned]], count: int) -> tuple[Array, Array]:
-    """Return (count,) the first of the orbit of each, and which axes are turned on the way there, as bits."""
+    """Return (count,) the first item of the orbit of each, and the axes turned on the way to it, as bits."""
     number, turned = np.arange(count), np.zeros(count, np.int64)
     steps = [(one, sum(1 << a for a in axes)) for moved, axes in moves for one in (moved, np.argsort(moved))]
     before = None
@@ -306,7 +306,7 @@ def merged(moves: Sequence[tuple[Array, Turned]], count: int) -> tuple[Array, Ar
 
 
 def _walk(steps: Array, count: Array, chips: Array) -> Array:
-    """Return where chips get to by count[a] steps along each axis a; `steps`: (axes, chips) one step."""
+    """Return the targets of chips after count[a] steps along each axis a; `steps`: (axes, chips) one step."""
     for step, times in zip(steps, count.tolist()):
         while times:
             if times & 1:

@@ -1,4 +1,4 @@
-"""The networks that have names, beside tori, meshes and rings: a name, and the function that builds its graph."""
+"""The networks with names, besides tori, meshes and rings: each name, and the function that builds its graph."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NETWORKS: Mapping[str, Callable[..., nx.DiGraph]] = {
 
 def network(name: str, keywords: Mapping[str, Any], mesh: Sequence[int] | None = None,
             order: Sequence[Any] | None = None) -> nx.DiGraph:
-    """Return a network by name, its chips on a logical mesh and in an order as in `placing.placed`.
+    """Return a network by name, with its chips on a logical mesh and in an order, as in `placing.placed`.
 
-    Raise TopologyError for sizes that it cannot have; its path begins with the keyword that is wrong where one is.
+    Raise TopologyError for impossible sizes; its path begins with the wrong keyword, if there is one.
     """
     graph = arranged(NETWORKS[name](**keywords), mesh, order)
     check_topology(graph)
@@ -30,7 +30,7 @@ def network(name: str, keywords: Mapping[str, Any], mesh: Sequence[int] | None =
 
 
 def said(name: str) -> str:
-    """Return what a network is, from the first line of its builder's docstring.
+    """Return the description of a network, from the first line of its builder's docstring.
 
     >>> said("switch")
     'chips on one crossbar that does not block: one link from each chip to the switch and back'

@@ -1,7 +1,7 @@
 """Networks by name, from a crossbar to dragonflies. The trees are in `trees`.
 
-Each function returns a graph that keeps the contract of `check` and has the attributes that `cables` names. `bandwidth` is one
-direction of one link, bytes/s, `latency` one link's, s. TopologyError is raised for sizes that no such network can have.
+Each function returns a graph that keeps the contract of `check` and has the attributes that `cables` describes. `bandwidth` is
+one direction of one link, bytes/s; `latency` is one link, s. Each raises TopologyError for impossible sizes.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def dragonfly(*, routers: int, chips: int, global_links: int, groups: int | None
     for one, other in combinations(range(groups), 2):
         ends = [(_port(one, other, groups, k, per_pair) // global_links, _port(other, one, groups, k, per_pair) // global_links)
                 for k in range(per_pair)]
-        for pair in dict.fromkeys(ends):  # links between the same two routers are one of their joint bandwidth
+        for pair in dict.fromkeys(ends):  # links between the same two routers are one link with the sum of their bandwidths
             cable(graph, f"router {one} {pair[0]}", f"router {other} {pair[1]}", far * ends.count(pair), far_late, hops=3)
     return graph
 
@@ -338,7 +338,7 @@ def boardfly(groups: int = GROUPS, *, bandwidth: float, latency: float = 0.0, bo
 
 
 def _port(here: int, there: int, count: int, k: int, per_pair: int) -> int:
-    """Return the port of a member of a fully connected set of `count` that its k-th link to another has: they go in turn."""
+    """Return the port of the k-th link from one member to another of a fully connected set of `count`; ports take turns."""
     return (there - here - 1) % count * per_pair + k
 
 

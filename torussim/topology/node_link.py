@@ -1,4 +1,4 @@
-"""Node-link JSON, as networkx writes it, as a graph."""
+"""Node-link JSON as networkx writes it, read as a graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torussim.topology.raw_graph import RawGraph, node_of
 
 
 def node_link(data: bytes) -> RawGraph:
-    """Return the graph of node-link JSON, with its edges under `edges` or `links`. Raise FileError if it is none."""
+    """Return the graph of node-link JSON, with its edges under `edges` or `links`. Raise FileError for other data."""
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Logical meshes: the chips of any network put on axes, in a given order, or in one in which the axes are rings of links."""
+"""Logical meshes: the chips of any network on axes, in a given order or in an order in which the axes are rings of links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torussim.topology.shape import axis_names
 if TYPE_CHECKING:
     import networkx as nx
 
-SHOWN = 16  # chips of an order that a note names
+SHOWN = 16  # chips of an order that a note shows
 SWITCH_NAMES = ("switch", "spine", "leaf", "router", "hub", "nic", "tor", "core", "aggr")
 REMEDY = {"node_link": '{"id": "switch 0", "chip": false}', "graphml": 'a boolean attribute "chip" of the node, false'}
 
@@ -26,11 +26,11 @@ REMEDY = {"node_link": '{"id": "switch 0", "chip": false}', "graphml": 'a boolea
 def placed(graph: nx.DiGraph, lengths: Sequence[int], order: Sequence[Any] | None = None) -> nx.DiGraph:
     """Return a network without axes with coordinates for its chips: in `order`, with the last axis fastest.
 
-    An entry of `order` is the name of a chip, or its number in the order that holds by default: that of the names, in which
-    numbers count as numbers, so that chip9 stands before chip10. Without `order`, where chips are wired directly but not in
-    the order of an axis, the chips of that axis are put in the order of a ring of links if one is found; a note in
-    `graph.graph["notes"]` says so. Raise TopologyError if the axes have more or fewer chips than the network, if that has
-    axes of its own, or if `order` does not have each chip once.
+    An entry of `order` is the name of a chip, or its number in the default order. The default order is that of the names, in
+    which numbers count as numbers, so chip9 stands before chip10. Without `order`, directly wired chips that do not follow the
+    order of their axis are put in the order of a ring of links, if one is found; a note in `graph.graph["notes"]` says so. Raise
+    TopologyError if the axes have more or fewer chips than the network, if the network has axes of its own, or if `order` does
+    not have each chip once.
     """
     import networkx as nx
 
@@ -53,9 +53,9 @@ def placed(graph: nx.DiGraph, lengths: Sequence[int], order: Sequence[Any] | Non
 
 
 def unmarked(graph: nx.DiGraph, chips: int, format: str = "") -> str:
-    """Return in words which nodes are probably switches, where a graph has more chips than it should; else nothing.
+    """Return in words the nodes that are probably switches, if a graph has more chips than it should; else "".
 
-    Nodes with the name of a switch come first, then those that have more neighbours than any node that is left.
+    Nodes with the name of a switch come first, then nodes with more neighbours than any remaining node.
     """
     nodes = [node for node, is_chip in graph.nodes(data="chip", default=True) if is_chip]
     many = len(nodes) - chips
@@ -74,7 +74,7 @@ def unmarked(graph: nx.DiGraph, chips: int, format: str = "") -> str:
 
 
 def arranged(graph: nx.DiGraph, lengths: Sequence[int] | None = None, order: Sequence[Any] | None = None) -> nx.DiGraph:
-    """Return a network of ours on other axes, or with its chips in another order; both as in `placed`."""
+    """Return a built-in network on other axes, or with its chips in another order; both as in `placed`."""
     axes = graph.graph["axes"]
     bare = graph.copy()
     del bare.graph["axes"]
@@ -86,7 +86,7 @@ def arranged(graph: nx.DiGraph, lengths: Sequence[int] | None = None, order: Seq
 
 
 def _on_axes(graph: nx.DiGraph, lengths: Sequence[int], chips: Sequence[Node]) -> nx.DiGraph:
-    """Return a network whose chips have the coordinates of these axes in C order."""
+    """Return a network whose chips have coordinates on these axes, in C order."""
     import networkx as nx
 
     new = dict(zip(chips, np.ndindex(*lengths), strict=True))
@@ -100,7 +100,7 @@ def _on_axes(graph: nx.DiGraph, lengths: Sequence[int], chips: Sequence[Node]) -
 
 
 def _in_order(chips: Sequence[Node], order: Sequence[Any]) -> list[Node]:
-    """Return the chips in the order given. Raise TopologyError unless each is there once."""
+    """Return the chips in the given order. Raise TopologyError unless the order has each chip once."""
     names, seen = set(chips), dict[Node, int]()
     for place, given in enumerate(order):
         chip = tuple(given) if isinstance(given, list) else given
@@ -120,7 +120,7 @@ def _in_order(chips: Sequence[Node], order: Sequence[Any]) -> list[Node]:
 
 
 def _ringed(graph: nx.DiGraph) -> nx.DiGraph:
-    """Return a network with the chips of each axis in the order of a ring of links, where one was looked for and found."""
+    """Return a network with the chips of each axis in the order of a ring of links, if one is needed and found."""
     if not any(a in graph.nodes and b in graph.nodes and graph.nodes[a].get("chip", True) and graph.nodes[b].get("chip", True)
                for a, b in graph.edges):
         return graph

@@ -1,4 +1,4 @@
-"""A graph as a file has it, before anything is known of its attributes."""
+"""A graph as read from a file, before its attributes are interpreted."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class RawGraph:
     said: tuple[str, ...] = ()
 
     def add_node(self, node: Node, attributes: Mapping[str, Any]) -> None:
-        """Add a node. Raise FileError if it is there already."""
+        """Add a node. Raise FileError for a duplicate node."""
         if node in self.nodes:
             raise FileError(f"the node {node!r} is listed twice: leave one out", code="duplicate")
         self.nodes[node] = attributes
 
 
 def node_of(given: Any) -> Node:
-    """Return the name of a node: lists are tuples, such as the coordinates of a chip. Raise FileError for what is no name."""
+    """Return the name of a node; a list, such as the coordinates of a chip, becomes a tuple. Raise FileError for other values."""
     if isinstance(given, list):
         return tuple(map(node_of, given))
     if isinstance(given, bool) or not isinstance(given, str | int | float) or given in (inf, -inf) or given != given:

@@ -1,6 +1,6 @@
-"""Routes as arrays: which links a message loads, and with what share of it. Knows nothing of how they were chosen.
+"""Routes as arrays: the links that a message loads, and its share on each. Knows nothing of the choice of routes.
 
-All paths can have tens of millions of entries, so that whatever works on all of them takes ENTRIES at a time.
+All paths together can have tens of millions of entries, so code that works on all of them takes ENTRIES at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ENTRIES = 1 << 19  # of 8 bytes: several such arrays fit into a cache
 
 @dataclass(frozen=True, eq=False)
 class Routes:
-    """Path p has the entries first[p]:first[p + 1]; a link comes at most once in a path.
+    """Path p has the entries first[p]:first[p + 1]; a path has each link at most once.
 
-    `first`: (paths + 1,) intp; `link`: (entries,) int32; `share`: (entries,), the part of the message that passes there;
-    `latency`: (paths,) seconds; `number`: (entries,) int32, how many flows an entry stands for, where chips that are alike
-    are folded; None for 1.
+    `first`: (paths + 1,) intp. `link`: (entries,) int32. `share`: (entries,) the part of the message that passes over the link.
+    `latency`: (paths,) seconds. `number`: (entries,) int32, the number of flows that an entry stands for in a folded grid; None:
+    1.
     """
 
     first: Array
@@ -37,14 +37,14 @@ class Routes:
         return f"<Routes: {len(self)} paths over {len(np.unique(self.link))} links, {len(self.link)} entries>"
 
     def take(self, paths: Array) -> Routes:
-        """Return the paths picked, in that order; one can be picked several times."""
+        """Return the chosen paths, in the given order; a path can be chosen several times."""
         entry, _ = spread(self.first, paths)
         first = starts(np.diff(self.first)[paths])
         return Routes(first, self.link[entry], self.share[entry], self.latency[paths],
                       None if self.number is None else self.number[entry])
 
     def replaced(self, paths: Array, by: Routes) -> Routes:
-        """Return the routes with other ones for the paths `paths`, in ascending order."""
+        """Return the routes with other routes for the paths `paths`, which are in ascending order."""
         if not len(paths):
             return self
         whole = np.delete(np.arange(len(self)), paths)
@@ -53,14 +53,14 @@ class Routes:
         return joined([self.take(whole), by]).take(back)
 
     def users(self, links: int) -> Array:
-        """Return (links,) how many paths use each link."""
+        """Return (links,) the number of paths that use each link."""
         count = np.zeros(links, np.intp)
         for _, entries in pieces(self.first):
             count += np.bincount(self.link[entries], minlength=links)
         return count
 
     def flows(self, links: int) -> Array:
-        """Return (links,) how many flows use each link, counting all that an entry stands for."""
+        """Return (links,) the number of flows that use each link, including all flows that an entry stands for."""
         if self.number is None:
             return self.users(links)
         count = np.zeros(links)
@@ -81,7 +81,7 @@ class Routes:
 def joined(parts: Iterable[Routes]) -> Routes:
     """Return the paths of several routes one after another.
 
-    A part that a generator makes is copied before the next one is made: only one part is in memory twice.
+    A part from a generator is copied before the next part is made: only one part is in memory twice.
     """
     first, link, share, latency = np.zeros(1, np.intp), np.zeros(0, np.int32), np.zeros(0), np.zeros(0)
     number: Array | None = None
@@ -104,14 +104,14 @@ def joined(parts: Iterable[Routes]) -> Routes:
 
 
 def starts(count: Array) -> Array:
-    """Return (rows + 1,) where each row of a table begins, and where the last ends, from the rows' numbers of entries."""
+    """Return (rows + 1,) the start of each row of a table, and the end of the last, from the number of entries of each row."""
     return np.concatenate([[0], np.cumsum(count)]).astype(np.intp)
 
 
 def spread(first: Array, rows: Array) -> tuple[Array, Array]:
     """Return all entries of some rows of a table whose row r has the entries first[r]:first[r + 1].
 
-    Also, for each of these entries, the place in `rows` that it is there for.
+    Return also the index in `rows` that each of these entries belongs to.
     """
     count = first[rows + 1] - first[rows]
     place = np.repeat(np.arange(len(rows)), count)

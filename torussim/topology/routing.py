@@ -1,8 +1,8 @@
-"""Which links a message takes from chip to chip: a routing is a name, or a function of the user's.
+"""The links that a message takes from chip to chip: a routing is a name, or a user-defined function.
 
-`dimension_order` and `minimal` are routes of the healthy torus or mesh; the traffic of a dead link goes over all shortest
-detours on what is left, as `shortest` shares them. `shortest` knows any network as it is. Deadlock is no subject here:
-nothing waits for a buffer.
+`dimension_order` and `minimal` give routes of the healthy torus or mesh; the traffic of a dead link takes all shortest detours
+over the remaining links, in the shares of `shortest`. `shortest` works on any network. Deadlock is not modelled: messages do not
+wait for buffers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def routes(links: Links, routing: str | Callable[..., Any], source: Array, targe
            graph: nx.DiGraph | None = None) -> Routes:
     """Return the routes from chips to chips, given by number, (paths,); a chip reaches itself over no link.
 
-    `routing` is one of NAMES, or a function that is called with `graph` and the coordinates of two chips and returns a path,
-    the list of nodes from the one to the other, or a list of such paths, which have equal shares. Raise TopologyError if
-    the routing does not fit the network, if nothing connects two of the chips, or if a function's path is none.
+    `routing` is one of NAMES or a function. The function is called with `graph` and the coordinates of two chips. It returns a
+    path, as the list of nodes from the first chip to the second, or a list of paths, which get equal shares. Raise TopologyError
+    if the routing does not fit the network, if two of the chips are not connected, or if a function returns a wrong path.
     """
     return joined(parts(links, routing, source, target, graph=graph))
 
@@ -59,15 +59,15 @@ def parts(links: Links, routing: str | Callable[..., Any], source: Array, target
 
 
 def detours(links: Links, slots: Array) -> Routes:
-    """Return the routes that stand in for dead links: all shortest ones between the ends of each slot, as `shortest` shares them.
+    """Return the routes that replace dead links: all shortest paths between the ends of each slot, in the shares of `shortest`.
 
-    A slot is (axis x 2 + sign) x chips + chip, its place in `links.slot.ravel()`. Raise TopologyError if there is no way.
+    A slot is (axis x 2 + sign) x chips + chip, its index in `links.slot.ravel()`. Raise TopologyError if there is no path.
     """
     return joined(shortest_routes(links, slots % len(links.chips), neighbours(links)[slots]))
 
 
 def _surviving(links: Links, steps: Steps) -> Routes:
-    """Return routes over slots as routes over links, with detours around those that are dead."""
+    """Return routes over slots as routes over links, with detours round dead links."""
     link_of = links.slot.reshape(-1).astype(np.int32)
     latency = np.zeros(len(link_of))
     latency[link_of >= 0] = links.latency[link_of[link_of >= 0]]
@@ -95,7 +95,7 @@ def _surviving(links: Links, steps: Steps) -> Routes:
 
 def _of_function(links: Links, function: Callable[..., Any], source: Array, target: Array,
                  graph: nx.DiGraph | None) -> Routes:
-    """Return the routes that a user's function gives."""
+    """Return the routes of a user-defined function."""
     node = {name: i for i, name in enumerate(links.nodes)}
     link_of = {ends: i for i, ends in enumerate(zip(links.source.tolist(), links.target.tolist(), strict=True))}
     owner: list[int] = []
@@ -120,7 +120,7 @@ def _of_function(links: Links, function: Callable[..., Any], source: Array, targ
 
 
 def _ways(returned: Any, node: dict[Hashable, int]) -> list[list[Any]]:
-    """Return the paths that a function returned: one, or a list of them, which are lists that begin with a node."""
+    """Return the paths that a function returned: one path, or a list of paths; a path is a list that begins with a node."""
     found = list(returned) if isinstance(returned, list | tuple) else [returned]
     several = all(isinstance(one, list | tuple) and len(one) > 0 and _is_node(one[0], node) and not _is_node(one, node)
                   for one in found)
@@ -136,7 +136,7 @@ def _is_node(name: Any, node: dict[Hashable, int]) -> bool:
 
 def _over(way: list[Any], node: dict[Hashable, int], link_of: dict[tuple[int, int], int], begin: int, end: int,
           called: str) -> list[int]:
-    """Return the links of a path of nodes. Raise TopologyError if it is no path from the one chip to the other."""
+    """Return the links of a path of nodes. Raise TopologyError if it is not a path from the first chip to the second."""
     for name in way:
         if not _is_node(name, node):
             raise TopologyError(f"{called} returned a path through {name!r}, which is no node of the network")
@@ -152,7 +152,7 @@ def _over(way: list[Any], node: dict[Hashable, int], link_of: dict[tuple[int, in
 
 
 def _added_up(path: Array, link: Array, share: Array, latency: Array) -> Routes:
-    """Return entries as routes, each link once in a path."""
+    """Return entries as routes, with each link once in a path."""
     paths, most = len(latency), int(link.max(initial=0)) + 1
     once, place = np.unique(path * most + link, return_inverse=True)
     first = np.searchsorted(once, np.arange(paths + 1) * most)

@@ -1,4 +1,4 @@
-"""Arithmetic of coordinates: chips in C order, and where each direction of each axis leads. Knows nothing of graphs."""
+"""Arithmetic of coordinates: chips in C order, and the targets of each direction of each axis. Knows nothing of graphs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy.typing as npt
 from torussim.errors import TopologyError
 
 Indices = npt.NDArray[np.intp]
-Twist = Mapping[str, Mapping[str, int]]  # going round an axis in + direction adds these to other coordinates
+Twist = Mapping[str, Mapping[str, int]]  # a turn round an axis in + direction adds these to other coordinates
 
 
 def coordinates(shape: Sequence[int]) -> Indices:
-    """Return the coordinates of all chips in C order, of shape (axes, chips)."""
+    """Return (axes, chips) the coordinates of all chips in C order."""
     lengths = np.array(shape, np.intp)[:, None]
     return np.asarray(np.arange(prod(shape)) // strides(shape)[:, None] % lengths)
 
 
 def strides(shape: Sequence[int]) -> Indices:
-    """Return how far apart neighbours on each axis are in C order, of shape (axes,)."""
+    """Return (axes,) the distance of neighbours on each axis in C order."""
     return np.array([prod(shape[axis + 1:]) for axis in range(len(shape))], np.intp)
 
 
 def receivers(axes: Mapping[str, int], twist: Twist | None = None) -> Indices:
-    """Return the chip after and before each chip on each axis, going round, of shape (axes, 2, chips).
+    """Return (axes, 2, chips) the next and the previous chip of each chip on each axis, going round.
 
     >>> receivers({"x": 2, "y": 2}, {"x": {"y": 1}})[0, 0].tolist()  # (1, 0) leads to (0, 1)
     [2, 3, 1, 0]
@@ -48,7 +48,7 @@ def receivers(axes: Mapping[str, int], twist: Twist | None = None) -> Indices:
 
 
 def wraparounds(shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Return where a link would go round the end of its axis, of shape (axes, 2, chips).
+    """Return (axes, 2, chips) whether a link would go round the end of its axis.
 
     True also for axes of length 1 and 2, which have no such links unless they are twisted.
     """
@@ -58,7 +58,7 @@ def wraparounds(shape: Sequence[int]) -> npt.NDArray[np.bool_]:
 
 
 def axis_names(n: int) -> tuple[str, ...]:
-    """Return the names that n axes have by default.
+    """Return the default names of n axes.
 
     >>> axis_names(6)
     ('x', 'y', 'z', 'w', 'a4', 'a5')
@@ -67,12 +67,12 @@ def axis_names(n: int) -> tuple[str, ...]:
 
 
 def is_chip_of(chip: Sequence[object], shape: Sequence[int]) -> bool:
-    """Return whether there is a chip of these coordinates."""
+    """Return whether a chip with these coordinates exists."""
     return len(chip) == len(shape) and all(is_int(c) and 0 <= c < length for c, length in zip(chip, shape, strict=True))
 
 
 def chip_index(chip: Sequence[int], axes: Mapping[str, int]) -> int:
-    """Return the place of a chip in C order. Raise TopologyError if it is outside."""
+    """Return the index of a chip in C order. Raise TopologyError if it is outside."""
     if not is_chip_of(chip, tuple(axes.values())):
         ranges = ", ".join(f"{name} from 0 to {length - 1}" for name, length in axes.items())
         shown = repr(chip) if isinstance(chip, str) else f"[{', '.join(map(str, chip))}]"
@@ -84,5 +84,5 @@ def chip_index(chip: Sequence[int], axes: Mapping[str, int]) -> int:
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """Return whether it is an integer, of numpy or not; True and False are none."""
+    """Return whether a value is an integer, of numpy or not; True and False are not."""
     return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))

@@ -1,12 +1,12 @@
 """All shortest paths, in hops, on any network: a message is split over all paths from its chip to the other.
 
-The split is equal where the bandwidths of all links on these paths are alike, and where an equal split gets as much through as
-any. The share of a link from u to v is then (paths to u) / (paths to v) of what passes v, so that one search from each
-source serves all its targets, and what follows is work for the links that carry something, no more. Elsewhere the shares
-are those of a maximum flow over the same links (`flows.maximum_flow` says which). So a link with more bandwidth never lowers
-what gets through between two chips alone, except where it makes all links alike. Bandwidths are those at the start of a run.
+The split is equal if the bandwidths of all links on these paths are equal, or if an equal split has as much throughput as any
+other. The share of a link from u to v is then (paths to u) / (paths to v) of the traffic that passes v. So one search from each
+source serves all its targets, and the rest of the work is proportional to the used links. In all other cases the shares are those
+of a maximum flow over the same links (`flows.maximum_flow` selects it). So more bandwidth of a link never lowers the throughput
+between two chips alone, except where it makes all links equal. Bandwidths are those at the start of a run.
 
-Chips and switches may be passed through alike. No path is ever listed. Knows nothing of axes.
+Messages can pass both chips and switches. No path is ever listed. This module knows nothing of axes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torussim.topology.check import Links
 from torussim.topology.flows import Networks, maximum_flow, value
 from torussim.topology.routes import Array, Routes, joined, pieces, spread, starts
 
-ALIKE = 1e-12  # seconds of which one is no longer than that much more are the same
-CELLS = 1 << 19  # (sources or paths) x nodes that are worked on at a time, which bounds the memory
+ALIKE = 1e-12  # relative: times that differ by no more are equal; smaller shares are dropped
+CELLS = 1 << 19  # the number of (sources or paths) x nodes in work at a time, which bounds the memory
 
 
 def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
-    """Yield the routes from chips to chips, of shape (paths,), over all shortest paths, some at a time.
+    """Yield the routes from chips to chips, (paths,), over all shortest paths, some of the paths at a time.
 
-    Raise TopologyError if a chip cannot reach another, with the parts that the network is cut in.
+    Raise TopologyError, with the parts of the network, if a chip cannot reach another.
     """
     order = np.argsort(source, kind="stable")
     found = _by_source(links, source[order], target[order])
@@ -45,7 +45,7 @@ def shortest(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
     """Yield the routes of paths that are sorted by source."""
     nodes = len(links.nodes)
-    size = max(min(4 * CELLS // nodes, 1 << 16), 1)  # the room is kept, so that it may be larger
+    size = max(min(4 * CELLS // nodes, 1 << 16), 1)  # the arrays are reused, so they can be larger
     cells = min(size, len(source)) * nodes
     room = _Room(np.zeros(cells), np.zeros(cells), np.empty(cells, np.intp))
     alike = bool((links.routed == links.routed[:1]).all())
@@ -58,7 +58,7 @@ def _by_source(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 
 
 def connected(links: Links) -> None:
-    """Raise TopologyError, naming the parts, unless every chip can reach every other."""
+    """Raise TopologyError, with the parts of the network, unless every chip can reach every other."""
     start = np.zeros(1, np.intp)
     reached = _search(links, start).distance[0] >= 0
     if not reached[:len(links.chips)].all():
@@ -80,12 +80,12 @@ def cut(links: Links, inside: Array) -> TopologyError:
 class _Search:
     """Shortest paths from some sources. Cell (i, n), number i x nodes + n, is node n as seen from source i.
 
-    The links by which shortest paths enter cell c are entries first[c]:first[c + 1]; `part` of all that pass or end at the
-    cell come by that link.
+    Entries first[c]:first[c + 1] are the links by which shortest paths enter cell c; `part` is the part of the traffic of the
+    cell that enters by this link.
     """
 
     sources: Array  # sorted
-    distance: Array  # (sources, nodes) hops; -1: out of reach
+    distance: Array  # (sources, nodes) hops; -1: not reached
     first: Array
     link: Array
     part: Array
@@ -99,7 +99,7 @@ def _search(links: Links, sources: Array, wanted: Array | None = None, *, backwa
     first_leaving = np.searchsorted(begin[leaving], np.arange(nodes + 1))
 
     distance = np.full(len(sources) * nodes, -1)
-    ways = np.zeros(len(distance))  # paths to a cell, over a power of two for each source and distance: only ratios count
+    ways = np.zeros(len(distance))  # paths to a cell, divided by a power of two for each source and distance: only ratios count
     mark = np.empty(len(distance), np.intp)
     frontier = np.arange(len(sources)) * nodes + sources
     distance[frontier], ways[frontier] = 0, 1.0
@@ -127,17 +127,17 @@ def _search(links: Links, sources: Array, wanted: Array | None = None, *, backwa
 
 @dataclass(frozen=True, eq=False)
 class _Room:
-    """Room for all nodes of some paths, which a walk leaves as it found it: new memory for each would cost more than the walk."""
+    """Arrays for all nodes of some paths, unchanged after each walk: new arrays would cost more time than the walk."""
 
-    passing: Array  # share of the path's message that passes a node; 0
-    longest: Array  # latency from a node to the target; 0
+    passing: Array  # share of the path's message that passes a node; 0 between walks
+    longest: Array  # latency from a node to the target; 0 between walks
     mark: Array
 
 
 def _walk_back(links: Links, searched: _Search, source: Array, target: Array, room: _Room) -> tuple[Routes, Array]:
     """Return the routes of some paths in equal shares, from their targets back to their sources, all one hop at a time.
 
-    Also, of each entry, (entries,), how many hops there are from its link to the target.
+    Return also, for each entry, (entries,), the number of hops from its link to the target.
     """
     nodes, paths = len(links.nodes), len(source)
     row = np.searchsorted(searched.sources, source)
@@ -172,16 +172,16 @@ def _walk_back(links: Links, searched: _Search, source: Array, target: Array, ro
 
 
 def _fitted(links: Links, found: Routes, hop: Array, source: Array, target: Array) -> Routes:
-    """Return routes with the shares of a maximum flow where more gets through than in equal shares and bandwidths differ.
+    """Return routes with the shares of a maximum flow if bandwidths differ and its throughput is above that of equal shares.
 
-    `hop`: (entries,) of `_walk_back`. In equal shares no more gets through if all links that are as far from the target are full
-    at once: they are a cut. Where some other links are a cut, the maximum flow has the equal shares too.
+    `hop`: (entries,) of `_walk_back`. Equal shares have the most throughput if all links at the same distance from the target are
+    full at once, because these links are a cut. Where other links are a cut, the maximum flow has the equal shares too.
     """
     moves = np.flatnonzero(np.diff(found.first))
     if not len(moves):
         return found
     begin, paths, hops = found.first[moves], len(found), int(hop.max()) + 1
-    width = links.routed[found.link]  # inf: no limit, nor unlike the others
+    width = links.routed[found.link]  # inf: no limit, and equal to all others
     alike = np.minimum.reduceat(width, begin) >= np.maximum.reduceat(np.where(np.isinf(width), 0.0, width), begin)
     seconds = found.share / width
     longest = np.zeros(paths)
@@ -208,7 +208,7 @@ def _widest(links: Links, owner: Array, link: Array, hop: Array, source: Array, 
     begin, end = np.searchsorted(cell, own + source), np.searchsorted(cell, own + target)
     width = links.routed[link]
     limited = np.isfinite(width)
-    most = np.bincount(owner[limited], width[limited], len(source))  # all links of a path together are no limit either
+    most = np.bincount(owner[limited], width[limited], len(source))  # the sum of all links of a path is no limit either
     networks = Networks(owner, tail, head, np.where(limited, width, most[owner]), begin, end)
     flow = maximum_flow(networks)
     share = flow / value(networks, flow)[owner]
@@ -221,7 +221,7 @@ def _widest(links: Links, owner: Array, link: Array, hop: Array, source: Array, 
 
 
 def _once(cells: Array, mark: Array) -> Array:
-    """Return each cell once, in order; `mark` is room for a number in each cell."""
+    """Return each cell once, in order; `mark` is an array with a number for each cell."""
     number = np.arange(len(cells))
     mark[cells] = number
     return np.asarray(cells[mark[cells] == number])

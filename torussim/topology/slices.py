@@ -1,7 +1,7 @@
-"""Slices of TPU pods by their public names, and by their shapes; knows nothing of graphs.
+"""Slices of TPU pods by their public names and by their shapes. Knows nothing of graphs.
 
 A name is a generation and a size, such as v4-128, or a generation and a shape, such as v5p-4x4x8. A size counts cores or chips,
-as the generation's public names do. A shape always counts chips.
+as the public names of the generation do. A shape always counts chips.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SHAPE = re.compile(r"[0-9]{1,7}(?:x[0-9]{1,7})+")
 
 @dataclass(frozen=True)
 class Pod:
-    """What slices of a chip there are.
+    """The slices of a chip that exist.
 
     `named`: public name -> chips along each axis, and which axes have a wraparound. `block`: chips along each side of the blocks
-    that a pod is made of, and `most`: chips of the largest slice of whole blocks; 0 where only slices with a name exist.
+    that make up a pod. `most`: chips of the largest slice of whole blocks. Both are 0 if only slices with a name exist.
     `twisted`: whether slices of blocks can be twisted.
     """
 
@@ -41,7 +41,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Generation:
-    """The public slices of one generation: `shapes` by name, in chips; `counts` cores a chip in their sizes."""
+    """The public slices of one generation: `shapes` by name, in chips; `counts`: cores of a chip in their sizes."""
 
     name: str
     preset: str
@@ -49,13 +49,13 @@ class Generation:
     shapes: Mapping[str, Shape]
 
     def wrap(self, shape: Shape) -> tuple[bool, ...]:
-        """Return which axes of a slice have a wraparound, by the rule of the chip."""
+        """Return whether each axis of a slice has a wraparound, by the rule of the chip."""
         return chip(self.preset).wraps(shape)
 
 
 @dataclass(frozen=True)
 class _Data:
-    """What torussim/data/slices.yaml has."""
+    """The content of torussim/data/slices.yaml."""
 
     generations: Mapping[str, Generation]
     aliases: Mapping[str, str]
@@ -68,7 +68,7 @@ def names() -> tuple[str, ...]:
 
 
 def sizes() -> list[str]:
-    """Return for each generation a line: its names, or the first and the last of many, and what their sizes count."""
+    """Return a line for each generation: its names, or the first and the last of many, and the unit of their sizes."""
     lines = []
     for one in _data().generations.values():
         listed = sorted(one.shapes, key=lambda name: prod(one.shapes[name]))
@@ -79,7 +79,7 @@ def sizes() -> list[str]:
 
 
 def pod_of(preset: str) -> Pod | None:
-    """Return what slices of a chip there are; None where no source says.
+    """Return the slices of a chip that exist; None if no source gives them.
 
     >>> pod_of("tpu-v4").named["v4-64"], pod_of("tpu-v7x").block, pod_of("ideal")
     (((2, 4, 4), (False, False, False)), 4, None)
@@ -96,9 +96,9 @@ def pod_of(preset: str) -> Pod | None:
 def slice_of(name: str, preset: str | None = None) -> tuple[Shape, tuple[bool, ...], str]:
     """Return the shape of a slice in chips, which of its axes have a wraparound, and the preset of its chip.
 
-    Sizes of v2, v3, v4, v5p and tpu7x count cores, two a chip, those of v5e and v6e chips; "v5litepod-16" is "v5e-16", and
-    "v7x-8" is "tpu7x-8". Shapes count chips. A shape alone, "4x4x8", is one of the generation of the chip `preset`. Raise
-    NameError_ for an unknown name, and for a shape that the generation cannot have.
+    Sizes of v2, v3, v4, v5p and tpu7x count cores, two a chip; sizes of v5e and v6e count chips. "v5litepod-16" is "v5e-16", and
+    "v7x-8" is "tpu7x-8". Shapes count chips. A shape alone, "4x4x8", is a shape of the generation of the chip `preset`. Raise
+    NameError_ for an unknown name, and for an impossible shape of the generation.
 
     >>> slice_of("v4-128"), slice_of("v5e-16")
     (((4, 4, 4), (True, True, True), 'tpu-v4'), ((4, 4), (False, False), 'tpu-v5e'))
@@ -144,8 +144,10 @@ def _data() -> _Data:
 
 
 def _unknown(name: str, generation: Generation | None, size: str, data: _Data) -> str:
-    """Return the message for an unknown name: the slice that differs by a hyphen, its case or "tpu" in front, a misspelt
-    generation of this size, the sizes near to one that there is not, or which generations there are.
+    """Return the message for an unknown name, with the most probable remedy.
+
+    The remedy is the slice whose name differs by a hyphen, in case or by a "tpu" in front; a generation with a similar name and a
+    slice of this size; the nearest sizes of the generation; or the names of all generations.
     """
     plain = re.sub(r"[-_ ]", "", name.lower())
     public = [one for generation in data.generations.values() for one in generation.shapes]
@@ -171,6 +173,6 @@ def _unknown(name: str, generation: Generation | None, size: str, data: _Data) -
 
 
 def _shape_of(generation: Generation) -> str:
-    """Return a slice by its shape, as an example."""
+    """Return a shape of a slice of the generation, as an example."""
     shapes = list(generation.shapes.values())
     return f"{generation.name}-{'x'.join(map(str, shapes[min(4, len(shapes) - 1)]))}"

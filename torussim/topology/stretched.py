@@ -1,9 +1,9 @@
 """Shortest paths where some links count as several hops, and where chips can stand for one another.
 
-A link counts as one hop, or as its attribute `hops` says, where routes are compared: a long link between groups, or one out of a
-slice, is then used only where nothing shorter leads to the target. Such a link is searched behind a chain of links that are no
-limit, have no latency, and are left out of the routes. Chips with like links from and to the same nodes can be exchanged, so that
-the routes between two of them are those between two others but for their first and last links.
+When routes are compared, a link counts as one hop, or as many as its attribute `hops` says. So a long link between groups, or one
+out of a slice, is used only if no shorter path leads to the target. In the search, such a link starts at the end of a chain of
+links that are no limit, have no latency, and are left out of the routes. Chips with equal links from and to the same nodes can be
+exchanged: the routes between two such chips equal the routes between two others, except for the first and last links.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torussim.topology.shortest import shortest
 
 
 def shortest_routes(links: Links, source: Array, target: Array) -> Iterator[Routes]:
-    """Yield the routes of `shortest`, a link counted as its number of hops, some of the paths at a time."""
-    if len(source) < len(links.chips):  # too few to be worth it
+    """Yield the routes of `shortest`, with a link counted as its number of hops, some of the paths at a time."""
+    if len(source) < len(links.chips):  # too few chips for a gain
         yield from _searched(links, source, target)
         return
     kind = twins(links)
@@ -43,9 +43,10 @@ def shortest_routes(links: Links, source: Array, target: Array) -> Iterator[Rout
 
 
 def twins(links: Links) -> Indices:
-    """Return (chips,) a number for each chip, the same for chips with like links from and to the same nodes.
+    """Return (chips,) a number for each chip, equal for chips with equal links from and to the same nodes.
 
-    To exchange two such chips changes nothing. A shortest path passes no twin of its ends: they have the neighbours of the ends.
+    An exchange of two such chips changes nothing. A shortest path passes no twin of its ends, because twins have the neighbours
+    of the ends.
     """
     chips, ends = len(links.chips), []
     for of, other in ((links.source, links.target), (links.target, links.source)):
@@ -68,7 +69,7 @@ class _Ends:
         self.first = np.searchsorted(of[self.order], np.arange(int(of.max(initial=0)) + 2))
 
     def of_other(self, link: Array, node: Array, other: Array) -> Array:
-        """Return links, (entries,), those at `node` replaced by the like ones at `other`, its twin."""
+        """Return links, (entries,), with the links at `node` replaced by the equal links at `other`, its twin."""
         here = self.of[link] == node
         found = link.copy()
         found[here] = self.order[self.place[link[here]] - self.first[node[here]] + self.first[other[here]]]
@@ -76,7 +77,7 @@ class _Ends:
 
 
 def _searched(links: Links, source: Array, target: Array) -> Iterator[Routes]:
-    """Yield the routes of `shortest`, a link counted as its number of hops."""
+    """Yield the routes of `shortest`, with a link counted as its number of hops."""
     if not (links.hops > 1).any():
         yield from shortest(links, source, target)
         return
@@ -89,14 +90,14 @@ def _searched(links: Links, source: Array, target: Array) -> Iterator[Routes]:
 
 
 def _stretched(links: Links) -> Links:
-    """Return links in which those of several hops leave the end of a chain that leads there from their source.
+    """Return links in which a link of several hops starts at the end of a chain of links from its source.
 
-    Links of one source and number of hops share the chain, which is no limit.
+    Links with the same source and number of hops share the chain, which is no limit.
     """
     long = np.flatnonzero(links.hops > 1)
     key = np.stack([links.source[long], links.hops[long]], axis=1)
     once, of_link = np.unique(key, axis=0, return_inverse=True)
-    more = once[:, 1] - 1  # links and nodes that each chain adds
+    more = once[:, 1] - 1  # the number of links and nodes that each chain adds
     last = np.cumsum(more)
     node = len(links.nodes) + np.arange(last[-1])
     before = node - 1

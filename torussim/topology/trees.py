@@ -1,8 +1,7 @@
 """Networks with levels of switches: fat trees, nodes of GPUs, racks, and slices joined by a data-centre network.
 
-As in `networks`: each function returns a graph, bandwidths are those of one direction of one link. A switch above others has as
-many links up as its builder says, all alike, so that `oversubscription` is exact: the bandwidth of a switch downwards over that
-upwards.
+As in `networks`, each function returns a graph, and bandwidths are one direction of one link. A builder gives the number of links
+up of a switch, all equal, so that `oversubscription` is exact: the bandwidth of a switch downwards over its bandwidth upwards.
 """
 
 from __future__ import annotations
@@ -300,7 +299,7 @@ def multislice(slices: int, shape: Sequence[int], *, wrap: bool | Sequence[bool]
 
 def _joined(graph: nx.DiGraph, below: Sequence[str], above: Sequence[str], level: int, bandwidth: float, latency: float,
             sums: bool) -> None:
-    """Add the switches `above` and a cable from each of those below to each of them."""
+    """Add the switches `above`, and a cable from each switch `below` to each of them."""
     for name in above:
         add_switch(graph, name, level, sums=sums)
     for one, other in product(below, above):
@@ -317,7 +316,7 @@ def _levels(down: Sequence[int]) -> int:
 
 
 def _ratios(given: float | Sequence[float], levels: int) -> list[float]:
-    """Return the oversubscription of each level but the last. Raise TopologyError if one is no number above 0."""
+    """Return the oversubscription of each level but the last. Raise TopologyError if one is not a number above 0."""
     several: list[Any] = list(given) if isinstance(given, list | tuple) else [given] + [1.0] * (levels - 2)
     if len(several) != levels - 1:
         raise TopologyError(f"oversubscription {several} has {len(several)} values, but {levels} levels have {levels - 1}: give "
@@ -340,7 +339,7 @@ def _check_ports(counts: Sequence[int], ups: Sequence[int], radix: int) -> None:
 
 
 def _from_radix(chips: int, radix: int, levels: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Return what hangs below a switch of each level of the fat tree of some chips. Raise TopologyError if there is none."""
+    """Return the `down` of the fat tree for some chips. Raise TopologyError if there is no such tree."""
     half = [max((d for d in range(1, radix) if d + ceil(d / ratio - 1e-9) <= radix), default=0) for ratio in ratios]
     if not all(half):
         ratio = ratios[half.index(0)]
