@@ -1,6 +1,6 @@
-"""Passes that are alike: their programs differ in what attention costs, and in nothing else.
+"""Groups of passes whose programs differ only in the cost of attention.
 
-The steps of a decode are alike, and so are the chunks of a prefill but for the first, which has no cache to read, and the last,
+The steps of a decode form one group. So do the chunks of a prefill, except the first, which has no cache to read, and the last,
 if it is shorter.
 """
 
@@ -26,9 +26,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """Passes one after another, each attending to more than the one before; or one program that is no pass.
+    """Consecutive passes, each of which attends to more than the one before; or one program that is no pass.
 
-    `program`: of the first; `attention`: that of each pass, none where it is no pass.
+    `program` is that of the first pass; `attention` has the attention of each pass, and is empty if the program is no pass.
     """
 
     phase: str
@@ -45,16 +45,16 @@ class Alike:
         return self.program.replaced({self.attention[number].name: self.attention[number]})
 
     def part(self, begin: int, end: int | None = None) -> Alike:
-        """Return some of the passes, at least one; all of them if it is no pass."""
+        """Return some of the passes, at least one; the whole program if it is no pass."""
         return replace(self, program=self.of(begin), attention=self.attention[begin:end])
 
     def seconds(self, chip: Chip) -> Array:
-        """Return (passes,) the time of attention in a layer, which rises from pass to pass."""
+        """Return (passes,) the time of attention in a layer, which increases from pass to pass."""
         return np.array([compute_seconds(one, chip) for one in self.attention] or [0.0])
 
 
 def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], axes: Mapping[str, int]) -> list[Alike]:
-    """Return passes, in order, as groups of those that are alike. Raise errors as `build` does."""
+    """Return passes, in order, in groups that differ only in attention. Raise errors as `build` does."""
     found = []
     for _, group in groupby(todo, lambda one: (one.phase, one.length, one.attended > one.length)):
         first, *others = group

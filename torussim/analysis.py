@@ -1,7 +1,7 @@
-"""Where the time went: what a chip's compute unit did, what was exposed, and how busy the links were.
+"""The breakdown of a run: the use of a chip's compute unit, the exposed time, and the use of the links.
 
-Reads a Timeline, and for links the Grid, and nothing else. Runs of one segment are taken together as arrays, so that 118
-equal blocks cost little more than one. Seconds and bytes throughout.
+The module reads only a Timeline, and for links the Grid. Runs of one segment are processed together as arrays, so that 118 equal
+blocks cost little more than one. Units are seconds and bytes throughout.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torussim.program import Collective, Compute, Operation
 from torussim.timeline import Array, Timeline
 from torussim.topology.grid import Grid
 
-ALIKE = 1e-9  # of the makespan: times closer than this are the same
-ROUNDING = 1e-12  # of the whole: less than this is no time
+ALIKE = 1e-9  # of the makespan: closer times are equal
+ROUNDING = 1e-12  # of the whole: less than this counts as zero
 BUSIEST = 10
 
 
 def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None = None) -> dict[str, float]:
-    """Return {compute, exposed_collective, overhead} of one chip, whole run, which add up to `seconds`.
+    """Return {compute, exposed_collective, overhead} of one chip over the whole run; they add up to `seconds`.
 
-    By default of the chip that finishes last, and `seconds` is the makespan. `compute` is what its compute unit needs,
-    `overhead` the fixed costs of its operations and those launches of collectives that no compute hides,
-    `exposed_collective` the rest.
+    The default chip is the one that finishes last, and the default of `seconds` is the makespan. `compute` is the time that the
+    compute unit needs. `overhead` is the fixed costs of its operations, and launches of collectives that are not hidden by
+    computation. `exposed_collective` is the rest.
     """
     chip = timeline.last_chip if chip is None else chip
     seconds = timeline.makespan if seconds is None else seconds
@@ -41,36 +41,36 @@ def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None
     bare = _unit(timeline, chip).bare_launches
     overhead += float((bare[:, 1] - bare[:, 0]).sum())
     rest = seconds - (compute + overhead)
-    if rest < ROUNDING * seconds:  # nothing is exposed but the rounding of sums
+    if rest < ROUNDING * seconds:  # the rest is only the rounding of sums
         compute, rest = compute + rest, 0.0
     return {"compute": compute, "exposed_collective": rest, "overhead": overhead}
 
 
 def exposed(timeline: Timeline, chip: int) -> float:
-    """Return the seconds, from its begin to its finish, for which a chip's compute unit only waits."""
+    """Return the seconds between begin and finish during which a chip's compute unit only waits."""
     between = (timeline.begin[chip], timeline.finish[chip])
     return float(usage(timeline, chip, between).exposed[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Usage:
-    """Seconds of a chip's compute unit in each of some intervals; the three add up to the intervals' lengths."""
+    """Seconds of a chip's compute unit in each of several intervals; the three fields add up to the lengths of the intervals."""
 
     compute: Array
     overhead: Array
     exposed: Array
 
     def shares(self) -> dict[str, float]:
-        """Return each as a share of all intervals together; all 0 if they have no length."""
+        """Return each field as a share of all intervals together; all 0 if they have no length."""
         sums = {name: float(getattr(self, name).sum()) for name in ("compute", "overhead", "exposed")}
         total = sum(sums.values())
         return {name: value / total if total else 0.0 for name, value in sums.items()}
 
 
 def usage(timeline: Timeline, chip: int, edges: Sequence[float] | Array) -> Usage:
-    """Return what a chip's compute unit did between each two of `edges`, rising, in seconds.
+    """Return the seconds of a chip's compute unit between successive `edges`, which are in rising order.
 
-    An operation that waits within (a looped matmul) computes, waits and pays its fixed costs evenly all along.
+    An operation that contains waits (a looped matmul) is taken to compute, wait and pay its fixed costs evenly over its time.
     """
     at, unit = np.asarray(edges, dtype=float), _unit(timeline, chip)
     compute = spread(unit.spans, at, unit.busy)
@@ -79,14 +79,14 @@ def usage(timeline: Timeline, chip: int, edges: Sequence[float] | Array) -> Usag
 
 
 def waits(timeline: Timeline, chip: int, since: float, until: float) -> Array:
-    """Return (n, 2) from when to when the compute unit has nothing to do and no launch is paid for, in order."""
+    """Return (n, 2) the starts and ends of the times when the compute unit is idle and pays for no launch, in order."""
     unit = _unit(timeline, chip)
     taken = merged(np.concatenate([unit.spans, unit.bare_launches]))
     return without(np.array([[since, until]]), taken)
 
 
 def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
-    """Return each operation of each segment with (runs, 2) its start and end on a chip whenever it ran."""
+    """Return each operation of each segment with (runs, 2) its start and end on a chip in each run."""
     offsets: dict[int, list[float]] = {}
     for index, offset in timeline.runs:
         offsets.setdefault(index, []).append(offset)
@@ -99,10 +99,10 @@ def occurrences(timeline: Timeline, chip: int) -> list[tuple[Operation, Array]]:
 
 
 def on_its_own(timeline: Timeline, name: str) -> bool:
-    """Return whether nothing else is under way, on any chip or link, when an operation of the block ends on the first chip.
+    """Return whether no other operation is in progress, on any chip or link, at the first end of an operation of the block.
 
-    Then nothing meets anything else if it takes longer on all chips: all that follows is later by that. A message is due to
-    some chip, where its collective ends no sooner than it arrives.
+    If so, a longer time of the operation on all chips changes no other contention: everything after it shifts by that time. A
+    message always belongs to a chip whose collective ends no sooner than the message arrives.
     """
     segments = timeline.segments
     if timeline.leapt or not len(timeline.finish):
@@ -123,10 +123,10 @@ def on_its_own(timeline: Timeline, name: str) -> bool:
 
 
 def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> dict[str, Any]:
-    """Return {busiest, mean_busy, per_axis} of the links that exist; `busy` is the share of `makespan` spent sending.
+    """Return {busiest, mean_busy, per_axis} of the existing links; `busy` is the share of `makespan` spent sending.
 
-    `busiest`: the ten busiest, {from, to, bytes, busy}; ties in the order of axis, + before -, chip. `per_axis`: for each
-    axis that has links {bytes, mean_busy, max_busy}.
+    `busiest` has the ten busiest links, {from, to, bytes, busy}; ties are in the order of axis, + before -, chip. `per_axis` has
+    {bytes, mean_busy, max_busy} for each axis with links.
     """
     seconds = timeline.makespan if makespan is None else makespan
     links, axis, sent = grid.links, grid.links.axis, timeline.link_bytes
@@ -144,18 +144,18 @@ def link_use(timeline: Timeline, grid: Grid, makespan: float | None = None) -> d
 
 
 def busiest(timeline: Timeline, grid: Grid, most: int = BUSIEST) -> list[int]:
-    """Return the indices of the links that send for the longest time; ties in the order of axis, + before -, chip."""
+    """Return the indices of the links with the longest sending time; ties are in the order of axis, + before -, chip."""
     links = grid.links
     ordered = np.lexsort((links.source, links.sign, links.axis))
     seconds = timeline.link_seconds[ordered]
-    # Sums of the same numbers in another order are no reason to come first.
+    # Rounding from a different order of summation must not break a tie.
     rounded = np.round(seconds / seconds.max(initial=0.0), 12) if seconds.any() else seconds
     found: list[int] = ordered[np.argsort(-rounded, kind="stable")[:most]].tolist()
     return found
 
 
 def users(timeline: Timeline, link: int) -> dict[str, float]:
-    """Return which collectives use a link, and the share of its bytes that is each one's, the largest first."""
+    """Return the collectives that use a link, and the share of each in its bytes, the largest first."""
     sent = {name: float(carried[link]) for name, carried in timeline.carried.items() if carried[link] > 0}
     total = sum(sent.values())
     return {name: size / total for name, size in sorted(sent.items(), key=lambda item: -item[1])}
@@ -167,9 +167,9 @@ def _named(node: Any) -> Any:
 
 
 def chosen_chips(timeline: Timeline) -> list[int]:
-    """Return the chips that a picture shows: the first to finish, the median and the last; one of those that are alike.
+    """Return the chips that a picture shows by default: the first to finish, the median and the last; one of equivalent chips.
 
-    Where all finish together, those whose operations end earliest and latest on the mean.
+    If all finish together, the chips are those whose operations end earliest and latest on average.
     """
     if not timeline.chips:
         return []
@@ -190,18 +190,18 @@ def chosen_chips(timeline: Timeline) -> list[int]:
 
 
 def last_block(timeline: Timeline) -> int:
-    """Return the index into `runs` of the last block that was simulated, else of the first run."""
+    """Return the index into `runs` of the last simulated block, or of the first run if there is none."""
     first: dict[int, int] = {}
     for run, (segment, _) in enumerate(timeline.runs):
         first.setdefault(segment, run)
     return max((run for segment, run in first.items() if timeline.segments[segment].section == "block"), default=0)
 
 
-# -- stretches of time: arrays (n, 2) of start and end -------------------------------------------------------------------
+# -- time spans: arrays (n, 2) of start and end -------------------------------------------------------------------------
 
 
 def merged(spans: Array) -> Array:
-    """Return the union of spans as spans in order that do not touch."""
+    """Return the union of spans as disjoint spans in order."""
     spans = spans[spans[:, 1] > spans[:, 0]]
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     if not len(spans):
@@ -212,22 +212,22 @@ def merged(spans: Array) -> Array:
 
 
 def without(spans: Array, taken: Array) -> Array:
-    """Return what is left of spans after those in `taken`; each array is in order and free of overlaps."""
+    """Return the parts of spans outside those in `taken`; each array is in order and free of overlaps."""
     if not len(taken):
         return spans[spans[:, 1] > spans[:, 0]]
-    first = np.searchsorted(taken[:, 1], spans[:, 0], side="right")  # of the taken ones that end within a span or after it
-    count = np.maximum(np.searchsorted(taken[:, 0], spans[:, 1]) - first, 0) + 1  # pieces: before each taken one, and behind all
+    first = np.searchsorted(taken[:, 1], spans[:, 0], side="right")  # the first taken span that ends inside or after each span
+    count = np.maximum(np.searchsorted(taken[:, 0], spans[:, 1]) - first, 0) + 1  # pieces: before each taken span, after the last
     span = np.repeat(np.arange(len(spans)), count)
-    after = first[span] + np.arange(len(span)) - np.repeat(np.cumsum(count) - count, count)  # the taken one behind each piece
+    after = first[span] + np.arange(len(span)) - np.repeat(np.cumsum(count) - count, count)  # the taken span after each piece
     free = np.append(-np.inf, taken[:, 1])[after], np.append(taken[:, 0], np.inf)[after]
     left = np.stack([np.maximum(spans[span, 0], free[0]), np.minimum(spans[span, 1], free[1])], axis=1)
     return left[left[:, 1] > left[:, 0]]
 
 
 def spread(spans: Array, edges: Array, amounts: Array | None = None) -> Array:
-    """Return how much of `amounts`, each spread evenly over its span, falls between each two edges.
+    """Return the part of `amounts`, each spread evenly over its span, between successive edges.
 
-    The spans do not overlap; an amount is its span's length by default. What has no length counts nowhere.
+    The spans do not overlap. The default amount of a span is its length. Spans without length do not count.
     """
     order = np.argsort(spans[:, 0], kind="stable")
     order = order[spans[order, 1] > spans[order, 0]]
@@ -241,7 +241,7 @@ def spread(spans: Array, edges: Array, amounts: Array | None = None) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Unit:
-    """All that a compute unit ran: `spans` (n, 2) in order, what they cost (n,), and launches outside of them (m, 2)."""
+    """The work of a compute unit: `spans` (n, 2) in order, their costs (n,), and launches outside of them (m, 2)."""
 
     spans: Array
     busy: Array
@@ -266,10 +266,10 @@ def _unit(timeline: Timeline, chip: int) -> _Unit:
 
 
 def advances(timeline: Timeline) -> list[tuple[Operation, float]]:
-    """Return each operation of the last block with the time by which its end moves that of the block, seconds.
+    """Return each operation of the last block with the seconds by which its end moves the end of the block.
 
-    On the chip that finishes last. The times add up to the block: what an operation does while another one runs is charged to
-    the one that ends first.
+    The chip is the one that finishes last. The times add up to the block: while two operations run, the time is charged to the
+    one that ends first.
     """
     block, chip = [segment for segment in timeline.segments if segment.section == "block"][-1], timeline.last_chip
     ends = block.end[:, chip]

@@ -1,4 +1,4 @@
-"""Scenario -> Result: the one way from a file to an answer."""
+"""Scenario -> Result: the only way from a file to an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torussim.workload import Forward, passes
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a workload; `result` is that of the passes so far, with the key `partial` if others were left."""
+    """Ctrl-C during a workload. `result` has the passes so far, with the key `partial` if passes remain."""
 
     def __init__(self, result: Result) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ def replay(scenario: Scenario, chips: Sequence[int], *, start: Sequence[float] |
            every_block: bool = False) -> Timeline:
     """Return the timeline of a scenario's last pass, with every message of some chips.
 
-    Not of blocks that were left out, unless every block is simulated. `start`: when it begins on each chip, (chips,) seconds,
-    which matters where the network changes in mid-run; 0 by default.
+    Blocks that a leap left out have no messages, unless every block is simulated. `start` is the start time on each chip,
+    (chips,) seconds, which matters if the network changes in mid-run; 0 by default.
     """
     return simulate(last_program(scenario), scenario.net, scenario.chip, start=start, record=chips, repeat=not every_block)
 
@@ -114,7 +114,7 @@ def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, ev
 
 def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: Tally, began: float,
             partial: Mapping[str, Any]) -> Result:
-    """Return the result of passes that were added up, of which `last` is the last."""
+    """Return the result of the added passes; `last` is the last of them."""
     model, workload, sums, timeline = scenario.model, scenario.workload, tally.sums, tally.sums.timeline
     assert model is not None and workload is not None and timeline is not None
     chips, mean = len(scenario.net.chips), last.phase == "decode"
@@ -157,12 +157,12 @@ def _bare(scenario: Scenario, prepared: Prepared, progress: Progress | None) -> 
 
 
 def _faults(ran: Ran) -> dict[str, Any]:
-    """Return the key of what faults cost, where the network has any."""
+    """Return the key of the cost of faults, if the network has any."""
     return {"faults": Later(faults_key, ran)} if ran.faulty else {}
 
 
 def _result(ran: Ran, given: Mapping[str, Any], engine: Mapping[str, Any]) -> Result:
-    """Return the result with these keys, what was expected of them, and the engine's."""
+    """Return the result with these keys, the expected values, and the keys of the engine."""
     found = Keys({**given, "expect": Later(_expect, ran.scenario, Keys(given)), "engine": engine})
     return Result(ran.scenario.name, found, ran.timeline, Later(charged, ran), ran.scenario.notes, ran.scenario)
 

@@ -1,6 +1,8 @@
-"""What differs between runs, as text for a terminal: a line a key, or where that is wide or full of gaps, a line a run.
+"""The differences between runs, as text for a terminal: a line for each key, or a line for each run.
 
-It knows keys, their values and the width, and nothing of results.
+Runs have lines if a table with a line for each key is too wide or has too many gaps.
+
+The module knows keys, their values and the width; it knows nothing of results.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any
 from torussim.differences import shown
 from torussim.tables import shorten, table
 
-CELL, COLUMN = 40, 22  # characters that a value has at most, beside its key and below it
-MOST = 2 / 3  # of the runs: a key that so many have is a column where each run is a line
+CELL, COLUMN = 40, 22  # the most characters of a value, beside its key and below it
+MOST = 2 / 3  # of the runs: a key with values in this share of the runs is a column, if each run is a line
 Differences = Mapping[str, Mapping[int, Any]]  # dotted key -> rank -> value
 
 
@@ -37,13 +39,13 @@ def _by_key(differs: Differences, ranks: Sequence[int]) -> str:
 
 
 def _cells(key: str, values: Mapping[int, Any], ranks: Sequence[int], room: int) -> list[str]:
-    """Return the value of each run, a dash where it has none."""
+    """Return the value of each run, or a dash if it has none."""
     texts = shown(key, values)
     return shorten([texts.get(rank, "-") for rank in ranks], room)
 
 
 def _by_run(differs: Differences, ranks: Sequence[int], width: int) -> str:
-    """Return a table with a column for each key that most runs have, as far as the width reaches, and a list of the rest."""
+    """Return a table with a column for each key that most runs have, up to the width, and a list of the other keys."""
     columns, rest = [["", "", *map(str, ranks)]], list[str]()
     for key, values in differs.items():
         branch, _, leaf = key.rpartition(".")
@@ -58,7 +60,7 @@ def _by_run(differs: Differences, ranks: Sequence[int], width: int) -> str:
 
 
 def _list(differs: Differences, ranks: Sequence[int], width: int, further: bool) -> list[str]:
-    """Return what each run has besides, a line or more for each; those that have the same are one."""
+    """Return the other values of each run, a line or more for each; runs with equal values share a line."""
     texts = {key: dict(zip(ranks, _cells(key, values, ranks, CELL))) for key, values in differs.items()}
     runs: dict[str, list[int]] = {}
     for rank in ranks:
@@ -78,7 +80,7 @@ def _list(differs: Differences, ranks: Sequence[int], width: int, further: bool)
 
 
 def _split(key: str) -> tuple[str, str]:
-    """Return a key as what it belongs to, a section or a part of one, and what it is there.
+    """Return a key as two parts: a section or a part of one, and the key within it.
 
     >>> _split("topology.links.0.at.y"), _split("layout.ffn.w_in"), _split("workload.batch")
     (('topology.links.0', 'at.y'), ('layout.ffn', 'w_in'), ('workload', 'batch'))

@@ -1,4 +1,4 @@
-"""How a layout really runs on a network, beside the words that asked for it: shardings, heads, batch, loops, rings, mesh."""
+"""The layout as it runs on a network, beside the layout in the scenario: shardings, heads, batch, loops, rings, mesh."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from torussim.workload import Forward, Workload, passes
 
 def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], network: Grid | Outlines,
            chip: Chip) -> dict[str, dict[str, Any]]:
-    """Return how the last pass of each phase runs, fit for JSON.
+    """Return how the last pass of each phase runs, as JSON data.
 
-    Of each: the shardings where attention runs; `attention`: over what it is cut, and what a chip has of it; heads and KV heads
-    of the model and as run, with the chips that have the same one of the same sequence (`copies`); the batch; the loop of each
-    matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each of these
-    that is not as the words of the scenario have it.
+    For each phase: the shardings of attention; `attention`: its sharding, and a chip's part of it; heads and KV heads of the
+    model and as run, with the number of chips that have the same head of the same sequence (`copies`); the batch; the loop of
+    each matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each
+    difference from the words of the scenario.
     """
     outlines = outlines_of(network)
     return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, outlines, chip)
@@ -33,7 +33,7 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], netw
 
 
 def attention_words(found: Mapping[str, Any]) -> str:
-    """Return in words over what attention is cut, and to how many sequences the batch is padded, if it is."""
+    """Return the attention sharding in words, and the number of sequences to which the batch is padded, if it is."""
     batch, over = found["batch"], str(found["attention"]["over"])
     return over + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
@@ -71,12 +71,12 @@ def _whole(value: float) -> float | int:
 
 
 def _read(mine: int, heads: int, kv_heads: int) -> int:
-    """Return the most KV heads that `mine` query heads read, of those that lie side by side on a chip."""
+    """Return the largest number of KV heads that `mine` neighbouring query heads of a chip read."""
     return max((first + mine - 1) * kv_heads // heads - first * kv_heads // heads + 1 for first in range(0, heads, mine))
 
 
 def _loops(program: Program, run: Program) -> dict[str, Any]:
-    """Return with which collective each matmul that may be looped is, and in which kind; None where none gains."""
+    """Return for each matmul that may be looped the collective and the kind of its loop; None if no loop gains."""
     loops = {o.name: o.loop for o in run.operations() if isinstance(o, Compute)}
     found = {}
     for o in program.operations():
@@ -87,12 +87,12 @@ def _loops(program: Program, run: Program) -> dict[str, Any]:
 
 
 def _rings(run: Program, net: Grid) -> dict[str, Any]:
-    """Return the collectives that have rings without a link: over which axes, and whether these run as lines or by detours."""
+    """Return the collectives with rings that lack a link: the axes, and whether they run as lines or with detours."""
     return {o.name: {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
             for o in run.operations() if isinstance(o, Collective) and broken(o, net)}
 
 
-# -- what is not as the words have it -----------------------------------------------------------------------------------
+# -- differences from the words of the scenario -------------------------------------------------------------------------
 
 
 def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int, axes: Mapping[str, int]) -> list[str]:
@@ -113,9 +113,9 @@ def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], c
 
 
 def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int) -> list[str]:
-    """Say how the batch is padded, and what attention is cut over where the word for it says otherwise.
+    """Return how the batch is padded, and the axes that cut attention if its name says otherwise.
 
-    `attention: heads`, the default, says nothing about a table of one's own.
+    `attention: heads`, the default, has no effect on a user-defined table.
     """
     asked, run = found["batch"]["asked"], found["batch"]["run"]
     over, copies, said = found["attention"]["over"], found["heads"]["copies"], []

@@ -2,8 +2,8 @@
 
 The fit is least squares (soft L1). The residuals are log(simulated / measured) / SPREAD of each distinct point, and
 log(parameter / prior) / sigma of each parameter, so that few points cannot move a parameter far from its prior. Parameters that
-the data do not constrain keep the chip's value, as many as the fit can spare: of two parameters that explain the same data, one
-is fitted. There are no random numbers.
+the data do not constrain keep the chip's value, as many as the fit allows: of two parameters that explain the same data, one is
+fitted. There are no random numbers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from torussim.trust import Trust
 
 SPREAD = 0.03  # of one measurement: the paper's tables and figures differ by 2 to 4 % at the same point
 CONSTRAINED = 0.7  # the data constrain a parameter if they bring its deviation below this share of its prior's
-SPARE = 2.0  # what leaving parameters as they are may add to the cost in all: a factor of e**2 of likelihood
+SPARE = 2.0  # the largest total cost of keeping parameters at their values: a factor of e**2 of likelihood
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is plausible before any measurement: a value, and one standard deviation of its logarithm."""
+    """The prior of a parameter: a value, and one standard deviation of its logarithm."""
 
     value: float
     sigma: float
@@ -66,17 +66,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `deviation` is one standard deviation, in the parameter's unit; if not `constrained`, it keeps its value."""
+    """One parameter. `deviation` is one standard deviation, in the parameter's unit. If not `constrained`, the value is kept."""
 
     name: str
     value: float
     deviation: float
-    constrained: bool  # by the data
+    constrained: bool  # whether the data constrain it
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One measured time, seconds: simulated by the fit, and by a fit without its group (None: there is no other)."""
+    """One measured time, seconds, as simulated by the fit, and by a fit without its group (None: there is no other)."""
 
     group: str
     name: str
@@ -87,7 +87,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
-    """The fitted chip, its parameters, the points, and what was wrong in the file."""
+    """The fitted chip, its parameters, the points, and the mistakes of the file."""
 
     chip: Chip
     base: str
@@ -100,12 +100,12 @@ class Calibration:
         return self.text()
 
     def errors(self, *, left_out: bool = False) -> list[float]:
-        """Return simulated / measured - 1 of the points; `left_out`: as predicted by the fits without their groups."""
+        """Return simulated / measured - 1 of the points. `left_out`: with the predictions of the fits without their groups."""
         times = [(p.left_out if left_out else p.simulated, p.measured) for p in self.points]
         return [time / measured - 1 for time, measured in times if time is not None]
 
     def mapping(self) -> str:
-        """Return the chip as YAML to paste into a scenario: what was fitted, on top of a preset."""
+        """Return the chip as YAML to paste into a scenario: the fitted values, based on a preset."""
         if self.base in resolve.preset_names("chips"):
             lines = ["chip:", f"  base: {self.base}"]
         else:
@@ -149,10 +149,10 @@ class Calibration:
 
 
 def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", progress: Progress | None = None) -> Calibration:
-    """Return the calibration of the one chip that a file of measurements, by default the package's own, is of.
+    """Return the calibration of the one chip in a file of measurements, by default the package's own file.
 
-    `progress(done, all)` counts fits. Every group is left out once and predicted by the others; of a single group every
-    point. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
+    `progress(done, all)` counts fits. Every group is left out once and predicted by the fit to the others; if there is a single
+    group, every point is. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
     """
     file = measurements.found(file or measurements.DEFAULT)
     found = measurements.read(file, code)
@@ -200,7 +200,7 @@ def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", p
 
 
 def _matters(name: str, cases: Sequence[Case], chip: Chip) -> bool:
-    """Return whether a parameter makes any difference to some points: what none of them knows of is left as it was fitted."""
+    """Return whether a parameter affects some points; a parameter that affects none keeps its fitted value."""
     other = _with(chip, {name: getattr(chip, name) * 0.9})
     return any(c.simulated(other) != c.simulated(chip) for c in cases)
 
@@ -240,9 +240,9 @@ def _fit(cases: Sequence[Case], chip: Chip, free: Mapping[str, Prior], start: Ma
 
 
 def _held(fit: _Fit, priors: Mapping[str, Prior]) -> list[str]:
-    """Return the parameters that keep the chip's value, as many of those not constrained as cost SPARE in all (Wald's test).
+    """Return the parameters that keep the chip's value: as many unconstrained ones as cost SPARE in all (Wald's test).
 
-    To have parameters where they are plausible, at a distance d from the fit, costs d^T C^-1 d / 2, C their covariance.
+    Moving parameters to their priors, at a distance d from the fit, costs d^T C^-1 d / 2, with C their covariance.
     """
     names = list(fit.values)
     away = np.array([log(priors[name].value / fit.values[name]) for name in names])

@@ -1,4 +1,4 @@
-"""A measurement made ready to be predicted again and again, with other numbers of its chip: what `validate` and a fit share."""
+"""A measurement prepared for repeated predictions with other parameters of its chip: the common part of `validate` and a fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torussim.workload import passes
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The programs of one measurement, a pass each, built once; its time is their mean, or of a prefill in chunks their sum."""
+    """The programs of one measurement, one for each pass, built once; its time is their mean, or sum for prefill in chunks."""
 
     measurement: Measurement
     programs: tuple[Program, ...]
@@ -35,13 +35,13 @@ class Case:
     def simulated(self, chip: Chip) -> float:
         """Return the simulated time in seconds on the scenario's network with this chip.
 
-        The chip's efficiencies, overheads, link latency and bandwidth count; which axes have wraparounds stays as it is.
+        The chip gives efficiencies, overheads, link latency and bandwidth. The wraparounds of the axes do not change.
         """
         net = Prepared(self.network(chip))
         return self._in_all([simulate(program, net, chip).makespan for program in self.programs])
 
     def paper(self) -> float | None:
-        """Return the paper's model's time, on the scenario's chip, of the layout without `_code`; None if it cannot be built."""
+        """Return the time of the paper's model, on the scenario's chip, of the layout without `_code`; None if not possible."""
         scenario = self.measurement.scenario
         try:
             made = _programs(self.measurement, paper=True)
@@ -50,12 +50,12 @@ class Case:
         return self._in_all([estimate(program, scenario.net, scenario.chip).paper_s for program in made])
 
     def network(self, chip: Chip) -> Grid:
-        """Return the network with the chip's link bandwidth and latency wherever the file gives none."""
+        """Return the network with the chip's link bandwidth and latency, except where the file gives its own."""
         scenario, net = self.measurement.scenario, self.measurement.scenario.net
         if chip.link_latency != scenario.chip.link_latency:
             net = with_latency(net, np.where(self._of_chip[0], chip.link_latency, net.links.latency))
         if chip.link_bandwidth != scenario.chip.link_bandwidth:
-            scale = chip.link_bandwidth / scenario.chip.link_bandwidth  # links of the chip's bandwidth can be scaled
+            scale = chip.link_bandwidth / scenario.chip.link_bandwidth  # links that have the chip's bandwidth can be scaled
             net = with_bandwidth(net, np.where(self._of_chip[1], net.links.bandwidth * scale, net.links.bandwidth))
         return net
 
@@ -64,7 +64,7 @@ class Case:
 
     @cached_property
     def _of_chip(self) -> tuple[Bools, Bools]:
-        """Which links have the chip's latency and which its bandwidth, (links,): those that another chip would change."""
+        """The links with the chip's latency, and those with its bandwidth, (links,): these change with the chip."""
         m = self.measurement
         other = replace(m.scenario.chip, link_latency=m.scenario.chip.link_latency + 1e-6,
                         link_bandwidth=2 * m.scenario.chip.link_bandwidth)
@@ -81,7 +81,7 @@ def case(measurement: Measurement) -> Case:
 
 
 def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program, ...]:
-    """Return the programs that the time is of; with `paper` those of the paper's layout."""
+    """Return the programs whose time is measured; with `paper` those of the paper's layout."""
     scenario = measurement.scenario
     if scenario.program is not None:
         return (scenario.program,)

@@ -1,6 +1,6 @@
-"""The fields of a chip: how each is read, and what it is in one sentence.
+"""The fields of a chip: how each is read, and its meaning in one sentence.
 
-Presets, user-defined chips, docs/scenario_file.md and the schema for editors have the same table. Knows no chip.
+Presets, user-defined chips, docs/scenario_file.md and the schema for editors use the same table. The module knows no chip.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torussim.described import Key, Reader, of_quantity, reads
 from torussim.errors import TorusSimError
 from torussim.sourced import Keys, quote
 
-# Dtype of the activations -> the dtypes that it can be multiplied as.
+# Dtype of the activations -> the dtypes in which it can be multiplied.
 MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16"), "int4": ("int4", "int8", "bf16")}
 WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 TILE_SIDES = ("rows", "contraction", "columns")
-PLAIN: Final[Mapping[str, Any]] = {  # of fields that can be left out, also of descriptions
+PLAIN: Final[Mapping[str, Any]] = {  # fields that can be left out, in descriptions too
     "validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1, "bulk_launch": 0.0, "low_latency_rate": 1.0,
     "in_switch_rate": 1.0, "algorithms": {}}
 MOST = 10**6  # of a count
@@ -77,7 +77,7 @@ def _share(value: Any) -> float:
 @reads("a mapping of kinds of collectives to lists of algorithms",
        {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1}})
 def _algorithms(value: Any) -> Mapping[str, tuple[str, ...]]:
-    """Read lists of algorithms by kind of collective; what there are of each is known where one is chosen (`choice`)."""
+    """Return lists of algorithms by kind of collective. Their names are checked where one is chosen (`choice`)."""
     if isinstance(value, Mapping) and all(isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names)
                                           for names in value.values()):
         return {str(kind): tuple(names) for kind, names in value.items()}
@@ -117,7 +117,7 @@ def _of(unit: str, *, zero: bool = False) -> Reader:
                   of_quantity(unit, zero=zero), base)
 
 
-_TIMES: Final = {  # the example of each time, and what it is
+_TIMES: Final = {  # the example and the meaning of each time
     "link_latency": ("1 us", "The latency of one hop."),
     "launch": ("5 us", "The fixed time of a collective on each chip, before its first send."),
     "message": ("0.1 us", "The time of each message of an all-to-all, and of each piece in one, before its first send."),
@@ -125,7 +125,7 @@ _TIMES: Final = {  # the example of each time, and what it is
     "loop_step": ("1 us", "The time of each step of a loop."),
     "bulk_launch": ("24 us", "The time of a collective, besides `launch`, where it takes the protocol for long messages."),
 }
-_SHARES: Final = {  # the example of each share, and what it is
+_SHARES: Final = {  # the example and the meaning of each share
     "matmul_efficiency": (0.86, "The share of the peak FLOP/s that a matmul of whole tiles reaches."),
     "hbm_efficiency": (0.7, "The share of the HBM bandwidth that is reached."),
     "link_efficiency": (0.9, "The share of the bandwidth of a link that one message reaches."),

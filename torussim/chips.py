@@ -1,7 +1,7 @@
 """Chips: peak rates, memory, links, the rule for wraparounds, and the calibrated efficiencies and overheads.
 
-A preset is data/chips/<name>.yaml, where every number has its source. A user's chip is a mapping of the same form; with
-`base` it needs only the fields that differ. Knows nothing of topologies, programs and models.
+A preset is data/chips/<name>.yaml, where every number has its source. A user-defined chip is a mapping of the same form; with
+`base` it needs only the fields that differ. The module knows nothing of topologies, programs and models.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CORE = "core"  # the axis of a network on which the cores of a chip stand
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip, in base units. Peaks are what the maker promises; efficiencies, in (0, 1], are what is left of them."""
+    """One chip, in base units. Peaks are the vendor's numbers; efficiencies, in (0, 1], are the share of them that is reached."""
 
     name: str
     flops: Mapping[str, float] = field(hash=False)  # dtype of the activations -> peak FLOP/s; bf16 is always there
@@ -35,7 +35,7 @@ class Chip:
     links: int
     wrap: Mapping[str, int] | str = field(hash=False)  # "always", or one of WRAP_RULES and its length
     tile: tuple[int, int, int]  # rows, contraction, columns: a matmul is rounded up to whole tiles
-    load_rows: float  # rows that could go through a tile of the matrix unit while its weights are loaded
+    load_rows: float  # rows that pass through a tile of the matrix unit in the time of loading its weights
     vector_rate: float  # elementwise operations/s
     matmul_efficiency: float
     hbm_efficiency: float
@@ -43,24 +43,24 @@ class Chip:
     shared_efficiency: float  # of a link while several routed messages share it
     launch: float  # s, of a collective, on each chip, before its first send
     message: float  # s, of each message of an all-to-all and of each piece in one, on each chip, before its first send
-    op_overhead: float  # s, of a kernel: what a compiler makes of a compute operation
+    op_overhead: float  # s, of a kernel: a compiler splits a compute operation into kernels
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
-    validated: str = ""  # against what measured times; empty: against none
-    bulk_launch: float = 0.0  # s, of a collective, besides `launch`, where it takes the protocol for long messages
-    low_latency_rate: float = 1.0  # of what a link passes: what is data in the protocol for short messages, beside flags
-    in_switch_rate: float = 1.0  # of what a link passes: what a switch sums of it
-    algorithms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)  # by kind: what its library has; {}: all
-    cores: int = 1  # of the chip; where it has several, slices of it have a node for each
+    validated: str = ""  # the measured times that validate it; empty: none
+    bulk_launch: float = 0.0  # s, of a collective, in addition to `launch`, with the protocol for long messages
+    low_latency_rate: float = 1.0  # the share of data, beside flags, in the protocol for short messages
+    in_switch_rate: float = 1.0  # the share of a link's rate at which a switch sums
+    algorithms: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)  # by kind: those of its library; {}: all
+    cores: int = 1  # of the chip; if above 1, its slices have a node for each core
     core_bandwidth: float = 0.0  # bytes/s, one direction of the link between the cores of a chip
-    part: int = 1  # these numbers are those of one of so many parts of a chip: of one core, see `core_of`
+    part: int = 1  # the numbers are those of one of so many parts of a chip: of one core, see `core_of`
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # "flops.bf16" -> text
 
     def rate(self, dtype: str) -> float:
-        """Return the peak FLOP/s for activations of a dtype: the best of its own rate and those of wider dtypes.
+        """Return the peak FLOP/s for activations of a dtype: the maximum of its own rate and those of wider dtypes.
 
-        int4 runs as int8 or bf16, int8 and fp8 run as bf16, where the chip has no rate of their own. Raise NameError_
-        for a dtype that activations cannot have.
+        If the chip has no rate for them, int4 runs as int8 or bf16, and int8 and fp8 run as bf16. Raise NameError_ for a dtype
+        that activations cannot have.
         """
         if dtype not in MULTIPLIED_AS:
             raise NameError_(resolve.unknown(dtype, MULTIPLIED_AS, "dtype of activations"))
@@ -75,7 +75,7 @@ class Chip:
     def wraps(self, shape: tuple[int, ...]) -> tuple[bool, ...]:
         """Return for each axis of a slice of this shape, in chips, whether it has a wraparound.
 
-        An axis of up to 2 chips never has one: it is one link each way.
+        An axis of up to 2 chips never has one: it has one link in each direction.
 
         >>> chip("tpu-v4").wraps((4, 4, 8)), chip("tpu-v4").wraps((2, 4, 4)), chip("tpu-v5e").wraps((8, 16))
         ((True, True, True), (False, False, False), (False, True))
@@ -130,7 +130,7 @@ def chip(given: str | Mapping[str, Any], /, **changes: Any) -> Chip:
 def core_of(chip: Chip) -> Chip:
     """Return one core of a chip: an equal share of its FLOP/s, its memory and the bandwidth of each of its links.
 
-    Overheads, latencies, efficiencies and the size of the matrix unit stay: they are those of a core.
+    Overheads, latencies, efficiencies and the size of the matrix unit are unchanged, because they are those of a core.
 
     >>> whole = chip("tpu-v7x")
     >>> core = core_of(whole)
@@ -146,12 +146,12 @@ def core_of(chip: Chip) -> Chip:
 
 
 def chip_mistakes(given: Any) -> list[Found]:
-    """Return all that is wrong with a mapping that `chip` is to read."""
+    """Return all mistakes of a mapping for `chip`."""
     return _parse(given, {})[1]
 
 
 def describe(chip: Chip) -> dict[str, Any]:
-    """Return a plain mapping, fit for JSON, that `chip` turns back into an equal chip with the same sources."""
+    """Return plain JSON data from which `chip` makes an equal chip with the same sources."""
     plain = {name for name, default in PLAIN.items() if getattr(chip, name) == default}
     apart = {"sources", "flops", "uncertainty", *plain}
     values = {entry.name: getattr(chip, entry.name) for entry in fields(chip) if entry.name not in apart}
@@ -174,7 +174,7 @@ def _preset(name: str) -> Chip:
 
 
 def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, list[Found]]:
-    """Return the chip of a mapping of fields that can have a base; or None and what is wrong."""
+    """Return the chip of a mapping of fields that can have a base; or None and the mistakes."""
     if not isinstance(given, Mapping):
         return None, [Found((), f"{quote(given)} is neither the name of a chip nor a mapping of its fields")]
     own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
@@ -189,7 +189,7 @@ def _parse(given: Any, changes: Mapping[str, Any]) -> tuple[Chip | None, list[Fo
 
 
 def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, list[Found]]:
-    """Return the chip of these fields, the others as in `base`; or None and what is wrong."""
+    """Return the chip of these fields, with the other fields of `base`; or None and the mistakes."""
     flat = _flat(given)
     read = sourced.read(flat, FIELDS, "a chip")
     mistakes = list(read.mistakes)
@@ -217,7 +217,7 @@ def _read(given: Mapping[str, Any], base: Chip | None) -> tuple[Chip | None, lis
 
 
 def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
-    """Return the fields by path, `flops` and `uncertainty` taken apart."""
+    """Return the fields by path, with an entry for each part of `flops` and `uncertainty`."""
     flat: dict[Keys, Any] = {(str(key),): value for key, value in given.items()}
     for part in ("flops", "uncertainty"):
         entries = flat.get((part,))

@@ -1,4 +1,4 @@
-"""What is chosen before a program runs: algorithms, which collective each matmul is looped with, how broken rings run."""
+"""The choices before a program runs: algorithms, the loop of each matmul, and how broken rings run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torussim.prices import Prices, work
 from torussim.program import ALIKE, Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
-MOST = 200_000  # messages whose routes are found for an estimate
+MOST = 200_000  # the most messages whose routes are computed for an estimate
 
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
-    """Return the program with all chosen: algorithms, how broken rings run, loops, which permutes are neighbours' messages."""
+    """Return the program with all choices made: algorithms, broken rings, loops, permutes between neighbours."""
     outlines = outlines_of(network)
     loops = {o.loop.collective for o in program.operations() if isinstance(o, Compute) and o.loop}
     program = program.replaced({
@@ -39,13 +39,13 @@ def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
 
 
 def open_(o: Collective, outlines: Outlines) -> bool:
-    """Return whether a collective takes the algorithm that is fastest by estimate: off tori and meshes if it names none."""
+    """Return whether a collective takes the fastest algorithm by estimate, as it does off tori and meshes if it names none."""
     chips, off = o.largest(outlines.net.length), not outlines.net.on_axes or bool(o.groups)
     return chips > 1 and (o.algorithm == AUTO or (not o.algorithm and o.kind != "permute" and off))
 
 
 def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
-    """Return the algorithms of a collective and what each takes alone by estimate, seconds; the fastest first."""
+    """Return the algorithms of a collective with the estimated seconds of each alone, the fastest first."""
     chips, found = o.largest(outlines.net.length), dict[str, float]()
     there = fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
     library = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
@@ -53,7 +53,7 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
         one = named(o, name)
         closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups
         if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, o.kind, chips) > MOST:
-            continue  # to find the routes of so many messages takes longer than the run
+            continue  # finding the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)
         found[name] = min(alone(changed(one, detour=way, protocol=protocol), outlines.prices(chip))
                           for way in ways for protocol in protocols(one, chip))
@@ -67,19 +67,19 @@ def faster(o: Collective, outlines: Outlines, chip: Chip) -> str:
 
 
 def named(o: Collective, name: str) -> Collective:
-    """Return a collective by the algorithm of a name: that alone, or with a direction, such as one_ring one_way."""
+    """Return a collective with the algorithm of a name: the algorithm alone, or with a direction, such as one_ring one_way."""
     algorithm, _, way = name.partition(" ")
     return changed(o, algorithm=algorithm, direction=way or o.direction)
 
 
 def _messages(name: str, kind: str, chips: int) -> int:
-    """Return about how many messages there are for each chip in the tables of an algorithm: to all others, or to a few."""
+    """Return the approximate number of messages of each chip in the tables of an algorithm: to all others, or to a few."""
     few = name not in ("direct", "shifts", "pairwise", "chain", "two_chains") or (name, kind) in TO_ROOT
     return chips.bit_length() ** 2 if few else chips
 
 
 def detours(o: Collective, outlines: Outlines, chip: Chip) -> bool:
-    """Return whether a collective is faster if its broken rings go round the gaps than if they run as lines."""
+    """Return whether a collective is faster with detours around the gaps of its rings than with the rings run as lines."""
     by_detour, as_lines = (alone(changed(o, detour=way), outlines.prices(chip)) for way in (True, False))
     return by_detour < as_lines
 
@@ -91,7 +91,7 @@ def alone(o: Collective, prices: Prices, fastest: bool = False) -> float:
 
 
 def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) -> Loop | None:
-    """Return the loop that gains most of those with these collectives, or None if none gains, on an idle chip."""
+    """Return the loop with the largest gain among those with these collectives, on an idle chip; None if none gains."""
     def found() -> int:
         apart = {name: min(alone(changed(o, protocol=way), prices) for way in protocols(o, prices.chip))
                  for name, o in partners.items()}
@@ -121,10 +121,10 @@ def looped(matmul: Compute, o: Collective, loop: Loop, prices: Prices, fastest: 
 
 
 def with_loops(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
-    """Return the program with each matmul that may be looped looped in the fastest way, by estimate.
+    """Return the program with each matmul looped in the fastest way by estimate, where it may be looped.
 
-    Of the gather before a matmul and the scatter after it that one is looped, and in that kind, which gains most over one after
-    the other; none where none gains. The gather is put next to its matmul.
+    Of the gather before a matmul and the scatter after it, the matmul is looped with the one, and in the kind, that gains most
+    over one after the other; with none if none gains. The gather is moved next to its matmul.
     """
     outlines = outlines_of(network)
     if not any(isinstance(o, Compute) and o.loops for o in program.operations()):
@@ -148,7 +148,7 @@ def _choose(operations: tuple[Operation, ...], prices: Prices) -> tuple[Operatio
         names = [o.name for o in ops]
         place = names.index(matmul.name)
         if chosen and abs(names.index(chosen.collective) - place) > 1:
-            chosen = None  # something between them waits for it
+            chosen = None  # an operation between them depends on it
         ops[place] = _looped(ops[place], chosen)
         if chosen:
             taken.add(chosen.collective)
@@ -156,18 +156,18 @@ def _choose(operations: tuple[Operation, ...], prices: Prices) -> tuple[Operatio
 
 
 def _looped(matmul: Operation, loop: Loop | None) -> Compute:
-    """Return a matmul with its choice made."""
+    """Return a matmul with its chosen loop."""
     assert isinstance(matmul, Compute)
     return changed(matmul, loop=loop, loops=())
 
 
 def _beside(ops: list[Operation], collective: str, matmul: str) -> list[Operation]:
-    """Return the list with an all-gather moved to just before its matmul, where nothing between waits for it."""
+    """Return the list with an all-gather moved to just before its matmul, if no operation between depends on it."""
     names = [o.name for o in ops]
     i, j = names.index(collective), names.index(matmul)
     if i < j - 1:
         told: list[Operation] = [o if o.after is not None else changed(o, after=(names[k - 1],) if k else ())
-                                 for k, o in enumerate(ops)]  # what an operation waits for stays, where it stands changes
+                                 for k, o in enumerate(ops)]  # the dependencies of an operation stay; its position changes
         if not any(collective in (o.after or ()) for o in told[i + 1:j]):
             return told[:i] + told[i + 1:j] + [told[i]] + told[j:]
     return ops

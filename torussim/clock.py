@@ -1,7 +1,7 @@
-"""The closed form of a program on one chip that stands for all, axis by axis: steps and bytes, without any schedule.
+"""The closed form of a program on one chip that represents all, axis by axis: steps and bytes, without a schedule.
 
-Exact on rings whose links are all alike. On lines every chip is taken for the one at the end; where links differ, all are as
-slow as the slowest; a ring that goes round a dead link is as slow as what its detours have to share.
+It is exact on rings with equal links. On lines every chip is treated like the one at the end. If links differ, all are as slow as
+the slowest. A ring with a detour round a dead link is as slow as the links that the detours share.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torussim.program import Collective, Compute, Operation
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """An operation of a list, what is the same each time it runs: which operations of the list it waits for, by index.
+    """An operation of a list, with the values that are equal in each run; `after` has the indices of its dependencies.
 
-    `partner`: the other half of its loop. `timing`: of a collective; `pieces`: of a looped matmul; `fixed`, `busy`: seconds of
-    any other compute operation.
+    `partner` is the other half of its loop. `timing` is that of a collective; `pieces` are those of a looped matmul; `fixed` and
+    `busy` are seconds of any other compute operation.
     """
 
     after: tuple[int, ...]
@@ -32,17 +32,17 @@ class Ready:
 
 @dataclass
 class Clock:
-    """One chip that stands for all: when its unit and its links are free, and when each operation ended."""
+    """One chip that represents all: the times at which its unit and its links are free, and the end of each operation."""
 
     prices: Prices
     fastest: bool = False
     last: float = 0.0
-    latest: float = 0.0  # when all of the lists so far is done
+    latest: float = 0.0  # the end of all lists so far
     unit: float = 0.0
     links: dict[Link, float] = field(default_factory=dict)
 
     def ready(self, operations: tuple[Operation, ...]) -> tuple[Ready, ...]:
-        """Return a list of operations made ready to be run, once or again and again."""
+        """Return a list of operations prepared for one or several runs."""
         prices = self.prices
         place = {o.name: i for i, o in enumerate(operations)}
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
@@ -62,9 +62,9 @@ class Clock:
         return tuple(found)
 
     def section(self, operations: tuple[Ready, ...]) -> None:
-        """Run one list of operations; a looped pair runs when its second half comes."""
+        """Run one list of operations. A looped pair runs at its second half."""
         begin, ends = self.last, [0.0] * len(operations)
-        waiting: dict[int, float] = {}  # first halves: when they could start
+        waiting: dict[int, float] = {}  # first halves: the times at which they can start
         for i, o in enumerate(operations):
             at = max([ends[a] for a in o.after if a not in waiting], default=begin)
             if o.partner is None:
@@ -86,9 +86,9 @@ class Clock:
 
     def collective(self, timing: Timing, at: float, fed: Mapping[Step, float] | None = None,
                    due: dict[Step, float] | None = None) -> float:
-        """Return when a collective that starts at `at` is done.
+        """Return the end of a collective that starts at `at`.
 
-        `fed`: when the matmul before has made what a step sends; `due` is told when each step is there.
+        `fed` gives the time at which the matmul before it has made the data of a step; `due` receives the arrival of each step.
         """
         base = at + timing.start
         if timing.direct is not None:
@@ -125,7 +125,7 @@ class Clock:
         return max([base, *done.values()])
 
     def gather_loop(self, gather: Timing, matmul: Pieces, at: float, matmul_at: float) -> tuple[float, float]:
-        """Return when the gather and the matmul looped with it end."""
+        """Return the end of the gather and of the matmul looped with it."""
         due: dict[Step, float] = {}
         gathered = self.collective(gather, at, due=due)
         clock = max(matmul_at, self.unit) + matmul.fixed
@@ -135,7 +135,7 @@ class Clock:
         return gathered, clock
 
     def scatter_loop(self, matmul: Pieces, scatter: Timing, started: float, at: float) -> tuple[float, float]:
-        """Return when the matmul and the scatter looped with it end."""
+        """Return the end of the matmul and of the scatter looped with it."""
         clock = started + matmul.fixed
         fed: dict[Step, float] = {}
         for key, seconds in matmul.pieces:
@@ -146,5 +146,5 @@ class Clock:
         return clock, max(clock, self.collective(scatter, max(at, started), fed=fed))
 
     def state(self) -> list[float]:
-        """Return what the future can see, relative to the clock."""
+        """Return the state that determines the future, relative to the clock."""
         return [max(self.unit - self.last, 0.0)] + [max(v - self.last, 0.0) for _, v in sorted(self.links.items())]

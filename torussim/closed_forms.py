@@ -1,8 +1,8 @@
 """Closed forms of a program's time: the paper's, with one bandwidth for the whole chip, and ours, axis by axis.
 
-`axes` is what the engine does when nothing differs from chip to chip: exact on rings, and on lines where the chip at the end
-is the last one everywhere. Elsewhere on lines it is an estimate: as if every chip were at the end of its line; of `nested`
-it leaves out the latency of what goes back along the line.
+`axes` is the time of the engine if no chip differs from another: it is exact on rings, and on lines where the chip at the end is
+always the last one. On other lines it is an estimate: every chip is treated like the end of its line. For `nested` it omits the
+latency of the data that goes back along the line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the whole program by the paper's model and by ours; `collective_bytes`: D of all collectives, one chip."""
+    """Seconds of the whole program by both closed forms; `collective_bytes`: D of all collectives, one chip."""
 
     paper_s: float
     paper_compute_s: float
@@ -119,10 +119,11 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
 
 @dataclass(frozen=True)
 class Charge:
-    """One collective of a program, alone on an idle network: what the paper charges it, and what its own axes allow.
+    """One collective of a program, alone on an idle network: the paper's time for it, and the time that its own axes allow.
 
-    `links`: how many of a chip's `of` links on this network (the most that a chip has) bring it data at once; on a line those of
-    the chip at its end. `charged`: the chip's links by its data, over which the paper charges. `times`: how often it runs.
+    `links` is the number of a chip's `of` links on this network (the most of any chip) that bring it data at once; on a line, of
+    the chip at its end. `charged` is the number of links in the data of the chip, among which the paper divides the bytes.
+    `times` is the number of runs.
     """
 
     name: str
@@ -138,14 +139,14 @@ class Charge:
 
 
 def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Charge]:
-    """Return every collective that moves something, in program order, as the paper charges it and as its axes allow."""
+    """Return every collective that moves data, in program order, with the paper's time and the time that its axes allow."""
     found, outlines = [], outlines_of(network)
     net, prices = outlines.net, outlines.prices(chip)
     of = int(np.bincount(net.links.source, minlength=1)[:len(net.links.chips)].max())
     for operations, times in chosen(program, outlines, chip).sections():
         loops = {o.loop.collective: o.loop for o in operations if isinstance(o, Compute) and o.loop}
         for o in operations:
-            if not isinstance(o, Collective) or o.kind in WITH_ROOT or o.groups:  # the paper has none of these
+            if not isinstance(o, Collective) or o.kind in WITH_ROOT or o.groups:  # these are not in the paper
                 continue
             outline = outlines.of(o, loops.get(o.name))
             if outline.chips == 1 or not (outline.lines or outline.direct):
@@ -160,5 +161,5 @@ def charges(program: Program, network: Grid | Outlines, chip: Chip) -> list[Char
                      else max(len(used) for used in at_once.values()))
             alone = Clock(prices).collective(prices.collective(o, loops.get(o.name)), 0.0)
             found.append(Charge(o.name, o.kind, o.axes, o.bytes, times, min(links, of), of, chip.links, paper_collective(o, chip),
-                                alone))  # directions of a logical mesh can share one link, such as that to a switch
+                                alone))  # several directions of a logical mesh can share one link, such as the link to a switch
     return found

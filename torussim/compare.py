@@ -1,4 +1,4 @@
-"""Results side by side, best first, with what differs between their scenarios: for choosing one. It prints itself."""
+"""Results side by side, best first, with the differences between their scenarios. The comparison prints itself."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from torussim.result import Result, plain
 from torussim.tables import shorten, table, unlike
 from torussim.units import show
 
-WIDTH = 100  # of a terminal that tells none
-NAME_ROOM, MIN_ROOM = 24, 12  # characters that a name should have, and has in any case
-COLUMN = {"mfu": "MFU", "chip_s_per_token": "chip-s\na token"}  # that stay where they decide
-OPTIONAL = ("chip-s\na token", "MFU", "of\nlimit", "waiting", "busiest link")  # columns that go first where names have no room
-ALIKE = 0.98  # links as busy as this part of the busiest: no single one is to blame
+WIDTH = 100  # the width of a terminal that does not give its own
+NAME_ROOM, MIN_ROOM = 24, 12  # the desired and the least number of characters of a name
+COLUMN = {"mfu": "MFU", "chip_s_per_token": "chip-s\na token"}  # columns that stay if they rank the results
+OPTIONAL = ("chip-s\na token", "MFU", "of\nlimit", "waiting", "busiest link")  # left out first if names have no room
+ALIKE = 0.98  # links within this share of the busiest count as equally busy
 BY = {"step_s": "step time", "tokens_per_s": "tokens/s", "mfu": "MFU", "chip_s_per_token": "chip time a token",
       "latency_s": "time in all", "makespan_s": "time in all"}
 MORE_IS_BETTER = ("tokens_per_s", "mfu")
-OF_TOKENS = ("tokens_per_s", "mfu", "chip_s_per_token")  # a program alone has no tokens
+OF_TOKENS = ("tokens_per_s", "mfu", "chip_s_per_token")  # a bare program has no tokens
 LEGEND = {"ratio": "ratio: to the best", "waiting": "waiting: share of the step spent on communication alone",
           "limit": "of limit: the least that any algorithm needs on this network, as a share of the time",
           "memory": "memory: of a chip's"}
@@ -36,7 +36,7 @@ STEPS = {"prefill": "a prefill's step is a whole prompt", "decode": "a decode's 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """A result in its place: rank 1 is the best; `ratio`: its value over the best one's, None where one lacks it."""
+    """A result with its rank: rank 1 is the best; `ratio`: its value over the best one's, None if one of them has no value."""
 
     rank: int
     file: str
@@ -46,7 +46,7 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Results, best first by a key; what memory does not hold comes last. `differs`: dotted key -> rank -> value."""
+    """Results, best first by a key; results that do not fit into memory come last. `differs`: dotted key -> rank -> value."""
 
     by: str
     runs: tuple[Ranked, ...]
@@ -57,7 +57,7 @@ class Comparison:
         return self.text()
 
     def text(self, width: int = WIDTH) -> str:
-        """Return the comparison for a terminal of this many columns: who is best, and what differs."""
+        """Return the comparison for a terminal of this many columns: the ranking and the differences."""
         title = f"Best first by {BY[self.by]}{' (more is better)' if self.by in MORE_IS_BETTER else ''}"
         rows, sides = _measures(self, width)
         told = "; ".join(text for column, text in LEGEND.items() if any(column in row for row in rows))
@@ -77,10 +77,9 @@ class Comparison:
 
 
 def compare(results: Sequence[Result], files: Sequence[str], *, by: str = "step_s") -> Comparison:
-    """Return results side by side, best first by a key of BY; `files` names where each came from.
+    """Return results side by side, best first by a key of BY; `files` has the origin of each.
 
-    A program alone has its makespan in place of a step. Equals stay in the order given. Raise TorusSimError if no result
-    has the key.
+    A bare program has its makespan in place of a step. Ties keep the given order. Raise TorusSimError if no result has the key.
     """
     check_by(by, all("step_s" not in r.keys for r in results))
     values = [_measure(r, by) for r in results]
@@ -103,7 +102,7 @@ def compare(results: Sequence[Result], files: Sequence[str], *, by: str = "step_
 
 
 def _record(result: Result) -> Mapping[str, Any]:
-    """Return the record of a scenario with attention as it is run, where that is not as the word of the file has it."""
+    """Return the record of a scenario with attention as run, if it differs from the word in the file."""
     record: Mapping[str, Any] = result.keys["scenario"]
     phases = result.keys.get("layout", {}).get("as_run", {})
     if not phases:
@@ -116,7 +115,7 @@ def _record(result: Result) -> Mapping[str, Any]:
 
 
 def check_by(by: str, bare: bool) -> None:
-    """Raise TorusSimError for what cannot be compared by; `bare`: all are programs without a model."""
+    """Raise TorusSimError for a key that cannot rank results; `bare`: all are programs without a model."""
     if by not in BY:
         raise TorusSimError(unknown(by, BY, "key to compare by"), code="unknown-name")
     if bare and by in OF_TOKENS:
@@ -138,7 +137,7 @@ def _fits(result: Result) -> bool:
 
 
 def _measures(found: Comparison, width: int) -> tuple[list[list[str]], str]:
-    """Return the rows of the table, the head first, and the side of each column; a column that nobody has is left out."""
+    """Return the rows of the table, the head first, and the alignment of each column. A column without values is left out."""
     results = [run.result for run in found.runs]
     bare = all("step_s" not in r.keys for r in results)
     short = not all(_fits(r) for r in results)
@@ -178,20 +177,20 @@ def _heads(title: str) -> list[str]:
 
 
 def _room(columns: Mapping[str, tuple[str, list[str | None]]], ranks: Sequence[str], width: int) -> int:
-    """Return how many characters a name may have beside columns."""
+    """Return the number of characters for a name beside the columns."""
     wide = [max(map(len, [*_heads(title), *(cell or "-" for cell in cells)])) for title, (_, cells) in columns.items()]
     return width - sum(2 + one for one in [*wide, max(map(len, ranks), default=0), 0])
 
 
 def _names(found: Comparison, room: int) -> list[str] | None:
-    """Return a name for each run; where one has no room, what tells its file from the others; None where that has none either."""
+    """Return a name for each run; if one is too long, the distinct parts of the files; None if these are too long as well."""
     names, stems = _full_names(found), unlike([Path(run.file).stem for run in found.runs])
     told = len(set(stems)) == len({run.file for run in found.runs})
     return next((some for some in (names, *([stems] if told else [])) if all(len(name) <= room for name in some)), None)
 
 
 def _full_names(found: Comparison) -> list[str]:
-    """Return the name of each run; where different files have one name, the file too."""
+    """Return the name of each run, with its file if different files have the same name."""
     files: dict[str, set[str]] = {}
     for run in found.runs:
         files.setdefault(run.result.name, set()).add(run.file)
@@ -199,7 +198,7 @@ def _full_names(found: Comparison) -> list[str]:
 
 
 def _busiest(links: Mapping[str, Any]) -> str | None:
-    """Return the busiest link and its share of the time; the axes alone, where many of their links are about as busy."""
+    """Return the busiest link and its share of the time; only the axes if many of their links are about as busy."""
     if not links["busiest"]:
         return None
     first, last = links["busiest"][0], links["busiest"][-1]
@@ -229,11 +228,11 @@ def _share(part: float, whole: float) -> str | None:
     return f"{part / whole:.0%}" if whole else None
 
 
-# -- what differs -------------------------------------------------------------------------------------------------------
+# -- the differences ------------------------------------------------------------------------------------------------------
 
 
 def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str(run.rank)) -> str:
-    """Say in a sentence why times do not compare, where they do not; `called`: what a run is called, by default its rank."""
+    """Return a sentence on why times are not comparable, if they are not. `called`: the name of a run, by default its rank."""
     kinds: dict[str, list[str]] = {}
     for run in found.runs:
         k = run.result.keys
@@ -252,7 +251,7 @@ def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str
 
 
 def _differs(found: Comparison, width: int) -> str:
-    """Say which are equal, what is alike in all, and what differs."""
+    """Return the text on equal runs, common values, and differences."""
     if len(found.runs) < 2:
         return "One run alone: nothing to compare it with."
     rest = " and all that is not named below" if found.differs else ""
@@ -267,7 +266,7 @@ def _differs(found: Comparison, width: int) -> str:
 
 
 def _equal(found: Comparison, width: int) -> str:
-    """Name the runs whose scenarios are equal in everything."""
+    """Return the runs whose scenarios are equal in every key."""
     groups: list[list[Ranked]] = []
     for run in found.runs:
         for group in groups:

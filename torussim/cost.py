@@ -1,7 +1,7 @@
-"""Time of an operation on one chip, and the closed form of a collective on axes whose links are all alike.
+"""The time of an operation on one chip, and the closed form of a collective on axes with equal links.
 
-The closed forms are written from the algorithms' steps and bytes, not from their schedules: estimate and engine are two
-implementations of the same thing, and tests hold one against the other.
+The closed forms are written from the algorithms' steps and bytes, not from their schedules. Estimate and engine are thus two
+independent implementations, and tests compare them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torussim.program import Collective, Compute, Loop, Matmul, changed
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
                  cut: tuple[int, int, int] = (1, 1, 1)) -> float:
-    """Return the time of the matrix unit for matmuls cut into shards of m/cut[0], k/cut[1], n/cut[2], one shard's work.
+    """Return the time of the matrix unit for matmuls cut into shards of m/cut[0], k/cut[1], n/cut[2], for the work of one shard.
 
-    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles, and the weights of each tile
-    take as long to load as `load_rows` rows take to go through it. `flops` of no shape run at the same rate without padding.
+    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles, and the weights of each tile take
+    as long to load as `load_rows` rows take to pass through it. `flops` without a shape run at the same rate without padding.
     """
     total = flops / prod(cut)
     for matmul in matmuls:
@@ -31,8 +31,8 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
     """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (docs/design.md 4).
 
-    Elementwise work comes after it, in max(time of the vector unit, time of HBM). What is made and used up inside crosses
-    HBM only where it is larger than the memory on the chip.
+    Elementwise work follows, with max(time of the vector unit, time of HBM). An intermediate value crosses HBM only if it is
+    larger than the memory on the chip.
     """
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
     multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
@@ -40,7 +40,7 @@ def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1
 
 
 def elementwise_bytes(compute: Compute, chip: Chip) -> float:
-    """Return the HBM bytes of the elementwise work, with those of a value inside that does not fit on the chip."""
+    """Return the HBM bytes of the elementwise work, with those of an intermediate value that does not fit on the chip."""
     spilled = compute.scratch_passes * compute.scratch if compute.scratch > chip.on_chip_bytes else 0.0
     return compute.vector_bytes + spilled
 
@@ -52,10 +52,9 @@ def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:
 
 
 def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
-    """Return the time from the start of a collective over groups of so many chips to its first send.
+    """Return the time from the start of a collective, over groups of this number of chips, to its first send.
 
-    In an all-to-all a chip has a message of its own for every other chip, put together from pieces, and issues all of them
-    one after another.
+    In an all-to-all a chip assembles a message for every other chip from pieces, and issues all messages one after another.
     """
     if chips == 1:
         return 0.0
@@ -64,9 +63,9 @@ def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
 
 
 def protocols(collective: Collective, chip: Chip) -> tuple[str, ...]:
-    """Return how a chip can send the messages of a collective: "" where there is one protocol for all.
+    """Return the protocols in which a chip can send the messages of a collective: "" if there is one protocol for all.
 
-    Switches sum in the protocol for long messages alone: flags have no sums.
+    Switches sum only in the protocol for long messages, because flags cannot be summed.
     """
     if chip.bulk_launch == 0:
         return ("",)
@@ -74,8 +73,9 @@ def protocols(collective: Collective, chip: Chip) -> tuple[str, ...]:
 
 
 def on_wire(collective: Collective, chip: Chip) -> Collective:
-    """Return a collective with the bytes that links carry for it: with the flags of a low-latency protocol, or as much more
-    as a switch that sums is slower than its links.
+    """Return a collective with the bytes that links carry for it.
+
+    A low-latency protocol adds flags. A switch that sums more slowly than its links counts as additional bytes.
     """
     share = chip.low_latency_rate if collective.protocol == "low_latency" else 1.0
     share *= chip.in_switch_rate if collective.algorithm == "in_network" else 1.0
@@ -84,9 +84,10 @@ def on_wire(collective: Collective, chip: Chip) -> Collective:
 
 @dataclass(frozen=True)
 class Stretch:
-    """One phase of one part on one axis, as any chip of it sees it (of a line: the chip at its end).
+    """One phase of one part on one axis, as any chip of it sees it (on a line: the chip at its end).
 
-    `sends[d]`: for direction d (0: +, 1: -) the (step, bytes) of each message in order; each waits for the one before.
+    `sends[d]`, for direction d (0: +, 1: -), has the (step, bytes) of each message in order; each message waits for the one
+    before.
     """
 
     index: int
@@ -168,7 +169,7 @@ def _ring(length: int, ring: bool, block: float, way: str,
 
 
 def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tuple[int, float], ...], ...]:
-    """Return the messages of an all-to-all along one axis; on a line, what crosses its middle, block after block."""
+    """Return the messages of an all-to-all along one axis; on a line, the data that cross its middle, block after block."""
     if not ring:
         crossing = (length // 2) * ((length + 1) // 2)
         both = tuple((s, block) for s in range(1, crossing + 1))
@@ -176,7 +177,7 @@ def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tu
     if way == "one_way":
         return tuple((s, block * (length - s)) for s in range(1, length)), ()
     half = length // 2
-    farthest = 0.5 if length % 2 == 0 else 1.0  # of what goes half way round, half goes each way
+    farthest = 0.5 if length % 2 == 0 else 1.0  # half of the data for the opposite chip goes each way
     both = tuple((s, block * (half - s + farthest)) for s in range(1, half + 1))
     return both, both
 

@@ -1,8 +1,8 @@
-"""The least time that a program takes on a network with the algorithms that it names: its critical path.
+"""The least time of a program on a network with its named algorithms: the length of its critical path.
 
-Of each class of chips a *front* is known: a time before which no chip of it has got so far. A collective moves fronts as the
-longest paths through it say (`fronts`), a compute operation by its time. No simulation is below the last front. With a class for
-each kind of place it is the simulated time, where collectives do not meet on links.
+Each class of chips has a *front*: a time before which no chip of the class has reached the present operation. A collective moves
+fronts by its longest paths (`fronts`), a computation by its time. The last front is a lower bound of the simulated time. It is
+equal to the simulated time if there is a class for each kind of place and collectives do not share links.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torussim.topology.grid import Grid
 
 Array = np.ndarray[Any, Any]
 
-BLOCKS = 6  # that are run before the rest is taken to be as slow as the class that gains least
+BLOCKS = 6  # the blocks that are run; later blocks are taken to be as slow as the class with the least gain
 
 
 def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chip) -> float:
-    """Return seconds that no simulation of a program on a network goes below; the choices of loops are made as it makes them.
+    """Return a lower bound of the simulated seconds of a program on a network; loops are chosen as the simulation chooses them.
 
-    Many bounds on one network are quicker with its `Fronts`.
+    For many bounds on one network, passing its `Fronts` is faster.
     """
     known = network if isinstance(network, Fronts) else Fronts(network, chip)
     fronts = known if known.chip == chip else Fronts(known.outlines, chip)
@@ -42,9 +42,10 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """An operation of a list: which of the list it waits for, and what it takes; of a looped pair the second half has it all.
+    """An operation of a list: its dependencies in the list, and its time; a looped pair has the whole time at its second half.
 
-    `seconds` of a computation; `ends`, `through`, `own`: see `Table`, in seconds; `gathers`: the first half is the collective.
+    `seconds` is that of a computation. `ends`, `through` and `own` are as in `Table`, in seconds. `gathers`: whether the first
+    half is the collective.
     """
 
     after: tuple[int, ...]
@@ -57,9 +58,9 @@ class _Step:
 
 
 class _Walk:
-    """The fronts of a program, operation by operation, as `clock.Clock` has them of one chip.
+    """The fronts of a program, operation by operation, as `clock.Clock` has the times of one chip.
 
-    (classes + 2,) seconds: of each class, of some chip, wherever it is, and of all chips.
+    (classes + 2,) seconds: of each class, of at least one chip of any class, and of all chips.
     """
 
     def __init__(self, fronts: Fronts) -> None:
@@ -69,7 +70,7 @@ class _Walk:
         self.links = np.zeros(len(fronts.net.links.source))
 
     def ready(self, operations: tuple[Operation, ...], times: int) -> tuple[_Step, ...]:
-        """Return a list of operations that is run so many times with what each takes; count what its links have to do."""
+        """Return a list of operations, run a number of times, with the time of each. Count the use of its links."""
         place = {o.name: i for i, o in enumerate(operations)}
         matmuls = {o.loop.collective: o for o in operations if isinstance(o, Compute) and o.loop}
         found = []
@@ -88,7 +89,7 @@ class _Walk:
             if partner is not None and partner > i:
                 found.append(_Step(after, partner))
             elif matmul is None:
-                chips = 1 if collective.groups else collective.largest(self.fronts.net.length)  # some chip can be in no group
+                chips = 1 if collective.groups else collective.largest(self.fronts.net.length)  # a chip can be outside all groups
                 ends = table.ends.seconds(collective.bytes) + start_seconds(collective, chips, self.chip)
                 found.append(_Step(after, ends=ends))
             else:
@@ -106,9 +107,9 @@ class _Walk:
         return _Step(after, partner, gathers=gathers, ends=table.ends.seconds(*sizes), through=through, own=own)
 
     def section(self, steps: tuple[_Step, ...]) -> None:
-        """Run one list of operations; a looped pair runs when its second half comes."""
+        """Run one list of operations. A looped pair runs at its second half."""
         begin, ends = self.last, [self.last] * len(steps)
-        waiting: dict[int, Array] = {}  # first halves: when they could start
+        waiting: dict[int, Array] = {}  # first halves: the times at which they can start
         for i, step in enumerate(steps):
             waits = [ends[a] for a in step.after if a != step.partner]
             at = begin if not waits else waits[0] if len(waits) == 1 else np.maximum.reduce(waits)
@@ -136,16 +137,16 @@ class _Walk:
         self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
     def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
-        """Run the block so many times; after BLOCKS the others are at least as slow as the fastest class has become.
+        """Run the block a number of times; the blocks after BLOCKS are at least as slow as the fastest class by then.
 
-        A later start makes nothing earlier, and all later starts by the same time make all ends later by that.
+        A later start makes no end earlier. If all starts are later by the same time, all ends are later by that time.
         """
         states, before = [self.state()], self.latest
         for done in range(1, layers + 1):
             self.latest = 0.0
             self.section(steps)
             states.append(self.state())
-            gain = [0.0, *(float((states[-1] - state).min()) for state in states[-2::-1])]  # over so many blocks
+            gain = [0.0, *(float((states[-1] - state).min()) for state in states[-2::-1])]  # the gain over each number of blocks
             last = states[-1] - states[-2]
             if done == BLOCKS or last.max() - last.min() <= 1e-13 * last.max():
                 period = max(range(1, done + 1), key=lambda p: gain[p] / p * (1 + 1e-12 * (p == 1)))
@@ -157,12 +158,12 @@ class _Walk:
         self.latest = max(before, self.latest)
 
     def state(self) -> Array:
-        """Return what later blocks start from: a unit that has been idle is as good as one that is free just now."""
+        """Return the state that later blocks start from; an idle unit is equivalent to one that has just become free."""
         return np.concatenate([self.last, np.maximum(self.unit, self.last)])
 
 
 def _moved(at: Array, seconds: Array) -> Array:
-    """Return the fronts after something that takes (classes + 2, classes + 1) seconds from the fronts at its start."""
+    """Return the fronts after an operation of (classes + 2, classes + 1) seconds from the fronts at its start."""
     found = np.empty(len(at))
     np.maximum.reduce(at[:, None] + seconds, out=found[:-1])
     found[-1] = found[:-2].min()

@@ -1,8 +1,8 @@
-"""How much gets out of sets of chips and into them: cuts of a network that can have switches.
+"""The bandwidth out of sets of chips and into them: cuts of a network that can have switches.
 
-A set of chips does not say on which side of its cut a switch is. Any sides give a cut, and the narrowest cut says most.
-It is found exactly, by maximum flows, where the network and the number of sets are small; else by putting switch after
-switch on the side where fewer bytes/s are cut, which gives a cut that can be wider than need be. Knows nothing of
+A set of chips does not decide on which side of its cut a switch is. Every choice of sides gives a cut, and the narrowest cut
+gives the best bound. It is found exactly, by maximum flows, if the network and the number of sets are small. Otherwise one switch
+after another is put on the side with the lower cut bandwidth; this cut can be wider than necessary. The module knows nothing of
 collectives.
 """
 
@@ -19,10 +19,10 @@ from torussim.topology.flows import Networks, maximum_flow, value
 
 Array = np.ndarray[Any, Any]
 
-EXACT = 1 << 17  # sets x links for which the narrowest cuts are looked for
-PLACED = 10_000_000  # sets x links for which switches are put on sides
-AT_ONCE = 1 << 20  # sets x links that are worked on at a time, which bounds the memory
-WIDTHS = 6  # bandwidths that links are left out below
+EXACT = 1 << 17  # sets x links up to which the narrowest cuts are computed
+PLACED = 10_000_000  # sets x links up to which switches are put on sides
+AT_ONCE = 1 << 20  # sets x links that are processed at a time, which bounds the memory
+WIDTHS = 6  # the bandwidths that serve as thresholds for leaving out links
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Sums:
     width: Array
 
     def sums(self, weight: Array) -> Array:
-        """Return (switches, sets) the bandwidth of all links of each, times the weight of their other ends, (switches, sets)."""
+        """Return (switches, sets) the bandwidth of all links of each switch, weighted by their other ends, (switches, sets)."""
         found = np.zeros((self.switches, weight.shape[1]))
         if len(self.rows):
             found[self.rows] = np.add.reduceat(weight[self.other] * self.width[:, None], self.first, axis=0)
@@ -45,7 +45,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Switches as far from the nearest chip, and their links to and from other switches."""
+    """The switches at one distance from the nearest chip, and their links to and from other switches."""
 
     switches: Array
     away: Sums
@@ -54,7 +54,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Wires:
-    """The links of a network as columns (links,): numbers of chips, above them those of switches, and bytes/s."""
+    """The links of a network as columns (links,): numbers of chips, then those of switches, and bytes/s."""
 
     chips: int
     nodes: int
@@ -64,7 +64,7 @@ class Wires:
 
     @cached_property
     def back(self) -> Wires:
-        """The network with all links the other way: what gets out of a set there gets into it here."""
+        """The network with all links reversed: the bandwidth out of a set here is the bandwidth into it there."""
         return Wires(self.chips, self.nodes, self.target, self.source, self.bandwidth)
 
     @cached_property
@@ -102,14 +102,14 @@ class Wires:
 
 
 def leaving(inside: Array, source: Array, target: Array, weight: Array) -> Array:
-    """Return (sets,) the weight of pairs of blocks that lead out of each set; `inside`: (sets, blocks), 0 or 1."""
+    """Return (sets,) the weight of pairs of blocks that leave each set; `inside`: (sets, blocks), 0 or 1."""
     blocks = inside.shape[1]
     between = np.bincount(source * blocks + target, weight, blocks * blocks).reshape(blocks, blocks)
     return np.asarray(((inside @ between) * (1 - inside)).sum(axis=1))
 
 
 def out_of(wires: Wires, block: Array, inside: Array) -> Array:
-    """Return (sets,) bytes/s out of sets of chips: those whose block, (chips,), is 1 in `inside`, (sets, blocks)."""
+    """Return (sets,) bytes/s out of sets of chips: the chips whose block, (chips,), is 1 in `inside`, (sets, blocks)."""
     chips, switches = wires.chips, wires.nodes - wires.chips
     blocks = inside.shape[1]
     from_chip, to_chip = wires.source < chips, wires.target < chips
@@ -138,7 +138,7 @@ def out_of_each(wires: Wires, block: Array) -> Array:
         return np.bincount(begin[begin != end], wires.bandwidth[begin != end], blocks)
     if blocks * max(wires.arcs, blocks) <= PLACED:
         return out_of(wires, block, np.eye(blocks))
-    # A switch next to a block is on its side where it passes on less than it gets from the block.
+    # A switch next to a block is on the block's side if it passes on less than it receives from the block.
     owner = np.concatenate([block, blocks + np.arange(wires.nodes - wires.chips)])
     source, target = owner[wires.source], owner[wires.target]
     pair, which = np.unique(source * len(owner) + target, return_inverse=True)
@@ -156,7 +156,7 @@ def out_of_each(wires: Wires, block: Array) -> Array:
 def out_to_members(wires: Wires, group: Array) -> Array | None:
     """Return (chips,) bytes/s from each chip to the other chips of its group, (chips,), by way of any chips and switches.
 
-    inf where a chip has no other. None where the network is too large.
+    inf for a chip alone in its group. None if the network is too large.
     """
     chips, links = wires.chips, len(wires.source)
     if chips * links > EXACT:
@@ -172,10 +172,10 @@ def out_to_members(wires: Wires, group: Array) -> Array | None:
 
 
 def neighbourhoods(wires: Wires) -> Iterator[Array]:
-    """Yield partitions of the chips that the links suggest, (chips,) block of each: nodes, racks, groups.
+    """Yield partitions of the chips by the links, (chips,) block of each: nodes, racks, groups.
 
-    Chips are together that are joined by their own links and the switches at their ends, by the switches no farther from chips
-    than some, or by links of at least some bandwidth.
+    Chips of a block are connected by their own links and the switches at the ends of these, by switches up to some distance from
+    chips, or by links of at least some bandwidth.
     """
     hops = np.zeros(wires.nodes, int)
     for far, level in enumerate(wires.levels):
@@ -200,7 +200,7 @@ def neighbourhoods(wires: Wires) -> Iterator[Array]:
 
 
 def _exact(wires: Wires, gives: Array, takes: Array) -> Array:
-    """Return (sets,) the narrowest cuts between what gives to switches and what takes from them, both (sets, switches)."""
+    """Return (sets,) the narrowest cuts, from the bandwidths into switches and out of them, both (sets, switches)."""
     sets, switches = gives.shape
     begin = np.arange(sets) * (switches + 2)
     end = begin + 1
@@ -215,9 +215,10 @@ def _exact(wires: Wires, gives: Array, takes: Array) -> Array:
 
 
 def _placed(wires: Wires, gives: Array, takes: Array) -> Array:
-    """Return (sets,) cuts with switches on the sides where they cut less, both (sets, switches) as in `_exact`.
+    """Return (sets,) cuts with each switch on the side that cuts less, both (sets, switches) as in `_exact`.
 
-    Level by level away from the chips and back: once with a switch among the others where both sides cut alike, once in the set.
+    Levels are processed away from the chips and back. If both sides cut alike, a switch is outside the set in one run, and inside
+    in another.
     """
     gives, takes = np.ascontiguousarray(gives.T), np.ascontiguousarray(takes.T)  # (switches, sets)
     least = np.minimum(gives.sum(axis=0), takes.sum(axis=0))

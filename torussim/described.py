@@ -1,6 +1,7 @@
-"""How a value of a file is read, and what people and editors are told of it: in words, by an example, as JSON Schema.
+"""The reader of a value of a file, with its description for people and editors: in words, by an example, as JSON Schema.
 
-What is said of a key is said here once: messages, the reference pages and the schema for editors are made from it. Knows no key.
+The description of a key is written once: messages, the reference pages and the schema for editors are made from it. The module
+knows no key.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from torussim import units
 
 Schema = Mapping[str, Any]  # a JSON Schema, 2020-12, as plain data
 
-FUNCTION: Final[Schema] = {"type": "string", "pattern": r"^[^:]+:[A-Za-z_]\w*$"}  # the name of a user's function
+FUNCTION: Final[Schema] = {"type": "string", "pattern": r"^[^:]+:[A-Za-z_]\w*$"}  # the name of a user-defined function
 TEXT: Final[Schema] = {"type": "string", "pattern": r"\S"}
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A function that returns what a value means, or raises; what it takes, in words and as JSON Schema.
+    """A function that returns the meaning of a value, or raises; with the accepted values in words and as JSON Schema.
 
-    `unit`: of a plain number, such as "bytes/s"; "" where there is none.
+    `unit` is that of a plain number, such as "bytes/s"; "" if there is none.
     """
 
     read: Callable[[Any], Any]
@@ -30,7 +31,7 @@ class Reader:
     unit: str = ""
 
     def __call__(self, value: Any) -> Any:
-        """Return what a value means, or raise."""
+        """Return the meaning of a value, or raise."""
         return self.read(value)
 
 
@@ -41,9 +42,9 @@ def reads(words: str, schema: Schema, unit: str = "") -> Callable[[Callable[[Any
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a mapping: how its value is read, what stands for it when it is not given, what it is, and an example.
+    """A key of a mapping: the reader of its value, its default, its meaning, and an example.
 
-    `otherwise`: in words, what stands for it where that depends on other keys, so that `default` is None.
+    `otherwise` describes a default that depends on other keys in words; `default` is None then.
     """
 
     read: Reader
@@ -64,14 +65,14 @@ def of_quantity(unit: str, *, zero: bool = False) -> dict[str, Any]:
 
 
 def of_form(form: Form, *, others: bool = False) -> dict[str, Any]:
-    """Return the schema of a mapping with the keys of a form; `others`: it can have further keys."""
+    """Return the schema of a mapping with the keys of a form; `others`: further keys are allowed."""
     needed = [name for name, key in form.items() if key.needed]
     return {"type": "object", "properties": {name: of_key(key) for name, key in form.items()},
             **({"required": needed} if needed else {}), **({} if others else {"additionalProperties": False})}
 
 
 def of_key(key: Key) -> dict[str, Any]:
-    """Return the schema of the value of a key, with what an editor shows of it."""
+    """Return the schema of the value of a key, with the texts that an editor shows."""
     unit = f" Without a unit: {key.read.unit}." if key.read.unit else ""
     default = f" Default: {key.otherwise}." if key.otherwise else ""
     shown = {"description": f"{key.about}{unit}{default}"} | ({} if key.example is None else {"examples": [plain(key.example)]})

@@ -1,9 +1,8 @@
-"""What differs between resolved scenarios, key by key, and what is alike. It knows records of scenarios, and nothing of results.
+"""The differences between resolved scenarios, key by key, and their common values; the module knows nothing of results.
 
-A key is the dotted path that `--set` takes, such as topology.links.0.scale. A scenario's name and what it expects change no
-answer, and where a number comes from, or what it was held against, is not the number: names, expectations, sources and
-validations are no difference. A model or chip has
-a name, which differs only where the model or chip does.
+A key is the dotted path that `--set` takes, such as topology.links.0.scale. The name of a scenario and its expected values change
+no answer. The source of a number and its validation do not change the number. So names, expectations, sources and validations are
+no differences. A model or chip has a name, which differs only if the model or chip does.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from torussim.units import show
 
 Path = tuple[str, ...]
 
-SECTIONS = ("workload", "layout", "topology", "program", "model", "chip")  # what is chosen first comes first
+SECTIONS = ("workload", "layout", "topology", "program", "model", "chip")  # earlier choices come first
 UNITS = {"bandwidth": "B/s", "link_bandwidth": "B/s", "hbm_bandwidth": "B/s", "latency": "s", "link_latency": "s", "launch": "s",
          "message": "s", "op_overhead": "s", "loop_step": "s", "bytes": "B", "hbm_bytes": "B",
          "on_chip_bytes": "B"}
 SOURCED = ("model", "chip")  # sections whose values have sources
 NO_DIFFERENCE = ("name", "expect")
 VALIDATED = ("chip", "validated")
-GRAPH = ("topology", "network")  # what a graph file holds; its SHA-256 says whether it differs
+GRAPH = ("topology", "network")  # the network of a graph file; the file's SHA-256 decides whether it differs
 ALIKE = {"model.name": "{}", "chip.name": "{}", "topology.shape": "{}", "workload.phase": "{}",
          "workload.batch": "batch {}", "workload.context": "context {}", "layout.ffn": "{}", "layout.attention":
-         "attention over {}", "layout.weights": "{} weights"}  # what is worth saying, and how
-FEW = 4  # so many fields of a model or chip are told each, with its name
-DIGITS = (3, 6, 9, 17)  # 17 tell any two floats apart
+         "attention over {}", "layout.weights": "{} weights"}  # the values that the text names, and its words
+FEW = 4  # up to this number, differing fields of a model or chip are listed beside its name
+DIGITS = (3, 6, 9, 17)  # 17 digits distinguish any two floats
 
 
 def differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Any]]:
-    """Return the keys whose values are not the same in all records: for each the value by the record's index.
+    """Return the keys whose values are not equal in all records: for each the value by the record's index.
 
     A record that lacks the key has no entry.
 
@@ -53,17 +52,18 @@ def differences(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Any
 
 
 def alike(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the main things that all records share, as words: ["palm-540b", "batch 512"]."""
+    """Return the main values that all records share, in words: ["palm-540b", "batch 512"]."""
     differ = differences(records)
     first = {".".join(path): value for path, value in _leaves(records[0])}
     return [text.format(shown(key, {0: first[key]})[0]) for key, text in ALIKE.items() if key in first and key not in differ]
 
 
 def main_ones(found: Mapping[str, Mapping[int, Any]], all_of: Sequence[int]) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
-    """Return the differences that are worth a line each, and how many values were left out, by section.
+    """Return the differences that deserve a line each, and the number of other values by section.
 
-    Left out are the fields of models or chips that go with their names and are many: a preset's, not one that was changed in a
-    field or two. And the operations of a program where others have none: they are named in one line. `all_of`: the indices
+    The others are fields of models or chips that are many and follow from their names (a preset's fields, but not a field or two
+    that were changed), and the operations of a program if other records have none; these have one line together. `all_of` has the
+    indices that `found` is about.
     that `found` is about.
     """
     kept = {key: dict(values) for key, values in found.items()}
@@ -85,13 +85,13 @@ def main_ones(found: Mapping[str, Mapping[int, Any]], all_of: Sequence[int]) -> 
 
 
 def _by_one(inside: Mapping[str, Mapping[int, Any]]) -> bool:
-    """Return whether the same records have all of these keys, and with the same values."""
+    """Return whether the same records have all of these keys, with the same values."""
     owners = {frozenset(at) for at in inside.values()}
     return len(owners) == 1 and all(len({_identity(v) for v in at.values()}) == 1 for at in inside.values())
 
 
 def _by_name(inside: Mapping[str, Mapping[int, Any]], name: str, all_of: Sequence[int]) -> bool:
-    """Return whether records differ under many of these keys where they differ under `name`, and else under none."""
+    """Return whether records that differ at any of these keys differ at many of them, and at `name`."""
     values = {i: [_identity(at[i]) if i in at else None for at in inside.values()] for i in all_of}
     for i, j in combinations(all_of, 2):
         apart = sum(one != other for one, other in zip(values[i], values[j]))
@@ -101,7 +101,7 @@ def _by_name(inside: Mapping[str, Mapping[int, Any]], name: str, all_of: Sequenc
 
 
 def shown(key: str, values: Mapping[int, Any]) -> dict[int, str]:
-    """Return the values of a key as short text, quantities with their units, and never two different ones as the same.
+    """Return the values of a key as short text, quantities with their units; different values always have different texts.
 
     >>> shown("topology.bandwidth", {0: 45e9, 1: 45.01e9}), shown("topology.shape", {0: [4, 4, 8]})
     ({0: '45 GB/s', 1: '45.01 GB/s'}, {0: '4x4x8'})
@@ -116,7 +116,7 @@ def shown(key: str, values: Mapping[int, Any]) -> dict[int, str]:
 
 
 def _by_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the records, with a layout for each phase in all where one has that: one layout for both phases is two alike."""
+    """Return the records, all with a layout for each phase if one has that; one layout for both phases is given twice."""
     if not any("prefill" in record.get("layout", {}) for record in records):
         return list(records)
     phases = {"prefill": ["prefill"], "decode": ["decode"], "generate": ["prefill", "decode"]}
@@ -125,7 +125,7 @@ def _by_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield the parts of a record that have no parts: scalars, lists of them, and what is empty."""
+    """Yield the leaves of a record: scalars, lists of scalars, and empty values."""
     if path and path[0] in SOURCED and isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "source"}:
         value = value["value"]
     if isinstance(value, Mapping) and value:
@@ -140,7 +140,7 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _ordered(flat: Sequence[Mapping[Path, Any]]) -> list[Path]:
-    """Return all paths, section by section, each branch in one piece, as they first come up."""
+    """Return all paths, section by section, each branch together, in the order of first occurrence."""
     place: dict[Path, int] = {(section,): i for i, section in enumerate(SECTIONS)}
     paths = list(dict.fromkeys(path for one in flat for path in one))
     for path in paths:
@@ -150,7 +150,7 @@ def _ordered(flat: Sequence[Mapping[Path, Any]]) -> list[Path]:
 
 
 def _identity(value: Any) -> Any:
-    """Return what tells values apart: 1 and 1.0 are one value, 1 and true are two."""
+    """Return the identity of a value: 1 and 1.0 are equal, 1 and true are not."""
     if isinstance(value, list):
         return ("list", *(_identity(part) for part in value))
     if isinstance(value, Mapping):
@@ -169,7 +169,7 @@ def _text(key: str, value: Any, digits: int) -> str:
     if isinstance(value, Mapping):
         return "{}"
     if isinstance(value, str):
-        return value if value.isprintable() and value.strip("- ") else json.dumps(value)  # a dash alone says that there is none
+        return value if value.isprintable() and value.strip("- ") else json.dumps(value)  # a dash alone means a missing value
     unit = _unit(key)
     if unit or (isinstance(value, float) and abs(value) < 1e6):
         return show(value, unit, digits)

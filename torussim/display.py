@@ -1,4 +1,4 @@
-"""Results, plans and timelines as figures, tables of pandas and HTML for a notebook: what `torussim.shown` is the door to."""
+"""Results, plans and timelines as figures, pandas tables and HTML for a notebook; `torussim.shown` is the door to this module."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRAMES = ("operations", "timeline", "links")
 
 
 def timeline_of(result: Result, *, chips: Sequence[Any] | None = None, blocks: int = 1) -> Figure:
-    """Return the timeline of a result's last pass: of these chips, by default of those of `chosen_chips`."""
+    """Return the timeline of a result's last pass for these chips, by default those of `chosen_chips`."""
     scenario = _asked(result)
     chosen = chosen_chips(result.timeline) if chips is None else [scenario.net.index(chip) for chip in chips]
     timeline = replay(scenario, chosen, start=result.timeline.begin.tolist())
@@ -42,7 +42,7 @@ def timeline_of(result: Result, *, chips: Sequence[Any] | None = None, blocks: i
 
 
 def links_of(result: Result) -> Figure:
-    """Return what a result's last pass did with the links."""
+    """Return the use of the links in a result's last pass."""
     links = result.keys["links"]
     told = f"links are busy {links['mean_busy']:.1%} of the time in the mean"
     if links["busiest"]:
@@ -53,7 +53,7 @@ def links_of(result: Result) -> Figure:
 
 
 def front_of(plan: Plan) -> Figure:
-    """Return the picture of a plan: its layouts at one batch, or latency against cost."""
+    """Return the picture of a plan: its layouts at one batch, or latency and cost."""
     with defaults():
         return front_figure(plan)
 
@@ -90,7 +90,7 @@ def frame_of(result: Result, what: str) -> DataFrame:
 
 
 def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
-    """Yield each direction of each link: its ends, what it is and what it carried in the last pass."""
+    """Yield each direction of each link: its ends, its properties, and its traffic in the last pass."""
     links, timeline = _asked(result).net.links, result.timeline
     edges = links.edges(np.ones(len(links.source), bool))
     columns = zip(edges, links.bandwidth.tolist(), links.latency.tolist(), timeline.link_bytes.tolist(),
@@ -103,7 +103,7 @@ def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
 
 
 def html(thing: Result | Plan | Timeline) -> str:
-    """Return a piece of HTML that shows a result, a plan or a timeline, in the colours of the page around it."""
+    """Return a piece of HTML that shows a result, a plan or a timeline, in the colours of the surrounding page."""
     if isinstance(thing, Timeline):
         with defaults():
             picture = encode(timeline_figure(thing), "png")
@@ -140,7 +140,7 @@ def _page(parts: Iterable[str]) -> str:
 
 
 def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; the last cell of a row can be HTML of ours, which begins with "<"."""
+    """Return a table; the last cell of a row can be generated HTML, which begins with "<"."""
     def cell(text: str) -> str:
         return f"<td>{text if text.startswith('<span') else escape(text)}</td>"
     titles = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)

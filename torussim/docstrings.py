@@ -1,4 +1,4 @@
-"""Docstrings in the form of numpydoc, taken apart: what a function is, and what each of its parameters is."""
+"""Docstrings in numpydoc form, parsed: the summary of a function, and the description of each parameter."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def summary(function: Callable[..., Any]) -> str:
 
 
 def sections_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the sections of a docstring by their titles, such as "Parameters"; "" is what stands before the first."""
+    """Return the sections of a docstring by their titles, such as "Parameters"; "" is the text before the first title."""
     parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", inspect.getdoc(function) or "", flags=re.M)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2]))}
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what each parameter of a function is, on one line.
+    """Return the description of each parameter of a function, on one line.
 
-    Names that share a description, "bandwidth, latency", each get it. A type after " : " is left out.
+    Names with a common description, "bandwidth, latency", each have it. A type after " : " is left out.
     """
     found: dict[str, str] = {}
     text = sections_of(function).get("Parameters", "")

@@ -1,4 +1,4 @@
-"""Documents taken apart and put together: a part of one, and one with a value replaced; every value keeps its place."""
+"""Edits of documents: a part as a document, and a document with a value replaced; every value keeps its place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torussim.files import MAX_DEPTH, Document
 
 
 def part(document: Document, path: Keys) -> Document:
-    """Return the value at `path` as a document of its own, with the places that it has in the whole."""
+    """Return the value at `path` as a document of its own, with the places of the whole document."""
     value, size = document.value, len(path)
     for key in path:
         value = value[key]
@@ -22,10 +22,10 @@ def part(document: Document, path: Keys) -> Document:
 
 
 def replaced(document: Document, way: str, new: Document, mark: Mark, *, bases: Collection[str] = ()) -> Document:
-    """Return `document` with the value at a dotted way, such as "topology.links.0.scale", replaced by that of `new`.
+    """Return `document` with the value at a dotted path, such as "topology.links.0.scale", replaced by that of `new`.
 
-    Mappings that are missing on the way are created. Under a key of `bases`, at the top, a text is short for {base: text}.
-    `mark` is the place of the way itself, and of keys that are new. Raise ScenarioError for a way that cannot be gone.
+    Missing mappings along the path are created. Under a top-level key in `bases`, a text is short for {base: text}. `mark` is the
+    place of the path itself, and of new keys. Raise ScenarioError for a path that cannot exist.
     """
     steps = way.strip().split(".")
     if len(steps) > 1 and steps[0] in bases:
@@ -50,7 +50,7 @@ def _written_out(document: Document, key: str) -> Document:
 
 
 def is_way(text: str) -> bool:
-    """Return whether a text can be a dotted way to a value."""
+    """Return whether a text can be a dotted path to a value."""
     steps = text.strip().split(".")
     return all(steps) and len(steps) <= MAX_DEPTH
 
@@ -58,9 +58,8 @@ def is_way(text: str) -> bool:
 def override(document: Document, assignment: str, *, bases: Collection[str] = ()) -> Document:
     """Return `document` with one value replaced, as by "topology.bandwidth=22.5 GB/s" or "topology.links.0.scale=0.5".
 
-    `bases` is as in `replaced`.
-    The value is YAML, and nothing at all is null; mappings that are missing on the way are created. The places of what
-    is new are in a file named after the assignment. Raise ScenarioError for a path that cannot be gone, or broken YAML.
+    `bases` is as in `replaced`. The value is YAML; no text at all is null. Missing mappings along the path are created. New
+    values have places in a file named after the assignment. Raise ScenarioError for a path that cannot exist, or for broken YAML.
     """
     short = assignment if len(assignment) <= 60 and assignment.isprintable() else repr(assignment[:40])[1:-1] + "..."
     name = f"--set {short}"
@@ -68,14 +67,14 @@ def override(document: Document, assignment: str, *, bases: Collection[str] = ()
     if not equals or not is_way(way):
         _fail(f"{short!r} is not of the form path=value, such as topology.latency=2us", Mark(name, 1, 1), "syntax")
     column = len(assignment) - len(text.lstrip(" "))
-    new = files.fragment(" " * column + text.lstrip(" "), name)  # so that columns are those of the assignment
+    new = files.fragment(" " * column + text.lstrip(" "), name)  # the columns are those of the assignment
     if new is None:
         new = Document(None, name, {(): Mark(name, 1, column + 1)}, {})
     return replaced(document, way, new, Mark(name, 1, 1), bases=bases)
 
 
 def _assign(old: Any, steps: list[str], new: Any, mark: Mark) -> tuple[Any, Keys, int]:
-    """Return a copy of `old` with `new` at the end of `steps`, the path to it, and how much of the path `old` has."""
+    """Return a copy of `old` with `new` at the end of `steps`, its path, and the length of the path's part in `old`."""
     root = [old]
     holder: Any = root
     path: list[Any] = [0]  # of root

@@ -1,10 +1,10 @@
-"""Mistakes of the user: one hierarchy, one line each, with the place in the file where there is one.
+"""Mistakes of the user: one hierarchy, one line each, with the place in the file if there is one.
 
 Inner code raises the bare reason; the public function or the scenario reader adds the place once.
 
-The text of a mistake is for people and can be reworded; programs read its `code` and its `path`. A code names the kind of the
-mistake, one of CODES. A path has the keys and indices from what the raiser was given to the part that is wrong, outermost
-first: ("links", 2, "scale"); the empty path is the whole. Who adds context puts its own keys before the path (`within`).
+The text of a mistake is for people and can be reworded; programs read its `code` and its `path`. A code, one of CODES, names the
+kind of mistake. A path has the keys and indices from the input of the raising function to the wrong part, outermost first:
+("links", 2, "scale"); the empty path means the whole input. Code that adds context puts its own keys before the path (`within`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-Keys = tuple[str | int, ...]  # the way to a value: keys of mappings, indices of lists
+Keys = tuple[str | int, ...]  # the path to a value: keys of mappings, indices of lists
 
 CODES = {
     "clash": "two values, each of them sound, contradict each other",
@@ -63,9 +63,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong, and where: `text` quotes what was given and says what would do.
+    """One mistake and its place: `text` quotes the given value and names a remedy.
 
-    Two readers of one part find the same mistake, so equality is that of text and mark.
+    Two readers of one part find the same mistake, so equality compares only text and mark.
     """
 
     text: str
@@ -87,14 +87,14 @@ class Found:
     code: str = "value"
 
     def within(self, path: Keys, context: str = "") -> Found:
-        """Return the mistake as seen from further outside."""
+        """Return the mistake with a path from further outside."""
         return Found((*path, *self.path), context + self.text, self.at_key, self.code)
 
 
 class TorusSimError(Exception):
-    """A mistake of the user's; its text says what was given, what is wrong, and what would do.
+    """A mistake of the user. Its text gives the given value, the reason, and a remedy.
 
-    `code` and `path` are as the module says; `reason` is the text without the context that was put before it.
+    `code` and `path` are as the module says; `reason` is the text without the context in front of it.
     """
 
     code = "mistake"
@@ -104,24 +104,24 @@ class TorusSimError(Exception):
         self.code, self.path, self.reason = code or self.code, path, text
 
     def within(self, path: Keys, context: str = "") -> Self:
-        """Return the error as seen from further outside: `path` before its path, `context` before its text."""
+        """Return the error with a path from further outside: `path` before its path, `context` before its text."""
         self.path, self.args = (*path, *self.path), (f"{context}{self}",)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what pickle makes it from: its data, so that a kind can be made from what it likes."""
+        """Return the data for pickle, so that a subclass can have any constructor."""
         return _restored, (type(self), self.args, self.__dict__)
 
 
 def _restored(kind: type[TorusSimError], args: tuple[Any, ...], data: dict[str, Any]) -> TorusSimError:
-    """Return an error that was pickled."""
+    """Return an error from pickled data."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(data)
     return error
 
 
 class FileError(TorusSimError):
-    """A file that cannot be read, is too large, or is no file."""
+    """A file that cannot be read, is too large, or is no regular file."""
 
     code = "unreadable"
 
@@ -133,15 +133,15 @@ class UnitError(TorusSimError):
 
 
 class NameError_(TorusSimError):
-    """A name that nothing has; the nearest one is suggested."""
+    """An unknown name; the nearest known one is suggested."""
 
     code = "unknown-name"
 
 
 class ShardingError(TorusSimError):
-    """A sharding that cannot be read, or does not fit its neighbours; `shardings`: as written, those that the text quotes.
+    """A sharding that cannot be read, or does not fit its neighbours; `shardings`: those that the text quotes, as written.
 
-    Where a size does not divide, the path ends in the dimension.
+    If a size does not divide, the path ends in the dimension.
     """
 
     code = "sharding"
@@ -152,7 +152,7 @@ class ShardingError(TorusSimError):
 
 
 class PlanError(TorusSimError):
-    """A plan for which there is no candidate."""
+    """A plan without a candidate."""
 
     code = "no-layout"
 
@@ -164,7 +164,7 @@ class LayoutError(TorusSimError):
 
 
 class ModelError(TorusSimError):
-    """A model whose sizes make no sense, or a config.json of an unknown family."""
+    """A model whose sizes are not valid, or a config.json of an unknown family."""
 
     code = "model"
 
@@ -176,31 +176,31 @@ class ProgramError(TorusSimError):
 
 
 class TopologyError(TorusSimError):
-    """A graph that breaks the contract of a topology, or a change to links that are not there."""
+    """A graph that breaks the contract of a topology, or a change to links that do not exist."""
 
     code = "topology"
 
 
 class ContractError(TorusSimError):
-    """A schedule that does not do what its collective promises; the text names a witness."""
+    """A schedule that breaks the contract of its collective; the text names a witness."""
 
     code = "contract"
 
 
 class OutputError(TorusSimError):
-    """A file that cannot be written, or that is not to be overwritten."""
+    """A file that cannot be written, or must not be overwritten."""
 
     code = "unwritable"
 
 
 class FaultError(TorusSimError):
-    """Faults that cannot be drawn: numbers that make no sense, or more than the network has links."""
+    """Faults that cannot be drawn: numbers that are not valid, or more faults than links."""
 
     code = "value"
 
 
 class WorkerError(TorusSimError):
-    """A process that was lost, or a cluster that does not answer."""
+    """A lost process, or a cluster that does not answer."""
 
     code = "worker"
 

@@ -1,8 +1,8 @@
 """One way to run a function on many items: on processes of this machine, or on a Dask cluster.
 
-All are `concurrent.futures` executors. The function and the items must be picklable, and the function must be one that can be
-imported. It knows nothing of what the function does. Processes are forked where the system can: they start in milliseconds, with
-what is already imported, and the script of the caller is not run again in each.
+All executors are `concurrent.futures` executors. The function and the items must be picklable, and the function must be
+importable. The module knows nothing of the function. Processes are forked where the system allows it: they start in milliseconds,
+with the modules already imported, and the caller's script is not run again in each of them.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from torussim.errors import WorkerError
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 3  # pieces of work a worker that are handed out at once
-PIECE = 0.1  # seconds that a piece of work should take: less costs handing out, more is lost when the run is killed
-DEATHS = 2  # of workers, one after another, that ran one item and nothing else
-ANSWER = 5.0  # seconds in which a Dask scheduler must answer
+AHEAD = 3  # pieces of work for each worker that are handed out at once
+PIECE = 0.1  # desired seconds of a piece of work: a shorter one has more overhead, a longer one loses more when the run is killed
+DEATHS = 2  # successive deaths of workers that ran one item and nothing else
+ANSWER = 5.0  # seconds within which a Dask scheduler must answer
 LOST = "the worker process that ran this was lost, perhaps because memory ran out"
 
 
 @dataclass(frozen=True)
 class Done(Generic[R]):
-    """What a function returned for the item at `index`, or what it raised; WorkerError where its process was lost."""
+    """The return value of a function for the item at `index`, or its exception; WorkerError if its process was lost."""
 
     index: int
     value: R | None = None
     error: Exception | None = None
 
 
-_ONE = threading.Lock()  # a Dask worker may have several threads: code of users is loaded by one at a time
+_ONE = threading.Lock()  # a Dask worker may have several threads; only one at a time loads user-defined code
 
 
 class Workers:
-    """Where functions run: on an executor that `start` makes, again when the death of a worker has broken it.
+    """The place where functions run: an executor made by `start`, and made anew when the death of a worker has broken it.
 
-    `window`: how many pieces of work are handed out at once. `lost`: what the executor raises for work whose worker is lost.
+    `window` is the number of pieces of work that are handed out at once. `lost` is the exception for work of a lost worker.
     """
 
     def __init__(self, window: int, start: Callable[[], Executor], lost: type[Exception] = BrokenExecutor) -> None:
@@ -66,16 +66,16 @@ class Workers:
         self.executor = start()
 
     def restart(self) -> None:
-        """Put a new executor in the place of a broken one."""
+        """Replace a broken executor by a new one."""
         self.executor.shutdown()
         self.executor = self.start()
 
 
 def workers(jobs: int = 0, dask: str = "") -> AbstractContextManager[Workers]:
-    """Return workers to be used in a `with`, which lets them go at its end: at once if that comes by an exception.
+    """Return workers for a `with` statement, which releases them at its end: at once after an exception.
 
-    `jobs`: how many processes of this machine, 0 for one a core; 1 is this process itself. `dask`: the address of the scheduler
-    of a Dask cluster, in their place. Raise WorkerError if it does not answer.
+    `jobs` is the number of processes on this machine: 0 is one for each core; 1 is this process itself. `dask` is the address of
+    the scheduler of a Dask cluster to use instead. Raise WorkerError if it does not answer.
     """
     if jobs < 0:
         raise WorkerError(f"'{jobs}' is no number of processes: give 1 or more, or 0 for one a core", code="value")
@@ -87,15 +87,16 @@ def workers(jobs: int = 0, dask: str = "") -> AbstractContextManager[Workers]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> Iterator[Done[R]]:
-    """Give what a function returns, or raises, for every item, as it completes.
+    """Yield the return value of a function, or its exception, for every item, as items complete.
 
-    Items are handed out in order, as many at once as take PIECE. When a worker is lost, all that were being run are run again,
-    one at a time: so no other item is lost with one that kills its worker, and that one is given up after DEATHS alone.
+    Items are handed out in order, as many at once as take PIECE seconds. When a worker is lost, all items in progress are run
+    again, one at a time, so that an item that kills its worker takes no other item with it. Such an item is given up after DEATHS
+    runs alone.
     """
     waiting, doubtful, deaths = deque(range(len(items))), deque[int](), 0
     pending: dict[Future[Any], list[int]] = {}
@@ -136,7 +137,7 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: Workers) -> It
 
 def _submit(workers: Workers, function: Callable[[T], R], items: Sequence[T], indices: list[int],
             pending: dict[Future[Any], list[int]]) -> None:
-    """Let workers run a function on some items, and add the future of that to those that are pending."""
+    """Submit a function with some items to the workers, and add the future to the pending ones."""
     chosen = [items[i] for i in indices]
     try:
         future = workers.executor.submit(_several, function, chosen)
@@ -151,7 +152,7 @@ def _submit(workers: Workers, function: Callable[[T], R], items: Sequence[T], in
 
 
 def _several(function: Callable[[T], R], items: Sequence[T]) -> tuple[list[tuple[R | None, Exception | None]], float]:
-    """Return what a function returns or raises for each item, and the seconds that all took."""
+    """Return the return value or exception for each item, and the seconds of all together."""
     began, found = time.perf_counter(), list[tuple[R | None, Exception | None]]()
     with _ONE:
         for item in items:
@@ -162,14 +163,14 @@ def _several(function: Callable[[T], R], items: Sequence[T]) -> tuple[list[tuple
     return found, time.perf_counter() - began
 
 
-# -- where functions run ------------------------------------------------------------------------------------------------
+# -- the executors -------------------------------------------------------------------------------------------------------
 
 
 class _Here(Executor):
-    """Runs what is submitted in this process, at once."""
+    """An executor that runs submitted work in this process, at once."""
 
     def submit(self, function: Callable[..., Any], /, *given: Any, **keywords: Any) -> Future[Any]:
-        """Return a future that is done."""
+        """Return a completed future."""
         future: Future[Any] = Future()
         future.set_result(function(*given, **keywords))
         return future
@@ -177,7 +178,7 @@ class _Here(Executor):
 
 @contextmanager
 def _processes(count: int) -> Iterator[Workers]:
-    """Give workers that are processes of this machine."""
+    """Yield workers that are processes of this machine."""
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     heard, told = context.Pipe(duplex=False)
     made = Workers(AHEAD * count, lambda: ProcessPoolExecutor(count, context, _obey, (heard,)))
@@ -193,7 +194,7 @@ def _processes(count: int) -> Iterator[Workers]:
 
 
 def _obey(heard: Connection) -> None:
-    """Make this process end when it is told to, or when the one that started it has ended; Ctrl-C is for that one alone."""
+    """End this process on request, or when its parent has ended; Ctrl-C is handled by the parent alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -206,17 +207,17 @@ def _obey(heard: Connection) -> None:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Workers]:
-    """Give workers that are those of a Dask cluster."""
+    """Yield the workers of a Dask cluster."""
     try:
         from distributed import Client, KilledWorker, rpc
     except ImportError:
         raise WorkerError("a Dask cluster needs distributed: pip install 'torussim[dask]'", code="missing-library") from None
 
-    async def identity() -> str:  # of who is there: a client alone would wait for ever for who accepts, and says nothing
+    async def identity() -> str:  # a client alone would wait for ever for a scheduler that accepts and is silent
         async with asyncio.timeout(ANSWER), rpc(address) as scheduler:
             return str((await scheduler.identity())["type"])
     try:
-        with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop of its own
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may have an event loop of its own
             found = thread.submit(asyncio.run, identity()).result()
         if found != "Scheduler":
             raise ValueError(f"it is a {found.lower()}")

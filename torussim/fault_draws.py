@@ -1,15 +1,15 @@
-"""Faults by Monte Carlo: how long a step takes when links of a network are slow or dead by chance, and which links matter.
+"""Faults by Monte Carlo: the distribution of step times with random slow or dead links, and the links that matter most.
 
-A draw is the scenario with more changes of links. Draws with the same faults are run once, and so are those that a translation of
-the torus makes the same (`fault_sets`). The layout, its padding included, is that of the scenario without drawn faults.
+A draw is the scenario with additional changes of links. Draws with equal faults are run once, and so are draws that a translation
+of the torus maps to one another (`fault_sets`). The layout, its padding included, is that of the scenario without drawn faults.
 
-*The loss of a link* is that of its fault alone: the step time with this one fault over that without, less 1. It is run, not
-estimated: every link by every kind of fault, weighed by how often each kind is drawn. The mean loss of the draws in which a link
-is faulty stands beside it, with its standard error. That mean counts the other faults of those draws as well, and where a
-fault is rare it rests on few draws, so it ranks nothing. Faults interact: two slow links of one ring cost little more than one.
+*The loss of a link* is that of its fault alone: the step time with this one fault over the step time without it, less 1. It is
+run, not estimated: every link by every kind of fault, weighted by the frequency of each kind. The mean loss of the draws in which
+a link is faulty is given beside it, with its standard error. This mean includes the other faults of those draws, and if a fault
+is rare it depends on few draws, so it ranks nothing. Faults interact: two slow links of one ring cost little more than one.
 
-*Time of a step.* As in `run`, except that one pass stands for all of the same length: one that attends to as many tokens as
-they do in the mean. Where messages share links, the first layers stand for all (`repairs`), which is exact to about 0.01 %.
+*Time of a step.* As in `run`, except that one pass represents all of the same length: it attends to their mean number of tokens.
+If messages share links, the first layers represent all (`repairs`), which is exact to about 0.01 %.
 """
 
 from __future__ import annotations
@@ -128,16 +128,16 @@ def checked(net: Grid, draws: int, dead: float | int | None, slow: Sequence[tupl
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """All that is needed to run a set of faults; `passes`: programs, and how many times each counts in the time of a step."""
+    """The data to run a set of faults; `passes`: programs, and the weight of each in the time of a step."""
 
     cables: Cables
     chip: Chip
     passes: tuple[tuple[Program, float], ...]
-    timed: str  # which key of a result the time is
+    timed: str  # the key of a result that has the time
 
     @staticmethod
     def of(scenario: Scenario) -> Trial:
-        """Return what a scenario runs."""
+        """Return the trial of a scenario."""
         if scenario.program:
             some: tuple[tuple[Program, float], ...] = ((scenario.program, 1.0),)
         else:
@@ -149,7 +149,7 @@ class Trial:
         return Trial(cables, scenario.chip, some, "makespan_s" if scenario.program else "step_s")
 
     def __call__(self, faults: Faults) -> float:
-        """Return the time with these faults, seconds; nan if they cut the network in two."""
+        """Return the time with these faults, seconds; nan if they disconnect the network."""
         try:
             net = scaled(self.cables.net, self.cables.scale(faults)) if faults else self.cables.net
         except TopologyError as error:
@@ -164,7 +164,7 @@ class Trial:
         return total
 
     def _seconds(self, program: Program, net: Grid, begin: float) -> float:
-        """Return the time of one pass; its first layers stand for all where messages share links."""
+        """Return the time of one pass. If messages share links, its first layers represent all."""
         start = [begin] * len(net.chips) if net.links.events else None
         direct = any(isinstance(o, Collective) and algorithm_of(o) in DIRECT for o in program.operations())
         if not net.links.events and (any(net.gaps) or direct):
@@ -175,7 +175,7 @@ class Trial:
 
 
 def _passes(scenario: Scenario) -> list[tuple[Forward, float]]:
-    """Return the passes that are run, and how many times each counts in `step_s`; all, where links change in mid-run."""
+    """Return the passes to run, and the weight of each in `step_s`; all passes if links change in mid-run."""
     assert scenario.workload
     every = passes(scenario.workload)
     decode = [one for one in every if one.phase == "decode"]
@@ -191,7 +191,7 @@ def _passes(scenario: Scenario) -> list[tuple[Forward, float]]:
 
 
 def _where(trial: Trial, jobs: int, dask: str) -> tuple[int, str]:
-    """Return how many processes, and which cluster, can run a trial: a user's function stays in this process."""
+    """Return the number of processes, and the cluster, that can run a trial; a user-defined function stays in this process."""
     own = callable(trial.cables.net.routing) or any(
         isinstance(o, Collective) and callable(algorithm_of(o)) for program, _ in trial.passes for o in program.operations())
     if not own:
@@ -203,7 +203,7 @@ def _where(trial: Trial, jobs: int, dask: str) -> tuple[int, str]:
 
 
 class _Told:
-    """Counts the draws, and the runs of single faults after them, that are done."""
+    """A counter of completed draws, and of completed runs of single faults after them."""
 
     def __init__(self, progress: Progress | None, counts: Mapping[Faults, int], most: int) -> None:
         self.progress, self.counts, self.most, self.done = progress, counts, most, 0
@@ -214,7 +214,7 @@ class _Told:
             self.progress(self.done, self.most)
 
     def all(self) -> None:
-        """Say that nothing is left to be done."""
+        """Report that all work is done."""
         if self.progress:
             self.progress(self.most, self.most)
 
@@ -235,13 +235,13 @@ def _run(trial: Trial, sets: Sequence[Faults], those: Workers, tell: Callable[[F
 
 
 def _single_faults(cables: Cables, kinds: Sequence[Kind]) -> tuple[Indices, list[float]]:
-    """Return for each cable the first of those that are like it, (cables,), and the scales that are drawn, dead first."""
+    """Return for each cable the first equivalent one, (cables,), and the scales that are drawn, dead first."""
     leaders = np.array([cables.alike(((cable, 0.0),))[0][0] for cable in range(len(cables))], np.intp)
     return leaders, sorted({kind.scale for kind in kinds if kind.many})
 
 
 def _expected(kind: Kind, count: int) -> float:
-    """Return how many cables are of a kind in the mean."""
+    """Return the expected number of cables of a kind."""
     return kind.many if isinstance(kind.many, int) else kind.many * count
 
 

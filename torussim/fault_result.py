@@ -1,9 +1,9 @@
-"""What draws of faulty links gave: the distribution of the time of a step, and the links in the order of what they cost.
+"""The results of draws of faulty links: the distribution of step times, and the links in the order of their losses.
 
-Percentiles are over the draws in which the network is whole, and each is a time that was drawn: the least that so many of them
-do not exceed. Draws that cut the network in two have no time; their share stands beside the percentiles. An interval
-holds the true percentile with 95 % confidence, by the ranks that a binomial count allows; where draws are too few to bound it
-from above it is open.
+Percentiles are over the draws in which the network is connected. Each percentile is a drawn time: the least one that the given
+share of these draws does not exceed. Draws that disconnect the network have no time; their share is given beside the percentiles.
+An interval contains the true percentile with 95 % confidence, by the ranks that a binomial count allows. If there are too few
+draws for an upper end, the interval is open.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LISTED = 12  # faults of the worst draw, in text
 
 @dataclass(frozen=True, eq=False)
 class Alone:
-    """Runs with a single fault. `leader`: (cables,) the first cable that is like each; `times`: by (leader, scale), seconds.
+    """Runs with a single fault. `leader`: (cables,) the first equivalent cable of each; `times`: by (leader, scale), seconds.
 
-    `weights`: how many faults of each scale a draw has in the mean.
+    `weights` has the expected number of faults of each scale in a draw.
     """
 
     leader: Indices
@@ -44,7 +44,7 @@ class Alone:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FaultDraws:
-    """The times of draws of faulty links, seconds, and what single faults cost; prints itself as a report."""
+    """The times of draws of faulty links, seconds, and the losses of single faults; prints itself as a report."""
 
     name: str
     scenario: Mapping[str, Any]
@@ -54,7 +54,7 @@ class FaultDraws:
     kinds: tuple[Kind, ...]
     seed: int
     drawn: tuple[Faults, ...]
-    times: Floats  # (draws,); nan where the network is cut in two
+    times: Floats  # (draws,); nan if the network is disconnected
     alone: Alone
     simulated: int  # different sets of faults
     wall_s: float
@@ -63,21 +63,21 @@ class FaultDraws:
 
     @cached_property
     def sorted_times(self) -> Floats:
-        """The times of the draws in which the network is whole, in rising order."""
+        """The times of the draws with a connected network, in rising order."""
         return np.sort(self.times[~np.isnan(self.times)])
 
     @property
     def cut(self) -> int:
-        """How many draws cut the network in two."""
+        """The number of draws that disconnect the network."""
         return len(self.times) - len(self.sorted_times)
 
     def quantile(self, share: float) -> float | None:
-        """Return the least time that this share of the draws does not exceed; None if all draws cut the network."""
+        """Return the least time that this share of the draws does not exceed; None if all draws disconnect the network."""
         count = len(self.sorted_times)
         return float(self.sorted_times[max(ceil(share * count - 1e-9), 1) - 1]) if count else None
 
     def interval(self, share: float) -> tuple[float, float | None] | None:
-        """Return between which times the true quantile lies with 95 % confidence; None: no upper end that the draws show."""
+        """Return the 95 % confidence interval of the true quantile; None: the draws give no upper end."""
         count = len(self.sorted_times)
         if not count:
             return None
@@ -88,7 +88,7 @@ class FaultDraws:
 
     @cached_property
     def worst(self) -> int | None:
-        """The number of the draw that took longest, the first of them; None if all cut the network."""
+        """The number of the slowest draw, the first of equal ones; None if all disconnect the network."""
         return int(np.nanargmax(self.times)) if len(self.sorted_times) else None
 
     def links(self, draw: int) -> list[dict[str, Any]]:
@@ -100,14 +100,14 @@ class FaultDraws:
         return found
 
     def loss(self, seconds: float) -> float:
-        """Return by what share a time is longer than that without drawn faults; infinite for nan, a network cut in two."""
+        """Return the relative increase of a time over that without drawn faults; infinite for nan, a disconnected network."""
         return (inf if seconds != seconds else seconds / self.base_s - 1) if self.base_s else 0.0
 
     # -- the links ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def losses(self) -> Floats:
-        """The loss of each cable, (cables,): of its fault alone, the mean over kinds; nan where none was run."""
+        """The loss of each cable, (cables,): of its fault alone, the mean over kinds; nan if none was run."""
         return self._of_leaders[self.alone.leader] if len(self.cables) else np.zeros(0)
 
     @cached_property
@@ -122,7 +122,7 @@ class FaultDraws:
 
     @cached_property
     def ranking(self) -> list[dict[str, Any]]:
-        """The links, those that are alike once, in falling order of their loss; fit for JSON."""
+        """The links in falling order of their loss, one of each set of equivalent links, as JSON data."""
         leaders, alike = np.unique(self.alone.leader, return_counts=True)
         known = [(i, leader) for i, leader in enumerate(leaders.tolist()) if not np.isnan(self.losses[leader])]
         order = sorted(known, key=lambda one: (-self.losses[one[1]], one[1]))
@@ -142,7 +142,7 @@ class FaultDraws:
 
     @cached_property
     def _in_draws(self) -> dict[int, dict[str, Any]]:
-        """By leader: in how many draws one of its cables was faulty, the mean loss of those that are whole, its error."""
+        """By leader: the number of draws with a fault of one of its cables, the mean loss of the connected ones, its error."""
         seen: dict[int, list[float]] = {}
         for faults, seconds in zip(self.drawn, self.times.tolist()):
             for leader in {int(self.alone.leader[cable]) for cable, _ in faults}:
@@ -159,7 +159,7 @@ class FaultDraws:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Everything, fit for JSON; docs/faults.md says what the keys mean."""
+        """All results as JSON data; docs/faults.md gives the meaning of the keys."""
         quantiles = {name: {"time_s": self.quantile(share), "between_s": self.interval(share)}
                      for name, share in QUANTILES.items()}
         worst = None if self.worst is None else {"draw": self.worst, "time_s": float(self.times[self.worst]),
@@ -178,12 +178,12 @@ class FaultDraws:
 
     @property
     def without_fault(self) -> int:
-        """How many draws have no fault."""
+        """The number of draws without faults."""
         return sum(not faults for faults in self.drawn)
 
     @property
     def cut_at_most(self) -> float | None:
-        """With 95 % confidence the largest probability of a cut; None where some draws were cut: their share says it."""
+        """The largest probability of a disconnection with 95 % confidence; None if some draws were disconnected."""
         return None if self.cut else 1 - 0.05 ** (1 / len(self.times))
 
     def json(self) -> str:
@@ -265,7 +265,7 @@ def signed(loss: float | None) -> str:
 
 
 def observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return how many draws had a fault of a link, and the mean loss of those that are whole with its standard error."""
+    """Return the number of draws with a fault of a link, and the mean loss of the connected ones with its standard error."""
     if found is None:
         return "0", "-"
     if found["loss"] is None:

@@ -1,7 +1,7 @@
-"""Sets of faults that are drawn: which cables of a network are slow or dead, and which sets cost the same.
+"""Sets of drawn faults: the slow and dead cables of a network, and the sets of equal cost.
 
-A cable is both directions of a link. What is drawn is drawn from the cables that are there: those that a scenario has made slow
-count, those that it has made dead do not, nor do those that change in mid-run, whose history is given. Knows nothing of times.
+A cable is both directions of a link. Faults are drawn from the existing cables. These include cables that the scenario has made
+slow. They exclude dead cables, and cables that change in mid-run, whose history is given. The module knows nothing of times.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torussim.topology.links import LinkChange
 from torussim.topology.shape import Indices, receivers
 
 Faults = tuple[tuple[int, float], ...]  # (cable, scale of its bandwidth; 0: dead), in the order of the cables
-COMPARED = 8  # faults: two larger sets that are the same but for a translation are too rare to be looked for
+COMPARED = 8  # faults: larger sets that differ only by a translation are too rare to search for
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault that is drawn: `many` is a probability for each cable (a float) or a number of cables (an int).
+    """A kind of fault: `many` is a probability for each cable (a float) or a number of cables (an int).
 
     `scale` multiplies the bandwidth; 0: dead.
     """
@@ -43,7 +43,7 @@ class Kind:
 
 
 def kinds_of(dead: float | int | None, slow: Iterable[tuple[float | int, float]], count: int) -> tuple[Kind, ...]:
-    """Return the kinds of faults that are asked for, on a network of `count` cables. Raise FaultError if they make no sense."""
+    """Return the requested kinds of faults on a network of `count` cables. Raise FaultError for numbers that are not valid."""
     asked = [*([] if dead is None else [(dead, 0.0)]), *slow]
     kinds = tuple(Kind(many.item() if isinstance(many, np.generic) else many, scale) for many, scale in asked)
     if not kinds:
@@ -62,7 +62,7 @@ def kinds_of(dead: float | int | None, slow: Iterable[tuple[float | int, float]]
 
 
 def _check(kind: Kind, path: tuple[str | int, ...]) -> None:
-    """Raise FaultError if a kind of fault makes no sense."""
+    """Raise FaultError if a kind of fault is not valid."""
     if isinstance(kind.many, bool) or not isinstance(kind.many, int | float) or not kind.many >= 0:
         raise FaultError(f"{path[0]}: {kind.many!r} is no probability and no number of links: give 0.001 or 2", path=path)
     if isinstance(kind.many, float) and not kind.many <= 1:
@@ -74,9 +74,9 @@ def _check(kind: Kind, path: tuple[str | int, ...]) -> None:
 
 
 def draw(kinds: Sequence[Kind], count: int, seed: int, number: int) -> Faults:
-    """Return the faults of one draw among `count` cables: it depends on these arguments alone.
+    """Return the faults of one draw among `count` cables; it depends on these arguments alone.
 
-    Numbers of cables are drawn first, without replacement; each other cable then takes one kind at most, with its probability.
+    Numbers of cables are drawn first, without replacement. Each other cable then has at most one kind, with its probability.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
     left, found = np.arange(count), dict[int, float]()
@@ -95,10 +95,10 @@ def draw(kinds: Sequence[Kind], count: int, seed: int, number: int) -> Faults:
 
 @dataclass(frozen=True, eq=False)
 class Cables:
-    """The cables of a network that can be drawn, numbered in the order of their chips.
+    """The cables of a network that can have drawn faults, numbered in the order of their chips.
 
-    `link`: (cables,) one link of each, that in + direction where it is along an axis; `of`: (links,) the cable of each link, -1
-    where none; `free`: the axes along which a translation of faults changes no time.
+    `link`: (cables,) one link of each, the one in + direction along an axis. `of`: (links,) the cable of each link, -1 if none.
+    `free`: the axes along which a translation of faults changes no time.
     """
 
     net: Grid
@@ -111,9 +111,9 @@ class Cables:
 
     @cached_property
     def places(self) -> list[tuple[int, ...]]:
-        """For each cable the axis (-1: none) and the direction of its link, and the coordinates of the chip that this leaves."""
+        """For each cable the axis (-1: none) and the direction of its link, and the coordinates of the chip at its start."""
         links = self.net.links
-        start = np.minimum(links.source[self.link], len(links.chips) - 1)  # a switch has no place, and no free axis then
+        start = np.minimum(links.source[self.link], len(links.chips) - 1)  # a switch has no coordinates, and no axis is free then
         columns = np.vstack([links.axis[self.link], links.sign[self.link], links.coordinates[:, start]])
         return [tuple(place) for place in columns.T.tolist()]
 
@@ -123,30 +123,30 @@ class Cables:
         return {place: cable for cable, place in enumerate(self.places)} if self.free else {}
 
     def alike(self, faults: Faults) -> Faults:
-        """Return the first of the sets of faults that are this one moved along free axes; all of them cost the same."""
+        """Return the first of the sets of faults that are translations of this one along free axes; all have the same cost."""
         if not self.free or not 0 < len(faults) <= COMPARED:
             return faults
         anchors = [self.places[cable] for cable, _ in faults]
-        rarest = min(anchor[0] for anchor in anchors)  # some fault of the first axis stands at the origin
+        rarest = min(anchor[0] for anchor in anchors)  # the origin has a fault of the first axis
         return min(tuple(sorted((self._moved(cable, anchor), scale) for cable, scale in faults))
                    for anchor in anchors if anchor[0] == rarest)
 
     def _moved(self, cable: int, anchor: tuple[int, ...]) -> int:
-        """Return where a cable gets to when `anchor` is moved to 0 along the free axes."""
+        """Return the image of a cable under the translation along the free axes that moves `anchor` to 0."""
         place = list(self.places[cable])
         for axis in self.free:
             place[axis + 2] = (place[axis + 2] - anchor[axis + 2]) % self.net.shape[axis]
         return self.at[tuple(place)]
 
     def scale(self, faults: Faults) -> Floats:
-        """Return the multiple of its bandwidth that faults leave to each link, (links,)."""
+        """Return the scale of each link's bandwidth under faults, (links,)."""
         of_cables = np.ones(len(self) + 1)
         for cable, scale in faults:
             of_cables[cable] = scale
         return of_cables[self.of]
 
     def changes(self, faults: Faults) -> list[LinkChange]:
-        """Return faults as a scenario file has them, under `links`."""
+        """Return faults as a scenario file gives them, under `links`."""
         edges = [self.net.links.edge(int(self.link[cable])) for cable, _ in faults]
         ends = [[list(end) if isinstance(end, tuple) else str(end) for end in edge] for edge in edges]
         return [LinkChange(u, v, failed=True) if scale == 0 else LinkChange(u, v, scale=scale)
@@ -154,7 +154,7 @@ class Cables:
 
 
 def cables_of(net: Grid, programs: Iterable[Program]) -> Cables:
-    """Return the cables of a network that can be drawn; `programs` say how far the network is symmetrical for them."""
+    """Return the cables of a network for draws; `programs` limit the symmetry of the network."""
     links = net.links
     changing = np.zeros(len(links.source), bool)
     for event in links.events:
@@ -163,16 +163,16 @@ def cables_of(net: Grid, programs: Iterable[Program]) -> Cables:
     steady = np.bincount(cable, changing) == 0
     backwards = np.argsort(links.sign, kind="stable")[::-1]
     first = np.zeros(len(steady), np.intp)
-    first[cable[backwards]] = backwards  # the last one written stays: in + direction, the first
+    first[cable[backwards]] = backwards  # the last value written stays: the first link in + direction
     number = np.where(steady, np.cumsum(steady) - 1, -1)
     return Cables(net, first[steady], number[cable], free_axes(net, programs))
 
 
 def free_axes(net: Grid, programs: Iterable[Program]) -> tuple[int, ...]:
-    """Return the axes along which a translation changes neither the network nor what the programs do on it.
+    """Return the axes along which a translation changes neither the network nor the programs' use of it.
 
-    The network is compared link by link. Left out, though some may be free: lines, axes of two chips, twisted tori, axes cut into
-    parts, and axes on which algorithms count chips from the first one on.
+    The network is compared link by link. Lines, axes of two chips, twisted tori, axes cut into parts, and axes on which
+    algorithms count chips from the first one are left out, although some may be free.
     """
     links = net.links
     if (not len(links.source) or links.events or callable(net.routing) or links.twist or (links.axis < 0).any()

@@ -1,10 +1,10 @@
-"""YAML files with the place of every key and value; knows nothing of what the keys mean.
+"""YAML files with the place of every key and value; the module knows nothing of the meaning of the keys.
 
-YAML 1.2, core schema: `1e-6` is a number, `no` a word, a date and `1_000` are texts. libyaml (PyYAML) scans and composes; what it
-refuses, and the few things that it reads by YAML 1.1, ruamel.yaml reads and judges. Plain Python is constructed here, because
-their constructors stop at the first doubled key and keep no places. A mistake
-that leaves nothing to check (no such file, broken YAML, two documents, too deep) raises ScenarioError; the others (a
-doubled key, a key that is no text, a tag, an alias inside itself) stand in `Document.mistakes`.
+YAML 1.2, core schema: `1e-6` is a number, `no` a word, a date and `1_000` are texts. libyaml (PyYAML) scans and composes. Files
+that it rejects, and the few constructs that it reads by YAML 1.1, are read and judged by ruamel.yaml. Plain Python is constructed
+here, because the constructors of both stop at the first doubled key and keep no places. A mistake that leaves nothing to check
+(no such file, broken YAML, two documents, too deep) raises ScenarioError. Other mistakes (a doubled key, a key that is no text, a
+tag, an alias inside itself) are in `Document.mistakes`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torussim import units
 from torussim.errors import FileError, Keys, Mark, Mistake, ScenarioError
 from torussim.spelling import nearest
 
-# Bytes that a file may have, also after unpacking, by what it is for (docs/trust.md).
+# The most bytes of a file, also after unpacking, by its purpose (docs/trust.md).
 LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "table": 2**20, "code": 2**20, "measurements": 16 * 2**20,
                              "graph": 256 * 2**20, "result": 2**30, "trace": 2**30}
-PACKED = ("graph", "result", "trace")  # kinds of files that gzip may have packed
+PACKED = ("graph", "result", "trace")  # kinds of files that may be compressed by gzip
 
 MAX_DEPTH = 100
-MAX_VALUES = 100_000  # aliases filled in
+MAX_VALUES = 100_000  # with aliases expanded
 
 # The core schema of YAML 1.2.2, section 10.3.2.
 _WORDS = {
@@ -50,10 +50,10 @@ _INVALID = re.compile(  # characters, and two things that make ruamel raise what
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
     r"|\\U(?!000|0010)[0-9a-fA-F]{8}|(?<![^\n\r\x85\u2028\u2029])%YAML(?!\s+1\.[12]\b).*"
 )
-# Directives, tags, anchors, aliases, blocks of text, spelt-out keys, tabs, line breaks of YAML 1.1, escaped halves of characters.
+# Directives, tags, anchors, aliases, block scalars, explicit keys, tabs, line breaks of YAML 1.1, surrogate halves.
 _RARE = re.compile(r"^%|(?:^|[\s,\[{:-])[!&*?|>]|[\t\x85\u2028\u2029]|\\u[dD][89a-fA-F]", re.MULTILINE)
 
-# What is in ruamel's context, what in its problem, and better words for it.
+# Text in ruamel's context, text in its problem, and a better wording.
 _BETTER = (
     ("", "maximum depth", f"nested deeper than {MAX_DEPTH} levels"),
     ("", "found another document", "a second document starts here: only one is allowed in a file"),
@@ -71,7 +71,7 @@ _BETTER = (
 
 @dataclass(frozen=True)
 class Document:
-    """A value made of dicts, lists and scalars, and the places that its parts were read from."""
+    """A value of dicts, lists and scalars, and the places of its parts in the file."""
 
     value: Any
     file: str
@@ -80,7 +80,7 @@ class Document:
     mistakes: tuple[Mistake, ...] = ()
 
     def where(self, path: Keys) -> Mark:
-        """Return the place of the value at `path`; if there is none, of the key of the nearest parent that exists."""
+        """Return the place of the value at `path`; if there is none, of the key of its nearest existing parent."""
         return self.marks[path] if path in self.marks or not path else self.where_key(path[:-1])
 
     def where_key(self, path: Keys) -> Mark:
@@ -97,7 +97,7 @@ def read(path: Path | str, kind: str = "scenario", most: int = 0) -> Document:
 
 
 def text(path: Path | str, kind: str, most: int = 0) -> str:
-    """Return the content of a file in UTF-8. Raise FileError likewise."""
+    """Return the content of a file in UTF-8. Raise FileError if it cannot be read."""
     data = contents(path, kind, most)
     try:
         return data.decode()
@@ -107,10 +107,10 @@ def text(path: Path | str, kind: str, most: int = 0) -> str:
 
 
 def contents(path: Path | str, kind: str, most: int = 0) -> bytes:
-    """Return the bytes of a regular file, unpacked where gzip has packed them.
+    """Return the bytes of a regular file, unpacked if gzip has compressed them.
 
-    `kind`, one of LIMITS, sets how many bytes it may have, packed or not; `most` raises that. Raise FileError for a larger
-    file, and for what cannot be read: nothing ever waits for a pipe, or reads from a device.
+    `kind`, one of LIMITS, sets the most bytes of the file, compressed or not; `most` raises this limit. Raise FileError for a
+    larger file, and for one that cannot be read: the function never waits for a pipe, and never reads from a device.
     """
     limit = max(LIMITS[kind], most)
     try:
@@ -135,7 +135,7 @@ def contents(path: Path | str, kind: str, most: int = 0) -> bytes:
 
 
 def _instead(path: Path, error: Exception) -> str:
-    """Return what to name in place of a file that cannot be read, where that can be guessed."""
+    """Return a hint at the file to name in place of one that cannot be read, if there is a likely one."""
     if isinstance(error, IsADirectoryError):
         return ": name a file in it"
     if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
@@ -169,7 +169,7 @@ def from_value(value: Any, name: str = "<dict>") -> Document:
 
 
 def to_yaml(value: Mapping[str, Any]) -> str:
-    """Return plain data as YAML that `parse` reads as the same, keys in their order; the innermost mappings and lists in flow.
+    """Return plain data as YAML that `parse` reads back, keys in their order; the innermost mappings and lists in flow style.
 
     >>> print(to_yaml({"name": "no", "topology": {"shape": [4, 4], "latency": 1e-6}}), end="")
     name: no
@@ -183,7 +183,7 @@ def to_yaml(value: Mapping[str, Any]) -> str:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     def flow(part: Any, depth: int) -> Any:
-        """Return a part with its style: lists of mappings and mappings at the top in blocks, the rest in brackets."""
+        """Return a part with its style: lists of mappings, and top-level mappings, in block style, other parts in flow style."""
         if isinstance(part, Mapping):
             made: Any = CommentedMap((key, flow(one, depth + 1)) for key, one in part.items())
             inline = depth > 1 and not any(isinstance(one, Mapping) and one for one in part.values())
@@ -204,7 +204,7 @@ def to_yaml(value: Mapping[str, Any]) -> str:
 
 
 def _float(representer: Any, value: float) -> Any:
-    """Return a float as YAML 1.2 has it, with all its digits."""
+    """Return a float in YAML 1.2, with all its digits."""
     words = {math.inf: ".inf", -math.inf: "-.inf"}
     text = ".nan" if value != value else words.get(value) or repr(value)
     return representer.represent_scalar("tag:yaml.org,2002:float", text)
@@ -212,7 +212,7 @@ def _float(representer: Any, value: float) -> Any:
 
 @dataclass
 class _Reading:
-    """What one walk over the nodes of a document gathers."""
+    """The data collected by one walk over the nodes of a document."""
 
     file: str
     marks: dict[Keys, Mark] = field(default_factory=dict)
@@ -259,7 +259,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
             if key is not None:
                 first = reading.key_marks[*path, key]
                 reading.add(f"{key!r} is given twice: first at line {first.line}", key_node, "doubled-key", (*path, key))
-            _construct(value_node, path, replace(reading, marks={}, key_marks={}))  # only for the mistakes in it
+            _construct(value_node, path, replace(reading, marks={}, key_marks={}))  # only to collect its mistakes
         else:
             reading.key_marks[*path, key] = reading.mark(key_node)
             value[key] = _construct(value_node, (*path, key), reading)
@@ -267,7 +267,7 @@ def _mapping(node: Any, path: Keys, reading: _Reading) -> dict[str, Any]:
 
 
 def _key(node: Any, reading: _Reading) -> str | None:
-    """Return the text of a key, or None if it is not a text, which is a mistake."""
+    """Return the text of a key; None if it is no text, which is a mistake."""
     key = _scalar(node, reading) if node.id == "scalar" else None
     if node.value == "<<" and not node.style:
         reading.add("'<<' is not a key: YAML 1.2 has no merge key; write the keys out", node)
@@ -281,7 +281,7 @@ def _key(node: Any, reading: _Reading) -> str | None:
 
 def _scalar(node: Any, reading: _Reading) -> str | int | float | bool | None:
     text: str = node.value
-    if _HALF.search(text):  # JSON escapes a character in two halves
+    if _HALF.search(text):  # JSON escapes a character as two surrogates
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if "\0" in text or _HALF.search(text):
         reading.add("an escape in this text stands for a character that is not allowed", node)
@@ -299,7 +299,7 @@ def _scalar(node: Any, reading: _Reading) -> str | int | float | bool | None:
 
 
 def _tag(node: Any, reading: _Reading) -> str | None:
-    """Return the tag that stands in the file, or None; one that the core schema has no use for is a mistake."""
+    """Return the tag in the file, or None; a tag outside the core schema is a mistake."""
     if node.tag is None or node.ctag.suffix is None:
         return None
     tag = f"{node.ctag.handle or ''}{node.ctag.suffix}"
@@ -322,7 +322,7 @@ def _compose(text: str, file: str) -> Any:
             try:
                 return yaml.compose(text, Loader=_plain_loader(yaml.CLoader, file))
             except yaml.YAMLError:
-                pass  # ruamel.yaml says what is wrong
+                pass  # ruamel.yaml finds the mistake
     return _compose_slowly(text, file)
 
 
@@ -331,22 +331,22 @@ def _plain_loader(loader: Any, file: str) -> Any:
         values = 0
 
         def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
-            """Leave a node without a tag when it has none in the file."""
+            """Leave a node without a tag if the file gives it none."""
 
         def descend_resolver(self, node: Any, index: Any) -> None:
-            """Look for no tags; fail at too many values, before they take memory (the key of a mapping has no index)."""
+            """Resolve no tags; fail at too many values before they take memory (the key of a mapping has no index)."""
             self.values += node is None or index is not None
             if self.values > MAX_VALUES:
                 _fail(f"more than {MAX_VALUES} values", Mark(file, node.start_mark.line + 1, node.start_mark.column + 1),
                       code="limit")
 
         def ascend_resolver(self) -> None:
-            """Look for no tags."""
+            """Resolve no tags."""
     return Unresolved
 
 
 def _compose_slowly(text: str, file: str) -> Any:
-    """Return what `_compose` does, by ruamel.yaml; raise ScenarioError, with the place, for what is no YAML."""
+    """Return the result of `_compose` by ruamel.yaml. Raise ScenarioError, with the place, for invalid YAML."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.resolver import VersionedResolver
@@ -363,7 +363,7 @@ def _compose_slowly(text: str, file: str) -> Any:
 
 
 def _problem(error: Any) -> str:
-    """Return one line about an error of ruamel's."""
+    """Return one line about an error of ruamel.yaml."""
     context, problem = (" ".join((part or "").split()) for part in (error.context, error.problem))
     start = error.context_mark
     at = f" that starts at line {start.line + 1}, column {start.column + 1}" if start else ""

@@ -1,11 +1,11 @@
 """Longest paths of collectives between classes of chips of one network, for any size of the data.
 
-Chips are put into classes by their places. What a chip of class D has to wait for, when all chips of class C start at 0, is a
-longest path through messages and links of the schedule. A path is one whatever the data's size, so its seconds a byte and its
-latency hold for every size: paths are looked for at a few sizes, once a network and collective.
+Chips are divided into classes by their places. The time that a chip of class D waits, when all chips of class C start at 0, is a
+longest path through messages and links of the schedule. A path does not depend on the size of the data, so its seconds a byte and
+its latency hold for every size. Paths are searched for at a few sizes, once for each network and collective.
 
-Only what takes longer still is left out: other collectives on the same links, flows that share a link (each has what its links
-have alone), links that are slower for a while.
+Only effects that lengthen the time are omitted: other collectives on the same links, flows that share a link (each has the whole
+bandwidth), links that are slower for some time.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from torussim.topology.movement import Movements
 Array = np.ndarray[Any, Any]
 Key = tuple[int, int]
 
-CLASSES, MANY = 24, 4096  # classes of chips, and classes x chips, at most
-# A path has seconds a byte of the collective, seconds, shards and steps of the looped matmul; it takes path . (bytes, 1, seconds
-# of a shard, seconds of a step). The longest are looked for at these.
+CLASSES, MANY = 24, 4096  # the most classes of chips, and the largest product of classes and chips
+# A path has seconds a byte of the collective, seconds, shards and steps of the looped matmul; its time is path . (bytes, 1,
+# seconds of a shard, seconds of a step). The longest paths are searched for at these values.
 ALONE = [(size, 1.0) for size in (1e3, 3e4, 1e6, 3e7)]
 LOOPED = [(size, 1.0, size * ratio, 1e-7) for size in (3e4, 3e6) for ratio in (1e-13, 1e-12, 1e-11, 1e-10)]
 
 
 @dataclass(frozen=True, eq=False)
 class Waits:
-    """The longest paths to the end of something, (paths, classes + 2, classes + 1, 2 or 4), from its start.
+    """The longest paths from the start of a collective to its end, (paths, classes + 2, classes + 1, 2 or 4).
 
-    From when each class starts, some chip, and all chips; to when each class ends, and some chip.
+    They lead from the starts of each class, of some chip, and of all chips, to the ends of each class, and of some chip.
     """
 
     paths: Array
@@ -58,10 +58,10 @@ class Waits:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A collective between classes of chips: when it ends, from its start.
+    """A collective between classes of chips: its end, from its start.
 
-    Looped with a matmul: `through`: when the second half ends, from the start of the first half, the gather or the matmul; `own`:
-    (classes + 2, 4) what all pieces of the matmul take. `links`: (links,) seconds a byte that each is busy.
+    Looped with a matmul: `through`: the end of the second half, from the start of the first half, the gather or the matmul;
+    `own`: (classes + 2, 4) the time of all pieces of the matmul. `links`: (links,) the seconds a byte that each link is busy.
     """
 
     links: Array
@@ -71,7 +71,7 @@ class Table:
 
 
 class Fronts:
-    """The classes of chips of one network and the tables of its collectives, each worked out when it is first asked for."""
+    """The classes of chips of one network and the tables of its collectives, each computed at its first use."""
 
     def __init__(self, network: Grid | Outlines, chip: Chip) -> None:
         self.outlines, self.chip = outlines_of(network), chip
@@ -89,7 +89,7 @@ class Fronts:
         self._tables: dict[Hashable, Table] = {}
 
     def table(self, o: Collective, loop: Loop | None) -> Table:
-        """Return the table of a collective, alone or looped with a matmul; for any bytes, but those of a user's algorithm."""
+        """Return the table of a collective, alone or looped with a matmul; for any bytes unless it is user-defined."""
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
         key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, o.protocol,
                tuple(o.shift.items()), loop and loop.kind, own)
@@ -106,7 +106,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
         net = folded(net, *orbits(Program((o,)), Movements(net), fronts.label))
     planner = Planner(net, replace(fronts.chip, loop_step=0.0), routed)
     matmul = Compute("looped", flops=fronts.chip.rate("bf16") * fronts.chip.matmul_efficiency,
-                     loop=Loop(o.name, loop.kind, (1, 1, 1))) if loop else None  # a shard takes a second
+                     loop=Loop(o.name, loop.kind, (1, 1, 1))) if loop else None  # a shard takes one second
     gathers = o.kind == "all_gather"
     section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
     ready = section[0 if gathers or matmul is None else 1]
@@ -114,7 +114,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
-        whole = o.kind in ALIKE and not o.groups  # each chip waits for all of its group
+        whole = o.kind in ALIKE and not o.groups  # each chip waits for all chips of its group
         meets = planner.lanes(o.axes) if whole else np.arange(paths.chips)
         ends = paths.meeting(start, meets) if ready.steps else paths.run(ready, start)
         return Table(busy[net.stands], paths.waits(ends))
@@ -141,7 +141,8 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
 class _Paths:
     """The longest paths through one collective from each class, and from all chips: (1 + 2 or 4, samples, sources, chips).
 
-    Row 0 is what a path takes at each sample, seconds; the others are the path. `busiest`: seconds a byte of the busiest link.
+    Row 0 is the time of a path at each sample, seconds; the other rows are the path. `busiest`: seconds a byte of the busiest
+    link.
     """
 
     def __init__(self, fronts: Fronts, o: Collective, net: Grid, busiest: float, samples: Array) -> None:
@@ -153,7 +154,7 @@ class _Paths:
 
     def longer(self, a_byte: Array | float = 0.0, seconds: Array | float = 0.0, shards: Array | float = 0.0,
                steps: Array | float = 0.0) -> Array:
-        """Return what makes a path longer on each chip, (1 + 2 or 4, samples, 1, chips)."""
+        """Return the extension of a path on each chip, (1 + 2 or 4, samples, 1, chips)."""
         count, samples = self.samples.shape[:2]
         found = np.zeros((1 + count, samples, 1, self.chips))
         for row, more, weight in zip(found[1:], (a_byte, seconds, shards, steps), self.samples):
@@ -162,7 +163,7 @@ class _Paths:
         return found
 
     def starts(self) -> Array:
-        """Return the paths to the start: of each class at 0 where all others never start; at last of all chips at 0."""
+        """Return the paths to the start: of each class at 0, while all others never start; finally of all chips at 0."""
         classes = self.fronts.classes if self.fronts.classes > 1 else 0
         at = np.array(np.broadcast_to(self.never, (len(self.never), self.samples.shape[1], classes + 1, self.chips)))
         for c in range(classes):
@@ -171,12 +172,12 @@ class _Paths:
         return at
 
     def later(self, a: Array, b: Array) -> Array:
-        """Return the longer of each two paths."""
+        """Return the longer one of each two paths."""
         return np.where(a[0] >= b[0], a, b)
 
     def run(self, ready: Ready, base: Array, *, fed: Mapping[Key, Array] | None = None,
             due: dict[Key, Array] | None = None) -> Array:
-        """Return the paths to the end of a collective (engine.max_plus has it in seconds); `due` is told those to each step."""
+        """Return the paths to the end of a collective (engine.max_plus has it in seconds); `due` gets the paths to each step."""
         free, done = dict[int, Array](), dict[int, Array]()
         for stage in ready.stages:
             done[stage.part] = self.phase(stage, done.get(stage.part, base), free, fed, due)
@@ -187,7 +188,7 @@ class _Paths:
 
     def phase(self, stage: Stage, base: Array, free: dict[int, Array], fed: Mapping[Key, Array] | None,
               due: dict[Key, Array] | None) -> Array:
-        """Return the paths to the end of one phase of one part; `free`: to when the hops of an axis in a direction are free."""
+        """Return the paths to the end of one phase of one part; `free`: to the times at which hops in a direction are free."""
         complete, arrivals = base, dict[tuple[int | None, int], Array]()
         for move in stage.moves:
             hops = np.arange(len(self.rate))[move.links].reshape(move.bytes.shape)
@@ -218,7 +219,7 @@ class _Paths:
         return complete
 
     def meeting(self, start: Array, group: Array) -> Array:
-        """Return the paths to the end of a collective in which each chip gets something from all others of its group."""
+        """Return the paths to the end of a collective in which each chip receives data from all others of its group."""
         ends = start.copy()
         for number in np.unique(group):
             here = group == number
@@ -227,9 +228,9 @@ class _Paths:
         return ends
 
     def waits(self, ends: Array) -> Waits:
-        """Return the least of each class, coefficient by coefficient, also of what all links into a chip need for its bytes.
+        """Return the least path of each class, coefficient by coefficient, with the time of all links into a chip for its bytes.
 
-        Some chip ends only when the busiest link has passed everything on.
+        Some chip ends only when the busiest link has passed on all its data.
         """
         classes, (samples, sources) = self.fronts.classes, ends.shape[1:3]
         found = np.tile(self.never[1:, 0, 0, 0], (samples + 1, classes + 2, classes + 1, 1))
@@ -245,7 +246,7 @@ class _Paths:
 
 
 def _most(net: Grid) -> Array:
-    """Return (links,) the most that each link ever has, bytes/s."""
+    """Return (links,) the highest bandwidth that each link ever has, bytes/s."""
     most = net.links.bandwidth.copy()
     for event in net.links.events:
         most[event.links] = np.maximum(most[event.links], event.bandwidth)
@@ -253,9 +254,9 @@ def _most(net: Grid) -> Array:
 
 
 def _hops(net: Grid, link_rate: Array) -> tuple[Array, Array]:
-    """Return the bandwidth (bytes/s) and latency (s) of each hop, (hops + 1,), as if it were alone on the links it takes.
+    """Return the bandwidth (bytes/s) and latency (s) of each hop, (hops + 1,), as if it were alone on its links.
 
-    A hop without a link is one flow over all its routes: it has no more than bandwidth / share of any of its links.
+    A hop without a link is one flow over all its routes: it has at most bandwidth / share of any of its links.
     """
     rate, late = np.append(link_rate, 0.0)[net.slot.ravel()], net.latency.ravel().copy()
     gaps = np.flatnonzero(net.around(net.axes).gap.ravel())
@@ -269,13 +270,13 @@ def _hops(net: Grid, link_rate: Array) -> tuple[Array, Array]:
 
 
 def _classes(net: Grid) -> Array:
-    """Return (chips,) the class of each chip: chips of one class have like links to chips of like classes, as far as that goes.
+    """Return (chips,) the class of each chip: chips of one class have similar links to chips of similar classes, up to a depth.
 
-    Directions of an axis are not told apart. At most CLASSES; where links differ too much for that, only the slowest of each
-    axis are told from the others, and where chips are very many, nothing.
+    Directions of an axis are not distinguished. There are at most CLASSES. If the links differ too much for this, only the
+    slowest links of each axis are distinguished from the others; if there are too many chips, no links are.
     """
     chips = len(net.own)
-    back = np.empty((len(net.axes), 2, chips), np.intp)  # the hop by which the next chip leads here
+    back = np.empty((len(net.axes), 2, chips), np.intp)  # the hop from the next chip back to this chip
     for axis, way in np.ndindex(len(net.axes), 2):
         back[axis, way] = (2 * axis + 1 - way) * chips + net.receiver[axis, way]
     hops = net.around(net.axes).hops
@@ -291,7 +292,7 @@ def _classes(net: Grid) -> Array:
 
 
 def _refined(receiver: Array, kinds: Array, most: int) -> Array:
-    """Return (chips,) classes by the kinds of hops around, those of the chips around, and so on, up to so many."""
+    """Return (chips,) classes by the kinds of neighbouring hops, of the neighbouring chips, and so on, up to a number."""
     label, many = np.zeros(receiver.shape[-1], np.intp), 1
     while True:
         around = np.sort(kinds * many + label[receiver], axis=1).reshape(-1, len(label))
@@ -303,5 +304,5 @@ def _refined(receiver: Array, kinds: Array, most: int) -> Array:
 
 
 def _numbered(columns: Array) -> Array:
-    """Return a number for each of the (rows, places) columns, the same for like ones."""
+    """Return a number for each of the (rows, places) columns, the same for equal ones."""
     return np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)

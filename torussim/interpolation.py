@@ -1,9 +1,9 @@
-"""Values at many points from those at few, with a bound on the error of their sum.
+"""Values at many points from values at a few, with a bound on the error of their sum.
 
-A convex function lies below its chord between two points, and above the lines that continue the neighbouring chords. Where
-chord and lines agree, the values between are known. Where they are too far apart, the function is evaluated at one more point:
-where the lines meet. The time of a pass on private links is such a function of the time of its attention: a maximum of sums, in
-each of which attention occurs at most once a layer. Knows nothing of passes (docs/design.md, section 4, Passes).
+A convex function lies below its chord between two points, and above the extensions of the neighbouring chords. If chord and
+extensions agree, the values between are known. If they are too far apart, the function is evaluated at one more point, where the
+extensions meet. The time of a pass on private links is such a function of the time of its attention: a maximum of sums, each of
+which has attention at most once a layer. The module knows nothing of passes (docs/design.md, section 4, Passes).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-FEW = 64  # points; where there are no more, their values are those of asking for each, to SURE
+FEW = 64  # points; up to this number, values are equal to evaluated ones to within SURE
 SURE = 1e-9  # of a value
-TOLERANCE = 1e-4  # of a value, where there are more
+TOLERANCE = 1e-4  # of a value, above FEW points
 ROUNDING = 1e-11  # of a value: repetition is recognised to 1e-12 of a block (engine.steady_state)
-CHECKED = 8  # spans of a function that is not known to be convex; in each its middle is asked for
+CHECKED = 8  # spans of a function that may not be convex; each is evaluated at its middle
 
 
 @dataclass(frozen=True)
 class Span:
-    """Points whose values are known now: those before `stop` that no span before had.
+    """Points whose values are known: the points before `stop` that no earlier span had.
 
-    `weights`: by index of a point that was asked for, how many of these points it stands for. `error`: by how much the sum can
-    be off, at the most.
+    `weights` has, by the index of an evaluated point, the number of these points that it represents. `error` is the largest
+    possible error of the sum.
     """
 
     stop: int
@@ -36,7 +36,7 @@ class Span:
 
 
 def tolerance(points: int) -> float:
-    """Return how far off a value may be, as a share of it."""
+    """Return the allowed error of a value, as a share of it."""
     return SURE if points <= FEW else TOLERANCE
 
 
@@ -46,27 +46,27 @@ def each(points: int) -> Iterator[Span]:
 
 
 def spans(x: Array, value: Callable[[int], float], steepest: float, near: float, *, convex: bool = True) -> Iterator[Span]:
-    """Yield spans from the first point to the last, asking for few values.
+    """Yield spans from the first point to the last, with few evaluations.
 
     Parameters
     ----------
     x
-        The points, (n,), none before the one before it.
+        The points, (n,), in non-decreasing order.
     value
         Called with the index of a point, returns the value there: a function of x that never falls.
     steepest
-        The most by which it rises for 1 of x.
+        The largest slope of the function.
     near
-        How far off the value of a point may be, as a share of it.
+        The allowed error of the value of a point, as a share of it.
     convex
-        Whether it is known to be convex. Else a span is taken for straight if its middle is: the error is then what its middle
-        was off, which proves nothing.
+        Whether the function is known to be convex. Otherwise a span counts as straight if its middle does: the error is then that
+        of the middle, which proves nothing.
     """
     known = {0: value(0)}
     yield Span(1, {0: 1.0})
     here, rise, last = 0, 0.0, len(x) - 1
     first = [last] if convex else np.unique(np.linspace(0, last, CHECKED + 1).astype(int))[:0:-1].tolist()
-    wanted: list[tuple[int, float | None]] = [(i, None) for i in first if i]  # the next one last; by how much its span is off
+    wanted: list[tuple[int, float | None]] = [(i, None) for i in first if i]  # the next point is last; with the error of its span
     while wanted:
         there, off = wanted[-1]
         if there not in known:
@@ -99,11 +99,11 @@ def spans(x: Array, value: Callable[[int], float], steepest: float, near: float,
 
 
 def _share(x: Array, here: int, there: int) -> Array:
-    """Return how far on the way each point between two is, 0 to 1."""
+    """Return the relative position of each point between two points, 0 to 1."""
     way, between = x[there] - x[here], x[here + 1:there] - x[here]
     return np.asarray(between / way) if way > 0 else np.ones(len(between))
 
 
 def _rise(x: Array, known: Mapping[int, float], here: int, there: int, otherwise: float) -> float:
-    """Return the slope of a chord, `otherwise` where it has no length."""
+    """Return the slope of a chord, or `otherwise` if it has no length."""
     return float((known[there] - known[here]) / (x[there] - x[here])) if x[there] > x[here] else otherwise

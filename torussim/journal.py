@@ -1,8 +1,8 @@
-"""Rows of a long piece of work, kept on disk as they are made, so that the same work can go on after it was killed.
+"""Rows of a long computation, kept on disk as they are made, so that the computation can continue after it was killed.
 
-A journal lies beside the output that it is for. Its first line says what the work is; then it has a line a row, in the order in
-which they were made; and before the output is put in its place, a line with the SHA-256 of that. All lines are JSON. One process
-at a time has it: the lock (of POSIX, where the system has it) ends with that process, however it ends.
+A journal lies beside its output. Its first line identifies the work. Then it has a line for each row, in the order in which they
+were made. Before the output is moved into place, a line with its SHA-256 is added. All lines are JSON. Only one process at a time
+has the journal: the lock (of POSIX, if the system has it) ends with the process in any case.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Row = Mapping[str, Any]
 
 
 class Journal:
-    """The rows that are on disk, by their numbers; `finished`: whether the output has been written of them, and is unchanged."""
+    """The rows on disk, by their numbers. `finished`: whether the output was written from them, and is unchanged."""
 
     def __init__(self, output: Path, file: IO[bytes]) -> None:
-        self.output, self._file = output, file  # `file` is not buffered, and each write goes to its end
-        self._places: dict[int, tuple[int, int]] = {}  # where the line of each row begins, and how long it is
+        self.output, self._file = output, file  # `file` is unbuffered, and each write goes to its end
+        self._places: dict[int, tuple[int, int]] = {}  # the start and the length of the line of each row
         self.finished = False
 
     def add(self, number: int, row: Row, *, again: bool = False) -> None:
-        """Put a row on disk; `again`: whoever goes on is to make it again."""
+        """Write a row to disk. `again`: whether a continued run must make it again."""
         self._places[number] = self._append({"number": number, "row": row, **({"again": True} if again else {})})
         self.finished = False
 
@@ -48,18 +48,18 @@ class Journal:
         return len(self._places)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Return all rows in the order of their numbers."""
+        """Yield all rows in the order of their numbers."""
         return (self[number] for number in sorted(self._places))
 
     def finish(self, write: Callable[[Path], None]) -> None:
         """Write the output, whole or not at all, by a function that writes a file."""
         with whole(self.output) as path:
             write(path)
-            self._append({"written": _digest(path)})  # before it is in its place: what lies there is then known in any case
+            self._append({"written": _digest(path)})  # before the move, so that the output can always be recognised
         self.finished = True
 
     def begin(self, work: Row, force: bool) -> None:
-        """Read the rows that an earlier run has left, or write the first line. Raise OutputError if they are of other work."""
+        """Read the rows of an earlier run, or write the first line. Raise OutputError if they are of other work."""
         head = json.dumps(work).encode() + b"\n"
         lines = _lines(self._file)
         _, first = next(lines, (0, b""))
@@ -75,10 +75,10 @@ class Journal:
         written, last = set(), None
         for start, data in lines:
             line = _line(data)
-            if line is None:  # a process that was killed leaves no whole line
+            if line is None:  # a killed process leaves an incomplete line
                 self._file.truncate(start)
                 break
-            last = line.get("written")  # rows that come later are not in the output
+            last = line.get("written")  # rows after this line are not in the output
             written.add(last)
             if "row" in line and "again" not in line:
                 self._places[line["number"]] = start, len(data)
@@ -90,7 +90,7 @@ class Journal:
             self.finished = digest == last
 
     def _append(self, line: Row) -> tuple[int, int]:
-        """Append a line and return where it is. Raise OutputError if it cannot be written; no part of it stays."""
+        """Append a line and return its place. Raise OutputError if it cannot be written; no part of it stays."""
         end, data = self._file.seek(0, os.SEEK_END), json.dumps(line).encode() + b"\n"
         try:
             done = 0
@@ -105,10 +105,10 @@ class Journal:
 
 @contextmanager
 def journal(output: Path, work: Row, *, force: bool = False) -> Iterator[Journal]:
-    """Give the journal of a piece of work with the rows that an earlier run has left in it, for this process alone.
+    """Yield the journal of a computation with the rows of an earlier run, for this process alone.
 
-    `work`: plain data that says what the work is. `force`: overwrite what is there, whatever it is, and begin anew. Raise
-    OutputError where it cannot be written, another process is at it, or the output or the journal is not of this work.
+    `work` is plain data that identifies the work. `force`: overwrite existing files, whatever they are, and begin anew. Raise
+    OutputError if it cannot be written, another process has it, or the output or the journal is of other work.
     """
     path = output.with_name(f"{output.name}.journal")
     try:
@@ -139,7 +139,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Return where each line of a file begins, and the line; the last may lack its end."""
+    """Return the start of each line of a file, and the line; the last line may be incomplete."""
     start, held = 0, b""
     while file.seek(start + len(held)) >= 0 and (part := file.read(2**20)):
         *lines, held = (held + part).split(b"\n")
@@ -151,7 +151,7 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _line(data: bytes, *keys: str) -> Row | None:
-    """Return what a line says; None for no whole line, and for one that lacks one of some keys."""
+    """Return the content of a line; None for an incomplete line, and for one that lacks a required key."""
     try:
         line = json.loads(data) if data.endswith(b"\n") else None
     except ValueError:
@@ -160,7 +160,7 @@ def _line(data: bytes, *keys: str) -> Row | None:
 
 
 def _differs(first: bytes, work: Row) -> str:
-    """Return in words what another work's first line says otherwise."""
+    """Return in words the differences of another work's first line."""
     try:
         other = json.loads(first)
     except ValueError:
@@ -184,7 +184,7 @@ def _lock(file: Any, output: Path) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give the path of a new file beside `path`, and put it in the place of that at the end; raise OutputError if that fails."""
+    """Yield the path of a new file beside `path`, and move it to `path` at the end. Raise OutputError if that fails."""
     try:
         handle, name = mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         os.close(handle)

@@ -1,8 +1,8 @@
-"""What a layer costs a chip besides multiplying by weights: attention, elementwise work, passes through HBM, kernels.
+"""The costs of a layer on a chip besides the products with weights: attention, elementwise work, passes through HBM, kernels.
 
-Read from the code that the paper's measurements ran (google-research, scaling_transformer_inference_efficiency: attention.py,
-collectives.py, layers); what it does not show is a count of ours, and says so. A kernel is what a compiler makes of the code: it
-has a fixed cost. Knows nothing of shardings and chips: sizes are those on one chip.
+The counts follow the code that the paper's measurements ran (google-research, scaling_transformer_inference_efficiency:
+attention.py, collectives.py, layers). Counts that this code does not show are ours, and are marked "ours". A compiler splits the
+code into kernels; each has a fixed cost. The module knows nothing of shardings and chips: sizes are those on one chip.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torussim.program import Compute, Matmul
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
 
-# Written, read for the maximum, read, exponentiated and written with its sum, and read again, where the scores of a layer do not
-# fit on the chip (ours). The sums divide what comes out of the second product.
+# Scores that do not fit on the chip (ours): written, read for the maximum, read, exponentiated and written with their sum, and
+# read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
-# A single query for a KV head is no work for the matrix unit: each element of K and V is widened to f32, multiplied, and summed
+# A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
 # across lanes (ours).
 MATVEC_OPERATIONS = 8
-# q and k are rotated; product, maximum, exponentials with their sum, product; normalisation. What is cached has the middle four
-# of its own.
+# Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
+# kernels of its own.
 ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
-MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and its result put beside that of attention
+MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
-SUM_PASSES = 3  # of a looped reduce-scatter: what the matmul made and what arrived are read, their sum is written
-HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves that arrived from either side are copied together
+SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
+HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
 def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, wide: float,
@@ -50,13 +50,13 @@ def residual(name: str, elements: float, dtype: str) -> Compute:
 
 
 def nonlinearity(name: str, elements: float, gated: bool, dtype: str) -> Compute:
-    """Return the nonlinearity of the hidden layer; of a gated MLP two values are read for one that is written."""
+    """Return the nonlinearity of the hidden layer. A gated MLP reads two values for each written one."""
     return Compute(name, dtype=dtype, vector=MLP_OPERATIONS * elements, kernels=MLP_KERNELS,
                    vector_bytes=(3 if gated else 2) * elements * SUM_BYTES)
 
 
 def loop_bytes(collective: str, size: float, kind: str, nested: bool) -> float:
-    """Return the HBM traffic of one chip that a matmul looped with a collective of `size` bytes has besides its own."""
+    """Return the additional HBM traffic on one chip of a matmul looped with a collective of `size` bytes."""
     if collective == "reduce_scatter":
         return SUM_PASSES * size
     return 0.0 if nested or kind == "one_way" else HALVES_PASSES * size

@@ -1,4 +1,4 @@
-"""The keys of a result that take long to work out, each from what a run left behind (docs/result_keys.md)."""
+"""The keys of a result that are slow to compute, each from the data of a run (docs/result_keys.md)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ Array = np.ndarray[Any, Any]
 @dataclass(frozen=True, eq=False)
 class Ran:
     """What was run, from which the keys that take long are made; what several of them need is worked out once.
+The data of a run, from which the slow keys are computed; common intermediate values are computed once.
 
-    `outlines`: of the network; `program`, `timeline`: of the last pass; `seconds`: of all passes of `timed`, or, of a `mean`, of
-    one.
+`outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes of
+`timed`, or, for a `mean`, of one.
     """
 
     scenario: Scenario
@@ -55,17 +56,17 @@ class Ran:
 
     @cached_property
     def limits(self) -> Limits:
-        """What the network lets through."""
+        """The bandwidth limits of the network."""
         return limits(self.scenario.net)
 
     @cached_property
     def estimates(self) -> list[Estimate]:
-        """The closed forms of each first pass of those that are alike."""
+        """The closed forms of the first pass of each group of similar passes."""
         return [estimate(alike.program, self.outlines, self.scenario.chip) for alike in self.timed]
 
     @cached_property
     def compute(self) -> list[Array]:
-        """What the paper's model says of the computations of each pass, seconds."""
+        """The compute time of each pass by the paper's model, seconds."""
         chip, found = self.scenario.chip, []
         for alike, first in zip(self.timed, self.estimates):
             attention = np.array([paper_compute(one, chip) for one in alike.attention] or [0.0])
@@ -81,7 +82,7 @@ class Ran:
         return bool(faults_of(changes))
 
     def total(self, values: Iterable[float | Array]) -> float:
-        """Return the sum over all passes, or the mean, of a value of those that are alike: of each, or the same for all."""
+        """Return the sum over all passes, or the mean, of the values of each group of passes: one per pass, or one for all."""
         in_all = sum(float(np.broadcast_to(value, len(alike)).sum()) for alike, value in zip(self.timed, values))
         return in_all / (sum(map(len, self.timed)) if self.mean else 1)
 
@@ -91,7 +92,7 @@ class Ran:
 
 
 def estimate_key(ran: Ran) -> Keys:
-    """Return what both closed forms, the bound, and the closed form without loops say."""
+    """Return both closed forms, the bound, and the closed form without loops."""
     return Keys({"paper": Later(_paper, ran), "axes": Later(_axes, ran), "bound": Later(_bound, ran),
                  "unlooped": Later(_unlooped, ran)})
 
@@ -104,7 +105,7 @@ def _paper(ran: Ran) -> dict[str, float]:
 
 
 def _axes(ran: Ran) -> dict[str, float]:
-    """Return the closed form of the passes, of long workloads between those of few."""
+    """Return the closed form of the passes; for long workloads interpolated from a few."""
     in_all = 0.0
     for alike, first in zip(ran.timed, ran.estimates):
         known = {0: first.axes_s}
@@ -132,33 +133,33 @@ def _collectives(program: Program) -> Program:
 
 
 def charged(ran: Ran) -> list[Charge]:
-    """Return the collectives of the last pass, as the paper charges them and as their axes allow."""
+    """Return the collectives of the last pass, with the paper's time and the time that their axes allow."""
     return charges(ran.program, ran.outlines, ran.scenario.chip)
 
 
 def links_key(ran: Ran, whole: Timeline, seconds: float | None) -> Keys:
-    """Return how busy the links were in the whole run, and what the last pass would take without the busiest."""
+    """Return the use of the links in the whole run, and the time of the last pass without the busiest ones."""
     return Keys({**link_use(whole, ran.scenario.net, seconds), "without_busiest": Later(_without, ran)})
 
 
 def _without(ran: Ran) -> dict[str, Any] | None:
-    """Return what the step would be without the busiest cables, where the network has no faults."""
+    """Return the step time without the busiest cables, if the network has no faults."""
     return None if ran.faulty else without_busiest(ran.program, ran.timeline, ran.scenario.net, ran.scenario.chip, ran.seconds)
 
 
 def faults_key(ran: Ran) -> dict[str, Any] | None:
-    """Return what the faults of the network cost."""
+    """Return the cost of the network's faults."""
     return faults(ran.scenario.changes, ran.program, ran.timeline, ran.scenario.net, ran.scenario.chip, ran.seconds)
 
 
 def _unlooped(ran: Ran) -> dict[str, float]:
-    """Return what a time would be if nothing overlapped, by the ratio of both closed forms of the last pass."""
+    """Return a time without any overlap, by the ratio of both closed forms of the last pass."""
     apart, looped = (ran.axes_seconds(p) for p in (unlooped(ran.program), ran.program))
     return {"step_s": ran.seconds * apart / looped if looped else ran.seconds}
 
 
 def range_key(ran: Ran) -> list[float] | None:
-    """Return one standard deviation below and above a time, from the chip's uncertain parameters; None if it has none."""
+    """Return a time less and plus one standard deviation, from the chip's uncertain parameters; None if it has none."""
     if not ran.scenario.chip.uncertainty:
         return None
     spread = np.exp(deviation(ran.program, ran.outlines, ran.scenario.chip))
@@ -166,9 +167,9 @@ def range_key(ran: Ran) -> list[float] | None:
 
 
 def layout_key(ran: Ran) -> dict[str, Any]:
-    """Return whether the last pass's layout is the paper's formula or what its code ran, and what the other would take.
+    """Return whether the last pass's layout is the paper's formula or its code, and the time of the other one.
 
-    `step_s` of the other is this one's times the ratio of both closed forms; both are None where there is no such pair.
+    `step_s` of the other is this one's times the ratio of both closed forms. Both are None if there is no such pair.
     """
     scenario, forward, model, workload = ran.scenario, ran.forward, ran.scenario.model, ran.scenario.workload
     assert model is not None and workload is not None and forward is not None
@@ -192,8 +193,8 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 def operations_key(ran: Ran) -> list[dict[str, Any]]:
     """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
 
-    `of_limit`, of collectives: the bound over the time from the first chip's start to the last one's end. On one chip alone
-    it can take less than the bound: what is due to a chip that comes late may be there already.
+    `of_limit`, of collectives, is the bound over the time from the first chip's start to the last one's end. On one chip alone
+    the time can be below the bound, because data for a late chip may have arrived already.
     """
     timeline, scenario = ran.timeline, ran.scenario
     blocks = [s for s in timeline.segments if s.section == "block"]
@@ -220,7 +221,7 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
 
 
 def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
-    """Return in words how an operation runs: the algorithm, its loop, and what becomes of rings that lack a link."""
+    """Return in words how an operation runs: its algorithm, its loop, and the handling of rings that lack a link."""
     if not isinstance(o, Collective):
         return "matmul" if o.matmuls else "vector"
     rings = "" if not broken(o, scenario.net) else ", broken rings as lines" if o.detour is False else ", broken rings by detours"
@@ -228,13 +229,13 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
 
 
 def _alternatives(o: Operation | None, ran: Ran) -> dict[str, float]:
-    """Return what the algorithms of a collective take by estimate, where the fastest was taken."""
+    """Return the estimated times of the algorithms of a collective, if the fastest was chosen."""
     outlines = ran.outlines
     return alternatives(o, outlines, ran.scenario.chip) if isinstance(o, Collective) and open_(o, outlines) else {}
 
 
 def memory_key(scenario: Scenario) -> dict[str, Any]:
-    """Return what a chip must hold; of two layouts the most of each."""
+    """Return the memory use of a chip; of two layouts the maximum of each part."""
     assert scenario.model and scenario.workload
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
     held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase)

@@ -1,13 +1,16 @@
-"""The paper's layouts, and those that its authors' published code runs, as tables of shardings.
+"""The paper's layouts, and those of its authors' published code, as tables of shardings.
 
-A table gives each tensor its path: as it is stored or made, then every sharding on its way, up to the one it is used in. The
-collectives are not written here: they follow from the steps of the paths (sharding.steps). Keys: residual w_in hidden w_out
-w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm (where the norm's mean square
-is summed), embedding; lists of axes: loop (whose collectives may be looped with a matmul), loop_out (likewise with W_out and
-W_o, where those are others), one_way (over which reduce-scatters outside loops go in one direction); and two choices.
-`heads: chips` pads heads that may be padded to the number of chips. `longest: x` names the logical axis that is the longest one
-of the network in a scenario without a mesh. The name of a layout decides no time: a table under another name is the same layout.
-Source: paper, 3.2 to 3.4; google-research, scaling_transformer_inference_efficiency (`*_code`).
+A table gives each tensor its path: the sharding in which it is stored or made, then every sharding on its way, up to the one in
+which it is used. The collectives are not written here: they follow from the steps of the paths (sharding.steps).
+
+Keys: residual w_in hidden w_out w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm
+(where the norm's mean square is summed), embedding. Lists of axes: loop (whose collectives may be looped with a matmul), loop_out
+(the same for W_out and W_o, if their axes differ), one_way (over which reduce-scatters outside loops go in one direction). Two
+choices: `heads: chips` pads the number of heads, if it may be padded, to the number of chips; `longest: x` names the logical axis
+that is the longest one of the network in a scenario without a mesh.
+
+The name of a layout decides no time: a table under another name is the same layout. Source: paper, 3.2 to 3.4; google-research,
+scaling_transformer_inference_efficiency (`*_code`).
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from torussim.sharding import KEPT, Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
-HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: how heads are padded, and the longest logical axis
-HEADS_PADDED = ("chips",)  # how a table can ask for the padding of its heads: to the number of chips
+HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: the padding of heads, and the longest logical axis
+HEADS_PADDED = ("chips",)  # the paddings of heads that a table can ask for: to the number of chips
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
 LOGICAL = ("x", "y", "z")
@@ -34,7 +37,7 @@ LOGICAL = ("x", "y", "z")
 
 @dataclass(frozen=True)
 class Path:
-    """The shardings of a tensor on its way; `algorithm` and the order of `axes` are of the collectives between them."""
+    """The shardings of a tensor on its way; `algorithm` and the order of `axes` apply to the collectives between them."""
 
     stations: tuple[Sharding, ...]
     algorithm: str = ""
@@ -42,7 +45,7 @@ class Path:
 
     @staticmethod
     def of(given: object) -> Path:
-        """Return the path that a sharding, a list of them, or a mapping {path, algorithm, axes} writes."""
+        """Return the path of a sharding, a list of them, or a mapping {path, algorithm, axes}."""
         if isinstance(given, Path):
             return given
         if isinstance(given, str):
@@ -55,12 +58,12 @@ class Path:
 
     @property
     def stored(self) -> Sharding:
-        """The first sharding: as the tensor is stored, or as it should be once it is made."""
+        """The first sharding: in which the tensor is stored, or should be once it is made."""
         return self.stations[0]
 
     @property
     def used(self) -> Sharding:
-        """The last sharding: as the tensor is used."""
+        """The last sharding: in which the tensor is used."""
         return self.stations[-1]
 
     @cached_property
@@ -71,12 +74,12 @@ class Path:
 
 @dataclass(frozen=True)
 class Table:
-    """Paths by tensor, and the number of heads if the layout asks for its own padding."""
+    """Paths by tensor, and the number of heads if the layout has its own padding."""
 
     paths: Mapping[str, Path]
     heads: int | None = None
     loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
-    loop_out: tuple[str, ...] | None = None  # likewise with the matmuls that lead back to the residual
+    loop_out: tuple[str, ...] | None = None  # the same for the matmuls that lead back to the residual
     one_way: tuple[str, ...] = ()  # logical axes over which reduce-scatters outside loops go in one direction
 
     def __getitem__(self, tensor: str) -> Path:
@@ -87,18 +90,18 @@ class Table:
         return self.paths.get(tensor)
 
     def holding(self, shardings: Sequence[str]) -> str | None:
-        """Return the first tensor that has the first of these shardings, as written, else the next; None if none has one."""
+        """Return the first tensor with the first of these shardings, as written, else with the next; None if there is none."""
         return next((tensor for wanted in shardings for tensor, path in self.paths.items()
                      if wanted in map(str, path.stations)), None)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a scenario asks for: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
+    """The layout of a scenario: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
 
-    `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2.
-    `overlap`: True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, where it is not the
-    default; that of a path counts more. `batch`: sequences that are run, padding included; None: those of the workload.
+    `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2. `overlap`:
+    True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, if it is not the default; the
+    algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -114,7 +117,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a table may depend on: chips along each logical axis, and the sizes that shards must divide."""
+    """The values that a table can depend on: chips along each logical axis, and the sizes that shards must divide."""
 
     lengths: Mapping[str, int]
     batch: int
@@ -130,7 +133,7 @@ class Sizes:
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the axes with the most chips whose number divides `size`; of equal ones, those that stand later.
+    """Return the axes with the most chips whose number divides `size`; of equal ones, the later ones.
 
     >>> fitting(64, "xyz", {"x": 4, "y": 4, "z": 8})
     ('y', 'z')
@@ -145,7 +148,7 @@ def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple
 
 
 def cut(dim: str, axes: Sequence[str]) -> str:
-    """Return a dimension with its axes as the notation has it."""
+    """Return a dimension with its axes in the notation of shardings."""
     return dim + ("_" + "".join(axes) if axes else "")
 
 
@@ -154,7 +157,7 @@ def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
     everywhere = e + f
     kv = fitting(s.kv_heads, f, s.lengths)
     width = e + "".join(fitting(s.width // prod(s.lengths[a] for a in e), f, s.lengths))
-    rest = [a for a in f if a not in width]  # a width that does not divide by all chips leaves axes to the batch
+    rest = [a for a in f if a not in width]  # if not all chips divide the width, the batch takes the remaining axes
     return {"residual": f"{cut('B', rest)} L {cut('E', width)}",
             "w_in": f"{cut('E', e)} {cut('F', f)}", "hidden": f"B L {cut('F', everywhere)}",
             "w_out": f"{cut('F', f)} {cut('E', e)}", "w_q": f"{cut('E', e)} {cut('H', f)}",
@@ -182,12 +185,12 @@ def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
 def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> dict[str, object]:
     """Return the paths of q and kv: from `made` to heads or batch over as many chips as divide (paper, 3.3).
 
-    `batched`: axes that cut the batch already; `whole`: K and V are made like Q (multihead) and travel like it.
+    `batched`: axes that cut the batch already; `whole`: K and V are made like Q (multihead) and have the same path.
     """
     more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
     batch = (*batched, *more) if s.attention == "batch" else ()
     heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
-    if s.attention == "heads":  # axes that cut the batch already and take no heads go on cutting it
+    if s.attention == "heads":  # axes that cut the batch already and take no heads still cut the batch
         batch = tuple(a for a in batched if a not in heads)
     kv = fitting(s.kv_heads, heads, s.lengths)
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
@@ -196,15 +199,15 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
 
 
 def _unlike(stations: list[str]) -> list[str]:
-    """Return the stations without one that says the same as the one before."""
+    """Return the stations without repetitions of the one before."""
     return [s for i, s in enumerate(stations) if not i or Sharding.parse(s) != Sharding.parse(stations[i - 1])]
 
 
 def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
     """Return the paths of q and kv in the code: batch over z, yz or xyz, the most that the batch allows.
 
-    `x_apart`: the 1D layer exchanges over x first, then over yz; the 2D layer over all at once. Where there are fewer heads than
-    chips, x cuts the batch instead; a batch that is too small for that too leaves heads replicated (paper, 3.3).
+    `x_apart`: the 1D layer does the all-to-all over x first, then over yz; the 2D layer over all at once. With fewer heads than
+    chips, x cuts the batch instead; if the batch is too small for that as well, heads stay replicated (paper, 3.3).
     """
     made, fit = "B L H_xyz", [axes for axes in (("", "z", "yz", "xyz") if s.attention == "batch" else ("",))
                               if s.batch % prod(s.lengths[a] for a in axes) == 0
@@ -219,18 +222,17 @@ def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
 
 
 def ws2d_code(s: Sizes) -> dict[str, object]:
-    """Return what the code runs as 2D: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped.
+    """Return the code's 2D layout: residual B_z L E_xy, one axis gathered or scattered at a time, only x looped.
 
-    The compiler's reduce-scatters go one way (docs/machine_model.md, What is modelled and not fitted). A serial block loops
-    W_out and W_o with their scatters over y, gathers over x by itself, and has a reduce-scatter over z of its own, in both
-    directions.
+    The compiler's reduce-scatters go one way (docs/machine_model.md, What is modelled and not fitted). A serial block loops W_out
+    and W_o with their scatters over y, gathers over x separately, and has a separate reduce-scatter over z, in both directions.
     """
     by_batch = s.batch % s.lengths["z"] == 0
     kv = fitting(s.kv_heads, "yz", s.lengths)
     home, half, norm = ("B_z L E_xy", "B_z L E_x", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xy", "B L E_x")
     serial = {} if s.parallel else {"loop_out": "y", "one_way": "xy"}
     attention = code_attention(s)
-    if by_batch and attention["kv"] == "B L K":  # made of what the chip has of the batch, and gathered
+    if by_batch and attention["kv"] == "B L K":  # made from the chip's part of the batch, and gathered
         attention["kv"] = ["B_z L K", "B L K"]
     return {"residual": [home, half, "B L E_x"], "norm": norm, "out": ["B L E_xy {U_z}", home], "loop": "x", "one_way": "xyz",
             "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
@@ -238,7 +240,7 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
-    """Return what the code runs as 1D: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz.
+    """Return the code's 1D layout: residual B L E_x, all-gather and reduce-scatter over x looped, all-reduce over yz.
 
     "1D needs heads == chips", and x is its longest axis.
     """
@@ -248,7 +250,7 @@ def ws1d_code(s: Sizes) -> dict[str, object]:
 
 
 def wg_xyz_code(s: Sizes) -> dict[str, object]:
-    """Return what the code runs as XYZ weight-gathered: weights by permutes one way along one axis at a time; K, V whole."""
+    """Return the code's XYZ weight-gathered layout: weights by permutes one way along one axis at a time; K, V whole."""
     w_in = {"path": ["E_x F_yz", "E F"], "algorithm": "nested", "axes": "xzy"}
     w_out = {"path": ["F_yz E_x", "F E"], "algorithm": "nested", "axes": "zyx"}
     return {"residual": "B_xyz L E", "w_in": w_in, "hidden": "B_xyz L F", "w_out": w_out,
@@ -266,7 +268,7 @@ LAYOUTS: Mapping[str, Callable[[Sizes], dict[str, object]]] = {
     "ws2d_code": ws2d_code,
     "wg_xyz_code": wg_xyz_code,
 }
-FORMULA: Mapping[str, str] = {  # layout of the paper's measured code -> layout of its formula, which a report names beside it
+FORMULA: Mapping[str, str] = {  # layout of the paper's measured code -> layout of its formula, which a report gives beside it
     "ws1d_code": "ws1d",
     "ws2d_code": "ws2d",
     "wg_xyz_code": "wg_xyz",
@@ -274,23 +276,23 @@ FORMULA: Mapping[str, str] = {  # layout of the paper's measured code -> layout 
 
 
 def written(layout: Layout, sizes: Sizes) -> Mapping[str, object]:
-    """Return the table of a layout as its keys and values stand in a file."""
+    """Return the table of a layout as keys and values of a file."""
     return LAYOUTS[layout.ffn](sizes) if isinstance(layout.ffn, str) else layout.ffn
 
 
 def table(layout: Layout, sizes: Sizes) -> Table:
-    """Return the table of a layout for these sizes. Raise LayoutError for a table that is incomplete or contradicts itself."""
+    """Return the table of a layout for these sizes. Raise LayoutError for an incomplete or contradictory table."""
     return _made(LAYOUTS[layout.ffn], sizes) if isinstance(layout.ffn, str) else _table(layout.ffn, sizes)
 
 
 @lru_cache(KEPT)
 def _made(make: Callable[[Sizes], Mapping[str, object]], sizes: Sizes) -> Table:
-    """Return the table that a function makes for these sizes."""
+    """Return the table of a function for these sizes."""
     return _table(make(sizes), sizes)
 
 
 def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
-    """Return a table as it stands in a file, read and checked."""
+    """Return a table of a file, read and checked."""
     given = dict(table)
     missing = [key for key in REQUIRED if key not in given]
     if missing:
@@ -331,9 +333,9 @@ def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -
 
 
 def default_mesh(physical: Mapping[str, int], longest: str = "") -> dict[str, tuple[str, ...]]:
-    """Return the mesh of a scenario that gives none: the same names, but the axis `longest`, if any, is made of the longest one.
+    """Return the mesh of a scenario without one: equal names, but the axis `longest`, if any, has the longest physical axis.
 
-    Of an axis that is cut it takes all parts. The cores of a chip are part of the last logical axis.
+    It takes all parts of an axis that is cut. The cores of a chip belong to the last logical axis.
 
     >>> default_mesh({"x/2*2": 2, "x/2": 2, "y": 4})
     {'x': ('x/2*2', 'x/2'), 'y': ('y',), 'z': ()}
@@ -357,7 +359,7 @@ def default_mesh(physical: Mapping[str, int], longest: str = "") -> dict[str, tu
 
 def placed(make: Callable[[Sizes], Mapping[str, object]], mesh: Mapping[str, tuple[str, ...]], sizes: Sizes,
            physical: Mapping[str, int]) -> tuple[dict[str, tuple[str, ...]], Sizes]:
-    """Return the mesh of a layout and the sizes with its lengths: `mesh`, or if that is empty the default of the table made."""
+    """Return the mesh of a layout and the sizes with its lengths: `mesh`, or if it is empty the default of the table."""
     found = dict(mesh) or default_mesh(physical)
     sizes = replace(sizes, lengths=lengths_of(found, physical))
     longest = "" if mesh else str(make(sizes).get(LONGEST, ""))
@@ -368,16 +370,16 @@ def placed(make: Callable[[Sizes], Mapping[str, object]], mesh: Mapping[str, tup
 
 
 def of_formula(layout: Layout) -> Layout:
-    """Return the layout of the paper's formula for one that its measured code ran; any other as it is."""
+    """Return the layout of the paper's formula for one of its measured code; any other layout unchanged."""
     return replace(layout, ffn=FORMULA[layout.ffn]) if isinstance(layout.ffn, str) and layout.ffn in FORMULA else layout
 
 
 def counterpart(layout: Layout) -> Layout | None:
-    """Return the paper's formula for a layout of its measured code, and the other way round; None if there is no such pair."""
+    """Return the formula's layout for one of the paper's measured code, or the reverse; None if there is no such pair."""
     pairs = {**FORMULA, **{formula: code for code, formula in FORMULA.items()}}
     return replace(layout, ffn=pairs[layout.ffn]) if isinstance(layout.ffn, str) and layout.ffn in pairs else None
 
 
 def is_code(layout: Layout) -> bool:
-    """Return whether a layout is what the paper's measured code ran, where its formulas say otherwise."""
+    """Return whether a layout is one of the paper's measured code that differs from its formula."""
     return isinstance(layout.ffn, str) and layout.ffn in FORMULA

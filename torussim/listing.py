@@ -1,4 +1,4 @@
-"""What there is to name in a scenario: models, chips, topologies, layouts and collectives, as lines of text."""
+"""The names that a scenario can use: models, chips, topologies, layouts and collectives, as lines of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def lists() -> dict[str, Callable[[], list[str]]]:
-    """Return for each kind of thing what makes its lines, a name and what it is in each."""
+    """Return for each kind of name the function that makes its lines, each with a name and its meaning."""
     from torussim.resolve import preset_names
 
     def models() -> list[str]:

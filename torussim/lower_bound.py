@@ -1,15 +1,16 @@
-"""The least time that any algorithm could need on this network: what must go into and out of sets of chips.
+"""The least time of any algorithm on a network: the data that must enter and leave sets of chips.
 
-Whatever the algorithm, the bytes that must leave a set take at least bytes / (bandwidth of all links out of it), so every
-set gives a bound. The sets tried are the single chips, and all chips whose coordinate on one axis lies in a run of
-neighbouring positions, going round: halves of an axis, slabs, and what is left beside them. And what must cross links in
-all: between chips, and between the positions of an axis (as if all chips of a position were one). Every link counts, also
-those of axes that the collective does not run on, and all groups run at once. No latency, no overhead, efficiencies 1.
+Whatever the algorithm, the bytes that must leave a set take at least bytes / (bandwidth of all links out of it), so every set
+gives a bound. The sets are the single chips, and all chips whose coordinate on one axis is in a run of neighbouring positions,
+cyclically: halves of an axis, slabs, and their complements. Two more bounds come from the data that must cross links in total:
+between chips, and between the positions of an axis (as if all chips of a position were one). Every link counts, also links of
+axes that the collective does not use, and all groups run at once. There are no latencies and no overheads, and efficiencies are
+1.
 
-On networks that are no tori more sets are tried: the blocks of partitions that the links suggest (chips of a node), those of
-chips that have their first coordinates in common, and on small networks what there is between a chip and the other members
-of its group. Where there are switches, a set has the links of its narrowest cut (torussim.cuts). A switch passes messages
-on, and neither adds nor copies, except where the network has switches that sum: then there is no bound from all links.
+On networks that are no tori there are more sets: the blocks of partitions that the links suggest (chips of a node), the blocks of
+chips with equal first coordinates, and on small networks the cut between a chip and the other members of its group. If there are
+switches, a set has the links of its narrowest cut (torussim.cuts). A switch passes messages on, and neither adds nor copies. If
+the network has switches that sum, there is no bound from all links.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-BLOCKS = 64  # runs of a longer axis begin and end at every so many-th of it: n blocks are n (n-1) runs
+BLOCKS = 64  # runs of a longer axis begin and end at multiples of its length over this number; n blocks have n (n-1) runs
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where an axis of collectives lies: position p on a physical axis has the coordinate p // stride % length."""
+    """The place of an axis of collectives: position p on a physical axis has the coordinate p // stride % length."""
 
     axis: int
     length: int
@@ -47,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Partition:
-    """Chips in blocks, and what a network lets through out of each block and into it, bytes/s."""
+    """Chips in blocks, and the bandwidth out of each block and into it, bytes/s."""
 
     block: Array  # (chips,)
     out: Array  # (blocks,)
@@ -57,10 +58,10 @@ class Partition:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Limits:
-    """What a network lets through, bytes/s: into and out of its tightest chip, through all links, out of every run.
+    """The bandwidths of a network, bytes/s: into and out of its tightest chip, through all links, out of every run.
 
-    A run is of blocks, neighbouring positions of one axis. The complement of a run is a run too, so what comes into one is
-    what goes out of another. The last of `across` is all that leads from one block to another.
+    A run consists of blocks, which are neighbouring positions of one axis. The complement of a run is a run too, so the bandwidth
+    into a run is the bandwidth out of another. The last entry of `across` is the total bandwidth between blocks.
     """
 
     shape: tuple[int, ...]
@@ -68,31 +69,31 @@ class Limits:
     into: float
     out: float
     total: float
-    inside: tuple[Array, ...]  # of each axis: (runs, blocks), 1 where a block is in the run, else 0
+    inside: tuple[Array, ...]  # of each axis: (runs, blocks), 1 if a block is in the run, else 0
     across: tuple[Array, ...]  # of each axis: (runs + 1,) bytes/s
     single: Partition  # each chip a block
     partitions: tuple[Partition, ...] = ()  # of networks that are no tori
-    wires: Wires | None = None  # of these networks
+    wires: Wires | None = None  # the links of these networks
     _known: dict[Any, Any] = field(default_factory=dict)
 
     def group(self, axes: tuple[str, ...]) -> Array:
-        """Return the group of each chip, (chips,), numbers from 0 on, of collectives over these axes."""
+        """Return the group of each chip, (chips,), numbered from 0, for collectives over these axes."""
         if axes not in self._known:
             self._known[axes] = np.unique(self.moved({a: -self._place(a) for a in axes}), return_inverse=True)[1].reshape(-1)
         return np.asarray(self._known[axes])
 
     def moved(self, by: Mapping[str, Array]) -> Array:
-        """Return the chip that is so many places off along some axes, (chips,), for each chip."""
+        """Return for each chip the chip at this displacement along some axes, (chips,)."""
         step = strides(self.shape)
         number = np.arange(prod(self.shape))
         return number + sum((places * self.parts[a].stride * step[self.parts[a].axis] for a, places in by.items()), 0 * number)
 
     def shifted(self, shift: Mapping[str, int]) -> Array:
-        """Return the chip that a permute sends to, (chips,), from each chip."""
+        """Return for each chip the chip that a permute sends to, (chips,)."""
         return self.moved({a: (self._place(a) + by) % self.parts[a].length - self._place(a) for a, by in shift.items()})
 
     def beside(self, axes: tuple[str, ...]) -> tuple[float, float]:
-        """Return the least bandwidth out of a chip to the others of its group, and back; inf where it is not known."""
+        """Return the least bandwidth from a chip to the others of its group, and back; inf if it is unknown."""
         key = "beside", frozenset(axes)
         if key not in self._known:
             ways = [out_to_members(wires, self.group(axes)) for wires in ((self.wires, self.wires.back) if self.wires else ())]
@@ -107,14 +108,14 @@ class Limits:
 
 
 def limits(topology: nx.DiGraph | Grid) -> Limits:
-    """Return what a topology lets through."""
+    """Return the bandwidths of a topology."""
     net = topology if isinstance(topology, Grid) else grid(topology)
     links = net.links
     names = list(links.axes)
     parts = {name: Part(names.index(name.partition("/")[0]), length, stride)
              for name, length, stride in zip(net.axes, net.shape, net.stride, strict=True)}
     bandwidth = links.bandwidth.copy()
-    for event in links.events:  # the most that a link ever has
+    for event in links.events:  # the highest bandwidth that a link ever has
         bandwidth[event.links] = np.maximum(bandwidth[event.links], event.bandwidth)
     found = limits_of(tuple(links.axes.values()), parts, links.source, links.target, bandwidth)
     wires = Wires(len(links.chips), len(links.nodes), links.source, links.target, bandwidth)
@@ -131,9 +132,9 @@ def limits(topology: nx.DiGraph | Grid) -> Limits:
 
 
 def limits_of(shape: tuple[int, ...], parts: Mapping[str, Part], source: Array, target: Array, bandwidth: Array) -> Limits:
-    """Return what links let through, given as columns (links,): indices of chips in C order, above those of switches.
+    """Return the bandwidths of links given as columns (links,): indices of chips in C order, then those of switches.
 
-    Single chips and runs of axes count.
+    The sets are single chips and runs of axes.
     """
     chips, at = prod(shape), coordinates(shape)
     wires = Wires(chips, max(chips, int(max(source.max(initial=0), target.max(initial=0))) + 1), source, target, bandwidth)
@@ -196,14 +197,15 @@ def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits
 
 
 def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
-    """Return the bytes that must enter a chip, leave a chip, and cross links in all a chip of its group, at the least.
+    """Return the least bytes that enter a chip, leave a chip, and cross links in total for each chip of its group.
 
-    An all-gather brings each chip (K-1)/K D and takes out each shard once; a reduce-scatter is the reverse; an all-reduce moves
-    D both ways and 2 (K-1)/K D in all: of each sum K-1 chips have sent their part before one has it, and then K-1 must be told.
+    An all-gather brings each chip (K-1)/K D and takes out each shard once. A reduce-scatter is the reverse. An all-reduce moves D
+    both ways and 2 (K-1)/K D in total: for each sum, K-1 chips send their part before one chip has it, and then K-1 chips must
+    receive it.
     """
     chips, size = _group(collective, most), collective.bytes
     share = size * (chips - 1) / chips
-    if chips == 1 or collective.kind in WITH_ROOT:  # some chip gets nothing, or sends nothing: see `unlike`
+    if chips == 1 or collective.kind in WITH_ROOT:  # one chip receives nothing, or sends nothing: see `unlike`
         return 0.0, 0.0, 0.0
     if collective.kind == "all_gather":
         return share, size / chips, share
@@ -218,14 +220,14 @@ def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
 
 
 def crossing(collective: Collective, axis: int, most: Limits) -> Array:
-    """Return the bytes that must leave each run of an axis, and go between its blocks in all, for all groups, (runs + 1,).
+    """Return the bytes that must leave each run of an axis, and cross between its blocks in total, for all groups, (runs + 1,).
 
-    Of a group of K chips m are inside; when that is none or all of them nothing has to leave. Else at the least:
-    all_gather: the m shards of those inside, D/K each, once for all outside (further copies can be made there);
-    reduce_scatter: for each of the K-m outside one partial sum of D/K, all inside added up before it leaves;
+    A run has m chips of a group of K; if m is 0 or K nothing has to leave. Otherwise the least bytes are:
+    all_gather: the m shards of the chips inside, D/K each, once for all chips outside (further copies can be made there);
+    reduce_scatter: for each of the K-m chips outside one partial sum of D/K, added up over the chips inside before it leaves;
     all_reduce: one partial sum of D, without which no chip outside has the result;
-    all_to_all: a message of D/K from each inside to each outside, m (K-m) of them; permute: D for each target outside.
-    In all it is what leaves the single blocks; but in an all_reduce over c blocks 2 (c-1) D (see `traffic`).
+    all_to_all: a message of D/K from each chip inside to each outside, m (K-m) of them; permute: D for each target outside.
+    The total is the sum over single blocks; for an all_reduce over c blocks it is 2 (c-1) D (see `traffic`).
     """
     inside, length, size = most.inside[axis], most.shape[axis], collective.bytes
     place, blocks = np.arange(length), inside.shape[1]
@@ -239,7 +241,7 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
         weight = np.full(length, size * prod(most.shape) / length)
         block = _blocks(np.array([place, target]), length, blocks)
         return np.append(leaving(inside, block[0], block[1], weight), weight[block[0] != block[1]].sum())
-    # positions of one group have all but the collective's own coordinates in common
+    # positions of one group have equal coordinates, except the collective's own
     first = place - sum((at[name] * part.stride for name, part in own), np.zeros_like(place))
     group = np.unique(first, return_inverse=True)[1]  # (positions,)
     groups = int(group.max()) + 1
@@ -257,7 +259,7 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
 
 
 def through(collective: Collective, partition: Partition, most: Limits) -> Array:
-    """Return the bytes that must leave each block of a partition, enter each, and go between blocks in all, (2 blocks + 1,)."""
+    """Return the bytes that must leave each block of a partition, enter each, and cross between blocks, (2 blocks + 1,)."""
     block, blocks, size = partition.block, len(partition.out), collective.bytes
     if collective.kind == "permute":
         to = block[most.shifted({a: collective.shift.get(a, 0) for a in collective.axes})]
@@ -278,11 +280,12 @@ def _leaves(kind: str, m: Array, chips: int | Array) -> Array:
 
 
 def unlike(collective: Collective, block: Array, blocks: int, inside: Array | None, most: Limits) -> tuple[Array, Array, float]:
-    """Return the bytes that must leave sets of blocks, and enter each, (sets,), and go between blocks in all.
+    """Return the bytes that must leave sets of blocks, enter each, (sets,), and cross between blocks in total.
 
-    Of a collective with a root, or of groups of its own. `block`: (chips,); `inside`: (sets, blocks) of 0 and 1; None: each
-    block is a set. A broadcast must leave a set that has the root, and not all of its group: D; a reduce one that lacks it: one
-    sum of D; a gather takes out of it the shards of those inside, a scatter brings out those of the others; a send D.
+    They are for a collective with a root, or with groups of its own. `block`: (chips,); `inside`: (sets, blocks) of 0 and 1;
+    None: each block is a set. For a set with some but not all chips of a group: a broadcast sends D out of a set with the root; a
+    reduce sends one sum of D out of a set without it; a gather sends the shards of the chips inside out of a set without the
+    root; a scatter sends the shards of the chips outside out of a set with it; a send sends D.
     """
     chip, group, count, root = _members(collective, most)
     groups = len(count)
@@ -301,7 +304,7 @@ def unlike(collective: Collective, block: Array, blocks: int, inside: Array | No
 
 
 def _members(o: Collective, most: Limits) -> tuple[Array, Array, Array, Array]:
-    """Return the chips that are in groups and the group of each, (members,); how many each group has, and its root, (groups,)."""
+    """Return the chips in groups, the group of each, (members,), the size of each group, and its root, (groups,)."""
     if o.groups:
         sizes = [len(group) for group in o.groups]
         at = o.root[0] if o.root else 0
@@ -315,7 +318,7 @@ def _members(o: Collective, most: Limits) -> tuple[Array, Array, Array, Array]:
 
 
 def _shares(kind: str, m: Array, root: Array, chips: Array) -> Array:
-    """Return the share of D that must leave sets with m of the chips of groups, and with their roots where `root`."""
+    """Return the share of D that must leave sets with m of the chips of groups, and with the root where `root` is set."""
     if kind in ("broadcast", "send"):
         return np.where(root & (m < chips), 1.0, 0.0)
     if kind == "reduce":
@@ -326,7 +329,7 @@ def _shares(kind: str, m: Array, root: Array, chips: Array) -> Array:
 
 
 def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
-    """Return the longest time that a chip, a run or all links need for collectives and how often each is run."""
+    """Return the longest time of a chip, a run or all links for collectives, each with its number of runs."""
     alike = [(o, times) for o, times in collectives if not o.groups and o.kind not in WITH_ROOT]
     others = [(o, times) for o, times in collectives if o.groups or o.kind in WITH_ROOT]
     enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in alike], axis=0) if alike else np.zeros(3)
@@ -350,7 +353,7 @@ def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
         moved.append(np.sum(over, axis=0))
         rate.append(np.array(most.beside(axes)[::-1]))
     bytes_, rates = np.concatenate(moved), np.concatenate(rate)
-    with np.errstate(divide="ignore"):  # where nothing leads it takes for ever
+    with np.errstate(divide="ignore"):  # without bandwidth the time is infinite
         return float((bytes_[bytes_ > 0] / rates[bytes_ > 0]).max(initial=0.0))
 
 
@@ -359,7 +362,7 @@ def _group(collective: Collective, most: Limits) -> int:
 
 
 def _runs(blocks: int) -> Array:
-    """Return all runs of 1 to blocks - 1 neighbouring blocks, going round, (runs, blocks) of 0 and 1."""
+    """Return all runs of 1 to blocks - 1 neighbouring blocks, cyclically, (runs, blocks) of 0 and 1."""
     start, length, block = np.ogrid[:blocks, 1:blocks, :blocks]
     return np.asarray((block - start) % blocks < length, float).reshape(-1, blocks)
 
@@ -370,11 +373,11 @@ def _blocks(positions: Array, length: int, blocks: int) -> Array:
 
 
 def _partition(wires: Wires, block: Array) -> Partition:
-    """Return what a network lets through between blocks of chips; in all no more than gets out of them, nor into them."""
+    """Return the bandwidths between blocks of chips; the total is at most the sum out of them, and the sum into them."""
     out, into = out_of_each(wires, block), out_of_each(wires.back, block)
     return Partition(block, out, into, float(min(out.sum(), into.sum())))
 
 
 def _same_coordinates(shape: tuple[int, ...]) -> list[Array]:
-    """Return the partitions of chips that have their first coordinates in common, (chips,) block of each."""
+    """Return the partitions of chips by equal first coordinates, (chips,) block of each."""
     return [np.arange(prod(shape)) // prod(shape[axes:]) for axes in range(1, len(shape)) if 1 < prod(shape[:axes]) < prod(shape)]
