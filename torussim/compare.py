@@ -228,7 +228,7 @@ def _share(part: float, whole: float) -> str | None:
     return f"{part / whole:.0%}" if whole else None
 
 
-# -- the differences ------------------------------------------------------------------------------------------------------
+# -- the differences ----------------------------------------------------------------------------------------------------
 
 
 def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str(run.rank)) -> str:

@@ -38,11 +38,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """What was run, from which the keys that take long are made; what several of them need is worked out once.
-The data of a run, from which the slow keys are computed; common intermediate values are computed once.
+    """The data of a run, from which the slow keys are computed; common intermediate values are computed once.
 
-`outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes of
-`timed`, or, for a `mean`, of one.
+    `outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes
+    of `timed`, or, for a `mean`, of one.
     """
 
     scenario: Scenario

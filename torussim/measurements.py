@@ -2,7 +2,7 @@
 
 chip: tpu-v4                        # of all groups, unless a group's scenario has its own
 source: where the numbers are from
-fit: {launch: {value: 5 us, sigma: 0.5}}    # what `calibrate` fits, and what is plausible before; without it: its own list
+fit: {launch: {value: 5 us, sigma: 0.5}}    # the parameters that `calibrate` fits, with priors; without it: its own list
 groups:
   - name: decode bf16
     what: layers                    # of the times: step (the default), a whole pass; layers, without embedding and logits

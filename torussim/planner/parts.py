@@ -114,7 +114,7 @@ class Parts:
         rows = b.sequences(paths["kv"].used)
         return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
 
-    # -- the cost of a part ----------------------------------------------------------------------------------------------
+    # -- the cost of a part ---------------------------------------------------------------------------------------------
 
     def made(self, paths: Paths) -> Builder:
         """Return a builder with these paths and without operations."""

@@ -1,4 +1,4 @@
-"""The space of tables of shardings: what each logical axis can do for each tensor of a layer (docs/shardings.md).
+"""The space of tables of shardings: the roles of each logical axis for the tensors of a layer (docs/shardings.md).
 
 For each tensor, a role of an axis names the dimension that the axis cuts at each station of the tensor's path, or nothing. A
 table has one role for each axis, chosen independently. The module knows nothing of sizes, links and times.

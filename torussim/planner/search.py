@@ -251,7 +251,7 @@ class Search:
         return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
                     self.gap(picks))
 
-    # -- results -----------------------------------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> tuple[str, ...]:
