@@ -190,7 +190,7 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 
 
 def operations_key(ran: Ran) -> list[dict[str, Any]]:
-    """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
+    """Return the operations of the last simulated block, on the chip that finishes last, from the block's start.
 
     `of_limit`, of collectives, is the bound over the time from the first chip's start to the last one's end. On one chip alone
     the time can be below the bound, because data for a late chip may have arrived already.

@@ -1,4 +1,4 @@
-"""Files of measured times: groups of rows, each a scenario and the time that it took. Knows nothing of how times are predicted.
+"""Files of measured times: groups of rows, each with a scenario and its time. The module knows nothing of predictions.
 
 chip: tpu-v4                        # of all groups, unless a group's scenario has its own
 source: where the numbers are from
@@ -12,8 +12,8 @@ groups:
       - {time: 44.49 ms, change: {workload.batch: 128}}     # dotted ways into the scenario
       - {time: 45.1 ms, change: {workload.batch: 128}, twin: true}      # the same point again: not counted again
 
-A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also one that the scenario
-of a row brings up; the other rows go on.
+A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also a mistake in the
+scenario of a row; the other rows remain valid.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
 
 
 def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
-    """Return the scenario of a row, or None with its mistakes noted."""
+    """Return the scenario of a row; None if it has mistakes, which are noted."""
     try:
         scenario = read_document(document, notes.beside, notes.trust)
     except ScenarioError as error:

@@ -140,14 +140,14 @@ class Program:
         return self.prologue + self.block + self.epilogue
 
     def replaced(self, change: Mapping[str, Operation]) -> Program:
-        """Return the program with the operations of these names replaced."""
+        """Return the program with other operations in place of those with these names."""
         swap = {name: tuple(change.get(o.name, o) for o in ops) for name, ops in (
             ("prologue", self.prologue), ("block", self.block), ("epilogue", self.epilogue))}
         return replace(self, **swap)  # type: ignore[arg-type]
 
 
 def unlooped(program: Program) -> Program:
-    """Return the program with no matmul looped with a collective."""
+    """Return the program without loops of matmuls and collectives."""
     return program.replaced({o.name: replace(o, loop=None, loops=()) for o in program.operations() if isinstance(o, Compute)})
 
 

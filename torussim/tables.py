@@ -8,7 +8,7 @@ from functools import partial
 
 
 def table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Return rows as a table; `sides`: "l" or "r" for each column.
+    """Return rows as a table; `sides` has "l" or "r" for each column.
 
     >>> print(table([("x", "1 us"), ("longer", "20 us")], "lr"))
       x        1 us

@@ -94,7 +94,7 @@ class Validation:
         return found
 
     def text(self) -> str:
-        """Return the rows by group and the summaries for a terminal; the last line says so if a row is missing."""
+        """Return the rows by group and the summaries for a terminal; the last line says if rows are missing."""
         parts = [*_groups(self), _summaries(self)] if self.rows else ["No row can be simulated."]
         if any(row.measurement.twin for row in self.rows):
             parts.append("A twin is a second measurement of a point. It is shown and not counted.")

@@ -64,7 +64,7 @@ class Parts:
                 *(replace(part, half=self.mlp) for part in mlp)]
 
     def projecting(self, label: str, want: Sequence[str]) -> list[Part]:
-        """Return the two parts on both sides of the first matmul that multiplies the residual."""
+        """Return the two parts before and after the first matmul of the residual."""
         weights = dict.fromkeys(_WEIGHTS[tensor] for tensor in want)
         made = [f"{_PATHS.get(tensor, tensor)} made" for tensor in want if tensor != "v"]
         before = _only("residual", *weights)
@@ -81,7 +81,7 @@ class Parts:
         return Part("nonlinearity", _only("hidden"), self.nonlinearity, self.model.layers)
 
     def leaving(self, label: str, values: Sequence[str]) -> list[Part]:
-        """Return the two parts on both sides of the matmul that leads back to the residual."""
+        """Return the two parts before and after the matmul that leads back to the residual."""
         weights = [_LEAVES[value][1] for value in values]
         made = [f"{_PATHS.get(value, value)} made" for value in values]
         before = _only("rows", *made, *weights, entered=_entered(values))
@@ -171,7 +171,7 @@ class Parts:
         return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
 
     def regather(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
+        """Return the bound from the hidden layer and the output of attention to the matmul that leads back to the residual."""
         weight = paths["w_out" if "hidden" in names else "w_o"].used
         made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
         b = self.made({**paths, "residual": Path((made,)), _entered(names): path(_entered(names), (), ())})
@@ -179,7 +179,7 @@ class Parts:
         return self.until(list(b.operations.values()))
 
     def back(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from the matmul that leads back to the residual until the sum is there."""
+        """Return the bound from the matmul that leads back to the residual to the end of its sum."""
         b = self.made({t: Path((p.used,)) for t, p in paths.items()})
         rows = b.input_of(paths["residual"].stored, paths[_entered(names)].used).dims[:2]
         given = {t: Sharding((*rows, (_LEAVES[t][0], paths[_LEAVES[t][1]].used.axes(_LEAVES[t][0])))) for t in names}
