@@ -31,9 +31,9 @@ Paths = Mapping[str, Path]
 class Part:
     """A part of a pass. `reduced` keeps the entries of an axis' role that the part depends on.
 
-    `seconds` returns the bound of the part, and the gain of a loop of the matmul at its end or beginning, in seconds. A part that
-    ends with a matmul leaves the gain to the bound of the next part. `shares`: whether the part begins with the matmul that ends
-    the part before it. `half` is 1 for the MLP of a serial block, which shares only the residual with its attention.
+    `seconds` returns the bound of the part, and the gain of a loop of the matmul at its end or beginning, in seconds. The bound
+    of a part that ends with a matmul leaves this matmul to the next part. `shares`: whether the part begins with the matmul that
+    ends the part before it. `half` is 1 for the MLP of a serial block, which shares only the residual with its attention.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Parts:
                 Part(f"return {label}", after, partial(self.back, values), self.model.layers, True)]
 
     def held(self) -> list[Part]:
-        """Return the tensors that a chip holds as parts, in bytes: each weight of all layers, the embedding, and the cache."""
+        """Return, as parts, the bytes that a chip holds: each weight of all layers, the embedding, and the cache."""
         weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
                         half=self.mlp if w in ("w_in", "w_out") else 0) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
         return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2, half=self.mlp),

@@ -135,7 +135,7 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """One half of the rest that a spine leaves open. `options[s]`: the roles of an axis with spine s, which they include."""
+    """One half of the rest that a spine leaves open. `options[s]`: the roles of an axis with spine s, the spine's included."""
 
     options: Sequence[Sequence[Role]]
     timed: Sequence[_Lookup]
