@@ -228,7 +228,7 @@ def _share(part: float, whole: float) -> str | None:
     return f"{part / whole:.0%}" if whole else None
 
 
-# -- the differences ------------------------------------------------------------------------------------------------------
+# -- the differences ----------------------------------------------------------------------------------------------------
 
 
 def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str(run.rank)) -> str:
@@ -251,7 +251,7 @@ def caution(found: Comparison, called: Callable[[Ranked], str] = lambda run: str
 
 
 def _differs(found: Comparison, width: int) -> str:
-    """Return the text on equal runs, common values, and differences."""
+    """Return equal runs, common values and differences as text."""
     if len(found.runs) < 2:
         return "One run alone: nothing to compare it with."
     rest = " and all that is not named below" if found.differs else ""

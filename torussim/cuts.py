@@ -97,7 +97,7 @@ class Wires:
 
     @cached_property
     def arcs(self) -> int:
-        """The links of a network in which all chips are one of two nodes."""
+        """The number of links of a network in which each chip is merged into one of two nodes."""
         return 2 * (self.nodes - self.chips) + len(self.inner)
 
 

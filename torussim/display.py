@@ -64,7 +64,7 @@ def _asked(result: Result) -> Scenario:
     return result.asked
 
 
-# -- tables of pandas -----------------------------------------------------------------------------------------------------
+# -- tables of pandas ---------------------------------------------------------------------------------------------------
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
@@ -99,7 +99,7 @@ def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
         yield {"from": source, "to": target, "bandwidth": bandwidth, "latency": latency, "bytes": carried, "busy_s": seconds}
 
 
-# -- HTML for a notebook ----------------------------------------------------------------------------------------------------
+# -- HTML for a notebook ------------------------------------------------------------------------------------------------
 
 
 def html(thing: Result | Plan | Timeline) -> str:

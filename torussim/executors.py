@@ -163,7 +163,7 @@ def _several(function: Callable[[T], R], items: Sequence[T]) -> tuple[list[tuple
     return found, time.perf_counter() - began
 
 
-# -- the executors -------------------------------------------------------------------------------------------------------
+# -- the executors ------------------------------------------------------------------------------------------------------
 
 
 class _Here(Executor):

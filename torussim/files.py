@@ -46,7 +46,7 @@ _WORDS = {
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _HALF = re.compile("[\ud800-\udfff]")
-_INVALID = re.compile(  # characters, and two things that make ruamel raise what is no YAMLError
+_INVALID = re.compile(  # characters, and two constructs for which ruamel raises an error that is no YAMLError
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
     r"|\\U(?!000|0010)[0-9a-fA-F]{8}|(?<![^\n\r\x85\u2028\u2029])%YAML(?!\s+1\.[12]\b).*"
 )

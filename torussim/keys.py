@@ -38,11 +38,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """What was run, from which the keys that take long are made; what several of them need is worked out once.
-The data of a run, from which the slow keys are computed; common intermediate values are computed once.
+    """The data of a run, from which the slow keys are computed; common intermediate values are computed once.
 
-`outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes of
-`timed`, or, for a `mean`, of one.
+    `outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes
+    of `timed`, or, for a `mean`, of one.
     """
 
     scenario: Scenario
@@ -191,7 +190,7 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 
 
 def operations_key(ran: Ran) -> list[dict[str, Any]]:
-    """Return the operations of the last simulated block on the chip that finishes last, from the block's start.
+    """Return the operations of the last simulated block, on the chip that finishes last, from the block's start.
 
     `of_limit`, of collectives, is the bound over the time from the first chip's start to the last one's end. On one chip alone
     the time can be below the bound, because data for a late chip may have arrived already.

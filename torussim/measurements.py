@@ -1,8 +1,8 @@
-"""Files of measured times: groups of rows, each a scenario and the time that it took. Knows nothing of how times are predicted.
+"""Files of measured times: groups of rows, each with a scenario and its time. The module knows nothing of predictions.
 
 chip: tpu-v4                        # of all groups, unless a group's scenario has its own
 source: where the numbers are from
-fit: {launch: {value: 5 us, sigma: 0.5}}    # what `calibrate` fits, and what is plausible before; without it: its own list
+fit: {launch: {value: 5 us, sigma: 0.5}}    # the parameters that `calibrate` fits, with priors; without it: its own list
 groups:
   - name: decode bf16
     what: layers                    # of the times: step (the default), a whole pass; layers, without embedding and logits
@@ -12,8 +12,8 @@ groups:
       - {time: 44.49 ms, change: {workload.batch: 128}}     # dotted ways into the scenario
       - {time: 45.1 ms, change: {workload.batch: 128}, twin: true}      # the same point again: not counted again
 
-A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also one that the scenario
-of a row brings up; the other rows go on.
+A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also a mistake in the
+scenario of a row; the other rows remain valid.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torussim.scenario.values import anything, by_name, flag, number, one_of, qu
 from torussim.trust import Trust
 
 WHAT = ("step", "layers")
-DEFAULT = "palm-540b-tpu-v4"  # the file of the package that is meant when none is named
+DEFAULT = "palm-540b-tpu-v4"  # the package's file that is used if none is named
 
 _FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "groups": Key(anything, needed=True),
                "fit": Key(by_name(anything, "{launch: {value: 5 us, sigma: 0.5}}"), {})}
@@ -48,7 +48,7 @@ _ROW: Form = {"time": Key(quantity("s"), needed=True), "name": Key(text), "chang
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One measured time: `what` says of what, WHAT; a `twin` measures a point that another row has measured already."""
+    """One measured time. `what` is the timed part, one of WHAT; a `twin` repeats a point of another row."""
 
     group: str
     name: str  # within the group
@@ -58,14 +58,14 @@ class Measurement:
     source: str
     scenario: Scenario
     mark: Mark
-    document: Document = field(repr=False)  # that the scenario was read from
+    document: Document = field(repr=False)  # the source of the scenario
     beside: Path = field(repr=False)
     trust: Trust = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What a file of measurements has: its sound rows in order, and all that is wrong with the others."""
+    """The content of a file of measurements: its sound rows in order, and all mistakes of other rows."""
 
     file: str
     source: str
@@ -75,9 +75,9 @@ class Measurements:
 
 
 def found(name: str | Path) -> Path:
-    """Return the path of a file of measurements: the package's own of a name, such as nccl-h100, or a file.
+    """Return the path of a file of measurements: a file of the package by its name, such as nccl-h100, or any file.
 
-    Raise NameError_ for a name, without an ending or folder, of which there is neither.
+    Raise NameError_ for an unknown name without a suffix or folder.
     """
     is_file = Path(name).exists() or Path(name).suffix or len(Path(name).parts) > 1
     return Path(name) if is_file and name not in resolve.preset_names("measurements") else resolve.preset_path(
@@ -85,7 +85,7 @@ def found(name: str | Path) -> Path:
 
 
 def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
-    """Return the measurements of a file; a file that cannot be read at all has no rows and one mistake. `code`: see `load`."""
+    """Return the measurements of a file; an unreadable file has no rows and one mistake. `code`: see `load`."""
     trust = Trust.of(code)
     try:
         document = files.read(file, "measurements", trust.most)
@@ -101,7 +101,7 @@ def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
 
 
 def _fitted(notes: Notes, top: Section) -> dict[str, tuple[float, float]]:
-    """Return the parameters that a file says are to be fitted."""
+    """Return the parameters that a file lists to be fitted."""
     made = dict[str, tuple[float, float]]()
     for name in top["fit"]:
         path: Keys = ("fit", name)
@@ -119,7 +119,7 @@ def _fitted(notes: Notes, top: Section) -> dict[str, tuple[float, float]]:
 
 
 def _items(notes: Notes, section: Section, key: str, path: Keys, example: str) -> list[Keys]:
-    """Return the paths of a list's elements; note it if it is none, or empty."""
+    """Return the paths of a list's elements; note a mistake if it is no list, or empty."""
     value = section[key]
     if isinstance(value, list) and value:
         return [(*path, i) for i in range(len(value))]
@@ -158,7 +158,7 @@ def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
 
 
 def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document | None:
-    """Return the scenario of a row: the group's with the row's changes; None if one of them cannot be made."""
+    """Return the scenario of a row: the group's with the row's changes; None if one of these is not possible."""
     if not row.sound("change"):
         return None
     if not isinstance(row["change"], Mapping):
@@ -179,7 +179,7 @@ def _changed(notes: Notes, base: Document, row: Section, path: Keys) -> Document
 
 
 def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
-    """Return the scenario of a row, or None with its mistakes noted."""
+    """Return the scenario of a row; None if it has mistakes, which are noted."""
     try:
         scenario = read_document(document, notes.beside, notes.trust)
     except ScenarioError as error:
@@ -192,7 +192,7 @@ def _scenario(notes: Notes, document: Document, path: Keys) -> Scenario | None:
 
 
 def _torn(document: Document, row: Keys) -> bool:
-    """Return whether a mistake of the YAML, such as a doubled key, is in a row, its group's scenario or the file's chip."""
+    """Return whether a YAML mistake, such as a doubled key, is in a row, its group's scenario or the file's chip."""
     places = sorted(((mark, path) for path, mark in document.marks.items() if path), key=lambda place: place[0])
     for mistake in document.mistakes:
         assert mistake.mark is not None
@@ -203,7 +203,7 @@ def _torn(document: Document, row: Keys) -> bool:
 
 
 def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
-    """Return the rows that count a point of their group a second time, noted."""
+    """Return the rows that count a point of their group twice, with a mistake noted for each."""
     seen: dict[str, Measurement] = {}
     twice = []
     for row in rows:
@@ -219,7 +219,7 @@ def _doubled(notes: Notes, rows: list[Measurement]) -> list[Measurement]:
 
 
 def _name(scenario: Any, ways: list[str]) -> str:
-    """Return what tells a row from others of its group: the value that it has wherever one of them has a change."""
+    """Return a name that distinguishes a row within its group: its values of the keys that some rows change."""
     parts = []
     for way in ways:
         value = scenario

@@ -1,4 +1,4 @@
-"""What one chip must hold, and how long the sequences can get."""
+"""The memory that one chip must have, and the longest context."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torussim.workload import Forward, Workload, passes
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one chip; `longest_context` in tokens: what `cache_share` of HBM holds of each sequence's K and V."""
+    """Bytes on one chip; `longest_context` in tokens: as many of each sequence's K and V as fit into `cache_share` of HBM."""
 
     weights: float
     kv_cache: float
@@ -27,18 +27,18 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Whether all of it fits in HBM."""
+        """Whether all parts together fit into HBM."""
         return self.weights + self.kv_cache + self.activations <= self.capacity
 
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return what one chip must hold at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
 
-    `builders`: those of its passes that there are.
+    `builders` are the existing ones of its passes.
 
-    Activations: the residual, and the most that one operation of any pass reads and writes, with gathered weights that no loop
-    takes piece by piece, and with the scores of attention.
+    Activations are the residual, and the largest total of reads and writes of one operation of any pass, with gathered weights
+    that no loop takes piece by piece, and with the scores of attention.
     """
     todo = [f for f in passes(workload) if phase in (None, f.phase)]
     largest = dict.fromkeys((max(todo, key=lambda f: f.length), todo[-1]))
@@ -52,7 +52,7 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
 
 
 def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
-    """Return what one chip must hold for the passes of these builders, which were built."""
+    """Return the memory of one chip for the passes of these builders, which are built."""
     builder = builders[0]
     m, t, n, layout = builder.model, builder.table, builder.lengths, builder.layout
     widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
@@ -72,7 +72,7 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
 def kv_heads_kept(builder: Builder) -> int:
     """Return the KV heads that a chip keeps: those that its queries read.
 
-    With more chips than heads, heads are replicated in part (paper, 3.3).
+    With more chips than heads, heads are partly replicated (paper, 3.3).
     """
     q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
     mine = divide(builder.heads, "H", q, lengths, what="heads")
@@ -81,6 +81,6 @@ def kv_heads_kept(builder: Builder) -> int:
 
 
 def _activations(builder: Builder) -> float:
-    """Return the bytes of the residual and of the largest operation of a pass that was built."""
+    """Return the bytes of the residual and of the largest operation of a built pass."""
     residual = builder.table["residual"].stored
     return residual.elements(builder.tokens(E=builder.model.d_model), builder.lengths) * SUM_BYTES + builder.peak

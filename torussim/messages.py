@@ -1,4 +1,4 @@
-"""Who sends to whom on a network in the steps of a routed collective, and what the busiest link carries then."""
+"""The senders and receivers of a routed collective in each step, and the traffic of the busiest link."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Array = np.ndarray[Any, Any]
 
 
 def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
-    """Return (messages, chips) the physical chip that each message goes to, and how many of its sender's it stands for, or 0."""
-    if step.to is not None and not axes:  # of all chips of the network
+    """Return (messages, chips) the receiver of each message, and the number of its sender's messages that it represents, or 0."""
+    if step.to is not None and not axes:  # the step is over all chips of the network
         return step.to[:, grid.own].astype(np.int32), np.where(step.to[:, grid.own] >= 0, 1, 0).astype(np.int32)
     if step.moves is not None:
         return targets(grid, axes, step.moves), images(grid, axes, step.moves)
@@ -34,7 +34,7 @@ def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
 
 
 def parts(grid: Grid, axes: Sequence[str], step: Step) -> Array:
-    """Return (messages, chips) the part of the step's size that each message has."""
+    """Return (messages, chips) the size of each message, as a share of the step's size."""
     assert step.part is not None
     if not axes:
         return np.asarray(step.part[:, grid.own])
@@ -44,7 +44,7 @@ def parts(grid: Grid, axes: Sequence[str], step: Step) -> Array:
 
 
 def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
-    """Return (messages, chips) the physical chip that each displacement along `axes` leads to, going round the ends."""
+    """Return (messages, chips) the physical chip at each displacement along `axes`, going round the ends."""
     shape = tuple(grid.links.axes.values())
     stride = {name: int(step) for name, step in zip(grid.links.axes, strides(shape))}
     to = np.broadcast_to(grid.own.astype(np.int32), (len(moves), len(grid.own))).copy()
@@ -57,9 +57,9 @@ def targets(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
 
 
 def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
-    """Return (messages, chips) for how many mirror images each displacement stands, 0 where another one does.
+    """Return (messages, chips) the number of mirror images that each displacement represents; 0 if another represents it.
 
-    Of a chip that is its own mirror image, two messages are alike that go the same way but for the axes that are turned.
+    For a chip that is its own mirror image, two messages are equivalent if they differ only by reversed axes.
     """
     found = np.ones((len(moves), len(grid.own)), np.int32)
     here = {grid.axis(a): column for column, a in enumerate(axes)}
@@ -80,15 +80,16 @@ def images(grid: Grid, axes: Sequence[str], moves: Array) -> Array:
 
 
 def routing_of(grid: Grid, step: Step) -> Routing:
-    """Return how the messages of a step are routed."""
+    """Return the routing of the messages of a step."""
     return "shortest" if step.spread and not callable(grid.routing) else grid.routing
 
 
 def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], bandwidth: Array) -> list[tuple[float, float, float]]:
-    """Return what the busiest links need on an idle network in the steps of a collective of one byte, seconds, and latency, s.
+    """Return the time of the busiest links on an idle network in the steps of a one-byte collective, seconds, and latency, s.
 
-    First of the links that one message uses, then of those where several meet. Links have these bandwidths, (links,) bytes/s,
-    alike where the network's are. One entry for all steps that are piped together, which are at work at the same time.
+    The first time is that of links that one message uses, the second that of links that several share. Links have these
+    bandwidths, (links,) bytes/s, which are equal where the network's are. Steps that are pipelined together, and so are in
+    progress at the same time, have one common entry.
     """
     if not steps:  # a group of one chip
         return []
@@ -100,7 +101,7 @@ def paces(movements: Movements, axes: Sequence[str], steps: Sequence[Step], band
     there = [np.flatnonzero(crowd[:, grid.own].ravel() > 0) for _, crowd in ways]
     source = np.concatenate([np.tile(grid.own, len(to))[some] for (to, _), some in zip(ways, there)])
     target = np.concatenate([to[:, grid.own].ravel()[some] for (to, _), some in zip(ways, there)]).astype(np.intp)
-    (routing,) = {routing_of(grid, step) for step in steps} or {grid.routing}  # the steps of a collective are routed alike
+    (routing,) = {routing_of(grid, step) for step in steps} or {grid.routing}  # the steps of a collective have one routing
     routes = joined(route(grid, routing, source, target))  # all at once: one search for each chip
     load, flows, late, begin = np.zeros(len(bandwidth)), np.zeros(len(bandwidth)), 0.0, 0
     found = list[tuple[float, float, float]]()

@@ -1,6 +1,6 @@
-"""The fields of a model: how each is read, and what it is in one sentence.
+"""The fields of a model: how each is read, and its meaning in one sentence.
 
-Presets, user-defined models, docs/scenario_file.md and the schema for editors have the same table. Knows no model.
+Presets, user-defined models, docs/scenario_file.md and the schema for editors use the same table. The module knows no model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torussim.errors import ModelError
 from torussim.sourced import Keys, quote
 
 MAX_SIZE: Final = 10**9  # of any one dimension
-MAX_PARAMETERS: Final = 1e40  # more than such sizes can make
+MAX_PARAMETERS: Final = 1e40  # above the result of any such sizes
 
 
 @reads("a text", {"type": "string", "minLength": 1})

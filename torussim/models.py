@@ -1,7 +1,7 @@
-"""Transformers: their sizes, as data; knows nothing of chips, shardings and programs.
+"""Transformers: their sizes, as data; the module knows nothing of chips, shardings and programs.
 
-A preset is data/models/<name>.yaml, where every number has its source. A user's model is a mapping of the same form
-(with `base` it needs only the fields that differ), or a Hugging Face config.json.
+A preset is data/models/<name>.yaml, where every number has its source. A user-defined model is a mapping of the same form (with
+`base` it needs only the fields that differ), or a Hugging Face config.json.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torussim.errors import FileError, Found, ModelError, TorusSimError
 from torussim.model_fields import FIELDS, NEEDED
 from torussim.sourced import Keys, quote
 
-# Families of Hugging Face models whose config.json has the same fields and whose blocks are alike; our fields in it.
+# Families of Hugging Face models with equal fields in config.json and similar blocks; our fields for each.
 _FAMILIES = ("llama", "mistral", "qwen2")
 _CONFIG_KEYS = {
     "layers": "num_hidden_layers",
@@ -49,11 +49,11 @@ class Model:
     kv_heads: int  # 1: multiquery; heads: multihead
     d_head: int  # Q
     vocabulary: int
-    gated: bool  # the MLP has three matrices (SwiGLU), else two
+    gated: bool  # the MLP has three matrices (SwiGLU), otherwise two
     parallel: bool  # attention and MLP of a block share their input, and their outputs are added
     parameters: float  # the nominal count, for MFU
     tied: bool  # embedding and logits share their matrix
-    padded_heads: Mapping[int, int] = field(default_factory=dict, hash=False)  # up to so many chips -> heads run there
+    padded_heads: Mapping[int, int] = field(default_factory=dict, hash=False)  # up to this number of chips -> heads that run
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # field -> text
 
     @property
@@ -68,9 +68,9 @@ class Model:
         return self.layers * (attention + mlp) + (1 if self.tied else 2) * self.vocabulary * self.d_model
 
     def padded(self, chips: int) -> int:
-        """Return the number of query heads as run on so many chips.
+        """Return the number of query heads that run on a number of chips.
 
-        That is the entry of `padded_heads` for the fewest chips, but at least `chips`; beyond the last entry, the last.
+        That is the entry of `padded_heads` for the fewest chips that are at least `chips`; beyond the last entry, the last.
 
         >>> palm = model("palm-540b")
         >>> palm.heads, palm.padded(16), palm.padded(64), palm.padded(65), palm.padded(256)
@@ -82,7 +82,7 @@ class Model:
         return self.padded_heads[reach]
 
     def padded_kv(self, chips: int) -> int:
-        """Return the number of KV heads as run on so many chips: with multihead attention they are padded too."""
+        """Return the number of KV heads that run on a number of chips; with multihead attention they are padded too."""
         return self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
 
 
@@ -131,12 +131,12 @@ def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: i
 
 
 def model_mistakes(given: Any, beside: Path | None = None, most: int = 0) -> list[Found]:
-    """Return all that is wrong with a mapping that `model` is to read."""
+    """Return all mistakes of a mapping for `model`."""
     return _parse(given, {}, beside, most)[1]
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Return a plain mapping, fit for JSON, that `model` turns back into an equal model with the same sources."""
+    """Return plain JSON data from which `model` makes an equal model with the same sources."""
     values = {entry.name: getattr(model, entry.name) for entry in fields(model) if entry.name != "sources"}
     values["padded_heads"] = {str(chips): heads for chips, heads in model.padded_heads.items()}
     return {name: sourced.show(value, model.sources.get(name)) for name, value in values.items()}
@@ -152,7 +152,7 @@ def _named(name: str, beside: Path | None, most: int = 0) -> Model:
 
 
 def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: int = 0) -> tuple[Model | None, list[Found]]:
-    """Return the model of a mapping of fields that can have a base; or None and what is wrong."""
+    """Return the model of a mapping of fields that can have a base; or None and the mistakes."""
     if not isinstance(given, Mapping):
         return None, [Found((), f"{quote(given)} is neither the name of a model, nor a path, nor a mapping of fields")]
     own = {key: value for key, value in {**given, **changes}.items() if key != "base"}
@@ -168,7 +168,7 @@ def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: in
 
 
 def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, list[Found]]:
-    """Return the model of these fields, the others as in `base`; or None and what is wrong."""
+    """Return the model of these fields, with the other fields of `base`; or None and the mistakes."""
     flat = _flat(given)
     read = sourced.read(flat, FIELDS, "a model")
     mistakes = list(read.mistakes)
@@ -199,7 +199,7 @@ def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:
 
 
 def _unfitting(model: Model) -> list[Found]:
-    """Return what is wrong among fields that are right one by one."""
+    """Return the contradictions between fields that are valid one by one."""
     if model.heads % model.kv_heads:
         text = f"kv_heads: {model.heads} heads are not a multiple of {model.kv_heads} KV heads"
         return [Found(("kv_heads",), text, code="clash")]
@@ -215,9 +215,9 @@ def _unfitting(model: Model) -> list[Found]:
 
 
 def _read_config(name: str, beside: Path | None, most: int) -> Model:
-    """Return the model of a Hugging Face config.json, named after its folder, or after the file if it has another name.
+    """Return the model of a Hugging Face config.json, named after its folder, or after the file if that has another name.
 
-    A sliding window of attention is not looked at: attention reads the whole context.
+    A sliding window of attention is ignored: attention reads the whole context.
     """
     path = (beside or Path()) / name
     config = _read_json(path, most)

@@ -1,7 +1,7 @@
-"""What collectives do on the axes of one network, as one chip that stands for all sees them, whatever its parameters.
+"""The effects of collectives on the axes of one network, for one chip that represents all, independent of chip parameters.
 
-Phases, messages and the links that they take are worked out once for a network: closed forms of the same program with other
-parameters of the chip, or of other programs on the same network, use them again.
+Phases, messages and their links are computed once for a network. Closed forms of the same program with other parameters of the
+chip, or of other programs on the same network, use them again.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from torussim.topology.movement import Movements
 Lane = tuple[str, bool, tuple[bool, ...], tuple[str, ...], tuple[bool, bool]]
 """An axis (or several, joined by +), whether detours are taken, which axes are rings, and which axes send at once and can share
 links with it: off tori and meshes those of the parts that run beside one another; and in which directions anything is sent."""
-Pace = tuple[float, float, float]  # bytes/s, s, and what a message loses once by going round a dead link, s
+Pace = tuple[float, float, float]  # bytes/s, s, and the loss of a message, once, by a detour round a dead link, s
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
     """One phase of one part on a lane.
 
-    `closed`: the lane goes round, so that each direction brings a chip what the other does not; `alike`: both directions send
-    the same.
+    `closed`: the lane goes round, so that the two directions bring a chip different data. `alike`: both directions send the same.
     """
 
     stretch: Stretch
@@ -48,8 +47,8 @@ class Line:
 class Outline:
     """A collective on a network: its phases in queue order.
 
-    `chips`: of a group. `pieces`: where a matmul is looped with it, the step and the shards of each piece in order; the chip's
-    own shard, which no step brings, is (None, 1.0).
+    `chips` is the size of a group. `pieces`: if a matmul is looped with it, the step and the shards of each piece in order; the
+    chip's own shard, which no step brings, is (None, 1.0).
     """
 
     chips: int
@@ -59,7 +58,7 @@ class Outline:
 
 
 class Outlines:
-    """The outlines of collectives on one network and the pace of its axes, each worked out when it is first asked for."""
+    """The outlines of collectives on one network and the pace of its axes, each computed at its first use."""
 
     def __init__(self, net: Grid) -> None:
         self.net = net
@@ -70,13 +69,13 @@ class Outlines:
         self._broken: dict[Hashable, bool] = {}
 
     def prices(self, chip: Chip) -> Prices:
-        """Return what operations take on this network with a chip, kept until another chip is asked for."""
+        """Return the times of operations on this network with a chip, kept until another chip is asked for."""
         if self._prices is None or self._prices.chip is not chip:
             self._prices = Prices(self, chip)
         return self._prices
 
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
-        """Return what decides the outline of a collective, alone or looped with a matmul."""
+        """Return the values that determine the outline of a collective, alone or looped with a matmul."""
         return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
                 tuple(o.shift.items()) if o.shift else (), o.root, o.groups, o.protocol,
                 loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
@@ -93,12 +92,12 @@ class Outlines:
 
     @cached_property
     def movements(self) -> Movements:
-        """The movements of the network, verified when they are first asked for."""
+        """The movements of the network, verified at their first use."""
         return Movements(self.net)
 
     @cached_property
     def even(self) -> bool:
-        """Whether all hops have a link and all links are alike: the slowest is the fastest."""
+        """Whether all hops have a link and all links are equal, so that the slowest is the fastest."""
         net = self.net
         live = [net.extremes(a) for a in net.axes if net.length(a) > 1]
         rates, latencies = {r for e in live for r in (e.slowest, e.fastest)}, {s for e in live for s in (e.shortest, e.longest)}
@@ -106,21 +105,21 @@ class Outlines:
 
     @cached_property
     def _kinds(self) -> dict[str, Hashable]:
-        """What closed forms see of an axis: two of one kind can change places; one with gaps, or cut, is its own kind."""
+        """The properties of an axis in closed forms. Axes of one kind are interchangeable; one with gaps, or cut, is a kind."""
         net = self.net
         own = {a for a, gaps in zip(net.axes, net.gaps) if net.links.twist or gaps or "/" in a}
         return {a: a if a in own else (net.shape[i], net.ring[i], net.stride[i], net.extremes(a)) for i, a in enumerate(net.axes)}
 
     def like(self, mesh: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Return one mesh for all that no closed form can tell from this one: axes of a kind in the order of the network's.
+        """Return one mesh for all that no closed form distinguishes from this one: axes of a kind in the order of the network's.
 
-        A simulation can tell them apart where links of an axis differ, and so can an algorithm of the user's that reads names.
+        A simulation can distinguish them if the links of an axis differ, and so can a user-defined algorithm that reads names.
         """
         free = {kind: iter([a for a in self.net.axes if self._kinds[a] == kind]) for kind in self._kinds.values()}
         return {logical: tuple([next(free[self._kinds[a]]) for a in factors]) for logical, factors in mesh.items()}
 
     def broken(self, o: Collective) -> bool:
-        """Return whether a collective has rings that lack a link, and could run as lines instead."""
+        """Return whether a collective has rings that lack a link, and can run as lines instead."""
         if self.even:
             return False
         key = o.kind, o.axes, o.algorithm, o.detour
@@ -132,7 +131,7 @@ class Outlines:
     def pace(self, lane: Lane, fastest: bool, shared_efficiency: float) -> Pace:
         """Return bandwidth and latency of the slowest (`fastest`: the fastest) hop of a lane, bytes/s and s.
 
-        Third: what a message loses once on its way by going round a dead link, s.
+        The third value is the loss of a message, once on its way, by a detour round a dead link, s.
         """
         key = lane, fastest, shared_efficiency
         found = self._paces.get(key)
@@ -156,7 +155,7 @@ class Outlines:
         return rate, late, once
 
     def steps(self, o: Collective, fastest: bool) -> list[tuple[float, float, float]]:
-        """Return the `paces` of a collective's steps, a byte; `fastest`: all links as the fastest."""
+        """Return the `paces` of a collective's steps, a byte; `fastest`: all links as fast as the fastest."""
         key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest
         if key not in self._steps:
             net, axes = self.net, [a for a in o.axes if self.net.length(a) > 1]
@@ -165,22 +164,22 @@ class Outlines:
         return self._steps[key]
 
     def _of_like_hops(self, net: Grid, axis: int) -> Grid:
-        """Return the network, folded where all hops of an axis are routed, so that those of few chips tell of all."""
+        """Return the network, folded if all hops of an axis are routed, so that a few chips represent all."""
         if (net.slot[axis] >= 0).any():
             return net
         return self.movements.folded(np.where(net.gap[axis], net.target[axis], net.own)).with_rings(net.ring)
 
 
 def outlines_of(network: Grid | Outlines) -> Outlines:
-    """Return the outlines of a network, new ones where a grid is given."""
+    """Return the outlines of a network; new ones if a grid is given."""
     return network if isinstance(network, Outlines) else Outlines(network)
 
 
 def broken(o: Collective, net: Grid) -> list[str]:
-    """Return the axes of a collective on which rings lack a link, and could run as lines instead.
+    """Return the axes of a collective on which rings lack a link, and can run as lines instead.
 
-    A ring of which no hop has a link of its own lacks none: its messages pass switches. Off tori and meshes neighbours on an
-    axis need no link between them, so that a ring lacks one only where all that are missing have failed.
+    A ring without any links of its own lacks none: its messages pass switches. Off tori and meshes, neighbours on an axis need no
+    link between them, so a ring lacks a link only if all missing ones have failed.
     """
     if o.kind == "permute" or algorithm_of(o) not in ("multi_axis", "sequential", "dimension_wise"):
         return []
@@ -190,7 +189,7 @@ def broken(o: Collective, net: Grid) -> list[str]:
 
 
 def _have_failed(net: Grid, axis: int) -> bool:
-    """Return whether the network once had a link for each hop of an axis that has none."""
+    """Return whether the network, as built, had a link for each hop of an axis that has none now."""
     gone, gaps = set(net.links.failed), np.argwhere(net.gap[axis]).tolist()
     return len(gaps) <= len(gone) and all(net.edge(axis, sign, chip) in gone for sign, chip in gaps)
 
@@ -204,7 +203,7 @@ def runs_as_line(net: Grid, axis: str) -> bool:
 def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
     """Return the outline of a collective on a network."""
     links, net = net.ring, view(o, net)
-    paced = links if algorithm_of(o) == "nested" else net.ring  # over the end of a line: links that nobody else uses
+    paced = links if algorithm_of(o) == "nested" else net.ring  # over the end of a line: links that no other message uses
     chips = o.largest(net.length)
     detour = o.detour is not False
     found = _stretches(o, net, loop)
@@ -217,7 +216,7 @@ def _outline(o: Collective, net: Grid, loop: Loop | None) -> Outline:
 
 
 def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
-    """Return the phases of a collective on the axes of the network that it sees."""
+    """Return the phases of a collective on the axes of its network."""
     lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
     ring = {a: net.ring[net.axis(a)] and not (o.detour is False and runs_as_line(net, a)) for a in lengths}
     name, way = algorithm_of(o), loop.kind if loop else o.direction
@@ -234,21 +233,21 @@ def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
 
 
 def _stretch(phase: Phase) -> Stretch:
-    """Return a phase of a user's own algorithm as the busiest position of its lane sees it."""
+    """Return a phase of a user-defined algorithm at the busiest position of its lane."""
     sends = tuple(tuple((hop.step, float(hop.halves.max()) * phase.block / 2) for hop in phase.pattern.hops if hop.sign == sign)
                   for sign in (+1, -1))
     return Stretch(phase.index, phase.part, "+".join(phase.lane.axes), sends)
 
 
 def _goes_round(axis: str, net: Grid) -> bool:
-    """Return whether an axis, or the one ring through several (joined by +), closes."""
+    """Return whether an axis, or the ring through several axes (joined by +), is closed."""
     names = axis.split("+")
     order, closed = ring_order([net.length(a) for a in names], [net.ring[net.axis(a)] for a in names])
     return closed and len(order) > 2
 
 
 def _pieces(o: Collective, lines: Sequence[Line], loop: Loop, chips: int) -> tuple[tuple[Step | None, float], ...]:
-    """Return the pieces of a matmul looped with a collective, on a ring's chip, or a line's end."""
+    """Return the pieces of a matmul looped with a collective, on a chip of a ring, or at the end of a line."""
     gathers = o.kind == "all_gather"
     share: dict[Step, float] = {}
     for line in lines:

@@ -1,6 +1,6 @@
-"""How many sequences are run for a batch: as many as were asked for, or more where a batch that divides is faster.
+"""The number of sequences that run for a batch: the batch, or more if a batch that divides is faster.
 
-A padded sequence costs compute, cache and traffic as any other, and yields no tokens.
+A padded sequence costs as much compute, cache and traffic as any other, and yields no tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Thing = TypeVar("Thing")
 
 
 def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
-    """Return the batch, and its next multiples of what some of the axes have of chips; in rising order.
+    """Return the batch, and the next multiples of the numbers of chips along some of the axes, in rising order.
 
     >>> candidates(250, [4, 4, 8]), candidates(256, [4, 4, 8])
     ([250, 252, 256], [256])
@@ -38,16 +38,16 @@ def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
 
 def padded(layout: Layout, model: Model, workload: Workload, forwards: Sequence[Forward], axes: Mapping[str, int],
            network: tuple[Grid | Outlines, Chip] | None) -> Layout:
-    """Return `made_padded` of a layout that is made alike for every batch."""
+    """Return `made_padded` of a layout that does not depend on the batch."""
     return made_padded(lambda _: layout, model, workload, forwards, axes, network)
 
 
 def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload, forwards: Sequence[Forward],
                 axes: Mapping[str, int], network: tuple[Grid | Outlines, Chip] | None) -> Layout:
-    """Return the layout that takes least time for some passes of a workload, by the closed form, and how far it pads the batch.
+    """Return the fastest layout for some passes of a workload, by the closed form, with the batch that it is padded to.
 
-    `make` returns the layout for a batch. Of equal times, and where the network is not known, the smallest batch that fits the
-    layout. Where some batch fits into memory, those that do not fit are left out. Raise LayoutError or ShardingError where no
+    `make` returns the layout for a batch. Of equal times, and if the network is not known, the result is the smallest batch that
+    fits the layout. If some batch fits into memory, batches that do not are excluded. Raise LayoutError or ShardingError if no
     batch fits the layout.
     """
     last = {(f.phase, f.length): f for f in forwards}
@@ -78,5 +78,5 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
 
 
 def best(found: Sequence[tuple[Thing, float, bool]]) -> Thing:
-    """Return what takes least time of those that fit into memory, or of all where none does; of equal ones the first."""
+    """Return the fastest of those that fit into memory, or of all if none does; of equal ones the first."""
     return min([one for one in found if one[2]] or found, key=lambda one: one[1])[0]

@@ -1,4 +1,4 @@
-"""What a sweep varies: the values of keys, and the points that they span; knows nothing of what the keys mean.
+"""The values of keys that a sweep varies, and their combinations; the module knows nothing of the meaning of the keys.
 
     >>> axis_of("workload.batch", "1:8:x2, 12").values
     (1, 2, 4, 8, 12)
@@ -31,21 +31,21 @@ _RANGE = re.compile(rf"(?P<start>{_NUMBER})\s*(?P<unit>{_UNIT})?\s*:\s*(?P<stop>
 
 @dataclass(frozen=True)
 class Axis:
-    """A key of scenarios, as `--set` names it, and the values that it takes: plain data."""
+    """A key of scenarios, as `--set` names it, and its values as plain data."""
 
     key: str
     values: tuple[Any, ...]
 
 
 def document_of_value(key: str, value: Any) -> Document:
-    """Return a value of a key as a document, whose name tells where it comes from."""
+    """Return a value of a key as a document, whose name gives its origin."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return files.from_value(value, f"--vary {key}={_short(text)}")
 
 
 @dataclass(frozen=True)
 class Points(Sequence[tuple[Any, ...]]):
-    """All combinations of the values of some axes, of which the last varies fastest; `zipped`: their first values, and so on."""
+    """All combinations of the values of some axes, the last axis fastest; `zipped`: the first value of each, and so on."""
 
     axes: tuple[Axis, ...]
     zipped: bool = False
@@ -55,7 +55,7 @@ class Points(Sequence[tuple[Any, ...]]):
         return min(lengths) if self.zipped else prod(lengths)
 
     def indices(self, number: int) -> tuple[int, ...]:
-        """Return which value each axis has at a point."""
+        """Return the index of each axis' value at a point."""
         if self.zipped:
             return (number,) * len(self.axes)
         found = []
@@ -76,7 +76,7 @@ class Points(Sequence[tuple[Any, ...]]):
         return tuple(axis.values[i] for axis, i in zip(self.axes, self.indices(number)))
 
     def few(self, most: int) -> Iterator[int]:
-        """Return the numbers of some points: the first, those that differ from it in one axis, and some from all over."""
+        """Return the numbers of some points: the first, points that differ from it in one axis, and some spread over all."""
         sizes = [1 if self.zipped else prod(len(axis.values) for axis in self.axes[i + 1:]) for i in range(len(self.axes))]
         cross = [size * i for size, axis in zip(sizes, self.axes) for i in range(min(len(axis.values), most))]
         spread = [len(self) * i // most for i in range(most)]
@@ -85,7 +85,7 @@ class Points(Sequence[tuple[Any, ...]]):
 
 @dataclass(frozen=True)
 class Chosen(Sequence[tuple[Any, ...]]):
-    """Some of the points, by their numbers."""
+    """Some of the points, given by their numbers."""
 
     points: Points
     numbers: Sequence[int]
@@ -102,9 +102,9 @@ class Chosen(Sequence[tuple[Any, ...]]):
 
 
 def points_of(vary: Mapping[str, Any] | Sequence[str], zipped: bool = False) -> Points:
-    """Return the points that assignments, such as "workload.batch=1,2", or values by their keys, span.
+    """Return the points of assignments, such as "workload.batch=1,2", or of values by their keys.
 
-    Raise ScenarioError with all mistakes: keys that cannot be, values that cannot be read, no values, too many points.
+    Raise ScenarioError with all mistakes: impossible keys, unreadable values, no values, too many points.
     """
     axes, wrong = list[Axis](), list[Mistake]()
     for one in vary:
@@ -123,7 +123,7 @@ def points_of(vary: Mapping[str, Any] | Sequence[str], zipped: bool = False) -> 
 
 
 def axis_of(key: str, given: Any) -> Axis:
-    """Return the axis of a key: a list of values, or a text as `--vary` has it. Raise ScenarioError for what is neither."""
+    """Return the axis of a key: a list of values, or a text as `--vary` has it. Raise ScenarioError for other input."""
     name = f"--vary {_short(key)}"
     if not is_way(key):
         _fail(name, f"{_short(key)!r} is not a key, such as workload.batch", "syntax")
@@ -146,7 +146,7 @@ def axis_of(key: str, given: Any) -> Axis:
 
 
 def _read(text: str, name: str) -> list[Any]:
-    """Return the values that a text gives: a flow list, or scalars and ranges with commas between them."""
+    """Return the values of a text: a flow list, or scalars and ranges with commas between them."""
     text = text.strip()
     if text.startswith("["):
         return _flow(text, name)
@@ -160,7 +160,7 @@ def _read(text: str, name: str) -> list[Any]:
 
 
 def _flow(text: str, name: str, before: int = 0) -> list[Any]:
-    """Return the values of a YAML flow list; `before`: how many characters of it the user did not write."""
+    """Return the values of a YAML flow list; `before`: the number of leading characters that the user did not write."""
     try:
         found = files.fragment(text, name)
     except ScenarioError as error:
@@ -174,7 +174,7 @@ def _flow(text: str, name: str, before: int = 0) -> list[Any]:
 
 
 def _range(found: re.Match[str], name: str) -> list[Any]:
-    """Return the values of a range, its ends included; whole numbers where all that was given are."""
+    """Return the values of a range, its ends included; they are integers if all given numbers are."""
     start, stop, step = (Decimal(found[part]) for part in ("start", "stop", "step"))
     units = {unit for unit in (found["unit"], found["to"], found["by"]) if unit}
     if len(units) > 1 or (units and not found["to"]) or (found["factor"] and found["by"]):
@@ -197,7 +197,7 @@ def _arithmetic(start: Decimal, stop: Decimal, step: Decimal) -> int:
 
 
 def _geometric(start: Decimal, stop: Decimal, factor: Decimal) -> int:
-    """Return how many values start, start * factor, ... up to stop there are; stop is one in spite of rounding errors."""
+    """Return the number of values start, start * factor, ... up to stop; stop counts in spite of rounding errors."""
     if start <= 0 or stop <= 0 or factor <= 0 or factor == 1:
         return 0
     steps = floor(log(stop / start) / log(factor) + 1e-9)
@@ -206,7 +206,7 @@ def _geometric(start: Decimal, stop: Decimal, factor: Decimal) -> int:
 
 
 def _clashes(axes: Sequence[Axis]) -> Iterator[Mistake]:
-    """Return what is wrong with axes of which a later one replaces all that an earlier one sets."""
+    """Return the mistakes of axes of which a later one replaces all values of an earlier one."""
     for number, one in enumerate(axes):
         for other in axes[number + 1:]:
             mark = Mark(f"--vary {other.key}", 1, 1)
@@ -217,7 +217,7 @@ def _clashes(axes: Sequence[Axis]) -> Iterator[Mistake]:
 
 
 def _lengths(axes: Sequence[Axis], zipped: bool) -> Iterator[Mistake]:
-    """Return what is wrong with the number of axes and of their values."""
+    """Return the mistakes in the number of axes and of their values."""
     lengths = [len(axis.values) for axis in axes]
     listed = ", ".join(f"{axis.key} has {len(axis.values):,}" for axis in axes)
     if not axes:
@@ -230,7 +230,7 @@ def _lengths(axes: Sequence[Axis], zipped: bool) -> Iterator[Mistake]:
 
 
 def _short(text: str) -> str:
-    """Return a text that fits a message."""
+    """Return a text short enough for a message."""
     return text if len(text) <= 60 and text.isprintable() else repr(text[:40])[1:-1] + "..."
 
 

@@ -1,6 +1,6 @@
-"""What operations take on one network with one chip, in seconds, each worked out once: what candidates of a plan share.
+"""The times of operations on one network with one chip, in seconds, each computed once, for all candidates of a plan.
 
-Knows when nothing happens: the clock adds up.
+The module knows no start and end times: the clock adds them up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torussim.program import ALIKE, Collective, Compute, Loop
 if TYPE_CHECKING:
     from torussim.outlines import Outlines
 
-KEPT = 2**15  # answers, so that a plan of any size fits into memory
+KEPT = 2**15  # the most results that are kept, so that a plan of any size fits into memory
 Step = tuple[int, int]  # a phase and a step in it
 Link = tuple[str, int]  # an axis and a direction: 0 is +, 1 is -
 Thing = TypeVar("Thing")
@@ -28,9 +28,9 @@ Thing = TypeVar("Thing")
 class Leg:
     """One phase of one part on a lane, s.
 
-    `ways`: of the + and the - direction the link, the step of each of its messages in order, and in turn how long each keeps the
-    link busy, and its latency. `alike`: both directions send the same; `once`: what a message loses once by going round a dead
-    link.
+    `ways` has, for the + and the - direction: the link, the step of each of its messages in order, and for each message the time
+    for which it keeps the link busy, and its latency. `alike`: both directions send the same. `once`: the loss of a message,
+    once, by a detour round a dead link.
     """
 
     part: int
@@ -41,7 +41,7 @@ class Leg:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """A collective: seconds from its start to its first send, its phases in queue order, and what a routed one takes, s."""
+    """A collective: seconds from its start to its first send, its phases in queue order, and the time of a routed one, s."""
 
     start: float
     legs: tuple[Leg, ...]
@@ -57,14 +57,14 @@ class Pieces:
 
 
 class Prices:
-    """What operations take on one network with one chip; `fastest`: with the fastest links of each axis, else the slowest."""
+    """The times of operations on one network with one chip; `fastest`: with the fastest links of each axis, else the slowest."""
 
     def __init__(self, outlines: Outlines, chip: Chip) -> None:
         self.outlines, self.chip = outlines, chip
         self._kept: dict[Hashable, object] = {}
 
     def once(self, key: Hashable, make: Callable[..., Thing], *given: object) -> Thing:
-        """Return what `make` returned when it was first asked this; the key says all that decides it."""
+        """Return the first result of `make` for this key, which must determine the result."""
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= KEPT:
@@ -106,10 +106,10 @@ class Prices:
                              for key, share in self.outlines.of(o, loop).pieces]))
 
     def _direct(self, o: Collective, fastest: bool) -> float:
-        """Return the time of a routed collective: what the busiest link of any axis must carry, and the longest way.
+        """Return the time of a routed collective: the traffic of the busiest link of any axis, and the longest route.
 
-        D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line what crosses its middle. In shifts:
-        the busiest axis of each displacement, one after another. On a twisted torus an axis is taken as if it were not.
+        The traffic is D k / 8 on an even ring of k, D (k - 1/k) / 8 on an odd one, each way; on a line, the data that cross its
+        middle. In shifts it is that of the busiest axis of each displacement, one after another. The twist of a torus is ignored.
         """
         seconds, far, net = 0.0, 0.0, self.outlines.net
         if o.kind == "permute":
@@ -142,12 +142,12 @@ class Prices:
 
 
     def _steps(self, o: Collective, fastest: bool) -> float:
-        """Return the time of steps one after another, each as its routes have it; `fastest`: all links as the fastest."""
+        """Return the time of successive steps, each by its routes; `fastest`: all links as fast as the fastest."""
         part, efficiency = self.chip.shared_efficiency, self.chip.link_efficiency
         return sum(o.bytes * max(alone, met / part) / efficiency + late for alone, met, late in self.outlines.steps(o, fastest))
 
     def _permute(self, o: Collective, fastest: bool) -> float:
-        """Return the time of a routed permute: a link carries what goes on or what goes back on its axis, whichever is less."""
+        """Return the time of a routed permute: a link on an axis carries at most min(shift, length - shift) messages."""
         seconds, far, net = 0.0, 0.0, self.outlines.net
         for a in o.axes:
             length, by = net.length(a), o.shift.get(a, 0) % net.length(a)
@@ -162,6 +162,6 @@ class Prices:
 
 
 def work(compute: Compute) -> Hashable:
-    """Return what decides the time of a compute operation on a chip."""
+    """Return the values that determine the time of a compute operation on a chip."""
     return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.vector, compute.vector_bytes,
             compute.scratch, compute.scratch_passes)

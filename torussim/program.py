@@ -1,9 +1,9 @@
-"""What every chip runs: matmuls and collectives, each with what it waits for.
+"""The program of every chip: computations and collectives with their dependencies.
 
-Plain frozen data and its check; knows nothing of models, layouts, links or times. Sizes are per chip; bytes of a
+Plain frozen data and its check; the module knows nothing of models, layouts, links or times. Sizes are per chip. Bytes of a
 collective are counted as docs/design.md, section 4, says: all_gather the gathered output, reduce_scatter the input, all_reduce
-the vector, all_to_all all that one chip holds before it, permute what one chip sends; broadcast and reduce the vector, gather the
-gathered output, scatter the root's input, send the message.
+the vector, all_to_all the data of one chip before it, permute the data that one chip sends; broadcast and reduce the vector,
+gather the gathered output, scatter the root's input, send the message.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torussim.errors import Found, ProgramError
 
 Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute", "broadcast", "reduce", "gather", "scatter",
                "send"]
-WITH_ROOT: tuple[Kind, ...] = ("broadcast", "reduce", "gather", "scatter", "send")  # one chip of a group is unlike the others
-ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")  # those of models and layouts
+WITH_ROOT: tuple[Kind, ...] = ("broadcast", "reduce", "gather", "scatter", "send")  # one chip of a group differs from the others
+ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")  # the kinds that models and layouts use
 SYMMETRIC: tuple[Kind, ...] = (*ALIKE, "permute")  # all chips of a group do the same
 KINDS: tuple[Kind, ...] = (*SYMMETRIC, *WITH_ROOT)
 LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
@@ -46,7 +46,7 @@ class Loop:
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
     matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
-    `sum_bytes`: HBM traffic of adding what arrives to what is made, all shards of one chip together.
+    `sum_bytes`: HBM traffic of adding received data to computed data, all shards of one chip together.
     """
 
     collective: str
@@ -64,14 +64,14 @@ class Compute:
     flops: float = 0.0  # FLOP besides the matmuls'
     hbm_bytes: float = 0.0  # bytes, one chip
     dtype: str = "bf16"  # of the activations: sets the FLOP rate
-    after: tuple[str, ...] | None = None  # None: the operation before; (): nothing
+    after: tuple[str, ...] | None = None  # None: the operation before; (): no dependency
     loop: Loop | None = None  # looped with this collective
     loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
     vector: float = 0.0  # elementwise operations, done after the matmuls, one chip
     vector_bytes: float = 0.0  # HBM bytes of these
-    scratch: float = 0.0  # bytes of a value that is made and used up inside, one chip
-    scratch_passes: float = 0.0  # how often it crosses HBM where it is larger than the chip's own memory
-    kernels: int = 1  # operations that a compiler makes of it: each has the chip's op_overhead
+    scratch: float = 0.0  # bytes of an intermediate value, one chip
+    scratch_passes: float = 0.0  # number of times that it crosses HBM if it is larger than the chip's own memory
+    kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
 
     @property
     def total_flops(self) -> float:
@@ -83,21 +83,22 @@ class Compute:
 class Collective:
     """A collective over physical `axes`, on all chips that share the other coordinates; or of the chips of each of `groups`.
 
-    `root`: its coordinates on the axes, or (its place in its group,); (): the first chip. A send goes from the root to the other.
+    `root`: its coordinates on the axes, or (its index in its group,); (): the first chip. A send goes from the root to the other
+    chip.
     """
 
     name: str
     kind: Kind
     axes: tuple[str, ...]
     bytes: float  # per chip, counted as the module says
-    algorithm: str | Callable[..., Any] = ""  # "" is the default of the kind; or a function of the user's (collectives.lower)
+    algorithm: str | Callable[..., Any] = ""  # "" is the default of the kind; or a user-defined function (collectives.lower)
     split: str | tuple[float, ...] = "equal"  # multi_axis, dimension_wise: "equal", "auto" or one weight a part
     direction: str = "both"  # "both" | "one_way"
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
     after: tuple[str, ...] | None = None
-    detour: bool | None = None  # rings with a dead link: go round it (True), run as lines (False), or as is faster by estimate
-    pieces: float = 0.0  # of an all-to-all: parts that its messages are put together from, one chip, each issued apart
-    protocol: str = ""  # "low_latency" | "bulk": how its messages are sent, of a chip that has two protocols
+    detour: bool | None = None  # rings with a dead link: detour (True), lines (False), or the faster by estimate (None)
+    pieces: float = 0.0  # of an all-to-all: the parts from which its messages are assembled, one chip, each issued separately
+    protocol: str = ""  # "low_latency" | "bulk": the protocol of its messages, of a chip that has both
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
 
@@ -111,7 +112,7 @@ One = TypeVar("One", bound=Operation)
 
 
 def changed(operation: One, **changes: Any) -> One:
-    """Return an operation with other values in some fields: `dataclasses.replace`, several times as fast."""
+    """Return an operation with other values of some fields: `dataclasses.replace`, but several times as fast."""
     found = object.__new__(type(operation))
     found.__dict__.update(operation.__dict__, **changes)
     return found
@@ -119,7 +120,7 @@ def changed(operation: One, **changes: Any) -> One:
 
 @dataclass(frozen=True)
 class Program:
-    """A prologue, a block that is run `layers` times, an epilogue. Every list may be empty.
+    """A prologue, a block that runs `layers` times, and an epilogue. Every list may be empty.
 
     `after` names earlier operations of the same list; None is the operation before, across lists and repetitions too;
     `()` is the start of the list on that chip (of this repetition of the block).
@@ -131,7 +132,7 @@ class Program:
     epilogue: tuple[Operation, ...] = ()
 
     def sections(self) -> tuple[tuple[tuple[Operation, ...], int], ...]:
-        """Return the lists in order, each with how often it is run."""
+        """Return the lists in order, each with its number of runs."""
         return ((self.prologue, 1), (self.block, self.layers), (self.epilogue, 1))
 
     def operations(self) -> tuple[Operation, ...]:
@@ -139,19 +140,19 @@ class Program:
         return self.prologue + self.block + self.epilogue
 
     def replaced(self, change: Mapping[str, Operation]) -> Program:
-        """Return the program with the operations of these names replaced."""
+        """Return the program with other operations in place of those with these names."""
         swap = {name: tuple(change.get(o.name, o) for o in ops) for name, ops in (
             ("prologue", self.prologue), ("block", self.block), ("epilogue", self.epilogue))}
         return replace(self, **swap)  # type: ignore[arg-type]
 
 
 def unlooped(program: Program) -> Program:
-    """Return the program with no matmul looped with a collective."""
+    """Return the program without loops of matmuls and collectives."""
     return program.replaced({o.name: replace(o, loop=None, loops=()) for o in program.operations() if isinstance(o, Compute)})
 
 
 def check_program(program: Program, axes: tuple[str, ...]) -> None:
-    """Raise ProgramError for the first thing in `program` that cannot run on a network with these axes.
+    """Raise ProgramError for the first part of `program` that cannot run on a network with these axes.
 
     Its path begins with the list: ("block", 2, "after", 0).
     """
@@ -166,7 +167,7 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
 
 
 def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
-    """Return what is wrong with groups by a list; a scenario finds that with the places in its file."""
+    """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
         if not isinstance(o, Collective):
@@ -181,7 +182,7 @@ def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
 
 
 def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
-    """Return all that is wrong in one list of operations.
+    """Return all mistakes in one list of operations.
 
     Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop").
     """
@@ -232,7 +233,7 @@ def _waits(i: int, operations: tuple[Operation, ...]) -> tuple[str, ...]:
 
 
 def _circle(name: str, waits: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return names from `name` along what each waits for back to `name`, or nothing."""
+    """Return the names of a dependency cycle through `name`, or an empty list."""
     paths = [[name]]
     seen = set()
     while paths:

@@ -1,4 +1,4 @@
-"""Pages of reference as Markdown, each made from the one place where its subject is said: forms, keys of a result, docstrings.
+"""Pages of reference as Markdown, each made from the one source of its subject: forms, keys of a result, docstrings.
 
 The pages are committed as docs/scenario_file.md, docs/result_keys.md and docs/python_api.md; a test fails when one is stale.
 """
@@ -24,7 +24,7 @@ MADE: Final = "<!-- Made by `torussim schema --markdown {page}`; do not edit. --
 
 
 def pages() -> dict[str, Callable[[], str]]:
-    """Return what makes each page, by its name."""
+    """Return the function that makes each page, by its name."""
     return {"scenario_file": scenario_file, "result_keys": result_page, "python_api": python_api}
 
 
@@ -39,7 +39,7 @@ def prose(text: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, without the columns in which no row has anything."""
+    """Return a Markdown table, without its empty columns."""
     rows = list(rows)
     full = [any(row[i] for row in rows) for i in range(len(heads))]
     heads, *rows = [[cell for cell, shown in zip(row, full) if shown] for row in (heads, *rows)]
@@ -88,7 +88,7 @@ def _section(part: Part, titles: Mapping[str, str]) -> str:
 
 
 def _default(key: Key) -> str:
-    """Return in words what stands for a key that is not given."""
+    """Return in words the default of a key."""
     if key.needed:
         return "**needed**"
     if key.otherwise:

@@ -1,13 +1,13 @@
-"""What single cables of a network cost: the faults that a scenario gives it, and the busiest cables.
+"""The costs of single cables of a network: of the faults in a scenario, and of the busiest cables.
 
-Every cost comes from a run of the last pass with the cable repaired, dead, or without a limit, and is a share of the time as it
-is: a fault whose repair makes a step of 25.8 ms one of 21.2 ms costs 17.8 %. Costs do not add up: of two slow cables that
-every chip waits for, the repair of one alone gains nothing. On private links a repair never loses, and that of all gains the
-most, except where `split: auto` divides the data otherwise for other links.
+Every cost comes from a run of the last pass with the cable repaired, dead, or without a limit. It is a share of the present time:
+a fault whose repair reduces a step from 25.8 ms to 21.2 ms costs 17.8 %. Costs do not add up: if every chip waits for two slow
+cables, the repair of one alone gains nothing. On private links a repair never loses, and the repair of all faults gains the most,
+except where `split: auto` divides the data otherwise for other links.
 
-Runs have all layers where all links are private, or links change in mid-run, and begin when the pass did. Otherwise only the
-first SAMPLE layers are run; each other layer takes the mean of the last SAMPLE / 2 of them. That is exact where the layers
-repeat by then, and within 0.01 % of a whole run for PaLM 540B on 16x16x16 chips with a dead link, where they never do.
+Runs have all layers if all links are private, or if links change in mid-run; they begin when the pass did. Otherwise only the
+first SAMPLE layers are run, and each other layer takes the mean of the last SAMPLE / 2 of them. That is exact if the layers
+repeat by then. It is within 0.01 % of a whole run for PaLM 540B on 16x16x16 chips with a dead link, where they never do.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from torussim.topology.faults import Changes, Fault, cables, described
 from torussim.topology.faults import faults as faults_of
 from torussim.topology.grid import Grid, with_bandwidth
 
-ALIKE = 0.01  # cables whose use differs by less are equally busy
-NO_LIMIT = 1e6  # times its bandwidth, a link is no limit
+ALIKE = 0.01  # cables whose use differs by less count as equally busy
+NO_LIMIT = 1e6  # with this multiple of its bandwidth a link is no limit
 SAMPLE = 12  # layers
-TRIED = 7  # faults that are repaired one at a time, at the most: with the other runs 12
+TRIED = 7  # the most faults that are repaired one at a time: with the other runs 12
 SHOWN = 3
-LITTLE = 1e-3  # of the time: a cable that costs less is not tried dead, which gains no more than its repair
+LITTLE = 1e-3  # of the time: a cable below this cost is not tried dead, because that gains no more than its repair
 
 
 def faults(changes: Changes | None, program: Program, timeline: Timeline, net: Grid, chip: Chip,
            step_s: float) -> dict[str, Any] | None:
-    """Return what the faults of a network cost; None if it has none.
+    """Return the cost of the faults of a network; None if it has none.
 
-    `timeline` is that of `program`, the last pass, on `net`, which `changes` describes; `step_s` is its time in the report.
-    Keys: `cost` of all faults together and `step_s` without them; `count` of faults; `tried`, how many were repaired one at a
-    time: the TRIED that are likely to cost most; `runs`, how many simulations that took; `worst`: the three of the highest
-    cost, each {kind, from, to (of its first cable), cables, changes, bandwidth, built, late, cost, step_s, as_dead}. `as_dead`:
-    {cost, step_s} if its cables were dead; None of dead ones, below LITTLE, and where no run is possible then.
+    `timeline` is that of `program`, the last pass, on `net`, which `changes` describes; `step_s` is its time in the report. Keys:
+    `cost` of all faults together and `step_s` without them; `count` of faults; `tried`, the number of faults that were repaired
+    one at a time: the TRIED with the highest estimated costs; `runs`, the number of simulations; `worst`: the three of the
+    highest cost, each {kind, from, to (of its first cable), cables, changes, bandwidth, built, late, cost, step_s, as_dead}.
+    `as_dead` is {cost, step_s} with its cables dead; None for dead ones, below LITTLE, and if no run is possible.
     """
     found = faults_of(changes) if changes else []
     if changes is None or not found or not timeline.makespan:
         return None
     whole = _whole(program, timeline, net)
     least = program if whole else sample(program)
-    rerouted = program if net.links.events else sample(program)  # a dead cable makes links shared
+    rerouted = program if net.links.events else sample(program)  # a dead cable makes other links shared
 
     def seconds(variant: Grid, part: Program = least) -> float:
         return seconds_of(program, simulate(part, variant, chip, start=timeline.begin.tolist()))
@@ -69,7 +69,7 @@ def faults(changes: Changes | None, program: Program, timeline: Timeline, net: G
         if fault.kind != "dead" and now - without > LITTLE * now:
             try:
                 dead = seconds(changes.net(dead=fault), rerouted)
-            except TorusSimError:  # no network is left, or none that a user's routing knows
+            except TorusSimError:  # the network is disconnected, or a user-defined routing does not know it
                 pass
             else:
                 runs += 1
@@ -81,9 +81,9 @@ def faults(changes: Changes | None, program: Program, timeline: Timeline, net: G
 
 
 def without_busiest(program: Program, timeline: Timeline, net: Grid, chip: Chip, step_s: float) -> dict[str, Any] | None:
-    """Return {links, cables, step_s}: what a step would take if the busiest cables, all that are as busy, were no limit.
+    """Return {links, cables, step_s}: the time of a step if the busiest cables, all equally busy ones, were no limit.
 
-    A cable is as busy as the busier of its directions, and both are lifted. None if nothing is sent.
+    A cable is as busy as the busier of its directions; both limits are removed. None if nothing is sent.
     """
     seconds = timeline.link_seconds
     if not seconds.any() or not timeline.makespan:
@@ -102,17 +102,17 @@ def without_busiest(program: Program, timeline: Timeline, net: Grid, chip: Chip,
 
 
 def _whole(program: Program, timeline: Timeline, net: Grid) -> bool:
-    """Return whether all layers are run: all links are private, or some change in mid-run."""
+    """Return whether all layers are run: if all links are private, or some change in mid-run."""
     return program.layers <= SAMPLE or not timeline.flows or bool(net.links.events)
 
 
 def sample(program: Program) -> Program:
-    """Return a program with its first layers alone, where it has more than SAMPLE."""
+    """Return a program with only its first SAMPLE layers, if it has more."""
     return replace(program, layers=min(program.layers, SAMPLE))
 
 
 def seconds_of(program: Program, timeline: Timeline) -> float:
-    """Return the time of a program of which a timeline has the first layers, or all; see the top of this file."""
+    """Return the time of a program from a timeline of its first layers, or of all; see the top of this file."""
     missing = program.layers - timeline.blocks
     if not missing:
         return timeline.makespan
@@ -123,10 +123,10 @@ def seconds_of(program: Program, timeline: Timeline) -> float:
 
 
 def _likely(found: Sequence[Fault], net: Grid, healthy: Timeline) -> list[Fault]:
-    """Return at most TRIED faults that are likely to cost most, by a closed form; `healthy` is a run without any.
+    """Return at most TRIED faults with the highest costs by a closed form; `healthy` is a run without faults.
 
-    A cable's bytes in that run take longer at its bandwidth, and each collective takes its additional latency. A dead cable
-    counts as one of half the bandwidth: it makes a ring a line, whose other links carry twice as much.
+    The bytes of a cable in that run take longer at its reduced bandwidth, and each collective takes its additional latency. A
+    dead cable counts as one of half the bandwidth: it makes a ring a line, whose other links carry twice as much.
     """
     if len(found) <= TRIED:
         return list(found)

@@ -1,4 +1,4 @@
-"""Names that a user gives, and what they stand for: the nearest of those that there are, presets, arguments of functions."""
+"""The meanings of names that a user gives: presets, arguments of functions, and the nearest known name of a misspelt one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A function of the user's with the name that the file gives it, such as "mine:star", which reports and records show."""
+    """A user-defined function with its name in the file, such as "mine:star", which reports and records show."""
 
     name: str
-    function: Callable[..., Any] = field(compare=False)  # a module is loaded anew each time, so that no two would be equal
+    function: Callable[..., Any] = field(compare=False)  # a module is loaded anew each time, so no two functions would be equal
 
     def __call__(self, *given: Any, **keywords: Any) -> Any:
-        """Return what the function returns."""
+        """Return the result of the function."""
         return self.function(*given, **keywords)
 
     def __str__(self) -> str:
@@ -38,12 +38,12 @@ class UserFunction:
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
-        """The function, where `inspect` looks for it."""
+        """The function, for `inspect`."""
         return self.function
 
 
 def shown(function: Callable[..., Any]) -> str:
-    """Return the name by which reports and records show a function: as the file gives it, else "module:qualname".
+    """Return the name of a function in reports and records: the name in the file, otherwise "module:qualname".
 
     >>> shown(UserFunction("mine:star", min)), shown(shown)
     ('mine:star', 'torussim.resolve:shown')
@@ -55,7 +55,7 @@ def shown(function: Callable[..., Any]) -> str:
 
 
 def code_of(function: Callable[..., Any]) -> CodeType | None:
-    """Return the code of a function, through what wraps it; None where it is not written in Python."""
+    """Return the code of a function inside its wrappers; None if it is not written in Python."""
     inner: Callable[..., Any] | None = function
     while inner is not None:
         function = inner
@@ -64,7 +64,7 @@ def code_of(function: Callable[..., Any]) -> CodeType | None:
 
 
 def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) -> str:
-    """Return the message that `name` is not a `what`, with the nearest of `names`, or else (without `hint`, always) with all.
+    """Return the message that `name` is not a `what`, with the nearest of `names`, or (without `hint`, always) with all.
 
     >>> unknown("palm-54b", ["palm-540b", "palm-62b"], "model")
     "'palm-54b' is not a model: did you mean 'palm-540b'?"
@@ -79,7 +79,7 @@ def unknown(name: str, names: Iterable[str], what: str, *, hint: bool = True) ->
 
 
 def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
-    """Return what a user's function returns; raise TorusSimError, with the line of its file, if it raises."""
+    """Return the result of a user-defined function. Raise TorusSimError, with the line of its file, if it raises."""
     try:
         return function(*given, **keywords)
     except (Exception, SystemExit) as error:
@@ -87,7 +87,7 @@ def call(function: Callable[..., Any], *given: Any, **keywords: Any) -> Any:
 
 
 def raised(function: Callable[..., Any], error: BaseException) -> str:
-    """Return in a line what a user's function raised, and where in its file; or what came of what it returned."""
+    """Return one line on an exception of a user-defined function, with its place in the file, or on a bad return value."""
     code = code_of(function)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
@@ -97,16 +97,16 @@ def raised(function: Callable[..., Any], error: BaseException) -> str:
 
 
 def arguments(function: Callable[..., Any], keywords: Mapping[str, Any], *, given: int = 0) -> str | None:
-    """Return why `function` cannot be called with `keywords` after `given` positional arguments, or None if it can."""
+    """Return the reason why `function` cannot be called with `keywords` after `given` positional arguments, or None."""
     return "; ".join(reason for _, reason in argument_mistakes(function, keywords, given=given)) or None
 
 
 def argument_mistakes(function: Callable[..., Any], keywords: Mapping[str, Any], *,
                       given: int = 0) -> list[tuple[str | None, str]]:
-    """Return all that is wrong with a call of `function`: the key, or None, and the reason."""
+    """Return all mistakes of a call of `function`: the key, or None, and the reason."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some functions written in C have none
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return []
     called = getattr(function, "__name__", "the function")
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]

@@ -1,6 +1,6 @@
-"""The answer of one run, and its keys (docs/result_keys.md): it prints itself as a short report, and turns into JSON.
+"""The answer of one run, and its keys (docs/result_keys.md): it prints itself as a short report, and converts to JSON.
 
-Keys that take long to work out are worked out when they are first asked for: who wants one number does not wait for the others.
+Slow keys are computed at their first use, so that one number does not wait for the others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_ROOM = "DOES NOT FIT in memory"
 
 
 def counted(chip: Chip, nodes: int) -> dict[str, int]:
-    """Return the keys of a result that count its chips, and its cores where these are the nodes of the network.
+    """Return the keys of a result that count its chips, and its cores if these are the nodes of the network.
 
     >>> from torussim.chips import chip, core_of
     >>> counted(chip("tpu-v4"), 8), counted(core_of(chip("tpu-v7x")), 8)
@@ -39,7 +39,7 @@ def counted(chip: Chip, nodes: int) -> dict[str, int]:
 
 
 def nodes_of(keys: Mapping[str, Any]) -> str:
-    """Return in words how many chips a result has, and how many cores where each is a node."""
+    """Return in words the number of chips of a result, and the number of cores if each is a node."""
     chips = "1 chip" if keys["chips"] == 1 else f"{keys['chips']} chips"
     return chips + (f" with {keys['cores']} cores" if "cores" in keys else "")
 
@@ -66,19 +66,19 @@ def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Map
 
 
 class Later:
-    """A value that is worked out when it is first asked for, once: what a function returns."""
+    """A value that is computed once, at its first use: the result of a function."""
 
     def __init__(self, function: Callable[..., Any], *given: Any) -> None:
         self._function, self._given = function, given
 
     @cached_property
     def value(self) -> Any:
-        """What the function returned."""
+        """The result of the function."""
         return self._function(*self._given)
 
 
 class Keys(Mapping[str, Any]):
-    """Keys in their order, with values that are there, or are worked out later."""
+    """Keys in their order, with values that exist or are computed later."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._values = dict(given)
@@ -101,7 +101,7 @@ class Keys(Mapping[str, Any]):
 
 
 def plain(value: Any) -> Any:
-    """Return a value with all its keys worked out, and dicts for its mappings, fit for JSON."""
+    """Return a value with all its keys computed, and dicts for its mappings, as JSON data."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
@@ -129,7 +129,7 @@ class Links(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What one scenario gave: `keys` as in docs/result_keys.md, in seconds, bytes and FLOP, and what they were made from.
+    """The result of one scenario: `keys` as in docs/result_keys.md, in seconds, bytes and FLOP, and the data behind them.
 
     The keys can be read as attributes: `result.step_s`, `result.memory["fits"]`.
     """
@@ -139,11 +139,11 @@ class Result:
     timeline: Timeline  # of the last pass
     charged: Later | None = None
     notes: tuple[str, ...] = ()
-    asked: Scenario | None = None  # the key `scenario` is its record
+    asked: Scenario | None = None  # its record is the key `scenario`
 
     @cached_property
     def charges(self) -> tuple[Charge, ...]:
-        """The collectives of the last pass, as the paper charges them and as their axes allow."""
+        """The collectives of the last pass, with the paper's time and the time that their axes allow."""
         return tuple(self.charged.value) if self.charged else ()
 
     def __getattr__(self, key: str) -> Any:
@@ -154,18 +154,18 @@ class Result:
 
     @property
     def missed(self) -> bool:
-        """Whether an expected value was missed, or memory does not fit."""
+        """Whether the result misses an expected value, or does not fit into memory."""
         late = any(e["ok"] is False for e in self.keys.get("expect", ()))
         return late or not self.fits
 
     @property
     def fits(self) -> bool:
-        """Whether memory holds the run; True for a bare program, which says nothing of memory."""
+        """Whether the run fits into memory; True for a bare program, which has no memory use."""
         return bool(self.keys.get("memory", {}).get("fits", True))
 
     @property
     def throughput(self) -> str:
-        """Tokens a second in words: of a generation, prompt and generated ones together."""
+        """Tokens a second in words; for a generation, prompt and generated tokens together."""
         what = "prompt and generated tokens/s" if self.keys["scenario"]["workload"]["phase"] == "generate" else "tokens/s"
         return f"{self.keys['tokens_per_s']:,.0f} {what}"
 

@@ -1,8 +1,7 @@
-"""The keys of result.json: in which runs each is, its unit, and what it is. docs/result_keys.md is made of this table.
+"""The keys of result.json: the runs that have each, its unit, and its meaning. docs/result_keys.md is made from this table.
 
-`[]` in a path is a list, `*` any name. A key with no unit is a number without one, a text,
-a flag or a list of them. Knows nothing
-of how a key is computed.
+`[]` in a path is a list, `*` any name. A key without a unit is a plain number, a text, a flag or a list of them. The module knows
+nothing of the computation of keys.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERY, MODEL, GENERATE, FAULTS, CORES, INTERRUPTED = "every run", "model", "generate", "faults", "cores", "interrupted"
-RUNS: Final = {  # in which runs a key can be, in words
+RUNS: Final = {  # the runs that have a key, in words
     EVERY: "every run", MODEL: "runs of a model", GENERATE: "runs with `phase: generate`",
     FAULTS: "runs on a network with faults", CORES: "runs on a network whose nodes are cores",
     INTERRUPTED: "runs that Ctrl-C ended"}
@@ -25,7 +24,7 @@ class ResultKey:
     runs: str
     unit: str  # "s", "B", "B/s", "FLOP" or ""
     about: str
-    expected: bool = False  # whether a scenario can expect a value of it, and a plan limit it
+    expected: bool = False  # whether `expect` and the limits of a plan can name it
 
 
 def _keys(prefix: str, runs: str, unit: str, /, **about: str) -> tuple[ResultKey, ...]:

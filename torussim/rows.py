@@ -13,12 +13,12 @@ from typing import IO, Any
 from torussim.errors import OutputError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-GROUP = 10_000  # rows that are written to a Parquet file at once
+GROUP = 10_000  # rows of a Parquet file that are written at once
 Row = Mapping[str, Any]
 
 
 def check_output(path: Path | str) -> None:
-    """Raise OutputError for a file that `write` cannot write: of no known suffix, or without its library."""
+    """Raise OutputError for a file that `write` cannot write: with an unknown suffix, or without its library."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise OutputError(f"{str(path)!r} is no file of rows: end its name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
@@ -32,13 +32,13 @@ def check_output(path: Path | str) -> None:
 
 
 def columns(rows: Iterable[Row]) -> list[str]:
-    """Return the keys of all rows in the order in which they come; `error`, which every row has, last."""
+    """Return the keys of all rows in the order of occurrence; `error`, which every row has, is last."""
     found = dict.fromkeys(key for row in rows for key in row)
     return [key for key in found if key != "error"] + ["error"]
 
 
 def write(path: Path, rows: Iterable[Row], suffix: str, names: list[str] | None = None) -> None:
-    """Write rows, which are gone through twice (for Parquet, three times), to a file; `names`: by default those of `columns`."""
+    """Write rows, which are iterated twice (for Parquet, three times), to a file; `names` are by default those of `columns`."""
     names = columns(rows) if names is None else names
     if suffix == ".parquet":
         _write_parquet(path, rows, names)
@@ -51,7 +51,7 @@ def write(path: Path, rows: Iterable[Row], suffix: str, names: list[str] | None 
 
 
 def write_csv(file: IO[str], rows: Iterable[Row], names: list[str]) -> None:
-    """Write rows as CSV with a header; lists and mappings as JSON, true and false so, and nothing where there is no value."""
+    """Write rows as CSV with a header; lists, mappings, true and false are JSON, and missing values are empty."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
@@ -69,12 +69,12 @@ def _cell(value: Any) -> Any:
 
 
 def _write_parquet(path: Path, rows: Iterable[Row], names: list[str]) -> None:
-    """Write rows as Parquet: a column of numbers, of truth values or of texts, which also stand for what is mixed."""
+    """Write rows as Parquet, with columns of numbers, of booleans or of texts; mixed values are texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds: dict[str, set[type]] = {name: set() for name in names}
-    for row in rows:  # once, as each may be read from a disk
+    for row in rows:  # once, because rows may be read from disk
         for name, value in row.items():
             kinds[name].add(type(value))
     of_kind = {frozenset([bool]): pa.bool_(), frozenset([int]): pa.int64(), frozenset([float]): pa.float64(),

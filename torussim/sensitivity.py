@@ -1,4 +1,4 @@
-"""How uncertain a program's time is, because its chip's parameters are."""
+"""The uncertainty of a program's time that follows from the uncertainty of its chip's parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torussim.topology.grid import Grid, with_latency
 def deviation(program: Program, network: Grid | Outlines, chip: Chip) -> float:
     """Return one standard deviation of the logarithm of a program's time; 0 for a chip without uncertainties.
 
-    sqrt(sum of (d ln t / d p * deviation of p)^2) over the chip's uncertain parameters p, as if they were independent, with t
-    the closed form axis by axis and differences over one deviation either way, as far as p can go. On networks that are not
-    alike everywhere the closed form is not the simulated time; what it says of the ratio to it is then an estimate.
+    It is sqrt(sum of (d ln t / d p * deviation of p)^2) over the chip's uncertain parameters p, taken as independent. t is the
+    closed form axis by axis, and the derivatives are differences over one deviation either way, within the range of p. On
+    networks with unequal links the closed form is not the simulated time; the result is then an estimate.
     """
     parts, outlines = [], outlines_of(network)
     for name, sigma in chip.uncertainty.items():
@@ -35,7 +35,7 @@ def deviation(program: Program, network: Grid | Outlines, chip: Chip) -> float:
 
 
 def _seconds(program: Program, outlines: Outlines, chip: Chip, name: str, value: float) -> float:
-    """Return the closed form with one parameter changed; links that have the chip's own latency follow it."""
+    """Return the closed form with one parameter changed; links with the chip's own latency follow it."""
     change: dict[str, Any] = {name: value}
     if name == "link_latency":
         net = outlines.net

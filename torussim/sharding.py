@@ -1,11 +1,11 @@
 """The paper's sharding notation as a value, and the collectives that lead from one sharding to another.
 
-`"B L E_xyz"`: a tensor with dimensions B, L and E, of which E is cut over the axes x, y and z. `"B L F_yz {U_x}"`: partial
-sums over x are still to be added. Letters are dimensions, small letters logical axes; `"BLE_xyz"` reads the same.
-Knows nothing of models, chips or links.
+`"B L E_xyz"`: a tensor with dimensions B, L and E, where E is cut over the axes x, y and z. `"B L F_yz {U_x}"`: partial sums over
+x are not added yet. Letters are dimensions, small letters logical axes; `"BLE_xyz"` is equivalent. The module knows nothing of
+models, chips or links.
 
-A table has few shardings, and candidates of a plan have the same ones again and again: what only shardings and sizes decide is
-worked out once, and kept for the last `KEPT` questions.
+A table has few shardings, and candidates of a plan share them. Results that depend only on shardings and sizes are computed once,
+and kept for the last `KEPT` calls.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Dims = tuple[tuple[str, Axes], ...]
 Items = tuple[tuple[str, int], ...]
 _TOKEN = re.compile(r"([A-Z])(?:_([a-z]+))?")
 MEANINGS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
-            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}  # of the paper's letters, for messages
+            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}  # the paper's letters, in messages
 _WHOLE = re.compile(r"\s*((?:[A-Z](?:_[a-z]+)?\s*)+)(?:\{\s*U_([a-z]+)\s*\})?\s*")
 
 
 def pattern(dimensions: str = "") -> str:
-    """Return a regular expression, of the dialect of JSON Schema, of shardings with these dimensions; "": with any.
+    """Return a regular expression, in the dialect of JSON Schema, for shardings with these dimensions; "": with any.
 
     >>> [bool(re.search(pattern("BLE"), text)) for text in ("B L E_xyz", "BLE {U_x}", "B L F", "B L")]
     [True, True, False, False]
@@ -40,7 +40,7 @@ def pattern(dimensions: str = "") -> str:
 
 @dataclass(frozen=True, eq=False)
 class Sharding:
-    """Which axes cut each dimension, and over which axes partial sums are still to be added.
+    """The axes that cut each dimension, and the axes of partial sums that are not added yet.
 
     The order of axes in a subscript is kept for `str`, but not compared.
 
@@ -56,13 +56,13 @@ class Sharding:
     @staticmethod
     @lru_cache(KEPT)
     def of(dims: Dims, partial: Axes = ()) -> Sharding:
-        """Return the sharding of these dimensions, one value for all who ask."""
+        """Return the sharding of these dimensions; equal calls share one object."""
         return Sharding(dims, partial)
 
     @staticmethod
     @lru_cache(KEPT)
     def parse(text: str) -> Sharding:
-        """Return the sharding that `text` writes; raise ShardingError if it is none or uses an axis twice."""
+        """Return the sharding of `text`. Raise ShardingError if it is invalid or uses an axis twice."""
         match = _WHOLE.fullmatch(text)
         if not match:
             raise ShardingError(f'{text!r} is not a sharding: write dimensions with their axes, such as "B L E_xyz" or '
@@ -94,7 +94,7 @@ class Sharding:
 
     @cached_property
     def used(self) -> tuple[str, ...]:
-        """Every axis that stands in it, in writing order."""
+        """Every axis of the sharding, in writing order."""
         return tuple(axis for _, axes in self.dims for axis in axes) + self.partial
 
     @cached_property
@@ -112,13 +112,13 @@ class Sharding:
         return tuple(name for name, _ in self.dims)
 
     def without(self, axes: Iterable[str]) -> Sharding:
-        """Return the same sharding with these axes struck out everywhere."""
+        """Return the sharding without these axes."""
         gone = set(axes)
         return Sharding(tuple((d, tuple(a for a in cut if a not in gone)) for d, cut in self.dims),
                         tuple(a for a in self.partial if a not in gone))
 
     def local(self, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, int]:
-        """Return the size of each dimension on one chip; raise ShardingError where it does not divide."""
+        """Return the size of each dimension on one chip. Raise ShardingError if a size does not divide."""
         found = {}
         for dim, axes in self.dims:
             chips = 1
@@ -134,9 +134,9 @@ class Sharding:
 
 def divide(size: int, dim: str, sharding: Sharding, lengths: Mapping[str, int], *, what: str = "",
            do: str = "choose a size that does, or fewer axes") -> int:
-    """Return the size of a dimension on one chip; raise ShardingError, saying what to do, if that is no whole number.
+    """Return the size of a dimension on one chip. Raise ShardingError with a remedy if it is no integer.
 
-    `what` names what has this size, where that is not the dimension itself.
+    `what` names the object of this size, if it is not the dimension itself.
     """
     axes = sharding.axes(dim)
     chips = prod(lengths[a] for a in axes)
@@ -147,7 +147,7 @@ def divide(size: int, dim: str, sharding: Sharding, lengths: Mapping[str, int], 
 
 def _indivisible(size: int, dim: str, axes: Sequence[str], lengths: Mapping[str, int], what: str, shardings: tuple[str, ...],
                  do: str = "choose a size that does, or fewer axes") -> ShardingError:
-    """Return the error that a whole size does not divide by the chips of all axes that cut it."""
+    """Return the error for a whole size that does not divide by the chips of all axes that cut it."""
     text = f"{what}: {size} does not divide by {prod(lengths[a] for a in axes)} (the chips of {''.join(axes)}): {do}"
     return ShardingError(text, code="does-not-divide", path=(dim,), shardings=shardings)
 
@@ -158,9 +158,9 @@ def _meaning(dim: str) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One collective on the way between two shardings; `elements` a chip, counted as in program.Collective.
+    """One collective on the way between two shardings; `elements` per chip, counted as in program.Collective.
 
-    `dims`: for each axis the dimension that it cuts: before an all-gather, after a scatter or an all-to-all.
+    `dims` has for each axis the dimension that it cuts: before an all-gather, after a scatter or an all-to-all.
     """
 
     kind: str
@@ -170,11 +170,11 @@ class Step:
 
 
 def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths: Mapping[str, int]) -> list[Step]:
-    """Return the collectives that lead from `source` to `target`, cheapest order first.
+    """Return the collectives that lead from `source` to `target`, in the cheapest order.
 
-    An axis that is new in `target` costs nothing (each chip keeps its slice). Partial sums are scattered onto the
-    dimensions that want their axis, else all-reduced; axes that change dimension are an all-to-all; axes that
-    vanish are an all-gather. Axes of length 1 move nothing. Paper, section 3.1.
+    An axis that is new in `target` costs nothing (each chip keeps its slice). Partial sums are scattered onto the dimensions that
+    `target` cuts by their axis, otherwise all-reduced. An axis that changes dimension needs an all-to-all; an axis that
+    disappears needs an all-gather. Axes of length 1 move nothing. Paper, section 3.1.
 
     >>> steps(Sharding.parse("B L E_xyz"), Sharding.parse("B L E_x"), dict(B=2, L=1, E=64), dict(x=4, y=4, z=4))
     [Step(kind='all_gather', axes=('y', 'z'), elements=32, dims=('E', 'E'))]
@@ -185,7 +185,7 @@ def steps(source: Sharding, target: Sharding, sizes: Mapping[str, int], lengths:
 @lru_cache(KEPT)
 def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_partial: Axes,
            all_sizes: Items, all_lengths: Items) -> list[Step]:
-    """Return what `steps` does, of shardings as they are written: it can tell the order of axes."""
+    """Return the result of `steps` for shardings as written, which can depend on the order of axes."""
     source, target = Sharding.of(source_dims, source_partial), Sharding.of(target_dims, target_partial)
     sizes, lengths = dict(all_sizes), dict(all_lengths)
     if source.names() != target.names():
@@ -206,7 +206,7 @@ def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_pa
     moved = tuple(a for a in had if a in wanted and wanted[a] != had[a])
     gathered = tuple(a for a in had if a not in wanted)
     sliced = [a for a in wanted if a not in had and a not in partial]
-    cutting = {dim: [a for a in axes if a in had] for dim, axes in source.dims}  # the axes that cut each dimension at the moment
+    cutting = {dim: [a for a in axes if a in had] for dim, axes in source.dims}  # the axes that cut each dimension at present
 
     def cut(axes: Iterable[str]) -> None:
         for axis in axes:
@@ -229,7 +229,7 @@ def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_pa
     late = []
     for axis in sliced:
         if local[wanted[axis]] % lengths[axis]:
-            late.append(axis)  # divides only once something is gathered
+            late.append(axis)  # divides only after a gather
         else:
             cut((axis,))
     if scattered:
@@ -251,15 +251,15 @@ def _steps(source_dims: Dims, source_partial: Axes, target_dims: Dims, target_pa
 def product(activations: Sharding, weight: Sharding, contracted: str, made: str) -> Sharding:
     """Return the sharding of activations x weight, which contracts `contracted` and makes dimension `made`.
 
-    Both must cut the contracted dimension over the same axes; those become partial sums. Raise ShardingError else, or
-    if an axis would then stand twice.
+    Both must cut the contracted dimension over the same axes; these become axes of partial sums. Raise ShardingError otherwise,
+    or if an axis would be used twice.
     """
     return _product(activations.dims, activations.partial, weight.dims, weight.partial, contracted, made)
 
 
 @lru_cache(KEPT)
 def _product(dims: Dims, partial: Axes, weight_dims: Dims, weight_partial: Axes, contracted: str, made: str) -> Sharding:
-    """Return what `product` does, of shardings as they are written."""
+    """Return the result of `product` for shardings as written."""
     activations, weight = Sharding(dims, partial), Sharding(weight_dims, weight_partial)
     ours, theirs = set(activations.axes(contracted)), set(weight.axes(contracted))
     if ours != theirs:

@@ -1,7 +1,7 @@
-"""The door from results up to how they are shown: `torussim.display`, a room above them.
+"""The door from results to their display: `torussim.display`, a module above them.
 
-A result, a plan and a timeline can draw themselves, as tables of pandas do. What draws them reads them, so it lies above them;
-they know it by name alone, and load it when they are asked.
+A result, a plan and a timeline can draw themselves, like pandas tables. The drawing code reads them, so it is above them in the
+order of modules. They know it only by name, and load it on demand.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ from typing import Any
 
 
 def display(verb: str, *given: Any, **choices: Any) -> Any:
-    """Return what a function of `torussim.display` makes of these."""
+    """Return the result of a function of `torussim.display` for these arguments."""
     return getattr(import_module("torussim.display"), verb)(*given, **choices)

@@ -1,6 +1,6 @@
-"""Fields that stand with their sources: `hbm_bytes: {value: 32 GiB, source: "..."}`, or plainly `hbm_bytes: 32 GiB`.
+"""Fields with sources: `hbm_bytes: {value: 32 GiB, source: "..."}`, or without one: `hbm_bytes: 32 GiB`.
 
-What chips and models have in common; knows none of their fields.
+The module has the common part of chips and models, and knows none of their fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Keys = tuple[str, ...]  # keys from the outermost mapping inwards
 
 @dataclass(frozen=True)
 class Fields:
-    """What was read, by path; a field without a source is not in `sources`; `mistakes` has what could not be read."""
+    """The fields that were read, by path. `sources` lacks fields without a source; `mistakes` has the unreadable fields."""
 
     values: dict[Keys, Any]
     sources: dict[Keys, str]
@@ -26,7 +26,7 @@ class Fields:
 
 
 def read(given: Mapping[Keys, Any], known: Mapping[Keys, Key], what: str) -> Fields:
-    """Return the given fields, each read by its reader, which raises TorusSimError for what it cannot read."""
+    """Return the given fields, each read by its reader, which raises TorusSimError for an invalid value."""
     fields = Fields({}, {}, [])
     names = [".".join(path) for path in known]
     for path, field in given.items():
@@ -63,11 +63,11 @@ def schema(form: Form) -> dict[str, Any]:
 
 
 def quote(value: Any) -> str:
-    """Return what was given in single quotes, on one line, shortened when it is long."""
+    """Return a given value in single quotes, on one line, shortened if it is long."""
     text = value if isinstance(value, str) else repr(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def show(value: Any, source: str | None) -> Any:
-    """Return a field that `read` reads back as this value and source."""
+    """Return the form of a field that `read` reads as this value and source."""
     return value if source is None else {"value": value, "source": source}

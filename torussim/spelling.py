@@ -1,4 +1,4 @@
-"""Which of some names a misspelt one is meant to be; knows nothing of what the names name."""
+"""The nearest of some names to a misspelt one; the module knows nothing of the meaning of names."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
-LONGEST, MOST = 100, 1000  # letters of a name, and names, that are compared: a file can give names of any size
+LONGEST, MOST = 100, 1000  # the most letters of a name, and the most names, that are compared, for speed
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that `name` is a misspelling of, whatever the case; None if none is near.
+    """Return the one of `names` that `name` misspells, ignoring case; None if none is near.
 
-    Near is a name with up to one edit for every three letters (a letter too many, too few, wrong, or two swapped), or the only
-    one that has `name` as a whole word. Another number is another name: digits can be missing, too many or swapped, not others.
-    Names of over LONGEST letters are near none, and of `names` the first MOST are compared.
+    A name is near if it has at most one edit for every three letters (a letter too many, missing, wrong, or two swapped), or if
+    it is the only one that contains `name` as a whole word. Names with other digits are not near: digits can be missing, added or
+    swapped, but not replaced. Names of over LONGEST letters are near none, and only the first MOST of `names` are compared.
 
     >>> nearest("palm-54b", ["palm-540b", "palm-62b"])
     'palm-540b'
@@ -35,7 +35,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _is_near(one: str, other: str) -> bool:
-    """Return whether few enough edits lead from one text to the other, the section that both stand in aside."""
+    """Return whether few enough edits lead from one text to the other; the common section does not count as length."""
     (section, _, last), (other_section, _, other_last) = one.rpartition("."), other.rpartition(".")
     if section == other_section:
         one, other = last, other_last
@@ -44,14 +44,14 @@ def _is_near(one: str, other: str) -> bool:
 
 
 def _alike_digits(one: str, other: str) -> bool:
-    """Return whether the digits of one text are those of the other, swapped, or with some left out."""
+    """Return whether the digits of the texts are equal, except for swaps and for omissions in one of them."""
     few, many = sorted((re.findall(r"\d", one), re.findall(r"\d", other)), key=len)
     rest = iter(many)
     return sorted(few) == sorted(many) or all(digit in rest for digit in few)
 
 
 def _edits(one: str, other: str) -> int:
-    """Return how many edits lead from one text to the other: insert, delete, replace, or swap neighbours.
+    """Return the number of edits from one text to the other: insert, delete, replace, or swap neighbours.
 
     Optimal string alignment; len(one) x len(other) steps.
     """

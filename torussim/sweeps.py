@@ -1,7 +1,7 @@
-"""Many runs of one scenario with other values: a row each, in parallel, in a file that a killed sweep goes on with.
+"""Many runs of one scenario with other values: a row for each, in parallel, in a file with which a killed sweep continues.
 
-What is alike in the runs is made once in a worker: the document is read here, and parts of scenarios that have the same text
-(chip, model, network) are kept by `known`.
+Common parts of the runs are made once in a worker: the document is read here, and parts of scenarios with equal text (chip,
+model, network) are cached by `known`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Progress = Callable[[int, int], None]
 Row = dict[str, Any]
 Vary = Mapping[str, Any] | Sequence[str]
 
-PARTS = ("memory", "breakdown_s")  # keys of a result whose parts are columns
-NAME = re.compile(r"[^:\s]+:[^\W\d]\w*")  # of a user's function
-FEW = 100  # points that are tried before a sweep is refused because no scenario can be read
+PARTS = ("memory", "breakdown_s")  # keys of a result whose parts are columns of their own
+NAME = re.compile(r"[^:\s]+:[^\W\d]\w*")  # of a user-defined function
+FEW = 100  # the points that are tried before a sweep without a readable scenario is refused
 
 
 @dataclass(frozen=True)
 class Case:
-    """What all runs of a sweep share: a document, the keys that vary, where names are looked up, and whose code may run.
+    """The common data of all runs of a sweep: a document, the varied keys, the folder of relative names, and the trusted code.
 
-    `work` says all that decides the rows; `code` has the SHA-256 of the files of code that were run for the first of them.
+    `work` has all that determines the rows. `code` has the SHA-256 of the code files that ran for the first row.
     """
 
     document: Document
@@ -55,7 +55,7 @@ class Case:
     work: Mapping[str, Any]
 
     def scenario(self, values: Sequence[Any], known: dict[str, Any] | None = None) -> Scenario:
-        """Return the scenario in which the keys have these values. Raise ScenarioError."""
+        """Return the scenario with these values of the keys. Raise ScenarioError."""
         document = self.document
         for key, value in zip(self.keys, values):
             new = document_of_value(key, value)
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs to be made: what they share, and where they differ."""
+    """The runs of a sweep: their common data, and their points."""
 
     case: Case
     points: Points
@@ -129,7 +129,7 @@ def sweep(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequence[
 
 def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequence[str] = (),
              code: str | Trust = "beside") -> Sweep:
-    """Return a sweep that can begin; the arguments are those of `sweep`. Raise ScenarioError likewise."""
+    """Return a sweep that is ready to run; the arguments are those of `sweep`. Raise ScenarioError as `sweep` does."""
     points, trust = points_of(vary, zip), source.trust if isinstance(source, Scenario) else Trust.of(code)
     document, beside = document_of(source, overrides, code=trust)
     case = Case(document, tuple(axis.key for axis in points.axes), beside, trust, {})
@@ -148,7 +148,7 @@ def prepared(source: Source, vary: Vary, *, zip: bool = False, overrides: Sequen
 
 
 def _sound(case: Case, points: Points) -> tuple[int, Scenario]:
-    """Return the first point that is tried and is a sound scenario. Raise ScenarioError, for the first point, if none is."""
+    """Return the first tried point with a sound scenario. Raise ScenarioError, for the first point, if there is none."""
     wrong: ScenarioError | None = None
     known: dict[str, Any] = {}
     for number in points.few(FEW):
@@ -161,7 +161,7 @@ def _sound(case: Case, points: Points) -> tuple[int, Scenario]:
 
 
 def _naming(case: Case, points: Points, number: int) -> Iterator[tuple[Any, ...]]:
-    """Return points that differ from one in a value that names code or a file: what is in those decides rows too."""
+    """Return points that differ from one in a value that names code or a file, because their content determines rows too."""
     for position, axis in enumerate(points.axes):
         for index, value in enumerate(axis.values):
             if any(NAME.fullmatch(text) or _is_file(case.beside, text) for text in _texts(value)):
@@ -179,7 +179,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    """Return the version of torussim, and what its files hash to: rows of two versions are not to meet in one sweep."""
+    """Return the version of torussim and the hash of its files: one sweep must not mix rows of two versions."""
     try:
         number = version("torussim")
     except PackageNotFoundError:
@@ -202,7 +202,7 @@ def _hash(value: Any) -> str:
 
 
 def row(case: Case, values: Sequence[Any]) -> Row:
-    """Return the row of a point; what goes wrong in its run stands in `error`."""
+    """Return the row of a point; an exception of its run is in `error`."""
     found = dict(zip(case.keys, values))
     try:
         if case.work["torussim"] != _version():
@@ -220,12 +220,12 @@ def row(case: Case, values: Sequence[Any]) -> Row:
 
 @lru_cache(maxsize=2)
 def _known(work: str) -> dict[str, Any]:
-    """Return what is kept between the runs of one sweep in this process."""
+    """Return the cache that the runs of one sweep share in this process."""
     return {}
 
 
 def _prepared(known: dict[str, Any], net: Grid) -> Prepared:
-    """Return a network ready for many runs; the last one is kept."""
+    """Return a network prepared for many runs; the last one is kept."""
     found = known.get("prepared")
     if not isinstance(found, Prepared) or found.net is not net:
         found = known["prepared"] = Prepared(net)
@@ -233,7 +233,7 @@ def _prepared(known: dict[str, Any], net: Grid) -> Prepared:
 
 
 def scalars(result: Result) -> Row:
-    """Return the scalar keys of a result, and how long it took on the wall clock."""
+    """Return the scalar keys of a result, and its time on the wall clock."""
     keys = result.keys
     found = {key: keys[key] for key in SCALARS if key in keys}
     for part in PARTS:
@@ -242,7 +242,7 @@ def scalars(result: Result) -> Row:
 
 
 def line(error: Exception) -> str:
-    """Return what went wrong on one line, with the codes of the mistakes."""
+    """Return an exception on one line, with the codes of the mistakes."""
     if isinstance(error, ScenarioError):
         return "; ".join(f"{mistake} [{mistake.code}]" for mistake in error.mistakes).replace("\n", " ")
     if isinstance(error, MemoryError):
@@ -257,9 +257,9 @@ def line(error: Exception) -> str:
 @contextmanager
 def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, jobs: int = 0, dask: str = "",
             progress: Progress | None = None, began: Callable[[int], None] = lambda _: None) -> Iterator[Journal | Kept]:
-    """Make all rows that are not there yet, and give them all; the arguments are those of `sweep`.
+    """Make all missing rows, and yield all rows; the arguments are those of `sweep`.
 
-    `began` is called with the number of rows that an earlier run has left, before any is made.
+    `began` is called with the number of rows of an earlier run, before the first new one is made.
     """
     if out is None:
         memory = Kept()
@@ -278,7 +278,7 @@ def running(made: Sweep, *, out: str | Path | None = None, force: bool = False, 
 
 
 class Kept:
-    """Rows that are kept nowhere else; as a Journal."""
+    """Rows in memory alone, with the interface of a Journal."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
@@ -298,7 +298,7 @@ class Kept:
 
 
 def _fill(kept: Journal | Kept, made: Sweep, jobs: int, dask: str, progress: Progress | None) -> None:
-    """Make the rows that are not kept yet."""
+    """Make the missing rows."""
     count = len(made.points)
     left = [number for number in range(count) if number not in kept]
     if not left:

@@ -1,4 +1,4 @@
-"""Tables for a terminal, and names that are too long for them. It knows nothing of what they say."""
+"""Tables for a terminal, and shortened names. The module knows nothing of their content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 
 def table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Return rows as a table; `sides`: "l" or "r" for each column.
+    """Return rows as a table; `sides` has "l" or "r" for each column.
 
     >>> print(table([("x", "1 us"), ("longer", "20 us")], "lr"))
       x        1 us
@@ -20,9 +20,9 @@ def table(rows: Sequence[Sequence[str]], sides: str) -> str:
 
 
 def shorten(texts: Sequence[str], room: int) -> list[str]:
-    """Return texts cut to `room` characters: the words that most of them share go first; different ones stay different.
+    """Return texts cut to `room` characters: words that most of them share go first; different texts stay different.
 
-    Where no cut keeps them apart they stay as they are.
+    If no cut keeps them different, they are returned unchanged.
 
     >>> shorten(["PaLM 540B decode on a torus", "PaLM 540B decode on a mesh"], 16)
     ['.. on a torus', '.. on a mesh']
@@ -40,7 +40,7 @@ def shorten(texts: Sequence[str], room: int) -> list[str]:
 
 
 def unlike(names: Sequence[str]) -> list[str]:
-    """Return names without the first and the last words that all share, words being parted by hyphens.
+    """Return names without the leading and trailing words that all share; hyphens separate words.
 
     >>> unlike(["network-dead-link", "network-mesh"])
     ['dead-link', 'mesh']
@@ -54,7 +54,7 @@ def unlike(names: Sequence[str]) -> list[str]:
 
 
 def _rare(text: str, shared: Mapping[str, int], room: int) -> str:
-    """Return a text without its commonest words until it fits; of equally common ones first those that tear no new gap."""
+    """Return a text without its commonest words until it fits; of equally common ones, first those that open no new gap."""
     words = text.split()
     counts = [shared[word.rstrip(",:;")] for word in words]
     left = set(range(len(words)))
@@ -67,5 +67,5 @@ def _rare(text: str, shared: Mapping[str, int], room: int) -> str:
 
 
 def _cut(text: str, room: int, front: int) -> str:
-    """Return the first `front` characters of a text and as many of its last as there is room for."""
+    """Return the first `front` characters of a text and as many of its last as fit."""
     return text[:front] + ".." + text[len(text) - (room - front - 2):]

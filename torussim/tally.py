@@ -1,6 +1,7 @@
-"""The passes of a workload simulated and added up, each that is simulated for as many as lie beside it.
+"""The sums over the simulated passes of a workload; each simulated pass represents a number of passes near it.
 
-Where every pass is simulated each counts once. Else only some are, and what the others take lies between (interpolation).
+If every pass is simulated, each counts once. Otherwise only some are, and the times of the others are interpolated
+(`interpolation`).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ PARTS = ("compute", "exposed_collective", "overhead")
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What the first `done` passes add up to; `timeline` is that of the last of them."""
+    """The sums over the first `done` passes; `timeline` is that of the last of them."""
 
     links: Array  # (2, links): bytes and seconds
     done: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)  # by phase
     parts: Mapping[str, Array] = field(default_factory=dict)  # by phase: (PARTS,) seconds
-    error: float = 0.0  # s: by how much the seconds can be off, at the most
+    error: float = 0.0  # s: the largest possible error of the seconds
     timeline: Timeline | None = None
 
     @property
@@ -41,7 +42,7 @@ class Sums:
         return self.seconds.get("prefill", 0.0) + self.seconds.get("decode", 0.0)
 
     def plus(self, phase: str, span: Span, before: int, timelines: Mapping[int, Timeline]) -> Sums:
-        """Return the sums with the passes of a span, whose numbers count from the pass after the first `before`."""
+        """Return the sums with the passes of a span; their numbers count from the pass after the first `before`."""
         seconds, parts, links = self.seconds.get(phase, 0.0), self.parts.get(phase, np.zeros(len(PARTS))), self.links
         for number, times in span.weights.items():
             one = timelines[number]
@@ -54,7 +55,7 @@ class Sums:
 
 
 class Tally:
-    """The sums so far, and what was simulated for them: events, flows and blocks, as Timeline counts them, and passes.
+    """The sums so far, and the counts of the simulation: events, flows and blocks, as Timeline counts them, and passes.
 
     An exception in mid-run leaves the sums of whole passes.
     """
@@ -69,16 +70,16 @@ class Tally:
         self._progress, self._told = progress, 0
 
     def add(self, group: Alike) -> None:
-        """Add passes that are alike."""
+        """Add a group of passes."""
         done = 0
-        while done < len(group) and self.sums.in_all < self.last_change:  # it matters when each of them begins
+        while done < len(group) and self.sums.in_all < self.last_change:  # the start time of each pass matters
             self._add(group.part(done, done + 1))
             done += 1
         if done < len(group):
             self._add(group.part(done))
 
     def _add(self, group: Alike) -> None:
-        """Add passes that take the same time whenever they begin, or a single one."""
+        """Add passes whose time does not depend on their start, or a single one."""
         timelines: dict[int, Timeline] = {}
 
         def seconds(number: int) -> float:
@@ -104,7 +105,7 @@ class Tally:
             self.tell(0, group.program.layers)
 
     def simulated(self, group: Alike, number: int) -> Timeline:
-        """Return the timeline of a pass, which begins when the last one has ended, or, which is the same, at the last change."""
+        """Return the timeline of a pass, which begins at the end of the last one, or at the last change, which is equivalent."""
         begin = min(self.sums.in_all, self.last_change)
         timeline = simulate(group.of(number), self.prepared, self.scenario.chip, start=[begin] * len(self.scenario.net.chips),
                             progress=self.tell if self._progress else None)
@@ -116,7 +117,7 @@ class Tally:
         return timeline
 
     def tell(self, done: int, blocks: int) -> None:
-        """Say how far the run is: so many blocks of the pass at hand, and all passes before; never less than before."""
+        """Report the progress of the run: blocks of the present pass, and all earlier passes; it never decreases."""
         self._told = max(self._told, self.sums.done * blocks + done)
         if self._progress:
             self._progress(self._told, self.blocks)

@@ -1,7 +1,7 @@
-"""What happened: start and end of every operation on every chip, and the bytes of every link.
+"""The record of a run: start and end of every operation on every chip, and the bytes of every link.
 
-Columns (operations, chips), in seconds from the start of the run; a block that repeats is stored once. Analysis, plots and
-exports read this and nothing else of the engine.
+Columns (operations, chips), in seconds from the start of the run; a block that repeats is stored once. Of the engine, analysis,
+plots and exports read only this.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One run of a list of operations; `starts`, `ends`: (operations, chips that were simulated), seconds.
+    """One run of a list of operations; `starts`, `ends`: (operations, simulated chips), seconds.
 
-    `stands`: (chips,) which of these each is like; None: all were simulated.
+    `stands`: (chips,) the simulated chip that represents each; None: all were simulated.
     """
 
     section: str  # "prologue", "block" or "epilogue"
@@ -35,23 +35,23 @@ class Segment:
 
     @property
     def start(self) -> Array:
-        """When each operation starts on each chip, (operations, chips), seconds; for many chips worked out each time."""
+        """The start of each operation on each chip, (operations, chips), seconds; for many chips computed at each use."""
         return self.starts if self.stands is None else self.starts[:, self.stands]
 
     @property
     def end(self) -> Array:
-        """When each operation ends on each chip, likewise."""
+        """The end of each operation on each chip, in the same form."""
         return self.ends if self.stands is None else self.ends[:, self.stands]
 
     def on(self, chip: int) -> Array:
-        """Return when each operation starts and ends on a chip, (2, operations), seconds."""
+        """Return the start and end of each operation on a chip, (2, operations), seconds."""
         own = chip if self.stands is None else self.stands[chip]
         return np.array([self.starts[:, own], self.ends[:, own]])
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an operation costs a chip besides waiting, the same each time it is run; (chips,) seconds.
+    """The cost of an operation on a chip without waits, equal in each run; (chips,) seconds.
 
     `busy`: of the compute unit, without fixed costs; `fixed`: overheads of a matmul, launch of a collective.
     """
@@ -62,7 +62,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message while it occupied a link: the `sign` link of a chip along an axis; seconds, bytes."""
+    """A message during its time on a link: the `sign` link of a chip along an axis; seconds, bytes."""
 
     operation: str
     chip: int
@@ -76,10 +76,10 @@ class Sent:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The whole of one program's run on one network.
+    """The complete record of one program's run on one network.
 
-    `runs`: (segment, offset) in order of time; a repeated block is the same segment with another offset. `link_bytes`:
-    (links,) in the order of the topology's edges, whole run; `link_seconds`: time spent transmitting, likewise.
+    `runs`: (segment, offset) in order of time; a repeated block is the same segment with another offset. `link_bytes`: (links,)
+    in the order of the topology's edges, whole run; `link_seconds`: the time spent transmitting, in the same order.
     """
 
     chips: tuple[tuple[int, ...], ...]
@@ -90,22 +90,22 @@ class Timeline:
     link_bytes: Array
     link_seconds: Array
     begin: Array
-    finish: Array  # (chips,) seconds: everything of the program is done on the chip
+    finish: Array  # (chips,) seconds: the end of the whole program on the chip
     events: int
     blocks: int
     blocks_simulated: int
     program: Any
     sent: tuple[Sent, ...] = field(default=())
     carried: Mapping[str, Array] = field(default_factory=dict)  # by operation: (links,) bytes, whole run
-    chips_simulated: int = 0  # the others are like one of them
-    flows: int = 0  # messages that went through the fluid network
-    solves: int = 0  # how often their rates were found anew
-    period: int = 0  # blocks after which the state came back; 0: it did not, or that was not used
-    leapt: int = 0  # blocks between two that were run, left out as each adds the same
+    chips_simulated: int = 0  # the other chips are equivalent to one of them
+    flows: int = 0  # messages in the fluid network
+    solves: int = 0  # number of times that their rates were computed
+    period: int = 0  # blocks after which the state repeats; 0: it does not, or this was not used
+    leapt: int = 0  # blocks left out between two simulated ones, because each adds the same
 
     @property
     def makespan(self) -> float:
-        """Seconds from the earliest start to the last end of anything."""
+        """Seconds from the earliest start to the last end."""
         return float(self.finish.max() - self.begin.min()) if len(self.finish) else 0.0
 
     @property

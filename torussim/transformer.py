@@ -1,7 +1,7 @@
-"""Model + layout + workload -> program: the matmuls of a layer, and the collectives that its shardings demand.
+"""Model + layout + workload -> program: the matmuls of a layer, and the collectives that its shardings require.
 
 Letters are the paper's: B sequences, L new tokens of each in this pass, E width, F hidden width, H columns of Q (heads x d_head),
-K columns of K or V (kv_heads x d_head), V vocabulary. Knows nothing of links and times.
+K columns of K or V (kv_heads x d_head), V vocabulary. The module knows nothing of links and times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "red
 
 
 class _Value(NamedTuple):
-    """A tensor at hand: its sharding, the full size of each dimension, and bytes an element."""
+    """A present tensor: its sharding, the full size of each dimension, and bytes per element."""
 
     name: str
     sharding: Sharding
@@ -39,17 +39,17 @@ class _Value(NamedTuple):
 class Builder:
     """Builds the operations of one pass.
 
-    Then `peak` is the most that any of them reads and writes of activations, and `attention` returns the operation of that name
-    for a number of tokens attended to: the only one that depends on it.
+    After that, `peak` is the largest total of activations that an operation reads and writes, and `attention` returns the
+    operation of that name for a number of attended tokens: the only operation that depends on this number.
     """
 
     model: Model
     layout: Layout
     forward: Forward
     physical: Mapping[str, int]
-    operations: dict[str, Operation] = field(default_factory=dict)  # of the list at hand, in order
+    operations: dict[str, Operation] = field(default_factory=dict)  # of the present list, in order
     peak: float = 0.0  # activations alive at once, bytes a chip
-    gathered: bool = False  # whether the weights of the matmul at hand were gathered just before
+    gathered: bool = False  # whether the weights of the present matmul were gathered just before
     built: Program | None = None
     attention: Callable[[int], Compute] = field(init=False, repr=False, compare=False)
 
@@ -73,7 +73,7 @@ class Builder:
                               f"needs the same sequences on a chip", path=("q",))
 
     def located(self, error: ShardingError) -> ShardingError:
-        """Return an error with the tensor of the table that it is about before its path, where that is known."""
+        """Return an error whose path begins with the tensor of the table that it is about, if this is known."""
         tensor = self.table.holding(error.shardings)
         return error.within((tensor,)) if tensor else error
 
@@ -85,38 +85,38 @@ class Builder:
 
     @property
     def embedding(self) -> Sharding:
-        """The sharding of the embedding: as the table says, else the vocabulary cut like F."""
+        """The sharding of the embedding: that of the table, otherwise the vocabulary cut like F."""
         given = self.table.get("embedding")
         stored = self.table["w_in"].stored
         return given.stored if given else Sharding.of((("V", stored.axes("F")), ("E", stored.axes("E"))))
 
     @property
     def vocabulary(self) -> int:
-        """The vocabulary, padded so that it divides, over every axis that may cut it."""
+        """The vocabulary, padded to divide by the number of chips on all axes, which may all cut it."""
         chips = prod(self.lengths.values())
         return -(-self.model.vocabulary // chips) * chips
 
     # -- operations -----------------------------------------------------------------------------------------------------
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
-        """Return a name that no operation of this list has yet."""
+        """Return a name that is new in this list of operations."""
         for candidate in (wish, f"{wish}_{''.join(axes)}"):
             if candidate not in self.operations:
                 return candidate
         return next(name for number in count(2) if (name := f"{wish}_{number}") not in self.operations)
 
     def add(self, operation: Operation) -> None:
-        """Add an operation to the list at hand."""
+        """Add an operation to the present list."""
         self.operations[operation.name] = operation
 
     @property
     def last(self) -> str:
-        """The name of the last operation of the list at hand; "" of an empty one."""
+        """The name of the last operation of the present list; "" if it is empty."""
         return next(reversed(self.operations), "")
 
     def travel(self, verb: str, values: Sequence[_Value], targets: Sequence[Sharding], algorithm: str = "",
                order: Sequence[str] = (), after: tuple[str, ...] | None = None) -> tuple[list[_Value], list[tuple[str, Step]]]:
-        """Add the collectives that lead values to their targets; those of the same kind and axes go as one."""
+        """Add the collectives that lead values to their targets; collectives of the same kind and axes are merged."""
         together: dict[tuple[str, frozenset[str]], tuple[Step, float, list[str]]] = {}
         for value, target in zip(values, targets):
             for step in steps(value.sharding, target, value.sizes, self.lengths):
@@ -138,15 +138,15 @@ class Builder:
         return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
 
     def sequences(self, sharding: Sharding) -> int:
-        """Return how many sequences of the batch a chip has a part of."""
+        """Return the number of sequences of the batch of which a chip has a part."""
         return self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B"))
 
     def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
-        """Return the physical axes of logical ones, leaving out those of one chip."""
+        """Return the physical axes of logical ones, without axes of one chip."""
         return tuple(p for a in logical for p in self.factors[a])
 
     def loops(self, step: tuple[str, Step], contracted: str, made: str) -> tuple[Loop, ...]:
-        """Return the ways in which a matmul may be looped with the collective `step` next to it."""
+        """Return the ways to loop a matmul with the neighbouring collective `step`."""
         overlap = self.layout.overlap
         if overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
             return ()
@@ -165,9 +165,9 @@ class Builder:
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
-        """Add one matmul, of one input with weights side by side, or of several inputs each with its weight on top of another.
+        """Add one matmul: one input with weights side by side, or several inputs, each with its weight, stacked.
 
-        `gathers`: all-gathers just before it, with which it may be looped.
+        `gathers` are the all-gathers just before it, with which it may be looped.
         """
         stacked = len(inputs) > 1
         pairs = zip(inputs if stacked else list(inputs) * len(weights), weights, contracted, made)
@@ -187,7 +187,7 @@ class Builder:
         return results
 
     def scatter(self, matmul: str, added: Sequence[tuple[str, Step]], contracted: str, made: str) -> None:
-        """Let a matmul be looped with the first of the collectives that were added just after it."""
+        """Allow a matmul to be looped with the first of the collectives added just after it."""
         if added and added[0][1].kind == "reduce_scatter":
             found = self.operations[matmul]
             assert isinstance(found, Compute)
@@ -196,8 +196,10 @@ class Builder:
     # -- a layer --------------------------------------------------------------------------------------------------------
 
     def enter(self, label: str, weight: str = "w_in") -> list[tuple[_Value, tuple[str, Step] | None]]:
-        """Bring the residual along its path and to where a weight wants it; return it at every station, with the collective
-        that led there."""
+        """Bring the residual along its path and to the sharding that a weight needs.
+
+        Return it at every station, with the collective that led there.
+        """
         path = self.table["residual"].stations
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
@@ -215,7 +217,7 @@ class Builder:
         return stations
 
     def norm(self, label: str, sharding: Sharding) -> None:
-        """Add the sum of squares over the chips that share a token's width: four bytes a token, all latency."""
+        """Add the sum of squares over the chips that share a token's width: four bytes a token, so only latency matters."""
         axes = self.axes(sharding.axes("E"))
         local = sharding.local(self.tokens(E=self.model.d_model), self.lengths)
         if axes:
@@ -224,16 +226,16 @@ class Builder:
                                 self.layout.collectives.get("all_reduce", "")))
 
     def input_of(self, residual: Sharding, weight: Sharding) -> Sharding:
-        """Return the residual as a weight E_a F_b wants it: E cut like the weight's, B over what is left of its axes."""
+        """Return the residual as a weight E_a F_b needs it: E cut like the weight's, B over the remaining axes."""
         return Sharding.of((("B", tuple(a for a in residual.axes("B") if a not in weight.used)), ("L", residual.axes("L")),
                             ("E", weight.axes("E"))))
 
     def weights(self, tensors: Sequence[str], sizes: Sequence[Mapping[str, int]],
                 arrived: tuple[str, Step] | None) -> tuple[list[Sharding], list[tuple[str, Step]]]:
-        """Gather weights along their paths; return how they are used, and the gathers that their matmul may be looped with.
+        """Gather weights along their paths; return their final form, and the gathers with which their matmul may be looped.
 
-        Where the matmul's input has just been gathered (`arrived`), the first gather of weights starts together with it; else it
-        waits for the operation before, as everything does.
+        If the matmul's input has just been gathered (`arrived`), the first gather of weights starts together with it. Otherwise
+        it waits for the operation before, as all operations do.
         """
         paths = [self.table[t] for t in tensors]
         values = [_Value(t, p.stored, s, self.wide) for t, p, s in zip(tensors, paths, sizes)]
@@ -248,12 +250,12 @@ class Builder:
         return [p.used for p in paths], beside + gathers[-1:]
 
     def waits_of(self, name: str) -> tuple[str, ...]:
-        """Return what an operation of this list waits for, by name."""
+        """Return the dependencies of an operation of this list, by name."""
         after, names = self.operations[name].after, list(self.operations)
         return after if after is not None else tuple(names[:names.index(name)][-1:])
 
     def project(self, stations: list[tuple[_Value, tuple[str, Step] | None]], want: Sequence[str]) -> dict[str, _Value]:
-        """Multiply the residual by W_in, W_q, W_k and W_v (those wanted); those cut alike are one matmul."""
+        """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul."""
         m = self.model
         made = {"hidden": ("w_in", "F", m.d_ff * (2 if m.gated else 1)), "q": ("w_q", "H", self.heads * m.d_head),
                 "k": ("w_k", "K", self.kv_heads * m.d_head), "v": ("w_v", "K", self.kv_heads * m.d_head)}
@@ -272,14 +274,14 @@ class Builder:
             made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
             targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
             moved, added = self.travel("", made_values, targets)
-            if tensors[0] not in ("k", "v") or self.table.loop is None:  # the code loops the big matmuls only
+            if tensors[0] not in ("k", "v") or self.table.loop is None:  # the code loops only the large matmuls
                 self.scatter(name, added, "E", made[tensors[0]][1])
             results.update(zip(tensors, moved))
         return results
 
     def station_for(self, stations: list[tuple[_Value, tuple[str, Step] | None]], weight: Sharding,
                     tensors: Sequence[str]) -> tuple[_Value, tuple[str, Step] | None]:
-        """Return the residual where its E is cut like the weight's; K and V only need the sequences that they keep."""
+        """Return the residual with its E cut like the weight's; K and V need only the sequences that they keep."""
         wanted = set(weight.axes("E"))
         fits = [s for s in stations if set(s[0].sharding.axes("E")) == wanted
                 and not set(s[0].sharding.axes("B")) & set(weight.used)]
@@ -299,14 +301,14 @@ class Builder:
         return value, arrived
 
     def first_target(self, tensor: str, made: Sharding) -> Sharding:
-        """Return the sharding that a projection's result should be brought to at once."""
+        """Return the sharding to which the result of a projection is brought at once."""
         path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
-        if path is None:  # hidden without an entry: partial sums are scattered over what was made
+        if path is None:  # without an entry for hidden, partial sums are scattered over the dimension that was made
             return Sharding.of(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
         return path.stored
 
     def attend(self, parts: dict[str, _Value]) -> _Value:
-        """Bring q, k and v to where attention runs, add attention, and bring its output back to q's first station."""
+        """Bring q, k and v to the sharding of attention, add attention, and bring its output back to q's first station."""
         q, k, v = parts["q"], parts["k"], parts["v"]
         for target in self.table["q"].stations[1:]:
             (q,), _ = self.travel("", [q], [target])
@@ -340,7 +342,7 @@ class Builder:
     def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
         """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
 
-        The batch is cut as in the matmul that the block was entered by.
+        The batch is cut as in the first matmul of the block.
         """
         weights = [{"hidden": "w_out", "o": "w_o"}[v.name] for v in values]
         dims = [{"hidden": "F", "o": "H"}[v.name] for v in values]
@@ -376,21 +378,21 @@ class Builder:
         return tuple(self.operations.values())
 
     def activated(self, hidden: _Value) -> _Value:
-        """Return the hidden layer after its nonlinearity: a gated MLP's two halves have become one."""
+        """Return the hidden layer after its nonlinearity, which merges the two halves of a gated MLP."""
         value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
         elements = value.sharding.elements(value.sizes, self.lengths)
         self.add(kernels.nonlinearity("nonlinearity", elements, self.model.gated, self.dtype))
         return value
 
     def embed(self) -> tuple[Operation, ...]:
-        """Return the look-up of the tokens' rows, each chip those of its part of the vocabulary."""
+        """Return the look-up of the tokens' rows; each chip reads the rows in its part of the vocabulary."""
         self.operations = {}
         shape = self.embedding
         ids = _Value("embedding", Sharding.of((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
                      self.tokens(E=self.model.d_model), self.act)
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
         self.peak = max(self.peak, rows * SUM_BYTES)
-        share = prod(self.lengths[a] for a in shape.axes("V"))  # of the rows a chip reads one in so many, and writes all
+        share = prod(self.lengths[a] for a in shape.axes("V"))  # a chip reads one of `share` rows, and writes all rows
         self.add(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
         return tuple(self.operations.values())
@@ -416,7 +418,7 @@ class Builder:
         return tuple(self.operations.values())
 
     def build(self) -> Program:
-        """Return the program of the pass, built the first time. Raise errors as `build` does."""
+        """Return the program of the pass, built at the first call. Raise errors as `build` does."""
         if self.built is None:
             try:
                 self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
@@ -426,7 +428,7 @@ class Builder:
 
 
 def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:
-    """Return what a table of shardings may depend on; its lengths are those of the mesh, and not known yet."""
+    """Return the sizes for a table of shardings; its lengths are those of the mesh, and are not known yet."""
     chips = prod(physical.values())
     return Sizes({}, batch, model.d_model, model.padded(chips), model.padded_kv(chips), layout.attention,
                  bool(model.padded_heads), model.parallel)

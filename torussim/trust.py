@@ -1,9 +1,9 @@
-"""What a scenario may do on this machine: whose code it runs, and how large the files are that it names.
+"""The permissions of a scenario on this machine: the code that it may run, and the sizes of the files that it names.
 
-A scenario is data that people send each other, so what it names may run code only where the user trusts the code (docs/trust.md).
-A user's module beside the scenario file is loaded anew every time and is not kept in sys.modules, nor is what it
-imports from its own folder: a changed file counts at once, and two scenarios can each have a `mine.py`. So such
-imports must stand at the top of the module; within a function they would come too late.
+A scenario is data that people send to each other, so it may run named code only if the user trusts the code (docs/trust.md). A
+user-defined module beside the scenario file is loaded anew every time and is not kept in sys.modules, and neither are its imports
+from its own folder: a changed file takes effect at once, and two scenarios can each have a `mine.py`. Such imports must therefore
+be at the top of the module; inside a function they would come too late.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ CODE = ("beside", "any", "never")
 
 @dataclass(frozen=True)
 class Trust:
-    """What the scenarios that are read may do on this machine (docs/trust.md).
+    """The permissions of scenarios on this machine (docs/trust.md).
 
-    `code`: "beside" runs the code of `.py` files that lie beside the scenario file, or in `folders`; "any" also that of the
-    standard library and of installed packages, and of files anywhere; "never" none but that in `folders`. `most`: bytes that
-    a file may have, where that is more than files.LIMITS.
+    `code`: "beside" runs the code of `.py` files beside the scenario file, or in `folders`; "any" also the code of the standard
+    library, of installed packages, and of files anywhere; "never" only the code in `folders`. `most` is the size limit of a file
+    in bytes, if it is above that of files.LIMITS.
     """
 
     code: str = "beside"
@@ -48,20 +48,20 @@ class Trust:
 
     @staticmethod
     def of(given: str | Trust) -> Trust:
-        """Return what a caller of the public functions gives: a Trust, or the name of its `code`."""
+        """Return the Trust for the argument of a public function: a Trust, or the name of its `code`."""
         return given if isinstance(given, Trust) else Trust(given)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A user's function, and the SHA-256 of the files of code that were run for it, by their names."""
+    """A user-defined function, and the SHA-256 of the code files that ran for it, by their names."""
 
     function: UserFunction
     files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Unopened(NameError_):
-    """A file of code that was not opened, as nobody said that it can be trusted; `file` is where it lies."""
+    """A code file that was not opened, because it is not trusted; `file` is its path."""
 
     def __init__(self, name: str, file: Path) -> None:
         super().__init__(f"{name!r}: {file} was not opened, as no code is run here: trust it with --code {file.parent}, or "
@@ -70,12 +70,12 @@ class Unopened(NameError_):
 
 
 def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
-    """Return the function that "module:function" names, and what was run for it.
+    """Return the function that "module:function" names, and the files that ran for it.
 
-    The module is `module.py` in the folder `beside`, or in one of the folders of `trust`; with code="any" also a path that
-    ends in .py, or a module that can be imported. The function is defined in that file, or in another one beside it: what the
-    file imports from elsewhere is not the scenario's to name. Raise Unopened for a file that is there, but not trusted, and
-    NameError_ if there is no such module or function, or if the module raises.
+    The module is `module.py` in the folder `beside`, or in one of the folders of `trust`; with code="any" also a path that ends
+    in .py, or an importable module. The function must be defined in this file, or in another one beside it: a scenario must not
+    name functions that the file imports from elsewhere. Raise Unopened for an existing file that is not trusted, and NameError_
+    if there is no such module or function, or if the module raises.
     """
     where, colon, attribute = name.rpartition(":")
     module_name = where.removesuffix(".py")
@@ -103,17 +103,17 @@ def function(name: str, beside: Path, trust: Trust = Trust()) -> Loaded:
 
 
 def _refusal(text: str) -> NameError_:
-    """Return the error of a function that is not there, or cannot be loaded."""
+    """Return the error of a function that does not exist, or cannot be loaded."""
     return NameError_(text, code="function")
 
 
 def _distrust(text: str) -> NameError_:
-    """Return the error of a function that is not run, as nobody said that its code can be trusted."""
+    """Return the error of a function that is not run, because its code is not trusted."""
     return NameError_(text, code="not-trusted")
 
 
 def _loaded(file: Path, name: str, attribute: str, trust: Trust) -> Loaded:
-    """Return a function of a file of code."""
+    """Return a function of a code file."""
     if not os.path.isfile(file):
         raise _refusal(f"{name!r}: there is no file {file}")
     module, hashes = _load(file, name, trust.most)
@@ -139,7 +139,7 @@ def _attribute(module: ModuleType, where: str, attribute: str, name: str) -> Cal
 def _own(value: Callable[..., Any], module: ModuleType, folder: Path) -> bool:
     """Return whether a function is defined in a module, or in another file of its folder.
 
-    Code that comes from no file, such as that of the modules that are frozen into Python, has a name like "<frozen os>".
+    Code that comes from no file, such as the modules frozen into Python, has a name like "<frozen os>".
     """
     code = code_of(value)
     if code is not None:
@@ -148,12 +148,12 @@ def _own(value: Callable[..., Any], module: ModuleType, folder: Path) -> bool:
 
 
 def _home(value: Any) -> str:
-    """Return the name of the module that a function, a class, or the class of a callable is defined in."""
+    """Return the name of the module that defines a function, a class, or the class of a callable."""
     return str(getattr(value, "__module__", None) or type(value).__module__)
 
 
 class _Fresh(importlib.machinery.SourceFileLoader):
-    """Compiles the source that was read, and never reads or writes a .pyc file."""
+    """Compiles the given source, and never reads or writes a .pyc file."""
 
     source = b""
 
@@ -162,7 +162,7 @@ class _Fresh(importlib.machinery.SourceFileLoader):
 
 
 def _load(file: Path, name: str, most: int = 0) -> tuple[ModuleType, dict[str, str]]:
-    """Return the module in a file, run anew, and the SHA-256 of each file of its folder that was run for it.
+    """Return the module of a file, run anew, and the SHA-256 of each file of its folder that ran for it.
 
     The module is in sys.modules only while it runs, which dataclasses need.
     """
@@ -189,10 +189,10 @@ def _load(file: Path, name: str, most: int = 0) -> tuple[ModuleType, dict[str, s
 
 @contextmanager
 def _surroundings(folder: Path, hashes: dict[str, str]) -> Iterator[None]:
-    """Let the modules of a folder be imported, after all others, and forget them at the end; add their files' SHA-256."""
+    """Make the modules of a folder importable, after all others, and forget them at the end; add the SHA-256 of their files."""
     before, no_bytecode, there = set(sys.modules), sys.dont_write_bytecode, str(folder) in sys.path
     sys.path += [] if there else [str(folder)]
-    sys.dont_write_bytecode = True  # a .pyc file would not notice the next change within the same second
+    sys.dont_write_bytecode = True  # a .pyc file would hide the next change within the same second
     importlib.invalidate_caches()
     try:
         yield
@@ -228,7 +228,7 @@ def _import(where: str, name: str, beside: Path | None) -> ModuleType:
 
 
 def _raised(name: str, error: BaseException) -> str:
-    """Return one line about what a module raised on import, with the deepest line of its own file on the way there."""
+    """Return one line about an exception of a module on import, with the deepest line of its own file in the traceback."""
     between = ("<frozen", __file__, str(importlib.__file__))
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(between)]
     place, message = "", " ".join(str(error).split())[:200]

@@ -1,8 +1,8 @@
-"""Reading and printing of quantities with units: the only place that knows any unit but the base units.
+"""Reading and printing of quantities with units. No other module knows any unit except the base units.
 
-Inside torussim everything is a float of bytes, seconds, bytes/s, FLOP/s or FLOP. A prefix k (or K), M, G, T, P, E is a
-power of 1000, Ki, Mi, Gi, Ti, Pi, Ei of 1024: GB = 1e9, GiB = 2**30. A bit is 1/8 byte. Seconds take m, u (or µ) and
-n, and no large prefix, because 1 Ms is nearly always a misspelt 1 ms.
+Inside torussim every quantity is a float of bytes, seconds, bytes/s, FLOP/s or FLOP. A prefix k (or K), M, G, T, P, E is a power
+of 1000, Ki, Mi, Gi, Ti, Pi, Ei of 1024: GB = 1e9, GiB = 2**30. A bit is 1/8 byte. Seconds take m, u (or µ) and n, and no large
+prefix, because 1 Ms is nearly always a misspelt 1 ms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reprlib import Repr
 
 from torussim.errors import UnitError
 
-# Base unit -> what such a quantity is called, how its base unit is spelled out, an example.
+# Base unit -> the name of such a quantity, its base unit in words, an example.
 _KINDS = {
     "B": ("a number of bytes", "bytes", "64 MB"),
     "s": ("a time", "seconds", "1 us"),
@@ -40,8 +40,8 @@ _NOT_FINITE = re.compile(r"\s*[+-]?\.?(?:inf|infinity|nan)\b.*", re.IGNORECASE |
 def read(value: str | float, unit: str) -> float:
     """Return `value` in base units: `unit` is "B", "s", "B/s", "FLOP/s" or "FLOP".
 
-    A number, or a text of a number alone, is in base units already. Zero is allowed. Raise UnitError for what is no
-    quantity, for a unit of another dimension, and for what is not finite or negative.
+    A number, or a text that is a plain number, is in base units already. Zero is allowed. Raise UnitError for a value that is no
+    quantity, has a unit of another dimension, is not finite, or is negative.
 
     >>> read("45 GB/s", "B/s"), read("400 Gbit/s", "B/s"), read("512 MiB", "B"), read("1 us", "s")
     (45000000000.0, 50000000000.0, 536870912.0, 1e-06)
@@ -53,7 +53,7 @@ def read(value: str | float, unit: str) -> float:
 
 
 def positive(value: str | float, unit: str) -> float:
-    """Return what `read` returns; raise UnitError for zero as well."""
+    """Return the result of `read`. Raise UnitError for zero as well."""
     number = read(value, unit)
     if number == 0:
         raise UnitError(f"{_quote(value)} is not {_KINDS[unit][0]} that can be used: must be above 0")
@@ -61,7 +61,7 @@ def positive(value: str | float, unit: str) -> float:
 
 
 def called(unit: str) -> tuple[str, str]:
-    """Return what a quantity with this unit is called, and its base unit in words.
+    """Return the name of a quantity with this unit, and its base unit in words.
 
     >>> called("B/s")
     ('a bandwidth', 'bytes/s')
@@ -70,7 +70,7 @@ def called(unit: str) -> tuple[str, str]:
 
 
 def pattern(unit: str) -> str:
-    """Return a regular expression, of the dialect of JSON Schema, of the texts that `read` takes for this unit.
+    """Return a regular expression, in the dialect of JSON Schema, for the texts that `read` accepts for this unit.
 
     >>> [bool(re.search(pattern("B/s"), text)) for text in ("400 Gbit/s", "400 GB", "4e11")]
     [True, False, True]
@@ -85,9 +85,9 @@ def pattern(unit: str) -> str:
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Return `value`, in base units, as text with the prefix that brings the number into [1, 1000).
 
-    `unit` is one that `read` knows, or "" for a plain count, which gets no prefix. `digits` are significant digits;
-    zeros at the end are left out, and digits in front of the point are never rounded away. What even the last prefix
-    leaves far from 1 is written with an exponent.
+    `unit` is one that `read` knows, or "" for a plain count, which has no prefix. `digits` are significant digits; zeros at the
+    end are left out, and digits before the point are never rounded away. A number that is still far from 1 with the last prefix
+    has an exponent.
 
     >>> show(0.0923, "s"), show(4.72e6, "B"), show(999.9e6, "B/s"), show(0, "s"), show(1234.56, "")
     ('92.3 ms', '4.72 MB', '1 GB/s', '0 s', '1235')
@@ -159,7 +159,7 @@ def _refusal(value: object, unit: str, reason: str = "") -> str:
 
 
 def _quote(value: object) -> str:
-    """Return `value` in single quotes, shortened when it is long, on one line."""
+    """Return `value` in single quotes, on one line, shortened if it is long."""
     short = Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     return short.repr(value) if isinstance(value, str) else f"'{short.repr(value)}'"

@@ -1,4 +1,4 @@
-"""Files of measurements -> how far the simulation is from each, and how far the paper's own model is."""
+"""Files of measurements -> the errors of the simulation, and the errors of the paper's model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One measured time and both predictions, seconds; `paper` is None where the paper has no such layout."""
+    """One measured time and both predictions, seconds; `paper` is None if the paper has no such layout."""
 
     file: str
     measurement: Measurement
@@ -52,7 +52,7 @@ class Summary:
 
     @staticmethod
     def of(errors: Iterable[float | None]) -> Summary | None:
-        """Return the summary of the errors that there are; None if there is none."""
+        """Return the summary of the existing errors; None if there are none."""
         known = [error for error in errors if error is not None]
         if not known:
             return None
@@ -65,7 +65,7 @@ class Summary:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Validation:
-    """Every row that could be predicted, in the order of the files, and the mistakes that others have."""
+    """Every predicted row, in the order of the files, and the mistakes of the other rows."""
 
     files: tuple[Measurements, ...]
     rows: tuple[Row, ...]
@@ -94,7 +94,7 @@ class Validation:
         return found
 
     def text(self) -> str:
-        """Return the rows by group and the summaries for a terminal; the last line says so if a row is missing."""
+        """Return the rows by group and the summaries for a terminal; the last line says if rows are missing."""
         parts = [*_groups(self), _summaries(self)] if self.rows else ["No row can be simulated."]
         if any(row.measurement.twin for row in self.rows):
             parts.append("A twin is a second measurement of a point. It is shown and not counted.")
@@ -104,7 +104,7 @@ class Validation:
         return "\n\n".join(parts)
 
     def keys(self) -> dict[str, Any]:
-        """Return everything as a mapping, fit for JSON: seconds and shares; with all parameters of the chips."""
+        """Return all results as JSON data: seconds and shares, with all parameters of the chips."""
         rows = [{"file": row.file, "line": row.measurement.mark.line, "group": row.measurement.group,
                  "name": row.measurement.name, "what": row.measurement.what, "twin": row.measurement.twin,
                  "source": row.measurement.source, "chip": row.measurement.scenario.chip.name,
@@ -123,9 +123,9 @@ class Validation:
 
 def validate(files: Sequence[str | Path] = (), *, code: str | Trust = "beside",
              progress: Callable[[int, int], None] | None = None) -> Validation:
-    """Return how far the predictions are from the times in files of measurements, the package's own if none is named.
+    """Return the errors of the predictions for files of measurements; by default the package's own files.
 
-    `progress(done, all)` counts rows. What is wrong in a file is among the mistakes, and the other rows are there.
+    `progress(done, all)` counts rows. Mistakes in a file are listed, and the other rows are still predicted.
     """
     read = [measurements.read(measurements.found(file), code) for file in files or [measurements.DEFAULT]]
     mistakes = [mistake for found in read for mistake in found.mistakes]
@@ -167,7 +167,7 @@ def _groups(found: Validation) -> list[str]:
         titles.append((f"{group}{several}{': ' + usual if usual else ''}", len(rows) + 1))
         unit, name = _unit(min(row.measurement.time for row in rows))
         smallest = min(row.measurement.time for row in rows) / unit
-        digits = max(0, 3 - floor(log10(smallest)))  # four that count, in the smallest
+        digits = max(0, 3 - floor(log10(smallest)))  # four significant digits for the smallest
         cells.append(["", f"measured, {name}", f"simulated, {name}", "error", f"paper's model, {name}", "error", ""])
         for row in rows:
             m = row.measurement

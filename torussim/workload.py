@@ -1,4 +1,4 @@
-"""What is asked of a model, and the passes through its layers that this takes."""
+"""The workload of a model, and the passes through its layers that it requires."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked of the model; tokens and sequences. `cache_share` is the share of HBM for longest_context."""
+    """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context."""
 
     phase: str  # "prefill", "decode" or "generate"
     batch: int
@@ -31,8 +31,8 @@ class Forward:
 def passes(workload: Workload) -> list[Forward]:
     """Return the passes of a workload, in order.
 
-    Prefill attends to what is cached and to its whole chunk (masked products are computed all the same); decode step i
-    reads context + i tokens.
+    Prefill attends to the cached tokens and to its whole chunk (masked products are computed as well); decode step i reads
+    context + i tokens.
     """
     found = []
     if workload.phase in ("prefill", "generate"):
@@ -48,7 +48,7 @@ def passes(workload: Workload) -> list[Forward]:
 
 
 def ended_after(workload: Workload, done: int) -> Workload:
-    """Return the workload of which so many passes, at least one, are all: one that was interrupted after them."""
+    """Return the workload that consists of the first passes, at least one: that of a run interrupted after them."""
     made = passes(workload)[:done]
     prompt, tokens = sum(one.length for one in made if one.phase == "prefill"), sum(one.phase == "decode" for one in made)
     if tokens:

@@ -31,9 +31,9 @@ Paths = Mapping[str, Path]
 class Part:
     """A part of a pass. `reduced` keeps the entries of an axis' role that the part depends on.
 
-    `seconds` returns the bound of the part, and the gain of a loop of the matmul at its end or beginning, in seconds. A part that
-    ends with a matmul leaves the gain to the bound of the next part. `shares`: whether the part begins with the matmul that ends
-    the part before it. `half` is 1 for the MLP of a serial block, which shares only the residual with its attention.
+    `seconds` returns the bound of the part, and the gain of a loop of the matmul at its end or beginning, in seconds. The bound
+    of a part that ends with a matmul leaves this matmul to the next part. `shares`: whether the part begins with the matmul that
+    ends the part before it. `half` is 1 for the MLP of a serial block, which shares only the residual with its attention.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Parts:
                 *(replace(part, half=self.mlp) for part in mlp)]
 
     def projecting(self, label: str, want: Sequence[str]) -> list[Part]:
-        """Return the two parts on both sides of the first matmul that multiplies the residual."""
+        """Return the two parts before and after the first matmul of the residual."""
         weights = dict.fromkeys(_WEIGHTS[tensor] for tensor in want)
         made = [f"{_PATHS.get(tensor, tensor)} made" for tensor in want if tensor != "v"]
         before = _only("residual", *weights)
@@ -81,7 +81,7 @@ class Parts:
         return Part("nonlinearity", _only("hidden"), self.nonlinearity, self.model.layers)
 
     def leaving(self, label: str, values: Sequence[str]) -> list[Part]:
-        """Return the two parts on both sides of the matmul that leads back to the residual."""
+        """Return the two parts before and after the matmul that leads back to the residual."""
         weights = [_LEAVES[value][1] for value in values]
         made = [f"{_PATHS.get(value, value)} made" for value in values]
         before = _only("rows", *made, *weights, entered=_entered(values))
@@ -90,7 +90,7 @@ class Parts:
                 Part(f"return {label}", after, partial(self.back, values), self.model.layers, True)]
 
     def held(self) -> list[Part]:
-        """Return the tensors that a chip holds as parts, in bytes: each weight of all layers, the embedding, and the cache."""
+        """Return, as parts, the bytes that a chip holds: each weight of all layers, the embedding, and the cache."""
         weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
                         half=self.mlp if w in ("w_in", "w_out") else 0) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
         return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2, half=self.mlp),
@@ -114,7 +114,7 @@ class Parts:
         rows = b.sequences(paths["kv"].used)
         return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
 
-    # -- the cost of a part ----------------------------------------------------------------------------------------------
+    # -- the cost of a part ---------------------------------------------------------------------------------------------
 
     def made(self, paths: Paths) -> Builder:
         """Return a builder with these paths and without operations."""
@@ -171,7 +171,7 @@ class Parts:
         return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
 
     def regather(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from the hidden layer and the output of attention to the matmul that leads back."""
+        """Return the bound from the hidden layer and the output of attention to the matmul that leads back to the residual."""
         weight = paths["w_out" if "hidden" in names else "w_o"].used
         made = Sharding((("B", paths["residual"].stored.axes("B")), ("L", ()), ("E", weight.axes("E"))), weight.dims[0][1])
         b = self.made({**paths, "residual": Path((made,)), _entered(names): path(_entered(names), (), ())})
@@ -179,7 +179,7 @@ class Parts:
         return self.until(list(b.operations.values()))
 
     def back(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
-        """Return the bound from the matmul that leads back to the residual until the sum is there."""
+        """Return the bound from the matmul that leads back to the residual to the end of its sum."""
         b = self.made({t: Path((p.used,)) for t, p in paths.items()})
         rows = b.input_of(paths["residual"].stored, paths[_entered(names)].used).dims[:2]
         given = {t: Sharding((*rows, (_LEAVES[t][0], paths[_LEAVES[t][1]].used.axes(_LEAVES[t][0])))) for t in names}

@@ -1,4 +1,4 @@
-"""The space of tables of shardings: what each logical axis can do for each tensor of a layer (docs/shardings.md).
+"""The space of tables of shardings: the roles of each logical axis for the tensors of a layer (docs/shardings.md).
 
 For each tensor, a role of an axis names the dimension that the axis cuts at each station of the tensor's path, or nothing. A
 table has one role for each axis, chosen independently. The module knows nothing of sizes, links and times.
@@ -26,7 +26,7 @@ class Kind:
 
     parallel: bool
     kv_heads: bool  # whether there is more than one KV head
-    multihead: bool  # as many KV heads as heads: K and V can travel like Q
+    multihead: bool  # as many KV heads as heads: K and V can have the path of Q
 
 
 def projections(residual: Letters, dim: str) -> list[Letters]:
@@ -76,7 +76,7 @@ def attentions(role: Role, outs: Sequence[Letters], kind: Kind) -> Iterator[Role
         ways = [("H",), ("B",), ("",), *([("H", "B"), ("H", "")] if w_q[0] else [])]
     for w_k, q, w_o in product(keys, ways, outs):
         for kept in ("K", "") if q[-1] == "H" and kind.kv_heads else ("B",) if q[-1] == "B" else ("",):
-            along = kind.multihead and q[0] == "H" and len(q) > 1 and w_k[0]  # K and V can travel like Q
+            along = kind.multihead and q[0] == "H" and len(q) > 1 and w_k[0]  # K and V can have the path of Q
             for kv in [(kept,), ("K", kept)] if along else [(kept,)]:
                 yield {**role, "w_k": w_k, "q": q, "kv": kv, "w_o": w_o}
 

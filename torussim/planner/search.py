@@ -251,7 +251,7 @@ class Search:
         return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
                     self.gap(picks))
 
-    # -- results -----------------------------------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -366,13 +366,13 @@ class Search:
         return found
 
     def known(self, priced: Priced, state: str, why: str = "") -> Ranked:
-        """Return the rank of a candidate that was not simulated."""
+        """Return the Ranked of a candidate that was not simulated."""
         steps = self.workload.tokens if priced.candidate.phase == "decode" else 1
         return Ranked(priced.candidate, state, why, priced.memory, priced.least_s / steps, priced.axes_s / steps,
                       priced.paper_s / steps)
 
     def told(self, done: Done) -> Ranked:
-        """Return the rank of a simulated candidate."""
+        """Return the Ranked of a simulated candidate."""
         return replace(self.known(done.priced, "simulated"), step_s=done.step_s, bound_by=done.bound_by)
 
     def none_meets(self) -> PlanError:

@@ -1,4 +1,4 @@
-"""Tables of shardings in the order of their lower bounds: what `layouts: all` searches (docs/shardings.md).
+"""Tables of shardings in the order of their lower bounds: the space of `layouts: all` (docs/shardings.md).
 
 The space has one role for each axis (`roles`). The bound of a table is the sum of the bounds of its parts (`parts`), each looked
 up in an array over the roles. The search first chooses the spine: the roles of the axes for residual and W_in. It then chooses
@@ -135,7 +135,7 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """One half of the rest that a spine leaves open. `options[s]`: the roles of an axis with spine s, which they include."""
+    """One half of the rest that a spine leaves open. `options[s]`: the roles of an axis with spine s, the spine's included."""
 
     options: Sequence[Sequence[Role]]
     timed: Sequence[_Lookup]

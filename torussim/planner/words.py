@@ -132,7 +132,7 @@ def _takes(plan: Plan, choice: Choice) -> str:
 
 
 def _next(plan: Plan) -> list[str]:
-    """Return how far the next best choice is, of the phase and batch of the pick."""
+    """Return in words the distance to the next best choice, of the phase and batch of the pick."""
     said = []
     for phase, pick in plan.pick.of.items():
         others = [one for one in plan.ranked if one.candidate.phase == phase and one.candidate.batch == plan.pick.batch
@@ -232,7 +232,7 @@ def _row(plan: Plan, one: Ranked) -> list[str]:
 
 
 def _certificate(plan: Plan) -> str:
-    """Return the numbers of candidates, fitted, simulated and excluded, and the open rest."""
+    """Return the certificate in sentences: the numbers of candidates, fitted, simulated and excluded, and the open rest."""
     counts = {state: plan.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")}
     runs = sum(one.state == "simulated" and one.candidate.alike > 0 for one in plan.ranked)
     alike = f" in {runs} runs (the others are equivalent by symmetry)" if runs < counts["simulated"] else ""
@@ -255,7 +255,7 @@ def _certificate(plan: Plan) -> str:
 
 
 def _others(plan: Plan) -> str:
-    """Return the choices of the paper's model and of the file, and the cost of each."""
+    """Return the choices of the paper's model and of the file in sentences, with the cost of each."""
     said = []
     for who, choice in (("The paper's model would take", plan.paper), ("The layout of the file is", plan.file)):
         if choice is None:
@@ -272,7 +272,7 @@ def _others(plan: Plan) -> str:
 
 
 def _shapes(plan: Plan) -> str:
-    """Return the fastest shape of as many chips, the fastest available slice, and a table of shapes."""
+    """Return the fastest shape of as many chips and the fastest available slice in sentences, and a table of shapes."""
     shapes = [one for one in plan.shapes if one.saving is not None]
     if not any(not one.present for one in shapes):
         return ""

@@ -117,7 +117,7 @@ class LinkPicture:
 
     @cached_property
     def is_grid(self) -> bool:
-        """Whether most links are between neighbours, so that slices show them."""
+        """Whether most links are between neighbours, so that slices can show them."""
         return bool(self.axes) and self.nodes == self.chips and 2 * int(np.count_nonzero(self.axis < 0)) <= len(self.axis)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A program that Chakra execution traces hold: `program: {chakra: trace.%d.et}`, files beside the scenario."""
+"""A program from Chakra execution traces: `program: {chakra: trace.%d.et}`, files beside the scenario."""
 
 from __future__ import annotations
 

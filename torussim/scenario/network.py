@@ -343,7 +343,7 @@ def _wrap(section: Section, shape: tuple[int, ...], chip: Chip | None, slice_: S
     return [bool(wraps) for wraps in wrap], origin
 
 
-# -- a user-defined function ---------------------------------------------------------------------------------------------
+# -- a user-defined function --------------------------------------------------------------------------------------------
 
 
 def _of_a_function(notes: Notes, given: Mapping[str, Any], name: str) -> Network:

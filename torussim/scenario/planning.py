@@ -151,7 +151,7 @@ def limits_schema() -> dict[str, Any]:
     return {"type": "object", "properties": {**named, FITS: {"type": "boolean"}}, "additionalProperties": False}
 
 
-# -- the choices that vary ---------------------------------------------------------------------------------------------
+# -- the choices that vary ----------------------------------------------------------------------------------------------
 
 
 def _some(reader: Reader, example: str) -> Reader:

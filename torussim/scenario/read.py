@@ -87,12 +87,12 @@ class Scenario:
     expect: tuple[Expected, ...]
     resolved: Mapping[str, Any]  # running it again gives the same result
     document: Document  # what was given
-    beside: Path  # the folder that names in it are looked up in
+    beside: Path  # the folder of its relative names
     trust: Trust
-    fitted: bool = True  # whether its layouts were made to fit
+    fitted: bool = True  # whether its layouts are made to fit its network
     notes: tuple[str, ...] = ()
-    planning: Planning | None = None  # what `plan` looks for; None: its defaults
-    tracing: Tracing | None = None  # what a measured trace calls operations and chips
+    planning: Planning | None = None  # the task of `plan`; None: the defaults of `plan`
+    tracing: Tracing | None = None  # the names of operations and chips in a measured trace
 
     def __init__(self, *, model: Any = None, chip: Any = None, topology: Any = None, layout: Any = None, workload: Any = None,
                  program: Any = None, expect: Any = None, plan: Any = None, trace: Any = None, name: str | None = None,
@@ -263,7 +263,7 @@ def _of_sections(given: Mapping[str, Any], beside: Path, trust: Trust) -> Scenar
 
 
 def _must(notes: Notes, fitting: bool = True) -> Scenario:
-    """Return the scenario of a document. Raise ScenarioError, also where code was not opened."""
+    """Return the scenario of a document. Raise ScenarioError, also if code was not opened."""
     scenario = _scenario(notes, fitting)
     if scenario is None:
         raise ScenarioError([Mistake(str(one), notes.document.where(()), one.code) for one in notes.unopened])

@@ -151,7 +151,7 @@ def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Map
 
 
 def _check_library(notes: Notes, chip: Chip) -> None:
-    """Note a collective library that a chip's file names and that does not exist."""
+    """Note algorithms that a chip's file lists for its library and that do not exist."""
     path: Keys = ("chip", "algorithms")
     for kind, names in chip.algorithms.items():
         if kind not in ALGORITHMS:
