@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from torussim.analysis import chosen_chips
-from torussim.answer import replay, run
+from torussim.answer import replay, run, shown_chips
 from torussim.plot import save, timeline_figure
 from torussim.scenario import load
 from torussim.units import show
@@ -15,7 +14,7 @@ FILE = HERE.parent / "scenarios" / "palm-540b-decode-slow-link.yaml"
 def main(folder: Path = HERE) -> None:
     scenario = load(FILE, ["workload.tokens=1"])
     result = run(scenario)
-    chips = chosen_chips(result.timeline)
+    chips = shown_chips(result)
     figure = timeline_figure(replay(scenario, chips), chips=chips, title=scenario.name,
                              subtitle=f"{result.chips} chips, decode step {show(result.step_s, 's')}, MFU {result.mfu:.1%}")
     save(figure, folder / "timeline.png")

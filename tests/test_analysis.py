@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_scenarios import run, scenario
 
+from torussim import answer
 from torussim.analysis import (
     breakdown,
     chosen_chips,
@@ -247,3 +248,14 @@ def test_spans_are_sets_of_time(some, others):
     assert (union[1:, 0] > union[:-1, 1]).all(), "in order, and none touches the next"
     assert seconds(without(union, taken)) == seconds(some) - seconds(others)
     assert spread(union, np.arange(40.0)) == pytest.approx([float(t in seconds(some)) for t in range(39)])
+
+
+def test_a_chip_at_the_link_to_blame_is_shown_wherever_the_link_is():
+    for source, target in (((2, 1), (2, 2)), ((0, 3), (1, 3)), ((3, 0), (0, 0))):
+        links = [{"from": source, "to": target, "scale": 0.6}]
+        result = answer.run({"chip": "tpu-v4", "topology": {"shape": [4, 4], "wrap": True, "links": links}, "program": [
+            {"name": "gather", "collective": "all_gather", "axes": "x", "bytes": "8 MB"}, {"name": "work", "flops": 1e10},
+            {"name": "exchange", "collective": "all_to_all", "axes": "xy", "bytes": "8 MB"},
+            {"name": "scatter", "collective": "reduce_scatter", "axes": "y", "bytes": "8 MB"}]})
+        shown = [result.timeline.chips[chip] for chip in answer.shown_chips(result)]
+        assert {source, target} & set(shown) and len(shown) <= 3

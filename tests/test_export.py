@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from random_shared import drifting
 from traces import integral, read
 
-from torussim.analysis import breakdown, chosen_chips
-from torussim.answer import replay, run
+from torussim.analysis import breakdown
+from torussim.answer import replay, run, shown_chips
 from torussim.chips import chip
 from torussim.cli import cli
 from torussim.engine.simulate import simulate
@@ -261,8 +261,8 @@ def test_a_run_without_a_trace_removes_an_old_one(tmp_path):
 
 def test_by_default_a_trace_has_the_chips_of_the_picture_and_chips_can_be_named(tmp_path):
     folder, _ = ran(tmp_path, SMALL, "--trace")
-    timeline = run(tmp_path / "small.yaml").timeline
-    names = {f"chip ({','.join(map(str, timeline.chips[number]))})" for number in chosen_chips(timeline)}
+    result = run(tmp_path / "small.yaml")
+    names = {f"chip ({','.join(map(str, result.timeline.chips[number]))})" for number in shown_chips(result)}
     assert set(read((folder / "trace.json.gz").read_bytes()).processes.values()) == {"network"} | names
     ran(tmp_path, SMALL, "--trace-chips", "3,1,0 0,1,0 3,1,0")
     assert set(read((folder / "trace.json.gz").read_bytes()).processes.values()) == {

@@ -292,5 +292,5 @@ def test_routes_of_chips_that_stand_for_one_another_are_their_own(name):
 def test_hops_that_make_no_sense_are_refused(hops):
     graph = switch(2, bandwidth=1e9)
     graph.edges[(0,), "switch"]["hops"] = hops
-    with pytest.raises(Exception, match="hops that makes no sense"):
+    with pytest.raises(Exception, match="with an invalid hops"):
         read_links(graph)

@@ -166,25 +166,30 @@ def _named(node: Any) -> Any:
     return list(node) if isinstance(node, tuple) else str(node)
 
 
-def chosen_chips(timeline: Timeline) -> list[int]:
+def chosen_chips(timeline: Timeline, near: Sequence[int] = ()) -> list[int]:
     """Return the chips that a picture shows by default: the first to finish, the median and the last; one of equivalent chips.
 
-    If all finish together, the chips are those whose operations end earliest and latest on average.
+    If all finish together, the chips are those whose operations end earliest and latest on average. `near`: chips at a link that
+    is to blame; of chips that finish together one of these is taken, and where none is among the three, the first of them comes
+    in the place of the median.
     """
     if not timeline.chips:
         return []
     columns = np.concatenate([np.concatenate([s.start, s.end]) for s in timeline.segments]
                              or [np.zeros((1, len(timeline.chips)))])
-    near = ALIKE * timeline.makespan
+    equal = ALIKE * timeline.makespan
     last, key = timeline.last_chip, timeline.finish
-    if np.ptp(key) <= near:
+    if np.ptp(key) <= equal:
         key = columns.mean(axis=0)
         last = int(key.argmax())
-    rounded = np.round((key - key.min()) / near) if near else np.zeros(len(key))
-    order = np.argsort(rounded, kind="stable")
+    rounded = np.round((key - key.min()) / equal) if equal else np.zeros(len(key))
+    order = np.lexsort((~np.isin(np.arange(len(key)), list(near)), rounded))
+    median = int(order[len(order) // 2])
+    if near and not {last, int(order[0]), median} & set(near):
+        median = near[0]
     chosen: list[int] = []
-    for chip in (last, int(order[0]), int(order[len(order) // 2])):
-        if all(np.abs(columns[:, chip] - columns[:, other]).max(initial=0.0) > near for other in chosen):
+    for chip in (last, int(order[0]), median):
+        if all(np.abs(columns[:, chip] - columns[:, other]).max(initial=0.0) > equal for other in chosen):
             chosen.append(chip)
     return sorted(chosen, key=lambda chip: (chip == last, rounded[chip], chip))
 

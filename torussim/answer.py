@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from torussim.alike import Alike, alike, upto
+from torussim.analysis import chosen_chips
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
@@ -71,6 +72,17 @@ def run(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "b
     network = Prepared(scenario.net) if prepared is None else prepared
     assert network.net is scenario.net, "what is prepared is this network"
     return _bare(scenario, network, progress) if scenario.program else _model(scenario, network, progress, every_step)
+
+
+def shown_chips(result: Result) -> list[int]:
+    """Return the chips that pictures and traces of a result show by default, one at the link to blame among them.
+
+    That is the link of the worst fault, or the busiest where the network has no faults.
+    """
+    keys, asked = result.keys, result.asked
+    blamed = ((keys.get("faults") or {}).get("worst") or keys["links"]["busiest"])[:1]
+    ends = [end for one in blamed for end in (one["from"], one["to"]) if isinstance(end, list)]
+    return chosen_chips(result.timeline, [asked.net.index(end) for end in ends] if asked else [])
 
 
 def replay(scenario: Scenario, chips: Sequence[int], *, start: Sequence[float] | None = None,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torussim.analysis import chosen_chips
-from torussim.answer import last_program, replay
+from torussim.answer import last_program, replay, shown_chips
 from torussim.errors import TorusSimError
 from torussim.export.facts import facts
 from torussim.export.shown import Shown
@@ -33,9 +32,9 @@ FRAMES = ("operations", "timeline", "links")
 
 
 def timeline_of(result: Result, *, chips: Sequence[Any] | None = None, blocks: int = 1) -> Figure:
-    """Return the timeline of a result's last pass for these chips, by default those of `chosen_chips`."""
+    """Return the timeline of a result's last pass for these chips, by default those of `shown_chips`."""
     scenario = _asked(result)
-    chosen = chosen_chips(result.timeline) if chips is None else [scenario.net.index(chip) for chip in chips]
+    chosen = shown_chips(result) if chips is None else [scenario.net.index(chip) for chip in chips]
     timeline = replay(scenario, chosen, start=result.timeline.begin.tolist())
     with defaults():
         return timeline_figure(timeline, chips=chosen, runs=blocks, title=result.name, subtitle=subtitle(result))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from torussim.analysis import chosen_chips
-from torussim.answer import last_program, replay
+from torussim.answer import last_program, replay, shown_chips
 from torussim.export.facts import facts
 from torussim.program import Program
 from torussim.result import Result
@@ -37,7 +36,7 @@ def shown(scenario: Scenario, result: Result, chips: Sequence[int] | None = None
 
     It is simulated anew, all its blocks where some were left out that did not repeat.
     """
-    chips = chosen_chips(result.timeline) if chips is None else chips
+    chips = shown_chips(result) if chips is None else chips
     timeline = replay(scenario, chips, start=result.timeline.begin.tolist(), every_block=bool(result.timeline.leapt))
     said = facts(timeline, scenario.chip, {entry["name"]: entry for entry in result.keys["operations"]})
     return Shown(timeline, scenario.net, chips, last_program(scenario), said, about(result))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bokeh.models import GlyphRenderer, Range1d
     from bokeh.plotting import figure as Figure
 
+TICKS = "return window.torussim.seconds(tick, ticks)"  # JavaScript
 NEEDED = "a report needs Bokeh: pip install 'torussim[report]'"
 FONT = "system-ui, sans-serif"
 AXIS, SCALE = 26, 63  # pixels, of a time axis and of the scale of colours
@@ -107,7 +108,7 @@ def _timeline(place: str, run: Mapping[str, Any], time: Range1d) -> Figure:
     plot.yaxis.major_label_overrides = {y: said(text) for y, text in ticks}
     plot.yaxis.major_tick_line_color = plot.yaxis.axis_line_color = None
     plot.ygrid.grid_line_color = None
-    plot.xaxis.formatter = models.CustomJSTickFormatter(code="return window.torussim.seconds(tick, ticks)")
+    plot.xaxis.formatter = models.CustomJSTickFormatter(code=TICKS)
     plot.axis.major_label_text_font = FONT
     plot.axis.major_label_text_font_size = "11px"
     plot.xaxis.minor_tick_line_color = None

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.analysis import chosen_chips
-from torussim.answer import replay
+from torussim.answer import replay, shown_chips
 from torussim.result import Result
 from torussim.scenario import Scenario
 from torussim.timeline import Timeline
@@ -54,7 +53,7 @@ def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (),
 
     By default the fastest, median and slowest; of runs side by side, which have a `label`, the slowest, so that they are near.
     """
-    shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline)[-1 if label else 0:])
+    shown = tuple(dict.fromkeys(chips)) or tuple(shown_chips(result)[-1 if label else 0:])
     every = range(len(result.timeline.chips))
     held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
     return Run(scenario, file, result, replay(scenario, held), shown, held, tuple(notes), label)
