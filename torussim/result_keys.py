@@ -108,8 +108,8 @@ KEYS: Final = (
     ResultKey("faults.worst[].cost", FAULTS, "", "What the fault costs, as a share of the time."),
     ResultKey("faults.worst[].step_s", FAULTS, "s", "The time without it."),
     ResultKey("faults.worst[].as_dead.cost", FAULTS, "",
-              "What its cables would cost if they were dead; the mapping is null of dead ones, of faults that cost little, and "
-              "where no run is possible then."),
+              "What its cables would cost if they were dead, as a share of the present time; the mapping is null of dead ones, "
+              "of faults that cost little, and where no run is possible then."),
     ResultKey("faults.worst[].as_dead.step_s", FAULTS, "s", "The time if they were dead."),
     ResultKey("range_s", EVERY, "s",
               "One standard deviation below and above the time, from the uncertainties of the chip; null if it has none."),

@@ -44,7 +44,7 @@ BY = ("step_s", "tokens_per_s", "mfu", "chip_s_per_token", "latency_s", "makespa
 @setting("Change a value, as in topology.latency=2us.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON; no pictures.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an expectation is missed or memory does not fit.")
-@click.option("--no-pictures", is_flag=True, help="Write no pictures.")
+@click.option("--no-pictures", is_flag=True, help="Write no pictures, and remove those of an earlier run.")
 @click.option("--every-step", is_flag=True, help="Simulate every decode step and every chunk of a prefill.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all tables: estimates, operations, memory, links.")
 @quiet()

@@ -242,7 +242,7 @@ def _certificate(plan: Plan) -> str:
         limits = ", ".join(dict.fromkeys(one.why for one in plan.ranked if one.state == "limited"))
         out = [f"{counts['limited']:,} do not meet a limit ({limits})"] if counts["limited"] else []
         out += [f"{counts['misfit']:,} do not fit the model, the batch or the mesh"] if counts["misfit"] else []
-        fitted = "" if plan.unseen else f"{plan.space - counts['misfit'] - counts['limited']:,} fitted; "
+        fitted = "" if plan.unseen else f"{plan.space - counts['misfit'] - counts['limited']:,} fit; "
         said.append(f"{fitted}{', '.join(out)}.")
     if plan.unseen:
         said.append("The excluded layouts include tables of shardings that do not fit into memory.")
@@ -283,7 +283,10 @@ def _shapes(plan: Plan) -> str:
         said.insert(0, "Shapes are compared by the paper's five layouts.")
     if buildable and buildable is not best:
         shape = buildable.shape
-        said.append(f"The best shape that is available is {shape.name} ({shape.how}): it {_saves(buildable)}.")
+        same = "the present one" if buildable.present else shape.how
+        which = f"The best shape that is available is {shape.name} ({same})"
+        said.append(f"{which}: without its faults it {_saves(buildable)}." if buildable.present and plan.scenario.changes
+                    else f"{which}: it {_saves(buildable)}.")
     several = len(plan.pick.of) > 1
     rows = [["shape", "wraparounds", "decode step" if several else "step", "saves in all" if several else "saves", "layout",
              "available"]]

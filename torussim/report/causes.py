@@ -45,7 +45,7 @@ def blame(result: Result, paint: Paint = plain) -> list[str]:
     busiest = k["links"]["busiest"]
     if busiest and busiest[0]["bytes"]:
         first = busiest[0]
-        users = [f"; {name} sends {share:.0%} of its bytes" for name, share in first["users"].items()]  # none in the last pass
+        users = [f"; {share:.0%} of its bytes are of {name}" for name, share in first["users"].items()]  # none in the last pass
         lines += wrapped(f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", "    ",
                          "  ")
     longest = operations(result)

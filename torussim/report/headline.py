@@ -99,17 +99,23 @@ def network(result: Result) -> str:
     return f"{model}{nodes_of(k)} ({value(scenario['chip']['name'])}), {shape}{notes}"
 
 
+def _all(k: Mapping[str, Any]) -> str:
+    """Return what the whole of a run is."""
+    workload = k["scenario"]["workload"]
+    return f"all {workload['tokens']:,} steps" if workload["phase"] == "decode" else "prefill and all steps"
+
+
 def rates(result: Result) -> list[str]:
     """Return how fast a run is, and how sure its time is: a line each."""
     k, lines = result.keys, list[str]()
     if "step_s" in k:
         both = "" if "generated_tokens_per_s" not in k else (
             f" ({k['prompt_tokens_per_s']:,.0f} prompt tokens/s, then {k['generated_tokens_per_s']:,.0f} generated tokens/s)")
-        whole = f", all {show(k['latency_s'], 's')}" if k["latency_s"] != k["step_s"] else ""
+        whole = f", {_all(k)} {show(k['latency_s'], 's')}" if k["latency_s"] != k["step_s"] else ""
         lines.append(f"{result.throughput}{both}, {k['chip_s_per_token'] * 1e3:.3g} chip-ms a token, MFU {k['mfu']:.1%}{whole}")
     if k["range_s"] is not None:
         low, high = (show(seconds, "s") for seconds in k["range_s"])
-        lines.append(f"between {low} and {high} (one standard deviation of the chip's parameters)")
+        lines.append(f"probably between {low} and {high} (one standard deviation of the chip's parameters)")
     if k["validated"] is None:
         lines.append("not validated on this chip: its parameters were not compared with measured times of whole steps")
     return lines

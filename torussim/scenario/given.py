@@ -94,7 +94,8 @@ def _plain(value: Any, path: Keys) -> Any:
     if isinstance(value, PathLike):
         return fspath(value)
     if not (value is None or isinstance(value, str | bool | int | float)):
-        remedy = "give texts, numbers, true, false, lists and mappings"
+        remedy = ('a graph is the topology itself, or stands under its key "graph"' if _is_graph(value) else
+                  "give texts, numbers, true, false, lists and mappings")
         raise _fail(f"{str(value)[:60]!r} is a {type(value).__name__}: {remedy}", path)
     if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
         raise _fail(f"a number of more than {MAX_DIGITS} digits: too many", path)

@@ -105,8 +105,9 @@ def _placed(file: GraphFile, lengths: Sequence[int] | None) -> nx.DiGraph:
         if "axes" in graph.graph:
             return graph
         what = "file" if file.format else "graph"
-        raise TopologyError(f"the {what} gives its {chips:,} chips no axes: write mesh under topology, such as mesh: [{chips}]",
-                            code="missing")
+        here = "" if file.format else f', in Python topology={{"graph": graph, "mesh": [{chips}]}}'
+        raise TopologyError(f"the {what} gives its {chips:,} chips no axes: write mesh under topology, such as mesh: [{chips}]"
+                            f"{here}", code="missing")
     if chips != prod(lengths):
         what = "file" if file.format else "graph"
         raise TopologyError(f"the mesh {list(lengths)} has {prod(lengths):,} chips, but the {what} has {chips:,}"
