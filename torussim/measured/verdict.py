@@ -52,7 +52,7 @@ class Finding:
     `places`: the likeliest first; several where the data do not tell which of them it is. `probability`: that it is one of
     them, given that at most one more thing is slow; `slower`: how many times as slow, `between` the ends of its interval of 90 %.
     `bandwidth`, bytes/s: that of the link, and as the scenario has it. `repaired_s`: the time of the step if only it had its
-    nominal speed; `minor`: that, and the repair of all that are minor, gains under 0.1 % of the step.
+    nominal speed; `minor`: its repair gains under 0.1 % of the step, also once all that is minor is repaired.
     """
 
     places: tuple[Place, ...]
@@ -233,11 +233,13 @@ def _finding(model: Model, way: int, found: list[Found], index: int) -> Finding:
 def _minor(model: Model, way: int, found: list[Found], told: list[Finding], whole: float) -> tuple[Finding, ...]:
     """Return the findings, those marked that do not matter to the step, which takes `whole` seconds with all of them.
 
-    Two links may hide each other: the repair of either gains nothing, but that of both does.
+    Two links may hide each other: the repair of either gains nothing, but that of both does. So what is minor must gain nothing
+    either once the others that gain nothing are repaired.
     """
     few = [i for i, one in enumerate(told) if whole - one.repaired_s < words.GAIN * whole]
-    if len(few) > 1 and whole - model.seconds(_with(model, way, found, *few)) >= words.GAIN * whole:
-        few = []
+    if len(few) > 1:
+        best = model.seconds(_with(model, way, found, *few))
+        few = [i for i in few if model.seconds(_with(model, way, found, *(j for j in few if j != i))) - best < words.GAIN * whole]
     return tuple(replace(one, minor=i in few) for i, one in enumerate(told))
 
 

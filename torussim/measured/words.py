@@ -51,9 +51,11 @@ def warnings(verdict: Verdict) -> list[str]:
     if never > UNMEASURED * len(timed):
         found.append(f"{never} of the {len(timed)} operations of the scenario that take time {'was' if never == 1 else 'were'} "
                      "never measured. Is this the scenario that was run?")
-    far = [f"{KINDS[kind]} take {factor:.3g} times" for kind, factor in verdict.common.items() if _far(factor)]
+    far = [(KINDS[kind], f"{factor:.3g} times") for kind, factor in verdict.common.items() if _far(factor)]
     if far:
-        found.append(f"{' and '.join(far)} as long as simulated: is the chip of the scenario the right one?")
+        (first, much), *rest = far
+        also = "".join(f", and {kind} {factor}," for kind, factor in rest)
+        found.append(f"{first} take {much}{also} as long as simulated: is the chip of the scenario the right one?")
     if verdict.findings and verdict.explained is not None and verdict.explained < POOR:
         found.append(f"what was found explains only {units.percent(max(0.0, verdict.explained))} of what deviates from chip to "
                      "chip: do not rely on it.")
