@@ -383,7 +383,8 @@ def test_the_command_prints_the_report_or_json_and_ends_with_2_for_a_mistake(tmp
 
 def test_the_documentation_lists_every_key_of_the_json(tmp_path):
     run, page = Run({**BARE, "program": HIDDEN}), Path(__file__).parents[1] / "docs" / "measured_traces.md"
-    verdict = blame(write(tmp_path / "trace.json", events(cut(run, ((1, 2), (2, 2))), random.Random(18), noise=0.01)), run.scenario)
+    made = events(cut(run, ((1, 2), (2, 2))), random.Random(18), noise=0.01)
+    verdict = blame(write(tmp_path / "trace.json", made), run.scenario)
     found = json.loads(verdict.json())
     keys = [*found, *found["findings"][0], *found["chips"], *found["chips_of_file"]]
     assert not [key for key in keys if f"`{key}`" not in page.read_text()]
