@@ -130,6 +130,99 @@ def test_an_operation_that_is_slow_on_all_chips_is_named_and_no_link(name, tmp_p
     assert verdict.slow[0].between[0] < 1.6 < verdict.slow[0].between[1] * 1.02
 
 
+@pytest.mark.parametrize("own, named", [(1.25, False), (1.6, True)])
+def test_an_operation_is_slow_only_if_it_takes_longer_than_simulated_whatever_the_others_take(own, named, tmp_path):
+    rng, run = random.Random(11), Run(LOOPED)
+    factor = {o.name: 0.8 for o in run.program.operations() if not hasattr(o, "axes")}
+    made = events(run.sound, rng, noise=0.01, factor=factor | {"attention": 0.8 * own})
+    verdict = blame(write(tmp_path / "trace.json", made), run.scenario)
+    (row,) = (row for row in verdict.rows if row.name == "attention")
+    assert row.slower == pytest.approx(own, rel=0.02)
+    assert [one.name for one in verdict.slow] == ["attention"] * named
+    assert (f"the operation attention, on all chips: {row.slower:.3g} times as long as other computations, compared with the "
+            "simulation" in str(verdict)) == named
+    assert str(verdict).splitlines()[1] == (
+        f"Warning: Computations take {verdict.common['compute']:.3g} times as long as simulated: is the chip of the scenario the "
+        "right one?")
+    assert str(verdict).count("as long as simulated") == 1
+
+
+# -- what does not matter, and what is unlike the scenario
+
+
+HIDDEN = [{"name": "multiply", "flops": 2e12, "after": []},
+          {"name": "reduce", "collective": "all_reduce", "axes": "x", "bytes": "16 MB", "after": []},
+          {"name": "end", "flops": 1e10, "after": ["multiply", "reduce"]}]
+
+
+def cut(run, *ends):
+    """Return the timeline with some cables, given by their ends, at a third of their bandwidth."""
+    return run.timeline([([i for i in range(len(run.net.links.source)) if set(run.net.links.edge(i)) == set(two)], 1 / 3)
+                         for two in ends])
+
+
+def test_a_slow_link_that_work_hides_is_told_last_in_one_line(tmp_path):
+    rng, run, ends = random.Random(12), Run({**BARE, "program": HIDDEN}), ((1, 2), (2, 2))
+    timeline = cut(run, ends)
+    assert timeline.makespan == pytest.approx(run.sound.makespan)
+    verdict = blame(write(tmp_path / "trace.json", events(timeline, rng, noise=0.01)), run.scenario)
+    assert [(told(one), one.minor) for one in verdict.findings] == [({frozenset(ends)}, True)]
+    text = str(verdict)
+    assert "Nothing that was found slows the step" in text and "Slow:" not in text
+    (line,) = (line for line in text.splitlines() if "(1,2)-(2,2)" in line)
+    assert text.splitlines()[text.splitlines().index(line) - 1] == "Also unlike the scenario, without effect on the step:"
+    assert json.loads(verdict.json())["findings"][0]["minor"] is True
+
+
+def test_of_two_slow_links_that_hide_each_other_neither_is_without_effect(tmp_path):
+    program = [HIDDEN[1], {**HIDDEN[0], "after": ["reduce"]}, {**HIDDEN[1], "name": "again", "axes": "y", "after": ["reduce"]}]
+    run, ends = Run({**BARE, "program": program}), [((1, 2), (2, 2)), ((1, 0), (2, 0))]
+    idle = ((3, 1), (3, 2))  # the product hides it
+    timeline = cut(run, *ends, idle)
+    assert cut(run, ends[0]).makespan == pytest.approx(timeline.makespan) and timeline.makespan > 1.05 * run.sound.makespan
+    made = [event for seed in range(8) for event in events(timeline, random.Random(seed), noise=0.002)]
+    verdict = blame(write(tmp_path / "trace.json", made), run.scenario)
+    minor = {cable: one.minor for one in verdict.findings for cable in told(one)}
+    assert minor == {**dict.fromkeys(map(frozenset, ends), False), frozenset(idle): True}
+    assert str(verdict).count("another that is slow hides it") == 2
+
+
+def test_chips_of_the_file_that_the_scenario_lacks_are_a_warning_and_their_times_are_not_counted(tmp_path):
+    rng, run = random.Random(14), Run(BARE)
+    made = [*events(run.sound, rng), {"ph": "M", "pid": 99, "name": "process_name", "args": {"name": "host"}},
+            {"ph": "X", "pid": 99, "name": "wait", "dur": 1}]
+    verdict = blame(write(tmp_path / "trace.json", made), load({**BARE, "topology": {"shape": [4, 2]}}))
+    first, second, *_ = str(verdict).splitlines()
+    assert "32 times of 8 of 8 chips (33 more are left out)" in first
+    assert second == "Warning: 8 of the 16 chips of the file are not in the scenario."
+    found = json.loads(verdict.json())
+    assert (found["times"], found["used"], found["chips_of_file"]) == (65, 32, {"not_in_scenario": 8, "of": 16})
+    assert found["warnings"][0] in second
+    whole = blame(tmp_path / "trace.json", run.scenario)
+    assert "Warning" not in str(whole) and whole.foreign == (0, 16)
+
+
+@pytest.mark.parametrize("without, warned", [((), False), (("after",), True)])
+def test_operations_that_were_never_measured_are_a_warning(without, warned, tmp_path):
+    rng, run = random.Random(15), Run(BARE)
+    made = [event for event in events(run.sound, rng) if event["name"] not in without]
+    verdict = blame(write(tmp_path / "trace.json", made), run.scenario)
+    told = "Warning: 1 of the 4 operations of the scenario that take time was never measured. Is this the scenario that was run?"
+    assert (str(verdict).splitlines()[1] == told) == warned == bool(json.loads(verdict.json())["warnings"])
+
+
+def test_computations_that_are_looped_are_marked(tmp_path):
+    rng, run = random.Random(16), Run(LOOPED)
+    verdict = blame(write(tmp_path / "trace.json", events(run.sound, rng)), run.scenario)
+    looped = {o.name for o in run.program.operations() if getattr(o, "loop", None)}
+    assert looped and {row.name for row in verdict.rows if row.looped} == looped
+    lines = str(verdict).splitlines()
+    assert {line.split()[0] for line in lines if "  compute, looped  " in line} == looped
+    assert lines[-1].startswith("  compute, looped: ")
+    rng, run = random.Random(17), Run(BARE)
+    assert "looped" not in str(blame(write(tmp_path / "trace.json", events(run.sound, rng)), run.scenario))
+
+
 # -- tables
 
 
@@ -286,6 +379,15 @@ def test_the_command_prints_the_report_or_json_and_ends_with_2_for_a_mistake(tmp
     (tmp_path / "empty.json").write_text("")
     wrong = CliRunner().invoke(cli, ["blame", str(tmp_path / "empty.json"), scenario], standalone_mode=False)
     assert isinstance(wrong.exception, ScenarioError) and not wrong.output
+
+
+def test_the_documentation_lists_every_key_of_the_json(tmp_path):
+    run, page = Run({**BARE, "program": HIDDEN}), Path(__file__).parents[1] / "docs" / "measured_traces.md"
+    made = events(cut(run, ((1, 2), (2, 2))), random.Random(18), noise=0.01)
+    verdict = blame(write(tmp_path / "trace.json", made), run.scenario)
+    found = json.loads(verdict.json())
+    keys = [*found, *found["findings"][0], *found["chips"], *found["chips_of_file"]]
+    assert not [key for key in keys if f"`{key}`" not in page.read_text()]
 
 
 # -- what it is made of

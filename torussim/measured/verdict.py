@@ -18,7 +18,7 @@ from torussim.measured.model import Model, State
 from torussim.measured.observed import Observed, observe
 from torussim.measured.search import Hypothesis, Signatures, Suspect, look, weighed
 from torussim.measured.times import read
-from torussim.program import Collective
+from torussim.program import Collective, Compute
 from torussim.scenario import Scenario
 from torussim.scenario.tracing import Tracing
 from torussim.topology.check import Node
@@ -31,7 +31,8 @@ SURE_OF_CLASS = 0.99  # likewise of links of a class: which of its links, and wh
 LEAST = 1.1  # times as slow: what is nearer to its nominal speed is not named
 TOGETHER = 6  # suspects that are named where the data do not tell which of them it is
 CERTAIN = 3.0  # standard deviations from which an operation is named
-MUCH = 1.15  # times as slow, from which an operation is named
+MUCH = 1.15  # times as slow, beyond what is common to its kind, from which an operation is named
+LONGER = 1.05  # times as long as simulated, which it must take besides
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Finding:
     `places`: the likeliest first; several where the data do not tell which of them it is. `probability`: that it is one of
     them, given that at most one more thing is slow; `slower`: how many times as slow, `between` the ends of its interval of 90 %.
     `bandwidth`, bytes/s: that of the link, and as the scenario has it. `repaired_s`: the time of the step if only it had its
-    nominal speed.
+    nominal speed; `minor`: its repair gains under 0.1 % of the step, also once all that is minor is repaired.
     """
 
     places: tuple[Place, ...]
@@ -60,6 +61,7 @@ class Finding:
     between: tuple[float, float]
     bandwidth: tuple[float, float] | None
     repaired_s: float
+    minor: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Row:
 
     `explained_s`: simulated with all that was found; `slower`: by which factor it is slower than that on all chips, beyond what
     is common to all of its kind, `between` the ends of its interval of 90 %; `slow`: it is named. `worst`: measured over
-    simulated on the chip where that is most, `worst_chip`.
+    simulated on the chip where that is most, `worst_chip`. `looped`: a computation that runs together with a collective.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Row:
     slow: bool = False
     worst: float | None = None
     worst_chip: Node | None = None
+    looped: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ class Verdict:
 
     `explained`: the share of what deviates from chip to chip, beyond noise, that the findings explain; None without deviations.
     `common`: by which factor all computations, and all collectives, are slower than simulated; `noise`: the standard deviation of
-    the logarithm of one measured time; `chips`: how many chips the file has times of, None without chips; `lost`: names of
-    operations and of chips that were not understood, with how many times each has.
+    the logarithm of one measured time; `times`: how many the file has, `used`: how many of them were understood; `chips`: how
+    many of how many chips of the scenario these are of, `foreign`: how many of how many chips of the file are not in the
+    scenario (of those that run its operations), both None without chips; `lost`: names of operations and of chips that were
+    not understood, with how many times each has.
     """
 
     name: str
@@ -105,7 +110,9 @@ class Verdict:
     common: Mapping[str, float]
     noise: float
     times: int
+    used: int
     chips: tuple[int, int] | None
+    foreign: tuple[int, int] | None
     lost: Mapping[str, Mapping[str, int]]
 
     def __str__(self) -> str:
@@ -153,12 +160,14 @@ def blame(trace: str | Path, scenario: Scenario, *, most: int = 0, progress: Cal
             progress(done)
     state, found = search(model, data, step)
     whole, step_s = model.seconds(state), model.seconds(model.nominal)
-    findings = tuple(_finding(model, state.way, found, i) for i in range(len(found)))
+    findings = _minor(model, state.way, found, [_finding(model, state.way, found, i) for i in range(len(found))], whole)
     rows, common, noise = _rows(model, data, observed, state, found[-1][0].suspect if found else Suspect())
     chips = (int(observed.count.any(axis=0).sum()), len(scenario.net.chips)) if observed.per_chip else None
+    run = {chip for name, chip in times.seconds if chip is not None and name not in observed.lost_operations}
+    foreign = (len(run & set(observed.lost_chips)), len(run)) if observed.per_chip else None
     lost = {"operations": dict(observed.lost_operations), "chips": dict(observed.lost_chips)}
     return Verdict(scenario.name, str(trace), step_s, whole, findings, rows, _explained(model, data, state), common, noise,
-                   times.count, chips, lost)
+                   times.count, int(observed.count.sum()), chips, foreign, lost)
 
 
 Found = tuple[Hypothesis, tuple[tuple[Suspect, ...], float]]  # the likeliest, all that it may be, and their probability
@@ -194,11 +203,11 @@ def search(model: Model, data: Data, step: Callable[[], None] | None = None) -> 
     return _with(model, state.way, found), found
 
 
-def _with(model: Model, way: int, found: list[Found], without: int = -1) -> State:
-    """Return the state with all that was found, but for one of it."""
+def _with(model: Model, way: int, found: list[Found], *without: int) -> State:
+    """Return the state with all that was found, but for some of it."""
     state = replace(model.nominal, way=way)
     for i, (one, _) in enumerate(found):
-        state = state if i == without else one.suspect.in_state(state, one.best)
+        state = state if i in without else one.suspect.in_state(state, one.best)
     return state
 
 
@@ -219,6 +228,19 @@ def _finding(model: Model, way: int, found: list[Found], index: int) -> Finding:
     places = tuple(dict.fromkeys(_place(model, one) for one in together))
     repaired = model.seconds(_with(model, way if len(found) > 1 else 0, found, index))
     return Finding(places, min(probability, 1.0), best.best, (low, high), (rate / best.best, rate) if rate else None, repaired)
+
+
+def _minor(model: Model, way: int, found: list[Found], told: list[Finding], whole: float) -> tuple[Finding, ...]:
+    """Return the findings, those marked that do not matter to the step, which takes `whole` seconds with all of them.
+
+    Two links may hide each other: the repair of either gains nothing, but that of both does. So what is minor must gain nothing
+    either once the others that gain nothing are repaired.
+    """
+    few = [i for i, one in enumerate(told) if whole - one.repaired_s < words.GAIN * whole]
+    if len(few) > 1:
+        best = model.seconds(_with(model, way, found, *few))
+        few = [i for i in few if model.seconds(_with(model, way, found, *(j for j in few if j != i))) - best < words.GAIN * whole]
+    return tuple(replace(one, minor=i in few) for i, one in enumerate(told))
 
 
 def _place(model: Model, one: Suspect) -> Place:
@@ -242,15 +264,17 @@ def _rows(model: Model, data: Data, observed: Observed, state: State,
     deviation = np.sqrt(1 / np.maximum((there / data.variance).sum(axis=1) / fit.noise[0] ** 2, 1e-12))
     most = limits(model.net)
     rows = []
+    looped = {o.name for o in model.ways[state.way].operations() if isinstance(o, Compute) and o.loop}
     for i, o in enumerate(model.operations):
         here = np.isfinite(observed.times[i])
         kind = o.kind if isinstance(o, Collective) else "compute"
         row = Row(o.name, kind, float(np.median(observed.times[i][here])) if here.any() else None, int(observed.count[i].sum()),
                   float(np.median(nominal[i][here] if here.any() else nominal[i])), operation_seconds(o, most, model.chip),
-                  float(np.median(now[i][here] if here.any() else now[i])))
+                  float(np.median(now[i][here] if here.any() else now[i])), looped=o.name in looped)
         if there[i].any():
             low, high = (float(np.exp(own[i] + side * 1.645 * deviation[i])) for side in (-1, 1))
-            slow = own[i] > np.log(MUCH) and own[i] > CERTAIN * deviation[i]
+            slow = own[i] > np.log(MUCH) and own[i] > CERTAIN * deviation[i] and (
+                (row.measured_s or 0.0) >= LONGER * max(row.simulated_s, row.explained_s))
             row = replace(row, slower=float(np.exp(own[i])), between=(low, high), slow=bool(slow))
             if observed.per_chip:
                 ratio = np.where(here & (nominal[i] > 0), observed.times[i] / np.maximum(nominal[i], 1e-300), 0.0)
