@@ -12,16 +12,17 @@ from torussim.result import Result
 from torussim.scenario import Scenario
 from torussim.timeline import Timeline
 
-HELD = 64  # chips that a page holds, at most, besides those that are asked for
-MESSAGES = 40_000  # of all chips in a page, at most: half of them for the chips that it shows at first
+HELD = 64  # chips that a page holds, at most, besides those that are asked for and the ends of notable links
+ENDS = 8  # chips at the ends of notable links
+MESSAGES = 48_000  # of all chips, at most: a third each for those shown at first, the ends of notable links, and the others
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run as a page shows it.
 
-    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these. `notes`: what has to be
-    said of the file.
+    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these; `ends`: those at the
+    ends of faulty links and of the busiest links. `notes`: what has to be said of the file.
     """
 
     scenario: Scenario
@@ -30,6 +31,7 @@ class Run:
     timeline: Timeline
     shown: tuple[int, ...]
     held: tuple[int, ...]
+    ends: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     label: str = ""  # "A", "B" where a page shows several
 
@@ -40,7 +42,9 @@ class Run:
 
     def messages(self, chip: int) -> int:
         """Return how many messages of a chip are kept, at most."""
-        return MESSAGES // 2 // (len(self.shown) if chip in self.shown else max(1, len(self.held) - len(self.shown)))
+        first, ends = set(self.shown), set(self.ends) - set(self.shown)
+        alike = first if chip in first else ends if chip in ends else set(self.held) - first - ends
+        return MESSAGES // 3 // max(1, len(alike))
 
     @property
     def seconds(self) -> float:
@@ -55,6 +59,14 @@ def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (),
     By default the fastest, median and slowest; of runs side by side, which have a `label`, the slowest, so that they are near.
     """
     shown = tuple(dict.fromkeys(chips)) or tuple(chosen_chips(result.timeline)[-1 if label else 0:])
-    every = range(len(result.timeline.chips))
-    held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
-    return Run(scenario, file, result, replay(scenario, held), shown, held, tuple(notes), label)
+    every, ends = range(len(result.timeline.chips)), _ends(result)
+    held = tuple(every) if len(every) <= HELD else tuple(sorted({*shown, *ends}))
+    return Run(scenario, file, result, replay(scenario, held), shown, held, ends, tuple(notes), label)
+
+
+def _ends(result: Result) -> tuple[int, ...]:
+    """Return the chips at the ends of the worst faults, then of the busiest links, at most ENDS."""
+    place = {tuple(chip): i for i, chip in enumerate(result.timeline.chips)}
+    links = [*(result.keys.get("faults") or {"worst": ()})["worst"], *result.keys["links"]["busiest"]]
+    nodes = [node for link in links for node in (link["from"], link["to"]) if not isinstance(node, str)]  # a switch is a text
+    return tuple(dict.fromkeys(place[tuple(node)] for node in nodes if tuple(node) in place))[:ENDS]
