@@ -246,7 +246,7 @@ def test_collectives_that_are_under_way_at_once_have_rows_of_their_own(slow):
 
 def test_many_messages_are_those_of_the_blocks_near_the_one_that_is_shown(monkeypatch):
     text_all = lanes(made(SLOW)[1][0])
-    monkeypatch.setattr("torussim.page.run.MESSAGES", 1200)
+    monkeypatch.setattr("torussim.page.run.MESSAGES", (600, 0, 0))
     one = made(SLOW)[1][0]
     told = lanes(one)
     shown = one.timeline.runs[analysis.last_block(one.timeline)][0]
@@ -258,8 +258,8 @@ def test_many_messages_are_those_of_the_blocks_near_the_one_that_is_shown(monkey
 
 def test_messages_at_the_ends_of_faulty_and_busiest_links_are_kept_first(monkeypatch):
     whole = lanes(made(SLOW)[1][0])
-    monkeypatch.setattr("torussim.page.run.ENDS", 4)
-    monkeypatch.setattr("torussim.page.run.MESSAGES", 3 * 4 * (max(sum(map(len, c["sent"])) for c in whole["chips"]) // 5))
+    most = max(sum(map(len, chip["sent"])) for chip in whole["chips"]) // 5
+    monkeypatch.setattr("torussim.page.run.MESSAGES", (3 * most, 4 * most, 4 * most))
     one = made(SLOW)[1][0]
     told, chips = lanes(one), one.timeline.chips
     assert {tuple(chips[i]) for i in one.ends[:2]} == {(0, 0, 0), (1, 0, 0)} and len(one.ends) == 4

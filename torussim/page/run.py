@@ -13,8 +13,8 @@ from torussim.scenario import Scenario
 from torussim.timeline import Timeline
 
 HELD = 64  # chips that a page holds, at most, besides those that are asked for and the ends of notable links
-ENDS = 8  # chips at the ends of notable links
-MESSAGES = 48_000  # of all chips, at most: a third each for those shown at first, the ends of notable links, and the others
+ENDS = 4  # chips at the ends of notable links
+MESSAGES = (15_000, 9_000, 20_000)  # at most: of the chips shown at first, of the ends of notable links, of the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Run:
     def messages(self, chip: int) -> int:
         """Return how many messages of a chip are kept, at most."""
         first, ends = set(self.shown), set(self.ends) - set(self.shown)
-        alike = first if chip in first else ends if chip in ends else set(self.held) - first - ends
-        return MESSAGES // 3 // max(1, len(alike))
+        groups = (first, ends, set(self.held) - first - ends)
+        return next((most // len(chips) for most, chips in zip(MESSAGES, groups) if chip in chips), 0)
 
     @property
     def seconds(self) -> float:
