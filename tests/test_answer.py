@@ -116,7 +116,8 @@ def test_the_report_says_how_near_to_the_limit_the_step_and_each_collective_are(
     screen = text(result).splitlines()
     assert len(screen) <= 28 and max(map(len, screen)) <= 100
     lines = text(result, verbose=True).splitlines()
-    share = float(re.search(r"No algorithm can take less than .* on this network \(([\d.]+)% of the time\)\.", " ".join(screen))[1]) / 100
+    said = re.search(r"No algorithm can take less than .* on this network \(([\d.]+)% of the time\)\.", " ".join(screen))
+    share = float(said[1]) / 100
     assert share == pytest.approx(result.estimate["bound"]["of_limit"], abs=0.005)
     (head,) = [i for i, line in enumerate(lines) if re.search(r"bound +bound/time +how", line)]
     end = lines[head].index("bound/time") + len("bound/time")

@@ -23,9 +23,10 @@ from torussim.cli import cli
 from torussim.errors import OutputError
 from torussim.page import labels, of, page
 from torussim.page.html import Html, escaped, script_json, tag
-from torussim.page.lanes import TICKS, lanes
+from torussim.page.lanes import TICKS, lanes, same_block
 from torussim.program import Collective
-from torussim.report import KINDS
+from torussim.report import KINDS, remedies
+from torussim.report import text as report_text
 from torussim.scenario import load
 from torussim.units import show
 
@@ -245,7 +246,7 @@ def test_collectives_that_are_under_way_at_once_have_rows_of_their_own(slow):
 
 def test_many_messages_are_those_of_the_blocks_near_the_one_that_is_shown(monkeypatch):
     text_all = lanes(made(SLOW)[1][0])
-    monkeypatch.setattr("torussim.page.run.MESSAGES", 1200)
+    monkeypatch.setattr("torussim.page.run.MESSAGES", (600, 0, 0))
     one = made(SLOW)[1][0]
     told = lanes(one)
     shown = one.timeline.runs[analysis.last_block(one.timeline)][0]
@@ -253,6 +254,22 @@ def test_many_messages_are_those_of_the_blocks_near_the_one_that_is_shown(monkey
         kept = [sent is not None for sent in told["chips"][chip]["sent"]]
         assert kept[shown] and not all(kept)
         assert told["chips"][chip]["sent"][shown] == text_all["chips"][chip]["sent"][shown]
+
+
+def test_messages_at_the_ends_of_faulty_and_busiest_links_are_kept_first(monkeypatch):
+    whole = lanes(made(SLOW)[1][0])
+    most = max(sum(map(len, chip["sent"])) for chip in whole["chips"]) // 5
+    monkeypatch.setattr("torussim.page.run.MESSAGES", (3 * most, 4 * most, 4 * most))
+    one = made(SLOW)[1][0]
+    told, chips = lanes(one), one.timeline.chips
+    assert {tuple(chips[i]) for i in one.ends[:2]} == {(0, 0, 0), (1, 0, 0)} and len(one.ends) == 4
+    for chip in {*one.shown, *one.ends}:
+        assert told["chips"][one.held.index(chip)]["sent"] == whole["chips"][one.held.index(chip)]["sent"]
+    assert any(None in chip["sent"] for chip in told["chips"])
+    monkeypatch.setattr("torussim.page.run.HELD", 4)
+    few = made(SLOW)[1][0]
+    assert few.held == tuple(sorted({*few.shown, *few.ends})) and len(few.held) < len(chips)
+    assert {s.chip for s in few.timeline.sent} == set(few.held)
 
 
 def test_several_runs_share_tables_and_what_differs_is_marked():
@@ -269,6 +286,44 @@ def test_several_runs_share_tables_and_what_differs_is_marked():
     assert {float(v) for v in re.findall(r'value="([^"]*)"', measures)} >= {run.result.step_s for run in runs}
     told = data_of(text)["timelines"]
     assert [one["label"] for one in told] == ["A", "B", "C"] and len({place for one in told for place in one["places"]}) == 3
+
+
+def test_blame_and_help_are_those_of_the_report_and_the_network_names_its_faults(slow):
+    text, (one,) = slow
+    sections = {name: html.unescape(re.sub("<.*?>", "", re.search(rf'<section id="{name}".*?</section>', text, re.S)[0]))
+                for name in ("verdict", "blame", "helps", "network")}
+    assert list(sections) == re.findall(r'<section id="(verdict|blame|helps|network)"', text)
+    report = " ".join(report_text(one.result).split())
+    said = re.findall(r"<li.*?>(.*?)</li>", re.search(r'<section id="blame".*?</section>', text, re.S)[0])
+    assert len(said) > 2 and all(html.unescape(line) in report for line in said)
+    known = remedies(one.result)
+    assert known and all(remedy.what in sections["helps"] and remedy.what in report for remedy in known)
+    assert {remedy.seconds for remedy in known} - {None} <= {float(v) for v in re.findall(r'<data value="([^"]*)"', text)}
+    assert "fault: slow link (0,0,0)-(1,0,0), 11.2 GB/s in place of 45 GB/s" in sections["network"]
+    alone = re.search(r"<main.*?</main>", made({**SLOW, "topology": {"shape": [1, 1, 1]}})[0], re.S)[0]
+    assert "nothing that this run knows of" in alone and "fault:" not in alone
+
+
+def test_the_files_of_a_comparison_are_told_apart():
+    runs = [of(load(BARE), file, run(BARE), label=label) for file, label in zip(("a/b/result.json", "c/b/result.json"), "AB")]
+    cells = re.findall(r"<td.*?>([^<]*json)</td>", page(runs))
+    assert cells == ["a/b/result.json", "c/b/result.json"]
+
+
+def test_runs_with_equally_many_blocks_show_the_same_block():
+    many = {**SLOW, "model": {"base": "palm-8b", "layers": 12}}
+    faster = {**many, "topology": {"shape": [4, 2, 2], "latency": "1 us"}}
+    runs = made(many, faster)[1]
+    own = [analysis.last_block(one.timeline) for one in runs]
+    found = same_block(runs)
+    numbers = [sum(one.timeline.segments[segment].section == "block" for segment, _ in one.timeline.runs[:first])
+               for one, first in zip(runs, found)]
+    assert len(set(numbers)) == 1 and len(set(own)) > 1, "they would show different ones"
+    for one, first in zip(runs, found):
+        told = lanes(one, first)
+        segment, offset = one.timeline.runs[first]
+        assert told["chips"][told["shown"][0]]["sent"][segment] and told["origin"] >= offset
+    assert same_block([runs[0], made(SLOW)[1][0]])[0] == own[0], "another number of blocks"
 
 
 def test_equal_scenarios_are_said_to_be_equal():
@@ -324,7 +379,16 @@ def test_a_result_that_says_something_else_is_shown_anew_and_that_is_said(there)
     result = json.loads((there / "result.json").read_text())
     (there / "old.json").write_text(json.dumps({**result, "makespan_s": 2 * result["makespan_s"]}))
     invoke("old.json", "-o", "old.html")
-    assert f"old.json says a time of {show(2 * result['makespan_s'], 's')}" in (there / "old.html").read_text()
+    told, now = (show(value, "s") for value in (2 * result["makespan_s"], result["makespan_s"]))
+    assert f"old.json: this result said {told}, now {now}." in (there / "old.html").read_text()
+    for value, said in ((result["makespan_s"] * (1 + 3e-9), True), (result["makespan_s"] * (1 + 1e-10), False)):
+        (there / "near.json").write_text(json.dumps({**result, "makespan_s": value}))
+        invoke("near.json", "-o", "near.html")
+        assert (f"said {value!r} s, now {result['makespan_s']!r} s." in (there / "near.html").read_text()) == said
+    for value in ("soon", None, True, [1.0]):
+        (there / "odd.json").write_text(json.dumps({**result, "makespan_s": value}))
+        invoke("odd.json", "-o", "odd.html")
+        assert f"odd.json: makespan_s is {json.dumps(value)}, not a number" in html.unescape((there / "odd.html").read_text())
     for key in ("makespan_s", "links", "operations"):
         (there / "less.json").write_text(json.dumps({name: value for name, value in result.items() if name != key}))
         invoke("less.json", "-o", "less.html")

@@ -33,9 +33,20 @@ def _measures(runs: Sequence[Run]) -> Html:
     if all("breakdown_s" in run.keys for run in runs):
         rows.append(["waiting for communication", *(share(run.keys["breakdown_s"]["exposed_collective"] / run.seconds)
                                                     for run in runs)])
-    rows.append(["share of the lower bound", *(share(run.keys["estimate"]["bound"]["of_limit"]) for run in runs)])
-    rows.append(["file", *(Path(run.file).name for run in runs)])
+    rows.append(["lower bound, as a share of the step", *(share(run.keys["estimate"]["bound"]["of_limit"]) for run in runs)])
+    rows.append(["file", *_files([run.file for run in runs])])
     return table("Main numbers; the change is to the first run", head, rows, sides="l" * len(head), name="measures")
+
+
+def _files(files: Sequence[str]) -> list[str]:
+    """Return the ends of paths, as short as keeps different paths different.
+
+    >>> _files(["out/a/result.json", "out/b/result.json"])
+    ['a/result.json', 'b/result.json']
+    """
+    parts = [Path(file).parts for file in files]
+    count = next(n for n in range(1, 1 + max(map(len, parts))) if len({one[-n:] for one in parts}) == len(set(parts)))
+    return ["/".join(one[-count:]) for one in parts]
 
 
 def _marked(key: str, values: Sequence[float | None]) -> list[Part]:

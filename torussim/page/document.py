@@ -11,11 +11,12 @@ from torussim import files
 from torussim.page import charts, details, sections
 from torussim.page.beside import compared
 from torussim.page.html import Html, Part, script_json, section, tag
-from torussim.page.lanes import COLOURS, TICKS, lanes
+from torussim.page.lanes import COLOURS, TICKS, lanes, same_block
 from torussim.page.links import Drawing, drawing
 from torussim.page.planned import planned
 from torussim.page.run import Run
 from torussim.plot import KIND_COLOURS
+from torussim.plot.key import FAULTS
 from torussim.report import KINDS
 
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ def page(runs: Sequence[Run], plans: Mapping[str, Mapping[str, Any]] | None = No
     The same runs give the same text, to the last byte. Raise OutputError if Bokeh is not installed.
     """
     charts.check()
-    timelines = [lanes(run) for run in runs]
+    timelines = [lanes(run, first) for run, first in zip(runs, same_block(runs))]
     networks = [drawing(run) for run in runs]
     top = max((one.top for one in networks if one), default=1.0)  # colours mean the same in all
     span = max(one["span"] for one in timelines)
@@ -41,8 +42,9 @@ def page(runs: Sequence[Run], plans: Mapping[str, Mapping[str, Any]] | None = No
                                      for one, of, run in zip(timelines, places, runs)], "span": span, "ticks": TICKS,
             "colours": COLOURS}
     title = runs[0].result.name if len(runs) == 1 else f"{len(runs)} runs beside each other"
-    parts = [section("verdict", "The answer", sections.summary(runs)), compared(runs), sections.breakdown(runs),
-             _timeline(runs, places, timelines), _network(runs, networks), sections.estimates(runs),
+    parts = [section("verdict", "The answer", sections.summary(runs)), sections.blame(runs), sections.helps(runs),
+             compared(runs), sections.breakdown(runs), _timeline(runs, places, timelines),
+             _network(runs, networks), sections.estimates(runs),
              details.operations(runs), details.memory(runs), details.faults(runs), planned(plans or {}), _scenarios(runs)]
     return _whole(title, parts, data)
 
@@ -64,9 +66,9 @@ def _whole(title: str, parts: Sequence[Html], data: Any) -> str:
 
 
 def _headings(parts: Sequence[Html]) -> list[tuple[str, str]]:
-    names = {"verdict": "Answer", "compared": "Comparison", "breakdown": "Time", "timeline": "Timeline", "network": "Network",
-             "estimates": "Estimates", "operations": "Operations", "memory": "Memory", "faults": "Faults", "plan": "Plan",
-             "scenario": "Scenario"}
+    names = {"verdict": "Answer", "blame": "Blame", "helps": "Help", "compared": "Comparison", "breakdown": "Time",
+             "timeline": "Timeline", "network": "Network", "estimates": "Estimates", "operations": "Operations",
+             "memory": "Memory", "faults": "Faults", "plan": "Plan", "scenario": "Scenario"}
     return [(name, heading) for name, heading in names.items() if any(part.startswith(f'<section id="{name}"') for part in parts)]
 
 
@@ -115,10 +117,20 @@ def _network(runs: Sequence[Run], networks: Sequence[Drawing | None]) -> Html:
                 tag("div", tag("div", id=f"network-{i}", class_="plot", style=f"max-width:{wide}px;min-width:{min(wide, 760)}px"),
                     class_="wide", tabindex="0", role="region",
                     aria_label=f"The network of {run.result.name}; the tables below say the same"),
-                [tag("p", note, class_="faint") for note in drawn.notes], details.links(run)]
-    said = tag("p", "Each arrow is one direction of a link, in the colour of its use in the last pass. Cut arrows are slower "
-               "than most of their axis. A red cross is a dead link. Point at an arrow to see what it is.", class_="faint")
+                _named(drawn.faults), [tag("p", note, class_="faint") for note in drawn.notes], details.links(run)]
+    said = tag("p", "Each arrow is one direction of a link, in the colour of its use in the last pass. Dashed arrows are links "
+               "that are slower than most links of their axis. A red cross is a dead link. Point at an arrow to see what it is.",
+               class_="faint")
     return section("network", "The network", said, [each(i, run) for i, run in enumerate(runs)])
+
+
+def _named(faults: Sequence[str]) -> Part:
+    """Return the faults of a network by name, as its picture has them."""
+    if not faults:
+        return None
+    more = f"; and {len(faults) - FAULTS:,} more" if len(faults) > FAULTS else ""
+    title = "fault:" if len(faults) == 1 else f"{len(faults):,} faults:"
+    return tag("p", tag("strong", title, class_="bad"), f" {'; '.join(faults[:FAULTS])}{more}")
 
 
 def _scenarios(runs: Sequence[Run]) -> Html:

@@ -26,8 +26,22 @@ HATCHES = dict(zip(KIND_COLOURS, ("/", "\\", "x", ".", "-", "+", "|", "o", "@", 
 UNIT, ROW, LINK, RULER = 30, 20, 11, 15  # pixels: of the compute unit, a collective, a direction of a link, the names of blocks
 
 
-def lanes(run: Run) -> dict[str, Any]:
-    """Return the timeline of a run for the script.
+def same_block(runs: Sequence[Run]) -> list[int]:
+    """Return the block that each run shows at first, as an index into the runs of segments of its timeline.
+
+    It is the last simulated one; of runs with equally many blocks, the same one in all: the last of these.
+    """
+    found = [analysis.last_block(run.timeline) for run in runs]
+    blocks = [[i for i, (segment, _) in enumerate(run.timeline.runs) if run.timeline.segments[segment].section == "block"]
+              for run in runs]
+    if len({len(one) for one in blocks}) > 1 or not blocks[0]:
+        return found
+    number = max(one.index(first) for one, first in zip(blocks, found))
+    return [one[number] for one in blocks]
+
+
+def lanes(run: Run, first: int | None = None) -> dict[str, Any]:
+    """Return the timeline of a run for the script. `first`: the block that it shows at first; by default the last simulated one.
 
     Keys: `operations`, those that the program has, each {name, kind, what, axes, bytes, bound, algorithm, colour, hatch};
     `hatches`: those in use; `segments`, {section, operations: indices}; `runs`, [segment, seconds] in order; `axes`: those with
@@ -41,7 +55,7 @@ def lanes(run: Run) -> dict[str, Any]:
     known = {o["name"]: o for o in run.keys["operations"]}
     axes = _axes(timeline)
     rows = [_rows(segment) for segment in timeline.segments]
-    first = analysis.last_block(timeline)
+    first = analysis.last_block(timeline) if first is None else first
     start, end = _extent(timeline, first, run.shown)
     return {
         "operations": [_operation(o, known.get(name, {})) for name, o in names.items()],
@@ -51,7 +65,7 @@ def lanes(run: Run) -> dict[str, Any]:
         "runs": [[segment, offset] for segment, offset in timeline.runs],
         "shared": timeline.flows > 0, "axes": axes, "rows": _count(timeline, rows),
         "computes": any(not isinstance(o, Collective) for o in names.values()),
-        "chips": [_chip(run, chip, place, axes) for chip in run.held],
+        "chips": [_chip(run, chip, place, axes, first) for chip in run.held],
         "shown": [run.held.index(chip) for chip in run.shown],
         "first": first, "origin": start, "span": end - start, "begin": float(timeline.begin.min(initial=0.0)),
         "end": float(timeline.finish.max(initial=0.0)),
@@ -132,7 +146,7 @@ def _extent(timeline: Timeline, run: int, chips: Sequence[int]) -> tuple[float, 
     return start + offset, max(end + offset, start + offset + 1e-9)
 
 
-def _chip(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> dict[str, Any]:
+def _chip(run: Run, chip: int, place: dict[str, int], axes: Sequence[str], block: int) -> dict[str, Any]:
     timeline = run.timeline
     since, until = float(timeline.begin[chip]), float(timeline.finish[chip])
     shares = analysis.usage(timeline, chip, [since, until]).shares()
@@ -141,7 +155,7 @@ def _chip(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> di
             "times": [_short(s.on(chip).ravel()) for s in timeline.segments],
             "busy": _short([w.busy[chip] for w in work]),
             "fixed": _short([w.fixed[chip] for w in work]),
-            "sent": _sent(run, chip, place, axes)}
+            "sent": _sent(run, chip, place, axes, block)}
 
 
 def name_of(timeline: Timeline, chip: int) -> str:
@@ -157,7 +171,7 @@ def _said(timeline: Timeline, chip: int) -> dict[str, str]:
             "first to finish" if finish[chip] <= finish.min() + near else ""}
 
 
-def _sent(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> list[list[int] | None]:
+def _sent(run: Run, chip: int, place: dict[str, int], axes: Sequence[str], block: int) -> list[list[int] | None]:
     """Return for each segment the messages of a chip, five numbers each: operation, lane, start and length in ticks, bytes.
 
     Only those of the first run of a segment, as others are the same. Where they are too many, those of the segments nearest to
@@ -173,9 +187,9 @@ def _sent(run: Run, chip: int, place: dict[str, int], axes: Sequence[str]) -> li
         if first.setdefault(segment, one.run) == one.run:
             found[segment] += [place[one.operation], lane[one.axis, one.sign], round((one.start - offset) * TICKS),
                                round((one.end - one.start) * TICKS), round(one.bytes)]
-    shown, left = analysis.last_block(timeline), FIELDS * run.messages(chip)
-    kept = list[list[int] | None]([None] * len(found))
-    for segment in sorted(range(len(found)), key=lambda segment: abs(first.get(segment, shown) - shown)):
+    left, kept = FIELDS * run.messages(chip), list[list[int] | None]([None] * len(found))
+    near = {segment: min(abs(i - block) for i, (one, _) in enumerate(timeline.runs) if one == segment) for segment in first}
+    for segment in sorted(range(len(found)), key=lambda segment: near.get(segment, 0)):
         left -= len(found[segment])
         if left < 0:
             break

@@ -62,11 +62,12 @@ class Drawing:
     what: str
     palette: Sequence[str]
     notes: Sequence[str]
+    faults: Sequence[str] = ()  # in words, the most noticeable first
 
 
 def drawing(run: Run) -> Drawing | None:
     """Return the network of a run, each direction of each link with what the last pass did with it; None if it has no link."""
-    links, canvas = LinkPicture.of(run.result.timeline, run.scenario.net), Canvas()
+    links, canvas = LinkPicture.of(run.result.timeline, run.scenario.net, run.scenario.changes), Canvas()
     if not len(links.ends.source):
         return None
     found = network(canvas, links, EDGE, Table(canvas, replace(links, rows=(), users=())))
@@ -75,7 +76,7 @@ def drawing(run: Run) -> Drawing | None:
     told = {"links": _told(links, live), "dead": _told(links, found.which[found.which >= len(links.source)])}
     wide = max([found.width + 2 * EDGE, *(text["x"] + 40 for text in canvas.texts)])
     return Drawing(round(min(wide, PAGE)), round(found.height + 2 * EDGE), _shapes(canvas, told), _texts(canvas),
-                   top_share(links), links.what, palette(), found.notes)
+                   top_share(links), links.what, palette(), found.notes, links.faults)
 
 
 def palette(count: int = 64) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from torussim.scenario import Scenario, load
 from torussim.trust import Trust
 from torussim.units import show
 
-NEAR = 1e-6  # times within this share of one another are the same
-TIMES = {"step_s": "a step of", "makespan_s": "a time of"}
+MOST = 40  # characters of a value that is quoted
+NEAR = 1e-9  # times within this share of one another are the same
+TIMES = ("step_s", "makespan_s")
 RESULT, PLAN = ("makespan_s", "operations", "links", "estimate"), ("objective", "candidates", "counts")
 PLANNED = ("picks", *PLAN, "certified", "gap", "partial", "paper", "file", "shapes")
 TRUST = Trust()
@@ -65,17 +67,27 @@ def notes(one: Recorded, result: Result) -> list[str]:
     if one.result is None:
         return []
     found = []
-    for key, word in TIMES.items():
+    for key in TIMES:
         told, now = one.result.get(key), result.keys.get(key)
-        number = isinstance(told, int | float) and not isinstance(told, bool)
-        if number and now is not None and abs(float(told or 0.0) - now) > NEAR * now:
-            found.append(f"{one.file} says {word} {show(float(told or 0.0), 's')}, of another version of torussim or of the "
-                         f"user's code; this page shows a new simulation, {show(now, 's')}.")
+        if key not in one.result or now is None:
+            continue
+        if isinstance(told, bool) or not isinstance(told, int | float) or not math.isfinite(told):
+            found.append(f"{one.file}: {key} is {json.dumps(told)[:MOST]}, not a number of seconds. This page shows a new "
+                         "simulation.")
+        elif abs(told - now) > NEAR * now:
+            found.append(f"{one.file}: this result said {_apart(float(told), now)}. It is of another version of torussim or of "
+                         "the user's code, or was changed. This page shows the new simulation.")
             break
     missing = [key for key in result.keys if key not in one.result]
     if missing:
         found.append(f"{one.file} lacks {', '.join(missing)}; this page shows a new simulation.")
     return found
+
+
+def _apart(told: float, now: float) -> str:
+    """Return two times as "23.3 ms, now 23.4 ms", with all digits if they look the same otherwise."""
+    shown = [show(value, "s") for value in (told, now)]
+    return ", now ".join(shown if shown[0] != shown[1] else [f"{value!r} s" for value in (told, now)])
 
 
 def _held(file: str, trust: Trust) -> Any:

@@ -11,16 +11,17 @@ from torussim.result import Result
 from torussim.scenario import Scenario
 from torussim.timeline import Timeline
 
-HELD = 64  # chips that a page holds, at most, besides those that are asked for
-MESSAGES = 40_000  # of all chips in a page, at most: half of them for the chips that it shows at first
+HELD = 64  # chips that a page holds, at most, besides those that are asked for and the ends of notable links
+ENDS = 4  # chips at the ends of notable links
+MESSAGES = (15_000, 9_000, 20_000)  # at most: of the chips shown at first, of the ends of notable links, of the others
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run as a page shows it.
 
-    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these. `notes`: what has to be
-    said of the file.
+    `shown`: the chips whose lanes it shows at first; `held`: those that a reader can choose, with these; `ends`: those at the
+    ends of faulty links and of the busiest links. `notes`: what has to be said of the file.
     """
 
     scenario: Scenario
@@ -29,6 +30,7 @@ class Run:
     timeline: Timeline
     shown: tuple[int, ...]
     held: tuple[int, ...]
+    ends: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     label: str = ""  # "A", "B" where a page shows several
 
@@ -39,7 +41,9 @@ class Run:
 
     def messages(self, chip: int) -> int:
         """Return how many messages of a chip are kept, at most."""
-        return MESSAGES // 2 // (len(self.shown) if chip in self.shown else max(1, len(self.held) - len(self.shown)))
+        first, ends = set(self.shown), set(self.ends) - set(self.shown)
+        groups = (first, ends, set(self.held) - first - ends)
+        return next((most // len(chips) for most, chips in zip(MESSAGES, groups) if chip in chips), 0)
 
     @property
     def seconds(self) -> float:
@@ -54,6 +58,14 @@ def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (),
     By default the fastest, median and slowest; of runs side by side, which have a `label`, the slowest, so that they are near.
     """
     shown = tuple(dict.fromkeys(chips)) or tuple(shown_chips(result)[-1 if label else 0:])
-    every = range(len(result.timeline.chips))
-    held = tuple(every) if len(every) <= HELD else tuple(sorted(shown))
-    return Run(scenario, file, result, replay(scenario, held), shown, held, tuple(notes), label)
+    every, ends = range(len(result.timeline.chips)), _ends(result)
+    held = tuple(every) if len(every) <= HELD else tuple(sorted({*shown, *ends}))
+    return Run(scenario, file, result, replay(scenario, held), shown, held, ends, tuple(notes), label)
+
+
+def _ends(result: Result) -> tuple[int, ...]:
+    """Return the chips at the ends of the worst faults, then of the busiest links, at most ENDS."""
+    place = {tuple(chip): i for i, chip in enumerate(result.timeline.chips)}
+    links = [*(result.keys.get("faults") or {"worst": ()})["worst"], *result.keys["links"]["busiest"]]
+    nodes = [node for link in links for node in (link["from"], link["to"]) if not isinstance(node, str)]  # a switch is a text
+    return tuple(dict.fromkeys(place[tuple(node)] for node in nodes if tuple(node) in place))[:ENDS]

@@ -10,7 +10,8 @@ from typing import Any
 
 from torussim.page.html import Html, Part, bars, escaped, exact, section, table, tag
 from torussim.page.run import Run
-from torussim.report import verdict
+from torussim.report import causes, verdict
+from torussim.report.phrases import change
 from torussim.result import nodes_of
 from torussim.result_keys import SCALARS
 from torussim.units import show
@@ -20,6 +21,7 @@ PARTS = {"compute": "computing, and what hides behind it", "exposed_collective":
 WHAT = {"measured": "what the file expects", "simulated": "this simulation",
         "closed form": "axis by axis, when nothing contends", "without overlap": "no matmul runs while its collective does",
         "paper's model": "every collective on all links of a chip", "lower bound": "no algorithm can beat it on this network"}
+SHARE = "share of the simulated time"
 SAME = 5e-4  # values within this share of one another are not marked
 
 
@@ -72,7 +74,7 @@ def _notes(run: Run) -> Part:
     said = [*run.notes, *run.result.notes]
     if k.get("range_s"):
         low, high = (show(value, "s") for value in k["range_s"])
-        said.insert(0, f"{low} to {high} is one standard deviation of the chip's parameters.")
+        said.insert(0, f"Probably between {low} and {high}: the chip's parameters have an uncertainty of one standard deviation.")
     if k["validated"] is None:
         said.append("Not validated on this chip: its parameters were not held against measured times of whole steps.")
     return tag("ul", [tag("li", one) for one in said], class_="notes") if said else None
@@ -96,6 +98,29 @@ def _numbers(run: Run) -> Html:
         found.append((exact(used / k["memory"]["capacity"], f"{used / k['memory']['capacity']:.0%}"), word, "memory"))
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value, data_key=key),
                           class_="bad" if name.endswith("not fit") else None) for value, name, key in found], class_="numbers")
+
+
+def blame(runs: Sequence[Run]) -> Html:
+    """Return what is to blame for the time of each run, as the report for a terminal has it; empty if nothing is."""
+    found = [run for run in runs if causes.blamed(run.result)]
+    return section("blame", "What to blame", headed(found, lambda run: tag("ul", [
+        tag("li", text, class_="bad" if bad else None) for text, bad in causes.blamed(run.result)]))) if found else Html()
+
+
+def helps(runs: Sequence[Run]) -> Html:
+    """Return what would help, with the time that each change would give, and what is better left as it is."""
+    return section("helps", "What would help", headed(runs, _helps))
+
+
+def _helps(run: Run) -> Part:
+    known = causes.remedies(run.result)
+    rows = [[one.what, seconds(one.seconds), change(one.seconds, run.seconds)] for one in known if one.seconds is not None]
+    said = [*(one.what for one in known if one.seconds is None), *causes.left_as_is(run.keys)]
+    if not rows and not said:
+        return tag("p", causes.no_help(run.keys).replace("`", ""))
+    return [table("Changes and the time with each", ["change", "time then", "difference"], rows, sides="lrr",
+                  name=f"changes{run.label}", hide_caption=True) if rows else None,
+            tag("ul", [tag("li", one) for one in said]) if said else None]
 
 
 def breakdown(runs: Sequence[Run]) -> Html:
@@ -125,7 +150,7 @@ def estimates(runs: Sequence[Run]) -> Html:
     times = [_times(run) for run in runs]
     names = [name for name in WHAT if any(name in one for one in times)]
     most = max(value for one in times for value in one.values()) or 1.0
-    head: list[Part] = ["", *(cell for run in runs for cell in (tag("span", letter(run), " time"), "of it", "")), "what it is"]
+    head: list[Part] = ["", *(cell for run in runs for cell in (tag("span", letter(run), " time"), SHARE, "")), "what it is"]
     rows: list[list[Part]] = [[name, *(cell for run, one in zip(runs, times) for cell in _time(run, name, one.get(name), most)),
                                WHAT[name]] for name in names]
     expected = [run for run in runs if run.keys["expect"]]

@@ -39,21 +39,27 @@ def where(result: Result) -> list[str]:
 
 def blame(result: Result, paint: Paint = plain) -> list[str]:
     """Return what is to blame: the faults of the network, the busiest link and who uses it, the operations that take longest."""
-    k, lines = result.keys, list[str]()
-    for text in _faults(k.get("faults")):
-        lines += [paint(line, "bad") for line in wrapped(text, "    ", "  ")]
+    lines = list[str]()
+    for text, bad in blamed(result):
+        lines += [paint(line, "bad") if bad else line for line in wrapped(text, "    ", "  ")]
+    return ["What to blame", *lines] if lines else []
+
+
+def blamed(result: Result) -> list[tuple[str, bool]]:
+    """Return what is to blame as sentences, and whether each is about a fault."""
+    k = result.keys
+    found = [(text, True) for text in _faults(k.get("faults"))]
     busiest = k["links"]["busiest"]
     if busiest and busiest[0]["bytes"]:
         first = busiest[0]
         users = [f"; {share:.0%} of its bytes are of {name}" for name, share in first["users"].items()]  # none in the last pass
-        lines += wrapped(f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", "    ",
-                         "  ")
+        found.append((f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", False))
     longest = operations(result)
     if longest:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
         inside = "a layer" if "model" in k["scenario"] else "the program"
-        lines += wrapped(f"longest operations of {inside}: {said}", "    ", "  ")
-    return ["What to blame", *lines] if lines else []
+        found.append((f"longest operations of {inside}: {said}", False))
+    return found
 
 
 def operations(result: Result) -> dict[str, float]:
@@ -135,9 +141,17 @@ def helps(result: Result, paint: Paint = plain) -> list[str]:
     for one in known:
         if one.seconds is None:
             lines += wrapped(one.what, "    ", "  ")
-    for one in (k.get("faults") or {"worst": ()})["worst"]:
-        if one["as_dead"] and one["as_dead"]["cost"] >= one["cost"]:
-            lines += wrapped(f"leave the {faulty(one)} in use: out of use it would cost {one['as_dead']['cost']:.1%} of "
-                             "the time", "    ", "  ")
-    plan = "; `torussim plan` searches other layouts" if "model" in k["scenario"] else ""
-    return ["What would help", *(lines or [f"  nothing that this run knows of{plan}"])]
+    for text in left_as_is(k):
+        lines += wrapped(text, "    ", "  ")
+    return ["What would help", *(lines or [f"  {no_help(k)}"])]
+
+
+def left_as_is(k: Mapping[str, Any]) -> list[str]:
+    """Return which faulty links are better left in use."""
+    return [f"leave the {faulty(one)} in use: out of use it would cost {one['as_dead']['cost']:.1%} of the time"
+            for one in (k.get("faults") or {"worst": ()})["worst"] if one["as_dead"] and one["as_dead"]["cost"] >= one["cost"]]
+
+
+def no_help(k: Mapping[str, Any]) -> str:
+    """Return what is said where no change is known that would help."""
+    return "nothing that this run knows of" + ("; `torussim plan` searches other layouts" if "model" in k["scenario"] else "")

@@ -54,7 +54,8 @@ def estimates(k: Mapping[str, Any]) -> list[str]:
 def beside(k: Mapping[str, Any]) -> list[str]:
     """Return the lower bound and what the paper's model says, in a line."""
     got, bound, paper = seconds_of(k), k["estimate"]["bound"], k["estimate"]["paper"]["step_s"]
-    least = f"No algorithm can take less than {show(bound['step_s'], 's')} on this network ({percent(bound['of_limit'])} of the time). "
+    part = percent(bound["of_limit"])
+    least = f"No algorithm can take less than {show(bound['step_s'], 's')} on this network ({part} of the time). "
     share = f" ({paper / got:.0%})" if got else ""
     return wrapped(f"{least if got else ''}The model of Pope et al. 2022 says {show(paper, 's')}{share}.")
 
