@@ -36,7 +36,7 @@ def test_the_numbers_that_the_tutorial_speaks_of_are_those_of_its_results(played
     before = outputs.commanded("torussim run slow.yaml --json", played[0])[0]  # the folder has the run of the plan by now
     worst = json.loads(before)["faults"]["worst"][0]
     assert worst["from"] == [0, 0] and worst["to"] == [1, 0] and round(worst["step_s"] * 1e3, 1) == 22.1
-    assert "would cost 1.5 % if it were dead" in TUTORIAL and round(worst["as_dead"]["cost"], 3) == 0.015
+    assert "out of use (22.7 ms)" in TUTORIAL and round(worst["as_dead"]["step_s"] * 1e3, 1) == 22.7
     assert slow["step_s"] < json.loads(before)["step_s"] == pytest.approx(2 * mine["step_s"], rel=0.03)
 
 
