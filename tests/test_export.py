@@ -377,3 +377,11 @@ def test_sql_finds_the_same_totals(tmp_path):
         ends = "select max(ts + dur) * 1e-9 as value from slice where category in ('compute', 'collective')"
         assert one(ends) == pytest.approx(result["makespan_s"], abs=3 * NS)
         assert one("select count(*) as value from stats where severity = 'error' and value > 0") == 0
+
+
+@pytest.mark.parametrize("words", [("run",), ("check",), ("report",), ("blame", "small.yaml")])
+def test_a_trace_in_the_place_of_a_scenario_is_told_apart(tmp_path, monkeypatch, words):
+    folder, _ = ran(tmp_path, SMALL, "--trace")
+    monkeypatch.chdir(tmp_path)
+    said = invoke(*words, folder / "trace.json.gz", code=2).stderr
+    assert "is a trace of a run" in said and "torussim blame TRACE SCENARIO" in said

@@ -134,6 +134,19 @@ def contents(path: Path | str, kind: str, most: int = 0) -> bytes:
     return data
 
 
+def begins(path: Path | str, word: bytes) -> bool:
+    """Return whether a word stands in the first 4 KiB of a regular file, which gzip may have packed."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        start = file.read(2)
+        file.seek(0)
+        try:
+            return word in (gzip.GzipFile(fileobj=file).read(4096) if start == b"\x1f\x8b" else file.read(4096))
+        except (OSError, EOFError, zlib.error):  # whoever reads the file says what is wrong with it
+            return False
+
+
 def _instead(path: Path, error: Exception) -> str:
     """Return a hint at the file to name in place of one that cannot be read, if there is a likely one."""
     if isinstance(error, IsADirectoryError):

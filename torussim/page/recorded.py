@@ -12,7 +12,7 @@ from typing import Any
 from torussim import files
 from torussim.errors import Mark, Mistake, ScenarioError
 from torussim.result import Result
-from torussim.scenario import Scenario, load
+from torussim.scenario import Scenario, check_no_trace, load
 from torussim.trust import Trust
 from torussim.units import show
 
@@ -43,13 +43,12 @@ def read(file: str, overrides: Sequence[str] = (), trust: Trust = TRUST) -> Reco
     """
     if file.lower().endswith(NEITHER):
         raise _error(file, "is neither a scenario nor a result: give a scenario.yaml, or the result.json of a run")
+    check_no_trace(file)
     held = _held(file, trust)
     if held is None:
         return Recorded(file, load(file, overrides, code=trust))
     if isinstance(held, list):
         raise _error(file, f"is a list of {len(held)}, not one result: give each result in a file of its own")
-    if "traceEvents" in held:
-        raise _error(file, "is a trace, not a result: give the result.json of the run, or its scenario")
     if "scenario" not in held and (set(RESULT) & set(held) or set(PLAN) & set(held)):
         raise _error(file, f"is a result without its scenario, so it cannot be run again: {ANEW} run", "missing")
     if not isinstance(held.get("scenario"), dict):

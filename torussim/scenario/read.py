@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torussim import edits, files
 from torussim.chips import Chip
-from torussim.errors import Mistake, ScenarioError
+from torussim.errors import Mark, Mistake, ScenarioError
 from torussim.files import Document
 from torussim.layouts import Layout
 from torussim.models import Model
@@ -273,9 +273,18 @@ def _must(notes: Notes, fitting: bool = True) -> Scenario:
 def _file(path: str | Path, trust: Trust) -> Document:
     """Return the document of a scenario's file, or of the scenario in a result.json or plan.json, whatever its name."""
     result = Path(path).name.endswith((".json", ".json.gz"))
+    check_no_trace(path)
     document = files.read(path, "result" if result else "scenario", trust.most)
     held = document.value.get("scenario") if result and isinstance(document.value, dict) else None
     return edits.part(document, ("scenario",)) if isinstance(held, dict) else document
+
+
+def check_no_trace(path: str | Path) -> None:
+    """Raise ScenarioError for a trace of a run, which has too many values to be read as a scenario or a result."""
+    if Path(path).name.endswith((".json", ".json.gz")) and files.begins(path, b'"traceEvents"'):
+        text = ("is a trace of a run, no scenario and no result: give the scenario or the result.json of the run; "
+                "`torussim blame TRACE SCENARIO` reads traces")
+        raise ScenarioError([Mistake(text, Mark(str(path), 1, 1), "unreadable")])
 
 
 def document_of(source: Source, overrides: Sequence[str] = (), *,
