@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests python tests/test_measured.py
 
-counts over 100 runs each, which takes ten minutes; the suite tries the first 20.
+counts over 100 runs each, which takes ten minutes; the suite tries the first 12.
 """
 
 import json
@@ -68,8 +68,8 @@ def test_a_sound_network_has_nothing_named(number, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("judged, first", [(right, 0), (silent, 100)], ids=["hidden", "sound"])
-def test_in_19_of_20_runs_the_hidden_link_is_named_and_nothing_where_nothing_is_slow(judged, first, tmp_path):
-    assert sum(judged(number, [*LARGE, *SMALL], tmp_path) for number in range(first, first + 20)) >= 19
+def test_in_11_of_12_runs_the_hidden_link_is_named_and_nothing_where_nothing_is_slow(judged, first, tmp_path):
+    assert sum(judged(number, [*LARGE, *SMALL], tmp_path) for number in range(first, first + 12)) >= 11
 
 
 def test_a_link_is_named_also_where_loops_are_chosen_with_its_bandwidth_known(tmp_path):
