@@ -61,6 +61,13 @@ def test_runs_that_share_what_does_not_change_are_those_that_share_nothing(seed,
             assert told(simulate(program, prepared, chip, start=start, fold=fold)) == told(alone)
 
 
+def test_a_program_without_messages_is_folded_or_not_as_it_is_asked_each_time():
+    prepared = Prepared(grid(torus((2, 2), bandwidth=1e9)))
+    program = Program((Compute("multiply", flops=1e12),))
+    chips = [simulate(program, prepared, REAL, fold=fold).chips_simulated for fold in (True, False, True)]
+    assert chips == [1, 4, 1]
+
+
 def test_a_pass_that_differs_in_attention_alone_makes_nothing_anew(monkeypatch):
     asked = []
 
