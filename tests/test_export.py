@@ -1,6 +1,7 @@
 """What a run writes for other tools: the format is sound, and what it says is what the timeline and the result say."""
 
 import csv
+import gzip
 import json
 import shutil
 import sys
@@ -353,6 +354,15 @@ def test_parquet_without_its_library_is_told_before_the_run(tmp_path, monkeypatc
                            standalone_mode=False, catch_exceptions=False)
     assert raised.value.code == "missing-library"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_trace_of_a_pod_of_4096_chips_is_small():
+    asked = load(Path(__file__).parent.parent / "scenarios" / "palm-540b-decode-pod-dead-link.yaml", ["workload.tokens=1"])
+    assert len(asked.net.chips) == 4096
+    trace = encode(last_pass(asked, run(asked)))
+    assert len(trace) < 5e6 and len(gzip.decompress(trace)) < 50e6
+
 
 
 # In Perfetto's own trace processor, where it is there: its package would download it

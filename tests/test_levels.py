@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "torussim"
 LEVELS = """
 cli
-page
 display
+page
 compare plot listing export reference
 sweeps
 planner

@@ -1,6 +1,7 @@
 """What runs on one network share: with it every run gives what it gives alone, to the last bit."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,6 +60,26 @@ def test_runs_that_share_what_does_not_change_are_those_that_share_nothing(seed,
         for chip, start, fold in ((REAL, case.start, True), (OTHER, case.start, True), (REAL, later, True), (REAL, None, False)):
             alone = simulate(program, replace(net), chip, start=start, fold=fold)
             assert told(simulate(program, prepared, chip, start=start, fold=fold)) == told(alone)
+
+
+def starts_and_ends(timeline):
+    return np.concatenate([times.ravel() for segment in timeline.segments for times in (segment.start, segment.end)])
+
+
+@pytest.mark.parametrize("make", [scenario, shared, mirrored])
+@pytest.mark.parametrize("seed", range(3))
+def test_paces_of_chips_are_those_of_their_computations_folded_or_not(seed, make):
+    case = make(seed)
+    prepared = Prepared(case.grid)
+    pace = np.random.default_rng(seed).choice([1.0, 1.0, 1.5], len(case.start))
+    run = partial(simulate, case.program, chip=REAL, start=case.start)
+    plain, ones, slower = run(case.grid), run(prepared, pace=np.ones(len(pace))), run(prepared, pace=pace)
+    apart = run(replace(case.grid), pace=pace, fold=False, repeat=False)
+    assert starts_and_ends(ones) == pytest.approx(starts_and_ends(plain), rel=1e-9, abs=1e-12)
+    assert slower.finish == pytest.approx(apart.finish, rel=1e-9)
+    for name, work in plain.work.items():
+        assert slower.work[name].busy == pytest.approx(work.busy * pace, rel=1e-12)
+    assert run(prepared).finish.tolist() == plain.finish.tolist(), "paces of one run are not those of the next"
 
 
 def test_a_program_without_messages_is_folded_or_not_as_it_is_asked_each_time():

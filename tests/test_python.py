@@ -2,6 +2,7 @@
 
 import builtins
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -216,6 +217,15 @@ def test_the_pictures_of_a_result_are_those_of_the_command_line(tmp_path, monkey
         assert (tmp_path / "out/four-chips/timeline.png").read_bytes() == encode(result.plot(), "png")
         assert (tmp_path / "out/four-chips/links.png").read_bytes() == result.links()._repr_png_()
     assert result.plot(chips=[(0, 0)]).axes
+
+
+def test_a_result_without_its_scenario_or_links_says_what_it_lacks():
+    result = run(palm())
+    with pytest.raises(TorusSimError, match=r"take one that torussim\.run returned"):
+        replace(result, asked=None).plot()
+    bare = replace(result, keys={"chips": 4})
+    with pytest.raises(AttributeError, match="'links'"):
+        bare.links()
 
 
 def test_tables_of_pandas_have_the_numbers_of_the_result(monkeypatch):

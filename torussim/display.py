@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torussim.answer import last_program, replay, shown_chips
+from torussim.answer import replay, shown_chips
 from torussim.errors import TorusSimError
-from torussim.export.facts import facts
-from torussim.export.shown import Shown
+from torussim.export.shown import shown
 from torussim.export.tables import operation_rows
+from torussim.page.html import Html, table, tag
 from torussim.planner.plans import Plan
 from torussim.plot import LinkPicture, defaults, encode, front_figure, links_figure, timeline_figure
 from torussim.report import subtitle, verdict
+from torussim.report.causes import PARTS
+from torussim.report.phrases import link
 from torussim.resolve import unknown
 from torussim.result import Result
 from torussim.scenario import Scenario
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-WORDS = {"compute": "computing", "exposed_collective": "waiting for communication", "overhead": "fixed costs"}
 FRAMES = ("operations", "timeline", "links")
 
 
@@ -83,9 +83,7 @@ def frame_of(result: Result, what: str) -> DataFrame:
         return frame(result.keys["operations"])
     if what == "links":
         return frame(_link_rows(result))
-    timeline, asked = result.timeline, _asked(result)
-    said = facts(timeline, asked.chip, {entry["name"]: entry for entry in result.keys["operations"]})
-    return frame(operation_rows(Shown(timeline, asked.net, range(len(timeline.chips)), last_program(asked), said)))
+    return frame(operation_rows(shown(_asked(result), result, range(len(result.timeline.chips)), messages=False)))
 
 
 def _link_rows(result: Result) -> Iterable[dict[str, Any]]:
@@ -106,54 +104,28 @@ def html(thing: Result | Plan | Timeline) -> str:
     if isinstance(thing, Timeline):
         with defaults():
             picture = encode(timeline_figure(thing), "png")
-        return f'<img alt="timeline" style="max-width: 100%" src="data:image/png;base64,{b64encode(picture).decode()}">'
-    return _of_plan(thing) if isinstance(thing, Plan) else _of_result(thing)
+        return tag("img", alt="timeline", style="max-width: 100%", src=f"data:image/png;base64,{b64encode(picture).decode()}")
+    return tag("div", _of_plan(thing) if isinstance(thing, Plan) else _of_result(thing), class_="torussim")
 
 
-def _of_result(result: Result) -> str:
+def _of_result(result: Result) -> list[Html]:
     k = result.keys
-    parts = [f"<b>{escape(verdict(result))}</b>", f"<div>{escape(result.name)}: {escape(subtitle(result))}</div>"]
-    rows: list[tuple[str, ...]]
+    parts = [tag("b", verdict(result)), tag("div", f"{result.name}: {subtitle(result)}")]
     if "breakdown_s" in k:
-        rows = [(WORDS[name], show(seconds, "s"), f"{seconds / k['step_s']:.1%}", _bar(seconds / k["step_s"]))
-                for name, seconds in k["breakdown_s"].items()]
-        parts.append(_table("Where the time goes", ("", "time", "share", ""), rows))
-    rows = [(name, _time(k["estimate"][key]["step_s"])) for key, name in
-            (("axes", "closed form, axis by axis"), ("paper", "the paper's model"), ("bound", "lower bound"))]
-    parts.append(_table("Beside the simulation", ("", "time"), rows))
-    rows = [(f"{_node(one['from'])} → {_node(one['to'])}", f"{one['busy']:.1%}", show(one["bytes"], "B"))
-            for one in k["links"]["busiest"][:5]]
-    parts.append(_table("The busiest links", ("link", "busy", "bytes"), rows) if rows else "")
-    return _page(parts)
+        parts.append(table("Where the time goes", ("", "time", "share", ""), [
+            (PARTS[name], show(seconds, "s"), f"{seconds / k['step_s']:.1%}", _bar(seconds / k["step_s"]))
+            for name, seconds in k["breakdown_s"].items()]))
+    parts.append(table("Beside the simulation", ("", "time"), [
+        (name, show(k["estimate"][key]["step_s"], "s")) for key, name in
+        (("axes", "closed form, axis by axis"), ("paper", "the model of Pope et al. 2022"), ("bound", "lower bound"))]))
+    rows = [(link(one, "->"), f"{one['busy']:.1%}", show(one["bytes"], "B")) for one in k["links"]["busiest"][:5]]
+    return [*parts, *([table("The busiest links", ("link", "busy", "bytes"), rows)] if rows else [])]
 
 
-def _of_plan(plan: Plan) -> str:
+def _of_plan(plan: Plan) -> list[Html]:
     head, *others = str(plan).split("\n\n")
-    tag = {False: "p", True: "pre"}  # a table for a terminal keeps its columns
-    told = [f"<{tag[aligned]}>{escape(text)}</{tag[aligned]}>" for text in others for aligned in [text.startswith("  ")]]
-    return _page([f"<b>{escape(head)}</b>", *told])
+    return [tag("b", head), *(tag("pre" if text.startswith("  ") else "p", text) for text in others)]  # <pre>: a table of text
 
 
-def _page(parts: Iterable[str]) -> str:
-    return '<div class="torussim">' + "\n".join(part for part in parts if part) + "</div>"
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; the last cell of a row can be generated HTML, which begins with "<"."""
-    def cell(text: str) -> str:
-        return f"<td>{text if text.startswith('<span') else escape(text)}</td>"
-    titles = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _bar(share: float) -> str:
-    return f'<span style="display: inline-block; height: 0.8em; width: {12 * share:.2f}em; background: #0072B2"></span>'
-
-
-def _time(seconds: float | None) -> str:
-    return "" if seconds is None else show(seconds, "s")
-
-
-def _node(node: Any) -> str:
-    return f"({','.join(map(str, node))})" if isinstance(node, list | tuple) else str(node)
+def _bar(share: float) -> Html:
+    return tag("span", style=f"display: inline-block; height: 0.8em; width: {12 * share:.2f}em; background: #0072B2")

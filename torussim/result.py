@@ -172,7 +172,7 @@ class Result:
     def plot(self, *, chips: Sequence[Any] | None = None, blocks: int = 1) -> Figure:
         """Return the timeline of the last pass as a matplotlib figure.
 
-        `chips`: coordinates of those to show, by default the fastest, the median and the slowest; `blocks`: how many blocks.
+        `chips`: coordinates of those to show, by default those of `answer.shown_chips`; `blocks`: how many blocks.
         """
         return display("timeline_of", self, chips=chips, blocks=blocks)  # type: ignore[no-any-return]
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from torussim.scenario import Scenario
     from torussim.trust import Trust
 
+EXIT = {0: "success", 1: "--strict: a missed expectation, too little memory; sweep: a failed run",
+        2: "a mistake in the command line or a file: the message says what would do", 130: "interrupted (Ctrl-C)",
+        141: "standard output was closed"}
+STYLES: dict[str, dict[str, Any]] = {"verdict": {"bold": True}, "heading": {"bold": True}, "bad": {"fg": "red"},
+                                     "good": {"fg": "green"}}
+
+
 def trusting(default: str = "beside") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that say whose code may run, and how large files may be: its parameter `trust`."""
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -118,13 +125,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], names: list[str]) 
             write(new, rows, path.suffix, names)
     except OutputError as error:
         fail([str(error)])
-
-
-EXIT = {0: "success", 1: "--strict: a missed expectation, too little memory; sweep: a failed run",
-        2: "a mistake in the command line or a file: the message says what would do", 130: "interrupted (Ctrl-C)",
-        141: "standard output was closed"}
-STYLES: dict[str, dict[str, Any]] = {"verdict": {"bold": True}, "heading": {"bold": True}, "bad": {"fg": "red"},
-                                     "good": {"fg": "green"}}
 
 
 def example(*commands: str) -> str:

@@ -22,7 +22,7 @@ MOST = 12  # runs of a page
 @files("SCENARIO_OR_RESULT...")
 @click.option("-o", "out", default="report.html", metavar="FILE", help="The page; default: report.html.")
 @setting("Change a value in all files.")
-@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
+@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: fast, median and slow ones.")
 @click.option("--plan", "with_plan", is_flag=True, help="Also look for the best layout, as `torussim plan` does.")
 @trusting()
 def report(files: Sequence[str], out: str, overrides: Sequence[str], chips: str | None, with_plan: bool, trust: Trust) -> None:

@@ -135,7 +135,7 @@ def compare(files: Sequence[str], overrides: Sequence[str], by: str, as_json: bo
 @a_file()
 @click.option("-o", "image", metavar="IMAGE", help="The picture, .png, .svg or .pdf; default: timeline.png.")
 @setting("Change a value, as in topology.latency=2us.")
-@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: the fastest, median and slowest.")
+@click.option("--chips", metavar="X,Y,Z ...", help="Chips to show, as 0,0,0 1,0,0; default: fast, median and slow ones.")
 @click.option("--blocks", type=click.IntRange(1, 1000), default=1, help="How many blocks to show; default: 1.")
 @trusting()
 def plot(file: str, image: str | None, overrides: Sequence[str], chips: str | None, blocks: int, trust: Trust) -> None:

@@ -31,13 +31,14 @@ class Shown:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shown(scenario: Scenario, result: Result, chips: Sequence[int] | None = None) -> Shown:
+def shown(scenario: Scenario, result: Result, chips: Sequence[int] | None = None, *, messages: bool = True) -> Shown:
     """Return the last pass of a result with every message of some chips, by default those of the timeline picture.
 
-    It is simulated anew, all its blocks where some were left out that did not repeat.
+    For the messages it is simulated anew, all its blocks where some were left out that did not repeat.
     """
     chips = shown_chips(result) if chips is None else chips
-    timeline = replay(scenario, chips, start=result.timeline.begin.tolist(), every_block=bool(result.timeline.leapt))
+    timeline = result.timeline if not messages else replay(
+        scenario, chips, start=result.timeline.begin.tolist(), every_block=bool(result.timeline.leapt))
     said = facts(timeline, scenario.chip, {entry["name"]: entry for entry in result.keys["operations"]})
     return Shown(timeline, scenario.net, chips, last_program(scenario), said, about(result))
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-VOID = ("meta", "br", "hr", "col", "input")  # elements without an end
+VOID = ("meta", "br", "hr", "col", "input", "img")  # elements without an end
 # In a script element "</script>" and "<!--" mean something also within a string; the two separators end a line in old engines.
 IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 

@@ -55,7 +55,7 @@ def of(scenario: Scenario, file: str, result: Result, chips: Sequence[int] = (),
        label: str = "") -> Run:
     """Return what a page shows of a run; `chips`: those whose lanes it shows.
 
-    By default the fastest, median and slowest; of runs side by side, which have a `label`, the slowest, so that they are near.
+    By default those of `shown_chips`; of runs side by side, which have a `label`, the slowest, so that they are near.
     """
     shown = tuple(dict.fromkeys(chips)) or tuple(shown_chips(result)[-1 if label else 0:])
     every, ends = range(len(result.timeline.chips)), _ends(result)

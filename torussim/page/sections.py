@@ -16,8 +16,6 @@ from torussim.result import nodes_of
 from torussim.result_keys import SCALARS
 from torussim.units import show
 
-PARTS = {"compute": "computing, and what hides behind it", "exposed_collective": "waiting for communication",
-         "overhead": "fixed costs: launches, overheads"}
 WHAT = {"measured": "what the file expects", "simulated": "this simulation",
         "closed form": "axis by axis, when nothing contends", "without overlap": "no matmul runs while its collective does",
         "paper's model": "every collective on all links of a chip", "lower bound": "no algorithm can beat it on this network"}
@@ -130,8 +128,9 @@ def breakdown(runs: Sequence[Run]) -> Html:
         return Html()
     longest = max(run.seconds for run in some)
     drawn = [tag("div", letter(run), bars(
-        "; ".join(f"{PARTS[key]} {value / run.seconds:.1%}" for key, value in run.keys["breakdown_s"].items()),
-        [(PARTS[key], value / longest, key) for key, value in run.keys["breakdown_s"].items()]), class_="row") for run in some]
+        "; ".join(f"{causes.PARTS[key]} {value / run.seconds:.1%}" for key, value in run.keys["breakdown_s"].items()),
+        [(causes.PARTS[key], value / longest, key) for key, value in run.keys["breakdown_s"].items()]), class_="row")
+        for run in some]
     head: list[Part] = ["on the chip that finishes last"]
     for run in some:
         head += [tag("span", letter(run), " time" if run.label else "time"), "share"]
@@ -139,7 +138,7 @@ def breakdown(runs: Sequence[Run]) -> Html:
         [tag("span", tag("span", class_=f"key {key}"), word),
          *(cell for run in some for cell in (seconds(run.keys["breakdown_s"][key]),
                                              share(run.keys["breakdown_s"][key] / run.seconds)))]
-        for key, word in PARTS.items()]
+        for key, word in causes.PARTS.items()]
     rows.append(["in all", *(cell for run in some for cell in (seconds(run.seconds), ""))])
     return section("breakdown", "Where the time goes", drawn,
                    table("Parts of a step", head, rows, sides="l" + "rr" * len(some), name="parts", hide_caption=True))
