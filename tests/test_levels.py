@@ -57,8 +57,10 @@ chakra
 program
 collectives.contract
 topology
-timeline chips models sharding workload
-chip_fields model_fields
+timeline models sharding workload
+model_fields
+chips
+chip_fields
 sourced
 points
 edits trust executors journal rows

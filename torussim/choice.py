@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torussim.chips import Chip
 from torussim.clock import Clock
@@ -130,8 +129,7 @@ def with_loops(program: Program, network: Grid | Outlines, chip: Chip) -> Progra
     if not any(isinstance(o, Compute) and o.loops for o in program.operations()):
         return program
     prices = outlines.prices(chip)
-    return replace(program, prologue=_choose(program.prologue, prices), block=_choose(program.block, prices),
-                   epilogue=_choose(program.epilogue, prices))
+    return program.mapped(lambda operations: _choose(operations, prices))
 
 
 def _choose(operations: tuple[Operation, ...], prices: Prices) -> tuple[Operation, ...]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from torussim.chips import DTYPE_BYTES
 from torussim.described import Key, reads
 from torussim.errors import ModelError
 from torussim.sourced import Keys, quote
 
 MAX_SIZE: Final = 10**9  # of any one dimension
 MAX_PARAMETERS: Final = 1e40  # above the result of any such sizes
+MAX_LEADING: Final = 10_000  # leading dense layers
+BIASES: Final = ("qkv", "o", "ffn")  # the products that can add a bias
+STORED: Final = ("weights", "experts", "embedding", "kv_cache")  # the tensors whose dtype a model can name
 
 
 @reads("a text", {"type": "string", "minLength": 1})
@@ -58,6 +62,49 @@ def _unquoted(key: Any) -> Any:  # keys are texts in YAML and JSON
     return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 20 else key
 
 
+@reads("a whole number, 0 or more", {"type": "integer", "minimum": 0, "maximum": MAX_SIZE})
+def _count(value: Any) -> int:
+    return 0 if value == 0 and not isinstance(value, bool) else _whole(value)
+
+
+@reads("a list of layers, counted from 0", {"type": "array", "items": {"type": "integer", "minimum": 0}})
+def _layers(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise ModelError(f"{quote(value)} is not a list of layers, counted from 0, such as [5, 11]", code="value")
+    return tuple(sorted({_count(layer) for layer in value}))
+
+
+@reads("the number of leading layers, or a list of layers, counted from 0",
+       {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_LEADING}, _layers.schema]})
+def _dense(value: Any) -> tuple[int, ...]:
+    if isinstance(value, list | tuple):
+        return _layers.read(value)  # type: ignore[no-any-return]
+    leading = _count(value)
+    if leading > MAX_LEADING:
+        raise ModelError(f"{leading} is not a number of leading layers: must be from 0 to {MAX_LEADING}", code="value")
+    return tuple(range(leading))
+
+
+@reads(f"a list of {', '.join(BIASES)}", {"type": "array", "items": {"enum": list(BIASES)}})
+def _biases(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or any(one not in BIASES for one in value):
+        raise ModelError(f"{quote(value)} is not a list of products with a bias: give some of {', '.join(BIASES)}", code="value")
+    return tuple(one for one in BIASES if one in value)
+
+
+@reads(f"a mapping of {', '.join(STORED)} to dtypes",
+       {"type": "object", "properties": {name: {"type": "string"} for name in STORED}, "additionalProperties": False})
+def _dtypes(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or any(name not in STORED for name in value):
+        raise ModelError(f"{quote(value)} is not a mapping of {', '.join(STORED)} to dtypes, such as {{experts: int4}}",
+                         code="value")
+    for name, dtype in value.items():
+        if dtype not in DTYPE_BYTES:
+            text = f"{quote(dtype)} is not a dtype: give one of {', '.join(DTYPE_BYTES)}"
+            raise ModelError(text, code="value", path=(name,))
+    return dict(value)
+
+
 FIELDS: Final[Mapping[Keys, Key]] = {
     ("name",): Key(_name, otherwise="`BASE, changed`", example="palm-540b, half as deep",
                    about="The name of the model in reports."),
@@ -76,8 +123,42 @@ FIELDS: Final[Mapping[Keys, Key]] = {
     ("tied",): Key(_flag, example=True, about="Whether embedding and logits share their matrix."),
     ("padded_heads",): Key(_padded_heads, otherwise="`{}`: no padding", example={"64": 64, "256": 128},
                            about="The number of heads as run, on up to so many chips."),
+    ("d_value",): Key(_whole, otherwise="d_head", example=128, about="The width of the value of a head."),
+    ("window",): Key(_whole, otherwise="none", example=4096,
+                     about="The most tokens that a token attends to, itself included, in the layers that have a window."),
+    ("full_layers",): Key(_layers, otherwise="none", example=[5, 11],
+                          about="The layers, counted from 0, that attend to the whole context although the model has a window."),
+    ("latent",): Key(_whole, otherwise="none: K and V are kept", example=512,
+                     about="The width of the compressed K and V of a token (latent attention, MLA)."),
+    ("latent_rope",): Key(_count, default=0, example=64,
+                          about="With latent attention, the width of the rotated part of a key, which all heads share."),
+    ("latent_q",): Key(_whole, otherwise="none: Q is not compressed", example=1536,
+                       about="With latent attention, the width of the compressed Q of a token."),
+    ("experts",): Key(_whole, otherwise="none: the FFN is dense", example=256,
+                      about="The number of routed experts of a layer: the model is a mixture of experts."),
+    ("experts_per_token",): Key(_whole, default=1, example=8, about="The number of routed experts that a token uses."),
+    ("shared_experts",): Key(_count, default=0, example=1,
+                             about="The number of experts that every token uses beside the routed ones."),
+    ("expert_d_ff",): Key(_whole, otherwise="d_ff", example=2048, about="The width F of an expert."),
+    ("dense_layers",): Key(_dense, otherwise="none", example=3,
+                           about="The layers whose FFN is dense although the model has experts: so many leading ones, or a "
+                                 "list of layers, counted from 0."),
+    ("biases",): Key(_biases, otherwise="none", example=["qkv"],
+                     about="The products that add a bias: of Q, K and V; O; the FFN."),
+    ("qk_norm",): Key(_flag, default=False, example=True, about="Whether Q and K of each head are normalised."),
+    ("positions",): Key(_count, default=0, example=2050,
+                        about="The number of learned positions, each a row beside the embedding."),
+    ("max_context",): Key(_whole, otherwise="not known", example=131072,
+                          about="The longest context that the model was made for."),
+    ("dtypes",): Key(_dtypes, otherwise="none: those of the layout", example={"experts": "int4"},
+                     about="The dtypes in which the model is stored: of the weights, of the experts and of embedding and logits "
+                           "where they differ from the weights, and of the KV cache."),
+    ("active_parameters",): Key(_parameters, otherwise="counted in the matrices that a token uses", example=37_000_000_000,
+                                about="The nominal number of parameters that a token uses, which MFU is counted in; all of a "
+                                      "dense model."),
 }
 BASE: Final = Key(_name, example="palm-540b",
                   about="The preset, or the path of a config.json, that has the other fields; without one, every field without a "
                         "default is needed.")
-NEEDED: Final = [path for path in FIELDS if path[0] not in ("name", "parameters", "padded_heads")]
+NEEDED: Final = [(name,) for name in ("layers", "d_model", "d_ff", "heads", "kv_heads", "d_head", "vocabulary", "gated",
+                                      "parallel", "tied")]

@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torussim import files, resolve, sourced
+from torussim.described import plain
 from torussim.errors import FileError, Found, ModelError, TorusSimError
 from torussim.model_fields import FIELDS, NEEDED
 from torussim.sourced import Keys, quote
@@ -37,24 +38,64 @@ _CONFIG_DEFAULTS = {
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
+class Kind(NamedTuple):
+    """A kind of layer: whether its FFN is a mixture of experts, and the window of its attention, in tokens (None: none)."""
+
+    mixture: bool
+    window: int | None
+
+
 @dataclass(frozen=True)
 class Model:
-    """A decoder-only transformer. Every block has attention and an MLP, one after the other or in parallel."""
+    """A decoder-only transformer. Every block has attention and an FFN, one after the other or in parallel."""
 
     name: str
     layers: int
     d_model: int  # E
-    d_ff: int  # F
+    d_ff: int  # F, of a dense layer
     heads: int  # H, of the queries
-    kv_heads: int  # 1: multiquery; heads: multihead
-    d_head: int  # Q
+    kv_heads: int  # 1: multiquery; heads: multihead, and latent attention
+    d_head: int  # Q, of queries and keys; with latent attention the rotated part included
     vocabulary: int
-    gated: bool  # the MLP has three matrices (SwiGLU), otherwise two
-    parallel: bool  # attention and MLP of a block share their input, and their outputs are added
-    parameters: float  # the nominal count, for MFU
+    gated: bool  # the FFN has three matrices (SwiGLU), otherwise two
+    parallel: bool  # attention and FFN of a block share their input, and their outputs are added
+    parameters: float  # the nominal count
     tied: bool  # embedding and logits share their matrix
     padded_heads: Mapping[int, int] = field(default_factory=dict, hash=False)  # up to this number of chips -> heads that run
+    d_value: int | None = None  # width of the value of a head; None: d_head
+    window: int | None = None  # the most tokens that a token attends to, itself included; None: all
+    full_layers: tuple[int, ...] = ()  # the layers, counted from 0, that have no window although the model has one
+    latent: int | None = None  # width of the compressed K and V of a token (latent attention, MLA); None: K and V are kept
+    latent_rope: int = 0  # with `latent`: width of the rotated part of a key, which all heads share
+    latent_q: int | None = None  # with `latent`: width of the compressed Q of a token; None: Q is not compressed
+    experts: int | None = None  # routed experts of a layer; None: the FFN is dense
+    experts_per_token: int = 1  # routed experts of a token
+    shared_experts: int = 0  # experts of every token, beside the routed ones
+    expert_d_ff: int | None = None  # F of an expert; None: d_ff
+    dense_layers: tuple[int, ...] = ()  # the layers, counted from 0, whose FFN is dense although the model has experts
+    biases: tuple[str, ...] = ()  # of "qkv", "o", "ffn": the products that add a bias
+    qk_norm: bool = False  # whether Q and K of each head are normalised
+    positions: int = 0  # learned positions: rows of E beside the embedding
+    max_context: int | None = None  # tokens that the model was made for; None: not known
+    dtypes: Mapping[str, str] = field(default_factory=dict, hash=False)  # stored: "weights", "experts", "embedding", "kv_cache"
+    active_parameters: float | None = None  # the nominal count of those that a token uses, for MFU; None: all (dense)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # field -> text
+
+    @property
+    def value(self) -> int:
+        """Return the width of the value of a head."""
+        return self.d_value or self.d_head
+
+    @property
+    def d_expert(self) -> int:
+        """Return F of an expert."""
+        return self.expert_d_ff or self.d_ff
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Return the kind of each layer, in order."""
+        return tuple(Kind(bool(self.experts) and i not in self.dense_layers, None if i in self.full_layers else self.window)
+                     for i in range(self.layers))
 
     @property
     def counted(self) -> int:
@@ -139,7 +180,9 @@ def describe(model: Model) -> dict[str, Any]:
     """Return plain JSON data from which `model` makes an equal model with the same sources."""
     values = {entry.name: getattr(model, entry.name) for entry in fields(model) if entry.name != "sources"}
     values["padded_heads"] = {str(chips): heads for chips, heads in model.padded_heads.items()}
-    return {name: sourced.show(value, model.sources.get(name)) for name, value in values.items()}
+    rare = {path[0]: key.default for path, key in FIELDS.items() if path not in NEEDED and path[0] != "padded_heads"}
+    return {name: sourced.show(plain(value), model.sources.get(name)) for name, value in values.items()
+            if name not in rare or value not in (rare[name], (), {})}
 
 
 def _named(name: str, beside: Path | None, most: int = 0) -> Model:

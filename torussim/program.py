@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from torussim.errors import Found, ProgramError
 
@@ -118,32 +118,56 @@ def changed(operation: One, **changes: Any) -> One:
     return found
 
 
+class Block(NamedTuple):
+    """A list of operations and its number of runs, one after another."""
+
+    operations: tuple[Operation, ...]
+    times: int
+
+
 @dataclass(frozen=True)
 class Program:
-    """A prologue, a block that runs `layers` times, and an epilogue. Every list may be empty.
+    """A prologue, a block that runs `layers` times, more blocks, each with its number of runs, and an epilogue.
 
-    `after` names earlier operations of the same list; None is the operation before, across lists and repetitions too;
-    `()` is the start of the list on that chip (of this repetition of the block).
+    Every list may be empty. `after` names earlier operations of the same list; None is the operation before, across lists and
+    repetitions too; `()` is the start of the list on that chip (of this repetition of the block).
     """
 
     block: tuple[Operation, ...]
     layers: int = 1
     prologue: tuple[Operation, ...] = ()
     epilogue: tuple[Operation, ...] = ()
+    more: tuple[Block, ...] = ()  # the blocks after the first: layers of other kinds
 
-    def sections(self) -> tuple[tuple[tuple[Operation, ...], int], ...]:
-        """Return the lists in order, each with its number of runs."""
-        return ((self.prologue, 1), (self.block, self.layers), (self.epilogue, 1))
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks in order, each with its number of runs."""
+        return Block(self.block, self.layers), *self.more
+
+    def sections(self) -> tuple[Block, ...]:
+        """Return the lists in order, each with its number of runs: prologue, blocks, epilogue."""
+        return Block(self.prologue, 1), *self.blocks, Block(self.epilogue, 1)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the lists, in the order of `sections`.
+
+        >>> Program((), more=(Block((), 2),)).names()
+        ('prologue', 'block', 'block 2', 'epilogue')
+        """
+        return "prologue", "block", *(f"block {i}" for i in range(2, len(self.more) + 2)), "epilogue"
 
     def operations(self) -> tuple[Operation, ...]:
         """Return every operation once, in program order."""
-        return self.prologue + self.block + self.epilogue
+        return tuple(o for operations, _ in self.sections() for o in operations)
+
+    def mapped(self, change: Callable[[tuple[Operation, ...]], tuple[Operation, ...]]) -> Program:
+        """Return the program with `change` of each of its lists in its place."""
+        return replace(self, block=change(self.block), prologue=change(self.prologue), epilogue=change(self.epilogue),
+                       more=tuple(Block(change(operations), times) for operations, times in self.more))
 
     def replaced(self, change: Mapping[str, Operation]) -> Program:
         """Return the program with other operations in place of those with these names."""
-        swap = {name: tuple(change.get(o.name, o) for o in ops) for name, ops in (
-            ("prologue", self.prologue), ("block", self.block), ("epilogue", self.epilogue))}
-        return replace(self, **swap)  # type: ignore[arg-type]
+        return self.mapped(lambda operations: tuple(change.get(o.name, o) for o in operations))
 
 
 def unlooped(program: Program) -> Program:
@@ -161,7 +185,7 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
     if twice:
         raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
                            code="duplicate")
-    for section, (operations, _) in zip(("prologue", "block", "epilogue"), program.sections()):
+    for section, (operations, _) in zip(program.names(), program.sections()):
         for wrong in (*mistakes(operations, axes), *_misgrouped(operations)):
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
