@@ -39,7 +39,8 @@ class _Value(NamedTuple):
 class Builder:
     """Builds the operations of one pass.
 
-    After that, `peak` is the largest total of activations that an operation reads and writes, and `attention` returns the
+    After that, `peak` is the largest total of activations that an operation reads and writes, and `attention` has, by the name
+    of each attention operation, the function that returns the
     operation of that name for a number of attended tokens: the only operation that depends on this number.
     """
 
@@ -51,7 +52,7 @@ class Builder:
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the present matmul were gathered just before
     built: Program | None = None
-    attention: Callable[[int], Compute] = field(init=False, repr=False, compare=False)
+    attention: dict[str, Callable[[int], Compute]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.layout.batch:
@@ -330,7 +331,7 @@ class Builder:
             cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
             return kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
 
-        self.attention = attention
+        self.attention = {name: attention}
         made = attention(self.forward.attended)
         self.peak = max(self.peak, own + made.scratch)
         self.add(made)
