@@ -29,7 +29,7 @@ PUBLISHED_LLAMA = {
     "llama-3-405b": 405_853_388_800,
 }
 TODAY = {"deepseek-v3", "gemma-3-27b", "gpt-oss-120b", "llama-4-maverick", "mixtral-8x7b", "mixtral-8x22b", "qwen3-30b-a3b",
-         "qwen3-32b", "qwen3-235b-a22b"}  # mixtures, windows
+         "qwen3-32b", "qwen3-235b-a22b"}  # tests/test_presets.py counts them
 LLAMA_8B = {
     "model_type": "llama",
     "hidden_size": 4096,
