@@ -43,6 +43,7 @@ prices
 memory alike
 transformer
 attending
+keeping
 messages
 collectives.lower
 collectives.steps
