@@ -42,6 +42,8 @@ outlines
 prices
 memory alike
 transformer
+attending
+keeping
 messages
 collectives.lower
 collectives.steps

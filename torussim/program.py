@@ -45,13 +45,14 @@ class Loop:
     """How a matmul is looped with one neighbouring collective (looped CollectiveEinsum, paper 3.5).
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
-    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]); a fourth number cuts the count of its products. `kind` is
+    one of LOOPS; on a line all are one.
     `sum_bytes`: HBM traffic of adding received data to computed data, all shards of one chip together.
     """
 
     collective: str
     kind: str
-    cut: tuple[int, int, int]
+    cut: tuple[int, ...]
     sum_bytes: float = 0.0
 
 
