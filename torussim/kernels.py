@@ -16,7 +16,7 @@ SCORE_BYTES = 4  # f32
 # read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
 # A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
-# across lanes (ours).
+# across lanes (ours). A speculative step does the same once for all its tokens, so that it is never faster than a plain one.
 MATVEC_OPERATIONS = 8
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
@@ -29,14 +29,14 @@ HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves recei
 
 
 def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, wide: float,
-              dtype: str) -> Compute:
+              dtype: str, *, decode: bool = False) -> Compute:
     """Return attention of `rows` sequences with `length` new tokens each, which attend to `attended`; `wide`: cache bytes.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one.
+    `heads` and `kv_heads` are those of the chip, KV heads at least one; `decode`: whether it is a decode step.
     """
     queries, scores = length * heads / kv_heads, rows * length * heads * attended
     products = (Matmul(queries, d_head, attended, rows * kv_heads), Matmul(queries, attended, d_head, rows * kv_heads))
-    single = 2 * rows * attended * kv_heads * d_head if queries <= 1 else 0.0
+    single = 2 * rows * attended * kv_heads * d_head if queries <= (length if decode else 1) else 0.0
     return Compute(name, products, hbm_bytes=wide, dtype=dtype,
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,

@@ -33,7 +33,7 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
 
     `builders` are the existing ones of its passes.
 
@@ -63,9 +63,7 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     kv = t["kv"].used
     rows = divide(builder.forward.batch, "B", kv, n)
     a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
-    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
-        + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
+    return Memory((layer * m.layers + table) * builder.wide, a_token * workload.held, max(map(_activations, builders)), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
 
 
