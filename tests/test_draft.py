@@ -139,7 +139,8 @@ def test_many_speculative_steps_are_interpolated_to_within_the_stated_error():
 
 
 def test_a_plan_times_speculative_steps_as_a_run_does():
-    found = plan({**asked(tokens=3, draft=4, accepted=3.1), "plan": {"objective": "throughput"}})
+    found = plan({**asked(tokens=3, draft=4, accepted=3.1), "topology": {"shape": [4]},
+                  "plan": {"objective": "throughput", "vary": {"layouts": ["ws1d", "ws2d"]}}})
     assert found.certified
     again = run(found.best)
     assert again.tokens_per_s == pytest.approx(found.pick.keys["tokens_per_s"], rel=1e-12)
