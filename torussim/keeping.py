@@ -59,10 +59,11 @@ def new_tokens(builder: Builder, sharding: Sharding) -> Sharding:
     return sharding if builder.forward.length % prod(builder.lengths[a] for a in axes) == 0 else sharding.without(axes)
 
 
-def cached(builder: Builder, tokens: int) -> float:
+def cached(builder: Builder, tokens: float) -> float:
     """Return the bytes of K and V on a chip, all layers, for a context of so many tokens; of its longest part if it is cut."""
     parts = parts_of(builder)
-    held = sum(-(-min(tokens, kind.window or tokens) // parts) for kind in builder.model.kinds)
+    each = [min(tokens, kind.window or tokens) for kind in builder.model.kinds]
+    held = sum(-(-one // parts) for one in each) if parts > 1 else sum(each)
     return held * _each(builder)
 
 

@@ -16,7 +16,7 @@ SCORE_BYTES = 4  # f32
 # read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
 # A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
-# across lanes (ours).
+# across lanes (ours). A speculative step does the same once for all its tokens, so that it is never faster than a plain one.
 MATVEC_OPERATIONS = 8
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
@@ -31,16 +31,17 @@ HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves recei
 
 
 def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-              wide: float, dtype: str, *, cached: bool, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+              loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
     `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
-    new ones are read.
+    new ones are read; `decode`: whether it is a decode step.
     """
     queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
     count = rows * kv_heads * parts
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
-    single = rows * attended * kv_heads * (d_head + d_value) if queries <= 1 else 0.0
+    single = rows * attended * kv_heads * (d_head + d_value) if queries <= (length if decode else 1) else 0.0
     return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops,
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,

@@ -36,7 +36,7 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
 
     `builders` are the existing ones of its passes.
 
@@ -61,10 +61,8 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     ffn = {"w_in": {"E": m.d_model, "F": m.d_ff * (2 if m.gated else 1)}, "w_out": {"F": m.d_ff, "E": m.d_model}}
     layer = sum(t[w].stored.elements(sizes, n) for w, sizes in {**ffn, **weights(builder)}.items())
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
-        + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, cached(builder, tokens), max(map(_activations, builders)), hbm_bytes,
-                  longest(builder, workload.cache_share * hbm_bytes))
+    return Memory((layer * m.layers + table) * builder.wide, cached(builder, workload.held), max(map(_activations, builders)),
+                  hbm_bytes, longest(builder, workload.cache_share * hbm_bytes))
 
 
 def _activations(builder: Builder) -> float:

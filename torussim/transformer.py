@@ -377,9 +377,9 @@ class Builder:
         return tuple(self.operations.values())
 
     def unembed(self) -> tuple[Operation, ...]:
-        """Return the logits of each sequence's last position, scattered in f32."""
+        """Return the logits of each sequence's last position, of a decode step of all its positions, scattered in f32."""
         self.operations = {}
-        whole, self.forward = self.forward, Forward(self.forward.phase, self.forward.batch, 1, self.forward.attended)
+        whole, self.forward = self.forward, replace(self.forward, length=self.forward.positions)
         stations = self.enter("last")
         shape = self.embedding
         residual, arrived = stations[-1][0], stations[-1][1]

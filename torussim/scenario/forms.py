@@ -245,11 +245,19 @@ WORKLOAD: Form = {
     "batch": Key(whole(1, MAX_SIZE), needed=True, example=512, about="The number of sequences."),
     "context": Key(whole(1, MAX_SIZE), needed=True, example=2048,
                    about="The tokens in the cache when decoding starts; of prefill and generate: the tokens of a prompt."),
-    "tokens": Key(whole(1, MAX_PASSES), 1, example=64, about="The number of decode steps; step i reads context + i tokens."),
+    "tokens": Key(whole(1, MAX_PASSES), 1, example=64,
+                  about="The number of decode steps; step i reads context + i tokens, with `draft` context + i (1 + accepted) "
+                        "and the proposed ones."),
     "cached": Key(whole(0, MAX_SIZE), 0, example=1024,
                   about="Of prefill and generate: the tokens that are in the cache already."),
     "chunk": Key(whole(1, MAX_SIZE), otherwise="the whole prompt in one pass", example=512,
                  about="Of prefill and generate: the tokens of a pass, where the prompt is cut into several."),
+    "draft": Key(whole(0, MAX_SIZE), 0, example=4,
+                 about="Of decode and generate: the proposed tokens of a sequence that each decode step runs beside its next "
+                       "one."),
+    "accepted": Key(number(zero=True), otherwise="needed where `draft` is above 0", example=3.1,
+                    about="The mean number of proposed tokens of a sequence that a step accepts; it yields one more, and the "
+                          "context grows by as many."),
     "cache_share": Key(number(most=1), 0.30, example="40 %",
                        about="The share of HBM for the cache from which `memory.longest_context` is computed."),
 }
