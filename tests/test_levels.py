@@ -44,12 +44,13 @@ memory alike
 transformer
 messages
 collectives.lower
+collectives.playback
+collectives.unequal
 collectives.steps
 collectives.rooted
 collectives.axes
 collectives.lines
 collectives.rings
-collectives.playback
 collectives.form
 cost
 layouts kernels

@@ -69,12 +69,12 @@ class Matrix:
 
     @staticmethod
     def of(array: Any) -> Matrix:
-        """Return the matrix with (K, K) bytes from chip i to chip j; raise ProgramError if it is not square, or has a negative."""
+        """Return the matrix with (K, K) bytes from chip i to chip j; raise ProgramError if it is none."""
         found = np.asarray(array, float) + 0.0  # -0.0 is 0.0
         if found.ndim != 2 or found.shape[0] != found.shape[1] or not len(found):
-            raise ProgramError(f"a matrix of bytes has shape {found.shape}: give a row and a column for each chip", code="program")
+            raise ProgramError(f"a matrix has shape {found.shape}: give a row and a column for each chip", code="program")
         if not (np.isfinite(found) & (found >= 0)).all():
-            raise ProgramError("a matrix of bytes has an entry that is no number of bytes, 0 or more", code="program")
+            raise ProgramError("a matrix has an entry that is no number of bytes: give 0 or more", code="program")
         return Matrix(len(found), found.tobytes())
 
     @cached_property
@@ -164,6 +164,11 @@ def resized(collective: Collective, size: float) -> Collective:
     if collective.matrix is None or collective.bytes == 0:
         return changed(collective, bytes=size)
     return changed(collective, bytes=size, matrix=Matrix.of(collective.matrix.array * (size / collective.bytes)))
+
+
+def unlike_cases(compute: Compute) -> tuple[Compute, ...]:
+    """Return each case of a computation once; the computation itself if all chips have the same work."""
+    return tuple(dict.fromkeys(compute.cases)) or (compute,)
 
 
 def numbered_cases(compute: Compute) -> tuple[int, ...]:

@@ -48,8 +48,9 @@ def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
     if not callable(found) and found not in names:
         raise ProgramError(unknown(found, names, f"algorithm of {collective.kind}"), code="unknown-name")
     if collective.matrix and found not in (*UNEQUAL, AUTO):
-        raise ProgramError(f"{collective.name!r} has a matrix, and {shown(found) if callable(found) else found} sends equal bytes: "
-                           f"take one of {', '.join(UNEQUAL)}", code="clash")
+        name = shown(found) if callable(found) else found
+        raise ProgramError(f"{collective.name!r} has a matrix, and {name} sends equal bytes to all chips: take one of "
+                           f"{', '.join(UNEQUAL)}", code="clash")
     return names[0] if found == AUTO else found
 
 
@@ -163,7 +164,7 @@ def _matrix(collective: Collective, chips: int) -> Array | None:
     """Return the matrix of a collective, if it has one, for a group of this number of chips."""
     matrix = collective.matrix
     if matrix is not None and matrix.chips != chips:
-        raise ProgramError(f"the matrix of {collective.name!r} is {matrix.chips} x {matrix.chips}, and its group has {chips} chips: "
+        raise ProgramError(f"the matrix of {collective.name!r} is {matrix.chips} x {matrix.chips}, and a group has {chips}: "
                            "give a row and a column for each", code="clash")
     return None if matrix is None else matrix.array
 

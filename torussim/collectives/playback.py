@@ -64,6 +64,7 @@ class _Part:
             mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
             self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
         self.size = _block_bytes(schedule)  # of each block of the group
+        self.sent: dict[Hop, Any] = {}  # the bytes of each hop of a phase with a flow, by chip
         self.visited: set[str] = set()
         self.sizes: list[float] = []  # for each message, the bytes of half a block of the group
         self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # (block, half) that arrived with the last permute
@@ -86,8 +87,8 @@ class _Part:
         start = self.held.any(axis=3)
         if phase.flow is not None:
             lengths = self.schedule.lengths
-            sent = hop_bytes(phase.pattern, phase.flow, list(lengths.values()), list(lengths).index(phase.lane.axes[0]))
-            self.sent = dict(zip(phase.pattern.hops, sent))
+            bytes_ = hop_bytes(phase.pattern, phase.flow, list(lengths.values()), list(lengths).index(phase.lane.axes[0]))
+            self.sent = dict(zip(phase.pattern.hops, bytes_))
         under_way: dict[tuple[int, int], list[tuple[Hop, int, Any, Any]]] = {}  # by receiver and sign
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             sent: list[tuple[Hop, int, Any, Any]] = []

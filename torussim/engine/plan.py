@@ -18,7 +18,7 @@ from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
-from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.program import Collective, Compute, Loop, Operation, Program, unlike_cases
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
 
@@ -103,7 +103,7 @@ class Planner:
         if len(compute.cases) != prod(lengths):
             raise ProgramError(f"{compute.name!r} has {len(compute.cases)} cases, and the axes {', '.join(compute.over)} have "
                                f"{prod(lengths)} positions: give one for each", code="program")
-        costs = {case: cost(case) for case in dict.fromkeys(compute.cases)}
+        costs = {case: cost(case) for case in unlike_cases(compute)}
         at = np.ravel_multi_index(tuple(self.position[a] for a in compute.over), lengths)
         return np.array([costs[case] for case in compute.cases])[at]
 
