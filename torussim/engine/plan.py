@@ -243,9 +243,9 @@ class Planner:
             for course in self.courses(phase, detour):
                 steps, keep = self.steps(course.pattern)
                 sizes = self.sizes(phase, course, schedule.lengths)
-                moves = tuple(self.move(phase, course, *step, sizes) for step in steps)
-                some = own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
-                some = some or (phase.flow is not None and not phase.flow.all())
+                few = phase.flow is not None and not phase.flow.all()  # some messages have no bytes: any other can be the latest
+                moves = tuple(self.move(phase, course, hops, shape, latest or few, sizes) for hops, shape, latest in steps)
+                some = few or own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
                 stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
                     sent[move.links if isinstance(move.links, slice) else move.links.ravel()] += move.bytes.ravel()
@@ -296,10 +296,9 @@ class Planner:
         rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
         if sizes is not None:
             size = np.where(halves > 0, [sizes[hop] for hop in hops], 0.0)
-            if (size > 0).all():
-                return Move(hops[0].step, hops[0].after, rows, links, size / rate, late, sends, receiver, source, size, latest)
-            return Move(hops[0].step, hops[0].after, rows, links, size / rate, np.where(size > 0, late, -np.inf), size > 0,
-                        receiver, source, size, True)
+            if not (size > 0).all():
+                late, sends = np.where(size > 0, late, -np.inf), size > 0
+            return Move(hops[0].step, hops[0].after, rows, links, size / rate, late, sends, receiver, source, size, latest)
         if (key, phase.block) not in self.loads:
             size = halves * (phase.block / 2)
             self.loads[key, phase.block] = size / rate, size
