@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from torussim.chips import Chip
-from torussim.program import Collective, Compute, Loop, Matmul, changed
+from torussim.program import Collective, Compute, Loop, Matmul, resized
 
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
@@ -80,7 +80,7 @@ def on_wire(collective: Collective, chip: Chip) -> Collective:
     """
     share = chip.low_latency_rate if collective.protocol == "low_latency" else 1.0
     share *= chip.in_switch_rate if collective.algorithm == "in_network" else 1.0
-    return collective if share == 1 else changed(collective, bytes=collective.bytes / share)
+    return collective if share == 1 else resized(collective, collective.bytes / share)
 
 
 @dataclass(frozen=True)
