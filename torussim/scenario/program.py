@@ -39,7 +39,8 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
     if any(operation is None for operation in read):
         return None
     operations = tuple(operation for operation in read if operation is not None)
-    names = tuple(axes) if axes is not None else tuple(a for o in operations if isinstance(o, Collective) for a in o.axes)
+    names: dict[str, int | None] = dict(axes) if axes is not None else dict.fromkeys(
+        [a for o in operations for a in (*(o.axes if isinstance(o, Collective) else ()), *dict(o.on))])
     notes.add(mistakes(operations, names), path)
     return Program(operations) if len(notes.mistakes) == before else None
 
