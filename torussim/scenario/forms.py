@@ -287,11 +287,15 @@ CHAKRA: Form = {
     "groups": Key(text, example="comm_groups.json",
                   about="The file with the chips of each process group, such as `{\"0\": [0, 1]}`."),
 }
+_ON = Key(by_name(each(whole(0, MAX_SIZE), "[0, 1]", least=1), "{x: [0, 1]}"), {}, otherwise="all chips", example={"x": [0, 1]},
+          about="The positions on axes at which chips run the operation; of a permute, those that send. On other chips it takes "
+                "no time.")
 COMPUTE: Form = {
     "name": Key(text, needed=True, example="multiply", about="The name of the operation, which `after` refers to."),
     "flops": Key(quantity("FLOP", zero=True), 0.0, example="1 TFLOP", about="The FLOP of one chip."),
     "hbm_bytes": Key(quantity("B", zero=True), 0.0, example="100 MB", about="The bytes that one chip reads and writes in HBM."),
     "dtype": Key(_DTYPE, "bf16", example="int8", about="The dtype, which sets the FLOP rate."),
+    "on": _ON,
     "after": _AFTER,
 }
 COLLECTIVE: Form = {
@@ -320,5 +324,6 @@ COLLECTIVE: Form = {
     "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1),
                   example=[[[0, 0, 0], [1, 1, 1]], [[2, 0, 0], [0, 2, 0]]],
                   about="The chips of several groups, in place of `axes`; a chip is in one group at most."),
+    "on": _ON,
     "after": _AFTER,
 }
