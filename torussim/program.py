@@ -151,6 +151,11 @@ class Program:
         """The blocks in order, each with its number of runs."""
         return Block(self.block, self.layers), *self.more
 
+    @property
+    def block_runs(self) -> int:
+        """The number of runs of all blocks together."""
+        return sum(times for _, times in self.blocks)
+
     def sections(self) -> tuple[Block, ...]:
         """Return the lists in order, each with its number of runs: prologue, blocks, epilogue."""
         return Block(self.prologue, 1), *self.blocks, Block(self.epilogue, 1)

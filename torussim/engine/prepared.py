@@ -133,7 +133,7 @@ def _is_plain(operation: Operation) -> TypeGuard[Compute]:
 
 def _shape(program: Program) -> Hashable:
     """Return everything of a program except the cost of its plain computations."""
-    return program.layers, *(tuple(map(_form, operations)) for operations, _ in program.sections())
+    return tuple((times, *map(_form, operations)) for operations, times in program.sections())
 
 
 def _form(operation: Operation) -> Hashable:
