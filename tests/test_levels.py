@@ -42,6 +42,7 @@ outlines
 prices
 memory alike
 transformer
+attending
 messages
 collectives.lower
 collectives.steps

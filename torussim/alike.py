@@ -60,7 +60,8 @@ def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], 
         first, *others = group
         builder = Builder(model, layouts[first.phase], first, axes)
         program = builder.build()
-        found.append(Alike(first.phase, program, tuple(builder.attention(one.attended) for one in (first, *others))))
+        found.append(Alike(first.phase, program, tuple(attention(one.attended) for attention in builder.attention.values()
+                                                          for one in (first, *others))))
     return found
 
 

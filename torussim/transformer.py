@@ -13,13 +13,14 @@ from math import prod
 from typing import NamedTuple, cast
 
 from torussim import kernels
+from torussim.attending import attend
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError, ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, placed, table, written
 from torussim.models import Model
 from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
-from torussim.sharding import Sharding, Step, divide, product, steps
+from torussim.sharding import Sharding, Step, product, steps
 from torussim.workload import Forward
 
 LOGIT_BYTES = NORM_BYTES = 4  # f32
@@ -39,8 +40,8 @@ class _Value(NamedTuple):
 class Builder:
     """Builds the operations of one pass.
 
-    After that, `peak` is the largest total of activations that an operation reads and writes, and `attention` returns the
-    operation of that name for a number of attended tokens: the only operation that depends on this number.
+    After that, `peak` is the largest total of activations that an operation reads and writes. `attention` has, by name, the
+    operations that depend on the number of attended tokens, as functions of it.
     """
 
     model: Model
@@ -51,7 +52,7 @@ class Builder:
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the present matmul were gathered just before
     built: Program | None = None
-    attention: Callable[[int], Compute] = field(init=False, repr=False, compare=False)
+    attention: dict[str, Callable[[int], Compute]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.layout.batch:
@@ -307,38 +308,6 @@ class Builder:
             return Sharding.of(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
         return path.stored
 
-    def attend(self, parts: dict[str, _Value]) -> _Value:
-        """Bring q, k and v to the sharding of attention, add attention, and bring its output back to q's first station."""
-        q, k, v = parts["q"], parts["k"], parts["v"]
-        for target in self.table["q"].stations[1:]:
-            (q,), _ = self.travel("", [q], [target])
-        for target in self.table["kv"].stations[1:]:
-            (k, v), _ = self.travel("", [k, v], [target, target])
-        heads = divide(self.heads, "H", q.sharding, self.lengths, what="heads",
-                       do="give the model padded_heads for so many chips, or choose attention: batch")
-        if not set(k.sharding.axes("K")) <= set(q.sharding.axes("H")):
-            raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H",
-                              path=("kv",))
-        divide(self.kv_heads, "K", k.sharding, self.lengths, what="KV heads")
-        local = q.sharding.local(q.sizes, self.lengths)
-        rows, length, d_head = local["B"], local["L"], self.model.d_head
-        shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
-        own = 2 * rows * length * heads * d_head * self.act
-        name = self.name("attention")
-
-        def attention(attended: int) -> Compute:
-            cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
-            return kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
-
-        self.attention = attention
-        made = attention(self.forward.attended)
-        self.peak = max(self.peak, own + made.scratch)
-        self.add(made)
-        out = _Value("o", q.sharding, q.sizes, self.act)
-        for target in reversed(self.table["q"].stations[:-1]):
-            (out,), _ = self.travel("", [out], [target])
-        return out
-
     def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
         """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
 
@@ -370,10 +339,11 @@ class Builder:
         self.operations = {}
         if self.model.parallel:
             made = self.project(self.enter("residual"), ("hidden", "q", "k", "v"))
-            out = self.attend(made)
+            out = attend(self, made, self.model.kinds[0])
             self.leave([self.activated(made["hidden"]), out], "residual")
         else:
-            self.leave([self.attend(self.project(self.enter("attention", "w_q"), ("q", "k", "v")))], "attention", "w_q")
+            made = self.project(self.enter("attention", "w_q"), ("q", "k", "v"))
+            self.leave([attend(self, made, self.model.kinds[0])], "attention", "w_q")
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
         return tuple(self.operations.values())
 
