@@ -35,6 +35,8 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
     """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
 
+    With pipeline stages it is a chip of the stage with the most.
+
     `builders` are the existing ones of its passes.
 
     Activations are the residual, and the largest total of reads and writes of one operation of any pass, with gathered weights
@@ -59,14 +61,19 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
               "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
               "w_v": ("K", builder.kv_heads * m.d_head)}
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
+    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
     kv = t["kv"].used
-    rows = divide(builder.forward.batch, "B", kv, n)
-    a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
+    rows = builder.microbatches * divide(builder.forward.batch, "B", kv, n)
+    a_token = rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
-                  int(workload.cache_share * hbm_bytes / a_token))
+    last, held = len(builder.stages) - 1, list[tuple[float, float]]()
+    for stage, layers in enumerate(builder.stages):
+        tables = 1 if m.tied and not last else (stage == 0) + (stage == last)
+        held.append(((layer * len(layers) + table * tables) * builder.wide, len(layers) * a_token))
+    weights, a_token = max(held, key=lambda parts: parts[0] + parts[1] * tokens)
+    return Memory(weights, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
+                  int(workload.cache_share * hbm_bytes / max(each for _, each in held)))
 
 
 def kv_heads_kept(builder: Builder) -> int:

@@ -109,8 +109,17 @@ def copies(program: Program) -> dict[str, list[Operation]]:
     """Return the copies of each operation of a microbatch in a built program, by its name."""
     found: dict[str, list[Operation]] = {}
     for o in program.operations():
-        found.setdefault(o.name.partition(TAG)[0], []).append(o)
+        found.setdefault(of_microbatch(o.name), []).append(o)
     return found
+
+
+def of_microbatch(name: str) -> str:
+    """Return the name of the operation of a microbatch that an operation of a program is a copy of.
+
+    >>> of_microbatch("attention#3"), of_microbatch("attention")
+    ('attention', 'attention')
+    """
+    return name.partition(TAG)[0]
 
 
 def tagged(operations: tuple[Operation, ...], tag: str, on: On = ()) -> tuple[Operation, ...]:

@@ -185,8 +185,17 @@ LAYOUT: Form = {
                 example={"x": ["x/2"], "y": ["x/2", "y"], "z": ["z"]},
                 about="The physical axes of each logical axis, outermost first: `y` is a whole axis, `x/2` a part of 2 chips; "
                       "every axis is used up exactly once."),
+    "pipeline": Key(elsewhere("an axis of the network, or a mapping `{axis, microbatches}`",
+                              {"anyOf": [TEXT, {"$ref": "#/$defs/pipeline"}]}), otherwise="no stages",
+                    example={"axis": "x", "microbatches": 8},
+                    about="The axis over which the layers are cut into pipeline stages; the mesh then has the other axes."),
     "collectives": Key(algorithms, {}, example={"all_to_all": "direct"},
                        about="The algorithm of each kind of collective, where it is not the default."),
+}
+PIPELINE: Form = {
+    "axis": Key(text, needed=True, example="x/2",
+                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+    "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
                 for phase in ("prefill", "decode")}
