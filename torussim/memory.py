@@ -9,6 +9,7 @@ from torussim.chips import DTYPE_BYTES
 from torussim.errors import ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
 from torussim.sharding import divide
 from torussim.transformer import Builder
@@ -55,9 +56,8 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     """Return the memory of one chip for the passes of these builders, which are built."""
     builder = builders[0]
     m, t, n, layout = builder.model, builder.table, builder.lengths, builder.layout
-    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
-              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
-              "w_v": ("K", builder.kv_heads * m.d_head)}
+    widths = {"w_q": ("H", builder.heads * m.d_head), "w_o": ("H", builder.heads * m.d_head),
+              "w_k": ("K", builder.kv_heads * m.d_head), "w_v": ("K", builder.kv_heads * m.d_head)}
     layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
     table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
     kv = t["kv"].used
@@ -65,7 +65,8 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
     tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
         + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
+    weights = (layer * m.layers + table) * builder.wide + ffn_bytes(builder)
+    return Memory(weights, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
                   int(workload.cache_share * hbm_bytes / a_token))
 
 

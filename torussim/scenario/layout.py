@@ -106,7 +106,8 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
+    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap", "experts",
+                                             "capacity_factor")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, **choices), section["ffn"], written,
                  mesh.parts if mesh else {}, function, section.others)
@@ -315,6 +316,8 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
     if error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
+    elif error.path == ("experts",):
+        path = (*asked.path, "experts")
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
@@ -331,6 +334,9 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
+    shown |= {} if experts == "all" else {"experts": experts}
+    shown |= {} if layout.capacity_factor is None else {"capacity_factor": layout.capacity_factor}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 

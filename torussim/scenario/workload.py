@@ -10,10 +10,11 @@ from torussim import resolve
 from torussim.described import Form, Key, of_form
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
+from torussim.scenario.balance import describe_balance, read_balance
 from torussim.scenario.forms import MAX_PASSES
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote
-from torussim.workload import Workload
+from torussim.workload import UNIFORM, Workload
 
 PATH = ("workload",)
 
@@ -44,10 +45,13 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
                     f"leave it out", at_key=True, code="clash")
     if not section.sound("phase", "batch", "context", "chunk"):
         return phase, None
+    balance = read_balance(notes, section["balance"])
+    if balance is None:
+        return phase, None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    return phase, Workload(**{**section.values, "chunk": chunk})
+    return phase, Workload(**{**section.values, "chunk": chunk, "balance": balance})
 
 
 def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
@@ -72,7 +76,9 @@ def phases_of(phase: str | None) -> tuple[str, ...]:
 def describe_workload(workload: Workload) -> dict[str, Any]:
     """Return the record of a workload, without the keys that its phase does not use."""
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
-    return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+    shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
+    useless |= {"balance"} if workload.balance == UNIFORM else set()
+    return {key: value for key, value in shown.items() if value is not None and key not in useless}
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
