@@ -147,7 +147,7 @@ class Builder:
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
         """Return a name that is new in this list of operations, with the layer where the model has several kinds of them."""
-        for candidate in (wish, f"{wish}_{''.join(axes)}"):
+        for candidate in (wish, *([f"{wish}_{''.join(axes)}"] if axes else [])):
             if candidate + self.layered not in self.operations:
                 return candidate + self.layered
         return next(name for number in count(2) if (name := f"{wish}_{number}{self.layered}") not in self.operations)
