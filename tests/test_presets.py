@@ -136,16 +136,22 @@ def test_the_layers_of_gpt_oss_alternate_as_its_config_says() -> None:
     assert kinds == config("gpt-oss-120b")["layer_types"]
 
 
-# Bytes of the cache by hand, in bf16 on one chip
+# Bytes of the cache of a sequence by hand, in bf16: of a token in all layers without a window, and in all layers with one
 
-CACHE = {"qwen3-32b": 64 * 2 * 8 * 128 * 2, "qwen3-30b-a3b": 48 * 2 * 4 * 128 * 2, "qwen3-235b-a22b": 94 * 2 * 4 * 128 * 2,
-         "mixtral-8x7b": 32 * 2 * 8 * 128 * 2}
+FULL = {"qwen3-32b": 64 * 2 * 8 * 128 * 2, "qwen3-30b-a3b": 48 * 2 * 4 * 128 * 2, "qwen3-235b-a22b": 94 * 2 * 4 * 128 * 2,
+        "mixtral-8x7b": 32 * 2 * 8 * 128 * 2, "mixtral-8x22b": 56 * 2 * 8 * 128 * 2, "deepseek-v3": 61 * (512 + 64) * 2,
+        "gpt-oss-120b": 18 * 2 * 8 * 64 * 2, "gemma-3-27b": 10 * 2 * 16 * 128 * 2, "llama-4-maverick": 12 * 2 * 8 * 128 * 2}
+WINDOWED = {"gpt-oss-120b": (128, 18 * 2 * 8 * 64 * 2), "gemma-3-27b": (1024, 52 * 2 * 16 * 128 * 2),
+            "llama-4-maverick": (8192, 36 * 2 * 8 * 128 * 2)}
 
 
-@pytest.mark.parametrize("name", CACHE)
-def test_the_cache_of_a_token_with_grouped_attention_is_as_by_hand(name: str) -> None:
-    workload = Workload(phase="prefill", batch=1, context=1000)
-    assert memory(model(name), Layout(), workload, {"x": 1, "y": 1, "z": 1}, 1e15).kv_cache == 1000 * CACHE[name]
+@pytest.mark.parametrize("name", TODAY)
+@pytest.mark.parametrize("context", [100, 1024, 20_000])
+def test_the_cache_of_a_sequence_is_as_by_hand(name: str, context: int) -> None:
+    window, bounded = WINDOWED.get(name, (1, 0))
+    by_hand = context * FULL[name] + min(context, window) * bounded
+    assert memory(model(name), Layout(), Workload("prefill", 1, context), {"x": 1, "y": 1, "z": 1}, 1e15).kv_cache == by_hand
+    assert 2 * cache(model(name), context) == by_hand
 
 
 def cache(m: Model, context: int) -> int:
