@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from torussim.chips import CORE
 from torussim.errors import LayoutError
@@ -97,6 +97,13 @@ class Table:
                      if wanted in map(str, path.stations)), None)
 
 
+class Staged(NamedTuple):
+    """How the layers are cut into stages: the axis of the network's grid whose positions they are, and the microbatches."""
+
+    axis: str
+    microbatches: int = 1
+
+
 @dataclass(frozen=True)
 class Layout:
     """The layout of a scenario: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
@@ -105,6 +112,7 @@ class Layout:
     True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, if it is not the default; the
     algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
     `latent`: the form of latent attention, one of LATENT.
+    `pipeline`: the stages of layers; the mesh then has the other axes.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -117,6 +125,7 @@ class Layout:
     collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     batch: int | None = None
     latent: str = "auto"
+    pipeline: Staged | None = None
 
 
 @dataclass(frozen=True)

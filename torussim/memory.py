@@ -38,6 +38,8 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
     """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
 
+    With pipeline stages it is a chip of the stage with the most.
+
     `builders` are the existing ones of its passes.
 
     Activations are the residual, and the largest total of reads and writes of one operation of any pass, with gathered weights
@@ -60,9 +62,14 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     m, t, n = builder.model, builder.table, builder.lengths
     ffn = {"w_in": {"E": m.d_model, "F": m.d_ff * (2 if m.gated else 1)}, "w_out": {"F": m.d_ff, "E": m.d_model}}
     layer = sum(t[w].stored.elements(sizes, n) for w, sizes in {**ffn, **weights(builder)}.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    return Memory((layer * m.layers + table) * builder.wide, cached(builder, workload.held), max(map(_activations, builders)),
-                  hbm_bytes, longest(builder, workload.cache_share * hbm_bytes))
+    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last, held = len(builder.stages) - 1, list[tuple[float, float]]()
+    for stage, layers in enumerate(builder.stages):
+        tables = 1 if m.tied and not last else (stage == 0) + (stage == last)
+        held.append(((layer * len(layers) + table * tables) * builder.wide, cached(builder, workload.held, layers)))
+    most, cache = max(held, key=sum)
+    return Memory(most, cache, max(map(_activations, builders)), hbm_bytes,
+                  min(longest(builder, workload.cache_share * hbm_bytes, layers) for layers in builder.stages))
 
 
 def _activations(builder: Builder) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from math import prod
 from typing import NamedTuple, cast
@@ -18,9 +19,10 @@ from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Table, placed, table, written
+from torussim.layouts import Layout, Sizes, Staged, Table, placed, table, written
 from torussim.models import Model
-from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
+from torussim.pipeline import Pipeline, copies, dealt
+from torussim.program import LOOPS, Block, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
 from torussim.sharding import Sharding, Step, product, steps
 from torussim.workload import Forward
 
@@ -59,6 +61,9 @@ class Builder:
     def __post_init__(self) -> None:
         if self.layout.batch:
             self.forward = replace(self.forward, batch=self.layout.batch)
+        self.stages, self.microbatches = (range(self.model.layers),), 1  # the layers of each stage
+        if self.layout.pipeline:
+            self.stage(self.layout.pipeline)
 
         def make(sizes: Sizes) -> Mapping[str, object]:
             return written(self.layout, sizes)
@@ -78,6 +83,25 @@ class Builder:
         if self.table["q"].cuts[-1][0] != self.table["kv"].cuts[-1][0]:
             raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention "
                               f"needs the same sequences on a chip", path=("q",))
+
+    def stage(self, pipeline: Staged) -> None:
+        """Cut the layers into stages and the batch into microbatches: from here on, the pass and its axes are those of a stage."""
+        axis, layers = pipeline.axis, self.model.layers
+        if axis not in self.physical:
+            raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",
+                              path=("pipeline",), code="unknown-name")
+        stages = self.physical[axis]
+        if stages > layers:
+            raise LayoutError(f"the pipeline has {stages} stages on axis {axis!r}, but the model has {layers} layers: give it an "
+                              "axis, or a part of one, of fewer chips", path=("pipeline",))
+        self.physical = {name: length for name, length in self.physical.items() if name != axis}
+        if stages == 1:
+            return
+        if self.forward.batch % pipeline.microbatches:
+            raise LayoutError(f"{self.forward.batch} sequences do not divide into {pipeline.microbatches} microbatches",
+                              path=("pipeline",), code="does-not-divide")
+        self.stages, self.microbatches = dealt(layers, stages), pipeline.microbatches
+        self.forward = replace(self.forward, batch=self.forward.batch // self.microbatches)
 
     def located(self, error: ShardingError) -> ShardingError:
         """Return an error whose path begins with the tensor of the table that it is about, if this is known."""
@@ -400,10 +424,29 @@ class Builder:
         """Return the program of the pass, built at the first call. Raise errors as `build` does."""
         if self.built is None:
             try:
-                self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
+                self.built = self.staged() if len(self.stages) > 1 else Program(
+                    block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
             except ShardingError as error:
                 raise self.located(error) from None
         return self.built
+
+
+    def staged(self) -> Program:
+        """Return the program of all stages and microbatches; `attention` then has the copies of each operation."""
+        layer, axis = self.layer(), self.layout.pipeline.axis if self.layout.pipeline else ""
+        residual = self.table["residual"].stored.elements(self.tokens(E=self.model.d_model), self.lengths)
+        program = Pipeline(axis, self.microbatches, self.embed(), [(Block(layer, len(layers)),) for layers in self.stages],
+                           self.unembed(), residual * self.act).build()
+        made, copied = dict(self.attention), copies(program)
+        self.attention.clear()
+        for name, make in made.items():
+            self.attention |= {copy.name: partial(_as_copied, make, copy) for copy in copied[name]}
+        return program
+
+
+def _as_copied(make: Callable[[int], Compute], copy: Operation, attended: int) -> Compute:
+    """Return a copy of an operation for a number of attended tokens."""
+    return changed(make(attended), name=copy.name, after=copy.after, on=copy.on)
 
 
 def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:

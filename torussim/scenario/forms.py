@@ -189,8 +189,17 @@ LAYOUT: Form = {
                 example={"x": ["x/2"], "y": ["x/2", "y"], "z": ["z"]},
                 about="The physical axes of each logical axis, outermost first: `y` is a whole axis, `x/2` a part of 2 chips; "
                       "every axis is used up exactly once."),
+    "pipeline": Key(elsewhere("an axis of the network, or a mapping `{axis, microbatches}`",
+                              {"anyOf": [TEXT, {"$ref": "#/$defs/pipeline"}]}), otherwise="no stages",
+                    example={"axis": "x", "microbatches": 8},
+                    about="The axis over which the layers are cut into pipeline stages; the mesh then has the other axes."),
     "collectives": Key(algorithms, {}, example={"all_to_all": "direct"},
                        about="The algorithm of each kind of collective, where it is not the default."),
+}
+PIPELINE: Form = {
+    "axis": Key(text, needed=True, example="x/2",
+                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+    "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
                 for phase in ("prefill", "decode")}
@@ -299,11 +308,15 @@ CHAKRA: Form = {
     "groups": Key(text, example="comm_groups.json",
                   about="The file with the chips of each process group, such as `{\"0\": [0, 1]}`."),
 }
+_ON = Key(by_name(each(whole(0, MAX_SIZE), "[0, 1]", least=1), "{x: [0, 1]}"), {}, otherwise="all chips", example={"x": [0, 1]},
+          about="The positions on axes at which chips run the operation; of a permute, those that send. On other chips it takes "
+                "no time.")
 COMPUTE: Form = {
     "name": Key(text, needed=True, example="multiply", about="The name of the operation, which `after` refers to."),
     "flops": Key(quantity("FLOP", zero=True), 0.0, example="1 TFLOP", about="The FLOP of one chip."),
     "hbm_bytes": Key(quantity("B", zero=True), 0.0, example="100 MB", about="The bytes that one chip reads and writes in HBM."),
     "dtype": Key(_DTYPE, "bf16", example="int8", about="The dtype, which sets the FLOP rate."),
+    "on": _ON,
     "after": _AFTER,
 }
 COLLECTIVE: Form = {
@@ -332,5 +345,6 @@ COLLECTIVE: Form = {
     "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1),
                   example=[[[0, 0, 0], [1, 1, 1]], [[2, 0, 0], [0, 2, 0]]],
                   about="The chips of several groups, in place of `axes`; a chip is in one group at most."),
+    "on": _ON,
     "after": _AFTER,
 }

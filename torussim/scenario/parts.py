@@ -116,6 +116,7 @@ def _layout_parts() -> list[Part]:
              "further key is an argument of the function.", forms.LAYOUT, own),
         _part("table", "layout.ffn: a table of shardings", "A mapping as the value of `layout.ffn`: the sharding of each tensor.",
               forms.TENSORS),
+        _part("pipeline", "layout.pipeline", "A mapping as the value of `layout.pipeline`.", forms.PIPELINE),
         _part("path", "layout.ffn: a path", "A mapping as the value of a tensor.", forms.PATH)]
 
 
