@@ -62,7 +62,8 @@ program
 collectives.contract
 topology
 timeline models sharding workload
-model_fields
+configs
+model_fields quantised
 chips
 chip_fields
 sourced
