@@ -35,7 +35,8 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], netw
 def attention_words(found: Mapping[str, Any]) -> str:
     """Return the attention sharding in words, and the number of sequences to which the batch is padded, if it is."""
     batch, over, parts = found["batch"], str(found["attention"]["over"]), found["attention"].get("parts")
-    return over + (f" (cut {parts} ways)" if parts else "") + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
+    ways = f" (cut {parts} ways)" if parts else ""
+    return over + ways + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
 
 def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,

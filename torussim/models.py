@@ -257,7 +257,24 @@ def _unfitting(model: Model) -> list[Found]:
             mistakes.append(Found(("padded_heads",), f"{text} {reason}", code="clash"))
         elif model.kv_heads != model.heads and heads % model.kv_heads:
             mistakes.append(Found(("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads", code="clash"))
-    return mistakes
+    return [*mistakes, *_attention(model)]
+
+
+def _attention(model: Model) -> list[Found]:
+    """Return the contradictions between the fields of windows and of latent attention."""
+    wrong: dict[str, str] = {}
+    if model.latent and model.kv_heads != model.heads:
+        wrong["kv_heads"] = f"with latent attention each head has a K and a V of its own: give as many as heads, {model.heads}"
+    if model.latent and model.latent_rope >= model.d_head:
+        wrong["latent_rope"] = f"{model.latent_rope} is not below d_head {model.d_head}, which includes the rotated part"
+    for name in ("latent_rope", "latent_q"):
+        if not model.latent and getattr(model, name):
+            wrong[name] = "it is a width of latent attention: give latent too, the width of the compressed K and V"
+    if model.full_layers and not model.window:
+        wrong["full_layers"] = "no layer has a window: give window too, or leave it out"
+    elif model.full_layers and model.full_layers[-1] >= model.layers:
+        wrong["full_layers"] = f"{model.full_layers[-1]} is no layer: the {model.layers} layers count from 0"
+    return [Found((name,), f"{name}: {text}", code="clash") for name, text in wrong.items()]
 
 
 def _read_config(name: str, beside: Path | None, most: int) -> Model:
