@@ -20,7 +20,7 @@ from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.program import Collective, Compute, Operation
 from torussim.topology.builders import torus
-from torussim.topology.grid import grid
+from torussim.topology.grid import Grid, grid
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
@@ -43,6 +43,10 @@ DECODE, PREFILL = Forward("decode", 8, 1, 96), Forward("prefill", 8, 16, 48)
 
 def named(given: Model, layout: Layout, forward: Forward, axes: dict[str, int]) -> dict[str, Operation]:
     return {o.name: o for o in build(given, layout, forward, axes).block}
+
+
+def network() -> Grid:
+    return grid(torus((2, 4), bandwidth=2e9, latency=1e-6))
 
 
 def products(operation: Operation) -> list[tuple[float, ...]]:
@@ -192,7 +196,7 @@ def test_a_longer_window_never_takes_less_time_or_memory(seed: int) -> None:
     rng = Random(seed)
     given, attention = rng.choice((GROUPED, LATENT)), rng.choice(("heads", "batch", "sequence"))
     forward, axes = rng.choice((DECODE, PREFILL)), {"x": 2, "y": 4}
-    layout, net = Layout("ws1d", attention, latent=rng.choice(("absorbed", "expanded"))), grid(torus((2, 4), bandwidth=2e9, latency=1e-6))
+    layout, net = Layout("ws1d", attention, latent=rng.choice(("absorbed", "expanded"))), network()
     made = [(axes_seconds(build(changed, layout, forward, axes), net, REAL),
              memory(changed, layout, Workload("decode", 8, 100), axes, 1e9).kv_cache)
             for changed in (replace(given, window=window) for window in sorted(rng.sample(range(1, 100), 6)))]
@@ -218,7 +222,8 @@ def test_llama_with_65536_tokens_over_32_chips_by_hand() -> None:
     assert products(found["attention"]) == [(8, 128, 16384, 8), (8, 16384, 128, 8)]
     names = ("gather_q", "reduce_softmax", "scatter_o")
     assert [(o.kind, o.axes, o.bytes) for name in names if isinstance(o := found[name], Collective)] == [
-        ("all_gather", ("y",), 8 * 8 * 128 * 2), ("all_reduce", ("y",), 8 * 8 * 2 * 4), ("reduce_scatter", ("y",), 8 * 8 * 128 * 2)]
+        ("all_gather", ("y",), 8 * 8 * 128 * 2), ("all_reduce", ("y",), 8 * 8 * 2 * 4),
+        ("reduce_scatter", ("y",), 8 * 8 * 128 * 2)]
     held = memory(LLAMA, layout, Workload("decode", 8, 65535), axes, 32e9)
     assert held.kv_cache * 32 == 80 * 8 * 65536 * 2 * 8 * 128 * 2
     heads = memory(LLAMA, Layout("ws1d", "heads"), Workload("decode", 8, 65535), axes, 32e9)
@@ -272,7 +277,7 @@ def test_queries_and_keys_travel_for_the_same_flop(seed: int) -> None:
 @pytest.mark.parametrize("attention", ["heads", "batch", "sequence"])
 def test_more_products_on_the_same_cache_never_take_less_time(way: str, attention: str) -> None:
     """More new tokens, more heads, more attended tokens."""
-    net, axes, layout = grid(torus((2, 4), bandwidth=2e9, latency=1e-6)), {"x": 2, "y": 4}, Layout("ws1d", attention, latent=way)
+    net, axes, layout = network(), {"x": 2, "y": 4}, Layout("ws1d", attention, latent=way)
     def seconds(given: Model, length: int, attended: int) -> float:
         return axes_seconds(build(given, layout, Forward("prefill", 8, length, attended), axes), net, REAL)
     more_heads = replace(LATENT, heads=16, kv_heads=16)

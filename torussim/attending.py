@@ -203,7 +203,7 @@ def _products(builder: Builder, here: _Here, q: _Value) -> None:
         wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes + own
         return kernels.attention(name, here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width,
                                  here.value, wide, builder.dtype, parts=here.parts if here.ring else 1, cached=read > new,
-                                 loops=loops)
+                                 loops=loops, decode=builder.forward.phase == "decode")
 
     made = _varying(builder, name, attention)
     builder.peak = max(builder.peak, own + made.scratch)

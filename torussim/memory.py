@@ -10,6 +10,7 @@ from torussim.errors import ShardingError
 from torussim.keeping import cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
@@ -36,7 +37,9 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
+
+    With pipeline stages it is a chip of the stage with the most.
 
     `builders` are the existing ones of its passes.
 
@@ -58,13 +61,15 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     """Return the memory of one chip for the passes of these builders, which are built."""
     builder = builders[0]
     m, t, n = builder.model, builder.table, builder.lengths
-    ffn = {"w_in": {"E": m.d_model, "F": m.d_ff * (2 if m.gated else 1)}, "w_out": {"F": m.d_ff, "E": m.d_model}}
-    layer = sum(t[w].stored.elements(sizes, n) for w, sizes in {**ffn, **weights(builder)}.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
-        + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, cached(builder, tokens), max(map(_activations, builders)), hbm_bytes,
-                  longest(builder, workload.cache_share * hbm_bytes))
+    attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
+    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last, held = len(builder.stages) - 1, list[tuple[float, float]]()
+    for stage, layers in enumerate(builder.stages):
+        tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+        held.append((attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, workload.held, layers)))
+    most, cache = max(held, key=sum)
+    return Memory(most, cache, max(map(_activations, builders)), hbm_bytes,
+                  min(longest(builder, workload.cache_share * hbm_bytes, layers) for layers in builder.stages))
 
 
 def _activations(builder: Builder) -> float:

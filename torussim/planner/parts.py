@@ -113,7 +113,7 @@ class Parts:
     def cache(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
         b = self.made(paths)
-        return cached(b, b.forward.attended) / self.model.layers, 0.0
+        return cached(b, b.forward.attended, range(self.model.layers)) / self.model.layers, 0.0
 
     # -- the cost of a part ---------------------------------------------------------------------------------------------
 
