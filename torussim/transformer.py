@@ -59,7 +59,8 @@ class Builder:
     def __post_init__(self) -> None:
         if self.layout.batch:
             self.forward = replace(self.forward, batch=self.layout.batch)
-        self.stages, self.microbatches = (range(self.model.layers),), 1  # the layers of each stage
+        self.microbatches = 1
+        self.stages: tuple[range, ...] = (range(self.model.layers),)  # the layers of each stage
         if self.layout.pipeline:
             self.stage(self.layout.pipeline)
 
@@ -79,7 +80,7 @@ class Builder:
                               f"needs the same sequences on a chip", path=("q",))
 
     def stage(self, pipeline: Staged) -> None:
-        """Cut the layers into stages and the batch into microbatches: from here on, the pass and its axes are those of a stage."""
+        """Cut the layers into stages and the batch into microbatches; then the pass and its axes are those of one stage."""
         axis, layers = pipeline.axis, self.model.layers
         if axis not in self.physical:
             raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",

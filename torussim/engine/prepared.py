@@ -94,8 +94,8 @@ class Prepared:
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
         ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, o.on, *o.shift.items(), loops.get(o.name))
                 for o in moved]
-        ways += [o.on for o in program.operations() if o.on]
-        key = fold, since, *(dict.fromkeys(ways) if fold else ())
+        some = [o.on for o in program.operations() if o.on]
+        key = fold, since, *(dict.fromkeys(ways) if fold else ()), *(dict.fromkeys(some) if fold else ())
         if key not in self._folded:
             _forget(self._folded, self._planners)
             told = begin if pace is None else colours(mixed([(begin,), (pace,)], len(begin))).astype(float)
