@@ -43,14 +43,16 @@ prices
 memory alike
 transformer
 attending
+keeping
 messages
 collectives.lower
+collectives.playback
+collectives.unequal
 collectives.steps
 collectives.rooted
 collectives.axes
 collectives.lines
 collectives.rings
-collectives.playback
 collectives.form
 cost
 layouts kernels

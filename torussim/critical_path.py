@@ -21,7 +21,7 @@ from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts, Table
 from torussim.outlines import Outlines
 from torussim.places import Place, meets, places_of, runs
-from torussim.program import ALIKE, Collective, Compute, Operation, Program
+from torussim.program import ALIKE, Collective, Compute, Operation, Program, unlike_cases
 from torussim.topology.grid import Grid
 
 Array = np.ndarray[Any, Any]
@@ -86,7 +86,8 @@ class _Walk:
             collective = o if isinstance(o, Collective) else operations[place[o.loop.collective]] if o.loop else None
             if not isinstance(collective, Collective):
                 assert isinstance(o, Compute)
-                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
+                seconds = min(compute_seconds(case, self.chip) for case in unlike_cases(o))
+                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + seconds))
                 continue
             if collective.kind == "permute" and meets(collective, self.place):
                 found.append(_Step(after, meets="end"))
@@ -108,7 +109,8 @@ class _Walk:
     def pair(self, matmul: Compute, o: Collective, table: Table, after: tuple[int, ...], partner: int | None) -> _Step:
         """Return a matmul looped with a collective."""
         assert matmul.loop is not None and table.through is not None and table.own is not None
-        sizes = o.bytes, shard_seconds(matmul, matmul.loop, self.chip), self.chip.loop_step
+        shard = min(shard_seconds(case, matmul.loop, self.chip) for case in unlike_cases(matmul))
+        sizes = o.bytes, shard, self.chip.loop_step
         overhead = self.chip.op_overhead * matmul.kernels
         gathers = o.kind == "all_gather"
         through = table.through.seconds(*sizes) + (0.0 if gathers else overhead)

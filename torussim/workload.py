@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context."""
+    """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context.
+
+    With `draft`, decode steps are speculative: each runs the next token and `draft` proposed tokens of every sequence, of which
+    `accepted` are kept in the mean (Leviathan et al. 2023, arXiv:2211.17192). `tokens` counts steps.
+    """
 
     phase: str  # "prefill", "decode" or "generate"
     batch: int
@@ -16,23 +21,53 @@ class Workload:
     cached: int = 0
     chunk: int | None = None
     cache_share: float = 0.30
+    draft: int = 0
+    accepted: float = 0.0
+
+    @property
+    def yields(self) -> float:
+        """The tokens of a sequence that a decode step yields, in the mean.
+
+        >>> Workload("decode", 8, 100).yields, Workload("decode", 8, 100, draft=4, accepted=3.1).yields
+        (1, 4.1)
+        """
+        return 1 + self.accepted if self.draft else 1
+
+    @property
+    def held(self) -> float:
+        """The largest number of tokens of a sequence in the cache, in the mean: that of the last pass, its new tokens included.
+
+        >>> Workload("decode", 8, 100, tokens=3).held, Workload("decode", 8, 100, 3, draft=4, accepted=1.5).held
+        (103, 110.0)
+        """
+        before = self.context + (self.cached if self.phase != "decode" else 0)
+        return before + ((self.tokens - 1) * self.yields + 1 + self.draft if self.phase != "prefill" else 0)
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`."""
+    """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`.
+
+    A prefill yields the logits of the last position of each sequence, a decode step those of all its new tokens.
+    """
 
     phase: str  # "prefill" or "decode"
     batch: int
     length: int
     attended: int
 
+    @property
+    def positions(self) -> int:
+        """The new tokens of a sequence whose logits are computed."""
+        return self.length if self.phase == "decode" else 1
+
 
 def passes(workload: Workload) -> list[Forward]:
     """Return the passes of a workload, in order.
 
     Prefill attends to the cached tokens and to its whole chunk (masked products are computed as well); decode step i reads
-    context + i tokens.
+    context + i tokens. A speculative step i reads context + i (1 + accepted) tokens, rounded up, and its proposed tokens, again
+    with the masked products among these.
     """
     found = []
     if workload.phase in ("prefill", "generate"):
@@ -43,7 +78,9 @@ def passes(workload: Workload) -> list[Forward]:
             found.append(Forward("prefill", workload.batch, length, workload.cached + done))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
-        found += [Forward("decode", workload.batch, 1, read + i) for i in range(workload.tokens)]
+        share = Fraction(str(workload.yields))  # exact: 10 steps of 1.1 tokens yield 11, and not a little more
+        grown = (-(-i * share.numerator // share.denominator) for i in range(workload.tokens))
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more) for more in grown]
     return found
 
 
@@ -53,4 +90,4 @@ def ended_after(workload: Workload, done: int) -> Workload:
     prompt, tokens = sum(one.length for one in made if one.phase == "prefill"), sum(one.phase == "decode" for one in made)
     if tokens:
         return replace(workload, tokens=tokens)
-    return replace(workload, phase="prefill", context=prompt, chunk=min(workload.chunk or prompt, prompt))
+    return replace(workload, phase="prefill", context=prompt, chunk=min(workload.chunk or prompt, prompt), draft=0, accepted=0.0)

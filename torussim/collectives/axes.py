@@ -79,7 +79,7 @@ def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, s
     for index, axis in enumerate(axis for axis in lengths if shift.get(axis, 0) % lengths[axis]):
         senders = here.pop(axis, None)
         one = pattern("permute", lengths[axis], ring[axis], shift=shift[axis], senders=senders)
-        phases.append(Phase(index, 0, Lane((axis,)), one, size, tuple(here.items())))
+        phases.append(Phase(index, 0, Lane((axis,)), one, size, on=tuple(here.items())))
         if senders is not None:
             here[axis] = tuple(sorted((place + shift[axis]) % lengths[axis] for place in senders))
     return tuple(phases)

@@ -70,6 +70,8 @@ class Lane:
 class Phase:
     """One pattern on every line of a lane; `block` is the size of a whole block, bytes.
 
+    `flow`: if blocks differ, (K, length) the bytes that each chip of the group, in C order, holds for each position of the lane;
+    `block` is then the largest.
     `on`: only the lines at these positions of other axes run it; (): all lines.
     """
 
@@ -78,6 +80,7 @@ class Phase:
     lane: Lane
     pattern: Pattern
     block: float
+    flow: Array | None = None
     on: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
@@ -137,6 +140,7 @@ class Schedule:
     twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     root: int = 0  # the position of the root
+    matrix: Array | None = None  # of an all-to-all with unequal bytes: (K, K) bytes from chip to chip
 
     @property
     def chips(self) -> int:

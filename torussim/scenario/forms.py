@@ -11,7 +11,7 @@ from typing import Any
 
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, TEXT, Form, Key, Reader, reads
-from torussim.layouts import AXES, DIMENSIONS, HEADS, HEADS_PADDED, LAYOUTS, LONGEST, REQUIRED
+from torussim.layouts import ATTENTION, AXES, DIMENSIONS, HEADS, HEADS_PADDED, LATENT, LAYOUTS, LONGEST, REQUIRED
 from torussim.program import KINDS
 from torussim.result_keys import KEYS
 from torussim.scenario.values import (
@@ -173,8 +173,12 @@ LAYOUT: Form = {
     "ffn": Key(elsewhere('the name of a layout, a table of shardings, or "module:function"',
                          {"anyOf": [{"enum": list(LAYOUTS)}, FUNCTION, {"$ref": "#/$defs/table"}]}), "ws2d", example="wg_xyz",
                about="The layout of the weights and activations; `torussim list layouts` says what each name means."),
-    "attention": Key(one_of("layout of attention", "heads", "batch"), "heads", example="batch",
-                     about="Whether attention is sharded over heads or over the batch."),
+    "attention": Key(one_of("layout of attention", *ATTENTION), "heads", example="batch",
+                     about="Whether attention is sharded over heads, over the batch, or over KV heads and the tokens of the "
+                           "context: `sequence`."),
+    "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
+                  about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
+                        "(expanded); auto: the fewer FLOP in the pass."),
     "weights": Key(_DTYPE, "bf16", example="int8", about="The dtype of the weights in memory."),
     "activations": Key(_DTYPE, "bf16", example="int8", about="The dtype of the activations, which sets the FLOP rate."),
     "kv_cache": Key(_DTYPE, "bf16", example="int8", about="The dtype of the cached keys and values."),
@@ -250,11 +254,19 @@ WORKLOAD: Form = {
     "batch": Key(whole(1, MAX_SIZE), needed=True, example=512, about="The number of sequences."),
     "context": Key(whole(1, MAX_SIZE), needed=True, example=2048,
                    about="The tokens in the cache when decoding starts; of prefill and generate: the tokens of a prompt."),
-    "tokens": Key(whole(1, MAX_PASSES), 1, example=64, about="The number of decode steps; step i reads context + i tokens."),
+    "tokens": Key(whole(1, MAX_PASSES), 1, example=64,
+                  about="The number of decode steps; step i reads context + i tokens, with `draft` context + i (1 + accepted) "
+                        "and the proposed ones."),
     "cached": Key(whole(0, MAX_SIZE), 0, example=1024,
                   about="Of prefill and generate: the tokens that are in the cache already."),
     "chunk": Key(whole(1, MAX_SIZE), otherwise="the whole prompt in one pass", example=512,
                  about="Of prefill and generate: the tokens of a pass, where the prompt is cut into several."),
+    "draft": Key(whole(0, MAX_SIZE), 0, example=4,
+                 about="Of decode and generate: the proposed tokens of a sequence that each decode step runs beside its next "
+                       "one."),
+    "accepted": Key(number(zero=True), otherwise="needed where `draft` is above 0", example=3.1,
+                    about="The mean number of proposed tokens of a sequence that a step accepts; it yields one more, and the "
+                          "context grows by as many."),
     "cache_share": Key(number(most=1), 0.30, example="40 %",
                        about="The share of HBM for the cache from which `memory.longest_context` is computed."),
 }

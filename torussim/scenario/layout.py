@@ -112,7 +112,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
+    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     parts = mesh.parts if mesh else {staged.axis: (staged.left, staged.stages)} if staged and staged.left > 1 else {}
     pipeline = Staged(staged.label, staged.microbatches) if staged else None
@@ -341,6 +341,7 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     shown |= {"pipeline": asked.stages.record()} if asked.stages else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
