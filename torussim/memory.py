@@ -10,6 +10,7 @@ from torussim.errors import ShardingError
 from torussim.keeping import cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
@@ -60,13 +61,12 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     """Return the memory of one chip for the passes of these builders, which are built."""
     builder = builders[0]
     m, t, n = builder.model, builder.table, builder.lengths
-    ffn = {"w_in": {"E": m.d_model, "F": m.d_ff * (2 if m.gated else 1)}, "w_out": {"F": m.d_ff, "E": m.d_model}}
-    layer = sum(t[w].stored.elements(sizes, n) for w, sizes in {**ffn, **weights(builder)}.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
+    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
     last, held = len(builder.stages) - 1, list[tuple[float, float]]()
     for stage, layers in enumerate(builder.stages):
-        tables = 1 if m.tied and not last else (stage == 0) + (stage == last)
-        held.append(((layer * len(layers) + table * tables) * builder.wide, cached(builder, workload.held, layers)))
+        tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+        held.append((attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, workload.held, layers)))
     most, cache = max(held, key=sum)
     return Memory(most, cache, max(map(_activations, builders)), hbm_bytes,
                   min(longest(builder, workload.cache_share * hbm_bytes, layers) for layers in builder.stages))

@@ -7,6 +7,37 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True)
+class Balance:
+    """How the tokens of a mixture are shared among the experts of a layer: uniformly, by Zipf's law, or by measured shares.
+
+    `zipf`: expert i, counted from 1, has a share in proportion to i ** -zipf. `shares`: the share of each expert, one row for
+    all mixture layers, or one for each of them.
+    """
+
+    zipf: float = 0.0
+    shares: tuple[tuple[float, ...], ...] = ()
+
+    def of(self, layer: int, experts: int) -> tuple[float, ...]:
+        """Return the share of each expert in a mixture layer, counted from 0 among the mixture layers.
+
+        >>> Balance(zipf=1.0).of(0, 2)
+        (0.6666666666666666, 0.3333333333333333)
+        """
+        if self.shares:
+            return self.shares[layer if len(self.shares) > 1 else 0]
+        weights = [(i + 1) ** -self.zipf for i in range(experts)]
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all experts have the same share."""
+        return not self.zipf and all(max(row) == min(row) for row in self.shares)
+
+
+UNIFORM = Balance()
+
+
+@dataclass(frozen=True)
 class Workload:
     """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context.
 
@@ -23,6 +54,7 @@ class Workload:
     cache_share: float = 0.30
     draft: int = 0
     accepted: float = 0.0
+    balance: Balance = UNIFORM
 
     @property
     def yields(self) -> float:
@@ -55,6 +87,7 @@ class Forward:
     batch: int
     length: int
     attended: int
+    balance: Balance = UNIFORM  # of the tokens among experts
 
     @property
     def positions(self) -> int:
@@ -75,12 +108,13 @@ def passes(workload: Workload) -> list[Forward]:
         while done < workload.context:
             length = min(chunk, workload.context - done)
             done += length
-            found.append(Forward("prefill", workload.batch, length, workload.cached + done))
+            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.balance))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
         share = Fraction(str(workload.yields))  # exact: 10 steps of 1.1 tokens yield 11, and not a little more
         grown = (-(-i * share.numerator // share.denominator) for i in range(workload.tokens))
-        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more) for more in grown]
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more, workload.balance)
+                  for more in grown]
     return found
 
 

@@ -112,7 +112,8 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap")}
+    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap", "experts",
+                                             "capacity_factor")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     parts = mesh.parts if mesh else {staged.axis: (staged.left, staged.stages)} if staged and staged.left > 1 else {}
     pipeline = Staged(staged.label, staged.microbatches) if staged else None
@@ -325,6 +326,8 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
         path = ("workload", "batch")
     elif error.path[:1] == ("pipeline",):
         path = (*asked.path, *error.path)
+    elif error.path == ("experts",):
+        path = (*asked.path, "experts")
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
@@ -342,6 +345,9 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
     shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
+    experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
+    shown |= {} if experts == "all" else {"experts": experts}
+    shown |= {} if layout.capacity_factor is None else {"capacity_factor": layout.capacity_factor}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     shown |= {"pipeline": asked.stages.record()} if asked.stages else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
