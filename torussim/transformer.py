@@ -453,16 +453,19 @@ class Builder:
         self.forward = whole
         return tuple(self.operations.values())
 
+    def layers(self) -> list[tuple[LayerKind, int]]:
+        """Return of each layer what distinguishes it: its kind, and its number among the mixtures if their loads differ."""
+        measured = len(self.forward.balance.shares) > 1
+        order = list(accumulate((kind.mixture for kind in self.model.kinds), initial=0))  # of each layer among the mixtures
+        return [(kind, order[i] if kind.mixture and measured else 0) for i, kind in enumerate(self.model.kinds)]
+
     def blocks(self, some: range) -> list[Block]:
         """Return some layers as blocks: lists of layers that come one after another, with their number of runs."""
-        load = self.forward.balance
-        measured = len(load.shares) > 1
-        order = list(accumulate((kind.mixture for kind in self.model.kinds), initial=0))  # of each layer among the mixtures
-        every = [(kind, order[i] if kind.mixture and measured else 0) for i, kind in enumerate(self.model.kinds)]
+        load, every = self.forward.balance, self.layers()
         layers, several, found = every[some.start:some.stop], len(set(every)) > 1, list[Block]()
         for first, length, times in repeated(layers):
             self.operations = {}
-            for i, (kind, number) in enumerate(layers[first:first + length], first):
+            for i, (kind, number) in enumerate(layers[first:first + length], some.start + first):
                 self.layered = f"@{i}" if several else ""
                 uniform = load.uniform or not kind.mixture
                 self.layer(kind, () if uniform else load.of(number, self.model.experts or 1))
@@ -483,11 +486,12 @@ class Builder:
                 raise self.located(error) from None
         return self.built
 
-
     def staged(self) -> Program:
         """Return the program of all stages and microbatches; `attention` then has the copies of each operation."""
-        axis = self.layout.pipeline.axis if self.layout.pipeline else ""
-        layers = [tuple(self.blocks(some)) for some in self.stages]
+        axis, every = self.layout.pipeline.axis if self.layout.pipeline else "", self.layers()
+        alike = {tuple(every[some.start:some.stop]): some for some in reversed(self.stages)}  # the first stage with these layers
+        made_once = {some: tuple(self.blocks(some)) for some in reversed(alike.values())}
+        layers = [made_once[alike[tuple(every[some.start:some.stop])]] for some in self.stages]
         residual = self.table["residual"].stored.elements(self.tokens(E=self.model.d_model), self.lengths)
         program = Pipeline(axis, self.microbatches, self.embed(), layers, self.unembed(), residual * self.act).build()
         made, copied = dict(self.attention), copies(program)
