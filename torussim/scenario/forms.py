@@ -214,7 +214,7 @@ LAYOUT: Form = {
 }
 PIPELINE: Form = {
     "axis": Key(text, needed=True, example="x/2",
-                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+                about="The axis of the network whose positions are the stages; `x/2` is an outermost part of 2 of its chips."),
     "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
