@@ -43,6 +43,7 @@ prices
 memory alike
 transformer
 attending
+drafting
 messages
 collectives.lower
 collectives.steps
@@ -58,7 +59,8 @@ chakra
 program
 collectives.contract
 topology
-timeline models sharding workload
+workload
+timeline models sharding
 model_fields
 chips
 chip_fields

@@ -46,9 +46,18 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     for one in made:
         one.build()
     try:
-        return _memory(made, workload, hbm_bytes)
+        held = _memory(made, workload, hbm_bytes)
+        drafts = [one.draft for one in made if one.draft]
+        return _together(held, _memory(drafts, workload, hbm_bytes), workload) if drafts else held
     except ShardingError as error:
         raise made[0].located(error) from None
+
+
+def _together(one: Memory, other: Memory, workload: Workload) -> Memory:
+    """Return the memory of a chip that runs two models in turn: weights and caches of both, the larger activations."""
+    cache = one.kv_cache + other.kv_cache
+    return Memory(one.weights + other.weights, cache, max(one.activations, other.activations), one.capacity,
+                  int(workload.cache_share * one.capacity * workload.held / cache))
 
 
 def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:

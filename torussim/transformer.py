@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 from torussim import kernels
 from torussim.attending import attend
 from torussim.chips import DTYPE_BYTES
+from torussim.drafting import drafted, first_pass
 from torussim.errors import LayoutError, ShardingError
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, placed, table, written
@@ -53,6 +54,7 @@ class Builder:
     gathered: bool = False  # whether the weights of the present matmul were gathered just before
     built: Program | None = None
     attention: dict[str, Callable[[int], Compute]] = field(default_factory=dict, repr=False, compare=False)
+    draft: Builder | None = None  # of the first pass of the draft model; known when the program is built
 
     def __post_init__(self) -> None:
         if self.layout.batch:
@@ -394,7 +396,20 @@ class Builder:
                 self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
             except ShardingError as error:
                 raise self.located(error) from None
+            if self.forward.draft_model:
+                self.draft = self.drafting(self.forward.draft_model)
+                self.built, more = drafted(self.built, self.forward, self.draft.build(), self.draft.attention)
+                self.attention |= more
         return self.built
+
+    def drafting(self, model: Model) -> Builder:
+        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does."""
+        try:
+            builder = Builder(model, self.layout, first_pass(self.forward), self.physical)
+            builder.build()
+        except (LayoutError, ShardingError) as error:
+            raise error.within(("draft_model",), f"the draft model {model.name}: ") from None
+        return builder
 
 
 def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from torussim.models import Model
+
 
 @dataclass(frozen=True)
 class Workload:
     """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context.
 
     With `draft`, decode steps are speculative: each runs the next token and `draft` proposed tokens of every sequence, of which
-    `accepted` are kept in the mean (Leviathan et al. 2023, arXiv:2211.17192). `tokens` counts steps.
+    `accepted` are kept in the mean (Leviathan et al. 2023, arXiv:2211.17192). `tokens` counts steps. A `draft_model` makes the
+    proposed tokens, one after another, and reads the prompt too; None: they cost nothing.
     """
 
     phase: str  # "prefill", "decode" or "generate"
@@ -23,6 +26,7 @@ class Workload:
     cache_share: float = 0.30
     draft: int = 0
     accepted: float = 0.0
+    draft_model: Model | None = None
 
     @property
     def yields(self) -> float:
@@ -48,13 +52,15 @@ class Workload:
 class Forward:
     """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`.
 
-    A prefill yields the logits of the last position of each sequence, a decode step those of all its new tokens.
+    A prefill yields the logits of the last position of each sequence, a decode step those of all its new tokens. Before it runs
+    the `draft_model`, if there is one: the same pass of a prefill, or length - 1 decode steps of one token.
     """
 
     phase: str  # "prefill" or "decode"
     batch: int
     length: int
     attended: int
+    draft_model: Model | None = None
 
     @property
     def positions(self) -> int:
@@ -75,12 +81,13 @@ def passes(workload: Workload) -> list[Forward]:
         while done < workload.context:
             length = min(chunk, workload.context - done)
             done += length
-            found.append(Forward("prefill", workload.batch, length, workload.cached + done))
+            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.draft_model))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
         share = Fraction(str(workload.yields))  # exact: 10 steps of 1.1 tokens yield 11, and not a little more
         grown = (-(-i * share.numerator // share.denominator) for i in range(workload.tokens))
-        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more) for more in grown]
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more, workload.draft_model)
+                  for more in grown]
     return found
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim import resolve
+from torussim import models, resolve
 from torussim.described import Form, Key, of_form
+from torussim.models import Model
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
 from torussim.scenario.forms import MAX_PASSES
@@ -17,6 +18,7 @@ from torussim.scenario.values import Misread, quote
 from torussim.workload import Workload
 
 PATH = ("workload",)
+MAX_DRAFTS = 100  # steps of a draft model before a step of the large one
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class Expected:
     source: str
 
 
-def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
-    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid."""
+def read_workload(notes: Notes, given: Any, draft_model: Model | None = None) -> tuple[str | None, Workload | None]:
+    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid.
+
+    `draft_model` is the one of the file, already read; None if there is none or it is not valid.
+    """
     section = notes.section(forms.WORKLOAD, given, PATH, "workload")
     phase = section["phase"] if section.sound("phase") else None
     if "tokens" in section.given and phase == "prefill":
@@ -49,7 +54,8 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    return phase, Workload(**{**section.values, "chunk": chunk, "accepted": section["accepted"] or 0.0})
+    read = {"chunk": chunk, "accepted": section["accepted"] or 0.0, "draft_model": draft_model}
+    return phase, Workload(**{**section.values, **read})
 
 
 def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
@@ -67,6 +73,12 @@ def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
     elif accepted is not None and accepted > draft:
         remedy = f"give at most {draft}" if draft else "give draft, the number of proposed tokens, or leave accepted out"
         notes.wrong((*PATH, "accepted"), f"accepted: '{accepted:g}' is more than the draft of {draft}: {remedy}", code="clash")
+    if "draft_model" in section.given and not draft:
+        notes.wrong((*PATH, "draft_model"), "draft_model: it makes no tokens without a draft: give draft and accepted, or leave "
+                                            "it out", at_key=True, code="clash")
+    elif "draft_model" in section.given and draft > MAX_DRAFTS:
+        notes.wrong((*PATH, "draft"), f"draft: '{draft}' steps of a draft model are more than can be run: give at most "
+                                      f"{MAX_DRAFTS}", code="limit")
     return len(notes.mistakes) == before
 
 
@@ -94,7 +106,8 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
     if workload.phase == "prefill" or not workload.draft:
         useless |= {"draft", "accepted"}
-    return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+    shown = {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+    return shown | ({"draft_model": models.describe(workload.draft_model)} if workload.draft_model else {})
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
