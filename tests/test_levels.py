@@ -44,14 +44,16 @@ memory alike
 transformer
 attending
 drafting
+keeping
 messages
 collectives.lower
+collectives.playback
+collectives.unequal
 collectives.steps
 collectives.rooted
 collectives.axes
 collectives.lines
 collectives.rings
-collectives.playback
 collectives.form
 cost
 layouts kernels

@@ -14,7 +14,7 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.clock import Clock
+from torussim.clock import Clock, Ready
 from torussim.outlines import Outlines, outlines_of
 from torussim.program import WITH_ROOT, Collective, Compute, Program
 from torussim.topology.grid import Grid, grid
@@ -97,24 +97,27 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
     outlines = outlines_of(network)
     program = chosen(program, outlines, chip)
     clock = Clock(outlines.prices(chip), fastest and not outlines.even)
-    clock.section(clock.ready(program.prologue))
-    block = clock.ready(program.block)
-    durations, states = list[float](), list[list[float]]()
-    for done in range(program.layers):
+    for operations, times in program.sections():
+        _repeat(clock, clock.ready(operations), times)
+    return clock.latest
+
+
+def _repeat(clock: Clock, operations: tuple[Ready, ...], times: int) -> None:
+    """Run a list a number of times, or until its state repeats: all further runs then take as long as the last."""
+    states = list[list[float]]()
+    for done in range(times):
         before = clock.last
-        clock.section(block)
-        durations.append(clock.last - before)
+        clock.section(operations)
+        duration = clock.last - before
         states.append(clock.state())
         if done and len(states[-1]) == len(states[-2]) and all(
-                abs(a - b) <= 1e-13 * durations[-1] for a, b in zip(states[-1], states[-2])):
-            later = durations[-1] * (program.layers - done - 1)
+                abs(a - b) <= 1e-13 * duration for a, b in zip(states[-1], states[-2])):
+            later = duration * (times - done - 1)
             clock.last += later
             clock.latest += later
             clock.unit += later
             clock.links = {k: v + later for k, v in clock.links.items()}
             break
-    clock.section(clock.ready(program.epilogue))
-    return clock.latest
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from torussim.choice import chosen
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts, Table
 from torussim.outlines import Outlines
-from torussim.program import Collective, Compute, Operation, Program
+from torussim.program import Collective, Compute, Operation, Program, unlike_cases
 from torussim.topology.grid import Grid
 
 Array = np.ndarray[Any, Any]
 
-BLOCKS = 6  # the blocks that are run; later blocks are taken to be as slow as the class with the least gain
+BLOCKS = 6  # the runs of a block; later ones are taken to be as slow as the class with the least gain
 
 
 def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chip) -> float:
@@ -34,9 +34,8 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
     fronts = known if known.chip == chip else Fronts(known.outlines, chip)
     program = chosen(program, fronts.outlines, chip)
     walk = _Walk(fronts)
-    walk.section(walk.ready(program.prologue, 1))
-    walk.blocks(walk.ready(program.block, program.layers), program.layers)
-    walk.section(walk.ready(program.epilogue, 1))
+    for operations, times in program.sections():
+        walk.repeat(walk.ready(operations, times), times)
     return max(walk.latest, float(walk.links.max(initial=0.0)))
 
 
@@ -80,7 +79,8 @@ class _Walk:
             collective = o if isinstance(o, Collective) else operations[place[o.loop.collective]] if o.loop else None
             if not isinstance(collective, Collective):
                 assert isinstance(o, Compute)
-                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + compute_seconds(o, self.chip)))
+                seconds = min(compute_seconds(case, self.chip) for case in unlike_cases(o))
+                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + seconds))
                 continue
             table = self.fronts.table(collective, matmul.loop if matmul else None)
             if o is collective:
@@ -99,7 +99,8 @@ class _Walk:
     def pair(self, matmul: Compute, o: Collective, table: Table, after: tuple[int, ...], partner: int | None) -> _Step:
         """Return a matmul looped with a collective."""
         assert matmul.loop is not None and table.through is not None and table.own is not None
-        sizes = o.bytes, shard_seconds(matmul, matmul.loop, self.chip), self.chip.loop_step
+        shard = min(shard_seconds(case, matmul.loop, self.chip) for case in unlike_cases(matmul))
+        sizes = o.bytes, shard, self.chip.loop_step
         overhead = self.chip.op_overhead * matmul.kernels
         gathers = o.kind == "all_gather"
         through = table.through.seconds(*sizes) + (0.0 if gathers else overhead)
@@ -136,13 +137,13 @@ class _Walk:
             self.last = ends[i]
         self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
-    def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
-        """Run the block a number of times; the blocks after BLOCKS are at least as slow as the fastest class by then.
+    def repeat(self, steps: tuple[_Step, ...], times: int) -> None:
+        """Run a list a number of times; the runs after BLOCKS are at least as slow as the fastest class by then.
 
         A later start makes no end earlier. If all starts are later by the same time, all ends are later by that time.
         """
         states, before = [self.state()], self.latest
-        for done in range(1, layers + 1):
+        for done in range(1, times + 1):
             self.latest = 0.0
             self.section(steps)
             states.append(self.state())
@@ -150,7 +151,7 @@ class _Walk:
             last = states[-1] - states[-2]
             if done == BLOCKS or last.max() - last.min() <= 1e-13 * last.max():
                 period = max(range(1, done + 1), key=lambda p: gain[p] / p * (1 + 1e-12 * (p == 1)))
-                turns, rest = divmod(layers - done, period)
+                turns, rest = divmod(times - done, period)
                 later = turns * gain[period] + gain[rest]
                 self.last, self.unit, self.latest = self.last + later, self.unit + later, self.latest + later
                 break

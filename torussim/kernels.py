@@ -7,7 +7,7 @@ code into kernels; each has a fixed cost. The module knows nothing of shardings 
 
 from __future__ import annotations
 
-from torussim.program import Compute, Matmul
+from torussim.program import Compute, Loop, Matmul
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -24,23 +24,40 @@ ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
+NORM_OPERATIONS, NORM_PASSES, NORM_KERNELS = 5, 3, 2  # of a latent: read for the mean square, read and written
+RESCALING_OPERATIONS = 2  # the factor of a head and its product with each element
 SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, wide: float,
-              dtype: str, *, decode: bool = False) -> Compute:
-    """Return attention of `rows` sequences with `length` new tokens each, which attend to `attended`; `wide`: cache bytes.
+def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+              loops: tuple[Loop, ...] = ()) -> Compute:
+    """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one; `decode`: whether it is a decode step.
+    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
+    new ones are read; `decode`: whether it is a decode step.
     """
-    queries, scores = length * heads / kv_heads, rows * length * heads * attended
-    products = (Matmul(queries, d_head, attended, rows * kv_heads), Matmul(queries, attended, d_head, rows * kv_heads))
-    single = 2 * rows * attended * kv_heads * d_head if queries <= (length if decode else 1) else 0.0
-    return Compute(name, products, hbm_bytes=wide, dtype=dtype,
+    queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
+    count = rows * kv_heads * parts
+    products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
+    single = rows * attended * kv_heads * (d_head + d_value) if queries <= (length if decode else 1) else 0.0
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops,
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
-                   kernels=ATTENTION_KERNELS + (CACHE_KERNELS if attended > length else 0))
+                   kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
+
+
+def norm(name: str, elements: float, dtype: str) -> Compute:
+    """Return the norm of a latent (ours: the mean square, the scaling)."""
+    return Compute(name, dtype=dtype, vector=NORM_OPERATIONS * elements, kernels=NORM_KERNELS,
+                   vector_bytes=NORM_PASSES * elements * SUM_BYTES)
+
+
+def rescaling(name: str, elements: float, dtype: str) -> Compute:
+    """Return the scaling of attention's output over a part of the context by the maxima and sums of all parts (ours)."""
+    return Compute(name, dtype=dtype, vector=RESCALING_OPERATIONS * elements, kernels=1,
+                   vector_bytes=2 * elements * SUM_BYTES)
 
 
 def residual(name: str, elements: float, dtype: str) -> Compute:

@@ -32,6 +32,8 @@ HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: th
 HEADS_PADDED = ("chips",)  # the paddings of heads that a table can ask for: to the number of chips
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
+ATTENTION = ("heads", "batch", "sequence")
+LATENT = ("auto", "absorbed", "expanded")  # forms of latent attention; auto: the fewer FLOP in the pass
 LOGICAL = ("x", "y", "z")
 
 
@@ -102,6 +104,7 @@ class Layout:
     `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2. `overlap`:
     True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, if it is not the default; the
     algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
+    `latent`: the form of latent attention, one of LATENT.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -113,6 +116,7 @@ class Layout:
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     batch: int | None = None
+    latent: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,8 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
 
     `batched`: axes that cut the batch already; `whole`: K and V are made like Q (multihead) and have the same path.
     """
+    if s.attention == "sequence":
+        return _over_sequence(s, made, batched)
     more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
     batch = (*batched, *more) if s.attention == "batch" else ()
     heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
@@ -196,6 +202,15 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
     first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []
     return {"q": _unlike(q), "kv": _unlike([*first, f"{cut('B', batch)} L {cut('K', kv)}"])}
+
+
+def _over_sequence(s: Sizes, made: str, batched: str) -> dict[str, object]:
+    """Return the paths of q and kv with the context cut over the axes that cut neither the batch nor KV heads."""
+    free = [a for a in LOGICAL if a not in batched]
+    heads = fitting(s.kv_heads, free, s.lengths)
+    rest = [a for a in free if a not in heads]
+    q = _unlike([made, f"{cut('B', batched)} L {cut('H', heads)}"])
+    return {"q": q, "kv": f"{cut('B', batched)} {cut('L', rest)} {cut('K', heads)}"}
 
 
 def _unlike(stations: list[str]) -> list[str]:
@@ -209,6 +224,8 @@ def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
     `x_apart`: the 1D layer does the all-to-all over x first, then over yz; the 2D layer over all at once. With fewer heads than
     chips, x cuts the batch instead; if the batch is too small for that as well, heads stay replicated (paper, 3.3).
     """
+    if s.attention == "sequence":
+        return _over_sequence(s, "B L H_xyz", "")
     made, fit = "B L H_xyz", [axes for axes in (("", "z", "yz", "xyz") if s.attention == "batch" else ("",))
                               if s.batch % prod(s.lengths[a] for a in axes) == 0
                               and s.heads % prod(s.lengths[a] for a in LOGICAL if a not in axes) == 0]

@@ -25,7 +25,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.closed_forms import paper_compute
 from torussim.cuts import PLACED, Wires, leaving, neighbourhoods, out_of, out_of_each, out_to_members
-from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program
+from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program, unlike_cases
 from torussim.topology.grid import Grid, grid
 from torussim.topology.shape import coordinates, strides
 
@@ -185,8 +185,9 @@ def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) ->
     """
     most = topology if isinstance(topology, Limits) else limits(topology)
     listed = [(o, times) for operations, times in program.sections() for o in operations]
-    compute = sum(times * paper_compute(o, chip) for o, times in listed if isinstance(o, Compute))
-    return max(compute, _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))
+    compute = sum(times * paper_compute(o, chip) for o, times in listed if isinstance(o, Compute) and not o.cases)
+    unlike = sum((times * _each(o, most, chip) for o, times in listed if isinstance(o, Compute) and o.cases), np.zeros(1))
+    return max(compute + float(unlike.max()), _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))
 
 
 def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
@@ -194,6 +195,13 @@ def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits
     if isinstance(operation, Compute):
         return paper_compute(operation, chip)
     return _seconds([(operation, 1)], topology if isinstance(topology, Limits) else limits(topology))
+
+
+def _each(compute: Compute, most: Limits, chip: Chip) -> Array:
+    """Return (chips,) the least time of a computation with cases on each chip."""
+    seconds = {case: paper_compute(case, chip) for case in unlike_cases(compute)}
+    at = np.ravel_multi_index([most._place(a) for a in compute.over], [most.parts[a].length for a in compute.over])
+    return np.array([seconds[case] for case in compute.cases])[at]
 
 
 def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
@@ -207,6 +215,9 @@ def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:
     share = size * (chips - 1) / chips
     if chips == 1 or collective.kind in WITH_ROOT:  # one chip receives nothing, or sends nothing: see `unlike`
         return 0.0, 0.0, 0.0
+    if collective.matrix:  # the least of any chip
+        moved = collective.matrix.array - np.diag(collective.matrix.array.diagonal())
+        return float(moved.sum(axis=0).min()), float(moved.sum(axis=1).min()), float(moved.sum()) / chips
     if collective.kind == "all_gather":
         return share, size / chips, share
     if collective.kind == "reduce_scatter":
@@ -282,13 +293,15 @@ def _leaves(kind: str, m: Array, chips: int | Array) -> Array:
 def unlike(collective: Collective, block: Array, blocks: int, inside: Array | None, most: Limits) -> tuple[Array, Array, float]:
     """Return the bytes that must leave sets of blocks, enter each, (sets,), and cross between blocks in total.
 
-    They are for a collective with a root, or with groups of its own. `block`: (chips,); `inside`: (sets, blocks) of 0 and 1;
+    They are for a collective with a root, a matrix, or groups of its own. `block`: (chips,); `inside`: (sets, blocks) of 0 and 1;
     None: each block is a set. For a set with some but not all chips of a group: a broadcast sends D out of a set with the root; a
     reduce sends one sum of D out of a set without it; a gather sends the shards of the chips inside out of a set without the
     root; a scatter sends the shards of the chips outside out of a set with it; a send sends D.
     """
     chip, group, count, root = _members(collective, most)
     groups = len(count)
+    if collective.matrix:
+        return _between(collective.matrix.array, block[chip[np.argsort(group, kind="stable")]], blocks, inside)
     m = np.bincount(group * blocks + block[chip], minlength=groups * blocks).reshape(groups, blocks)
     has = np.zeros((groups, blocks), bool)
     has[np.arange(groups), block[root]] = True
@@ -301,6 +314,18 @@ def unlike(collective: Collective, block: Array, blocks: int, inside: Array | No
     else:
         in_all = float(_shares(collective.kind, m, has, count[:, None]).sum())
     return out, into, collective.bytes * in_all
+
+
+def _between(matrix: Array, block: Array, blocks: int, inside: Array | None) -> tuple[Array, Array, float]:
+    """Return the same for a matrix between the chips of each group; `block`: of each chip, (members,), group by group."""
+    ends = block.reshape(-1, len(matrix))  # (groups, K)
+    pairs = (ends[:, :, None] * blocks + ends[:, None, :]).ravel()
+    moved = np.bincount(pairs, np.tile(matrix.ravel(), len(ends)), blocks * blocks).reshape(blocks, blocks)
+    moved -= np.diag(moved.diagonal())
+    if inside is None:
+        return moved.sum(axis=1), moved.sum(axis=0), float(moved.sum())
+    out, into = ((inside @ way * (1 - inside)).sum(axis=1) for way in (moved, moved.T))
+    return out, into, float(moved.sum())
 
 
 def _members(o: Collective, most: Limits) -> tuple[Array, Array, Array, Array]:
@@ -330,8 +355,8 @@ def _shares(kind: str, m: Array, root: Array, chips: Array) -> Array:
 
 def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
     """Return the longest time of a chip, a run or all links for collectives, each with its number of runs."""
-    alike = [(o, times) for o, times in collectives if not o.groups and o.kind not in WITH_ROOT]
-    others = [(o, times) for o, times in collectives if o.groups or o.kind in WITH_ROOT]
+    alike = [(o, times) for o, times in collectives if not o.groups and o.kind not in WITH_ROOT and not o.matrix]
+    others = [(o, times) for o, times in collectives if o.groups or o.kind in WITH_ROOT or o.matrix]
     enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in alike], axis=0) if alike else np.zeros(3)
     moved = [np.array([cross * prod(most.shape), enter, leave])]
     rate = [np.array([most.total, most.into, most.out]), *most.across]

@@ -114,7 +114,7 @@ class Prices:
         seconds, far, net = 0.0, 0.0, self.outlines.net
         if o.kind == "permute":
             return self._permute(o, fastest)
-        if algorithm_of(o) not in ("direct", "shifts") or not net.on_axes or o.kind not in ALIKE or o.groups:
+        if algorithm_of(o) not in ("direct", "shifts") or not net.on_axes or o.kind not in ALIKE or o.groups or o.matrix:
             return self._steps(o, fastest)
         lengths = {a: net.length(a) for a in o.axes if net.length(a) > 1}
         messages = prod(lengths.values())

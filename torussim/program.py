@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
 from torussim.errors import Found, ProgramError
+
+Array = np.ndarray[Any, Any]
 
 Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute", "broadcast", "reduce", "gather", "scatter",
                "send"]
@@ -45,19 +50,52 @@ class Loop:
     """How a matmul is looped with one neighbouring collective (looped CollectiveEinsum, paper 3.5).
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
-    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]); a fourth number cuts the count of its products. `kind` is
+    one of LOOPS; on a line all are one.
     `sum_bytes`: HBM traffic of adding received data to computed data, all shards of one chip together.
     """
 
     collective: str
     kind: str
-    cut: tuple[int, int, int]
+    cut: tuple[int, ...]
     sum_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """Bytes from each chip of a group to each chip of it: compared and hashed by content. Make one with `of`."""
+
+    chips: int
+    content: bytes = field(repr=False)
+
+    @staticmethod
+    def of(array: Any) -> Matrix:
+        """Return the matrix with (K, K) bytes from chip i to chip j; raise ProgramError if it is none."""
+        found = np.asarray(array, float) + 0.0  # -0.0 is 0.0
+        if found.ndim != 2 or found.shape[0] != found.shape[1] or not len(found):
+            raise ProgramError(f"a matrix has shape {found.shape}: give a row and a column for each chip", code="program")
+        if not (np.isfinite(found) & (found >= 0)).all():
+            raise ProgramError("a matrix has an entry that is no number of bytes: give 0 or more", code="program")
+        return Matrix(len(found), found.tobytes())
+
+    @cached_property
+    def array(self) -> Array:
+        """The bytes from chip i to chip j, (K, K), read-only; the bytes of the diagonal stay on the chip."""
+        return np.frombuffer(self.content).reshape(self.chips, self.chips)
+
+    @cached_property
+    def most(self) -> float:
+        """The largest sum of a row or a column: the most that a chip holds before or after the collective."""
+        return float(max(self.array.sum(axis=0).max(), self.array.sum(axis=1).max()))
+
+
+@dataclass(frozen=True)
 class Compute:
-    """Work of the compute unit of each chip: matmuls, or `flops` of no particular shape, and HBM traffic."""
+    """Work of the compute unit of each chip: matmuls, or `flops` of no particular shape, and HBM traffic.
+
+    `cases`: the work at each position along the axes `over` of the grid, in C order, if the chips have unequal work. The sizes of
+    the operation itself are then those of its costliest case; name, dependencies, loop and kernels are the operation's own.
+    """
 
     name: str
     matmuls: tuple[Matmul, ...] = ()
@@ -72,6 +110,8 @@ class Compute:
     scratch: float = 0.0  # bytes of an intermediate value, one chip
     scratch_passes: float = 0.0  # number of times that it crosses HBM if it is larger than the chip's own memory
     kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
+    over: tuple[str, ...] = ()
+    cases: tuple[Compute, ...] = ()
 
     @property
     def total_flops(self) -> float:
@@ -84,7 +124,8 @@ class Collective:
     """A collective over physical `axes`, on all chips that share the other coordinates; or of the chips of each of `groups`.
 
     `root`: its coordinates on the axes, or (its index in its group,); (): the first chip. A send goes from the root to the other
-    chip.
+    chip. `matrix`: of an all-to-all, the bytes between the chips of each group, in C order of the axes, if they are unequal;
+    `bytes` is then the largest sum of a row or a column.
     """
 
     name: str
@@ -101,6 +142,7 @@ class Collective:
     protocol: str = ""  # "low_latency" | "bulk": the protocol of its messages, of a chip that has both
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
+    matrix: Matrix | None = None
 
     def largest(self, length: Callable[[str], int]) -> int:
         """Return the number of chips of the largest group; `length` gives that of an axis."""
@@ -116,6 +158,24 @@ def changed(operation: One, **changes: Any) -> One:
     found = object.__new__(type(operation))
     found.__dict__.update(operation.__dict__, **changes)
     return found
+
+
+def resized(collective: Collective, size: float) -> Collective:
+    """Return a collective of other bytes; those of its matrix change in proportion."""
+    if collective.matrix is None or collective.bytes == 0:
+        return changed(collective, bytes=size)
+    return changed(collective, bytes=size, matrix=Matrix.of(collective.matrix.array * (size / collective.bytes)))
+
+
+def unlike_cases(compute: Compute) -> tuple[Compute, ...]:
+    """Return each case of a computation once; the computation itself if all chips have the same work."""
+    return tuple(dict.fromkeys(compute.cases)) or (compute,)
+
+
+def numbered_cases(compute: Compute) -> tuple[int, ...]:
+    """Return for each case of a computation the number of the first case that is equal to it."""
+    first: dict[Compute, int] = {}
+    return tuple([first.setdefault(case, i) for i, case in enumerate(compute.cases)])
 
 
 class Block(NamedTuple):
@@ -143,6 +203,11 @@ class Program:
     def blocks(self) -> tuple[Block, ...]:
         """The blocks in order, each with its number of runs."""
         return Block(self.block, self.layers), *self.more
+
+    @property
+    def block_runs(self) -> int:
+        """The number of runs of all blocks together."""
+        return sum(times for _, times in self.blocks)
 
     def sections(self) -> tuple[Block, ...]:
         """Return the lists in order, each with its number of runs: prologue, blocks, epilogue."""
@@ -186,15 +251,19 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
         raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
                            code="duplicate")
     for section, (operations, _) in zip(program.names(), program.sections()):
-        for wrong in (*mistakes(operations, axes), *_misgrouped(operations)):
+        for wrong in (*mistakes(operations, axes), *_misgiven(operations, axes)):
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
+def _misgiven(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
     """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
-        if not isinstance(o, Collective):
+        if isinstance(o, Compute):
+            missing = [a for a in o.over if a not in axes]
+            if missing or bool(o.over) != bool(o.cases):
+                text = f"{o.name!r} has {len(o.cases)} cases over the axes {o.over}, and the network has {', '.join(axes)}"
+                found.append(Found((i, "over"), text, code="program"))
             continue
         listed = [chip for group in o.groups for chip in group]
         if len(set(listed)) < len(listed):
@@ -202,6 +271,12 @@ def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
         if o.kind == "send" and [len(group) for group in o.groups] != [2]:
             text = f"{o.name!r} is a send: give groups of the two chips, ((from, to),)"
             found.append(Found((i, "groups"), text, code="program"))
+        if o.matrix and o.kind != "all_to_all":
+            text = f"{o.name!r} has a matrix: only an all_to_all has one, not {o.kind}"
+            found.append(Found((i, "matrix"), text, code="program"))
+        elif o.matrix and abs(o.bytes - o.matrix.most) > 1e-9 * o.bytes:
+            text = f"{o.name!r} is of {o.bytes:g} bytes, and the largest sum of its matrix is {o.matrix.most:g}: give this"
+            found.append(Found((i, "bytes"), text, code="program"))
     return found
 
 

@@ -13,10 +13,11 @@ from math import prod
 from typing import NamedTuple, cast
 
 from torussim import kernels
-from torussim.attending import attend
+from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
 from torussim.drafting import drafted, first_pass
 from torussim.errors import LayoutError, ShardingError
+from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Table, placed, table, written
 from torussim.models import Model
@@ -25,6 +26,7 @@ from torussim.sharding import Sharding, Step, product, steps
 from torussim.workload import Forward
 
 LOGIT_BYTES = NORM_BYTES = 4  # f32
+KEPT = ("k", "v", "latent")  # the tensors that attention keeps of a token
 VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
 
 
@@ -68,7 +70,11 @@ class Builder:
         self.factors = {a: tuple(p for p in factors if self.physical[p] > 1) for a, factors in self.mesh.items()}
         self.table: Table = table(self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads
-        self.kv_heads = self.heads if self.model.kv_heads == self.model.heads else self.sizes.kv_heads
+        self.kv_heads = self.sizes.kv_heads
+        if self.model.latent:
+            self.table = with_latents(self.table)
+        elif self.model.kv_heads == self.model.heads:
+            self.kv_heads = self.heads
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if self.table["q"].cuts[-1][0] != self.table["kv"].cuts[-1][0]:
@@ -150,8 +156,7 @@ class Builder:
 
     def loops(self, step: tuple[str, Step], contracted: str, made: str) -> tuple[Loop, ...]:
         """Return the ways to loop a matmul with the neighbouring collective `step`."""
-        overlap = self.layout.overlap
-        if overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
+        if self.layout.overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
             return ()
         allowed = self.table.loop_out if made == "E" else self.table.loop
         if allowed is not None and not set(step[1].axes) <= set(allowed):
@@ -159,11 +164,15 @@ class Builder:
         cuts = {contracted: 1, made: 1, "": 1}
         for axis, dim in zip(step[1].axes, step[1].dims):
             cuts[dim if dim in cuts else ""] *= self.lengths[axis]
-        cut = cuts[""], cuts[contracted], cuts[made]
+        return self.looped(step[0], (cuts[""], cuts[contracted], cuts[made]))
+
+    def looped(self, collective: str, cut: tuple[int, ...]) -> tuple[Loop, ...]:
+        """Return the loops of an operation with a collective of the present list whose shards cut it so."""
+        overlap = self.layout.overlap
         kinds = LOOPS if overlap is True else (str(overlap),)
-        found = self.operations[step[0]]
+        found = self.operations[collective]
         assert isinstance(found, Collective)
-        return tuple([Loop(step[0], kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
+        return tuple([Loop(collective, kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
                       for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
@@ -260,12 +269,12 @@ class Builder:
     def project(self, stations: list[tuple[_Value, tuple[str, Step] | None]], want: Sequence[str]) -> dict[str, _Value]:
         """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul."""
         m = self.model
-        made = {"hidden": ("w_in", "F", m.d_ff * (2 if m.gated else 1)), "q": ("w_q", "H", self.heads * m.d_head),
-                "k": ("w_k", "K", self.kv_heads * m.d_head), "v": ("w_v", "K", self.kv_heads * m.d_head)}
+        made = {"hidden": ("w_in", "F", m.d_ff * (2 if m.gated else 1)), **projections(self)}
         groups: dict[object, list[str]] = {}
         for tensor in want:
             path = self.table[made[tensor][0]]
-            groups.setdefault((path.algorithm, path.cuts), []).append(tensor)
+            alone = tensor == "latent" and self.table["kv"].stored.axes("B")  # for fewer sequences than the latent of q
+            groups.setdefault((path.algorithm, path.cuts, alone), []).append(tensor)
         results: dict[str, _Value] = {}
         for tensors in groups.values():
             sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
@@ -277,7 +286,7 @@ class Builder:
             made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
             targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
             moved, added = self.travel("", made_values, targets)
-            if tensors[0] not in ("k", "v") or self.table.loop is None:  # the code loops only the large matmuls
+            if tensors[0] not in KEPT or self.table.loop is None:  # the code loops only the large matmuls
                 self.scatter(name, added, "E", made[tensors[0]][1])
             results.update(zip(tensors, moved))
         return results
@@ -292,7 +301,7 @@ class Builder:
             raise LayoutError(f"no station of the residual ({', '.join(str(s[0].sharding) for s in stations)}) has E cut like "
                               f"{str(weight)!r}", path=({"hidden": "w_in"}.get(tensors[0], f"w_{tensors[0]}"),))
         value, arrived = fits[-1]
-        if tensors[0] in ("k", "v"):
+        if tensors[0] in KEPT:
             rows, keep = value.sharding.local(value.sizes, self.lengths)["B"], []
             for axis in self.table["kv"].stored.axes("B"):
                 if axis not in value.sharding.used and axis not in weight.used and rows % self.lengths[axis] == 0:
@@ -305,10 +314,10 @@ class Builder:
 
     def first_target(self, tensor: str, made: Sharding) -> Sharding:
         """Return the sharding to which the result of a projection is brought at once."""
-        path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
-        if path is None:  # without an entry for hidden, partial sums are scattered over the dimension that was made
-            return Sharding.of(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
-        return path.stored
+        path = self.table.get("kv" if tensor in KEPT else tensor)
+        if path is None:  # without an entry, partial sums are scattered over the dimension that was made
+            return Sharding.of(tuple((d, axes + made.partial if d in "CF" else axes) for d, axes in made.dims))
+        return new_tokens(self, path.stored) if tensor in KEPT else path.stored
 
     def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
         """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
@@ -340,11 +349,11 @@ class Builder:
         """Return the operations of one layer."""
         self.operations = {}
         if self.model.parallel:
-            made = self.project(self.enter("residual"), ("hidden", "q", "k", "v"))
+            made = self.project(self.enter("residual"), ("hidden", *wanted(self.model)))
             out = attend(self, made, self.model.kinds[0])
             self.leave([self.activated(made["hidden"]), out], "residual")
         else:
-            made = self.project(self.enter("attention", "w_q"), ("q", "k", "v"))
+            made = self.project(self.enter("attention", "w_q"), wanted(self.model))
             self.leave([attend(self, made, self.model.kinds[0])], "attention", "w_q")
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
         return tuple(self.operations.values())

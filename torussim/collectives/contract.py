@@ -68,13 +68,18 @@ class Lane:
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """One pattern on every line of a lane; `block` is the size of a whole block, bytes."""
+    """One pattern on every line of a lane; `block` is the size of a whole block, bytes.
+
+    `flow`: if blocks differ, (K, length) the bytes that each chip of the group, in C order, holds for each position of the lane;
+    `block` is then the largest.
+    """
 
     index: int
     part: int
     lane: Lane
     pattern: Pattern
     block: float
+    flow: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +137,7 @@ class Schedule:
     twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     root: int = 0  # the position of the root
+    matrix: Array | None = None  # of an all-to-all with unequal bytes: (K, K) bytes from chip to chip
 
     @property
     def chips(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from torussim.collectives import axes as over
 from torussim.collectives import steps as stepwise
+from torussim.collectives import unequal
 from torussim.collectives.contract import Phase, Schedule, Step
 from torussim.collectives.playback import check
 from torussim.collectives.rooted import ROOTED
@@ -36,6 +37,7 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "permute": ("direct", "dimension_order"),
     **{kind: (*names, AUTO) for kind, names in ROOTED.items()},
 }
+UNEQUAL = ("dimension_wise", "sequential", "direct")  # the algorithms of an all-to-all that can have a matrix
 DIRECT = tuple(dict.fromkeys(name for table in (STEPS, ROOTED) for names in table.values() for name in names))  # have steps
 
 
@@ -45,6 +47,10 @@ def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
     found = collective.algorithm or names[0]
     if not callable(found) and found not in names:
         raise ProgramError(unknown(found, names, f"algorithm of {collective.kind}"), code="unknown-name")
+    if collective.matrix and found not in (*UNEQUAL, AUTO):
+        name = shown(found) if callable(found) else found
+        raise ProgramError(f"{collective.name!r} has a matrix, and {name} sends equal bytes to all chips: take one of "
+                           f"{', '.join(UNEQUAL)}", code="clash")
     return names[0] if found == AUTO else found
 
 
@@ -89,7 +95,8 @@ def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
     without = {AUTO, *(() if sums else ("in_network",)), *(["hierarchical"] if len(collective.axes) <= 1 else ()),
                *(stepwise.PAIRS if chips & (chips - 1) else ())}
     near = () if collective.groups else ALGORITHMS[collective.kind]  # the algorithms along axes
-    return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)]
+    return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)
+            and (name in UNEQUAL or not collective.matrix)]
 
 
 def beside(collective: Collective, grid: Grid) -> bool:
@@ -153,6 +160,15 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     return _over_axes(collective, grid, way)
 
 
+def _matrix(collective: Collective, chips: int) -> Array | None:
+    """Return the matrix of a collective, if it has one, for a group of this number of chips."""
+    matrix = collective.matrix
+    if matrix is not None and matrix.chips != chips:
+        raise ProgramError(f"the matrix of {collective.name!r} is {matrix.chips} x {matrix.chips}, and a group has {chips}: "
+                           "give a row and a column for each", code="clash")
+    return None if matrix is None else matrix.array
+
+
 def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
     """Return the schedule of each group of a collective without axes, on one axis without a name."""
     return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}, grid) for group in collective.groups]
@@ -182,6 +198,8 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     algorithm, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
     phases: tuple[Phase, ...] = ()
+    orders: list[tuple[str, ...]] = []
+    shares: tuple[float, ...] = ()
     if not lengths:
         pass
     elif algorithm in DIRECT:
@@ -195,12 +213,16 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     elif algorithm == "nested":
         phases = over.nested(lengths, ring, size)
     elif algorithm == "sequential":
-        phases = over.in_parts(kind, lengths, ring, size, way, [tuple(lengths)], [1.0])
+        orders, shares = [tuple(lengths)], (1.0,)
     else:
-        orders = over.rotations(list(lengths))
-        phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
+        orders, shares = over.rotations(list(lengths)), weights(collective, grid, lengths, ring)
+    if orders:
+        phases = over.in_parts(kind, lengths, ring, size, way, orders, shares)
+    matrix = _matrix(collective, prod(lengths.values()))
+    if matrix is not None:
+        phases = unequal.with_flows(phases, matrix, lengths, orders, shares)
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
+    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist, matrix=matrix)
 
 
 def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Schedule:
@@ -211,8 +233,13 @@ def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Sc
     root = int(np.ravel_multi_index(at, tuple(lengths.values()))) if lengths else 0
     closed = [bool(a) and grid.ring[grid.axis(a)] for a in lengths]
     sums = algorithm_of(collective) == "in_network" and summed(collective, grid)
-    steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
-    return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root)
+    matrix = _matrix(collective, prod(lengths.values()))
+    if matrix is not None:
+        steps = unequal.messages(list(lengths.values()), matrix) if lengths else ()
+    else:
+        steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
+    return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root,
+                    matrix)
 
 
 def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int,

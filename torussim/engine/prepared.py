@@ -22,7 +22,7 @@ from torussim.engine.routed import Shared, shared
 from torussim.engine.schedule_table import Table, table
 from torussim.engine.symmetry import orbits
 from torussim.outlines import Outlines
-from torussim.program import Collective, Compute, Operation, Program, check_program
+from torussim.program import Collective, Compute, Operation, Program, check_program, numbered_cases
 from torussim.topology.grid import Grid, folded, grid
 from torussim.topology.labels import colours, mixed
 
@@ -92,9 +92,10 @@ class Prepared:
         """Return a program, in which all choices are made, ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
-        ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, *o.shift.items(), loops.get(o.name))
-                for o in moved]
-        key = fold, since, *(dict.fromkeys(ways) if fold else ())
+        ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, o.matrix, *o.shift.items(),
+                 loops.get(o.name)) for o in moved]
+        unlike = [(o.over, numbered_cases(o)) for o in program.operations() if isinstance(o, Compute) and o.cases]
+        key = fold, since, *(dict.fromkeys([*ways, *unlike]) if fold else ())
         if key not in self._folded:
             _forget(self._folded, self._planners)
             told = begin if pace is None else colours(mixed([(begin,), (pace,)], len(begin))).astype(float)
@@ -132,10 +133,10 @@ def _is_plain(operation: Operation) -> TypeGuard[Compute]:
 
 def _shape(program: Program) -> Hashable:
     """Return everything of a program except the cost of its plain computations."""
-    return program.layers, *(tuple(map(_form, operations)) for operations, _ in program.sections())
+    return tuple((times, *map(_form, operations)) for operations, times in program.sections())
 
 
 def _form(operation: Operation) -> Hashable:
     if isinstance(operation, Collective):
         return *(value for name, value in vars(operation).items() if name != "shift"), *operation.shift.items()
-    return (operation.name, operation.after) if _is_plain(operation) else operation
+    return (operation.name, operation.after, operation.over, numbered_cases(operation)) if _is_plain(operation) else operation

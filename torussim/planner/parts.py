@@ -15,8 +15,8 @@ from functools import partial
 
 from torussim.attending import attend
 from torussim.chips import DTYPE_BYTES
+from torussim.keeping import kept
 from torussim.layouts import Layout, Path, Table
-from torussim.memory import kv_heads_kept
 from torussim.models import Model
 from torussim.planner.bounds import Bounds
 from torussim.planner.roles import TENSORS, Role, batched, path
@@ -111,9 +111,9 @@ class Parts:
 
     def cache(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
-        b, m = self.made(paths), self.model
+        b = self.made(paths)
         rows = b.sequences(paths["kv"].used)
-        return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
+        return rows * kept(b) * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
 
     # -- the cost of a part ---------------------------------------------------------------------------------------------
 

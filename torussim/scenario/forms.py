@@ -11,7 +11,7 @@ from typing import Any
 
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, TEXT, Form, Key, Reader, reads
-from torussim.layouts import AXES, DIMENSIONS, HEADS, HEADS_PADDED, LAYOUTS, LONGEST, REQUIRED
+from torussim.layouts import ATTENTION, AXES, DIMENSIONS, HEADS, HEADS_PADDED, LATENT, LAYOUTS, LONGEST, REQUIRED
 from torussim.program import KINDS
 from torussim.result_keys import KEYS
 from torussim.scenario.values import (
@@ -173,8 +173,12 @@ LAYOUT: Form = {
     "ffn": Key(elsewhere('the name of a layout, a table of shardings, or "module:function"',
                          {"anyOf": [{"enum": list(LAYOUTS)}, FUNCTION, {"$ref": "#/$defs/table"}]}), "ws2d", example="wg_xyz",
                about="The layout of the weights and activations; `torussim list layouts` says what each name means."),
-    "attention": Key(one_of("layout of attention", "heads", "batch"), "heads", example="batch",
-                     about="Whether attention is sharded over heads or over the batch."),
+    "attention": Key(one_of("layout of attention", *ATTENTION), "heads", example="batch",
+                     about="Whether attention is sharded over heads, over the batch, or over KV heads and the tokens of the "
+                           "context: `sequence`."),
+    "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
+                  about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
+                        "(expanded); auto: the fewer FLOP in the pass."),
     "weights": Key(_DTYPE, "bf16", example="int8", about="The dtype of the weights in memory."),
     "activations": Key(_DTYPE, "bf16", example="int8", about="The dtype of the activations, which sets the FLOP rate."),
     "kv_cache": Key(_DTYPE, "bf16", example="int8", about="The dtype of the cached keys and values."),

@@ -106,7 +106,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
+    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, **choices), section["ffn"], written,
                  mesh.parts if mesh else {}, function, section.others)
@@ -333,6 +333,7 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 
