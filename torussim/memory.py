@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torussim.attending import weights
 from torussim.errors import ShardingError
-from torussim.keeping import cached, longest
+from torussim.keeping import UNLIMITED, cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
 from torussim.models import Model
@@ -51,16 +52,17 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     try:
         held = _memory(made, workload, hbm_bytes)
         drafts = [one.draft for one in made if one.draft]
-        return _together(held, _memory(drafts, workload, hbm_bytes), workload) if drafts else held
+        return _together((held, _memory(drafts, workload, hbm_bytes)), (made[0], drafts[0]), workload) if drafts else held
     except ShardingError as error:
         raise made[0].located(error) from None
 
 
-def _together(one: Memory, other: Memory, workload: Workload) -> Memory:
-    """Return the memory of a chip that runs two models in turn: weights and caches of both, the larger activations."""
-    cache = one.kv_cache + other.kv_cache
-    return Memory(one.weights + other.weights, cache, max(one.activations, other.activations), one.capacity,
-                  int(workload.cache_share * one.capacity * workload.held / cache))
+def _together(some: Sequence[Memory], builders: Sequence[Builder], workload: Workload) -> Memory:
+    """Return the memory of a chip that runs several models in turn: their weights and caches, and the largest activations."""
+    room = workload.cache_share * some[0].capacity
+    fits = bisect_right(range(UNLIMITED + 1), room, key=lambda tokens: sum(cached(builder, tokens) for builder in builders))
+    return Memory(sum(one.weights for one in some), sum(one.kv_cache for one in some), max(one.activations for one in some),
+                  some[0].capacity, fits - 1)
 
 
 def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:

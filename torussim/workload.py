@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -38,14 +39,14 @@ class Workload:
         return 1 + self.accepted if self.draft else 1
 
     @property
-    def held(self) -> float:
-        """The largest number of tokens of a sequence in the cache, in the mean: that of the last pass, its new tokens included.
+    def held(self) -> int:
+        """The most tokens of a sequence in the cache, in the mean: those of the last pass, with its new ones.
 
-        >>> Workload("decode", 8, 100, tokens=3).held, Workload("decode", 8, 100, 3, draft=4, accepted=1.5).held
-        (103, 110.0)
+        >>> Workload("decode", 8, 100, tokens=3).held, Workload("decode", 8, 100, 3, draft=4, accepted=1.7).held
+        (103, 111)
         """
         before = self.context + (self.cached if self.phase != "decode" else 0)
-        return before + ((self.tokens - 1) * self.yields + 1 + self.draft if self.phase != "prefill" else 0)
+        return before + (next(_yielded(self, [self.tokens - 1])) + 1 + self.draft if self.phase != "prefill" else 0)
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,15 @@ def passes(workload: Workload) -> list[Forward]:
             found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.draft_model))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
-        share = Fraction(str(workload.yields))  # exact: 10 steps of 1.1 tokens yield 11, and not a little more
-        grown = (-(-i * share.numerator // share.denominator) for i in range(workload.tokens))
-        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more, workload.draft_model)
-                  for more in grown]
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + more + workload.draft, workload.draft_model)
+                  for more in _yielded(workload, range(workload.tokens))]
     return found
+
+
+def _yielded(workload: Workload, steps: Iterable[int]) -> Iterator[int]:
+    """Yield the tokens of a sequence that so many steps yield, in the mean, rounded up; 10 steps of 1.1 tokens yield 11."""
+    share = Fraction(str(workload.yields))
+    return (-(-some * share.numerator // share.denominator) for some in steps)
 
 
 def ended_after(workload: Workload, done: int) -> Workload:
