@@ -12,9 +12,10 @@ from torussim.keeping import kv_heads_kept, parts_of
 from torussim.layouts import Layout, default_mesh
 from torussim.models import Model
 from torussim.outlines import Outlines, broken, outlines_of
+from torussim.pipeline import of_microbatch
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
-from torussim.transformer import Builder, build
+from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
 
 
@@ -45,11 +46,12 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     axes = {axis: net.length(axis) for axis in net.axes}
     builder = Builder(model, layout, forward, axes)
     table, lengths = builder.table, builder.lengths
-    q, kv, chips = table["q"].used, table["kv"].used, prod(axes.values())
+    q, kv, axes = table["q"].used, table["kv"].used, builder.physical  # of one stage
+    chips = prod(axes.values())
     cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}
     sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
     words = {"B": "batch", "H": "heads", "L": "sequence"}
-    program = build(model, layout, forward, axes)
+    program = builder.build()
     run = chosen(program, outlines, chip)
     found = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
@@ -59,11 +61,14 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
         "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
                      "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads),
                      "read": _read(heads, builder.heads, builder.kv_heads)},
-        "batch": {"asked": workload.batch, "run": builder.forward.batch},
+        "batch": {"asked": workload.batch, "run": builder.forward.batch * builder.microbatches},
         "loops": _loops(program, run),
         "rings": _rings(run, net),
         "mesh": {axis: list(parts) for axis, parts in builder.mesh.items()},
     }
+    if layout.pipeline:
+        found["pipeline"] = {"axis": layout.pipeline.axis, "stages": len(builder.stages), "microbatches": builder.microbatches,
+                             "layers": [len(layers) for layers in builder.stages]}
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}
 
 
@@ -83,13 +88,13 @@ def _loops(program: Program, run: Program) -> dict[str, Any]:
     for o in program.operations():
         if isinstance(o, Compute) and o.loops:
             loop = loops[o.name]
-            found[o.name] = {"with": loop.collective, "kind": loop.kind} if loop else None
+            found[of_microbatch(o.name)] = {"with": of_microbatch(loop.collective), "kind": loop.kind} if loop else None
     return found
 
 
 def _rings(run: Program, net: Grid) -> dict[str, Any]:
     """Return the collectives with rings that lack a link: the axes, and whether they run as lines or with detours."""
-    return {o.name: {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
+    return {of_microbatch(o.name): {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
             for o in run.operations() if isinstance(o, Collective) and broken(o, net)}
 
 

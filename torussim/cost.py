@@ -98,13 +98,16 @@ class Stretch:
 
 
 def stretches(kind: str, algorithm: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
-              weights: Sequence[float], shift: Mapping[str, int]) -> list[Stretch]:
-    """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis."""
+              weights: Sequence[float], shift: Mapping[str, int], on: Mapping[str, tuple[int, ...]] | None = None) -> list[Stretch]:
+    """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis.
+
+    `shift` is that of a permute, and `on` the positions of its senders.
+    """
     names = list(lengths)
     chips = prod(lengths.values())
     if kind == "permute":
         moving = [a for a in names if shift.get(a, 0) % lengths[a]]
-        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], shift[a], size)) for i, a in enumerate(moving)]
+        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], shift[a], size, (on or {}).get(a))) for i, a in enumerate(moving)]
     if algorithm == "nested":
         return [Stretch(i, 0, a, _permute(lengths[a], ring[a], 1, size / chips))
                 for i, a in enumerate(_odometer(lengths))]
@@ -183,10 +186,13 @@ def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tu
     return both, both
 
 
-def _permute(length: int, ring: bool, shift: int, size: float) -> tuple[tuple[tuple[int, float], ...], ...]:
+def _permute(length: int, ring: bool, shift: int, size: float,
+             senders: tuple[int, ...] | None = None) -> tuple[tuple[tuple[int, float], ...], ...]:
     ahead, back = shift % length, -shift % length
     if not ring:
-        return tuple((s, size) for s in range(1, ahead + 1)), tuple((s, size) for s in range(1, back + 1))
+        over = {place + ahead >= length for place in (range(length) if senders is None else senders)}
+        return (tuple((s, size) for s in range(1, ahead + 1) if False in over),
+                tuple((s, size) for s in range(1, back + 1) if True in over))
     if ahead == back:
         both = tuple((s, size / 2) for s in range(1, ahead + 1))
         return both, both

@@ -8,19 +8,20 @@ from functools import partial
 from typing import TypeVar
 
 from torussim.program import Block, Collective, Compute, Operation, Program, changed
-from torussim.workload import Forward
+from torussim.workload import UNIFORM, Forward
 
 Attention = Mapping[str, Callable[[int], Compute]]  # by name, the operations that depend on the number of attended tokens
 One = TypeVar("One", bound=Operation)
 
 
 def first_pass(forward: Forward) -> Forward:
-    """Return the first pass of the draft model before a pass of the large model.
+    """Return the first pass of the draft model before a pass of the large model. Measured shares of experts are not its own.
 
-    >>> first_pass(Forward("decode", 8, 5, 104)), first_pass(Forward("prefill", 8, 100, 100)).length
-    (Forward(phase='decode', batch=8, length=1, attended=100, draft_model=None), 100)
+    >>> one = first_pass(Forward("decode", 8, 5, 104))
+    >>> one.length, one.attended, first_pass(Forward("prefill", 8, 100, 100)).length
+    (1, 100, 100)
     """
-    one = replace(forward, draft_model=None)
+    one = replace(forward, draft_model=None, balance=UNIFORM if forward.balance.shares else forward.balance)
     return replace(one, length=1, attended=forward.attended - forward.length + 1) if forward.phase == "decode" else one
 
 

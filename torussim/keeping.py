@@ -10,14 +10,14 @@ well, as without a window), and reads the K and V of min(attended, window + L - 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 from torussim.chips import DTYPE_BYTES
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Path
-from torussim.models import Model
+from torussim.models import Kind, Model
 from torussim.sharding import Sharding, divide
 from torussim.workload import Forward
 
@@ -59,18 +59,23 @@ def new_tokens(builder: Builder, sharding: Sharding) -> Sharding:
     return sharding if builder.forward.length % prod(builder.lengths[a] for a in axes) == 0 else sharding.without(axes)
 
 
-def cached(builder: Builder, tokens: float) -> float:
-    """Return the bytes of K and V on a chip, all layers, for a context of so many tokens; of its longest part if it is cut."""
+def cached(builder: Builder, tokens: float, layers: Sequence[int]) -> float:
+    """Return the bytes of K and V on a chip, some layers, for a context of so many tokens; of its longest part if it is cut."""
     parts = parts_of(builder)
-    each = [min(tokens, kind.window or tokens) for kind in builder.model.kinds]
+    each = [min(tokens, kind.window or tokens) for kind in _kinds(builder, layers)]
     held = sum(-(-one // parts) for one in each) if parts > 1 else sum(each)
     return held * _each(builder)
 
 
-def longest(builder: Builder, room: float) -> int:
-    """Return the longest context whose K and V fit into this room on each chip, bytes; at most UNLIMITED."""
+def _kinds(builder: Builder, layers: Sequence[int]) -> list[Kind]:
+    kinds = builder.model.kinds
+    return [kinds[layer] for layer in layers]
+
+
+def longest(builder: Builder, room: float, layers: Sequence[int]) -> int:
+    """Return the longest context whose K and V of some layers fit into this room on a chip, bytes; at most UNLIMITED."""
     parts, each = parts_of(builder), _each(builder)
-    windows = [kind.window for kind in builder.model.kinds]
+    windows = [kind.window for kind in _kinds(builder, layers)]
     short = int(room / (each * len(windows))) * parts  # if no window is full
     if all(window is None or short <= window for window in windows):
         return short
@@ -82,7 +87,7 @@ def longest(builder: Builder, room: float) -> int:
 
 def _each(builder: Builder) -> float:
     """Return the bytes of K and V of one token of all sequences of a chip, one layer."""
-    rows = divide(builder.forward.batch, "B", builder.table["kv"].used, builder.lengths)
+    rows = builder.microbatches * divide(builder.forward.batch, "B", builder.table["kv"].used, builder.lengths)
     return rows * kept(builder) * DTYPE_BYTES[builder.layout.kv_cache]
 
 

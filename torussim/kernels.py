@@ -26,6 +26,8 @@ RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and t
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
 NORM_OPERATIONS, NORM_PASSES, NORM_KERNELS = 5, 3, 2  # of a latent: read for the mean square, read and written
 RESCALING_OPERATIONS = 2  # the factor of a head and its product with each element
+# Of a mixture of experts (ours): the softmax of a token's logits and the choice of the largest; sort, offsets, copies.
+ROUTING_OPERATIONS, ROUTING_KERNELS = 10, 4
 SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
@@ -70,6 +72,20 @@ def nonlinearity(name: str, elements: float, gated: bool, dtype: str) -> Compute
     """Return the nonlinearity of the hidden layer. A gated MLP reads two values for each written one."""
     return Compute(name, dtype=dtype, vector=MLP_OPERATIONS * elements, kernels=MLP_KERNELS,
                    vector_bytes=(3 if gated else 2) * elements * SUM_BYTES)
+
+
+def routing(name: str, tokens: float, experts: int, copies: float, elements: float, dtype: str) -> Compute:
+    """Return the choice of the experts of tokens from the router's logits, and their order by expert.
+
+    The `elements` of the tokens are read once and written `copies` times.
+    """
+    return Compute(name, dtype=dtype, vector=ROUTING_OPERATIONS * tokens * experts, kernels=ROUTING_KERNELS,
+                   vector_bytes=(1 + copies) * elements * SUM_BYTES)
+
+
+def combining(name: str, elements: float, copies: float, dtype: str) -> Compute:
+    """Return the weighted sum of `copies` results of experts for each token; `elements` are those of the sum."""
+    return Compute(name, dtype=dtype, vector=2 * copies * elements, vector_bytes=(1 + copies) * elements * SUM_BYTES)
 
 
 def loop_bytes(collective: str, size: float, kind: str, nested: bool) -> float:

@@ -11,6 +11,7 @@ from torussim.errors import ShardingError
 from torussim.keeping import UNLIMITED, cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
@@ -39,6 +40,8 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
     """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
 
+    With pipeline stages it is a chip of the stage with the most.
+
     `builders` are the existing ones of its passes.
 
     Activations are the residual, and the largest total of reads and writes of one operation of any pass, with gathered weights
@@ -49,31 +52,41 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
     for one in made:
         one.build()
+    drafts = [one.draft for one in made if one.draft]
     try:
-        held = _memory(made, workload, hbm_bytes)
-        drafts = [one.draft for one in made if one.draft]
-        return _together((held, _memory(drafts, workload, hbm_bytes)), (made[0], drafts[0]), workload) if drafts else held
+        return _memory([made, drafts] if drafts else [made], workload, hbm_bytes)
     except ShardingError as error:
         raise made[0].located(error) from None
 
 
-def _together(some: Sequence[Memory], builders: Sequence[Builder], workload: Workload) -> Memory:
-    """Return the memory of a chip that runs several models in turn: their weights and caches, and the largest activations."""
-    room = workload.cache_share * some[0].capacity
-    fits = bisect_right(range(UNLIMITED + 1), room, key=lambda tokens: sum(cached(builder, tokens) for builder in builders))
-    return Memory(sum(one.weights for one in some), sum(one.kv_cache for one in some), max(one.activations for one in some),
-                  some[0].capacity, fits - 1)
+def _memory(models: Sequence[Sequence[Builder]], workload: Workload, hbm_bytes: float) -> Memory:
+    """Return the memory of one chip, in the stage with the most, for models that run in turn; of each its passes, built."""
+    builders, room = [some[0] for some in models], workload.cache_share * hbm_bytes
+    stages = range(len(builders[0].stages))
+    held = [[_held(builder, stage, workload.held) for builder in builders] for stage in stages]
+    most, cache = max(((sum(one[0] for one in some), sum(one[1] for one in some)) for some in held), key=sum)
+    return Memory(most, cache, max(_activations(one) for some in models for one in some), hbm_bytes,
+                  min(_longest(builders, stage, room) for stage in stages))
 
 
-def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
-    """Return the memory of one chip for the passes of these builders, which are built."""
-    builder = builders[0]
-    m, t, n = builder.model, builder.table, builder.lengths
-    ffn = {"w_in": {"E": m.d_model, "F": m.d_ff * (2 if m.gated else 1)}, "w_out": {"F": m.d_ff, "E": m.d_model}}
-    layer = sum(t[w].stored.elements(sizes, n) for w, sizes in {**ffn, **weights(builder)}.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    return Memory((layer * m.layers + table) * builder.wide, cached(builder, workload.held), max(map(_activations, builders)),
-                  hbm_bytes, longest(builder, workload.cache_share * hbm_bytes))
+def _held(builder: Builder, stage: int, tokens: int) -> tuple[float, float]:
+    """Return the bytes of the weights and the cache of a stage on one chip."""
+    m, t, n, layers = builder.model, builder.table, builder.lengths, builder.stages[stage]
+    attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
+    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last = len(builder.stages) - 1
+    tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+    return attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, tokens, layers)
+
+
+def _longest(builders: Sequence[Builder], stage: int, room: float) -> int:
+    """Return the longest context for which the caches of all models fit into this room on a chip of a stage, bytes."""
+    if len(builders) == 1:
+        return longest(builders[0], room, builders[0].stages[stage])
+
+    def caches(tokens: int) -> float:
+        return sum(cached(builder, tokens, builder.stages[stage]) for builder in builders)
+    return bisect_right(range(UNLIMITED + 1), room, key=caches) - 1
 
 
 def _activations(builder: Builder) -> float:

@@ -10,6 +10,37 @@ from torussim.models import Model
 
 
 @dataclass(frozen=True)
+class Balance:
+    """How the tokens of a mixture are shared among the experts of a layer: uniformly, by Zipf's law, or by measured shares.
+
+    `zipf`: expert i, counted from 1, has a share in proportion to i ** -zipf. `shares`: the share of each expert, one row for
+    all mixture layers, or one for each of them.
+    """
+
+    zipf: float = 0.0
+    shares: tuple[tuple[float, ...], ...] = ()
+
+    def of(self, layer: int, experts: int) -> tuple[float, ...]:
+        """Return the share of each expert in a mixture layer, counted from 0 among the mixture layers.
+
+        >>> Balance(zipf=1.0).of(0, 2)
+        (0.6666666666666666, 0.3333333333333333)
+        """
+        if self.shares:
+            return self.shares[layer if len(self.shares) > 1 else 0]
+        weights = [(i + 1) ** -self.zipf for i in range(experts)]
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all experts have the same share."""
+        return not self.zipf and all(max(row) == min(row) for row in self.shares)
+
+
+UNIFORM = Balance()
+
+
+@dataclass(frozen=True)
 class Workload:
     """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context.
 
@@ -27,6 +58,7 @@ class Workload:
     cache_share: float = 0.30
     draft: int = 0
     accepted: float = 0.0
+    balance: Balance = UNIFORM
     draft_model: Model | None = None
 
     @property
@@ -61,6 +93,7 @@ class Forward:
     batch: int
     length: int
     attended: int
+    balance: Balance = UNIFORM  # of the tokens among experts
     draft_model: Model | None = None
 
     @property
@@ -82,11 +115,12 @@ def passes(workload: Workload) -> list[Forward]:
         while done < workload.context:
             length = min(chunk, workload.context - done)
             done += length
-            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.draft_model))
+            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.balance,
+                                 workload.draft_model))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
-        found += [Forward("decode", workload.batch, 1 + workload.draft, read + more + workload.draft, workload.draft_model)
-                  for more in _yielded(workload, range(workload.tokens))]
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + more + workload.draft, workload.balance,
+                          workload.draft_model) for more in _yielded(workload, range(workload.tokens))]
     return found
 
 

@@ -11,11 +11,12 @@ from torussim.described import Form, Key, of_form
 from torussim.models import Model
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
+from torussim.scenario.balance import describe_balance, read_balance
 from torussim.scenario.forms import MAX_PASSES
 from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote
-from torussim.workload import Workload
+from torussim.workload import UNIFORM, Workload
 
 PATH = ("workload",)
 MAX_DRAFTS = 100  # steps of a draft model before a step of the large one
@@ -51,10 +52,13 @@ def read_workload(notes: Notes, given: Any, draft_model: Model | None = None) ->
     drafted = phase is None or _is_draft(notes, section, phase)
     if not section.sound("phase", "batch", "context", "chunk", "draft", "accepted") or not drafted:
         return phase, None
+    balance = read_balance(notes, section["balance"])
+    if balance is None:
+        return phase, None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    read = {"chunk": chunk, "accepted": section["accepted"] or 0.0, "draft_model": draft_model}
+    read = {"chunk": chunk, "accepted": section["accepted"] or 0.0, "balance": balance, "draft_model": draft_model}
     return phase, Workload(**{**section.values, **read})
 
 
@@ -106,8 +110,10 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
     if workload.phase == "prefill" or not workload.draft:
         useless |= {"draft", "accepted"}
-    shown = {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
-    return shown | ({"draft_model": models.describe(workload.draft_model)} if workload.draft_model else {})
+    shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
+    shown |= {"draft_model": models.describe(workload.draft_model)} if workload.draft_model else {}
+    useless |= {"balance"} if workload.balance == UNIFORM else set()
+    return {key: value for key, value in shown.items() if value is not None and key not in useless}
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
