@@ -272,6 +272,7 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
     """Return what each chip must hold before and after; `used` are the parts that have any data."""
     before: dict[Node, Held] = {}
     after: dict[Node, Held] = {}
+    between = bytes_between(collective, grid)
     for chip in grid.graph:
         group = members(collective, grid, chip)
         if len(group) < 2 and (collective.groups or collective.kind in ROOTED):
@@ -288,8 +289,10 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
             after[chip] = {Chunk(p, None, t, half): Counter(group) for p, t, half in everyone
                            if t == chip or collective.kind == "all_reduce"}
         elif collective.kind == "all_to_all":
-            before[chip] = {Chunk(p, chip, t, half): Counter([chip]) for p, t, half in everyone}
-            after[chip] = {Chunk(p, o, chip, half): Counter([o]) for p, o, half in everyone}
+            before[chip] = {Chunk(p, chip, t, half): Counter([chip]) for p, t, half in everyone
+                            if between.get((chip, t), 1.0)}
+            after[chip] = {Chunk(p, o, chip, half): Counter([o]) for p, o, half in everyone
+                           if between.get((o, chip), 1.0)}
         elif collective.kind in ("broadcast", "send"):
             before[chip] = {Chunk(p, root, None, half): Counter([root]) for p, half in own if chip == root}
             after[chip] = {Chunk(p, root, None, half): Counter([root]) for p, half in own}
@@ -311,6 +314,17 @@ def contract(collective: Collective, grid: Grid, used: list[int]) -> tuple[dict[
 
 
 ROOTED = ("broadcast", "reduce", "gather", "scatter", "send")
+
+
+def bytes_between(collective: Collective, grid: Grid) -> dict[tuple[Node | None, Node | None], float]:
+    """Return the bytes from each chip to each of its group in an all-to-all with a matrix; else nothing."""
+    if collective.matrix is None:
+        return {}
+    found: dict[tuple[Node | None, Node | None], float] = {}
+    for chip in grid.graph:
+        group = members(collective, grid, chip)
+        found |= {(chip, other): float(collective.matrix.array[group.index(chip), j]) for j, other in enumerate(group)}
+    return found
 
 
 def members(collective: Collective, grid: Grid, chip: Node) -> list[Node]:
@@ -385,6 +399,7 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
         return Schedule(K, [[]], stepped(collective, grid, K), before, after)
     weighed = parts(collective, grid, mode, ring_orders)
     before, after = contract(collective, grid, [p for p, (weight, _) in enumerate(weighed) if weight])
+    between = bytes_between(collective, grid)
     transfers: list[Transfer] = []
     for part, (weight, phases) in enumerate(weighed):
         size = weight / 2 / (1 if collective.kind == "permute" else K)  # of a chunk, as a share of the bytes
@@ -411,14 +426,19 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
                 else:
                     chunks = carried(phase, line, where[line], move, holds)
                 hops.append((move.step, -move.sign, line[move.at], lane.on(move.at, move.sign), chunks, passing))
+            if between:
+                hops = [hop for hop in hops if hop[4]]  # a message without bytes is not sent
             hops.sort(key=lambda hop: hop[:4])
             carriers: dict[tuple[Node, Chunk], list[int]] = defaultdict(list)
             for j, (*_, receiver_chip, chunks, _) in enumerate(hops, start=len(transfers)):
                 for chunk in chunks:
                     carriers[receiver_chip, chunk].append(j)
             for step, minus, sender, receiver_chip, chunks, passing in hops:
+                share = len(chunks) * size
+                if between:
+                    share = weight / 2 / collective.bytes * sum(between[c.origin, c.target] for c in chunks)
                 waits = sorted({j for chunk in chunks for j in carriers[sender, chunk]})
-                transfers.append(Transfer(f, part, step, -minus, sender, receiver_chip, chunks, len(chunks) * size,
+                transfers.append(Transfer(f, part, step, -minus, sender, receiver_chip, chunks, share,
                                           phase.verb, passing, tuple(waits)))
             if phase.verb == "gather":
                 for *_, receiver_chip, chunks, _ in hops:
@@ -429,6 +449,29 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
             else:
                 holds = {chip: held_next(phase, line, where[line], i, holds) for line in where for i, chip in enumerate(line)}
     return Schedule(K, [phases for _, phases in weighed], transfers, before, after)
+
+
+def taking_part(operation: Operation, grid: Grid, chip: Node) -> bool:
+    """Return whether a chip is at the positions at which an operation runs."""
+    return all(grid.position(chip, axis) in places for axis, places in operation.on)
+
+
+def restricted(plan: Schedule, collective: Collective, grid: Grid) -> Schedule:
+    """Return the schedule without what chips that take no part would send: of a permute, without their messages on any hop."""
+    if not collective.on:
+        return plan
+    mine = {chip: taking_part(collective, grid, chip) for chip in grid.graph}
+    permutes = collective.kind == "permute"
+    kept = [j for j, t in enumerate(plan.transfers)
+            if (all(mine[c.origin] for c in t.chunks) if permutes else mine[t.sender])]
+    at = {j: i for i, j in enumerate(kept)}
+    transfers = [replace(plan.transfers[j], waits=tuple(at[i] for i in plan.transfers[j].waits if i in at),
+                         after=at.get(plan.transfers[j].after)) for j in kept]
+
+    def held(before: dict[Node, Held]) -> dict[Node, Held]:
+        return {chip: {c: by for c, by in chunks.items() if (mine[c.origin] if permutes else mine[chip])}
+                for chip, chunks in before.items()}
+    return replace(plan, transfers=transfers, before=held(plan.before), after=held(plan.after))
 
 
 def brought(lane: Lane, move: Move, holds: Mapping[Node, set[Chunk]]) -> frozenset[Chunk]:
@@ -473,7 +516,7 @@ def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
     Of a permute the one from every chip, if that moves.
     """
     lengths = [grid.axes[axis].length for axis in collective.axes]
-    every = [at for at in product(*map(range, lengths)) if any(at)]
+    every, between = [at for at in product(*map(range, lengths)) if any(at)], bytes_between(collective, grid)
     if collective.kind == "permute":
         shift = tuple(collective.shift.get(axis, 0) % length for axis, length in zip(collective.axes, lengths, strict=True))
         every = [at for at in every if at == shift]
@@ -487,8 +530,13 @@ def messages(collective: Collective, grid: Grid, K: int) -> list[Transfer]:
                   for axis, d, length in zip(collective.axes, displacement, lengths, strict=True)]
             target = grid.placed(chip, collective.axes, to)
             chunks = frozenset(Chunk(0, chip, None if collective.kind == "permute" else target, half) for half in HALVES)
+            share = 1 / (1 if collective.kind == "permute" else K)
+            if between:
+                share = between[chip, target] / collective.bytes
+                if not share:
+                    continue
             first = s == 0 or collective.algorithm == "direct"
-            this.append(Transfer(0, 0, (s + 1, 0), 1, chip, target, chunks, 1 / (1 if collective.kind == "permute" else K),
+            this.append(Transfer(0, 0, (s + 1, 0), 1, chip, target, chunks, share,
                                  "permute" if collective.kind == "permute" else "exchange", False,
                                  () if first else (due[chip],), queued=False, after=None if first else own[chip]))
         own = {t.sender: j for j, t in enumerate(this, start=len(found))}
@@ -656,13 +704,13 @@ def executed(program: Program) -> list[Step]:
     return steps
 
 
-def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1), pieces: int = 1) -> float:
-    """Return the seconds of one of `pieces` equal shards of the work; `cut` divides m, k, n."""
+def work_time(compute: Compute, chip: Any, cut: tuple[int, ...] = (1, 1, 1), pieces: int = 1) -> float:
+    """Return the seconds of one of `pieces` equal shards of the work; `cut` divides m, k, n, and the count if it has a fourth."""
     flops = compute.flops / pieces
     for matmul in compute.matmuls:
         shape = [math.ceil(size / by / tile) * tile
-                 for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile, strict=True)]
-        flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count
+                 for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut[:3], chip.tile, strict=True)]
+        flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count / math.prod(cut[3:])
     memory = float(chip.hbm_bandwidth * chip.hbm_efficiency)
     crossing = compute.vector_bytes
     if compute.scratch > chip.on_chip_bytes:
@@ -670,6 +718,14 @@ def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1)
     elementwise = max(compute.vector / pieces / chip.vector_rate, crossing / pieces / memory)
     return elementwise + max(flops / float(chip.rate(compute.dtype) * chip.matmul_efficiency),
                              compute.hbm_bytes / pieces / memory)
+
+
+def case_of(compute: Compute, grid: Grid, chip: Node) -> Compute:
+    """Return the work of a chip."""
+    if not compute.cases:
+        return compute
+    places = list(product(*(range(grid.axes[axis].length) for axis in compute.over)))
+    return compute.cases[places.index(tuple(grid.position(chip, axis) for axis in compute.over))]
 
 
 def pieces(plan: Schedule, chip: Node, kind: str, mode: str) -> list[tuple[Place | None, float]]:
@@ -710,7 +766,7 @@ class Run:
                 looped = compute.loop if isinstance(compute, Compute) else None
                 self.mode[k] = mode = looped.kind if looped else operation.direction
                 if (id(operation), mode) not in known:
-                    known[id(operation), mode] = schedule(operation, grid, mode, orders)
+                    known[id(operation), mode] = restricted(schedule(operation, grid, mode, orders), operation, grid)
                 self.plans[k] = known[id(operation), mode]
         everywhere = [(k, c) for k in range(len(steps)) for c in graph]
         self.begun = {at: env.event() for at in everywhere}
@@ -787,9 +843,17 @@ class Run:
                 continue
             yield from self.ready(k, c, other_than=partner)
             gather = partner is not None and partner < k
-            if partner is None or operation.loop is None:
+            if not taking_part(operation, self.grid, c):
+                if gather:
+                    yield self.begun[partner, c]
                 self.begin(k, c)
-                yield self.env.timeout(operation.kernels * self.chip.op_overhead + work_time(operation, self.chip))
+                self.end(k, c)
+                continue
+            kernels, loop = operation.kernels, operation.loop
+            operation = case_of(operation, self.grid, c)
+            if partner is None or loop is None:
+                self.begin(k, c)
+                yield self.env.timeout(kernels * self.chip.op_overhead + work_time(operation, self.chip))
                 self.end(k, c)
                 continue
             plan, collective = self.plans[partner], self.steps[partner].operation
@@ -799,9 +863,9 @@ class Run:
             if gather:
                 yield self.begun[partner, c]
             self.begin(k, c)
-            yield self.env.timeout(operation.kernels * self.chip.op_overhead)
-            adding = operation.loop.sum_bytes / (self.chip.hbm_bandwidth * self.chip.hbm_efficiency)
-            whole = plan.K * work_time(operation, self.chip, operation.loop.cut, plan.K) + adding
+            yield self.env.timeout(kernels * self.chip.op_overhead)
+            adding = loop.sum_bytes / (self.chip.hbm_bandwidth * self.chip.hbm_efficiency)
+            whole = plan.K * work_time(operation, self.chip, loop.cut, plan.K) + adding
             for place, fraction in pieces(plan, c, collective.kind, self.mode[partner]):
                 if gather and place is not None:
                     yield from [self.arrived[partner, j] for j, t in enumerate(plan.transfers)
@@ -820,7 +884,7 @@ class Run:
         self.begin(k, c)
         operation = self.steps[k].operation
         outside = isinstance(operation, Collective) and operation.groups and len(members(operation, self.grid, c)) < 2
-        if k in self.plans and self.plans[k].K > 1 and not outside:
+        if k in self.plans and self.plans[k].K > 1 and not outside and taking_part(operation, self.grid, c):
             issued = self.plans[k].K - 1 + operation.pieces if operation.kind == "all_to_all" else 0
             yield self.env.timeout(self.chip.launch + issued * self.chip.message)
         self.base[k, c].succeed()

@@ -28,6 +28,8 @@ PUBLISHED_LLAMA = {
     "llama-3-70b": 70_553_706_496,
     "llama-3-405b": 405_853_388_800,
 }
+TODAY = {"deepseek-v3", "gemma-3-27b", "gpt-oss-120b", "llama-4-maverick", "mixtral-8x7b", "mixtral-8x22b", "qwen3-30b-a3b",
+         "qwen3-32b", "qwen3-235b-a22b"}  # tests/test_presets.py counts them
 LLAMA_8B = {
     "model_type": "llama",
     "hidden_size": 4096,
@@ -54,14 +56,15 @@ def config(folder: Path, file: str = "config.json", **changes: Any) -> str:
 
 
 def test_there_are_the_presets_that_the_design_promises() -> None:
-    assert set(PRESETS) == {*PUBLISHED, *PUBLISHED_LLAMA}
+    assert set(PRESETS) == {*PUBLISHED, *PUBLISHED_LLAMA, *TODAY}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_of_a_preset_has_a_source(name: str) -> None:
     preset = model(name)
-    padded = {"padded_heads"} if preset.padded_heads else set()
-    assert set(preset.sources) == {*SIZES, "gated", "parallel", "parameters", "tied"} | padded
+    given = {name for name, value in describe(preset).items() if isinstance(value, dict) and "source" in value}
+    assert set(preset.sources) == given >= {*SIZES, "gated", "parallel", "parameters", "tied"}
+    assert given == {*describe(preset)} - {"name"} - ({"padded_heads"} if not preset.padded_heads else set())
     assert all(len(text) > 3 for text in preset.sources.values())
     assert files.read(preset_path("models", name)).mistakes == () and preset.name == name
 
@@ -78,7 +81,7 @@ def test_matrices_and_norms_of_llama_are_exactly_the_published_count(name: str) 
     assert preset.counted + norms == PUBLISHED_LLAMA[name]
 
 
-@pytest.mark.parametrize("name", sorted({*PRESETS} - {"palm-8b"}))  # whose name rounds 8.63e9 down to 8e9
+@pytest.mark.parametrize("name", sorted({*PRESETS} - {"palm-8b", *TODAY}))  # whose name rounds 8.63e9 down to 8e9
 def test_the_nominal_count_is_that_of_the_matrices_within_3_percent(name: str) -> None:
     assert model(name).counted == pytest.approx(model(name).parameters, rel=0.03)
 
@@ -240,7 +243,8 @@ def test_fields_that_a_config_json_can_leave_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"model_type": "gpt_neox"}, "model_type 'gpt_neox' cannot be read: only llama, mistral, qwen2"),
+        ({"model_type": "mamba"}, "model_type 'mamba' cannot be read: write model: {layers: 32, d_model: 4096, d_ff: 14336, "),
+        ({"model_type": "gpt_neox"}, "num_key_value_heads is given, which no model of model_type gpt_neox has"),
         ({"model_type": ...}, "model_type 'None' cannot be read"),
         ({"hidden_size": ...}, "hidden_size is missing"),
         ({"hidden_size": ..., "vocab_size": None}, "hidden_size is missing; vocab_size is missing"),
@@ -249,8 +253,8 @@ def test_fields_that_a_config_json_can_leave_out(tmp_path: Path) -> None:
         ({"tie_word_embeddings": 1}, "tie_word_embeddings: '1' is neither true nor false"),
         ({"num_attention_heads": 30}, "hidden_size 4096 is not a multiple of num_attention_heads 30"),
         ({"num_key_value_heads": 5}, "32 heads are not a multiple of 5 KV heads"),
-        ({"num_local_experts": 8}, "num_local_experts is given: mixtures of experts cannot be read"),
-        ({"model_type": "mixtral", "num_local_experts": 8}, "mixtures of experts cannot be read, only dense models"),
+        ({"num_local_experts": 8}, "num_local_experts is given, which no model of model_type llama has"),
+        ({"model_type": "mixtral", "num_local_experts": 1}, "a token cannot use 2 of 1 experts"),
     ],
 )
 def test_a_config_json_that_cannot_be_read_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:

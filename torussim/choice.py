@@ -50,7 +50,7 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
     library = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
     for name in library or there:
         one = named(o, name)
-        closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups
+        closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups and not o.matrix
         if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, o.kind, chips) > MOST:
             continue  # finding the routes of so many messages takes longer than the run
         ways = (True, False) if o.detour is None and outlines.broken(one) else (o.detour,)

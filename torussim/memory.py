@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torussim.chips import DTYPE_BYTES
+from torussim.attending import weights
 from torussim.errors import ShardingError
+from torussim.keeping import UNLIMITED, cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
-from torussim.sharding import divide
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one chip; `longest_context` in tokens: as many of each sequence's K and V as fit into `cache_share` of HBM."""
+    """Bytes on one chip; `longest_context` in tokens: as many of each sequence's K and V as fit into `cache_share` of HBM.
+
+    It is `keeping.UNLIMITED` if every layer has a window and the caches of all of them fit.
+    """
 
     weights: float
     kv_cache: float
@@ -33,7 +38,9 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
+
+    With pipeline stages it is a chip of the stage with the most.
 
     `builders` are the existing ones of its passes.
 
@@ -45,39 +52,41 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
     for one in made:
         one.build()
+    drafts = [one.draft for one in made if one.draft]
     try:
-        return _memory(made, workload, hbm_bytes)
+        return _memory([made, drafts] if drafts else [made], workload, hbm_bytes)
     except ShardingError as error:
         raise made[0].located(error) from None
 
 
-def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
-    """Return the memory of one chip for the passes of these builders, which are built."""
-    builder = builders[0]
-    m, t, n, layout = builder.model, builder.table, builder.lengths, builder.layout
-    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
-              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
-              "w_v": ("K", builder.kv_heads * m.d_head)}
-    layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    kv = t["kv"].used
-    rows = divide(builder.forward.batch, "B", kv, n)
-    a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
-    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
-        + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
-                  int(workload.cache_share * hbm_bytes / a_token))
+def _memory(models: Sequence[Sequence[Builder]], workload: Workload, hbm_bytes: float) -> Memory:
+    """Return the memory of one chip, in the stage with the most, for models that run in turn; of each its passes, built."""
+    builders, room = [some[0] for some in models], workload.cache_share * hbm_bytes
+    stages = range(len(builders[0].stages))
+    held = [[_held(builder, stage, workload.held) for builder in builders] for stage in stages]
+    most, cache = max(((sum(one[0] for one in some), sum(one[1] for one in some)) for some in held), key=sum)
+    return Memory(most, cache, max(_activations(one) for some in models for one in some), hbm_bytes,
+                  min(_longest(builders, stage, room) for stage in stages))
 
 
-def kv_heads_kept(builder: Builder) -> int:
-    """Return the KV heads that a chip keeps: those that its queries read.
+def _held(builder: Builder, stage: int, tokens: int) -> tuple[float, float]:
+    """Return the bytes of the weights and the cache of a stage on one chip."""
+    m, t, n, layers = builder.model, builder.table, builder.lengths, builder.stages[stage]
+    attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
+    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last = len(builder.stages) - 1
+    tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+    return attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, tokens, layers)
 
-    With more chips than heads, heads are partly replicated (paper, 3.3).
-    """
-    q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
-    mine = divide(builder.heads, "H", q, lengths, what="heads")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    return min(divide(builder.kv_heads, "K", kv, lengths, what="KV heads"), read)
+
+def _longest(builders: Sequence[Builder], stage: int, room: float) -> int:
+    """Return the longest context for which the caches of all models fit into this room on a chip of a stage, bytes."""
+    if len(builders) == 1:
+        return longest(builders[0], room, builders[0].stages[stage])
+
+    def caches(tokens: int) -> float:
+        return sum(cached(builder, tokens, builder.stages[stage]) for builder in builders)
+    return bisect_right(range(UNLIMITED + 1), room, key=caches) - 1
 
 
 def _activations(builder: Builder) -> float:

@@ -16,10 +16,11 @@ from torussim.chips import Chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.contract import Phase
 from torussim.collectives.lower import DIRECT, algorithm_of, lower, view, weights
+from torussim.collectives.unequal import hop_bytes
 from torussim.cost import Stretch, stretches
 from torussim.messages import paces
 from torussim.prices import KEPT, Prices, Step
-from torussim.program import Collective, Loop, changed
+from torussim.program import Collective, Loop, resized
 from torussim.topology.grid import Grid
 from torussim.topology.hops import slowest
 from torussim.topology.movement import Movements
@@ -77,7 +78,7 @@ class Outlines:
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
         """Return the values that determine the outline of a collective, alone or looped with a matmul."""
         return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
-                tuple(o.shift.items()) if o.shift else (), o.root, o.groups, o.protocol,
+                (*o.shift.items(), o.on) if o.shift else (), o.root, o.groups, o.protocol, o.matrix,
                 loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
@@ -156,11 +157,11 @@ class Outlines:
 
     def steps(self, o: Collective, fastest: bool) -> list[tuple[float, float, float]]:
         """Return the `paces` of a collective's steps, a byte; `fastest`: all links as fast as the fastest."""
-        key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), *o.shift.items(), fastest
+        key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), o.matrix, *o.shift.items(), o.on, fastest
         if key not in self._steps:
             net, axes = self.net, [a for a in o.axes if self.net.length(a) > 1]
             bandwidth = np.full(len(net.links.bandwidth), net.links.bandwidth.max()) if fastest else net.links.bandwidth
-            self._steps[key] = paces(self.movements, axes, lower(changed(o, bytes=1.0), net).steps, bandwidth)
+            self._steps[key] = paces(self.movements, axes, lower(resized(o, 1.0), net).steps, bandwidth)
         return self._steps[key]
 
     def _of_like_hops(self, net: Grid, axis: int) -> Grid:
@@ -224,12 +225,15 @@ def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
         return []
     if callable(name):
         return [_stretch(phase) for phase in lower(o, net, way=way).phases]
+    if o.matrix:
+        seen = net.with_rings(tuple(ring.get(a, goes_round) for a, goes_round in zip(net.axes, net.ring)))
+        return [_unequal(phase, lengths) for phase in lower(o, seen, way=way).phases]
     shares = weights(o, net, lengths, ring) if name in ("multi_axis", "dimension_wise") else (1.0,)
     if name == "one_ring":
         order, closed = ring_order(list(lengths.values()), list(ring.values()))
         joined = "+".join(lengths)
         lengths, ring, name, shares = {joined: len(order)}, {joined: closed and len(order) > 2}, "multi_axis", (1.0,)
-    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
+    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift, dict(o.on))
 
 
 def _stretch(phase: Phase) -> Stretch:
@@ -237,6 +241,24 @@ def _stretch(phase: Phase) -> Stretch:
     sends = tuple(tuple((hop.step, float(hop.halves.max()) * phase.block / 2) for hop in phase.pattern.hops if hop.sign == sign)
                   for sign in (+1, -1))
     return Stretch(phase.index, phase.part, "+".join(phase.lane.axes), sends)
+
+
+def _unequal(phase: Phase, lengths: Mapping[str, int]) -> Stretch:
+    """Return a phase of an all-to-all with unequal bytes.
+
+    On a ring each message is as large as the largest of its step, so that no chip is slower. On a line the messages are those of
+    the link with the most bytes.
+    """
+    (axis,), pattern = phase.lane.axes, phase.pattern
+    assert phase.flow is not None
+    sent = hop_bytes(pattern, phase.flow, list(lengths.values()), list(lengths).index(axis))  # (hops, K)
+    sends = []
+    for sign in (+1, -1):
+        here = [i for i, hop in enumerate(pattern.hops) if hop.sign == sign]
+        sizes = sent[here].max(axis=1) if pattern.ring else sent[here][:, sent[here].sum(axis=0).argmax()]
+        steps = zip([pattern.hops[i].step for i in here], sizes.tolist())
+        sends.append(tuple(sorted((step, size) for step, size in steps if size > 0)))
+    return Stretch(phase.index, phase.part, axis, tuple(sends))
 
 
 def _goes_round(axis: str, net: Grid) -> bool:

@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
 from torussim.errors import Found, ProgramError
+
+Array = np.ndarray[Any, Any]
 
 Kind = Literal["all_gather", "reduce_scatter", "all_reduce", "all_to_all", "permute", "broadcast", "reduce", "gather", "scatter",
                "send"]
@@ -23,6 +28,7 @@ ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to
 SYMMETRIC: tuple[Kind, ...] = (*ALIKE, "permute")  # all chips of a group do the same
 KINDS: tuple[Kind, ...] = (*SYMMETRIC, *WITH_ROOT)
 LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
+On = tuple[tuple[str, tuple[int, ...]], ...]  # axes of the grid, each with positions on it
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,53 @@ class Loop:
     """How a matmul is looped with one neighbouring collective (looped CollectiveEinsum, paper 3.5).
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
-    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]); a fourth number cuts the count of its products. `kind` is
+    one of LOOPS; on a line all are one.
     `sum_bytes`: HBM traffic of adding received data to computed data, all shards of one chip together.
     """
 
     collective: str
     kind: str
-    cut: tuple[int, int, int]
+    cut: tuple[int, ...]
     sum_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """Bytes from each chip of a group to each chip of it: compared and hashed by content. Make one with `of`."""
+
+    chips: int
+    content: bytes = field(repr=False)
+
+    @staticmethod
+    def of(array: Any) -> Matrix:
+        """Return the matrix with (K, K) bytes from chip i to chip j; raise ProgramError if it is none."""
+        found = np.asarray(array, float) + 0.0  # -0.0 is 0.0
+        if found.ndim != 2 or found.shape[0] != found.shape[1] or not len(found):
+            raise ProgramError(f"a matrix has shape {found.shape}: give a row and a column for each chip", code="program")
+        if not (np.isfinite(found) & (found >= 0)).all():
+            raise ProgramError("a matrix has an entry that is no number of bytes: give 0 or more", code="program")
+        return Matrix(len(found), found.tobytes())
+
+    @cached_property
+    def array(self) -> Array:
+        """The bytes from chip i to chip j, (K, K), read-only; the bytes of the diagonal stay on the chip."""
+        return np.frombuffer(self.content).reshape(self.chips, self.chips)
+
+    @cached_property
+    def most(self) -> float:
+        """The largest sum of a row or a column: the most that a chip holds before or after the collective."""
+        return float(max(self.array.sum(axis=0).max(), self.array.sum(axis=1).max()))
+
+
+@dataclass(frozen=True)
 class Compute:
-    """Work of the compute unit of each chip: matmuls, or `flops` of no particular shape, and HBM traffic."""
+    """Work of the compute unit of each chip: matmuls, or `flops` of no particular shape, and HBM traffic.
+
+    `cases`: the work at each position along the axes `over` of the grid, in C order, if the chips have unequal work. The sizes of
+    the operation itself are then those of its costliest case; name, dependencies, loop and kernels are the operation's own.
+    `on`: only the chips at these positions run it. On every other chip it takes no time and passes on its dependencies.
+    """
 
     name: str
     matmuls: tuple[Matmul, ...] = ()
@@ -72,6 +112,9 @@ class Compute:
     scratch: float = 0.0  # bytes of an intermediate value, one chip
     scratch_passes: float = 0.0  # number of times that it crosses HBM if it is larger than the chip's own memory
     kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
+    over: tuple[str, ...] = ()
+    cases: tuple[Compute, ...] = ()
+    on: On = ()  # (): all chips
 
     @property
     def total_flops(self) -> float:
@@ -84,7 +127,9 @@ class Collective:
     """A collective over physical `axes`, on all chips that share the other coordinates; or of the chips of each of `groups`.
 
     `root`: its coordinates on the axes, or (its index in its group,); (): the first chip. A send goes from the root to the other
-    chip.
+    chip. `matrix`: of an all-to-all, the bytes between the chips of each group, in C order of the axes, if they are unequal;
+    `bytes` is then the largest sum of a row or a column. `on`: only the groups at these positions run it, on axes that it does
+    not use; of a permute, only these chips send, on any axes. Every other chip sends nothing and passes on its dependencies.
     """
 
     name: str
@@ -101,6 +146,8 @@ class Collective:
     protocol: str = ""  # "low_latency" | "bulk": the protocol of its messages, of a chip that has both
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
+    matrix: Matrix | None = None
+    on: On = ()  # (): all chips
 
     def largest(self, length: Callable[[str], int]) -> int:
         """Return the number of chips of the largest group; `length` gives that of an axis."""
@@ -116,6 +163,39 @@ def changed(operation: One, **changes: Any) -> One:
     found = object.__new__(type(operation))
     found.__dict__.update(operation.__dict__, **changes)
     return found
+
+
+def resized(collective: Collective, size: float) -> Collective:
+    """Return a collective of other bytes; those of its matrix change in proportion."""
+    if collective.matrix is None or collective.bytes == 0:
+        return changed(collective, bytes=size)
+    return changed(collective, bytes=size, matrix=Matrix.of(collective.matrix.array * (size / collective.bytes)))
+
+
+def unlike_cases(compute: Compute) -> tuple[Compute, ...]:
+    """Return each case of a computation once; the computation itself if all chips have the same work."""
+    return tuple(dict.fromkeys(compute.cases)) or (compute,)
+
+
+def of_each(compute: Compute, value: Callable[[Compute], float], length: Callable[[str], int],
+            position: Mapping[str, Array]) -> Array:
+    """Return (chips,) a value of the case of each chip; raise ProgramError unless there is a case for each position.
+
+    `length` gives that of an axis, `position` the positions of the chips on it, (chips,).
+    """
+    lengths = tuple(map(length, compute.over))
+    if len(compute.cases) != prod(lengths):
+        raise ProgramError(f"{compute.name!r} has {len(compute.cases)} cases, and the axes {', '.join(compute.over)} have "
+                           f"{prod(lengths)} positions: give one for each", code="program")
+    values = {case: value(case) for case in unlike_cases(compute)}
+    at = np.ravel_multi_index(tuple(position[a] for a in compute.over), lengths)
+    return np.array([values[case] for case in compute.cases])[at]
+
+
+def numbered_cases(compute: Compute) -> tuple[int, ...]:
+    """Return for each case of a computation the number of the first case that is equal to it."""
+    first: dict[Compute, int] = {}
+    return tuple([first.setdefault(case, i) for i, case in enumerate(compute.cases)])
 
 
 class Block(NamedTuple):
@@ -180,8 +260,8 @@ def unlooped(program: Program) -> Program:
     return program.replaced({o.name: replace(o, loop=None, loops=()) for o in program.operations() if isinstance(o, Compute)})
 
 
-def check_program(program: Program, axes: tuple[str, ...]) -> None:
-    """Raise ProgramError for the first part of `program` that cannot run on a network with these axes.
+def check_program(program: Program, axes: Mapping[str, int]) -> None:
+    """Raise ProgramError for the first part of `program` that cannot run on a network with these axes and their lengths.
 
     Its path begins with the list: ("block", 2, "after", 0).
     """
@@ -191,15 +271,19 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
         raise ProgramError(f"two operations are named {twice!r}: give each a name of its own, also across lists",
                            code="duplicate")
     for section, (operations, _) in zip(program.names(), program.sections()):
-        for wrong in (*mistakes(operations, axes), *_misgrouped(operations)):
+        for wrong in (*mistakes(operations, axes), *_misgiven(operations, axes)):
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
+def _misgiven(operations: tuple[Operation, ...], axes: Mapping[str, int]) -> list[Found]:
     """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
-        if not isinstance(o, Collective):
+        if isinstance(o, Compute):
+            missing = [a for a in o.over if a not in axes]
+            if missing or bool(o.over) != bool(o.cases):
+                text = f"{o.name!r} has {len(o.cases)} cases over the axes {o.over}, and the network has {', '.join(axes)}"
+                found.append(Found((i, "over"), text, code="program"))
             continue
         listed = [chip for group in o.groups for chip in group]
         if len(set(listed)) < len(listed):
@@ -207,13 +291,20 @@ def _misgrouped(operations: tuple[Operation, ...]) -> list[Found]:
         if o.kind == "send" and [len(group) for group in o.groups] != [2]:
             text = f"{o.name!r} is a send: give groups of the two chips, ((from, to),)"
             found.append(Found((i, "groups"), text, code="program"))
+        if o.matrix and o.kind != "all_to_all":
+            text = f"{o.name!r} has a matrix: only an all_to_all has one, not {o.kind}"
+            found.append(Found((i, "matrix"), text, code="program"))
+        elif o.matrix and abs(o.bytes - o.matrix.most) > 1e-9 * o.bytes:
+            text = f"{o.name!r} is of {o.bytes:g} bytes, and the largest sum of its matrix is {o.matrix.most:g}: give this"
+            found.append(Found((i, "bytes"), text, code="program"))
     return found
 
 
-def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
-    """Return all mistakes in one list of operations.
+def mistakes(operations: tuple[Operation, ...], axes: Mapping[str, int | None]) -> list[Found]:
+    """Return all mistakes in one list of operations, for a network with these axes; lengths can be unknown.
 
-    Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop").
+    Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop"),
+    (2, "on", "x").
     """
     found: list[Found] = []
     place: dict[str, int] = {}
@@ -244,6 +335,11 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[F
                 text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which is neither the all-gather just " \
                        "before it nor the reduce-scatter just after: put them side by side"
                 found.append(Found((i, "loop"), text, code="program"))
+            elif any(o.name == operation.loop.collective and o.on != operation.on for o in operations):
+                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give " \
+                       "both the same on"
+                found.append(Found((i, "loop"), text, code="program"))
+        found += _misplaced(i, operation, axes)
         if isinstance(operation, Collective):
             for axis in operation.axes:
                 if axis not in axes:
@@ -253,6 +349,28 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[F
                 elif operation.axes.count(axis) > 1:
                     found.append(Found((i, "axes"), f"{operation.name!r} uses the axis {axis!r} twice", code="duplicate"))
                     break
+    return found
+
+
+def _misplaced(i: int, operation: Operation, axes: Mapping[str, int | None]) -> list[Found]:
+    """Return the mistakes in the positions of one operation."""
+    found = list[Found]()
+    for axis, places in operation.on:
+        at = (i, "on", axis)
+        length = axes.get(axis)
+        if axis not in axes:
+            text = f"{operation.name!r} runs on positions of axis {axis!r}, but the network has {', '.join(axes) or 'no axes'}"
+            found.append(Found(at, text, code="unknown-name"))
+        elif length is not None and any(not 0 <= place < length for place in places):
+            wrong = next(place for place in places if not 0 <= place < length)
+            text = f"on: axis {axis!r} has no position {wrong}: its {length} positions are 0 to {length - 1}"
+            found.append(Found(at, text, code="value"))
+        elif isinstance(operation, Collective) and operation.kind != "permute" and axis in operation.axes:
+            text = f"on: {operation.name!r} runs over axis {axis!r}, so all its positions take part: leave {axis!r} out of on"
+            found.append(Found(at, text, code="clash"))
+    if operation.on and isinstance(operation, Collective) and operation.groups:
+        text = f"on: the groups of {operation.name!r} name its chips: leave on out"
+        found.append(Found((i, "on"), text, code="clash"))
     return found
 
 

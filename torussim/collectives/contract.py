@@ -68,13 +68,20 @@ class Lane:
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """One pattern on every line of a lane; `block` is the size of a whole block, bytes."""
+    """One pattern on every line of a lane; `block` is the size of a whole block, bytes.
+
+    `flow`: if blocks differ, (K, length) the bytes that each chip of the group, in C order, holds for each position of the lane;
+    `block` is then the largest.
+    `on`: only the lines at these positions of other axes run it; (): all lines.
+    """
 
     index: int
     part: int
     lane: Lane
     pattern: Pattern
     block: float
+    flow: Array | None = None
+    on: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +98,7 @@ class Step:
 
     `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
     chip have begun to arrive, and none is complete before those are. `spread`: over all shortest paths, whatever the routing of
-    the network, unless the routing is user-defined.
+    the network, unless the routing is user-defined. `on`: only the chips at these positions of axes send.
     """
 
     role: str
@@ -104,6 +111,7 @@ class Step:
     cut: int = 1
     piped: bool = False
     spread: bool = False
+    on: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def targets(self, lengths: Sequence[int]) -> Array:
         """Return (messages, K) the position of the receiver of each message of each chip, -1: no message."""
@@ -132,6 +140,7 @@ class Schedule:
     twist: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     root: int = 0  # the position of the root
+    matrix: Array | None = None  # of an all-to-all with unequal bytes: (K, K) bytes from chip to chip
 
     @property
     def chips(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from torussim.collectives import axes as over
 from torussim.collectives import steps as stepwise
+from torussim.collectives import unequal
 from torussim.collectives.contract import Phase, Schedule, Step
 from torussim.collectives.playback import check
 from torussim.collectives.rooted import ROOTED
@@ -36,6 +37,7 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     "permute": ("direct", "dimension_order"),
     **{kind: (*names, AUTO) for kind, names in ROOTED.items()},
 }
+UNEQUAL = ("dimension_wise", "sequential", "direct")  # the algorithms of an all-to-all that can have a matrix
 DIRECT = tuple(dict.fromkeys(name for table in (STEPS, ROOTED) for names in table.values() for name in names))  # have steps
 
 
@@ -45,6 +47,10 @@ def algorithm_of(collective: Collective) -> str | Callable[..., Any]:
     found = collective.algorithm or names[0]
     if not callable(found) and found not in names:
         raise ProgramError(unknown(found, names, f"algorithm of {collective.kind}"), code="unknown-name")
+    if collective.matrix and found not in (*UNEQUAL, AUTO):
+        name = shown(found) if callable(found) else found
+        raise ProgramError(f"{collective.name!r} has a matrix, and {name} sends equal bytes to all chips: take one of "
+                           f"{', '.join(UNEQUAL)}", code="clash")
     return names[0] if found == AUTO else found
 
 
@@ -89,14 +95,20 @@ def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
     without = {AUTO, *(() if sums else ("in_network",)), *(["hierarchical"] if len(collective.axes) <= 1 else ()),
                *(stepwise.PAIRS if chips & (chips - 1) else ())}
     near = () if collective.groups else ALGORITHMS[collective.kind]  # the algorithms along axes
-    return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)]
+    return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)
+            and (name in UNEQUAL or not collective.matrix)]
 
 
 def beside(collective: Collective, grid: Grid) -> bool:
-    """Return whether each chip of a permute sends to a neighbour: on one axis, by one place, and not over the end of a line."""
-    moving = [(grid.axis(a), by) for a in collective.axes if (by := collective.shift.get(a, 0) % grid.length(a))]
-    return len(moving) <= 1 and all(by in (1, grid.shape[axis] - 1) and (grid.ring[axis] or grid.shape[axis] == 2)
-                                    and grid.stride[axis] == 1 for axis, by in moving)
+    """Return whether each sender of a permute sends to a neighbour: on one axis, by one place, not over the end of a line."""
+    moving = {a: by for a in collective.axes if (by := collective.shift.get(a, 0) % grid.length(a))}
+    for axis, by in moving.items():
+        i, length = grid.axis(axis), grid.length(axis)
+        end = length - 1 if by == 1 else 0
+        over = not grid.ring[i] and length > 2 and end in dict(collective.on).get(axis, (end,))
+        if by not in (1, length - 1) or grid.stride[i] > 1 or over:
+            return False
+    return len(moving) <= 1
 
 
 def view(collective: Collective, grid: Grid) -> Grid:
@@ -153,6 +165,16 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     return _over_axes(collective, grid, way)
 
 
+def matrix_of(collective: Collective, chips: int) -> Array:
+    """Return the matrix of a collective that has one; raise ProgramError if a group has another number of chips."""
+    matrix = collective.matrix
+    assert matrix is not None
+    if matrix.chips != chips:
+        raise ProgramError(f"the matrix of {collective.name!r} is {matrix.chips} x {matrix.chips}, and a group has {chips}: "
+                           "give a row and a column for each", code="clash")
+    return matrix.array
+
+
 def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
     """Return the schedule of each group of a collective without axes, on one axis without a name."""
     return [_schedule(collective, {"": len(group)} if len(group) > 1 else {}, grid) for group in collective.groups]
@@ -182,6 +204,8 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     algorithm, size, kind = algorithm_of(collective), collective.bytes, collective.kind
     way = way or collective.direction
     phases: tuple[Phase, ...] = ()
+    orders: list[tuple[str, ...]] = []
+    shares: tuple[float, ...] = ()
     if not lengths:
         pass
     elif algorithm in DIRECT:
@@ -189,18 +213,24 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     elif callable(algorithm):
         return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
-        phases = over.permute(lengths, ring, size, collective.shift)
+        phases = over.permute(lengths, ring, size, collective.shift, dict(collective.on))
     elif algorithm == "one_ring":
         phases = over.one_ring(kind, lengths, ring, size, way)
     elif algorithm == "nested":
         phases = over.nested(lengths, ring, size)
     elif algorithm == "sequential":
-        phases = over.in_parts(kind, lengths, ring, size, way, [tuple(lengths)], [1.0])
+        orders, shares = [tuple(lengths)], (1.0,)
     else:
-        orders = over.rotations(list(lengths))
-        phases = over.in_parts(kind, lengths, ring, size, way, orders, weights(collective, grid, lengths, ring))
+        orders, shares = over.rotations(list(lengths)), weights(collective, grid, lengths, ring)
+    if orders:
+        phases = over.in_parts(kind, lengths, ring, size, way, orders, shares)
+    matrix = matrix_of(collective, prod(lengths.values())) if collective.matrix else None
+    if matrix is not None:
+        phases = unequal.with_flows(phases, matrix, lengths, orders, shares)
+    if collective.on and kind != "permute":
+        phases = tuple(replace(phase, on=collective.on) for phase in phases)
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
-    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist)
+    return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist, matrix=matrix)
 
 
 def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Schedule:
@@ -211,8 +241,14 @@ def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Sc
     root = int(np.ravel_multi_index(at, tuple(lengths.values()))) if lengths else 0
     closed = [bool(a) and grid.ring[grid.axis(a)] for a in lengths]
     sums = algorithm_of(collective) == "in_network" and summed(collective, grid)
-    steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
-    return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root)
+    matrix = matrix_of(collective, prod(lengths.values())) if collective.matrix else None
+    if matrix is not None:
+        steps = unequal.messages(list(lengths.values()), matrix) if lengths else ()
+    else:
+        steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
+    steps = tuple(replace(step, on=collective.on) for step in steps) if collective.on else steps
+    return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root,
+                    matrix)
 
 
 def _steps(collective: Collective, lengths: Mapping[str, int], ring: Sequence[bool], root: int,

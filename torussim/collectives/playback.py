@@ -10,6 +10,7 @@ import numpy as np
 
 from torussim.collectives.contract import Hop, Lane, Phase, Schedule, chips_of
 from torussim.collectives.form import check_form
+from torussim.collectives.unequal import hop_bytes
 from torussim.errors import ContractError
 
 MOST = 2e9  # bytes that a check may take
@@ -62,6 +63,8 @@ class _Part:
         for c in range(n):
             mine = {"all_gather": slice(c, c + 1), "permute": slice(c, c + 1), "all_to_all": slice(c * n, (c + 1) * n)}
             self.held[c, mine.get(schedule.kind, slice(None)), :, c] = 1
+        self.size = _block_bytes(schedule)  # of each block of the group
+        self.sent: dict[Hop, Any] = {}  # the bytes of each hop of a phase with a flow, by chip
         self.visited: set[str] = set()
         self.sizes: list[float] = []  # for each message, the bytes of half a block of the group
         self.last = [{(c, half) for half in (0, 1)} for c in range(n)]  # (block, half) that arrived with the last permute
@@ -82,6 +85,10 @@ class _Part:
     def pass_on(self, phase: Phase) -> None:
         """Play one phase back in which blocks are copied (gather), added up (scatter) or moved (exchange)."""
         start = self.held.any(axis=3)
+        if phase.flow is not None:
+            lengths = self.schedule.lengths
+            bytes_ = hop_bytes(phase.pattern, phase.flow, list(lengths.values()), list(lengths).index(phase.lane.axes[0]))
+            self.sent = dict(zip(phase.pattern.hops, bytes_))
         under_way: dict[tuple[int, int], list[tuple[Hop, int, Any, Any]]] = {}  # by receiver and sign
         for hop in sorted(phase.pattern.hops, key=lambda h: (h.step, -h.sign)):
             sent: list[tuple[Hop, int, Any, Any]] = []
@@ -112,8 +119,18 @@ class _Part:
                                 f"what it does not have")
         if phase.pattern.role != "gather":
             self.held[sender, what[:, 0], what[:, 1]] = 0
-        self.sizes.append(len(chunks) * phase.block / 2 / len(what))
+        if phase.flow is None:
+            self.sizes.append(len(chunks) * phase.block / 2 / len(what))
+        else:
+            self.share(self.sent[hop][sender], float(self.size[what[:, 0]].sum()) / 2, transfer)
         return self.index[transfer.receiver], what, counts
+
+    def share(self, sent: float, whole: float, transfer: Transfer) -> None:
+        """Note the bytes of half a mean block, in a message of which the group as a whole has `whole` bytes."""
+        if whole == 0 and sent != 0:
+            raise ContractError(f"{self.schedule.kind}: chip {transfer.sender} sends {sent:g} bytes of blocks without bytes")
+        if whole > 0:
+            self.sizes.append(sent / whole * self.schedule.bytes / len(self.chips) / 2)
 
     def arrive(self, phase: Phase, hop: Hop, receiver: int, what: Any, counts: Any) -> None:
         """Add the data of a transfer to its receiver."""
@@ -223,7 +240,7 @@ def _stepped(schedule: Schedule) -> Any:
                 "all_to_all": slice(c * n, (c + 1) * n)}.get(kind, slice(0, shards))
         if c == schedule.root or kind not in ("broadcast", "scatter", "send"):
             held[c, mine.start * cut:mine.stop * cut, c] = 1
-    unit = schedule.bytes / cut / {"all_to_all": n, "permute": 1}.get(kind, shards)
+    unit = _block_bytes(schedule) / cut
     for number, step in enumerate(schedule.steps):
         where = f"{kind} ({schedule.algorithm})"
         if step.cut != cut:
@@ -239,9 +256,9 @@ def _stepped(schedule: Schedule) -> Any:
                 continue
             if not len(blocks) or not counts.any(axis=1).all():
                 raise ContractError(f"{where}: chip {sender} sends in step {number} what it does not have")
-            if abs(size - len(blocks) * unit) > 1e-9 * schedule.bytes:
-                raise ContractError(f"{where}: chip {sender} sends in step {number} {len(blocks)} blocks of {unit:g} bytes, not "
-                                    f"{size:g} bytes as it says")
+            if abs(size - sum(unit[block // cut] for block in blocks)) > 1e-9 * schedule.bytes:
+                raise ContractError(f"{where}: chip {sender} sends in step {number} {len(blocks)} blocks of "
+                                    f"{unit[blocks[0] // cut]:g} bytes, not {size:g} bytes as it says")
             coming.append((to, blocks, counts))
         if step.role not in ("gather", "sum"):
             for sender, _, blocks, _ in sends:
@@ -260,6 +277,15 @@ def _stepped(schedule: Schedule) -> Any:
         if step.role == "scatter" and number + 1 < len(schedule.steps) and schedule.steps[number + 1].role == "gather":
             held[~np.eye(n, dtype=bool)] = 0  # unfinished sums are dropped
     return held
+
+
+def _block_bytes(schedule: Schedule) -> Any:
+    """Return the bytes of each block of a group, (blocks,), as they are numbered in `_Part.held`."""
+    if schedule.matrix is not None:
+        return schedule.matrix.ravel()
+    n = schedule.chips
+    blocks = {"all_to_all": n * n, "broadcast": 1, "reduce": 1, "send": 1}.get(schedule.kind, n)
+    return np.full(blocks, schedule.bytes / {"all_to_all": n, "permute": 1}.get(schedule.kind, blocks))
 
 
 def check(schedule: Schedule) -> None:
@@ -324,6 +350,8 @@ def _delivered(schedule: Schedule, got: Any, part: int) -> None:
             shift = zip(chip, schedule.lengths, schedule.lengths.values())
             origin = chips.index(tuple((i - schedule.shift.get(a, 0)) % k for i, a, k in shift))
             want[c, origin, :, origin] = 1
+    if schedule.matrix is not None:  # a block without bytes need not be sent
+        got = np.where((schedule.matrix.ravel() > 0)[:, None, None], got, want)
     wrong = np.argwhere(got != want)
     if wrong.size:
         c, block, half, source = (int(v) for v in wrong[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -13,11 +13,13 @@ from torussim.chips import Chip
 from torussim.collectives.axes import pattern as pattern_of
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import lower
+from torussim.collectives.unequal import hop_bytes
 from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
-from torussim.program import Collective, Compute, Loop, Operation, Program
+from torussim.messages import here_on
+from torussim.program import Collective, Compute, Loop, Operation, Program, of_each
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
 
@@ -71,6 +73,8 @@ class Planner:
             fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
             for group in operation.groups:
                 fixed[np.isin(self.grid.own, group)] = start_seconds(operation, len(group), self.chip)
+            here = here_on(self.grid, operation.on)
+            fixed = fixed if here is None else np.where(here, fixed, 0.0)
             schedule = self.lowered(on_wire(operation, self.chip), loop.kind if loop else None)
             if schedule.steps and looped:
                 raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "
@@ -85,13 +89,23 @@ class Planner:
         collective = operations[partner]
         assert isinstance(collective, Collective)
         pieces, busy, steps = self.pieces(operation, operation.loop, collective)
-        overhead = self.chip.op_overhead * operation.kernels
-        return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
-                     overhead=overhead)
+        overhead, here = self.chip.op_overhead * operation.kernels, here_on(self.grid, operation.on)
+        if here is None:
+            return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
+                         overhead=overhead)
+        own = np.where(here, overhead, 0.0)
+        return Ready(operation, after, Work(busy, own + steps * self.chip.loop_step), (), (Piece(None, own), *pieces), partner)
 
     def work(self, compute: Compute) -> Work:
         """Return the cost of a computation without a loop on each chip."""
-        return Work(self.slower * compute_seconds(compute, self.chip), self.slower * (self.chip.op_overhead * compute.kernels))
+        here = here_on(self.grid, compute.on)
+        slower = self.slower if here is None else np.where(here, self.slower, 0.0)
+        busy = self.each(compute, lambda case: compute_seconds(case, self.chip))
+        return Work(slower * busy, slower * (self.chip.op_overhead * compute.kernels))
+
+    def each(self, compute: Compute, cost: Callable[[Compute], float]) -> Array | float:
+        """Return a cost of a computation; (chips,) if the chips have unequal work."""
+        return of_each(compute, cost, self.grid.length, self.position) if compute.cases else cost(compute)
 
     def lowered(self, collective: Collective, way: str | None) -> Schedule:
         """Return the schedule of a collective; lanes that have an axis of the grid of their own are replaced by it."""
@@ -106,7 +120,9 @@ class Planner:
         """Return the pieces of a looped matmul in order, the unit's busy seconds and loop steps; (chips,)."""
         schedule = self.lowered(collective, loop.kind)
         gathers = collective.kind == "all_gather"
-        shard = self.slower * shard_seconds(compute, loop, self.chip)
+        shard = self.slower * self.each(compute, lambda case: shard_seconds(case, loop, self.chip))
+        on = here_on(self.grid, compute.on)
+        shard = shard if on is None else np.where(on, shard, 0.0)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
         merged = np.zeros(self.count, bool)  # chips whose own shard is computed together with another one
         for phase in schedule.phases:
@@ -136,8 +152,15 @@ class Planner:
     def courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
         """Return the pattern of a phase, or two patterns: broken rings that take no detours run as lines.
 
-        Such a line begins behind the first gap of its ring.
+        Such a line begins behind the first gap of its ring. Lines that do not run the phase are in no course.
         """
+        here = here_on(self.grid, phase.on)
+        if here is None:
+            return self._courses(phase, detour)
+        return tuple(replace(one, where=here if one.where is None else here & one.where) for one in self._courses(phase, detour))
+
+    def _courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
+        """Return the same as if all lines ran the phase."""
         position, pattern = self.positions(phase.lane), phase.pattern
         if detour or phase.lane.order is not None or pattern.role == "permute" or not pattern.ring:
             return (Course(pattern, position),)
@@ -228,8 +251,11 @@ class Planner:
         for phase in schedule.phases:
             for course in self.courses(phase, detour):
                 steps, keep = self.steps(course.pattern)
-                moves = tuple(self.move(phase, course, *step) for step in steps)
-                some = own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
+                sizes = self.sizes(phase, course, schedule.lengths)
+                few = phase.flow is not None and not phase.flow.all()  # some messages have no bytes: any other can be the latest
+                moves = tuple(self.move(phase, course, hops, shape, latest or few, sizes) for hops, shape, latest in steps)
+                some = few or own or bool(phase.on) or course.pattern.role == "permute" or any(
+                    a in schedule.twist for a in phase.lane.axes)
                 stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
                     sent[move.links if isinstance(move.links, slice) else move.links.ravel()] += move.bytes.ravel()
@@ -254,18 +280,39 @@ class Planner:
         found: tuple[list[tuple[list[Hop], object, bool]], dict[int, int]] = self.cache[key]
         return found
 
-    def move(self, phase: Phase, course: Course, hops: list[Hop], shape: object, latest: bool) -> Move:
-        """Return the hops of one step (one direction, or both) as one move."""
+    def sizes(self, phase: Phase, course: Course, lengths: Mapping[str, int]) -> Mapping[Hop, Array] | None:
+        """Return (chips,) the bytes that each chip sends in each hop of a phase whose blocks differ; None if all are equal."""
+        if phase.flow is None:
+            return None
+        axis, key = phase.lane.axes[0], ("places", *lengths)
+        if key not in self.cache:
+            self.cache[key] = np.ravel_multi_index(tuple(self.position[a] for a in lengths), tuple(lengths.values()))
+        place, of = self.cache[key], list(lengths).index(axis)
+        begin = (self.position[axis] - course.position) % course.pattern.length  # of a broken ring: behind its first gap
+        found = np.zeros((len(course.pattern.hops), self.count))
+        for first in np.unique(begin if course.where is None else begin[course.where]).tolist():
+            sent = hop_bytes(course.pattern, phase.flow, list(lengths.values()), of, first)
+            found = np.where(begin == first, sent[:, place], found)
+        return dict(zip(course.pattern.hops, found))
+
+    def move(self, phase: Phase, course: Course, hops: list[Hop], shape: object, latest: bool,
+             sizes: Mapping[Hop, Array] | None) -> Move:
+        """Return the hops of one step (one direction, or both) as one move; `sizes`: the bytes of each hop, if they differ."""
         where = None if course.where is None else course.where.tobytes()
         key = ("move", phase.lane, course.pattern.ring, where, shape)
         if key not in self.cache:
             self.cache[key] = self.arrays(phase, course, hops)
         links, rate, late, sends, receiver, source, halves = self.cache[key]
+        rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
+        if sizes is not None:
+            size = np.where(halves > 0, [sizes[hop] for hop in hops], 0.0)
+            if not (size > 0).all():
+                late, sends = np.where(size > 0, late, -np.inf), size > 0
+            return Move(hops[0].step, hops[0].after, rows, links, size / rate, late, sends, receiver, source, size, latest)
         if (key, phase.block) not in self.loads:
             size = halves * (phase.block / 2)
             self.loads[key, phase.block] = size / rate, size
         seconds, size = self.loads[key, phase.block]
-        rows = slice(0, 2) if len(hops) == 2 else slice(0, 1) if hops[0].sign > 0 else slice(1, 2)
         return Move(hops[0].step, hops[0].after, rows, links, seconds, late, sends, receiver, source, size, latest)
 
     def arrays(self, phase: Phase, course: Course, hops: list[Hop]) -> tuple[Any, ...]:

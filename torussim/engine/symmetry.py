@@ -8,14 +8,16 @@ its neighbourhood: of 16 x 16 x 16 chips 648 are different, if the program does 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from torussim.collectives.contract import Pattern
-from torussim.collectives.lower import DIRECT, algorithm_of, lower, view
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, matrix_of, view
+from torussim.collectives.unequal import alike
 from torussim.messages import sent_to
-from torussim.program import Collective, Compute, Program
+from torussim.program import Collective, Compute, Program, numbered_cases, of_each
 from torussim.topology.grid import Grid
 from torussim.topology.labels import colours, mixed, numbered, scramble
 from torussim.topology.movement import Held, Movements, Orbits, uneven
@@ -43,7 +45,9 @@ def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
     gaps = {seen.ring: np.asarray(seen.gap.any(axis=(1, 2))) for seen in {v.ring: v for v in views}.values()}
     through = [o for o, seen in zip(near, views) for a in o.axes
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
-    positions = _positions(near, net, used)
+    told_apart = sorted({net.axis(a) for o in program.operations() for a, _ in o.on if net.length(a) > 1})
+    positions = _positions(near, net, used) + [(a, net.coordinates[a]) for a in told_apart]
+    unlike = list(_unlike(program, net))
     own = any(callable(algorithm_of(o)) for o in near)  # some hops can be routed
     if direct or through or own or net.links.events or not net.on_axes:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
@@ -55,10 +59,24 @@ def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
         hops += [(net.axis(a), np.stack([_straight_on(net, a)] * 2)) for o in ordered for a in o.axes]
         hops += [(net.axis(o.axes[0]), np.stack([one, one])) for o in direct for one in _told(net, o)]
         groups = [_groups(net, o) for o in direct]
-        return Held(movements, _mirrors(program, near, direct, net), [begin], positions, hops, groups).orbits()
-    told = [begin, *(at for _, at in positions)]
+        return Held(movements, _mirrors(program, near, direct, net), [begin, *unlike], positions, hops, groups).orbits()
+    told = [begin, *unlike, *(at for _, at in positions)]
     told += [column for a in used for column in (*net.bandwidth[a], *net.latency[a])]
     return Orbits(numbered(_refined(told, net.receiver[used])))
+
+
+def _unlike(program: Program, net: Grid) -> Iterator[Array]:
+    """Yield (chips,) numbers that differ where chips have different cases of a computation, or other bytes in a matrix.
+
+    Two chips have the same bytes if each sends the same to the chip at any displacement from it.
+    """
+    of = dict(zip(net.axes, net.coordinates))
+    for o in program.operations():
+        if isinstance(o, Compute) and o.cases:
+            yield of_each(o, dict(zip(o.cases, numbered_cases(o))).__getitem__, net.length, of)
+        elif isinstance(o, Collective) and o.matrix and (axes := [a for a in o.axes if net.length(a) > 1]):
+            lengths = [net.length(a) for a in axes]
+            yield alike(lengths, matrix_of(o, prod(lengths)))[np.ravel_multi_index([of[a] for a in axes], lengths)]
 
 
 def _runs_as_line(collective: Collective, net: Grid, axis: int) -> bool:
@@ -92,7 +110,8 @@ def _positions(near: Sequence[Collective], net: Grid, used: Sequence[int]) -> li
 def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Collective], net: Grid) -> list[int]:
     """Return the axes along which both directions do the same, so that they can be turned."""
     whole = net.axes == tuple(net.links.axes) and not net.links.twist
-    if not whole or any(callable(algorithm_of(o)) or algorithm_of(o) in ("one_ring", "nested") for o in near) \
+    unlike = any(bool(o.matrix) if isinstance(o, Collective) else bool(o.cases) for o in program.operations())
+    if unlike or not whole or any(callable(algorithm_of(o)) or algorithm_of(o) in ("one_ring", "nested") for o in near) \
             or any(algorithm_of(o) not in ("direct", "hierarchical") for o in direct):
         return []
     ways = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
@@ -100,6 +119,7 @@ def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Coll
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # these lines begin behind the first of several gaps
     uneven = {net.axis(p.lane.axes[0]) for p in phases if not _is_mirrored(p.pattern)}
     uneven |= {net.axis(a) for o in direct for a, by in o.shift.items() if 2 * by % net.length(a)}
+    uneven |= {net.axis(a) for o in program.operations() for a, _ in o.on}
     return [axis for axis, n in enumerate(net.shape) if n > 1 and axis not in uneven
             and not (axis in lines and net.gap[axis].any())]
 

@@ -20,7 +20,7 @@ from torussim.collectives.lower import DIRECT, algorithm_of
 from torussim.cost import start_seconds
 from torussim.outlines import Outlines
 from torussim.prices import work
-from torussim.program import Collective, Compute, Loop, Operation
+from torussim.program import Collective, Compute, Loop, Operation, unlike_cases
 from torussim.topology.grid import with_bandwidth
 
 ALIKE = ("multi_axis", "dimension_wise")  # algorithms that treat all axes alike
@@ -45,7 +45,7 @@ class Bounds:
     def alone(self, o: Operation) -> float:
         """Return the bound of an operation."""
         if isinstance(o, Compute):
-            return self.prices.compute(o) + self.chip.op_overhead * o.kernels
+            return min(map(self.prices.compute, unlike_cases(o))) + self.chip.op_overhead * o.kernels
         key = self.prices.outlines.key(o), o.pieces
         found = self._seconds.get(key)
         if found is None:
@@ -53,6 +53,8 @@ class Bounds:
         return found
 
     def _collective(self, o: Collective) -> float:
+        if o.matrix:  # the chip with the least data is done after this
+            return start_seconds(o, o.matrix.chips, self.chip)
         if self.alike(o.axes) and not callable(o.algorithm) and algorithm_of(o) not in DIRECT:
             return alone(o, self.prices, fastest=True)
         names = [a for a in o.axes if self.net.length(a) > 1]
@@ -78,6 +80,8 @@ class Bounds:
 
     def pair(self, matmul: Compute, collective: Collective, loop: Loop) -> float:
         """Return the bound of a matmul looped with a collective, from the start of the first to the end of both."""
+        if matmul.cases:
+            return min(self.pair(case, collective, loop) for case in unlike_cases(matmul))
         if not self.alike(collective.axes):
             made = self.prices.pieces(matmul, collective, loop)
             pieces, fixed, moving = [seconds for _, seconds in made.pieces], made.fixed, self.alone(collective)

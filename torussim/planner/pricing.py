@@ -19,7 +19,7 @@ from torussim.memory import Memory, memory
 from torussim.outlines import Outlines
 from torussim.padding import candidates as paddings
 from torussim.planner.candidates import Candidate, uncut
-from torussim.program import Collective, Compute, Program
+from torussim.program import Collective, Compute, Program, unlike_cases
 from torussim.scenario import Scenario
 from torussim.topology.grid import Grid, grid_of
 from torussim.transformer import Builder, build
@@ -225,8 +225,8 @@ class Knots:
 
 def _paper_compute(program: Program, chip: Chip) -> float:
     """Return the time of the compute operations of a program by the paper's model, seconds: a lower bound of any simulation."""
-    return sum(times * sum([paper_compute(o, chip) for o in operations if isinstance(o, Compute)])
-               for operations, times in program.sections())
+    return sum(times * sum([min([paper_compute(case, chip) for case in unlike_cases(o)])
+                            for o in operations if isinstance(o, Compute)]) for operations, times in program.sections())
 
 
 def _paper_collectives(program: Program, chip: Chip) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torussim.report.phrases import LITTLE, count, faulty, link, scalar, seconds_of, value
-from torussim.result import NO_ROOM, Result, nodes_of
+from torussim.result import NO_ROOM, Result, nodes_of, yielded
 from torussim.units import show
 
 
@@ -23,11 +23,12 @@ def verdict(result: Result) -> str:
     if "step_s" not in k:
         what, again = f"The program {takes} {show(got, 's')}", "it"
     elif "prefill_s" in k:
-        what, again = f"The prefill {takes} {show(k['prefill_s'], 's')} and a decode step {show(got, 's')}", "a decode step"
+        what = f"The prefill {takes} {show(k['prefill_s'], 's')} and a decode step {show(got, 's')}{yielded(k)}"
+        again = "a decode step"
     elif k["scenario"]["workload"]["phase"] == "prefill":
         what, again = f"The prefill {takes} {show(got, 's')}", "it"
     else:
-        what, again = f"A decode step {takes} {show(got, 's')}", "it"
+        what, again = f"A decode step {takes} {show(got, 's')}{yielded(k)}", "it"
     partial = (f"PARTIAL: {k['partial']['passes']:,} of {k['partial']['of']:,} passes were simulated. " if "partial" in k else "")
     if not fits:
         lacks = f"{show(missing(k['memory']), 'B')} a {'core' if 'cores' in k else 'chip'} are missing"
@@ -94,7 +95,9 @@ def network(result: Result) -> str:
     topology = scenario["topology"]
     sized = topology["kind"] == "torus" or ":" in topology["kind"]  # the shape of others is not that of their chips
     shape = "x".join(str(n) for n in topology.get("shape", []) if sized) or topology["kind"]
-    model = f"{value(scenario['model']['name'])}, " if "model" in scenario else ""
+    drafts = scenario.get("workload", {}).get("draft_model")
+    beside = f" with the draft model {value(drafts['name'])}" if drafts else ""
+    model = f"{value(scenario['model']['name'])}{beside}, " if "model" in scenario else ""
     notes = f": {'; '.join(result.notes)}" if result.notes else ""
     return f"{model}{nodes_of(k)} ({value(scenario['chip']['name'])}), {shape}{notes}"
 

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim import resolve
+from torussim import models, resolve
 from torussim.described import Form, Key, of_form
+from torussim.models import Model
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
+from torussim.scenario.balance import describe_balance, read_balance
 from torussim.scenario.forms import MAX_PASSES
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote
-from torussim.workload import Workload
+from torussim.workload import UNIFORM, Workload
 
 PATH = ("workload",)
+MAX_DRAFTS = 100  # steps of a draft model before a step of the large one
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,11 @@ class Expected:
     source: str
 
 
-def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
-    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid."""
+def read_workload(notes: Notes, given: Any, draft_model: Model | None = None) -> tuple[str | None, Workload | None]:
+    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid.
+
+    `draft_model` is the one of the file, already read; None if there is none or it is not valid.
+    """
     section = notes.section(forms.WORKLOAD, given, PATH, "workload")
     phase = section["phase"] if section.sound("phase") else None
     if "tokens" in section.given and phase == "prefill":
@@ -42,12 +49,41 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
         notes.wrong((*PATH, "cached"),
                     f"cached: a decode starts with its context in the cache: add the {quote(section['cached'])} to context, and "
                     f"leave it out", at_key=True, code="clash")
-    if not section.sound("phase", "batch", "context", "chunk"):
+    drafted = phase is None or _is_draft(notes, section, phase)
+    if not section.sound("phase", "batch", "context", "chunk", "draft", "accepted") or not drafted:
+        return phase, None
+    balance = read_balance(notes, section["balance"])
+    if balance is None:
         return phase, None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    return phase, Workload(**{**section.values, "chunk": chunk})
+    read = {"chunk": chunk, "accepted": section["accepted"] or 0.0, "balance": balance, "draft_model": draft_model}
+    return phase, Workload(**{**section.values, **read})
+
+
+def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
+    """Return whether `draft` and `accepted` agree with the phase and with each other. Note a mistake if not."""
+    draft, accepted, before = section["draft"], section["accepted"], len(notes.mistakes)
+    for key in ("draft", "accepted"):
+        if key in section.given and phase == "prefill":
+            notes.wrong((*PATH, key), f"{key}: a prefill has no decode steps: leave it out, or write phase: generate",
+                        at_key=True, code="clash")
+    if phase == "prefill" or not section.sound("draft", "accepted"):
+        return len(notes.mistakes) == before
+    if draft and accepted is None:
+        notes.wrong((*PATH, "accepted"), f"workload lacks 'accepted', the mean number of accepted tokens of the draft of "
+                                         f"{draft}: write a number from 0 to {draft}", code="missing")
+    elif accepted is not None and accepted > draft:
+        remedy = f"give at most {draft}" if draft else "give draft, the number of proposed tokens, or leave accepted out"
+        notes.wrong((*PATH, "accepted"), f"accepted: '{accepted:g}' is more than the draft of {draft}: {remedy}", code="clash")
+    if "draft_model" in section.given and not draft:
+        notes.wrong((*PATH, "draft_model"), "draft_model: it makes no tokens without a draft: give draft and accepted, or leave "
+                                            "it out", at_key=True, code="clash")
+    elif "draft_model" in section.given and draft > MAX_DRAFTS:
+        notes.wrong((*PATH, "draft"), f"draft: '{draft}' steps of a draft model are more than can be run: give at most "
+                                      f"{MAX_DRAFTS}", code="limit")
+    return len(notes.mistakes) == before
 
 
 def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
@@ -72,7 +108,12 @@ def phases_of(phase: str | None) -> tuple[str, ...]:
 def describe_workload(workload: Workload) -> dict[str, Any]:
     """Return the record of a workload, without the keys that its phase does not use."""
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
-    return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+    if workload.phase == "prefill" or not workload.draft:
+        useless |= {"draft", "accepted"}
+    shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
+    shown |= {"draft_model": models.describe(workload.draft_model)} if workload.draft_model else {}
+    useless |= {"balance"} if workload.balance == UNIFORM else set()
+    return {key: value for key, value in shown.items() if value is not None and key not in useless}
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
