@@ -65,11 +65,16 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
 def operations(result: Result) -> dict[str, float]:
     """Return the share of the mean block run that each operation of the blocks takes, the largest first.
 
+    Operations of a model's layers that have one name in layers of every kind, as attention@0 and attention@5, are one.
+
     Of operations that overlap, the one that ends later has the time after the end of the other.
     """
     found = advances(result.timeline)
-    whole = sum(seconds for _, seconds in found)
-    return {o.name: seconds / whole for o, seconds in sorted(found, key=lambda one: -one[1]) if seconds > 0}
+    whole, each = sum(seconds for _, seconds in found), dict[str, float]()
+    for o, seconds in found:
+        name = o.name.partition("@")[0] if "model" in result.keys["scenario"] else o.name
+        each[name] = each.get(name, 0.0) + seconds
+    return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 
 
 def _faults(found: Mapping[str, Any] | None) -> list[str]:
