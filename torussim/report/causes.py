@@ -16,6 +16,7 @@ from torussim.units import show
 PARTS = {"compute": "computing, and communication that it hides", "exposed_collective": "waiting for communication",
          "overhead": "fixed costs (launches, overheads)"}
 SHOWN = 3  # operations
+UNEVEN = 1.05  # the load of the busiest chip, in means over all chips, from which it is named
 WORTH = 5e-3  # of the time: what saves less is not named
 
 
@@ -54,6 +55,9 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
         first = busiest[0]
         users = [f"; {share:.0%} of its bytes are of {name}" for name, share in first["users"].items()]  # none in the last pass
         found.append((f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", False))
+    loads = [found["experts"]["busiest"] for found in k.get("layout", {}).get("as_run", {}).values() if "experts" in found]
+    if max(loads, default=1.0) > UNEVEN:
+        found.append((f"load of the experts: the busiest chip has {max(loads):.3g} times the mean", False))
     longest = operations(result)
     if longest:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
