@@ -15,6 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from torussim import run
+from torussim.chips import DTYPE_BYTES
+from torussim.configs import families
 from torussim.layouts import Layout
 from torussim.listing import lists
 from torussim.memory import memory
@@ -168,3 +170,11 @@ def test_the_example_of_the_page_on_models_runs_and_fits(tmp_path: Path) -> None
     (tmp_path / name).write_text(text)
     keys = run(tmp_path / name).keys
     assert keys["step_s"] > 0 and keys["memory"]["fits"]
+
+
+def test_the_page_on_models_names_all_families_and_their_dtypes_as_they_are() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    listed = page.split("which is the `model_type` of a file:\n")[1].split(".\n")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(families())
+    rows = re.findall(r"^\| `.+?\| `([\w/]+)` \| ([\d. +/]+)[,:|]", page, re.M)
+    assert {dtype: eval(bits) for dtype, bits in rows} == {dtype: DTYPE_BYTES[dtype] * 8 for dtype, _ in rows} and len(rows) == 5
