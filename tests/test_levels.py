@@ -44,6 +44,7 @@ prices
 memory alike
 transformer
 attending
+drafting
 keeping
 mixture
 messages
@@ -62,8 +63,10 @@ chakra
 program
 collectives.contract
 topology
-timeline models sharding workload
-model_fields
+workload
+timeline models sharding
+configs
+model_fields quantised
 chips
 chip_fields
 sourced

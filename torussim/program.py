@@ -177,6 +177,21 @@ def unlike_cases(compute: Compute) -> tuple[Compute, ...]:
     return tuple(dict.fromkeys(compute.cases)) or (compute,)
 
 
+def of_each(compute: Compute, value: Callable[[Compute], float], length: Callable[[str], int],
+            position: Mapping[str, Array]) -> Array:
+    """Return (chips,) a value of the case of each chip; raise ProgramError unless there is a case for each position.
+
+    `length` gives that of an axis, `position` the positions of the chips on it, (chips,).
+    """
+    lengths = tuple(map(length, compute.over))
+    if len(compute.cases) != prod(lengths):
+        raise ProgramError(f"{compute.name!r} has {len(compute.cases)} cases, and the axes {', '.join(compute.over)} have "
+                           f"{prod(lengths)} positions: give one for each", code="program")
+    values = {case: value(case) for case in unlike_cases(compute)}
+    at = np.ravel_multi_index(tuple(position[a] for a in compute.over), lengths)
+    return np.array([values[case] for case in compute.cases])[at]
+
+
 def numbered_cases(compute: Compute) -> tuple[int, ...]:
     """Return for each case of a computation the number of the first case that is equal to it."""
     first: dict[Compute, int] = {}

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 from torussim import kernels, mixture
 from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
+from torussim.drafting import drafted, first_pass
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
@@ -67,10 +68,12 @@ class Builder:
     layered: str = ""  # the end of the names of the present layer, "@3" in layer 3 of a model with several kinds of layers
     built: Program | None = None
     attention: dict[str, Callable[[int], Compute]] = field(default_factory=dict, repr=False, compare=False)
+    draft: Builder | None = None  # of the first pass of the draft model; known when the program is built
 
     def __post_init__(self) -> None:
         if self.layout.batch:
             self.forward = replace(self.forward, batch=self.layout.batch)
+        self.whole = self.forward, self.physical  # the pass and its axes, all stages and microbatches together
         self.microbatches = 1
         self.stages: tuple[range, ...] = (range(self.model.layers),)  # the layers of each stage
         if self.layout.pipeline:
@@ -148,7 +151,7 @@ class Builder:
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
         """Return a name that is new in this list of operations, with the layer where the model has several kinds of them."""
-        for candidate in (wish, f"{wish}_{''.join(axes)}"):
+        for candidate in (wish, *([f"{wish}_{''.join(axes)}"] if axes else [])):
             if candidate + self.layered not in self.operations:
                 return candidate + self.layered
         return next(name for number in count(2) if (name := f"{wish}_{number}{self.layered}") not in self.operations)
@@ -484,7 +487,21 @@ class Builder:
                     self.built = Program(*first, prologue=self.embed(), epilogue=self.unembed(), more=tuple(more))
             except ShardingError as error:
                 raise self.located(error) from None
+            if self.forward.draft_model:
+                self.draft = self.drafting(self.forward.draft_model)
+                self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention)
+                self.attention |= attention
         return self.built
+
+    def drafting(self, model: Model) -> Builder:
+        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does."""
+        forward, axes = self.whole
+        try:
+            builder = Builder(model, self.layout, first_pass(forward), axes)
+            builder.build()
+        except (LayoutError, ShardingError) as error:
+            raise error.within(("draft_model",), f"the draft model {model.name}: ") from None
+        return builder
 
     def staged(self) -> Program:
         """Return the program of all stages and microbatches; `attention` then has the copies of each operation."""
