@@ -64,7 +64,8 @@ collectives.contract
 topology
 workload
 timeline models sharding
-model_fields
+configs
+model_fields quantised
 chips
 chip_fields
 sourced

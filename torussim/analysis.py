@@ -195,11 +195,15 @@ def chosen_chips(timeline: Timeline, near: Sequence[int] = ()) -> list[int]:
 
 
 def last_block(timeline: Timeline) -> int:
-    """Return the index into `runs` of the last simulated block, or of the first run if there is none."""
-    first: dict[int, int] = {}
+    """Return the index into `runs` of the last simulated run of a block, or of the first run if there is none.
+
+    Of several blocks it is the one with the most runs, of equally many the last.
+    """
+    first, often = dict[int, int](), timeline.counts()
     for run, (segment, _) in enumerate(timeline.runs):
         first.setdefault(segment, run)
-    return max((run for segment, run in first.items() if timeline.segments[segment].is_block), default=0)
+    blocks = [run for segment, run in first.items() if timeline.segments[segment].is_block]
+    return max(blocks, key=lambda run: (often[run][1], run), default=0)
 
 
 # -- time spans: arrays (n, 2) of start and end -------------------------------------------------------------------------
@@ -271,15 +275,18 @@ def _unit(timeline: Timeline, chip: int) -> _Unit:
 
 
 def advances(timeline: Timeline) -> list[tuple[Operation, float]]:
-    """Return each operation of the last block with the seconds by which its end moves the end of the block.
+    """Return each operation of the blocks with the seconds by which its end moves the end of its block, in the mean block run.
 
-    The chip is the one that finishes last. The times add up to the block: while two operations run, the time is charged to the
-    one that ends first.
+    The chip is the one that finishes last, and the last simulated run of a block stands for all of its runs. The times add up to
+    the mean time of a block run: while two operations run, the time is charged to the one that ends first.
     """
-    block, chip = [segment for segment in timeline.segments if segment.section == "block"][-1], timeline.last_chip
-    ends = block.end[:, chip]
-    found, end = list[tuple[Operation, float]](), float(block.start[:, chip].min())
-    for i in np.argsort(ends, kind="stable"):
-        found.append((block.operations[i], max(0.0, float(ends[i]) - end)))
-        end = max(end, float(ends[i]))
+    found, runs = list[tuple[Operation, float]](), Counter(timeline.segments[segment].section for segment, _ in timeline.runs)
+    blocks, chip = timeline.last_of_blocks(), timeline.last_chip
+    for block in blocks:
+        share = runs[block.section] / sum(runs[each.section] for each in blocks)
+        starts, ends = block.on(chip)
+        end = float(starts.min())
+        for i in np.argsort(ends, kind="stable"):
+            found.append((block.operations[i], share * max(0.0, float(ends[i]) - end)))
+            end = max(end, float(ends[i]))
     return found

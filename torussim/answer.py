@@ -110,7 +110,8 @@ def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, ev
     assert model is not None and workload is not None
     todo = passes(workload)
     groups = alike(model, scenario.layouts, todo, {a: scenario.net.length(a) for a in scenario.net.axes})
-    tally = Tally(scenario, prepared, every=every, blocks=model.layers * len(todo), progress=progress)
+    blocks = sum(len(group) * group.program.block_runs for group in groups)
+    tally = Tally(scenario, prepared, every=every, blocks=blocks, progress=progress)
     try:
         for group in groups:
             tally.add(group)
@@ -144,7 +145,7 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     given |= _faults(ran)
     given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
     engine = {"events": tally.events, "flows": tally.flows, "chips_simulated": timeline.chips_simulated,
-              "blocks_simulated": tally.blocks_simulated, "blocks": model.layers * sums.done, "period": timeline.period,
+              "blocks_simulated": tally.blocks_simulated, "blocks": tally.blocks_done, "period": timeline.period,
               "leapt": tally.leapt, "passes_simulated": tally.passes, "passes": sums.done, "error": sums.error / latency,
               "proved": tally.proved, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)

@@ -46,7 +46,7 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     axes = {axis: net.length(axis) for axis in net.axes}
     builder = Builder(model, layout, forward, axes)
     table, lengths = builder.table, builder.lengths
-    q, kv, axes = table["q"].used, table["kv"].used, builder.physical  # of one stage
+    q, kv, axes = table["q"].used, table["kv"].used, dict(builder.physical)  # of one stage
     chips = prod(axes.values())
     cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}
     sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)

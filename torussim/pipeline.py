@@ -1,9 +1,10 @@
 """Pipeline stages: the program of all stages and microbatches, from the lists of one microbatch.
 
-Stage s has some of the layers, and the chips at position s of an axis run it. In tick k = 0 .. m + p - 2, stage s works on microbatch
-k - s, if there is one; else its chips are idle: a bubble. A tick ends with a permute that hands the residual over to the next stage.
-A stage does not wait for its own sends, so where nothing else happens m microbatches take (m + p - 1) t and p - 1 transfers on p
-stages of time t. The module knows nothing of models, shardings and times.
+Stage s has some of the layers, and the chips at position s of an axis run it. In tick k = 0 .. m + p - 2, stage s works on
+microbatch k - s, if there is one; else its chips are idle: a bubble. A tick ends with a permute that hands the residual over to
+the next stage. A stage does not wait for its own sends, so where nothing else happens m microbatches take (m + p - 1) t and p - 1
+transfers on p stages of time t; the bubble is (p - 1) / (m + p - 1) of it (GPipe, arXiv 1811.06965, section 2.3). The module
+knows nothing of models, shardings and times.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _tagged(o: Operation, tag: str, on: On) -> Operation:
 
 
 def _unrolled(blocks: Sequence[Block]) -> tuple[Operation, ...]:
-    """Return all runs of lists as one list; dependencies on the start of a run become dependencies on the end of the one before."""
+    """Return all runs of lists as one list. A dependency on the start of a run becomes one on the end of the run before."""
     found = list[Operation]()
     for operations, times in blocks:
         for run in range(times):

@@ -63,12 +63,10 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
 
 
 def operations(result: Result) -> dict[str, float]:
-    """Return the share of the last block that each of its operations takes, the largest first.
+    """Return the share of the mean block run that each operation of the blocks takes, the largest first.
 
     Of operations that overlap, the one that ends later has the time after the end of the other.
     """
-    if not any(segment.section == "block" for segment in result.timeline.segments):
-        return {}
     found = advances(result.timeline)
     whole = sum(seconds for _, seconds in found)
     return {o.name: seconds / whole for o, seconds in sorted(found, key=lambda one: -one[1]) if seconds > 0}

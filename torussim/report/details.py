@@ -122,16 +122,20 @@ def operations(found: Sequence[Mapping[str, Any]], chips: int) -> list[str]:
     """Return the operations of a block as a table with its legend."""
     if not found:
         return []
-    head = ("operation", "kind", "axes", "bytes", "starts", "takes", "bound", "bound/time", "how")
-    rows = [(o["name"], KINDS.get(o["kind"], o["kind"]),
+    head = ["operation", "kind", "axes", "bytes", "starts", "takes", "bound", "bound/time", "how"]
+    rows = [[o["name"], KINDS.get(o["kind"], o["kind"]),
              axes(o["axes"]) if o["axes"] or o["chips"] == 1 else f"{o['chips']} chips",
              show(o["bytes"], "B"), show(o["start_s"], "s"), show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"),
-             percent(o["of_limit"]), o["algorithm"]) for o in found]
+             percent(o["of_limit"]), o["algorithm"]] for o in found]
+    several = [o["section"] for o in found if "section" in o]
+    if several:
+        head, rows = ["of", *head], [[name, *row] for name, row in zip(several, rows)]
     loops = " A looped collective waits for its matmul." if any(", looped" in o["algorithm"] for o in found) else ""
-    return ["Operations of the last block" + (", on the chip that finishes last" if chips > 1 else ""),
+    which = "last run of each block" if several else "last block"
+    return [f"Operations of the {which}" + (", on the chip that finishes last" if chips > 1 else ""),
             *wrapped("bytes: of HBM (compute) or of the collective, for one chip. bound: the time that any algorithm needs, from "
                      f"the first chip's start to the last chip's end.{loops}", "  ", "  "),
-            table([head, *rows], "lllrrrrrl"), *_taken(found)]
+            table([head, *rows], f"{'l' if several else ''}lllrrrrrl"), *_taken(found)]
 
 
 def _taken(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -252,6 +252,9 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
     """Return the layouts with tables and padded batch. Note a mistake where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
     for asked in {one.path: one for one in layouts.values()}.values():
+        if asked.layout.latent != "auto" and not model.latent:
+            notes.wrong((*asked.path, "latent"), f"latent: {model.name} keeps K and V: only a model with latent attention runs "
+                        f"{asked.layout.latent}: leave it out", code="clash")
         phases = [phase for phase, one in layouts.items() if one.path == asked.path]
         forwards = [forward for forward in passes(workload) if forward.phase in phases]
         made: dict[int, Asked] = {}

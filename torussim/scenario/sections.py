@@ -60,6 +60,9 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     program = read_program(notes, given["program"], network.axes, network.net, chip) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
     planning = read_planning(notes, given["plan"]) if "plan" in given else None
+    if planning and planning.layouts == "all" and model and model.latent:
+        notes.wrong(("plan", "vary", "layouts"), f"layouts: {model.name} has latent attention, and the tables of shardings of "
+                    "'all' are those of attention with K and V: give five, or names of layouts", code="clash")
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
     if model and workload:
