@@ -62,7 +62,7 @@ def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -
     builder = builders[0]
     m, t, n = builder.model, builder.table, builder.lengths
     attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
-    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    table = builder.wide_of("embedding") * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
     last, held = len(builder.stages) - 1, list[tuple[float, float]]()
     for stage, layers in enumerate(builder.stages):
         tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
