@@ -82,6 +82,11 @@ class Model:
                      for i in range(self.layers))
 
     @property
+    def mixtures(self) -> int:
+        """Return the number of layers whose FFN is a mixture of experts."""
+        return self.layers - len(self.dense_layers) if self.experts else 0
+
+    @property
     def counted(self) -> int:
         """Return the number of parameters in matrices, biases and learned positions, heads not padded.
 
@@ -113,9 +118,8 @@ class Model:
 
     def _layers(self, experts: int) -> int:
         """Return the number of parameters of all layers, with so many routed experts."""
-        mixtures = self.layers - len(self.dense_layers) if self.experts else 0
         routed = (experts + self.shared_experts) * self._ffn(self.d_expert) + (self.experts or 0) * self.d_model
-        return self.layers * self._attention + (self.layers - mixtures) * self._ffn(self.d_ff) + mixtures * routed
+        return self.layers * self._attention + (self.layers - self.mixtures) * self._ffn(self.d_ff) + self.mixtures * routed
 
     @property
     def _attention(self) -> int:
