@@ -325,7 +325,9 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     """Note that a layout does not fit: at the batch that does not divide, at the tensor of the table, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
-    if error.code == "does-not-divide" and error.path[-1:] == ("B",):
+    if error.path[:1] == ("draft_model",):
+        path = ("workload", "draft_model")
+    elif error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
     elif error.path[:1] == ("pipeline",):
         path = (*asked.path, *error.path)
