@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from torussim.alike import Alike, alike, upto
-from torussim.analysis import chosen_chips
+from torussim.analysis import chosen_chips, staged
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
@@ -139,7 +139,8 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
                              "memory": Later(memory_key, scenario),
-                             "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
+                             "breakdown_s": {name: part for name, part in zip(PARTS, (sums.parts[last.phase] / count).tolist())
+                                             if name != "bubble" or staged(timeline)}}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
               "links": Later(links_key, ran, whole, latency)}
     given |= _faults(ran)

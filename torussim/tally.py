@@ -22,7 +22,7 @@ from torussim.timeline import Timeline
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
-PARTS = ("compute", "exposed_collective", "overhead")
+PARTS = ("compute", "exposed_collective", "overhead", "bubble")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Sums:
             one = timelines[number]
             shares = breakdown(one, one.last_chip)
             seconds += times * one.makespan
-            parts = parts + times * np.array([shares[name] for name in PARTS])
+            parts = parts + times * np.array([shares.get(name, 0.0) for name in PARTS])
             links = links + np.multiply(times, (one.link_bytes, one.link_seconds))
         return Sums(links, before + span.stop, {**self.seconds, phase: seconds}, {**self.parts, phase: parts},
                     self.error + span.error, timelines[span.stop - 1])

@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 from torussim import kernels, mixture
 from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
-from torussim.drafting import drafted, first_pass
+from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
@@ -489,7 +489,9 @@ class Builder:
                 raise self.located(error) from None
             if self.forward.draft_model:
                 self.draft = self.drafting(self.forward.draft_model)
-                self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention)
+                axis, stages = self.layout.pipeline.axis if self.layout.pipeline else "", len(self.stages)
+                back = handed_back(axis, stages, self.whole[0].batch) if stages > 1 else None
+                self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention, back)
                 self.attention |= attention
         return self.built
 
