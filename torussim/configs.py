@@ -39,6 +39,7 @@ class Family:
     defaults: Mapping[str, Any]  # of keys of a config.json
     unread: tuple[str, ...]  # patterns of keys that change nothing
     notes: Mapping[str, str]  # key -> a remark, where the key is given
+    equal: Mapping[str, Any]  # key -> the alternatives whose value it must have, where it is given
 
     @property
     def keys(self) -> frozenset[str]:
@@ -77,10 +78,10 @@ def families() -> tuple[str, ...]:
 
 def family(name: str) -> Family:
     """Return the row of a family."""
-    row, every = _document()["families"][name], _document()["every"]
-    base = family(row["like"]) if "like" in row else Family("", every["fields"], every["defaults"], tuple(every["unread"]), {})
-    return Family(name, {**base.fields, **row.get("fields", {})}, {**base.defaults, **row.get("defaults", {})},
-                  (*base.unread, *row.get("unread", ())), {**base.notes, **row.get("notes", {})})
+    row = _document()["families"][name]
+    base = family(row["like"]) if "like" in row else Family("", **{"notes": {}, "equal": {}, **_document()["every"]})
+    merged = {part: {**getattr(base, part), **row.get(part, {})} for part in ("fields", "defaults", "notes", "equal")}
+    return Family(name, unread=(*base.unread, *row.get("unread", ())), **merged)
 
 
 def read(path: Path, name: str, most: int = 0) -> Config:
@@ -146,6 +147,10 @@ def _fields(row: Family, config: Mapping[str, Any], name: str) -> tuple[dict[str
                 given = _Given(given.values, given.own, value)
         except ModelError as error:
             mistakes.append(str(error))
+    for key, wanted in row.equal.items():
+        only = _first(wanted, given)
+        if given.get(key) is not None and only and given.get(key) != only[0]:
+            mistakes.append(f"{key}: {quote(given.get(key))} is not modelled, only {only[0]} is, {only[1]}")
     if len(found.get("full_layers", {"value": ()})["value"]) == given.layers:  # no layer has the window
         found.pop("window", None)
     for whole, parts in PARTS.items():
@@ -267,12 +272,11 @@ def _keys(alternatives: Any) -> Iterator[str]:
 
 def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the keys that are not looked at and can change no time, and the mistakes of those that can."""
-    elsewhere = {key for name in families() for field, alternatives in family(name).fields.items() if field not in ALIKE
-                 for key in _keys(alternatives)}
+    elsewhere = _timed_keys()
     refused: Mapping[str, str] = _document()["refused"]
     unread, mistakes = list[str](), list[str]()
     for key, value in config.items():
-        if key in row.keys or key in row.notes or value in NOTHING or any(fnmatchcase(key, one) for one in row.unread):
+        if key in {*row.keys, *row.notes, *row.equal} or value in NOTHING or any(fnmatchcase(key, one) for one in row.unread):
             continue
         reason = next((text for pattern, text in refused.items() if fnmatchcase(key, pattern)), None)
         if reason is not None:
@@ -283,6 +287,13 @@ def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str
         else:
             unread.append(key)
     return unread, mistakes
+
+
+@lru_cache(1)
+def _timed_keys() -> frozenset[str]:
+    """Return the keys of all families that change time or memory."""
+    return frozenset(key for name in families() for field, alternatives in family(name).fields.items() if field not in ALIKE
+                     for key in _keys(alternatives))
 
 
 def _unknown(config: Mapping[str, Any]) -> str:
@@ -296,11 +307,12 @@ def _unknown(config: Mapping[str, Any]) -> str:
             except ModelError:
                 continue
         if path in NEEDED:
-            shown.setdefault(path[0], "?")
+            shown.setdefault(path[0], "unknown")
     text = ", ".join(f"{field}: {str(value).lower() if isinstance(value, bool) else plain(value)}"
                      for field, value in shown.items())
-    return (f"model_type {quote(config.get('model_type'))} cannot be read: write model: {{{text}}} in place of the file, with a "
-            f"value for each ?; {len(families())} other families can be read (docs/models.md)")
+    every = families()
+    return (f"model_type {quote(config.get('model_type'))} cannot be read: only {', '.join(every[:3])} and {len(every) - 3} "
+            f"other families (docs/models.md); write model: {{{text}}} in place of the file, with a value for each unknown")
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:

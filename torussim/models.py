@@ -338,8 +338,8 @@ def _clashes(model: Model) -> Iterator[tuple[str, str]]:
     if not model.latent:
         return
     if model.d_value is None:
-        yield "d_value", "missing: latent attention has values of their own width, such as d_value: 128"
+        yield "latent", "d_value is missing, the width of the values: give one, such as d_value: 128"
     if model.latent_rope >= model.d_head:
         yield "latent_rope", f"the rotated part of {model.latent_rope} leaves nothing of the {model.d_head} of d_head"
     if model.kv_heads != model.heads:
-        yield "kv_heads", f"latent attention has as many KV heads as heads: give {model.heads}"
+        yield "latent", f"there are as many KV heads as heads then: give kv_heads: {model.heads}, not {model.kv_heads}"
