@@ -319,6 +319,16 @@ def test_a_layout_takes_the_dtypes_of_the_model_where_it_has_none(dtype: str) ->
     assert less == pytest.approx(2 * 8 * 3 * 4096 * 14336 / 8 * (2 - DTYPE_BYTES[dtype]))
 
 
+def test_a_draft_model_has_its_own_dtypes_where_it_names_some() -> None:
+    asked = scenario({"base": "llama-3-8b", "layers": 2}, kv_cache="int8")
+
+    def drafted(**more: Any) -> Any:
+        return held({**asked, "workload": {**asked["workload"], "draft": 2, "accepted": 1.5,
+                                           "draft_model": {"base": "llama-3-8b", "layers": 1, **more}}})
+    main, same, narrow = held(asked), drafted(), drafted(dtypes={"weights": "fp8"})
+    assert narrow.weights - main.weights == (same.weights - main.weights) / 2 > 0 and narrow.kv_cache == same.kv_cache
+
+
 def test_the_record_of_a_run_keeps_the_dtypes() -> None:
     asked = scenario({"base": "llama-3-8b", "experts": 8, "dtypes": {"experts": "mxfp4", "weights": "fp8", "embedding": "bf16"}})
     first = load(asked)
@@ -340,6 +350,8 @@ def test_the_record_of_a_run_keeps_the_dtypes() -> None:
     ("mistral", {"sliding_window": 0}, "sliding_window: '0' is not a whole number from 1"),
     ("opt", {"word_embed_proj_dim": 3}, "word_embed_proj_dim: '3' is not modelled"),
     ("falcon", {"multi_query": "yes", "new_decoder_architecture": False}, "multi_query: 'yes' is neither true nor false"),
+    ("gpt_oss", {"num_hidden_layers": 900_000_000}, "900000000 layers are more than can be read"),
+    ("deepseek_v2", {"num_experts_per_tok": None}, "num_experts_per_tok is missing"),
     ("qwen3_moe", {"mlp_only_layers": [99]}, "mlp_only_layers: '99' is not one of the"),
     ("qwen3_moe", {"num_experts_per_tok": 129}, "a token cannot use 129 of 128 experts"),
 ])
@@ -405,6 +417,12 @@ def test_the_names_of_hugging_face_are_those_of_the_fields() -> None:
             assert [(one.path, one.code) for one in wrong if one.code == "clash"] == [((other,), "clash")]
 
 
+def test_the_families_of_the_docs_are_those_that_are_read() -> None:
+    text = (HERE.parent.parent / "docs" / "models.md").read_text()
+    (listed,) = re.findall(r"is the `model_type` of a file:\n(.*?)\.\n", text, re.DOTALL)
+    assert tuple(re.findall(r"`(\w+)`", listed)) == families()
+
+
 def test_an_unknown_family_is_refused_with_the_mapping_that_would_describe_it(tmp_path: Path) -> None:
     config = {"model_type": "brand_new", "n_layer": 3, "n_embd": 64, "n_head": 4, "n_inner": 128, "vocab_size": 100,
               "tie_word_embeddings": True, "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": 32}
@@ -440,6 +458,9 @@ def test_a_context_beyond_that_of_the_model_is_said(tmp_path: Path) -> None:
                           ({"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 10}, 100),
                           ({"rope_type": "linear", "factor": 8.0}, 800), ({"rope_type": "llama3", "factor": 8.0}, 100)):
         got = read(tmp_path, {**sizes(Random(6), "llama"), "max_position_embeddings": 100, "rope_scaling": rope})
+        assert got.max_context == longest
+        newer = {"rope_type": "default", "rope_theta": 1e4, **(rope or {})}  # as transformers 5 writes it
+        got = read(tmp_path, {**sizes(Random(6), "llama"), "max_position_embeddings": 100, "rope_parameters": newer})
         assert got.max_context == longest
     asked = scenario({"base": "llama-3-8b", "max_context": 65})
     assert check(asked).notes == ()  # 64 tokens and the new one

@@ -18,7 +18,7 @@ from typing import Any, Final
 from torussim import files, quantised
 from torussim.described import plain
 from torussim.errors import FileError, ModelError
-from torussim.model_fields import FIELDS, NEEDED
+from torussim.model_fields import FIELDS, MAX_LEADING, NEEDED
 from torussim.sourced import quote
 
 NESTED: Final = ("text_config", "llm_config", "language_config")  # in a model of several kinds of input: that of its text
@@ -132,8 +132,9 @@ def _fields(row: Family, config: Mapping[str, Any], name: str) -> tuple[dict[str
         try:
             taken = _first(alternatives, given)
             if taken is None:
+                needed = (field,) in NEEDED or (field == "experts_per_token" and "experts" in found)
                 lacking = [key for key in _keys(alternatives[-1:]) if given.get(key) is None]
-                mistakes += [f"{key} is missing" for key in lacking] if (field,) in NEEDED else []
+                mistakes += [f"{key} is missing" for key in lacking] if needed else []
                 continue
             value, words = taken
             try:
@@ -228,6 +229,8 @@ def _layers(clause: Mapping[str, Any], given: _Given) -> set[int] | None:
     value = given.get(what) if isinstance(what, str) else what
     if value is None or not given.layers:
         return None
+    if given.layers > MAX_LEADING:
+        raise ModelError(f"{given.layers} layers are more than can be read where they are of several kinds: {MAX_LEADING} can")
     every = range(given.layers)
     if kind in ("first", "every", "but_every", "but_multiples"):
         least = 0 if kind == "first" else 1
