@@ -341,6 +341,7 @@ def test_the_record_of_a_run_keeps_the_dtypes() -> None:
 
 @pytest.mark.parametrize(("family", "more", "text"), [
     ("llama", {"sliding_window": 4096}, "sliding_window is given, which no model of model_type llama has"),
+    ("llama", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types is given, which no"),
     ("llama", {"num_local_experts": 8}, "num_local_experts is given, which no"),
     ("qwen3", {"kv_lora_rank": 512}, "kv_lora_rank is given, which no"),
     ("deepseek_v3", {"index_topk": 2048}, "index_topk is given: the index of sparse attention cannot be run"),
@@ -364,7 +365,7 @@ def test_a_key_that_changes_time_or_memory_and_is_not_understood_is_named(family
 def test_a_key_that_changes_nothing_is_said_and_one_without_meaning_is_not(tmp_path: Path) -> None:
     config = {**sizes(Random(4), "llama"), "hidden_size": 64, "intermediate_size": 64, "torch_dtype": "bfloat16",
               "rope_theta": 1e4, "sliding_window": None, "mlp_bias": False}
-    assert read(tmp_path, config).remarks == ()
+    assert read(tmp_path, {**config, "layer_types": ["full_attention"] * config["num_hidden_layers"]}).remarks == ()
     got = read(tmp_path, {**config, "a_new_key": 3})
     assert [text.partition("config.json: ")[2] for text in got.remarks] == ["keys that are not looked at: a_new_key"]
     asked = scenario(str(tmp_path))
