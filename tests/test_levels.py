@@ -65,8 +65,9 @@ collectives.contract
 topology
 workload
 timeline models sharding
-configs
-model_fields quantised
+configs clashes
+alternatives quantised
+model_fields
 chips
 chip_fields
 sourced
