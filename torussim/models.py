@@ -83,6 +83,11 @@ class Model:
         return tuple(Kind(bool(self.experts) and i not in dense, None if i in full else self.window) for i in range(self.layers))
 
     @property
+    def mixtures(self) -> int:
+        """Return the number of layers whose FFN is a mixture of experts."""
+        return self.layers - len(self.dense_layers) if self.experts else 0
+
+    @property
     def counted(self) -> int:
         """Return the number of parameters in matrices, biases and learned positions, heads not padded.
 
@@ -114,9 +119,8 @@ class Model:
 
     def _layers(self, experts: int) -> int:
         """Return the number of parameters of all layers, with so many routed experts."""
-        mixtures = self.layers - len(self.dense_layers) if self.experts else 0
         routed = (experts + self.shared_experts) * self._ffn(self.d_expert) + (self.experts or 0) * self.d_model
-        return self.layers * self._attention + (self.layers - mixtures) * self._ffn(self.d_ff) + mixtures * routed
+        return self.layers * self._attention + (self.layers - self.mixtures) * self._ffn(self.d_ff) + self.mixtures * routed
 
     @property
     def _attention(self) -> int:
