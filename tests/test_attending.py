@@ -13,6 +13,7 @@ from random_scenarios import REAL, Scenario, difference, expected, run
 from torussim.alike import alike
 from torussim.choice import chosen
 from torussim.closed_forms import axes_seconds
+from torussim.engine.simulate import simulate
 from torussim.errors import ModelError
 from torussim.keeping import UNLIMITED, absorbed, ring
 from torussim.layouts import LAYOUTS, Layout
