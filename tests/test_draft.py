@@ -4,11 +4,13 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+import oracle
 import pytest
 
 from torussim.answer import run
 from torussim.chips import chip
 from torussim.cost import compute_seconds
+from torussim.engine.simulate import simulate
 from torussim.layouts import Layout
 from torussim.memory import memory
 from torussim.models import model
@@ -245,3 +247,38 @@ def test_a_plan_times_steps_with_a_draft_model_as_a_run_does():
                   "plan": {"vary": {"layouts": ["ws1d", "ws2d"]}}})
     assert found.certified
     assert run(found.best).step_s == pytest.approx(found.pick.keys["step_s"], rel=1e-12)
+
+
+OTHERS = {"mixture": {**MODEL, "layers": 4, "experts": 8, "experts_per_token": 2, "expert_d_ff": 256},
+          "latent": {**MODEL, "layers": 4, "kv_heads": 16, "latent": 128, "latent_rope": 32, "d_head": 96, "d_value": 64},
+          "windows": {**MODEL, "window": 64, "full_layers": [2]}}
+LAYOUTS = {"batch": {"ffn": "ws2d", "attention": "batch"}, "sequence": {"ffn": "ws2d", "attention": "sequence"},
+           "stages": {"ffn": "ws1d", "attention": "batch", "pipeline": {"axis": "y", "microbatches": 2}}}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("given", OTHERS)
+def test_the_laws_of_a_draft_hold_for_models_and_layouts_of_today(given, layout):
+    def made(given=OTHERS[given], **workload):
+        return run({**asked(**workload), "model": given, "layout": LAYOUTS[layout]})
+    steps = [made(draft=draft, accepted=0).step_s for draft in (0, 1, 2, 3, 8)]
+    assert all(one < other for one, other in pairwise(steps))
+    both = made(draft=2, accepted=0, draft_model=DRAFT)
+    apart = steps[2] + sum(made(given=DRAFT, context=100 + done).step_s for done in range(2))
+    if layout == "stages":  # the tokens go back to the first stage, which waits for them
+        assert apart < both.step_s < 1.02 * apart
+    else:
+        assert both.step_s == pytest.approx(apart, rel=1e-9)
+    large, small = (made(given=one, draft=2, accepted=0).memory for one in (OTHERS[given], DRAFT))
+    if layout != "stages":
+        assert both.memory["kv_cache"] == large["kv_cache"] + small["kv_cache"]
+
+
+@pytest.mark.parametrize("layout", ["batch", "stages"])
+def test_the_oracle_runs_a_step_with_its_draft_model_in_the_same_time(layout):
+    scenario = load({**asked(draft=2, accepted=1.0, draft_model=DRAFT), "model": {**MODEL, "layers": 2},
+                     "topology": {"shape": [4, 2], "links": NETWORKS["slow link"]["links"]},
+                     "layout": {**LAYOUTS[layout], "overlap": False}})
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], {"x": 4, "y": 2})
+    known = oracle.simulate(program, scenario.topology, scenario.chip)["makespan"]
+    assert simulate(program, scenario.net, scenario.chip).makespan == pytest.approx(known, rel=1e-9)

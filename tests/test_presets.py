@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from torussim import run
+from torussim.chips import DTYPE_BYTES
+from torussim.configs import families
 from torussim.layouts import Layout
 from torussim.listing import lists
 from torussim.memory import memory
@@ -101,34 +104,14 @@ def test_every_config_has_its_published_counts() -> None:
     assert sum("parameters" in said for said in PUBLISHED.values()) >= 30
 
 
-# The fields of a preset and the keys of its config.json, by hand.
-
-SIZES = {"layers": "num_hidden_layers", "d_model": "hidden_size", "d_ff": "intermediate_size", "heads": "num_attention_heads",
-         "kv_heads": "num_key_value_heads", "vocabulary": "vocab_size", "max_context": "max_position_embeddings",
-         "tied": "tie_word_embeddings", "d_head": "head_dim", "experts_per_token": "num_experts_per_tok",
-         "d_value": "v_head_dim", "latent": "kv_lora_rank", "latent_rope": "qk_rope_head_dim", "latent_q": "q_lora_rank",
-         "shared_experts": "n_shared_experts", "expert_d_ff": "moe_intermediate_size"}
-MORE: dict[str, dict[str, Any]] = {
-    "deepseek-v3": {"d_head": 128 + 64, "experts": 256, "dense_layers": (0, 1, 2)},
-    "gemma-3-27b": {"window": 1024, "full_layers": (5, 11, 17, 23, 29, 35, 41, 47, 53, 59), "vocabulary": 262208, "tied": True,
-                    "max_context": 131072},
-    "gpt-oss-120b": {"window": 128, "full_layers": tuple(range(1, 36, 2)), "experts": 128, "biases": ("qkv", "o", "ffn")},
-    "llama-4-maverick": {"d_ff": 16384, "expert_d_ff": 8192, "experts": 128, "shared_experts": 1, "window": 8192, "tied": False,
-                         "dense_layers": tuple(range(0, 48, 2)), "full_layers": tuple(range(3, 48, 4))},
-    "mixtral-8x7b": {"experts": 8, "d_head": 128},
-    "mixtral-8x22b": {"experts": 8, "d_head": 128},
-    "qwen3-235b-a22b": {"experts": 128, "qk_norm": True},
-    "qwen3-30b-a3b": {"experts": 128, "qk_norm": True},
-    "qwen3-32b": {"qk_norm": True},
-}
+OF_THE_FILE = {field.name for field in fields(Model)} - {"name", "parameters", "active_parameters", "remarks", "sources"}
 
 
 @pytest.mark.parametrize("name", TODAY)
 def test_the_fields_of_a_preset_are_those_of_its_config(name: str) -> None:
-    preset, keys = model(name), config(name)
-    fields = {field: keys[key] for field, key in SIZES.items() if keys.get(key) is not None} | MORE[name]
-    assert {field: getattr(preset, field) for field in fields} == fields
-    assert {"experts", "window", "latent"} & {*fields} == {one for one in ("experts", "window", "latent") if getattr(preset, one)}
+    """Both were written down apart, the preset by hand."""
+    preset, read = model(name), model(str(CONFIGS / f"{name}.json"))
+    assert {field: getattr(preset, field) for field in OF_THE_FILE} == {field: getattr(read, field) for field in OF_THE_FILE}
 
 
 def test_the_layers_of_gpt_oss_alternate_as_its_config_says() -> None:
@@ -187,3 +170,11 @@ def test_the_example_of_the_page_on_models_runs_and_fits(tmp_path: Path) -> None
     (tmp_path / name).write_text(text)
     keys = run(tmp_path / name).keys
     assert keys["step_s"] > 0 and keys["memory"]["fits"]
+
+
+def test_the_page_on_models_names_all_families_and_their_dtypes_as_they_are() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    listed = page.split("which is the `model_type` of a file:\n")[1].split(".\n")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(families())
+    rows = re.findall(r"^\| `.+?\| `([\w/]+)` \| ([\d. +/]+)[,:|]", page, re.M)
+    assert {dtype: eval(bits) for dtype, bits in rows} == {dtype: DTYPE_BYTES[dtype] * 8 for dtype, _ in rows} and len(rows) == 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
-from torussim.program import Block, Collective, Compute, Operation, Program, changed
+from torussim.pipeline import renamed, tagged
+from torussim.program import Block, Collective, Compute, Program
 from torussim.workload import UNIFORM, Forward
 
 Attention = Mapping[str, Callable[[int], Compute]]  # by name, the operations that depend on the number of attended tokens
-One = TypeVar("One", bound=Operation)
+TOKEN_BYTES = 4  # of the number of a token
 
 
 def first_pass(forward: Forward) -> Forward:
@@ -25,19 +25,28 @@ def first_pass(forward: Forward) -> Forward:
     return replace(one, length=1, attended=forward.attended - forward.length + 1) if forward.phase == "decode" else one
 
 
-def drafted(whole: Program, forward: Forward, draft: Program, attention: Attention) -> tuple[Program, Attention]:
+def handed_back(axis: str, stages: int, batch: int) -> Collective:
+    """Return the permute of proposed tokens from the last stage of a pipeline to the first one, which waits for them."""
+    return Collective("hand_back", "permute", (axis,), batch * TOKEN_BYTES, shift={axis: 1}, on=((axis, (stages - 1,)),))
+
+
+def drafted(whole: Program, forward: Forward, draft: Program, attention: Attention,
+            back: Collective | None = None) -> tuple[Program, Attention]:
     """Return a pass of the large model with all passes of the draft model before it, as one program.
 
     `draft` is the first pass of the draft model, and `attention` has its attention by the tokens that it attends to itself. The
-    second result has that of every pass of the draft model, by the tokens that the large model attends to.
+    second result has that of every pass of the draft model, by the tokens that the large model attends to. `back`, in a pipeline,
+    follows each decode step of the draft model, because the next one needs its token.
     """
     more: dict[str, Callable[[int], Compute]] = {}
     programs = list[Program]()
+    if back and forward.phase == "decode":
+        draft = replace(draft, epilogue=(*draft.epilogue, back))
     for number in range(forward.length - 1 if forward.phase == "decode" else 1):
         prefix, fewer = f"draft_{number + 1}_", forward.length - 1 - number if forward.phase == "decode" else 0
         own = {prefix + name: _behind(one, fewer, prefix) for name, one in attention.items()}
-        renamed = draft.mapped(partial(_all_prefixed, prefix=prefix))
-        programs.append(renamed.replaced({name: one(forward.attended) for name, one in own.items()}))
+        one_pass = draft.mapped(partial(tagged, tag="", prefix=prefix))
+        programs.append(one_pass.replaced({name: one(forward.attended) for name, one in own.items()}))
         more |= own
     return in_turn([*programs, whole]), more
 
@@ -62,18 +71,4 @@ def in_turn(programs: Sequence[Program]) -> Program:
 
 def _behind(attention: Callable[[int], Compute], fewer: int, prefix: str) -> Callable[[int], Compute]:
     """Return the attention of a pass of the draft model, as a function of the tokens that the large model attends to."""
-    return lambda attended: _prefixed(attention(attended - fewer), prefix)
-
-
-def _all_prefixed(operations: tuple[Operation, ...], prefix: str) -> tuple[Operation, ...]:
-    return tuple(_prefixed(one, prefix) for one in operations)
-
-
-def _prefixed(operation: One, prefix: str) -> One:
-    """Return an operation with a prefix before its name, and before the names of the operations that it refers to."""
-    after = None if operation.after is None else tuple(prefix + name for name in operation.after)
-    if isinstance(operation, Collective):
-        return changed(operation, name=prefix + operation.name, after=after)
-    loops = tuple(replace(loop, collective=prefix + loop.collective) for loop in operation.loops)
-    loop = operation.loop and replace(operation.loop, collective=prefix + operation.loop.collective)
-    return changed(operation, name=prefix + operation.name, after=after, loops=loops, loop=loop)
+    return lambda attended: renamed(attention(attended - fewer), "", prefix=prefix)

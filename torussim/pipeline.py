@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from torussim.program import Block, Collective, On, Operation, Program, changed
+from torussim.program import Block, Collective, On, One, Operation, Program, changed
 
 HAND_OVER, TAG = "hand_over", "#"  # the permute to the next stage; what separates the name of an operation from its tick
 Lists = tuple[Block, ...]  # the layers of a stage
@@ -123,18 +123,20 @@ def of_microbatch(name: str) -> str:
     return name.partition(TAG)[0]
 
 
-def tagged(operations: tuple[Operation, ...], tag: str, on: On = ()) -> tuple[Operation, ...]:
-    """Return a list of operations with a tag behind each name, on some positions only."""
-    return tuple(_tagged(o, tag, on) for o in operations)
+def tagged(operations: tuple[Operation, ...], tag: str, on: On = (), prefix: str = "") -> tuple[Operation, ...]:
+    """Return a list of operations with a tag behind each name, and a prefix before it, on some positions only."""
+    return tuple(renamed(o, tag, on, prefix) for o in operations)
 
 
-def _tagged(o: Operation, tag: str, on: On) -> Operation:
-    after = None if o.after is None else tuple(name + tag for name in o.after)
-    found = changed(o, name=o.name + tag, after=after, on=o.on + on)
+def renamed(o: One, tag: str, on: On = (), prefix: str = "") -> One:
+    """Return one operation of such a list."""
+    after = None if o.after is None else tuple(prefix + name + tag for name in o.after)
+    found = changed(o, name=prefix + o.name + tag, after=after, on=o.on + on)
     if isinstance(found, Collective):
         return found
-    loops = tuple(replace(loop, collective=loop.collective + tag) for loop in found.loops)
-    return changed(found, loops=loops, loop=found.loop and replace(found.loop, collective=found.loop.collective + tag))
+    loops = tuple(replace(loop, collective=prefix + loop.collective + tag) for loop in found.loops)
+    loop = found.loop and replace(found.loop, collective=prefix + found.loop.collective + tag)
+    return changed(found, loops=loops, loop=loop)
 
 
 def _unrolled(blocks: Sequence[Block]) -> tuple[Operation, ...]:

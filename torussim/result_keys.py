@@ -63,7 +63,9 @@ KEYS: Final = (
     _scalar("memory.activations", MODEL, "B", "The activations on one chip; of two layouts the larger."),
     ResultKey("memory.capacity", MODEL, "B", "The HBM of one chip."),
     ResultKey("memory.fits", MODEL, "", "Whether weights, cache and activations fit into the capacity."),
-    _scalar("memory.longest_context", MODEL, "", "The tokens whose keys and values fit into `workload.cache_share` of HBM."),
+    _scalar("memory.longest_context", MODEL, "",
+            "The tokens whose keys and values fit into `workload.cache_share` of HBM; 10**9: any number, because every layer "
+            "has a window."),
     *_keys("breakdown_s.", MODEL, "s",
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
            overhead="Likewise its fixed costs, and launches that no compute hides.",
@@ -134,6 +136,8 @@ KEYS: Final = (
            batch="The sequences of the file, and those that are run, with padding.",
            loops="The collective and kind of loop of each matmul that can have one; null where no loop gains.",
            rings="How the collectives run whose rings lack a link.", mesh="The axes of each logical axis.",
+           experts="Of a mixture: its experts, those of a chip and of a token, the axes that cut them, the load of the busiest "
+                   "chip in means over all chips, and the share of the copies of tokens that is dropped.",
            differs="A sentence for each of these that is not as the words of the file have it."),
     *_keys("expect[].", EVERY, "", what="The key of the result that the file expects a value of.", value="The expected value.",
            got="The value of this run.", error="got / value - 1.", within="The largest |error| that is accepted; null: any.",
