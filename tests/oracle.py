@@ -451,6 +451,29 @@ def schedule(collective: Collective, grid: Grid, mode: str, ring_orders: RingOrd
     return Schedule(K, [phases for _, phases in weighed], transfers, before, after)
 
 
+def taking_part(operation: Operation, grid: Grid, chip: Node) -> bool:
+    """Return whether a chip is at the positions at which an operation runs."""
+    return all(grid.position(chip, axis) in places for axis, places in operation.on)
+
+
+def restricted(plan: Schedule, collective: Collective, grid: Grid) -> Schedule:
+    """Return the schedule without what chips that take no part would send: of a permute, without their messages on any hop."""
+    if not collective.on:
+        return plan
+    mine = {chip: taking_part(collective, grid, chip) for chip in grid.graph}
+    permutes = collective.kind == "permute"
+    kept = [j for j, t in enumerate(plan.transfers)
+            if (all(mine[c.origin] for c in t.chunks) if permutes else mine[t.sender])]
+    at = {j: i for i, j in enumerate(kept)}
+    transfers = [replace(plan.transfers[j], waits=tuple(at[i] for i in plan.transfers[j].waits if i in at),
+                         after=at.get(plan.transfers[j].after)) for j in kept]
+
+    def held(before: dict[Node, Held]) -> dict[Node, Held]:
+        return {chip: {c: by for c, by in chunks.items() if (mine[c.origin] if permutes else mine[chip])}
+                for chip, chunks in before.items()}
+    return replace(plan, transfers=transfers, before=held(plan.before), after=held(plan.after))
+
+
 def brought(lane: Lane, move: Move, holds: Mapping[Node, set[Chunk]]) -> frozenset[Chunk]:
     """Return the chunks of a move of a gather: what the chip had that they come from, back against their direction."""
     chunks = set()
@@ -743,7 +766,7 @@ class Run:
                 looped = compute.loop if isinstance(compute, Compute) else None
                 self.mode[k] = mode = looped.kind if looped else operation.direction
                 if (id(operation), mode) not in known:
-                    known[id(operation), mode] = schedule(operation, grid, mode, orders)
+                    known[id(operation), mode] = restricted(schedule(operation, grid, mode, orders), operation, grid)
                 self.plans[k] = known[id(operation), mode]
         everywhere = [(k, c) for k in range(len(steps)) for c in graph]
         self.begun = {at: env.event() for at in everywhere}
@@ -820,6 +843,12 @@ class Run:
                 continue
             yield from self.ready(k, c, other_than=partner)
             gather = partner is not None and partner < k
+            if not taking_part(operation, self.grid, c):
+                if gather:
+                    yield self.begun[partner, c]
+                self.begin(k, c)
+                self.end(k, c)
+                continue
             kernels, loop = operation.kernels, operation.loop
             operation = case_of(operation, self.grid, c)
             if partner is None or loop is None:
@@ -855,7 +884,7 @@ class Run:
         self.begin(k, c)
         operation = self.steps[k].operation
         outside = isinstance(operation, Collective) and operation.groups and len(members(operation, self.grid, c)) < 2
-        if k in self.plans and self.plans[k].K > 1 and not outside:
+        if k in self.plans and self.plans[k].K > 1 and not outside and taking_part(operation, self.grid, c):
             issued = self.plans[k].K - 1 + operation.pieces if operation.kind == "all_to_all" else 0
             yield self.env.timeout(self.chip.launch + issued * self.chip.message)
         self.base[k, c].succeed()

@@ -42,6 +42,9 @@ outlines
 prices
 memory alike
 transformer
+attending
+keeping
+mixture
 messages
 collectives.lower
 collectives.playback
@@ -83,7 +86,7 @@ INSIDE = {
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "chakra_program", "groups",
-                 "workload", "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
+                 "workload", "balance", "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

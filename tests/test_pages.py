@@ -31,7 +31,7 @@ def test_a_scenario_of_the_page_on_workloads_is_sound_and_gives_what_the_page_sa
         assert (links.bandwidth == 22.5e9).sum() == 2 and (links.latency == 5e-6).sum() == 2 and links.events
         return
     keys = run(tmp_path / name).keys
-    wanted = {"prefill.yaml": {"tokens_per_s"}, "decode.yaml": {"tokens_per_s"},
+    wanted = {"prefill.yaml": {"tokens_per_s"}, "decode.yaml": {"tokens_per_s"}, "drafted.yaml": {"tokens_per_s"},
               "generate.yaml": {"prefill_s", "prompt_tokens_per_s", "generated_tokens_per_s"}}[name]
     assert {"step_s", "latency_s", "memory", *wanted} <= keys.keys() and keys["memory"]["fits"]
     longer = run(tmp_path / name, overrides=["workload.cache_share=0.6"]).keys

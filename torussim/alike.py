@@ -15,6 +15,7 @@ import numpy as np
 
 from torussim.chips import Chip
 from torussim.cost import compute_seconds
+from torussim.keeping import form
 from torussim.layouts import Layout
 from torussim.models import Model
 from torussim.program import Compute, Program
@@ -56,11 +57,13 @@ class Alike:
 def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], axes: Mapping[str, int]) -> list[Alike]:
     """Return passes, in order, in groups that differ only in attention. Raise errors as `build` does."""
     found = []
-    for _, group in groupby(todo, lambda one: (one.phase, one.length, one.attended > one.length)):
+    for _, group in groupby(todo, lambda one: (one.phase, one.length, one.attended > one.length,
+                                               form(model, layouts[one.phase], one))):
         first, *others = group
         builder = Builder(model, layouts[first.phase], first, axes)
         program = builder.build()
-        found.append(Alike(first.phase, program, tuple(builder.attention(one.attended) for one in (first, *others))))
+        found.append(Alike(first.phase, program, tuple(attention(one.attended) for attention in builder.attention.values()
+                                                          for one in (first, *others))))
     return found
 
 

@@ -199,7 +199,7 @@ def last_block(timeline: Timeline) -> int:
     first: dict[int, int] = {}
     for run, (segment, _) in enumerate(timeline.runs):
         first.setdefault(segment, run)
-    return max((run for segment, run in first.items() if timeline.segments[segment].section == "block"), default=0)
+    return max((run for segment, run in first.items() if timeline.segments[segment].is_block), default=0)
 
 
 # -- time spans: arrays (n, 2) of start and end -------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.choice import chosen
+from torussim.keeping import kv_heads_kept, parts_of
 from torussim.layouts import Layout, default_mesh
-from torussim.memory import kv_heads_kept
 from torussim.models import Model
 from torussim.outlines import Outlines, broken, outlines_of
+from torussim.pipeline import of_microbatch
 from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
-from torussim.transformer import Builder, build
+from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
 
 
@@ -34,8 +35,9 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], netw
 
 def attention_words(found: Mapping[str, Any]) -> str:
     """Return the attention sharding in words, and the number of sequences to which the batch is padded, if it is."""
-    batch, over = found["batch"], str(found["attention"]["over"])
-    return over + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
+    batch, over, parts = found["batch"], str(found["attention"]["over"]), found["attention"].get("parts")
+    cut = f" (cut {parts} ways)" if parts else ""
+    return over + cut + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
 
 def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,
@@ -44,25 +46,29 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     axes = {axis: net.length(axis) for axis in net.axes}
     builder = Builder(model, layout, forward, axes)
     table, lengths = builder.table, builder.lengths
-    q, kv, chips = table["q"].used, table["kv"].used, prod(axes.values())
-    cut = {dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}
+    q, kv, axes = table["q"].used, table["kv"].used, builder.physical  # of one stage
+    chips = prod(axes.values())
+    cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}
     sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
-    words = {"B": "batch", "H": "heads"}
-    program = build(model, layout, forward, axes)
+    words = {"B": "batch", "H": "heads", "L": "sequence"}
+    program = builder.build()
     run = chosen(program, outlines, chip)
     found = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
-        "attention": {"over": " and ".join(words[dim] for dim in "BH" if cut[dim] > 1) or "nothing", "sequences": sequences,
-                      "heads": heads, "kv_heads": kept},
-        "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / (cut["B"] * cut["H"]))},
-        "kv_heads": {"model": model.kv_heads, "run": builder.kv_heads,
-                     "copies": _whole(chips / cut["B"] * kept / builder.kv_heads),
+        "attention": {"over": " and ".join(words[dim] for dim in "BHL" if cut[dim] > 1) or "nothing", "sequences": sequences,
+                      "heads": heads, "kv_heads": kept, **({"parts": cut["L"]} if cut["L"] > 1 else {})},
+        "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values()))},
+        "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
+                     "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads),
                      "read": _read(heads, builder.heads, builder.kv_heads)},
-        "batch": {"asked": workload.batch, "run": builder.forward.batch},
+        "batch": {"asked": workload.batch, "run": builder.forward.batch * builder.microbatches},
         "loops": _loops(program, run),
         "rings": _rings(run, net),
         "mesh": {axis: list(parts) for axis, parts in builder.mesh.items()},
     }
+    if layout.pipeline:
+        found["pipeline"] = {"axis": layout.pipeline.axis, "stages": len(builder.stages), "microbatches": builder.microbatches,
+                             "layers": [len(layers) for layers in builder.stages]}
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}
 
 
@@ -82,13 +88,13 @@ def _loops(program: Program, run: Program) -> dict[str, Any]:
     for o in program.operations():
         if isinstance(o, Compute) and o.loops:
             loop = loops[o.name]
-            found[o.name] = {"with": loop.collective, "kind": loop.kind} if loop else None
+            found[of_microbatch(o.name)] = {"with": of_microbatch(loop.collective), "kind": loop.kind} if loop else None
     return found
 
 
 def _rings(run: Program, net: Grid) -> dict[str, Any]:
     """Return the collectives with rings that lack a link: the axes, and whether they run as lines or with detours."""
-    return {o.name: {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
+    return {of_microbatch(o.name): {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
             for o in run.operations() if isinstance(o, Collective) and broken(o, net)}
 
 
@@ -122,8 +128,10 @@ def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips
     if run != asked:
         said.append(f"batch: padded from {_count(asked, 'sequence')} to {run}, which divide over the chips.")
     silent = chips == 1 or (layout.attention == "heads" and not isinstance(layout.ffn, str))
-    if not silent and (over != layout.attention or copies != 1):
+    as_asked = over == layout.attention or (layout.attention == "sequence" and over.endswith("sequence") and cut["B"] == 1)
+    if not silent and not (as_asked and copies == 1):
         batch, heads = (f"cut {cut[dim]} ways" if cut[dim] > 1 else "not cut" for dim in "BH")
+        heads += f", and the sequence cut {cut['L']} ways" if cut["L"] > 1 else ""
         alike = f", so {copies} chips do the same work" if copies != 1 else ""
         said.append(f"attention: the file says {layout.attention}; the batch is {batch} and the heads are {heads}{alike}.")
     return said

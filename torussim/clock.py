@@ -6,7 +6,7 @@ the slowest. A ring with a detour round a dead link is as slow as the links that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -19,7 +19,8 @@ class Ready:
     """An operation of a list, with the values that are equal in each run; `after` has the indices of its dependencies.
 
     `partner` is the other half of its loop. `timing` is that of a collective; `pieces` are those of a looped matmul; `fixed` and
-    `busy` are seconds of any other compute operation.
+    `busy` are seconds of any other compute operation. `meets`: the clocks of other places decide on its start ("start") or on its
+    end ("end"): see `Clock.steps`.
     """
 
     after: tuple[int, ...]
@@ -28,6 +29,7 @@ class Ready:
     pieces: Pieces | None = None
     fixed: float = 0.0
     busy: float = 0.0
+    meets: str = ""
 
 
 @dataclass
@@ -62,11 +64,24 @@ class Clock:
         return tuple(found)
 
     def section(self, operations: tuple[Ready, ...]) -> None:
-        """Run one list of operations. A looped pair runs at its second half."""
+        """Run one list of operations that no other place has a part in."""
+        for _ in self.steps(operations):
+            raise AssertionError("an operation meets the clocks of other places")
+
+    def steps(self, operations: tuple[Ready, ...]) -> Generator[float, float, None]:
+        """Run one list of operations. A looped pair runs at its second half.
+
+        Where an operation meets other places: yield the time at which it can start here, and be sent its start or its end.
+        """
         begin, ends = self.last, [0.0] * len(operations)
         waiting: dict[int, float] = {}  # first halves: the times at which they can start
         for i, o in enumerate(operations):
             at = max([ends[a] for a in o.after if a not in waiting], default=begin)
+            if o.meets == "end":
+                ends[i] = self.last = yield at
+                continue
+            if o.meets:
+                at = yield at
             if o.partner is None:
                 if o.timing:
                     ends[i] = self.collective(o.timing, at)
@@ -145,6 +160,29 @@ class Clock:
         self.unit = clock
         return clock, max(clock, self.collective(scatter, max(at, started), fed=fed))
 
+    def repeat(self, operations: tuple[Ready, ...], times: int) -> None:
+        """Run a list a number of times, or until its state repeats: all further runs then take as long as the last."""
+        states = list[list[float]]()
+        for done in range(times):
+            before = self.last
+            self.section(operations)
+            duration = self.last - before
+            states.append(self.state())
+            if done and alike(states[-2], states[-1], duration):
+                return self.leap(duration * (times - done - 1))
+
+    def leap(self, later: float) -> None:
+        """Go on by some seconds, after which everything is as now."""
+        self.last += later
+        self.latest += later
+        self.unit += later
+        self.links = {k: v + later for k, v in self.links.items()}
+
     def state(self) -> list[float]:
         """Return the state that determines the future, relative to the clock."""
         return [max(self.unit - self.last, 0.0)] + [max(v - self.last, 0.0) for _, v in sorted(self.links.items())]
+
+
+def alike(before: list[float], after: list[float], duration: float) -> bool:
+    """Return whether two states are the same, to rounding errors in the time between them."""
+    return len(before) == len(after) and all(abs(a - b) <= 1e-13 * duration for a, b in zip(after, before))

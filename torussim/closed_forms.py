@@ -7,6 +7,7 @@ latency of the data that goes back along the line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.clock import Clock
 from torussim.outlines import Outlines, outlines_of
-from torussim.program import WITH_ROOT, Collective, Compute, Program
+from torussim.places import clock_of, places_of, runs
+from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid, grid
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the whole program by both closed forms; `collective_bytes`: D of all collectives, one chip."""
+    """Seconds of the whole program by both closed forms; `collective_bytes`: D of all collectives, one chip.
+
+    The paper's are sums: where operations run at some places only, of the place with the most.
+    """
 
     paper_s: float
     paper_compute_s: float
@@ -68,15 +73,24 @@ def estimate(program: Program, topology: nx.DiGraph | Grid | Outlines, chip: Chi
     0.00075
     """
     network = topology if isinstance(topology, Grid | Outlines) else grid(topology)
-    compute = collective = size = 0.0
-    for operations, times in program.sections():
-        for o in operations:
-            if isinstance(o, Compute):
-                compute += times * paper_compute(o, chip)
-            else:
-                collective += times * paper_collective(o, chip)
-                size += times * o.bytes
+    net = network.net if isinstance(network, Outlines) else network
+    places = places_of(program, dict(zip(net.axes, net.shape)))
+    sums = [_paper([(o, times) for operations, times in program.sections() for o in operations if runs(o, place)], chip)
+            for place in places]
+    compute, collective, size = max(sums, key=lambda parts: parts[0] + parts[1])
     return Estimate(compute + collective, compute, collective, size, axes_seconds(program, network, chip))
+
+
+def _paper(operations: Sequence[tuple[Operation, int]], chip: Chip) -> tuple[float, float, float]:
+    """Return the paper's seconds of the computations and of the collectives among operations, and the collectives' bytes."""
+    compute = collective = size = 0.0
+    for o, times in operations:
+        if isinstance(o, Compute):
+            compute += times * paper_compute(o, chip)
+        else:
+            collective += times * paper_collective(o, chip)
+            size += times * o.bytes
+    return compute, collective, size
 
 
 def paper_compute(compute: Compute, chip: Chip) -> float:
@@ -96,24 +110,9 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
     """Return the time of the program with every link of an axis as slow as its slowest (fast as its fastest), seconds."""
     outlines = outlines_of(network)
     program = chosen(program, outlines, chip)
-    clock = Clock(outlines.prices(chip), fastest and not outlines.even)
-    clock.section(clock.ready(program.prologue))
-    block = clock.ready(program.block)
-    durations, states = list[float](), list[list[float]]()
-    for done in range(program.layers):
-        before = clock.last
-        clock.section(block)
-        durations.append(clock.last - before)
-        states.append(clock.state())
-        if done and len(states[-1]) == len(states[-2]) and all(
-                abs(a - b) <= 1e-13 * durations[-1] for a, b in zip(states[-1], states[-2])):
-            later = durations[-1] * (program.layers - done - 1)
-            clock.last += later
-            clock.latest += later
-            clock.unit += later
-            clock.links = {k: v + later for k, v in clock.links.items()}
-            break
-    clock.section(clock.ready(program.epilogue))
+    clock = clock_of(program, outlines.prices(chip), fastest and not outlines.even)
+    for operations, times in program.sections():
+        clock.repeat(clock.ready(operations), times)
     return clock.latest
 
 

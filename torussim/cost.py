@@ -15,20 +15,21 @@ from torussim.program import Collective, Compute, Loop, Matmul, resized
 
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
-                 cut: tuple[int, int, int] = (1, 1, 1)) -> float:
-    """Return the time of the matrix unit for matmuls cut into shards of m/cut[0], k/cut[1], n/cut[2], for the work of one shard.
+                 cut: tuple[int, ...] = (1, 1, 1)) -> float:
+    """Return the time of the matrix unit for one shard of matmuls, of products of m/cut[0], k/cut[1], n/cut[2].
 
-    The unit works on tiles (rows x contraction x columns): sizes are rounded up to whole tiles, and the weights of each tile take
-    as long to load as `load_rows` rows take to pass through it. `flops` without a shape run at the same rate without padding.
+    A fourth number cuts the count of the products. The unit works on tiles (rows x contraction x columns): sizes are rounded up
+    to whole tiles, and the weights of each tile take as long to load as `load_rows` rows take to pass through it. `flops` without
+    a shape run at the same rate without padding.
     """
     total = flops / prod(cut)
     for matmul in matmuls:
         rows, deep, across = (ceil(s / c / t) * t for s, c, t in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile))
-        total += 2.0 * (rows + chip.load_rows) * deep * across * matmul.count
+        total += 2.0 * (rows + chip.load_rows) * deep * across * matmul.count / prod(cut[3:])
     return total / (chip.rate(dtype) * chip.matmul_efficiency)
 
 
-def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, int, int] = (1, 1, 1)) -> float:
+def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, ...] = (1, 1, 1)) -> float:
     """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (docs/design.md 4).
 
     Elementwise work follows, with max(time of the vector unit, time of HBM). An intermediate value crosses HBM only if it is
@@ -97,13 +98,16 @@ class Stretch:
 
 
 def stretches(kind: str, algorithm: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
-              weights: Sequence[float], shift: Mapping[str, int]) -> list[Stretch]:
-    """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis."""
+              weights: Sequence[float], shift: Mapping[str, int], on: Mapping[str, tuple[int, ...]] | None = None) -> list[Stretch]:
+    """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis.
+
+    `shift` is that of a permute, and `on` the positions of its senders.
+    """
     names = list(lengths)
     chips = prod(lengths.values())
     if kind == "permute":
         moving = [a for a in names if shift.get(a, 0) % lengths[a]]
-        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], shift[a], size)) for i, a in enumerate(moving)]
+        return [Stretch(i, 0, a, _permute(lengths[a], ring[a], shift[a], size, (on or {}).get(a))) for i, a in enumerate(moving)]
     if algorithm == "nested":
         return [Stretch(i, 0, a, _permute(lengths[a], ring[a], 1, size / chips))
                 for i, a in enumerate(_odometer(lengths))]
@@ -182,10 +186,13 @@ def _exchange(length: int, ring: bool, block: float, way: str) -> tuple[tuple[tu
     return both, both
 
 
-def _permute(length: int, ring: bool, shift: int, size: float) -> tuple[tuple[tuple[int, float], ...], ...]:
+def _permute(length: int, ring: bool, shift: int, size: float,
+             senders: tuple[int, ...] | None = None) -> tuple[tuple[tuple[int, float], ...], ...]:
     ahead, back = shift % length, -shift % length
     if not ring:
-        return tuple((s, size) for s in range(1, ahead + 1)), tuple((s, size) for s in range(1, back + 1))
+        over = {place + ahead >= length for place in (range(length) if senders is None else senders)}
+        return (tuple((s, size) for s in range(1, ahead + 1) if False in over),
+                tuple((s, size) for s in range(1, back + 1) if True in over))
     if ahead == back:
         both = tuple((s, size / 2) for s in range(1, ahead + 1))
         return both, both

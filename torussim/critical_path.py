@@ -7,22 +7,27 @@ equal to the simulated time if there is a class for each kind of place and colle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from torussim.chips import Chip
 from torussim.choice import chosen
+from torussim.collectives.lower import beside
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts, Table
 from torussim.outlines import Outlines
-from torussim.program import Collective, Compute, Operation, Program, unlike_cases
+from torussim.places import Place, meets, places_of, runs
+from torussim.program import ALIKE, Collective, Compute, Operation, Program, unlike_cases
 from torussim.topology.grid import Grid
 
 Array = np.ndarray[Any, Any]
 
-BLOCKS = 6  # the blocks that are run; later blocks are taken to be as slow as the class with the least gain
+BLOCKS = 6  # the runs of a block; later ones are taken to be as slow as the class with the least gain
+MEETINGS = 64  # the same of a block in which places meet: a stage can be slower than the stage before
 
 
 def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chip) -> float:
@@ -33,10 +38,9 @@ def least_seconds(program: Program, network: Grid | Outlines | Fronts, chip: Chi
     known = network if isinstance(network, Fronts) else Fronts(network, chip)
     fronts = known if known.chip == chip else Fronts(known.outlines, chip)
     program = chosen(program, fronts.outlines, chip)
-    walk = _Walk(fronts)
-    walk.section(walk.ready(program.prologue, 1))
-    walk.blocks(walk.ready(program.block, program.layers), program.layers)
-    walk.section(walk.ready(program.epilogue, 1))
+    walk = _Walks(fronts, places_of(program, dict(zip(fronts.net.axes, fronts.net.shape))))
+    for operations, times in program.sections():
+        walk.repeat(operations, times)
     return max(walk.latest, float(walk.links.max(initial=0.0)))
 
 
@@ -55,16 +59,18 @@ class _Step:
     ends: Array | None = None
     through: Array | None = None
     own: Array | None = None
+    idle: bool = False  # a collective that the place does not run
+    meets: str = ""  # "start" or "end": it moves data between places, which decide on its start or on its end
 
 
 class _Walk:
-    """The fronts of a program, operation by operation, as `clock.Clock` has the times of one chip.
+    """The fronts of a program at one place, operation by operation, as `clock.Clock` has the times of one chip.
 
     (classes + 2,) seconds: of each class, of at least one chip of any class, and of all chips.
     """
 
-    def __init__(self, fronts: Fronts) -> None:
-        self.fronts, self.chip = fronts, fronts.chip
+    def __init__(self, fronts: Fronts, place: Place) -> None:
+        self.fronts, self.chip, self.place = fronts, fronts.chip, place
         self.last = self.unit = np.zeros(fronts.classes + 2)
         self.latest = 0.0
         self.links = np.zeros(len(fronts.net.links.source))
@@ -82,6 +88,9 @@ class _Walk:
                 assert isinstance(o, Compute)
                 seconds = min(compute_seconds(case, self.chip) for case in unlike_cases(o))
                 found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + seconds))
+                continue
+            if collective.kind == "permute" and meets(collective, self.place):
+                found.append(_Step(after, meets="end"))
                 continue
             table = self.fronts.table(collective, matmul.loop if matmul else None)
             if o is collective:
@@ -108,16 +117,25 @@ class _Walk:
         own = table.own @ np.array([sizes[0], 1.0, *sizes[1:]]) + overhead
         return _Step(after, partner, gathers=gathers, ends=table.ends.seconds(*sizes), through=through, own=own)
 
-    def section(self, steps: tuple[_Step, ...]) -> None:
-        """Run one list of operations. A looped pair runs at its second half."""
+    def section(self, steps: tuple[_Step, ...]) -> Generator[Array, tuple[Array, float], None]:
+        """Run one list of operations. A looped pair runs at its second half.
+
+        Where an operation meets other places: yield the fronts at its start here, and be sent its start, or its end, and a time
+        before which it ends nowhere.
+        """
         begin, ends = self.last, [self.last] * len(steps)
         waiting: dict[int, Array] = {}  # first halves: the times at which they can start
         for i, step in enumerate(steps):
             waits = [ends[a] for a in step.after if a != step.partner]
             at = begin if not waits else waits[0] if len(waits) == 1 else np.maximum.reduce(waits)
+            least = 0.0
+            if step.meets:
+                at, least = yield at
             if step.partner is None:
-                if step.ends is not None:
-                    ends[i] = _moved(at, step.ends)
+                if step.idle or step.meets == "end":
+                    ends[i] = at
+                elif step.ends is not None:
+                    ends[i] = np.maximum(_moved(at, step.ends), least)
                 else:
                     ends[i] = self.unit = np.maximum(at, self.unit) + step.seconds
             elif step.partner > i:
@@ -138,30 +156,122 @@ class _Walk:
             self.last = ends[i]
         self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
-    def blocks(self, steps: tuple[_Step, ...], layers: int) -> None:
-        """Run the block a number of times; the blocks after BLOCKS are at least as slow as the fastest class by then.
-
-        A later start makes no end earlier. If all starts are later by the same time, all ends are later by that time.
-        """
-        states, before = [self.state()], self.latest
-        for done in range(1, layers + 1):
-            self.latest = 0.0
-            self.section(steps)
-            states.append(self.state())
-            gain = [0.0, *(float((states[-1] - state).min()) for state in states[-2::-1])]  # the gain over each number of blocks
-            last = states[-1] - states[-2]
-            if done == BLOCKS or last.max() - last.min() <= 1e-13 * last.max():
-                period = max(range(1, done + 1), key=lambda p: gain[p] / p * (1 + 1e-12 * (p == 1)))
-                turns, rest = divmod(layers - done, period)
-                later = turns * gain[period] + gain[rest]
-                self.last, self.unit, self.latest = self.last + later, self.unit + later, self.latest + later
-                break
-            before = max(before, self.latest)
-        self.latest = max(before, self.latest)
-
     def state(self) -> Array:
         """Return the state that later blocks start from; an idle unit is equivalent to one that has just become free."""
         return np.concatenate([self.last, np.maximum(self.unit, self.last)])
+
+
+class _Walks:
+    """The walks of all places of a program (`places`), which meet at the collectives over their axes."""
+
+    def __init__(self, fronts: Fronts, places: list[Place]) -> None:
+        self.fronts, self.places, self.walks = fronts, places, [_Walk(fronts, place) for place in places]
+        self.lengths = dict(zip(fronts.net.axes, fronts.net.shape))
+
+    @property
+    def latest(self) -> float:
+        """The end of all lists so far, at the last place."""
+        return max(walk.latest for walk in self.walks)
+
+    @property
+    def links(self) -> Array:
+        """The time for which each link is busy, (links,) seconds."""
+        return self.walks[0].links
+
+    def repeat(self, operations: tuple[Operation, ...], times: int) -> None:
+        """Run a list a number of times; lists without a meeting at each place by itself."""
+        found = self.walks[0].ready(operations, times)
+        meetings = {i: o for i, o in enumerate(operations) if isinstance(o, Collective) and meets(o, self.places[0])}
+        lists = [tuple([self.at(step, o, i in meetings, place) for i, (step, o) in enumerate(zip(found, operations))])
+                 for place in self.places]
+        if meetings:
+            _repeat(self.walks, lambda: self.section(lists, meetings), times, MEETINGS)
+            return
+        for walk, steps in zip(self.walks, lists):
+            _repeat([walk], partial(_alone, walk, steps), times)
+
+    def at(self, step: _Step, o: Operation, meeting: bool, place: Place) -> _Step:
+        """Return an operation as a place runs it."""
+        if step.meets:
+            return step
+        if not runs(o, place):
+            return _Step(step.after, idle=isinstance(o, Collective))
+        return replace(step, meets="start") if meeting else step
+
+    def section(self, lists: Sequence[tuple[_Step, ...]], meetings: Mapping[int, Collective]) -> None:
+        """Run one list of operations at all places."""
+        going = [walk.section(steps) for walk, steps in zip(self.walks, lists)]
+        at = [next(one, None) for one in going]
+        for i, o in meetings.items():
+            here = [number for number, steps in enumerate(lists) if steps[i].meets]
+            fronts = {number: front for number in here if (front := at[number]) is not None}
+            told = self.permute(o, fronts) if o.kind == "permute" else self.together(o, fronts)
+            for number in here:
+                at[number] = _sent(going[number], told[number])
+
+    def together(self, o: Collective, at: Mapping[int, Array]) -> dict[int, tuple[Array, float]]:
+        """Return the least start of a collective at the places of each group, and the time when all have started."""
+        groups: dict[tuple[tuple[str, int], ...], list[int]] = {}
+        for number in at:
+            key = tuple((axis, i) for axis, i in self.places[number].items() if axis not in o.axes)
+            groups.setdefault(key, []).append(number)
+        waits = o.kind in ALIKE
+        return {number: (np.minimum.reduce([at[i] for i in group]), max(float(at[i][-1]) for i in group) if waits else 0.0)
+                for group in groups.values() for number in group}
+
+    def permute(self, o: Collective, at: Mapping[int, Array]) -> dict[int, tuple[Array, float]]:
+        """Return the ends of a permute: at each place its start, or the arrival of the message due to it, on an idle network."""
+        number, net, chip = {tuple(place.values()): i for i, place in enumerate(self.places)}, self.fronts.net, self.fronts.chip
+        start, seconds = start_seconds(o, o.largest(net.length), chip), 0.0
+        if beside(o, net):
+            seconds = o.bytes / float(self.fronts.rate.max(initial=0.0)) + min(net.extremes(axis).shortest for axis in o.axes)
+        ends = dict(at)
+        for i, place in enumerate(self.places):
+            if runs(o, place):
+                to = number[tuple((p + o.shift.get(axis, 0)) % self.lengths[axis] for axis, p in place.items())]
+                ends[i] = np.maximum(ends[i], at[i] + start)
+                ends[to] = np.maximum(ends[to], float(at[i][-1]) + start + seconds)
+        return {i: (end, 0.0) for i, end in ends.items()}
+
+
+def _alone(walk: _Walk, steps: tuple[_Step, ...]) -> None:
+    for _ in walk.section(steps):
+        raise AssertionError("an operation meets other places")
+
+
+def _sent(run: Generator[Array, tuple[Array, float], None], value: tuple[Array, float]) -> Array | None:
+    """Return the next start that a list yields after it is sent a value; None if it has none."""
+    try:
+        return run.send(value)
+    except StopIteration:
+        return None
+
+
+def _repeat(walks: Sequence[_Walk], run: Callable[[], None], times: int, most: int = BLOCKS) -> None:
+    """Run a list on some walks a number of times; the runs after `most` are at least as slow as the fastest class by then.
+
+    A later start makes no end earlier. If all starts are later by the same time, all ends are later by that time.
+    """
+    def state() -> Array:
+        return np.concatenate([walk.state() for walk in walks])
+    states, before = [state()], [walk.latest for walk in walks]
+    for done in range(1, times + 1):
+        for walk in walks:
+            walk.latest = 0.0
+        run()
+        states.append(state())
+        gain = [0.0, *(float((states[-1] - one).min()) for one in states[-2::-1])]  # the gain over each number of blocks
+        last = states[-1] - states[-2]
+        if done == most or last.max() - last.min() <= 1e-13 * last.max():
+            period = max(range(1, done + 1), key=lambda p: gain[p] / p * (1 + 1e-12 * (p == 1)))
+            turns, rest = divmod(times - done, period)
+            later = turns * gain[period] + gain[rest]
+            for walk in walks:
+                walk.last, walk.unit, walk.latest = walk.last + later, walk.unit + later, walk.latest + later
+            break
+        before = [max(one, walk.latest) for one, walk in zip(before, walks)]
+    for one, walk in zip(before, walks):
+        walk.latest = max(one, walk.latest)
 
 
 def _moved(at: Array, seconds: Array) -> Array:

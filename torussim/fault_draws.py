@@ -169,7 +169,7 @@ class Trial:
         direct = any(isinstance(o, Collective) and algorithm_of(o) in DIRECT for o in program.operations())
         if not net.links.events and (any(net.gaps) or direct):
             first = simulate(sample(program), net, self.chip)
-            if first.flows or first.blocks == program.layers:
+            if first.flows or first.blocks == program.block_runs:
                 return seconds_of(program, first)
         return simulate(program, net, self.chip, start=start).makespan
 

@@ -27,8 +27,8 @@ from torussim.errors import FileError, Keys, Mark, Mistake, ScenarioError
 from torussim.spelling import nearest
 
 # The most bytes of a file, also after unpacking, by its purpose (docs/trust.md).
-LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "table": 2**20, "code": 2**20, "measurements": 16 * 2**20,
-                             "graph": 256 * 2**20, "result": 2**30, "trace": 2**30}
+LIMITS: Mapping[str, int] = {"scenario": 2**20, "model": 2**20, "shares": 16 * 2**20, "table": 2**20, "code": 2**20,
+                             "measurements": 16 * 2**20, "graph": 256 * 2**20, "result": 2**30, "trace": 2**30}
 PACKED = ("graph", "result", "trace")  # kinds of files that may be compressed by gzip
 
 MAX_DEPTH = 100

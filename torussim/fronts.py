@@ -89,10 +89,13 @@ class Fronts:
         self._tables: dict[Hashable, Table] = {}
 
     def table(self, o: Collective, loop: Loop | None) -> Table:
-        """Return the table of a collective, alone or looped with a matmul; for any bytes unless it is user-defined."""
+        """Return the table of a collective, alone or looped with a matmul; for any bytes unless it is user-defined.
+
+        Of a collective of some chips it has only what holds for these chips, wherever they are: no links, and no busiest link.
+        """
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
         key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, o.protocol, o.matrix,
-               tuple(o.shift.items()), loop and loop.kind, own)
+               tuple(o.shift.items()), bool(o.on), loop and loop.kind, own)
         if key not in self._tables:
             self._tables[key] = _table(self, replace(o if own else resized(o, 1.0), after=()), loop)
         return self._tables[key]
@@ -100,6 +103,7 @@ class Fronts:
 
 def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     """Return the table of a collective."""
+    some, o = bool(o.on), replace(o, on=())
     net, routed = reaching(Program((o,)), fronts.net)
     meet = routed or algorithm_of(o) in DIRECT or any(net.around(net.axes).gaps)
     if not meet and not fronts.outlines.net.links.events:
@@ -110,7 +114,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     gathers = o.kind == "all_gather"
     section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
     ready = section[0 if gathers or matmul is None else 1]
-    busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / (o.bytes or 1.0)
+    busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / (o.bytes or 1.0) * (not some)
     paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:

@@ -7,7 +7,7 @@ code into kernels; each has a fixed cost. The module knows nothing of shardings 
 
 from __future__ import annotations
 
-from torussim.program import Compute, Matmul
+from torussim.program import Compute, Loop, Matmul
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -16,7 +16,7 @@ SCORE_BYTES = 4  # f32
 # read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
 # A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
-# across lanes (ours).
+# across lanes (ours). A speculative step does the same once for all its tokens, so that it is never faster than a plain one.
 MATVEC_OPERATIONS = 8
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
@@ -24,23 +24,42 @@ ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
+NORM_OPERATIONS, NORM_PASSES, NORM_KERNELS = 5, 3, 2  # of a latent: read for the mean square, read and written
+RESCALING_OPERATIONS = 2  # the factor of a head and its product with each element
+# Of a mixture of experts (ours): the softmax of a token's logits and the choice of the largest; sort, offsets, copies.
+ROUTING_OPERATIONS, ROUTING_KERNELS = 10, 4
 SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, wide: float,
-              dtype: str) -> Compute:
-    """Return attention of `rows` sequences with `length` new tokens each, which attend to `attended`; `wide`: cache bytes.
+def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+              loops: tuple[Loop, ...] = ()) -> Compute:
+    """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one.
+    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
+    new ones are read; `decode`: whether it is a decode step.
     """
-    queries, scores = length * heads / kv_heads, rows * length * heads * attended
-    products = (Matmul(queries, d_head, attended, rows * kv_heads), Matmul(queries, attended, d_head, rows * kv_heads))
-    single = 2 * rows * attended * kv_heads * d_head if queries <= 1 else 0.0
-    return Compute(name, products, hbm_bytes=wide, dtype=dtype,
+    queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
+    count = rows * kv_heads * parts
+    products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
+    single = rows * attended * kv_heads * (d_head + d_value) if queries <= (length if decode else 1) else 0.0
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops,
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
-                   kernels=ATTENTION_KERNELS + (CACHE_KERNELS if attended > length else 0))
+                   kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
+
+
+def norm(name: str, elements: float, dtype: str) -> Compute:
+    """Return the norm of a latent (ours: the mean square, the scaling)."""
+    return Compute(name, dtype=dtype, vector=NORM_OPERATIONS * elements, kernels=NORM_KERNELS,
+                   vector_bytes=NORM_PASSES * elements * SUM_BYTES)
+
+
+def rescaling(name: str, elements: float, dtype: str) -> Compute:
+    """Return the scaling of attention's output over a part of the context by the maxima and sums of all parts (ours)."""
+    return Compute(name, dtype=dtype, vector=RESCALING_OPERATIONS * elements, kernels=1,
+                   vector_bytes=2 * elements * SUM_BYTES)
 
 
 def residual(name: str, elements: float, dtype: str) -> Compute:
@@ -53,6 +72,20 @@ def nonlinearity(name: str, elements: float, gated: bool, dtype: str) -> Compute
     """Return the nonlinearity of the hidden layer. A gated MLP reads two values for each written one."""
     return Compute(name, dtype=dtype, vector=MLP_OPERATIONS * elements, kernels=MLP_KERNELS,
                    vector_bytes=(3 if gated else 2) * elements * SUM_BYTES)
+
+
+def routing(name: str, tokens: float, experts: int, copies: float, elements: float, dtype: str) -> Compute:
+    """Return the choice of the experts of tokens from the router's logits, and their order by expert.
+
+    The `elements` of the tokens are read once and written `copies` times.
+    """
+    return Compute(name, dtype=dtype, vector=ROUTING_OPERATIONS * tokens * experts, kernels=ROUTING_KERNELS,
+                   vector_bytes=(1 + copies) * elements * SUM_BYTES)
+
+
+def combining(name: str, elements: float, copies: float, dtype: str) -> Compute:
+    """Return the weighted sum of `copies` results of experts for each token; `elements` are those of the sum."""
+    return Compute(name, dtype=dtype, vector=2 * copies * elements, vector_bytes=(1 + copies) * elements * SUM_BYTES)
 
 
 def loop_bytes(collective: str, size: float, kind: str, nested: bool) -> float:

@@ -4,10 +4,12 @@ A table gives each tensor its path: the sharding in which it is stored or made, 
 which it is used. The collectives are not written here: they follow from the steps of the paths (sharding.steps).
 
 Keys: residual w_in hidden w_out w_q w_k w_v q kv w_o, and where a layout needs them out (on the way back to the residual), norm
-(where the norm's mean square is summed), embedding. Lists of axes: loop (whose collectives may be looped with a matmul), loop_out
-(the same for W_out and W_o, if their axes differ), one_way (over which reduce-scatters outside loops go in one direction). Two
-choices: `heads: chips` pads the number of heads, if it may be padded, to the number of chips; `longest: x` names the logical axis
-that is the longest one of the network in a scenario without a mesh.
+(where the norm's mean square is summed), embedding; of a mixture of experts also tokens (where they are routed), experts_in and
+experts_out (with the dimension N of the experts; by default w_in and w_out with N cut over some of their axes). Lists of axes:
+loop (whose collectives may be looped with a matmul), loop_out (the same for W_out and W_o, if their axes differ), one_way
+(over which reduce-scatters outside loops go in one direction). Two choices: `heads: chips` pads the number of heads, if it may be
+padded, to the number of chips; `longest: x` names the logical axis that is the longest one of the network in a scenario without a
+mesh.
 
 The name of a layout decides no time: a table under another name is the same layout. Source: paper, 3.2 to 3.4; google-research,
 scaling_transformer_inference_efficiency (`*_code`).
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from torussim.chips import CORE
 from torussim.errors import LayoutError
@@ -31,7 +33,11 @@ AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical
 HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: the padding of heads, and the longest logical axis
 HEADS_PADDED = ("chips",)  # the paddings of heads that a table can ask for: to the number of chips
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
-              "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE"}
+              "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE", "tokens": "BLE",
+              "experts_in": "NEF", "experts_out": "NFE"}
+ATTENTION = ("heads", "batch", "sequence")
+LATENT = ("auto", "absorbed", "expanded")  # forms of latent attention; auto: the fewer FLOP in the pass
+EXPERTS = ("all", "batch", "gathered")  # the axes that cut the experts: all, those of the batch; or all, gathered before use
 LOGICAL = ("x", "y", "z")
 
 
@@ -95,6 +101,13 @@ class Table:
                      if wanted in map(str, path.stations)), None)
 
 
+class Staged(NamedTuple):
+    """How the layers are cut into stages: the axis of the network's grid whose positions they are, and the microbatches."""
+
+    axis: str
+    microbatches: int = 1
+
+
 @dataclass(frozen=True)
 class Layout:
     """The layout of a scenario: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
@@ -102,6 +115,10 @@ class Layout:
     `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2. `overlap`:
     True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, if it is not the default; the
     algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
+    `latent`: the form of latent attention, one of LATENT.
+    `pipeline`: the stages of layers; the mesh then has the other axes.
+    `experts`: the logical axes that cut the experts of a mixture, or one of EXPERTS. `capacity_factor`: the most tokens of an
+    expert, in means over all experts; None: all of its tokens.
     """
 
     ffn: str | Mapping[str, object] = "ws2d"
@@ -113,6 +130,10 @@ class Layout:
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     batch: int | None = None
+    latent: str = "auto"
+    pipeline: Staged | None = None
+    experts: str | tuple[str, ...] = "all"
+    capacity_factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +148,11 @@ class Sizes:
     attention: str
     padded: bool = False  # whether the model's heads may be padded further
     parallel: bool = True  # whether attention and FFN share a block
+    experts: int = 0  # routed experts of a layer; 0: the FFN is dense
+    cut_experts: str | tuple[str, ...] = "all"  # as in Layout.experts
 
     def __hash__(self) -> int:
-        return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention))
+        return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention, self.experts))
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -147,22 +170,57 @@ def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple
     return best
 
 
+def expert_axes(s: Sizes, batched: Sequence[str]) -> tuple[str, ...]:
+    """Return the logical axes that cut the experts where they are stored; `batched` are those that cut the batch of attention.
+
+    Raise LayoutError if the chips of given axes do not divide the experts.
+    """
+    if not s.experts:
+        return ()
+    if isinstance(s.cut_experts, str):
+        return fitting(s.experts, batched if s.cut_experts == "batch" else list(s.lengths), s.lengths)
+    for axis in s.cut_experts:
+        if axis not in s.lengths:
+            raise LayoutError(f"experts uses the axis {axis!r}, but the mesh has {', '.join(s.lengths)}", path=("experts",))
+    chips = prod(s.lengths[a] for a in s.cut_experts)
+    if s.experts % chips:
+        text = f"experts: {s.experts} experts do not divide by {chips} (the chips of {', '.join(s.cut_experts)})"
+        raise LayoutError(f"{text}: choose fewer axes, or all", code="does-not-divide", path=("experts",))
+    return tuple(a for a in s.lengths if a in s.cut_experts)
+
+
 def cut(dim: str, axes: Sequence[str]) -> str:
     """Return a dimension with its axes in the notation of shardings."""
     return dim + ("_" + "".join(axes) if axes else "")
 
 
 def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
-    """Return the table for weights E_e F_f: activations are gathered and scattered, weights stay (paper, 3.2.1, 3.2.2)."""
+    """Return the table for weights E_e F_f: activations are gathered and scattered, weights stay (paper, 3.2.1, 3.2.2).
+
+    The axes of the experts of a mixture cut the batch of the residual, where they divide it: from there its tokens are sent.
+    """
     everywhere = e + f
     kv = fitting(s.kv_heads, f, s.lengths)
-    width = e + "".join(fitting(s.width // prod(s.lengths[a] for a in e), f, s.lengths))
-    rest = [a for a in f if a not in width]  # if not all chips divide the width, the batch takes the remaining axes
-    return {"residual": f"{cut('B', rest)} L {cut('E', width)}",
+    attended = attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))
+    experts = expert_axes(s, Path.of(attended["q"]).used.axes("B"))
+    spread = fitting(s.batch, [a for a in experts if s.lengths[a] > 1], s.lengths)
+    across, along = ([a for a in axes if a not in spread] for axes in (e, f))
+    width = [*across, *fitting(s.width // prod(s.lengths[a] for a in across), along, s.lengths)]
+    rest = [a for a in along if a not in width]  # if not all chips divide the width, the batch takes the remaining axes
+    return {"residual": f"{cut('B', [*spread, *rest])} L {cut('E', width)}",
             "w_in": f"{cut('E', e)} {cut('F', f)}", "hidden": f"B L {cut('F', everywhere)}",
             "w_out": f"{cut('F', f)} {cut('E', e)}", "w_q": f"{cut('E', e)} {cut('H', f)}",
-            "w_k": f"{cut('E', e)} {cut('K', kv)}", "w_o": f"{cut('H', f)} {cut('E', e)}",
-            **attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))}
+            "w_k": f"{cut('E', e)} {cut('K', kv)}", "w_o": f"{cut('H', f)} {cut('E', e)}", **attended}
+
+
+def data_parallel(s: Sizes) -> dict[str, object]:
+    """Return the table with whole weights, except those of experts, on every chip, each of which runs its own sequences.
+
+    Servers of large mixtures run this (data-parallel attention with expert parallelism).
+    """
+    axes = "".join(s.lengths)
+    return {"residual": f"{cut('B', axes)} L E", "w_in": "E F", "hidden": f"{cut('B', axes)} L F", "w_out": "F E", "w_q": "E H",
+            "w_k": "E K", "q": f"{cut('B', axes)} L H", "kv": f"{cut('B', axes)} L K", "w_o": "H E", "embedding": "V E"}
 
 
 def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
@@ -187,6 +245,8 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
 
     `batched`: axes that cut the batch already; `whole`: K and V are made like Q (multihead) and have the same path.
     """
+    if s.attention == "sequence":
+        return _over_sequence(s, made, batched)
     more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
     batch = (*batched, *more) if s.attention == "batch" else ()
     heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
@@ -196,6 +256,15 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
     first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []
     return {"q": _unlike(q), "kv": _unlike([*first, f"{cut('B', batch)} L {cut('K', kv)}"])}
+
+
+def _over_sequence(s: Sizes, made: str, batched: str) -> dict[str, object]:
+    """Return the paths of q and kv with the context cut over the axes that cut neither the batch nor KV heads."""
+    free = [a for a in LOGICAL if a not in batched]
+    heads = fitting(s.kv_heads, free, s.lengths)
+    rest = [a for a in free if a not in heads]
+    q = _unlike([made, f"{cut('B', batched)} L {cut('H', heads)}"])
+    return {"q": q, "kv": f"{cut('B', batched)} {cut('L', rest)} {cut('K', heads)}"}
 
 
 def _unlike(stations: list[str]) -> list[str]:
@@ -209,6 +278,8 @@ def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
     `x_apart`: the 1D layer does the all-to-all over x first, then over yz; the 2D layer over all at once. With fewer heads than
     chips, x cuts the batch instead; if the batch is too small for that as well, heads stay replicated (paper, 3.3).
     """
+    if s.attention == "sequence":
+        return _over_sequence(s, "B L H_xyz", "")
     made, fit = "B L H_xyz", [axes for axes in (("", "z", "yz", "xyz") if s.attention == "batch" else ("",))
                               if s.batch % prod(s.lengths[a] for a in axes) == 0
                               and s.heads % prod(s.lengths[a] for a in LOGICAL if a not in axes) == 0]
@@ -264,6 +335,7 @@ LAYOUTS: Mapping[str, Callable[[Sizes], dict[str, object]]] = {
     "wg_x": lambda s: weight_gathered(s, "x"),
     "wg_xy": lambda s: weight_gathered(s, "xy"),
     "wg_xyz": lambda s: weight_gathered(s, "xyz"),
+    "dp": data_parallel,
     "ws1d_code": ws1d_code,
     "ws2d_code": ws2d_code,
     "wg_xyz_code": wg_xyz_code,

@@ -25,6 +25,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.closed_forms import paper_compute
 from torussim.cuts import PLACED, Wires, leaving, neighbourhoods, out_of, out_of_each, out_to_members
+from torussim.places import Place, places_of, runs
 from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program, of_each
 from torussim.topology.grid import Grid, grid
 from torussim.topology.shape import coordinates, strides
@@ -100,6 +101,11 @@ class Limits:
             self._known[key] = tuple(np.inf if way is None else float(way.min()) for way in ways) or (np.inf, np.inf)
         out, into = self._known[key]
         return out, into
+
+    def here(self, collective: Collective) -> Array:
+        """Return whether each chip runs a collective, (chips,); of a permute: whether it sends."""
+        return np.logical_and.reduce([np.isin(self._place(axis), places) for axis, places in collective.on],
+                                     initial=True) & np.ones(prod(self.shape), bool)
 
     def _place(self, axis: str) -> Array:
         """Return the position of each chip on an axis, (chips,)."""
@@ -185,9 +191,16 @@ def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) ->
     """
     most = topology if isinstance(topology, Limits) else limits(topology)
     listed = [(o, times) for operations, times in program.sections() for o in operations]
-    compute = sum(times * paper_compute(o, chip) for o, times in listed if isinstance(o, Compute) and not o.cases)
-    unlike = sum((times * _each(o, most, chip) for o, times in listed if isinstance(o, Compute) and o.cases), np.zeros(1))
-    return max(compute + float(unlike.max()), _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))
+    lengths = {axis: part.length for axis, part in most.parts.items()}
+
+    def compute(place: Place) -> float:
+        here = [(o, times) for o, times in listed if isinstance(o, Compute) and runs(o, place)]
+        unlike = sum((times * _each(o, most, chip) for o, times in here if o.cases), np.zeros(prod(most.shape)))
+        own = np.logical_and.reduce([most._place(axis) == at for axis, at in place.items()])  # the chips of the place
+        return sum(times * paper_compute(o, chip) for o, times in here if not o.cases) + float(unlike.max(where=own, initial=0.0))
+
+    return max(max(map(compute, places_of(program, lengths))),
+               _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))
 
 
 def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits, chip: Chip) -> float:
@@ -238,17 +251,22 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
     all_reduce: one partial sum of D, without which no chip outside has the result;
     all_to_all: a message of D/K from each chip inside to each outside, m (K-m) of them; permute: D for each target outside.
     The total is the sum over single blocks; for an all_reduce over c blocks it is 2 (c-1) D (see `traffic`).
+    A collective on some positions of this axis is left out, except a permute.
     """
-    inside, length, size = most.inside[axis], most.shape[axis], collective.bytes
+    inside, length = most.inside[axis], most.shape[axis]
+    on = [(most.parts[name], places) for name, places in collective.on]
+    size = collective.bytes * prod(len(places) / part.length for part, places in on if part.axis != axis)
     place, blocks = np.arange(length), inside.shape[1]
     own = [(name, part) for name in collective.axes if (part := most.parts[name]).axis == axis and part.length > 1]
-    if not own:  # each group is inside as a whole, or outside
+    senders = np.logical_and.reduce([np.isin(place // part.stride % part.length, places) for part, places in on
+                                     if part.axis == axis] or [np.ones(length, bool)])
+    if not own or (collective.kind != "permute" and not senders.all()):  # each group is inside as a whole, or outside
         return np.zeros(len(inside) + 1)
     at = {name: place // part.stride % part.length for name, part in own}
     if collective.kind == "permute":
         shift = {name: (at[name] + collective.shift.get(name, 0)) % part.length for name, part in own}
         target = place + sum(((shift[name] - at[name]) * part.stride for name, part in own), np.zeros_like(place))
-        weight = np.full(length, size * prod(most.shape) / length)
+        weight = np.where(senders, size * prod(most.shape) / length, 0.0)
         block = _blocks(np.array([place, target]), length, blocks)
         return np.append(leaving(inside, block[0], block[1], weight), weight[block[0] != block[1]].sum())
     # positions of one group have equal coordinates, except the collective's own
@@ -270,12 +288,13 @@ def crossing(collective: Collective, axis: int, most: Limits) -> Array:
 
 def through(collective: Collective, partition: Partition, most: Limits) -> Array:
     """Return the bytes that must leave each block of a partition, enter each, and cross between blocks, (2 blocks + 1,)."""
-    block, blocks, size = partition.block, len(partition.out), collective.bytes
+    block, blocks, size, here = partition.block, len(partition.out), collective.bytes, most.here(collective)
     if collective.kind == "permute":
         to = block[most.shifted({a: collective.shift.get(a, 0) for a in collective.axes})]
-        out, into = (size * np.bincount(ends[block != to], minlength=blocks) for ends in (block, to))
+        out, into = (size * np.bincount(ends[(block != to) & here], minlength=blocks) for ends in (block, to))
         return np.concatenate([out, into, [out.sum()]])
-    pair, count = np.unique(most.group(collective.axes) * blocks + block, return_counts=True)
+    block = block[here]
+    pair, count = np.unique(most.group(collective.axes)[here] * blocks + block, return_counts=True)
     chips = _group(collective, most)
     out, into = (size * np.bincount(pair % blocks, _leaves(collective.kind, m, chips), blocks) for m in (count, chips - count))
     in_all = 2 * size * (len(pair) - len(block) // chips) if collective.kind == "all_reduce" else out.sum()
@@ -354,20 +373,21 @@ def _shares(kind: str, m: Array, root: Array, chips: Array) -> Array:
 
 def _seconds(collectives: list[tuple[Collective, int]], most: Limits) -> float:
     """Return the longest time of a chip, a run or all links for collectives, each with its number of runs."""
-    alike = [(o, times) for o, times in collectives if not o.groups and o.kind not in WITH_ROOT and not o.matrix]
-    others = [(o, times) for o, times in collectives if o.groups or o.kind in WITH_ROOT or o.matrix]
+    alike = [(o, times) for o, times in collectives if not (o.groups or o.kind in WITH_ROOT or o.matrix or o.on)]
+    some = [(o, times) for o, times in collectives if o.kind not in WITH_ROOT and not o.matrix and o.on]  # chip by chip
+    others = [(o, times) for o, times in collectives if o.groups or (not o.on and (o.kind in WITH_ROOT or o.matrix))]
     enter, leave, cross = np.sum([np.multiply(times, traffic(o, most)) for o, times in alike], axis=0) if alike else np.zeros(3)
     moved = [np.array([cross * prod(most.shape), enter, leave])]
     rate = [np.array([most.total, most.into, most.out]), *most.across]
     for axis, across in enumerate(most.across):
-        moved.append(sum((times * crossing(o, axis, most) for o, times in alike), np.zeros_like(across)))
+        moved.append(sum((times * crossing(o, axis, most) for o, times in (*alike, *some)), np.zeros_like(across)))
         inside, at = most.inside[axis], coordinates(most.shape)[axis]
         for o, times in others:
             out, _, in_all = unlike(o, _blocks(at, most.shape[axis], inside.shape[1]), inside.shape[1], inside, most)
             moved[-1] = moved[-1] + times * np.append(out, in_all)
-    for partition in (*most.partitions, *([most.single] if others else [])):
+    for partition in (*most.partitions, *([most.single] if others or some else [])):
         moved.append(np.zeros(2 * len(partition.out) + 1))
-        moved[-1] += sum(times * through(o, partition, most) for o, times in alike)
+        moved[-1] += sum(times * through(o, partition, most) for o, times in (*alike, *some))
         for o, times in others:
             out, into, in_all = unlike(o, partition.block, len(partition.out), None, most)
             moved[-1] += times * np.concatenate([out, into, [in_all]])

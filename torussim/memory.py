@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torussim.chips import DTYPE_BYTES
+from torussim.attending import weights
 from torussim.errors import ShardingError
+from torussim.keeping import cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
+from torussim.mixture import ffn_bytes
 from torussim.models import Model
-from torussim.sharding import divide
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one chip; `longest_context` in tokens: as many of each sequence's K and V as fit into `cache_share` of HBM."""
+    """Bytes on one chip; `longest_context` in tokens: as many of each sequence's K and V as fit into `cache_share` of HBM.
+
+    It is `keeping.UNLIMITED` if every layer has a window and the caches of all of them fit.
+    """
 
     weights: float
     kv_cache: float
@@ -33,7 +37,9 @@ class Memory:
 
 def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, int], hbm_bytes: float,
            phase: str | None = None, *, builders: Mapping[Forward, Builder] | None = None) -> Memory:
-    """Return the memory of one chip at the end of a workload, or of one phase of it; sequences that pad the batch count.
+    """Return the largest memory of one chip in a workload, or in one phase of it; sequences that pad the batch count.
+
+    With pipeline stages it is a chip of the stage with the most.
 
     `builders` are the existing ones of its passes.
 
@@ -54,30 +60,16 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
 def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
     """Return the memory of one chip for the passes of these builders, which are built."""
     builder = builders[0]
-    m, t, n, layout = builder.model, builder.table, builder.lengths, builder.layout
-    widths = {"w_in": ("F", m.d_ff * (2 if m.gated else 1)), "w_out": ("F", m.d_ff), "w_q": ("H", builder.heads * m.d_head),
-              "w_o": ("H", builder.heads * m.d_head), "w_k": ("K", builder.kv_heads * m.d_head),
-              "w_v": ("K", builder.kv_heads * m.d_head)}
-    layer = sum(t[w].stored.elements({"E": m.d_model, dim: size}, n) for w, (dim, size) in widths.items())
-    table = builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n) * (1 if m.tied else 2)
-    kv = t["kv"].used
-    rows = divide(builder.forward.batch, "B", kv, n)
-    a_token = m.layers * rows * kv_heads_kept(builder) * m.d_head * 2 * DTYPE_BYTES[layout.kv_cache]
-    tokens = workload.context + (workload.cached if workload.phase != "decode" else 0) \
-        + (workload.tokens if workload.phase != "prefill" else 0)
-    return Memory((layer * m.layers + table) * builder.wide, a_token * tokens, max(map(_activations, builders)), hbm_bytes,
-                  int(workload.cache_share * hbm_bytes / a_token))
-
-
-def kv_heads_kept(builder: Builder) -> int:
-    """Return the KV heads that a chip keeps: those that its queries read.
-
-    With more chips than heads, heads are partly replicated (paper, 3.3).
-    """
-    q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
-    mine = divide(builder.heads, "H", q, lengths, what="heads")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    return min(divide(builder.kv_heads, "K", kv, lengths, what="KV heads"), read)
+    m, t, n = builder.model, builder.table, builder.lengths
+    attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
+    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last, held = len(builder.stages) - 1, list[tuple[float, float]]()
+    for stage, layers in enumerate(builder.stages):
+        tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+        held.append((attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, workload.held, layers)))
+    most, cache = max(held, key=sum)
+    return Memory(most, cache, max(map(_activations, builders)), hbm_bytes,
+                  min(longest(builder, workload.cache_share * hbm_bytes, layers) for layers in builder.stages))
 
 
 def _activations(builder: Builder) -> float:

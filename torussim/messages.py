@@ -17,8 +17,22 @@ from torussim.topology.shape import strides
 Array = np.ndarray[Any, Any]
 
 
+def here_on(grid: Grid, on: Sequence[tuple[str, tuple[int, ...]]]) -> Array | None:
+    """Return (chips,) whether a chip is at these positions of axes; None if no axis is given, for all chips."""
+    if not on:
+        return None
+    return np.logical_and.reduce([np.isin(grid.coordinates[grid.axis(axis)], places) for axis, places in on])
+
+
 def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
     """Return (messages, chips) the receiver of each message, and the number of its sender's messages that it represents, or 0."""
+    to, crowd = _receivers(grid, axes, step)
+    here = here_on(grid, step.on)
+    return to, crowd if here is None else np.where(here, crowd, 0)
+
+
+def _receivers(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:
+    """Return the same as if all chips sent."""
     if step.to is not None and not axes:  # the step is over all chips of the network
         return step.to[:, grid.own].astype(np.int32), np.where(step.to[:, grid.own] >= 0, 1, 0).astype(np.int32)
     if step.moves is not None:

@@ -123,8 +123,11 @@ class Model:
         return self.padded_heads[reach]
 
     def padded_kv(self, chips: int) -> int:
-        """Return the number of KV heads that run on a number of chips; with multihead attention they are padded too."""
-        return self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
+        """Return the number of KV heads that run on a number of chips; with multihead attention they are padded too.
+
+        A latent is that of one KV head: all heads share it.
+        """
+        return 1 if self.latent else self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
 
 
 def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:

@@ -78,7 +78,7 @@ class Outlines:
     def key(self, o: Collective, loop: Loop | None = None) -> Hashable:
         """Return the values that determine the outline of a collective, alone or looped with a matmul."""
         return (o.kind, o.axes, o.bytes, o.algorithm, o.split, o.direction, o.detour,
-                tuple(o.shift.items()) if o.shift else (), o.root, o.groups, o.protocol, o.matrix,
+                (*o.shift.items(), o.on) if o.shift else (), o.root, o.groups, o.protocol, o.matrix,
                 loop and loop.kind, (o.name, o.pieces) if callable(o.algorithm) else None)
 
     def of(self, o: Collective, loop: Loop | None = None) -> Outline:
@@ -157,7 +157,7 @@ class Outlines:
 
     def steps(self, o: Collective, fastest: bool) -> list[tuple[float, float, float]]:
         """Return the `paces` of a collective's steps, a byte; `fastest`: all links as fast as the fastest."""
-        key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), o.matrix, *o.shift.items(), fastest
+        key = o.kind, o.axes, o.root, o.groups, algorithm_of(o), o.matrix, *o.shift.items(), o.on, fastest
         if key not in self._steps:
             net, axes = self.net, [a for a in o.axes if self.net.length(a) > 1]
             bandwidth = np.full(len(net.links.bandwidth), net.links.bandwidth.max()) if fastest else net.links.bandwidth
@@ -233,7 +233,7 @@ def _stretches(o: Collective, net: Grid, loop: Loop | None) -> list[Stretch]:
         order, closed = ring_order(list(lengths.values()), list(ring.values()))
         joined = "+".join(lengths)
         lengths, ring, name, shares = {joined: len(order)}, {joined: closed and len(order) > 2}, "multi_axis", (1.0,)
-    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift)
+    return stretches(o.kind, name, lengths, ring, o.bytes, way, shares, o.shift, dict(o.on))
 
 
 def _stretch(phase: Phase) -> Stretch:

@@ -55,7 +55,7 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
     found: list[tuple[Layout, float, bool]] = []
     wrong: LayoutError | ShardingError | None = None
     outlines: Outlines | None = None
-    sizes = candidates(workload.batch, axes.values())
+    sizes = _candidates(make(workload.batch), workload.batch, axes)
     for batch in sizes:
         layout = replace(make(batch), batch=batch if batch != workload.batch else None)
         try:
@@ -75,6 +75,17 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
         assert wrong is not None
         raise wrong
     return best(found)
+
+
+def _candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]:
+    """Return the candidates for a batch: of a pipeline, those for a microbatch, as often as there are microbatches."""
+    staged = layout.pipeline
+    many = staged.microbatches if staged and axes.get(staged.axis, 1) > 1 else 1
+    if staged and many > batch:
+        raise LayoutError(f"{many} microbatches need as many sequences at least, and the batch has {batch}: give fewer microbatches "
+                          "or a larger batch", path=("pipeline", "microbatches"), code="clash")
+    lengths = [length for axis, length in axes.items() if not staged or axis != staged.axis]
+    return [many * size for size in candidates(-(-batch // many), lengths)]
 
 
 def best(found: Sequence[tuple[Thing, float, bool]]) -> Thing:

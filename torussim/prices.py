@@ -148,12 +148,14 @@ class Prices:
 
     def _permute(self, o: Collective, fastest: bool) -> float:
         """Return the time of a routed permute: a link on an axis carries at most min(shift, length - shift) messages."""
-        seconds, far, net = 0.0, 0.0, self.outlines.net
+        seconds, far, net, on = 0.0, 0.0, self.outlines.net, dict(o.on)
         for a in o.axes:
             length, by = net.length(a), o.shift.get(a, 0) % net.length(a)
             if by:
                 rate, late, _ = self.outlines.pace((a, True, net.ring, (), (True, True)), fastest, self.chip.shared_efficiency)
                 hops, ring = min(by, length - by), net.ring[net.axis(a)]
+                if not ring and a in on and all(place + by < length for place in on[a]):  # no message goes back
+                    hops, ring = by, True
                 load = hops / 2 if ring and 2 * hops == length else hops
                 shared = self.chip.shared_efficiency if hops > 1 else 1.0
                 seconds = max(seconds, o.bytes * load / (rate * self.chip.link_efficiency * shared))

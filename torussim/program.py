@@ -9,7 +9,7 @@ gather the gathered output, scatter the root's input, send the message.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -28,6 +28,7 @@ ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to
 SYMMETRIC: tuple[Kind, ...] = (*ALIKE, "permute")  # all chips of a group do the same
 KINDS: tuple[Kind, ...] = (*SYMMETRIC, *WITH_ROOT)
 LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
+On = tuple[tuple[str, tuple[int, ...]], ...]  # axes of the grid, each with positions on it
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class Loop:
     """How a matmul is looped with one neighbouring collective (looped CollectiveEinsum, paper 3.5).
 
     `collective` names the all-gather before the matmul or the reduce-scatter after it. The group of K chips cuts the
-    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]). `kind` is one of LOOPS; on a line all are one.
+    matmul into K shards of shape (m / cut[0], k / cut[1], n / cut[2]); a fourth number cuts the count of its products. `kind` is
+    one of LOOPS; on a line all are one.
     `sum_bytes`: HBM traffic of adding received data to computed data, all shards of one chip together.
     """
 
     collective: str
     kind: str
-    cut: tuple[int, int, int]
+    cut: tuple[int, ...]
     sum_bytes: float = 0.0
 
 
@@ -94,6 +96,7 @@ class Compute:
 
     `cases`: the work at each position along the axes `over` of the grid, in C order, if the chips have unequal work. The sizes of
     the operation itself are then those of its costliest case; name, dependencies, loop and kernels are the operation's own.
+    `on`: only the chips at these positions run it. On every other chip it takes no time and passes on its dependencies.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Compute:
     kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
     over: tuple[str, ...] = ()
     cases: tuple[Compute, ...] = ()
+    on: On = ()  # (): all chips
 
     @property
     def total_flops(self) -> float:
@@ -124,7 +128,8 @@ class Collective:
 
     `root`: its coordinates on the axes, or (its index in its group,); (): the first chip. A send goes from the root to the other
     chip. `matrix`: of an all-to-all, the bytes between the chips of each group, in C order of the axes, if they are unequal;
-    `bytes` is then the largest sum of a row or a column.
+    `bytes` is then the largest sum of a row or a column. `on`: only the groups at these positions run it, on axes that it does
+    not use; of a permute, only these chips send, on any axes. Every other chip sends nothing and passes on its dependencies.
     """
 
     name: str
@@ -142,6 +147,7 @@ class Collective:
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
     matrix: Matrix | None = None
+    on: On = ()  # (): all chips
 
     def largest(self, length: Callable[[str], int]) -> int:
         """Return the number of chips of the largest group; `length` gives that of an axis."""
@@ -218,6 +224,11 @@ class Program:
         """The blocks in order, each with its number of runs."""
         return Block(self.block, self.layers), *self.more
 
+    @property
+    def block_runs(self) -> int:
+        """The number of runs of all blocks together."""
+        return sum(times for _, times in self.blocks)
+
     def sections(self) -> tuple[Block, ...]:
         """Return the lists in order, each with its number of runs: prologue, blocks, epilogue."""
         return Block(self.prologue, 1), *self.blocks, Block(self.epilogue, 1)
@@ -249,8 +260,8 @@ def unlooped(program: Program) -> Program:
     return program.replaced({o.name: replace(o, loop=None, loops=()) for o in program.operations() if isinstance(o, Compute)})
 
 
-def check_program(program: Program, axes: tuple[str, ...]) -> None:
-    """Raise ProgramError for the first part of `program` that cannot run on a network with these axes.
+def check_program(program: Program, axes: Mapping[str, int]) -> None:
+    """Raise ProgramError for the first part of `program` that cannot run on a network with these axes and their lengths.
 
     Its path begins with the list: ("block", 2, "after", 0).
     """
@@ -264,8 +275,8 @@ def check_program(program: Program, axes: tuple[str, ...]) -> None:
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def _misgiven(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
-    """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
+def _misgiven(operations: tuple[Operation, ...], axes: Collection[str]) -> list[Found]:
+    """Return the mistakes in groups, matrices and cases; a scenario finds them first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
         if isinstance(o, Compute):
@@ -289,10 +300,11 @@ def _misgiven(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[
     return found
 
 
-def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
-    """Return all mistakes in one list of operations.
+def mistakes(operations: tuple[Operation, ...], axes: Mapping[str, int | None]) -> list[Found]:
+    """Return all mistakes in one list of operations, for a network with these axes; lengths can be unknown.
 
-    Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop").
+    Paths begin with the index of the operation: (2, "name"), (2, "after", 0), (2, "axes"), (2, "shift", "x"), (2, "loop"),
+    (2, "on", "x").
     """
     found: list[Found] = []
     place: dict[str, int] = {}
@@ -323,6 +335,11 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[F
                 text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which is neither the all-gather just " \
                        "before it nor the reduce-scatter just after: put them side by side"
                 found.append(Found((i, "loop"), text, code="program"))
+            elif any(o.name == operation.loop.collective and o.on != operation.on for o in operations):
+                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give both the " \
+                       "same on"
+                found.append(Found((i, "loop"), text, code="program"))
+        found += _misplaced(i, operation, axes)
         if isinstance(operation, Collective):
             for axis in operation.axes:
                 if axis not in axes:
@@ -332,6 +349,28 @@ def mistakes(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[F
                 elif operation.axes.count(axis) > 1:
                     found.append(Found((i, "axes"), f"{operation.name!r} uses the axis {axis!r} twice", code="duplicate"))
                     break
+    return found
+
+
+def _misplaced(i: int, operation: Operation, axes: Mapping[str, int | None]) -> list[Found]:
+    """Return the mistakes in the positions of one operation."""
+    found = list[Found]()
+    for axis, places in operation.on:
+        at = (i, "on", axis)
+        length = axes.get(axis)
+        if axis not in axes:
+            text = f"{operation.name!r} runs on positions of axis {axis!r}, but the network has {', '.join(axes) or 'no axes'}"
+            found.append(Found(at, text, code="unknown-name"))
+        elif length is not None and any(not 0 <= place < length for place in places):
+            wrong = next(place for place in places if not 0 <= place < length)
+            text = f"on: axis {axis!r} has no position {wrong}: its {length} positions are 0 to {length - 1}"
+            found.append(Found(at, text, code="value"))
+        elif isinstance(operation, Collective) and operation.kind != "permute" and axis in operation.axes:
+            text = f"on: {operation.name!r} runs over axis {axis!r}, so all its positions take part: leave {axis!r} out of on"
+            found.append(Found(at, text, code="clash"))
+    if operation.on and isinstance(operation, Collective) and operation.groups:
+        text = f"on: the groups of {operation.name!r} name its chips: leave on out"
+        found.append(Found((i, "on"), text, code="clash"))
     return found
 
 

@@ -6,8 +6,8 @@ cables, the repair of one alone gains nothing. On private links a repair never l
 except where `split: auto` divides the data otherwise for other links.
 
 Runs have all layers if all links are private, or if links change in mid-run; they begin when the pass did. Otherwise only the
-first SAMPLE layers are run, and each other layer takes the mean of the last SAMPLE / 2 of them. That is exact if the layers
-repeat by then. It is within 0.01 % of a whole run for PaLM 540B on 16x16x16 chips with a dead link, where they never do.
+first SAMPLE runs of each block are made, and each other run takes the mean of the last SAMPLE / 2 of them. That is exact if the
+blocks repeat by then. It is within 0.01 % of a whole run for PaLM 540B on 16x16x16 chips with a dead link, where they never do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.engine.simulate import simulate
 from torussim.errors import TorusSimError
-from torussim.program import Collective, Program
+from torussim.program import Block, Collective, Program
 from torussim.timeline import Timeline
 from torussim.topology.faults import Changes, Fault, cables, described
 from torussim.topology.faults import faults as faults_of
@@ -29,7 +29,7 @@ from torussim.topology.grid import Grid, with_bandwidth
 
 ALIKE = 0.01  # cables whose use differs by less count as equally busy
 NO_LIMIT = 1e6  # with this multiple of its bandwidth a link is no limit
-SAMPLE = 12  # layers
+SAMPLE = 12  # runs of a block
 TRIED = 7  # the most faults that are repaired one at a time: with the other runs 12
 SHOWN = 3
 LITTLE = 1e-3  # of the time: a cable below this cost is not tried dead, because that gains no more than its repair
@@ -103,23 +103,25 @@ def without_busiest(program: Program, timeline: Timeline, net: Grid, chip: Chip,
 
 def _whole(program: Program, timeline: Timeline, net: Grid) -> bool:
     """Return whether all layers are run: if all links are private, or some change in mid-run."""
-    return program.layers <= SAMPLE or not timeline.flows or bool(net.links.events)
+    return all(times <= SAMPLE for _, times in program.blocks) or not timeline.flows or bool(net.links.events)
 
 
 def sample(program: Program) -> Program:
-    """Return a program with only its first SAMPLE layers, if it has more."""
-    return replace(program, layers=min(program.layers, SAMPLE))
+    """Return a program with only the first SAMPLE runs of each block, if it has more."""
+    return replace(program, layers=min(program.layers, SAMPLE),
+                   more=tuple(Block(operations, min(times, SAMPLE)) for operations, times in program.more))
 
 
 def seconds_of(program: Program, timeline: Timeline) -> float:
-    """Return the time of a program from a timeline of its first layers, or of all; see the top of this file."""
-    missing = program.layers - timeline.blocks
-    if not missing:
-        return timeline.makespan
-    ends = [float(timeline.segments[i].ends.max()) + offset for i, offset in timeline.runs
-            if timeline.segments[i].section == "block"]
-    half = timeline.blocks // 2
-    return timeline.makespan + missing * (ends[-1] - ends[-1 - half]) / half
+    """Return the time of a program from a timeline of the first runs of each block, or of all; see the top of this file."""
+    seconds = timeline.makespan
+    for section, (operations, times), (_, made) in zip(program.names(), program.sections(), timeline.program.sections()):
+        if operations and made < times:
+            ends = [float(timeline.segments[i].ends.max()) + offset for i, offset in timeline.runs
+                    if timeline.segments[i].section == section]
+            half = made // 2
+            seconds += (times - made) * (ends[-1] - ends[-1 - half]) / half
+    return seconds
 
 
 def _likely(found: Sequence[Fault], net: Grid, healthy: Timeline) -> list[Fault]:

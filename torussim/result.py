@@ -44,6 +44,16 @@ def nodes_of(keys: Mapping[str, Any]) -> str:
     return chips + (f" with {keys['cores']} cores" if "cores" in keys else "")
 
 
+def yielded(keys: Mapping[str, Any]) -> str:
+    """Return in words the number of tokens that a speculative step yields; nothing of a plain step, which yields one.
+
+    >>> yielded({"scenario": {"workload": {"phase": "decode", "draft": 4, "accepted": 3.1}}})
+    ' and yields 4.1 tokens of each sequence'
+    """
+    workload = keys["scenario"].get("workload", {})
+    return f" and yields {1 + workload['accepted']:.4g} tokens of each sequence" if workload.get("draft") else ""
+
+
 def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the scalar keys of a result that follow from the seconds of each of its phases; `chips`: nodes of the network.
 
@@ -52,8 +62,11 @@ def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Map
     >>> found = rates(model("palm-8b"), Workload("decode", 16, 512, 4), chip("tpu-v4"), 8, {"decode": 0.02})
     >>> found["step_s"], found["tokens_per_s"], found["chip_s_per_token"]
     (0.005, 3200.0, 0.0025)
+    >>> drafted = Workload("decode", 16, 512, 4, draft=4, accepted=3.0)
+    >>> rates(model("palm-8b"), drafted, chip("tpu-v4"), 8, {"decode": 0.02})["tokens_per_s"]
+    12800.0
     """
-    prompt, made = (workload.batch * n for n in (workload.context, workload.tokens))
+    prompt, made = workload.batch * workload.context, workload.batch * workload.tokens * workload.yields
     latency = seconds.get("prefill", 0.0) + seconds.get("decode", 0.0)
     tokens = (prompt if "prefill" in seconds else 0) + (made if "decode" in seconds else 0)
     step = seconds["decode"] / workload.tokens if "decode" in seconds else seconds["prefill"]
@@ -203,7 +216,7 @@ class Result:
         lines = [f"{self.name}: {nodes_of(k)}" + ("" if self.fits else f", {NO_ROOM}") + partial]
         if "step_s" in k:
             what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "a decode step"
-            lines.append(f"  {what} takes {show(k['step_s'], 's')}, {self.throughput}, MFU {k['mfu']:.1%}")
+            lines.append(f"  {what} takes {show(k['step_s'], 's')}{yielded(k)}, {self.throughput}, MFU {k['mfu']:.1%}")
             shares = ", ".join(f"{key.replace('_', ' ')} {value / k['step_s']:.0%}" for key, value in k["breakdown_s"].items())
             lines.append(f"  of it {shares}")
         else:

@@ -24,7 +24,8 @@ Dims = tuple[tuple[str, Axes], ...]
 Items = tuple[tuple[str, int], ...]
 _TOKEN = re.compile(r"([A-Z])(?:_([a-z]+))?")
 MEANINGS = {"B": "the batch", "L": "the tokens", "E": "d_model", "F": "d_ff, twice that where the MLP is gated",
-            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary"}  # the paper's letters, in messages
+            "H": "heads x d_head", "K": "kv_heads x d_head", "V": "the vocabulary",
+            "N": "the experts"}  # the paper's letters, in messages
 _WHOLE = re.compile(r"\s*((?:[A-Z](?:_[a-z]+)?\s*)+)(?:\{\s*U_([a-z]+)\s*\})?\s*")
 
 

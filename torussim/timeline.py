@@ -27,11 +27,16 @@ class Segment:
     `stands`: (chips,) the simulated chip that represents each; None: all were simulated.
     """
 
-    section: str  # "prologue", "block" or "epilogue"
+    section: str  # one of Program.names()
     operations: tuple[Operation, ...]
     starts: Array
     ends: Array
     stands: Array | None = None
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a run of a block, not the prologue's or the epilogue's."""
+        return self.section not in ("prologue", "epilogue")
 
     @property
     def start(self) -> Array:
@@ -100,8 +105,8 @@ class Timeline:
     chips_simulated: int = 0  # the other chips are equivalent to one of them
     flows: int = 0  # messages in the fluid network
     solves: int = 0  # number of times that their rates were computed
-    period: int = 0  # blocks after which the state repeats; 0: it does not, or this was not used
-    leapt: int = 0  # blocks left out between two simulated ones, because each adds the same
+    period: int = 0  # block runs after which the state repeats, the most of any block; 0: it does not, or this was not used
+    leapt: int = 0  # block runs left out between two simulated ones, because each adds the same
 
     @property
     def makespan(self) -> float:

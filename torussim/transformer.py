@@ -6,41 +6,55 @@ K columns of K or V (kv_heads x d_head), V vocabulary. The module knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from functools import partial
+from itertools import accumulate, count, groupby
 from math import prod
 from typing import NamedTuple, cast
 
-from torussim import kernels
+from torussim import kernels, mixture
+from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError, ShardingError
+from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Table, placed, table, written
+from torussim.layouts import Layout, Sizes, Staged, Table, placed, table, written
+from torussim.models import Kind as LayerKind
 from torussim.models import Model
-from torussim.program import LOOPS, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
-from torussim.sharding import Sharding, Step, divide, product, steps
+from torussim.pipeline import Pipeline, copies, dealt
+from torussim.program import LOOPS, Block, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
+from torussim.sharding import Sharding, Step, product, steps
 from torussim.workload import Forward
 
 LOGIT_BYTES = NORM_BYTES = 4  # f32
+KEPT = ("k", "v", "latent")  # the tensors that attention keeps of a token
+MOST_PERIOD = 64  # layers after which the kinds of layers of a model come again
 VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
 
 
 class _Value(NamedTuple):
-    """A present tensor: its sharding, the full size of each dimension, and bytes per element."""
+    """A present tensor: its sharding, the full size of each dimension, bytes per element, and the part of it that exists.
+
+    The part is 1, except for tensors of a mixture, which have an element of a token for few of its experts.
+    """
 
     name: str
     sharding: Sharding
     sizes: Mapping[str, int]
     bytes: float
+    part: float = 1.0
+
+
+Station = tuple[_Value, tuple[str, Step] | None]  # a tensor on its way, and the collective that led it there
 
 
 @dataclass
 class Builder:
     """Builds the operations of one pass.
 
-    After that, `peak` is the largest total of activations that an operation reads and writes, and `attention` returns the
-    operation of that name for a number of attended tokens: the only operation that depends on this number.
+    After that, `peak` is the largest total of activations that an operation reads and writes. `attention` has, by name, the
+    operations that depend on the number of attended tokens, as functions of it.
     """
 
     model: Model
@@ -50,12 +64,16 @@ class Builder:
     operations: dict[str, Operation] = field(default_factory=dict)  # of the present list, in order
     peak: float = 0.0  # activations alive at once, bytes a chip
     gathered: bool = False  # whether the weights of the present matmul were gathered just before
+    layered: str = ""  # the end of the names of the present layer, "@3" in layer 3 of a model with several kinds of layers
     built: Program | None = None
-    attention: Callable[[int], Compute] = field(init=False, repr=False, compare=False)
+    attention: dict[str, Callable[[int], Compute]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.layout.batch:
             self.forward = replace(self.forward, batch=self.layout.batch)
+        self.stages, self.microbatches = (range(self.model.layers),), 1  # the layers of each stage
+        if self.layout.pipeline:
+            self.stage(self.layout.pipeline)
 
         def make(sizes: Sizes) -> Mapping[str, object]:
             return written(self.layout, sizes)
@@ -64,13 +82,38 @@ class Builder:
         self.lengths = self.sizes.lengths
         self.factors = {a: tuple(p for p in factors if self.physical[p] > 1) for a, factors in self.mesh.items()}
         self.table: Table = table(self.layout, self.sizes)
+        if self.model.experts:
+            self.table = mixture.with_experts(self.table, self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads
-        self.kv_heads = self.heads if self.model.kv_heads == self.model.heads else self.sizes.kv_heads
+        self.kv_heads = self.sizes.kv_heads
+        if self.model.latent:
+            self.table = with_latents(self.table)
+        elif self.model.kv_heads == self.model.heads:
+            self.kv_heads = self.heads
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if self.table["q"].cuts[-1][0] != self.table["kv"].cuts[-1][0]:
             raise LayoutError(f"q ends as {str(self.table['q'].used)!r} and kv as {str(self.table['kv'].used)!r}: attention "
                               f"needs the same sequences on a chip", path=("q",))
+
+    def stage(self, pipeline: Staged) -> None:
+        """Cut the layers into stages and the batch into microbatches: from here on, the pass and its axes are those of a stage."""
+        axis, layers = pipeline.axis, self.model.layers
+        if axis not in self.physical:
+            raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",
+                              path=("pipeline",), code="unknown-name")
+        stages = self.physical[axis]
+        if stages > layers:
+            raise LayoutError(f"the pipeline has {stages} stages on axis {axis!r}, but the model has {layers} layers: give it an "
+                              "axis, or a part of one, of fewer chips", path=("pipeline",))
+        self.physical = {name: length for name, length in self.physical.items() if name != axis}
+        if stages == 1:
+            return
+        if self.forward.batch % pipeline.microbatches:
+            raise LayoutError(f"{self.forward.batch} sequences do not divide into {pipeline.microbatches} microbatches",
+                              path=("pipeline",), code="does-not-divide")
+        self.stages, self.microbatches = dealt(layers, stages), pipeline.microbatches
+        self.forward = replace(self.forward, batch=self.forward.batch // self.microbatches)
 
     def located(self, error: ShardingError) -> ShardingError:
         """Return an error whose path begins with the tensor of the table that it is about, if this is known."""
@@ -96,14 +139,18 @@ class Builder:
         chips = prod(self.lengths.values())
         return -(-self.model.vocabulary // chips) * chips
 
+    def wide_of(self, tensor: str) -> float:
+        """Return the bytes of an element of a weight."""
+        return self.wide
+
     # -- operations -----------------------------------------------------------------------------------------------------
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
-        """Return a name that is new in this list of operations."""
+        """Return a name that is new in this list of operations, with the layer where the model has several kinds of them."""
         for candidate in (wish, f"{wish}_{''.join(axes)}"):
-            if candidate not in self.operations:
-                return candidate
-        return next(name for number in count(2) if (name := f"{wish}_{number}") not in self.operations)
+            if candidate + self.layered not in self.operations:
+                return candidate + self.layered
+        return next(name for number in count(2) if (name := f"{wish}_{number}{self.layered}") not in self.operations)
 
     def add(self, operation: Operation) -> None:
         """Add an operation to the present list."""
@@ -123,7 +170,7 @@ class Builder:
                 key = (step.kind, frozenset(step.axes))
                 first, size, names = together.get(key, (step, 0.0, []))
                 width = max(value.bytes, SUM_BYTES) if step.kind in ("reduce_scatter", "all_reduce") else value.bytes
-                together[key] = (first, size + step.elements * width, [*names, value.name])
+                together[key] = (first, size + step.elements * value.part * width, [*names, value.name])
         added: list[tuple[str, Step]] = []
         for (kind, _), (step, size, names) in together.items():
             axes = tuple(sorted(step.axes, key=list(order or self.mesh).index))
@@ -135,7 +182,7 @@ class Builder:
             self.add(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
                                 direction="one_way" if one_way else "both"))
             added.append((name, step))
-        return [_Value(v.name, t, v.sizes, v.bytes) for v, t in zip(values, targets)], added
+        return [v._replace(sharding=t) for v, t in zip(values, targets)], added
 
     def sequences(self, sharding: Sharding) -> int:
         """Return the number of sequences of the batch of which a chip has a part."""
@@ -147,20 +194,24 @@ class Builder:
 
     def loops(self, step: tuple[str, Step], contracted: str, made: str) -> tuple[Loop, ...]:
         """Return the ways to loop a matmul with the neighbouring collective `step`."""
-        overlap = self.layout.overlap
-        if overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
+        if self.layout.overlap is False or step[1].kind not in ("all_gather", "reduce_scatter"):
             return ()
         allowed = self.table.loop_out if made == "E" else self.table.loop
         if allowed is not None and not set(step[1].axes) <= set(allowed):
             return ()
-        cuts = {contracted: 1, made: 1, "": 1}
+        cuts = {contracted: 1, made: 1, "": 1, "N": 1}
         for axis, dim in zip(step[1].axes, step[1].dims):
             cuts[dim if dim in cuts else ""] *= self.lengths[axis]
-        cut = cuts[""], cuts[contracted], cuts[made]
+        more = (cuts["N"],) if cuts["N"] > 1 else ()
+        return self.looped(step[0], (cuts[""], cuts[contracted], cuts[made], *more))
+
+    def looped(self, collective: str, cut: tuple[int, ...]) -> tuple[Loop, ...]:
+        """Return the loops of an operation with a collective of the present list whose shards cut it so."""
+        overlap = self.layout.overlap
         kinds = LOOPS if overlap is True else (str(overlap),)
-        found = self.operations[step[0]]
+        found = self.operations[collective]
         assert isinstance(found, Collective)
-        return tuple([Loop(step[0], kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
+        return tuple([Loop(collective, kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
                       for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
@@ -195,18 +246,19 @@ class Builder:
 
     # -- a layer --------------------------------------------------------------------------------------------------------
 
-    def enter(self, label: str, weight: str = "w_in") -> list[tuple[_Value, tuple[str, Step] | None]]:
-        """Bring the residual along its path and to the sharding that a weight needs.
+    def enter(self, label: str, weight: str = "w_in", target: Sharding | None = None, first: bool = True) -> list[Station]:
+        """Bring the residual along its path and to the sharding that a weight needs, or directly to `target`.
 
-        Return it at every station, with the collective that led there.
+        Return it at every station, with the collective that led there. `first`: whether a block begins here, with a norm.
         """
-        path = self.table["residual"].stations
+        path = self.table["residual"].stations[:1 if target else None]
         norm = self.table.get("norm")
         value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
-        elements = value.sharding.elements(value.sizes, self.lengths)
-        self.add(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
-        stations: list[tuple[_Value, tuple[str, Step] | None]] = [(value, None)]
-        needed = self.input_of(value.sharding, self.table[weight].used)
+        if first:
+            elements = value.sharding.elements(value.sizes, self.lengths)
+            self.add(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
+        stations: list[Station] = [(value, None)]
+        needed = target or self.input_of(value.sharding, self.table[weight].used)
         for target in [*path[1:], *([needed] if needed != path[-1] else [])]:
             if norm and stations[-1][0].sharding == norm.stored:
                 self.norm(label, norm.stored)
@@ -238,7 +290,7 @@ class Builder:
         it waits for the operation before, as all operations do.
         """
         paths = [self.table[t] for t in tensors]
-        values = [_Value(t, p.stored, s, self.wide) for t, p, s in zip(tensors, paths, sizes)]
+        values = [_Value(t, p.stored, s, self.wide_of(t)) for t, p, s in zip(tensors, paths, sizes)]
         beside = [arrived] if arrived and self.last == arrived[0] else []
         after = self.waits_of(arrived[0]) if arrived and beside else None
         gathers: list[tuple[str, Step]] = []
@@ -254,15 +306,18 @@ class Builder:
         after, names = self.operations[name].after, list(self.operations)
         return after if after is not None else tuple(names[:names.index(name)][-1:])
 
-    def project(self, stations: list[tuple[_Value, tuple[str, Step] | None]], want: Sequence[str]) -> dict[str, _Value]:
-        """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul."""
+    def project(self, stations: list[Station], want: Sequence[str], width: int = 0) -> dict[str, _Value]:
+        """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul.
+
+        `width` is that of the hidden layer, if it is not d_ff.
+        """
         m = self.model
-        made = {"hidden": ("w_in", "F", m.d_ff * (2 if m.gated else 1)), "q": ("w_q", "H", self.heads * m.d_head),
-                "k": ("w_k", "K", self.kv_heads * m.d_head), "v": ("w_v", "K", self.kv_heads * m.d_head)}
+        made = {"hidden": ("w_in", "F", (width or m.d_ff) * (2 if m.gated else 1)), **projections(self)}
         groups: dict[object, list[str]] = {}
         for tensor in want:
             path = self.table[made[tensor][0]]
-            groups.setdefault((path.algorithm, path.cuts), []).append(tensor)
+            alone = tensor == "latent" and self.table["kv"].stored.axes("B")  # for fewer sequences than the latent of q
+            groups.setdefault((path.algorithm, path.cuts, alone), []).append(tensor)
         results: dict[str, _Value] = {}
         for tensors in groups.values():
             sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
@@ -274,13 +329,13 @@ class Builder:
             made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
             targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
             moved, added = self.travel("", made_values, targets)
-            if tensors[0] not in ("k", "v") or self.table.loop is None:  # the code loops only the large matmuls
+            if tensors[0] not in KEPT or self.table.loop is None:  # the code loops only the large matmuls
                 self.scatter(name, added, "E", made[tensors[0]][1])
             results.update(zip(tensors, moved))
         return results
 
-    def station_for(self, stations: list[tuple[_Value, tuple[str, Step] | None]], weight: Sharding,
-                    tensors: Sequence[str]) -> tuple[_Value, tuple[str, Step] | None]:
+    def station_for(self, stations: list[Station], weight: Sharding,
+                    tensors: Sequence[str]) -> Station:
         """Return the residual with its E cut like the weight's; K and V need only the sequences that they keep."""
         wanted = set(weight.axes("E"))
         fits = [s for s in stations if set(s[0].sharding.axes("E")) == wanted
@@ -289,7 +344,7 @@ class Builder:
             raise LayoutError(f"no station of the residual ({', '.join(str(s[0].sharding) for s in stations)}) has E cut like "
                               f"{str(weight)!r}", path=({"hidden": "w_in"}.get(tensors[0], f"w_{tensors[0]}"),))
         value, arrived = fits[-1]
-        if tensors[0] in ("k", "v"):
+        if tensors[0] in KEPT:
             rows, keep = value.sharding.local(value.sizes, self.lengths)["B"], []
             for axis in self.table["kv"].stored.axes("B"):
                 if axis not in value.sharding.used and axis not in weight.used and rows % self.lengths[axis] == 0:
@@ -302,48 +357,21 @@ class Builder:
 
     def first_target(self, tensor: str, made: Sharding) -> Sharding:
         """Return the sharding to which the result of a projection is brought at once."""
-        path = self.table.get({"k": "kv", "v": "kv"}.get(tensor, tensor))
-        if path is None:  # without an entry for hidden, partial sums are scattered over the dimension that was made
-            return Sharding.of(tuple((d, axes + made.partial if d == "F" else axes) for d, axes in made.dims))
-        return path.stored
-
-    def attend(self, parts: dict[str, _Value]) -> _Value:
-        """Bring q, k and v to the sharding of attention, add attention, and bring its output back to q's first station."""
-        q, k, v = parts["q"], parts["k"], parts["v"]
-        for target in self.table["q"].stations[1:]:
-            (q,), _ = self.travel("", [q], [target])
-        for target in self.table["kv"].stations[1:]:
-            (k, v), _ = self.travel("", [k, v], [target, target])
-        heads = divide(self.heads, "H", q.sharding, self.lengths, what="heads",
-                       do="give the model padded_heads for so many chips, or choose attention: batch")
-        if not set(k.sharding.axes("K")) <= set(q.sharding.axes("H")):
-            raise LayoutError(f"kv ends as {str(k.sharding)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H",
-                              path=("kv",))
-        divide(self.kv_heads, "K", k.sharding, self.lengths, what="KV heads")
-        local = q.sharding.local(q.sizes, self.lengths)
-        rows, length, d_head = local["B"], local["L"], self.model.d_head
-        shared = max(1.0, heads * self.kv_heads / self.heads)  # KV heads that the chip's heads read
-        own = 2 * rows * length * heads * d_head * self.act
-        name = self.name("attention")
-
-        def attention(attended: int) -> Compute:
-            cache = 2 * rows * attended * shared * d_head * DTYPE_BYTES[self.layout.kv_cache]
-            return kernels.attention(name, rows, length, attended, heads, shared, d_head, cache + own, self.dtype)
-
-        self.attention = attention
-        made = attention(self.forward.attended)
-        self.peak = max(self.peak, own + made.scratch)
-        self.add(made)
-        out = _Value("o", q.sharding, q.sizes, self.act)
-        for target in reversed(self.table["q"].stations[:-1]):
-            (out,), _ = self.travel("", [out], [target])
-        return out
+        path = self.table.get("kv" if tensor in KEPT else tensor)
+        if path is None:  # without an entry, partial sums are scattered over the dimension that was made
+            return Sharding.of(tuple((d, axes + made.partial if d in "CF" else axes) for d, axes in made.dims))
+        return new_tokens(self, path.stored) if tensor in KEPT else path.stored
 
     def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
         """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
 
         The batch is cut as in the first matmul of the block.
         """
+        value, name, dim = self.down(values, label, entered)
+        self.home(value, label, name, dim)
+
+    def down(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> tuple[_Value, str, str]:
+        """Multiply by W_out and W_o (those whose inputs are given); return the sum, the matmul, and its contracted dimension."""
         weights = [{"hidden": "w_out", "o": "w_o"}[v.name] for v in values]
         dims = [{"hidden": "F", "o": "H"}[v.name] for v in values]
         sizes = [{dim: v.sizes[dim], "E": self.model.d_model} for v, dim in zip(values, dims)]
@@ -357,31 +385,38 @@ class Builder:
         if len(set(results)) > 1:
             raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: both must be alike, to be added",
                               path=("w_out",))
-        value = _Value(label, results[0], self.tokens(E=self.model.d_model), self.act)
-        path = self.table.get("out")
+        return _Value(label, results[0], self.tokens(E=self.model.d_model), self.act), name, dims[0]
+
+    def home(self, value: _Value, label: str, matmul: str = "", contracted: str = "") -> None:
+        """Bring a result back to the residual; the matmul that made it just before, if it is named, may be looped."""
+        path = self.table.get("out") if matmul else None
         all_added: list[tuple[str, Step]] = []
-        for target in [*(path.stations if path else ()), residual]:
+        for target in [*(path.stations if path else ()), self.table["residual"].stored]:
             (value,), done = self.travel(label, [value], [target])
             all_added += done
-        self.scatter(name, all_added, dims[0], "E")
+        if matmul:
+            self.scatter(matmul, all_added, contracted, "E")
 
-    def layer(self) -> tuple[Operation, ...]:
-        """Return the operations of one layer."""
-        self.operations = {}
-        if self.model.parallel:
-            made = self.project(self.enter("residual"), ("hidden", "q", "k", "v"))
-            out = self.attend(made)
-            self.leave([self.activated(made["hidden"]), out], "residual")
+    def layer(self, kind: LayerKind, shares: Sequence[float] = ()) -> None:
+        """Add the operations of one layer; `shares` of its experts' load, if they are not all the same."""
+        m = self.model
+        width = (1 + m.shared_experts) * m.d_expert if kind.mixture else m.d_ff  # of a mixture that has one expert
+        if m.parallel and (not kind.mixture or m.experts == 1):
+            made = self.project(self.enter("residual"), ("hidden", *wanted(m)), width)
+            out = attend(self, made, kind)
+            self.leave([self.activated(made["hidden"], width), out], "residual")
+            return
+        self.leave([attend(self, self.project(self.enter("attention", "w_q"), wanted(m)), kind)], "attention", "w_q")
+        if kind.mixture:
+            mixture.feed(self, shares)
         else:
-            self.leave([self.attend(self.project(self.enter("attention", "w_q"), ("q", "k", "v")))], "attention", "w_q")
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
-        return tuple(self.operations.values())
 
-    def activated(self, hidden: _Value) -> _Value:
+    def activated(self, hidden: _Value, width: int = 0) -> _Value:
         """Return the hidden layer after its nonlinearity, which merges the two halves of a gated MLP."""
-        value = _Value(hidden.name, hidden.sharding, self.tokens(F=self.model.d_ff), hidden.bytes)
-        elements = value.sharding.elements(value.sizes, self.lengths)
-        self.add(kernels.nonlinearity("nonlinearity", elements, self.model.gated, self.dtype))
+        value = hidden._replace(sizes={**hidden.sizes, "F": width or self.model.d_ff})
+        elements = value.sharding.elements(value.sizes, self.lengths) * value.part
+        self.add(kernels.nonlinearity(self.name("nonlinearity"), elements, self.model.gated, self.dtype))
         return value
 
     def embed(self) -> tuple[Operation, ...]:
@@ -398,9 +433,9 @@ class Builder:
         return tuple(self.operations.values())
 
     def unembed(self) -> tuple[Operation, ...]:
-        """Return the logits of each sequence's last position, scattered in f32."""
+        """Return the logits of each sequence's last position, of a decode step of all its positions, scattered in f32."""
         self.operations = {}
-        whole, self.forward = self.forward, Forward(self.forward.phase, self.forward.batch, 1, self.forward.attended)
+        whole, self.forward = self.forward, replace(self.forward, length=self.forward.positions)
         stations = self.enter("last")
         shape = self.embedding
         residual, arrived = stations[-1][0], stations[-1][1]
@@ -417,21 +452,92 @@ class Builder:
         self.forward = whole
         return tuple(self.operations.values())
 
+    def blocks(self, some: range) -> list[Block]:
+        """Return some layers as blocks: lists of layers that come one after another, with their number of runs."""
+        load = self.forward.balance
+        measured = len(load.shares) > 1
+        order = list(accumulate((kind.mixture for kind in self.model.kinds), initial=0))  # of each layer among the mixtures
+        every = [(kind, order[i] if kind.mixture and measured else 0) for i, kind in enumerate(self.model.kinds)]
+        layers, several, found = every[some.start:some.stop], len(set(every)) > 1, list[Block]()
+        for first, length, times in repeated(layers):
+            self.operations = {}
+            for i, (kind, number) in enumerate(layers[first:first + length], first):
+                self.layered = f"@{i}" if several else ""
+                uniform = load.uniform or not kind.mixture
+                self.layer(kind, () if uniform else load.of(number, self.model.experts or 1))
+            found.append(Block(tuple(self.operations.values()), times))
+        self.layered = ""
+        return found
+
     def build(self) -> Program:
         """Return the program of the pass, built at the first call. Raise errors as `build` does."""
         if self.built is None:
             try:
-                self.built = Program(block=self.layer(), layers=self.model.layers, prologue=self.embed(), epilogue=self.unembed())
+                if len(self.stages) > 1:
+                    self.built = self.staged()
+                else:
+                    first, *more = self.blocks(self.stages[0])
+                    self.built = Program(*first, prologue=self.embed(), epilogue=self.unembed(), more=tuple(more))
             except ShardingError as error:
                 raise self.located(error) from None
         return self.built
+
+
+    def staged(self) -> Program:
+        """Return the program of all stages and microbatches; `attention` then has the copies of each operation."""
+        axis = self.layout.pipeline.axis if self.layout.pipeline else ""
+        layers = [tuple(self.blocks(some)) for some in self.stages]
+        residual = self.table["residual"].stored.elements(self.tokens(E=self.model.d_model), self.lengths)
+        program = Pipeline(axis, self.microbatches, self.embed(), layers, self.unembed(), residual * self.act).build()
+        made, copied = dict(self.attention), copies(program)
+        self.attention.clear()
+        for name, make in made.items():
+            self.attention |= {copy.name: partial(_as_copied, make, copy) for copy in copied[name]}
+        return program
+
+
+def _as_copied(make: Callable[[int], Compute], copy: Operation, attended: int) -> Compute:
+    """Return a copy of an operation for a number of attended tokens."""
+    return changed(make(attended), name=copy.name, after=copy.after, on=copy.on)
 
 
 def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:
     """Return the sizes for a table of shardings; its lengths are those of the mesh, and are not known yet."""
     chips = prod(physical.values())
     return Sizes({}, batch, model.d_model, model.padded(chips), model.padded_kv(chips), layout.attention,
-                 bool(model.padded_heads), model.parallel)
+                 bool(model.padded_heads), model.parallel, model.experts or 0, layout.experts)
+
+
+def repeated(layers: Sequence[Hashable]) -> list[tuple[int, int, int]]:
+    """Return the runs of layers: the first of a list of layers, the length of the list, and how often it comes in a row.
+
+    Equal layers in a row form a run. If these are more than three, the shortest list that repeats over the most layers is taken,
+    with the runs before and after it.
+
+    >>> repeated("DDDMMMM"), repeated("LLGLLGLLGL")
+    ([(0, 1, 3), (3, 1, 4)], [(0, 3, 3), (9, 1, 1)])
+    """
+    def runs(first: int, end: int) -> list[tuple[int, int, int]]:
+        found = []
+        for _, group in groupby(range(first, end), lambda i: layers[i]):
+            same = list(group)
+            found.append((same[0], 1, len(same)))
+        return found
+
+    best = runs(0, len(layers))
+    if len(best) <= 3:
+        return best
+    for length in range(2, min(len(layers) // 2, MOST_PERIOD) + 1):
+        for first in range(length):
+            end = first + length
+            while end < len(layers) and layers[end] == layers[end - length]:
+                end += 1
+            times = (end - first) // length
+            last = first + times * length
+            found = [*runs(0, first), (first, length, times), *runs(last, len(layers))]
+            if times > 1 and sum(one[1] for one in found) < sum(one[1] for one in best):
+                best = found
+    return best
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:

@@ -17,13 +17,16 @@ Order = tuple[tuple[int, ...], ...]
 
 
 @cache
-def pattern(role: str, length: int, ring: bool, way: str = "both", shift: int = 0) -> Pattern:
+def pattern(role: str, length: int, ring: bool, way: str = "both", shift: int = 0,
+            senders: tuple[int, ...] | None = None) -> Pattern:
     """Return the pattern of `role` on a ring or line: the same object for the same arguments.
 
-    `way` is a direction or a kind of loop, as in rings.gather; `shift` is the shift of a permute.
+    `way` is a direction or a kind of loop, as in rings.gather; `shift` is the shift of a permute, and `senders`
+    are the positions that send in it (None: all).
     """
     if role == "permute":
-        return rings.permute(length, shift) if ring else lines.permute(length, shift)
+        made = rings.permute(length, shift) if ring else lines.permute(length, shift)
+        return made if senders is None else rings.only(made, senders)
     if role == "scatter":
         return rings.reverse(pattern("gather", length, ring, way))
     if role == "gather":
@@ -66,12 +69,20 @@ def in_parts(kind: str, lengths: Mapping[str, int], ring: Mapping[str, bool], si
     return tuple(sorted(phases, key=lambda p: (p.index, p.part)))
 
 
-def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float,
-            shift: Mapping[str, int]) -> tuple[Phase, ...]:
-    """Return the permute by `shift` chips on each axis, one axis after another."""
-    moving = [axis for axis in lengths if shift.get(axis, 0) % lengths[axis]]
-    return tuple(Phase(index, 0, Lane((axis,)), pattern("permute", lengths[axis], ring[axis], shift=shift[axis]), size)
-                 for index, axis in enumerate(moving))
+def permute(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, shift: Mapping[str, int],
+            on: Mapping[str, tuple[int, ...]] | None = None) -> tuple[Phase, ...]:
+    """Return the permute by `shift` chips on each axis, one axis after another; `on`: the positions of the chips that send.
+
+    On an axis that is done, the data of these chips are at the positions to which they have moved.
+    """
+    here, phases = dict(on or {}), list[Phase]()
+    for index, axis in enumerate(axis for axis in lengths if shift.get(axis, 0) % lengths[axis]):
+        senders = here.pop(axis, None)
+        one = pattern("permute", lengths[axis], ring[axis], shift=shift[axis], senders=senders)
+        phases.append(Phase(index, 0, Lane((axis,)), one, size, on=tuple(here.items())))
+        if senders is not None:
+            here[axis] = tuple(sorted((place + shift[axis]) % lengths[axis] for place in senders))
+    return tuple(phases)
 
 
 def nested(lengths: Mapping[str, int], ring: Mapping[str, bool], size: float) -> tuple[Phase, ...]:

@@ -72,6 +72,7 @@ class Phase:
 
     `flow`: if blocks differ, (K, length) the bytes that each chip of the group, in C order, holds for each position of the lane;
     `block` is then the largest.
+    `on`: only the lines at these positions of other axes run it; (): all lines.
     """
 
     index: int
@@ -80,6 +81,7 @@ class Phase:
     pattern: Pattern
     block: float
     flow: Array | None = None
+    on: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Step:
     any other role the data move, and "ready" carries none. `part`: (messages, K) the share of `size` in each message, if messages
     differ. `cut`: the number of blocks of a shard.
 
-    `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
+    `on`: only the chips at these positions send. `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
     chip have begun to arrive, and none is complete before those are. `spread`: over all shortest paths, whatever the routing of
     the network, unless the routing is user-defined.
     """
@@ -109,6 +111,7 @@ class Step:
     cut: int = 1
     piped: bool = False
     spread: bool = False
+    on: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def targets(self, lengths: Sequence[int]) -> Array:
         """Return (messages, K) the position of the receiver of each message of each chip, -1: no message."""

@@ -100,10 +100,15 @@ def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
 
 
 def beside(collective: Collective, grid: Grid) -> bool:
-    """Return whether each chip of a permute sends to a neighbour: on one axis, by one place, and not over the end of a line."""
-    moving = [(grid.axis(a), by) for a in collective.axes if (by := collective.shift.get(a, 0) % grid.length(a))]
-    return len(moving) <= 1 and all(by in (1, grid.shape[axis] - 1) and (grid.ring[axis] or grid.shape[axis] == 2)
-                                    and grid.stride[axis] == 1 for axis, by in moving)
+    """Return whether each sender of a permute sends to a neighbour: on one axis, by one place, not over the end of a line."""
+    moving = {a: by for a in collective.axes if (by := collective.shift.get(a, 0) % grid.length(a))}
+    for axis, by in moving.items():
+        i, length = grid.axis(axis), grid.length(axis)
+        end = length - 1 if by == 1 else 0
+        over = not grid.ring[i] and length > 2 and end in dict(collective.on).get(axis, (end,))
+        if by not in (1, length - 1) or grid.stride[i] > 1 or over:
+            return False
+    return len(moving) <= 1
 
 
 def view(collective: Collective, grid: Grid) -> Grid:
@@ -208,7 +213,7 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     elif callable(algorithm):
         return _own(algorithm, collective, lengths, ring)
     elif kind == "permute":
-        phases = over.permute(lengths, ring, size, collective.shift)
+        phases = over.permute(lengths, ring, size, collective.shift, dict(collective.on))
     elif algorithm == "one_ring":
         phases = over.one_ring(kind, lengths, ring, size, way)
     elif algorithm == "nested":
@@ -222,6 +227,8 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
     matrix = matrix_of(collective, prod(lengths.values())) if collective.matrix else None
     if matrix is not None:
         phases = unequal.with_flows(phases, matrix, lengths, orders, shares)
+    if collective.on and kind != "permute":
+        phases = tuple(replace(phase, on=collective.on) for phase in phases)
     twist = {a: shifts for a, shifts in grid.links.twist.items() if ring.get(a)}
     return Schedule(kind, lengths, size, phases, name_of(collective), dict(collective.shift), twist, matrix=matrix)
 
@@ -239,6 +246,7 @@ def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Sc
         steps = unequal.messages(list(lengths.values()), matrix) if lengths else ()
     else:
         steps = _steps(collective, lengths, closed, root, sums) if lengths else ()
+    steps = tuple(replace(step, on=collective.on) for step in steps) if collective.on else steps
     return Schedule(collective.kind, lengths, collective.bytes, (), name_of(collective), dict(collective.shift), {}, steps, root,
                     matrix)
 

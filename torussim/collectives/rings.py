@@ -89,6 +89,16 @@ def permute(length: int, shift: int) -> Pattern:
     return Pattern("permute", length, True, tuple(hops))
 
 
+def only(whole: Pattern, senders: tuple[int, ...]) -> Pattern:
+    """Return a permute in which only some positions send: a hop carries nothing else."""
+    hops = list[Hop]()
+    for hop in whole.hops:
+        mine = np.array([hop.halves[i] > 0 and hop.chunks(i)[0][0][0] in senders for i in range(whole.length)])
+        if mine.any():
+            hops.append(Hop(hop.sign, hop.step, hop.after, np.where(mine, hop.halves, 0), hop.chunks))
+    return Pattern("permute", whole.length, whole.ring, tuple(hops))
+
+
 def _uniform(length: int, sign: int, step: int, after: int | None, halves: int,
              chunks: Callable[[int], list[Chunk]]) -> Hop:
     return Hop(sign, step, after, np.broadcast_to(np.int64(halves), (length,)), chunks)

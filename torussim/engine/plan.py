@@ -18,6 +18,7 @@ from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
+from torussim.messages import here_on
 from torussim.program import Collective, Compute, Loop, Operation, Program, of_each
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
@@ -72,6 +73,8 @@ class Planner:
             fixed = zero + start_seconds(operation, prod(lengths.values()), self.chip)
             for group in operation.groups:
                 fixed[np.isin(self.grid.own, group)] = start_seconds(operation, len(group), self.chip)
+            here = here_on(self.grid, operation.on)
+            fixed = fixed if here is None else np.where(here, fixed, 0.0)
             schedule = self.lowered(on_wire(operation, self.chip), loop.kind if loop else None)
             if schedule.steps and looped:
                 raise ProgramError(f"{operation.name!r} is looped with {looped.name!r}, but its messages are routed: take an "
@@ -86,14 +89,19 @@ class Planner:
         collective = operations[partner]
         assert isinstance(collective, Collective)
         pieces, busy, steps = self.pieces(operation, operation.loop, collective)
-        overhead = self.chip.op_overhead * operation.kernels
-        return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
-                     overhead=overhead)
+        overhead, here = self.chip.op_overhead * operation.kernels, here_on(self.grid, operation.on)
+        if here is None:
+            return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
+                         overhead=overhead)
+        own = np.where(here, overhead, 0.0)
+        return Ready(operation, after, Work(busy, own + steps * self.chip.loop_step), (), (Piece(None, own), *pieces), partner)
 
     def work(self, compute: Compute) -> Work:
         """Return the cost of a computation without a loop on each chip."""
+        here = here_on(self.grid, compute.on)
+        slower = self.slower if here is None else np.where(here, self.slower, 0.0)
         busy = self.each(compute, lambda case: compute_seconds(case, self.chip))
-        return Work(self.slower * busy, self.slower * (self.chip.op_overhead * compute.kernels))
+        return Work(slower * busy, slower * (self.chip.op_overhead * compute.kernels))
 
     def each(self, compute: Compute, cost: Callable[[Compute], float]) -> Array | float:
         """Return a cost of a computation; (chips,) if the chips have unequal work."""
@@ -113,6 +121,8 @@ class Planner:
         schedule = self.lowered(collective, loop.kind)
         gathers = collective.kind == "all_gather"
         shard = self.slower * self.each(compute, lambda case: shard_seconds(case, loop, self.chip))
+        on = here_on(self.grid, compute.on)
+        shard = shard if on is None else np.where(on, shard, 0.0)
         share: dict[tuple[int, int], Array] = {}  # of the group's shards, by (phase, step)
         merged = np.zeros(self.count, bool)  # chips whose own shard is computed together with another one
         for phase in schedule.phases:
@@ -142,8 +152,15 @@ class Planner:
     def courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
         """Return the pattern of a phase, or two patterns: broken rings that take no detours run as lines.
 
-        Such a line begins behind the first gap of its ring.
+        Such a line begins behind the first gap of its ring. Lines that do not run the phase are in no course.
         """
+        here = here_on(self.grid, phase.on)
+        if here is None:
+            return self._courses(phase, detour)
+        return tuple(replace(one, where=here if one.where is None else here & one.where) for one in self._courses(phase, detour))
+
+    def _courses(self, phase: Phase, detour: bool) -> tuple[Course, ...]:
+        """Return the same as if all lines ran the phase."""
         position, pattern = self.positions(phase.lane), phase.pattern
         if detour or phase.lane.order is not None or pattern.role == "permute" or not pattern.ring:
             return (Course(pattern, position),)
@@ -237,7 +254,8 @@ class Planner:
                 sizes = self.sizes(phase, course, schedule.lengths)
                 few = phase.flow is not None and not phase.flow.all()  # some messages have no bytes: any other can be the latest
                 moves = tuple(self.move(phase, course, hops, shape, latest or few, sizes) for hops, shape, latest in steps)
-                some = few or own or course.pattern.role == "permute" or any(a in schedule.twist for a in phase.lane.axes)
+                some = few or own or bool(phase.on) or course.pattern.role == "permute" or any(
+                    a in schedule.twist for a in phase.lane.axes)
                 stages.append(Stage(phase.index, phase.part, phase.lane, moves, keep, some))
                 for move in moves:
                     sent[move.links if isinstance(move.links, slice) else move.links.ravel()] += move.bytes.ravel()

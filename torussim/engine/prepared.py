@@ -83,7 +83,7 @@ class Prepared:
         since = None if alike else (begin.tobytes(), pace.tobytes() if pace is not None else b"")
         key = _shape(program), since, fold
         if key not in self._setups:
-            check_program(program, self.net.axes)
+            check_program(program, dict(zip(self.net.axes, self.net.shape)))
             _forget(self._setups)
             self._setups[key] = self._made(chosen(program, self.outlines, chip), chip, begin, pace, since, fold)
         return self._setups[key].costing(program)
@@ -92,10 +92,11 @@ class Prepared:
         """Return a program, in which all choices are made, ready to run."""
         moved = [o for o in program.operations() if isinstance(o, Collective)]
         loops = {o.loop.collective: o.loop.kind for o in program.operations() if isinstance(o, Compute) and o.loop}
-        ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, o.matrix, *o.shift.items(),
+        ways = [(o.kind, o.axes, o.root, o.groups, o.algorithm, o.detour, o.direction, o.matrix, o.on, *o.shift.items(),
                  loops.get(o.name)) for o in moved]
         unlike = [(o.over, numbered_cases(o)) for o in program.operations() if isinstance(o, Compute) and o.cases]
-        key = fold, since, *(dict.fromkeys([*ways, *unlike]) if fold else ())
+        some = [o.on for o in program.operations() if o.on]
+        key = fold, since, *(dict.fromkeys([*ways, *unlike, *some]) if fold else ())
         if key not in self._folded:
             _forget(self._folded, self._planners)
             told = begin if pace is None else colours(mixed([(begin,), (pace,)], len(begin))).astype(float)
@@ -133,10 +134,12 @@ def _is_plain(operation: Operation) -> TypeGuard[Compute]:
 
 def _shape(program: Program) -> Hashable:
     """Return everything of a program except the cost of its plain computations."""
-    return program.layers, *(tuple(map(_form, operations)) for operations, _ in program.sections())
+    return tuple((times, *map(_form, operations)) for operations, times in program.sections())
 
 
 def _form(operation: Operation) -> Hashable:
     if isinstance(operation, Collective):
         return *(value for name, value in vars(operation).items() if name != "shift"), *operation.shift.items()
-    return (operation.name, operation.after, operation.over, numbered_cases(operation)) if _is_plain(operation) else operation
+    if _is_plain(operation):
+        return operation.name, operation.after, operation.on, operation.over, numbered_cases(operation)
+    return operation

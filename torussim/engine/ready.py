@@ -66,7 +66,7 @@ class Stage:
     lane: Lane
     moves: tuple[Move, ...]
     keep: Mapping[int, int]  # step whose arrivals are still needed -> number of the last move that reads them
-    single: bool  # a chip receives from one other (permute) or from some (twisted rings) of its lane, not from all
+    single: bool  # a chip receives from one other (permute), from some (twisted rings) or from none of its lane, not from all
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ has no room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -19,7 +19,7 @@ from torussim.engine.plan import Planner
 from torussim.engine.routed import Shared
 from torussim.engine.run_state import empty, fresh
 from torussim.engine.schedule_table import Table
-from torussim.engine.steady_state import Snapshot, SteadyState, fill, straight
+from torussim.engine.steady_state import Leap, Snapshot, SteadyState, fill, straight
 from torussim.engine.unsent import unsent
 from torussim.program import Program
 from torussim.timeline import Segment
@@ -36,18 +36,17 @@ class PastError(AssertionError):
 class SharedRun:
     """One run; `process` is the generator that SimPy steps.
 
-    `patience`: the first block before which the run may leap; after a leap, the first block before which the next run may leap.
-    `leapt`: the index into `runs` and the number of the blocks left out by a leap, None without a leap. `wrong`: the leap was not
-    allowed.
+    `patience`: by section, the first of its runs before which the run may leap; by default the first. `leaps`: in order, at most
+    one of each block. `wrong`: the first leap that was not allowed.
     """
 
     def __init__(self, program: Program, table: Table, planner: Planner, shared: Shared, begin: Array, *, repeat: bool,
-                 patience: int = 0, record: Sequence[int] = (), sending: Sending | None = None,
+                 patience: Mapping[str, int], record: Sequence[int] = (), sending: Sending | None = None,
                  progress: Callable[[int, int], None] | None = None) -> None:
         self.table, self.begin, self.repeat, self.progress = table, begin, repeat, progress
-        self.patience, self.sending, self.chips = patience, sending, len(begin)
+        self.patience, self.sending, self.chips, self.blocks_in_all = patience, sending, len(begin), program.block_runs
         self.lists = [(name, operations, times) for name, (operations, times) in
-                      zip(("prologue", "block", "epilogue"), program.sections()) if operations]
+                      zip(program.names(), program.sections()) if operations]
         links, chip = planner.grid.links, planner.chip
         self.changes = [(e.time, planner.grid.stands[e.links], e.bandwidth * chip.link_efficiency) for e in links.events]
         self.net = core.network.made(shared.rows, links.bandwidth * chip.link_efficiency, chip.shared_efficiency)
@@ -65,8 +64,9 @@ class SharedRun:
         self.place: list[int] = []  # for each block run: its index in `runs`
         self.segments: list[Segment] = []
         self.of_run: list[int] = []  # for each block run: its segment
-        self.leapt: tuple[int, int] | None = None
-        self.wrong = False
+        self.leaps: list[Leap] = []
+        self.may_leap = True  # in the present block
+        self.wrong: Leap | None = None
 
     @property
     def events(self) -> int:
@@ -111,9 +111,9 @@ class SharedRun:
             elif reason == core.GROW_NETWORK:
                 self.net = core.network.grown(self.net)
             elif reason == core.PAST:
-                self.wrong = self.leapt is not None
-                if not self.wrong:
+                if not self.leaps:
                     raise PastError("no flow starts in the network's past")
+                self.wrong = self.leaps[-1]
                 return
             else:
                 self.tell()
@@ -164,12 +164,15 @@ class SharedRun:
             return
         section = int(np.searchsorted(firsts, place, side="right")) - 1
         name, _, often = self.lists[section]
-        if name == "block":
+        if name not in ("prologue", "epilogue"):
             block = place - int(firsts[section])
             if self.progress:
-                self.progress(block, often)
-            if block and self.repeat and not self.later:  # all bytes sent before a failure must be known
-                times = self.skip(block, often, chips, times)
+                self.progress(place - (self.lists[0][0] == "prologue"), self.blocks_in_all)
+            if block == 0:
+                self.steady.forget()
+                self.may_leap = True
+            elif self.repeat and often > 2 and not self.later:  # all bytes sent before a failure must be known
+                times = self.skip(name, block, often, chips, times)
             self.simulated += 1
         self.make(name, section)
         number, work, size = self.number - 1, self.state.work, int(self.state.one[0]["work"])
@@ -290,8 +293,8 @@ class SharedRun:
         slots = [self.waiting(number % len(self.state.runs)) for number in live]
         return [self.state.start[:len(self.table.hops)], *(self.state.start[slot] for slot in slots)]
 
-    def skip(self, block: int, blocks: int, chips: Array, times: Array) -> Array:
-        """Before a block begins on any chip, leave out the blocks whose gain is known; return when the block then begins."""
+    def skip(self, name: str, block: int, blocks: int, chips: Array, times: Array) -> Array:
+        """Before a run of a block begins on any chip, leave out the runs whose gain is known; return when it then begins."""
         live, now, state = self.live(), self.now, self.state
         flows = core.network.live(self.net)
         ends = self.net.end[flows]
@@ -303,8 +306,10 @@ class SharedRun:
         period, shift = self.steady.period()
         if not period:
             gain = self.steady.gain() if len(live) == 1 else None
-            most = 0 if self.offset or self.leapt else blocks - block - 1
-            return times if gain is None or most < 1 or block < self.patience else self.leap(block, most, gain, times)
+            most = blocks - block - 1 if self.may_leap else 0
+            if gain is None or most < 1 or block < self.patience.get(name, 0):
+                return times
+            return self.leap(Leap(name, len(self.runs) - 1, most, 2 * block), gain, times)
         turns = (blocks - block - 1) // period
         if self.changes:
             last = state.operations["end"][(self.number - 1) % len(state.runs)]
@@ -315,13 +320,14 @@ class SharedRun:
             self.runs += [(j, self.offset + shift * (turn + 1)) for turn in range(turns) for j in like]
             self.skipped += turns * period
             self.offset += turns * shift
-            self.period = period
+            self.period = max(self.period, period)
+            self.may_leap = False
             self.steady.forget()
         return times
 
-    def leap(self, block: int, blocks: int, gain: list[Array], times: Array) -> Array:
-        """Leap over that many blocks with the gain of the last ones, if possible; return when the next block begins."""
-        live, state, now = self.live(), self.state, self.now
+    def leap(self, leap: Leap, gain: list[Array], times: Array) -> Array:
+        """Leap over runs of a block with the gain of the last ones, if possible; return when the next run begins."""
+        live, state, now, blocks = self.live(), self.state, self.now, leap.blocks
         starts = self.starts(live)
         later, clock, unit, free, flows, *rest = (blocks * by for by in gain)
         slot, before = ((self.number - back) % len(state.runs) for back in (1, 2))
@@ -344,27 +350,29 @@ class SharedRun:
         state.unit[:] = np.maximum(state.unit, now) + unit
         arrange(state.start_heap, int(state.one[0]["starts"]), state.start_place, state.start)
         core.network.shift(self.net, end - now, flows)
-        self.leapt, self.patience = (len(self.runs) - 1, blocks), 2 * block
+        self.leaps.append(leap)
+        self.may_leap = False
         last = self.segments[self.of_run[-1]]
         latest = self.runs.pop()
         self.runs += [(len(self.segments) + i, latest[1]) for i in range(blocks)] + [latest]
-        self.segments += [Segment("block", last.operations, *np.empty((2, *last.start.shape))) for _ in range(blocks)]
+        self.segments += [Segment(leap.section, last.operations, *np.empty((2, *last.start.shape))) for _ in range(blocks)]
         self.place[-1] = len(self.runs) - 1
         self.skipped += blocks
         self.steady.forget()
         return np.asarray(times + later)
 
     def land(self) -> None:
-        """At the end of the run, check whether a leap was right, and compute the times of the blocks left out."""
+        """At the end of the run, check whether each leap was right, and compute the times of the runs left out."""
         for run in self.state.runs:
             if run["number"] >= 0:
                 self.keep(int(run["number"]))
         known = not any(self.unfinished(number) for number in self.live()) if self.number else True
-        assert known or self.leapt, "everything has ended"
-        if self.leapt is None:
-            return
-        first, blocks = self.leapt
-        before, since, *left_out, until, after = (self.segments[j] for j, _ in self.runs[first - 2:first + blocks + 2])
-        self.wrong = not known or not straight(before, since, until, after, blocks + 1)
-        if not self.wrong:
+        assert known or self.leaps, "everything has ended"
+        for leap in self.leaps:
+            here = self.runs[leap.first - 2:leap.first + leap.blocks + 2]
+            before, since, *left_out, until, after = (self.segments[j] for j, _ in here)
+            if not straight(before, since, until, after, leap.blocks + 1):
+                self.wrong = leap
+                return
             fill(left_out, since, until)
+        self.wrong = None if known else self.leaps[-1]

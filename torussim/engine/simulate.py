@@ -20,7 +20,7 @@ from torussim.engine.plan import Planner
 from torussim.engine.prepared import Prepared, prepared_of
 from torussim.engine.ready import Move, Ready
 from torussim.engine.routed import Shared, link_bytes
-from torussim.engine.steady_state import Snapshot, SteadyState
+from torussim.engine.steady_state import Leap, Snapshot, SteadyState
 from torussim.engine.unsent import moved
 from torussim.program import Collective, Program
 from torussim.timeline import Segment, Sent, Timeline, Work
@@ -52,7 +52,7 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
     pace
         The factor by which the computations of each chip take longer, (chips,); by default 1.
     repeat
-        False: every repetition of the block is run, and none is leapt over when a state comes back.
+        False: every repetition of a block is run, and none is leapt over when a state comes back.
     fold
         False: every chip is simulated, also those that nothing tells apart.
     record
@@ -84,8 +84,8 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
     begin = np.zeros(len(whole.chips)) if start is None else np.array(start, dtype=float)
     made = prepared.of(program, chip, begin, fold=fold, pace=None if pace is None else np.array(pace, dtype=float))
     program, net, planner, sections, through = made.program, made.net, made.planner, made.sections, made.through
-    patience, wrong = 0, True
-    while wrong:  # once as a rule, again without leaps if a leap was wrong
+    patience, wrong = dict[str, int](), True
+    while wrong:  # once as a rule, again without leaps where a leap was wrong
         kept, env = _Kept(planner.grid, record), simpy.Environment()
         run: _Cohort | SharedRun
         if through is None:
@@ -98,10 +98,10 @@ def simulate(program: Program, topology: nx.DiGraph | Grid | Prepared, chip: Chi
                             record=sorted(kept.chips), sending=kept.note if len(record) else None, progress=progress)
         env.process(run.process(env))
         env.run()
-        patience, wrong = run.patience, run.wrong
-    if run.leapt is not None:
-        first, blocks = run.leapt
-        kept.sent = [sent for sent in kept.sent if not first <= sent.run <= first + blocks]
+        wrong = run.wrong is not None
+        if run.wrong is not None:
+            patience[run.wrong.section] = run.wrong.patience
+    kept.sent = [sent for sent in kept.sent if not any(leap.first <= sent.run <= leap.first + leap.blocks for leap in run.leaps)]
     return _timeline(program, sections, whole, net, planner, through, run, begin, tuple(kept.sent))
 
 
@@ -127,8 +127,8 @@ def _timeline(program: Program, sections: Sequence[tuple[Ready, ...]], whole: Gr
         rate = mean_bandwidth(whole, float(begin.min(initial=0.0)), float(finish.max(initial=0.0))) * planner.chip.link_efficiency
     busy = np.divide(total, rate, out=np.zeros(len(rate)), where=rate > 0)
     return Timeline(whole.chips, whole.axes, segments, tuple(run.runs), work, total, busy, begin, finish, run.events,
-                    program.layers, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves,
-                    run.period, run.leapt[1] if run.leapt else 0)
+                    program.block_runs, run.simulated, program, sent, carried, len(net.own), run.flows, run.solves,
+                    run.period, sum(leap.blocks for leap in run.leaps))
 
 
 def mean_bandwidth(net: Grid, begin: float, end: float) -> Array:
@@ -178,42 +178,52 @@ class _Cohort:
         self.segments: list[Segment] = []
         self.runs: list[tuple[int, float]] = []
         self.events = self.flows = self.solves = 0
-        self.simulated = self.patience = self.period = 0
-        self.leapt, self.wrong = None, False
+        self.simulated = self.done = self.period = 0
+        self.leaps: tuple[Leap, ...] = ()
+        self.wrong: Leap | None = None
 
     def process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """Step all chips through prologue, blocks and epilogue; one event an operation."""
-        yield from self.section(env, "prologue", self.ready[0])
-        yield from self.blocks(env)
-        yield from self.section(env, "epilogue", self.ready[2])
+        prologue, *blocks, epilogue = zip(self.program.names(), self.ready)
+        yield from self.section(env, *prologue)
+        for (name, ready), (_, times) in zip(blocks, self.program.blocks):
+            yield from self.block(env, name, ready, times)
+        yield from self.section(env, *epilogue)
 
-    def blocks(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
-        """Run the block `layers` times, or until a state comes back: the times of all further blocks are then known."""
-        layers, first, steady = self.program.layers, len(self.segments), SteadyState()
-        if not self.ready[1]:
+    def block(self, env: simpy.Environment, name: str, ready: tuple[Ready, ...],
+              times: int) -> Generator[simpy.Event, None, None]:
+        """Run a block a number of times, or until a state comes back: the times of all its further runs are then known."""
+        first, steady, period = len(self.segments), SteadyState(), 0
+        if not ready:
             return
-        for done in range(layers + 1):
-            if self.progress:
-                self.progress(done, layers)
-            if done == layers:
+        for done in range(times + 1):
+            self.tell(done)
+            if done == times:
+                self.done += times
                 return
-            if self.repeat:
+            if self.repeat and times > 1:
                 steady.note(self.snapshot())
-                self.period, shift = steady.period()
-            if self.period:
+                period, shift = steady.period()
+            if period:
                 break
-            yield from self.section(env, "block", self.ready[1])
+            yield from self.section(env, name, ready)
             self.simulated += 1
-        before = done - self.period
-        for block in range(done, layers):
-            turns, which = divmod(block - before, self.period)
+        before = done - period
+        for run in range(done, times):
+            turns, which = divmod(run - before, period)
             self.runs.append((first + before + which, shift * turns))
-        turns, which = divmod(layers - before, self.period)
-        last, unit, queues = steady.seen[len(steady.seen) - 1 - self.period + which].clocks
+        turns, which = divmod(times - before, period)
+        last, unit, queues = steady.seen[len(steady.seen) - 1 - period + which].clocks
         self.state = State(last, unit, np.append(queues, 0.0)).copy(later=shift * turns)
-        if self.progress:
-            self.progress(layers, layers)
+        self.tell(times)
+        self.done += times
+        self.period = max(self.period, period)
         yield self.until(env, self.state.last)
+
+    def tell(self, done: int) -> None:
+        """Report the progress: the runs of the present block that are done, and of all earlier ones."""
+        if self.progress:
+            self.progress(self.done + done, self.program.block_runs)
 
     def snapshot(self) -> Snapshot:
         """Return the state on which the future depends; a queue that has been idle counts as free from now on."""

@@ -56,6 +56,19 @@ class Snapshot:
         return all(bool((a == b).all()) for a, b in zip(self.numbers(), other.numbers(), strict=True))
 
 
+@dataclass(frozen=True)
+class Leap:
+    """Runs of a block that were left out: `first` is the index of the first among the runs, and `blocks` their number.
+
+    `patience`: the first run of this block before which the whole run may leap, if it has to be made again.
+    """
+
+    section: str
+    first: int
+    blocks: int
+    patience: int
+
+
 class SteadyState:
     """Finds steady states among the latest states."""
 

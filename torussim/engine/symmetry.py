@@ -45,7 +45,9 @@ def orbits(program: Program, movements: Movements, begin: Array) -> Orbits:
     gaps = {seen.ring: np.asarray(seen.gap.any(axis=(1, 2))) for seen in {v.ring: v for v in views}.values()}
     through = [o for o, seen in zip(near, views) for a in o.axes
                if gaps[seen.ring][net.axis(a)] and not _runs_as_line(o, seen, net.axis(a))]
-    positions, unlike = _positions(near, net, used), list(_unlike(program, net))
+    told_apart = sorted({net.axis(a) for o in program.operations() for a, _ in o.on if net.length(a) > 1})
+    positions = _positions(near, net, used) + [(a, net.coordinates[a]) for a in told_apart]
+    unlike = list(_unlike(program, net))
     own = any(callable(algorithm_of(o)) for o in near)  # some hops can be routed
     if direct or through or own or net.links.events or not net.on_axes:
         if callable(net.routing) and (direct or own or any(net.stride[a] > 1 for a in used)):
@@ -117,6 +119,7 @@ def _mirrors(program: Program, near: Sequence[Collective], direct: Sequence[Coll
     lines = {net.axis(a) for o in near if o.detour is False for a in o.axes}  # these lines begin behind the first of several gaps
     uneven = {net.axis(p.lane.axes[0]) for p in phases if not _is_mirrored(p.pattern)}
     uneven |= {net.axis(a) for o in direct for a, by in o.shift.items() if 2 * by % net.length(a)}
+    uneven |= {net.axis(a) for o in program.operations() for a, _ in o.on}
     return [axis for axis, n in enumerate(net.shape) if n > 1 and axis not in uneven
             and not (axis in lines and net.gap[axis].any())]
 

@@ -75,7 +75,7 @@ class Model:
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
-        """The operations of prologue, block and epilogue."""
+        """The operations of prologue, blocks and epilogue."""
         return self.program.operations()
 
     @cached_property
@@ -114,13 +114,12 @@ class Model:
 def typical(timeline: Timeline) -> tuple[list[str], Array]:
     """Return the names of the operations, and (operations, chips) seconds: the median duration over all runs of each."""
     names, found = list[str](), []
-    for section in ("prologue", "block", "epilogue"):
+    for section in dict.fromkeys(segment.section for segment in timeline.segments):
         runs = [i for i, _ in timeline.runs if timeline.segments[i].section == section]
         which, times = np.unique(runs, return_counts=True)
-        if len(which):
-            spans = np.array([timeline.segments[i].end - timeline.segments[i].start for i in which.tolist()])
-            found.append(_median(spans, times))
-            names += [o.name for o in timeline.segments[which[0]].operations]
+        spans = np.array([timeline.segments[i].end - timeline.segments[i].start for i in which.tolist()])
+        found.append(_median(spans, times))
+        names += [o.name for o in timeline.segments[which[0]].operations]
     return names, np.concatenate(found)
 
 

@@ -13,9 +13,10 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
+from torussim.attending import attend
 from torussim.chips import DTYPE_BYTES
+from torussim.keeping import kept
 from torussim.layouts import Layout, Path, Table
-from torussim.memory import kv_heads_kept
 from torussim.models import Model
 from torussim.planner.bounds import Bounds
 from torussim.planner.roles import TENSORS, Role, batched, path
@@ -110,9 +111,9 @@ class Parts:
 
     def cache(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
-        b, m = self.made(paths), self.model
+        b = self.made(paths)
         rows = b.sequences(paths["kv"].used)
-        return rows * kv_heads_kept(b) * m.d_head * 2 * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
+        return rows * kept(b) * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
 
     # -- the cost of a part ---------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class Parts:
         """Return a builder with these paths and without operations."""
         found = copy(self.builder)
         more = {"w_v": paths["w_k"]} if "w_k" in paths else {}
-        found.table, found.operations = Table({**paths, **more}), {}
+        found.table, found.operations, found.attention = Table({**paths, **more}), {}, {}
         return found
 
     def ends(self, paths: Paths) -> tuple[float, float]:
@@ -155,8 +156,8 @@ class Parts:
         """Return the bound of attention with its all-to-alls."""
         b, m = self.made(paths), self.model
         sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.d_head)}
-        b.attend({name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
-                  for name, (dim, size) in sizes.items()})
+        attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
+                   for name, (dim, size) in sizes.items()}, m.kinds[0])
         return sum(map(self.bounds.alone, b.operations.values())), 0.0
 
     def nonlinearity(self, paths: Paths) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torussim.report.phrases import LITTLE, count, faulty, link, scalar, seconds_of, value
-from torussim.result import NO_ROOM, Result, nodes_of
+from torussim.result import NO_ROOM, Result, nodes_of, yielded
 from torussim.units import show
 
 
@@ -23,11 +23,12 @@ def verdict(result: Result) -> str:
     if "step_s" not in k:
         what, again = f"The program {takes} {show(got, 's')}", "it"
     elif "prefill_s" in k:
-        what, again = f"The prefill {takes} {show(k['prefill_s'], 's')} and a decode step {show(got, 's')}", "a decode step"
+        what = f"The prefill {takes} {show(k['prefill_s'], 's')} and a decode step {show(got, 's')}{yielded(k)}"
+        again = "a decode step"
     elif k["scenario"]["workload"]["phase"] == "prefill":
         what, again = f"The prefill {takes} {show(got, 's')}", "it"
     else:
-        what, again = f"A decode step {takes} {show(got, 's')}", "it"
+        what, again = f"A decode step {takes} {show(got, 's')}{yielded(k)}", "it"
     partial = (f"PARTIAL: {k['partial']['passes']:,} of {k['partial']['of']:,} passes were simulated. " if "partial" in k else "")
     if not fits:
         lacks = f"{show(missing(k['memory']), 'B')} a {'core' if 'cores' in k else 'chip'} are missing"

@@ -11,7 +11,7 @@ from typing import Any
 
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, TEXT, Form, Key, Reader, reads
-from torussim.layouts import AXES, DIMENSIONS, HEADS, HEADS_PADDED, LAYOUTS, LONGEST, REQUIRED
+from torussim.layouts import ATTENTION, AXES, DIMENSIONS, EXPERTS, HEADS, HEADS_PADDED, LATENT, LAYOUTS, LONGEST, REQUIRED
 from torussim.program import KINDS
 from torussim.result_keys import KEYS
 from torussim.scenario.values import (
@@ -28,6 +28,7 @@ from torussim.scenario.values import (
     order,
     overlap,
     quantity,
+    shares,
     split,
     text,
     topology_kind,
@@ -42,6 +43,15 @@ MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
 MAX_AXES = 16
 BASES = ("model", "chip")  # in these sections a name is short for {base: name}
+
+_CUTS = each(text, "[y, z]")
+
+
+@reads(f"one of {', '.join(EXPERTS)}, or a list of logical axes", {"anyOf": [{"enum": list(EXPERTS)}, _CUTS.schema]})
+def experts(value: Any) -> Any:
+    """Return the axes that cut the experts, as Layout.experts has them."""
+    return tuple(_CUTS(value)) if isinstance(value, list) else one_of("cut of experts", *EXPERTS)(value)
+
 
 _DTYPE = one_of("dtype", "bf16", "fp8", "int8", "int4")
 _COORDINATE = each(whole(0), "[0, 0, 0]", least=1, most=MAX_AXES)
@@ -173,20 +183,39 @@ LAYOUT: Form = {
     "ffn": Key(elsewhere('the name of a layout, a table of shardings, or "module:function"',
                          {"anyOf": [{"enum": list(LAYOUTS)}, FUNCTION, {"$ref": "#/$defs/table"}]}), "ws2d", example="wg_xyz",
                about="The layout of the weights and activations; `torussim list layouts` says what each name means."),
-    "attention": Key(one_of("layout of attention", "heads", "batch"), "heads", example="batch",
-                     about="Whether attention is sharded over heads or over the batch."),
+    "attention": Key(one_of("layout of attention", *ATTENTION), "heads", example="batch",
+                     about="Whether attention is sharded over heads, over the batch, or over KV heads and the tokens of the "
+                           "context: `sequence`."),
+    "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
+                  about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
+                        "(expanded); auto: the fewer FLOP in the pass."),
     "weights": Key(_DTYPE, "bf16", example="int8", about="The dtype of the weights in memory."),
     "activations": Key(_DTYPE, "bf16", example="int8", about="The dtype of the activations, which sets the FLOP rate."),
     "kv_cache": Key(_DTYPE, "bf16", example="int8", about="The dtype of the cached keys and values."),
     "overlap": Key(overlap, True, example="throughput",
                    about="Whether a matmul is looped with one neighbouring collective so that they overlap; a name takes that "
                          "kind of loop, true the fastest."),
+    "experts": Key(experts, "all", example=["y", "z"],
+                   about="The logical axes that cut the experts of a mixture: all whose chips divide the experts, those that cut "
+                         "the batch of attention, all but with the weights gathered before use, or those of a list."),
+    "capacity_factor": Key(number(), otherwise="none: every token is computed", example=1.25,
+                           about="The most tokens of an expert of a mixture, in means over all experts; the tokens beyond are "
+                                 "dropped."),
     "mesh": Key(by_name(axes, "{x: [x], y: [y], z: [z]}"), otherwise="the axes of the same names",
                 example={"x": ["x/2"], "y": ["x/2", "y"], "z": ["z"]},
                 about="The physical axes of each logical axis, outermost first: `y` is a whole axis, `x/2` a part of 2 chips; "
                       "every axis is used up exactly once."),
+    "pipeline": Key(elsewhere("an axis of the network, or a mapping `{axis, microbatches}`",
+                              {"anyOf": [TEXT, {"$ref": "#/$defs/pipeline"}]}), otherwise="no stages",
+                    example={"axis": "x", "microbatches": 8},
+                    about="The axis over which the layers are cut into pipeline stages; the mesh then has the other axes."),
     "collectives": Key(algorithms, {}, example={"all_to_all": "direct"},
                        about="The algorithm of each kind of collective, where it is not the default."),
+}
+PIPELINE: Form = {
+    "axis": Key(text, needed=True, example="x/2",
+                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+    "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
                 for phase in ("prefill", "decode")}
@@ -216,6 +245,9 @@ _TENSORS = {  # the example and the meaning of each tensor
     "w_v": ("E_x K", "The projection to values."),
     "w_o": ("H_yz E_x", "The projection from heads to the residual stream."),
     "embedding": ("V_yz E_x", "The embedding, and the matrix of the logits."),
+    "tokens": ("B_yz L E_x", "The tokens of a mixture where they are routed to their experts."),
+    "experts_in": ("N_yz E_x F", "The first matrix of each expert, and the gate where there is one; N are the experts."),
+    "experts_out": ("N_yz F E_x", "The second matrix of each expert."),
 }
 _OF_AXES = {"loop": "The logical axes whose collectives can be looped with a matmul.",
             "loop_out": "Likewise for the matmuls with W_out and W_o, where those axes are others.",
@@ -241,13 +273,30 @@ WORKLOAD: Form = {
     "batch": Key(whole(1, MAX_SIZE), needed=True, example=512, about="The number of sequences."),
     "context": Key(whole(1, MAX_SIZE), needed=True, example=2048,
                    about="The tokens in the cache when decoding starts; of prefill and generate: the tokens of a prompt."),
-    "tokens": Key(whole(1, MAX_PASSES), 1, example=64, about="The number of decode steps; step i reads context + i tokens."),
+    "tokens": Key(whole(1, MAX_PASSES), 1, example=64,
+                  about="The number of decode steps; step i reads context + i tokens, with `draft` context + i (1 + accepted) "
+                        "and the proposed ones."),
     "cached": Key(whole(0, MAX_SIZE), 0, example=1024,
                   about="Of prefill and generate: the tokens that are in the cache already."),
     "chunk": Key(whole(1, MAX_SIZE), otherwise="the whole prompt in one pass", example=512,
                  about="Of prefill and generate: the tokens of a pass, where the prompt is cut into several."),
+    "draft": Key(whole(0, MAX_SIZE), 0, example=4,
+                 about="Of decode and generate: the proposed tokens of a sequence that each decode step runs beside its next "
+                       "one."),
+    "accepted": Key(number(zero=True), otherwise="needed where `draft` is above 0", example=3.1,
+                    about="The mean number of proposed tokens of a sequence that a step accepts; it yields one more, and the "
+                          "context grows by as many."),
     "cache_share": Key(number(most=1), 0.30, example="40 %",
                        about="The share of HBM for the cache from which `memory.longest_context` is computed."),
+    "balance": Key(elsewhere("`uniform`, a list of shares, or a mapping `{zipf}` or `{shares}`", {"anyOf": [
+        {"const": "uniform"}, {"type": "array"}, {"$ref": "#/$defs/balance"}]}), "uniform", example={"zipf": 1.0},
+                   about="The load of the experts of a mixture: the share of each in the copies of the tokens."),
+}
+BALANCE: Form = {
+    "zipf": Key(number(zero=True), 0.0, example=1.0,
+                about="Expert i, counted from 1, has a share in proportion to i to the power of minus this number."),
+    "shares": Key(shares, (), example=[0.5, 0.25, 0.25],
+                  about="The measured share of each expert, in the order in which chips hold the experts."),
 }
 
 PLAN: Form = {
@@ -287,11 +336,15 @@ CHAKRA: Form = {
     "groups": Key(text, example="comm_groups.json",
                   about="The file with the chips of each process group, such as `{\"0\": [0, 1]}`."),
 }
+_ON = Key(by_name(each(whole(0, MAX_SIZE), "[0, 1]", least=1), "{x: [0, 1]}"), {}, otherwise="all chips", example={"x": [0, 1]},
+          about="The positions on axes at which chips run the operation; of a permute, those that send. On other chips it takes "
+                "no time.")
 COMPUTE: Form = {
     "name": Key(text, needed=True, example="multiply", about="The name of the operation, which `after` refers to."),
     "flops": Key(quantity("FLOP", zero=True), 0.0, example="1 TFLOP", about="The FLOP of one chip."),
     "hbm_bytes": Key(quantity("B", zero=True), 0.0, example="100 MB", about="The bytes that one chip reads and writes in HBM."),
     "dtype": Key(_DTYPE, "bf16", example="int8", about="The dtype, which sets the FLOP rate."),
+    "on": _ON,
     "after": _AFTER,
 }
 COLLECTIVE: Form = {
@@ -325,5 +378,6 @@ COLLECTIVE: Form = {
     "groups": Key(each(each(_place, "[[0, 0], [0, 1]]", least=1), "[[[0, 0], [0, 1]], [[1, 0], [1, 1]]]", least=1),
                   example=[[[0, 0, 0], [1, 1, 1]], [[2, 0, 0], [0, 2, 0]]],
                   about="The chips of several groups, in place of `axes`; a chip is in one group at most."),
+    "on": _ON,
     "after": _AFTER,
 }

@@ -24,6 +24,7 @@ from torussim.layouts import (
     Layout,
     Path,
     Sizes,
+    Staged,
     default_mesh,
     lengths_of,
     placed,
@@ -35,6 +36,7 @@ from torussim.scenario import forms, keyed, values
 from torussim.scenario.keyed import Section
 from torussim.scenario.mesh import cut_alike, read_mesh
 from torussim.scenario.notes import Notes
+from torussim.scenario.pipeline import Stages, read_pipeline
 from torussim.scenario.program import read_algorithm, unfit
 from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
@@ -59,6 +61,7 @@ class Asked:
     parts: Mapping[str, tuple[int, ...]]
     function: Callable[..., Any] | None = None
     keywords: Mapping[str, Any] | None = None
+    stages: Stages | None = None
 
 
 def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str], axes: Mapping[str, int] | None,
@@ -93,8 +96,11 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     section = notes.section(forms.LAYOUT, given, path, "layout", others=own)
     before = len(notes.mistakes)
     given_mesh, mesh = section["mesh"], None
+    staged = read_pipeline(notes, section["pipeline"], (*path, "pipeline"), axes)
+    axes = staged.left_of(axes) if staged and axes is not None else axes
+    last = (staged.axis, staged.stages) if staged else None
     if given_mesh is not None:
-        mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"])
+        mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"], last)
     elif fitting and section.sound("mesh") and axes is not None:
         try:
             lengths_of(default_mesh(axes), axes)
@@ -106,10 +112,13 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "weights", "activations", "kv_cache", "overlap")}
+    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap", "experts",
+                                             "capacity_factor")}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
-    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, **choices), section["ffn"], written,
-                 mesh.parts if mesh else {}, function, section.others)
+    parts = mesh.parts if mesh else {staged.axis: (staged.left, staged.stages)} if staged and staged.left > 1 else {}
+    pipeline = Staged(staged.label, staged.microbatches) if staged else None
+    return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, pipeline=pipeline, **choices),
+                 section["ffn"], written, parts, function, section.others, staged)
 
 
 def _read_ffn(notes: Notes, section: Section, path: Keys, logical: Sequence[str]) -> tuple[Callable[..., Any] | None, Any]:
@@ -315,6 +324,10 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
     if error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
+    elif error.path[:1] == ("pipeline",):
+        path = (*asked.path, *error.path)
+    elif error.path == ("experts",):
+        path = (*asked.path, "experts")
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
@@ -331,7 +344,12 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     layout = asked.layout
     shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
+    experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
+    shown |= {} if experts == "all" else {"experts": experts}
+    shown |= {} if layout.capacity_factor is None else {"capacity_factor": layout.capacity_factor}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
+    shown |= {"pipeline": asked.stages.record()} if asked.stages else {}
     return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
 
 

@@ -27,6 +27,9 @@ class Mesh:
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+Last = tuple[str, int]  # the outermost part of an axis, which is none of the mesh's: the axis, and the chips of the part
+
+
 @dataclass(frozen=True)
 class _Factor:
     """A physical axis, or a part of one, as a file gives it: its place, logical axis and number of chips."""
@@ -37,10 +40,12 @@ class _Factor:
     length: int | None  # None: the whole axis
 
 
-def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes: Mapping[str, int] | None, ffn: Any) -> Mesh:
+def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes: Mapping[str, int] | None, ffn: Any,
+              last: Last | None = None) -> Mesh:
     """Return a mesh, and note its mistakes. Every physical axis must be used exactly once.
 
-    Parts of an axis are taken from neighbours outwards in the order in which the file lists them.
+    Parts of an axis are taken from neighbours outwards in the order in which the file lists them. `axes` are those left by the
+    pipeline, which has the part `last`.
     """
     factors: list[_Factor] = []
     before = len(notes.mistakes)
@@ -56,7 +61,10 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
             place = place if place in notes.document.marks else place[:-1]
             part = PART.fullmatch(factor) if axes is None or factor not in axes else None
             axis, length = (part[1], int(part[2])) if part else (factor, None)
-            if axes is not None and axis not in axes:
+            if last and axis == last[0] and axes is not None and axis not in axes:
+                notes.wrong(place, f"mesh: the axis '{axis}' is that of the pipeline, which uses it up: leave it out of the mesh",
+                            code="clash")
+            elif axes is not None and axis not in axes:
                 notes.wrong(place, "mesh: " + resolve.unknown(axis, axes, "axis of the topology"), code="unknown-name")
             factors.append(_Factor(place, name, axis, length))
     if axes is None:
@@ -79,13 +87,13 @@ def read_mesh(notes: Notes, given: Mapping[str, Sequence[str]], path: Keys, axes
     if len(notes.mistakes) > before:
         return Mesh(_with_all({}))
     return mesh_of({name: [(f.axis, axes[f.axis] if f.length is None else f.length) for f in factors if f.logical == name]
-                    for name in given})
+                    for name in given}, last)
 
 
-def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]]) -> Mesh:
+def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]], last: Last | None = None) -> Mesh:
     """Return the mesh with these factors of each logical axis, each with a physical axis and its chips, as in a file.
 
-    Parts of one axis are taken from neighbours outwards in the given order.
+    Parts of one axis are taken from neighbours outwards in the given order; the part `last` comes last.
 
     >>> mesh_of({"z": [("x", 2)], "x": [("x", 2), ("y", 4)]}).axes
     {'x': ('x/2*2', 'y'), 'y': (), 'z': ('x/2',)}
@@ -94,6 +102,8 @@ def mesh_of(written: Mapping[str, Sequence[tuple[str, int]]]) -> Mesh:
     for factors in written.values():
         for axis, length in factors:
             cut.setdefault(axis, []).append(length)
+    if last:
+        cut.setdefault(last[0], []).append(last[1])
     labels = {axis: iter(part_names(axis, lengths)) for axis, lengths in cut.items()}
     made = {name: tuple(next(labels[axis]) for axis, _ in factors) for name, factors in written.items()}
     return Mesh(_with_all(made), {axis: tuple(lengths) for axis, lengths in cut.items() if len(lengths) > 1})

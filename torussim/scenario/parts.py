@@ -45,6 +45,7 @@ def parts() -> tuple[Part, ...]:
     return (Part("scenario", "The file", "The top of a scenario file.", forms.TOP, _top()),
             *_bases(), *_networks(), *_layout_parts(),
             _part("workload", "workload", "The value of `workload`.", forms.WORKLOAD),
+            _part("balance", "workload.balance", "A mapping as the value of `workload.balance`.", forms.BALANCE),
             Part("expected", "expect", "The value of a key of the result in `expect`, or the number alone. The keys are: "
                  + ", ".join(f"`{what}`" for what in forms.RESULTS) + ".", expected_form("step_s"), {}),
             _part("plan", "plan", "The value of `plan`.", forms.PLAN),
@@ -117,6 +118,7 @@ def _layout_parts() -> list[Part]:
              "further key is an argument of the function.", forms.LAYOUT, own),
         _part("table", "layout.ffn: a table of shardings", "A mapping as the value of `layout.ffn`: the sharding of each tensor.",
               forms.TENSORS),
+        _part("pipeline", "layout.pipeline", "A mapping as the value of `layout.pipeline`.", forms.PIPELINE),
         _part("path", "layout.ffn: a path", "A mapping as the value of a tensor.", forms.PATH)]
 
 

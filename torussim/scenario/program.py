@@ -10,7 +10,7 @@ from torussim import resolve
 from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS, lower
 from torussim.errors import Keys, TorusSimError
-from torussim.program import Collective, Compute, Kind, Operation, Program, mistakes
+from torussim.program import Collective, Compute, Kind, On, Operation, Program, mistakes
 from torussim.resolve import UserFunction
 from torussim.scenario import forms, keyed
 from torussim.scenario.chakra_program import read_trace
@@ -40,7 +40,8 @@ def read_program(notes: Notes, given: Any, axes: Mapping[str, int] | None, net: 
     if any(operation is None for operation in read):
         return None
     operations = tuple(operation for operation in read if operation is not None)
-    names = tuple(axes) if axes is not None else tuple(a for o in operations if isinstance(o, Collective) for a in o.axes)
+    names: dict[str, int | None] = dict(axes) if axes is not None else dict.fromkeys(
+        [a for o in operations for a in (*(o.axes if isinstance(o, Collective) else ()), *dict(o.on))])
     notes.add(mistakes(operations, names), path)
     return Program(operations) if len(notes.mistakes) == before else None
 
@@ -60,7 +61,7 @@ def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int]
     after = None if section["after"] is None else tuple(section["after"])
     made: Operation = Compute(section["name"], after=after)
     if not collective:
-        return Compute(section["name"], (), section["flops"], section["hbm_bytes"], section["dtype"], after)
+        return Compute(section["name"], (), section["flops"], section["hbm_bytes"], section["dtype"], after, on=_on(section))
     if section.sound("collective"):
         made = _collective(notes, section, item, path, axes, after)
         if len(notes.mistakes) == before and net is not None and set(made.axes) <= set(net.axes):
@@ -105,7 +106,12 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     matrix = read_matrix(notes, section, path, axes, groups)
     size = section["bytes"] or 0.0 if matrix is None else matrix.most
     return Collective(name, cast(Kind, kind), over, size, algorithm, section["split"], section["direction"], dict(shift), after,
-                      section["detour"], root=root, groups=groups, matrix=matrix)
+                      section["detour"], root=root, groups=groups, on=_on(section), matrix=matrix)
+
+
+def _on(section: Section) -> On:
+    """Return the positions at which an operation runs."""
+    return tuple((axis, tuple(sorted(set(places)))) for axis, places in section["on"].items())
 
 
 def read_algorithm(notes: Notes, kind: str, name: str, path: Keys) -> str | UserFunction:
@@ -140,7 +146,8 @@ def describe_program(program: Program, axes: Mapping[str, int]) -> list[dict[str
 
 def describe_operation(operation: Operation, axes: Mapping[str, int]) -> dict[str, Any]:
     """Return an operation on a network with these axes as a scenario writes it."""
-    after = {} if operation.after is None else {"after": list(operation.after)}
+    after: dict[str, Any] = {"on": {axis: list(places) for axis, places in operation.on}} if operation.on else {}
+    after |= {} if operation.after is None else {"after": list(operation.after)}
     if isinstance(operation, Compute):
         return {"name": operation.name, "flops": operation.flops, "hbm_bytes": operation.hbm_bytes,
                 "dtype": operation.dtype} | after

@@ -16,6 +16,7 @@ from torussim.errors import Found, Keys, TorusSimError
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, keyed, values
+from torussim.scenario.balance import check_balance
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
@@ -61,6 +62,8 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     planning = read_planning(notes, given["plan"]) if "plan" in given else None
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
+    if model and workload:
+        check_balance(notes, model, workload.balance)
     if model and model.layers > MAX_LAYERS:
         notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
                     code="limit")

@@ -22,6 +22,7 @@ from torussim.topology.named import NETWORKS
 
 EMPTY = "no value is given: write one, or leave the key out"  # of a key without a value
 SMALLEST, LARGEST = 1e-30, 1e30  # of any quantity: results computed from them stay far from the limits of floats
+ROUNDING = 1e-3  # by which shares as they are written may miss the sum of 1
 _NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"  # as in YAML 1.2
 
 
@@ -161,6 +162,34 @@ def each(reader: Reader, example: str, *, least: int = 0, most: int | None = Non
     size = ({"minItems": least} if least else {}) | ({} if most is None else {"maxItems": most})
     schema = {"type": "array", "items": reader.schema, **size}
     return Reader(read_all, f"a list, each element {reader.words}", schema, reader.unit)
+
+
+_ROW = each(number(zero=True), "[0.5, 0.25, 0.25]", least=1)
+_SHARES: Schema = {"anyOf": [_ROW.schema, {"type": "array", "items": _ROW.schema, "minItems": 1}]}
+
+
+def rows_of_shares(value: Any) -> tuple[tuple[float, ...], ...]:
+    """Return a list of shares, or a list of such lists, as rows, each scaled so that its sum is exactly 1."""
+    if not isinstance(value, list) or not value:
+        refuse(f"{quote(value)} is not a list of shares, such as [0.5, 0.25, 0.25]")
+    several = isinstance(value[0], list)
+    found, mistakes = list[tuple[float, ...]](), list[Found]()
+    for i, row in enumerate(value if several else [value]):
+        try:
+            shares = _ROW(row)
+            if abs(sum(shares) - 1) > ROUNDING:
+                refuse(f"the shares of a layer sum to {sum(shares):.4g}: they must sum to 1", "clash")
+            found.append(tuple(share / sum(shares) for share in shares))
+        except Misread as error:
+            mistakes += [one.within((i,) if several else ()) for one in error.found]
+    if mistakes:
+        raise Misread(*mistakes)
+    return tuple(found)
+
+
+shares = Reader(lambda value: value if isinstance(value, str) and value else rows_of_shares(value),
+                "a list of shares, a list of such lists, one for each mixture layer, or the path of a JSON or YAML file with one",
+                {"anyOf": [TEXT, *_SHARES["anyOf"]]})
 
 
 def by_name(reader: Reader, example: str) -> Reader:

@@ -10,10 +10,12 @@ from torussim import resolve
 from torussim.described import Form, Key, of_form
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
+from torussim.scenario.balance import describe_balance, read_balance
 from torussim.scenario.forms import MAX_PASSES
+from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote
-from torussim.workload import Workload
+from torussim.workload import UNIFORM, Workload
 
 PATH = ("workload",)
 
@@ -42,12 +44,34 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
         notes.wrong((*PATH, "cached"),
                     f"cached: a decode starts with its context in the cache: add the {quote(section['cached'])} to context, and "
                     f"leave it out", at_key=True, code="clash")
-    if not section.sound("phase", "batch", "context", "chunk"):
+    drafted = phase is None or _is_draft(notes, section, phase)
+    if not section.sound("phase", "batch", "context", "chunk", "draft", "accepted") or not drafted:
+        return phase, None
+    balance = read_balance(notes, section["balance"])
+    if balance is None:
         return phase, None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    return phase, Workload(**{**section.values, "chunk": chunk})
+    return phase, Workload(**{**section.values, "chunk": chunk, "accepted": section["accepted"] or 0.0, "balance": balance})
+
+
+def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
+    """Return whether `draft` and `accepted` agree with the phase and with each other. Note a mistake if not."""
+    draft, accepted, before = section["draft"], section["accepted"], len(notes.mistakes)
+    for key in ("draft", "accepted"):
+        if key in section.given and phase == "prefill":
+            notes.wrong((*PATH, key), f"{key}: a prefill has no decode steps: leave it out, or write phase: generate",
+                        at_key=True, code="clash")
+    if phase == "prefill" or not section.sound("draft", "accepted"):
+        return len(notes.mistakes) == before
+    if draft and accepted is None:
+        notes.wrong((*PATH, "accepted"), f"workload lacks 'accepted', the mean number of accepted tokens of the draft of "
+                                         f"{draft}: write a number from 0 to {draft}", code="missing")
+    elif accepted is not None and accepted > draft:
+        remedy = f"give at most {draft}" if draft else "give draft, the number of proposed tokens, or leave accepted out"
+        notes.wrong((*PATH, "accepted"), f"accepted: '{accepted:g}' is more than the draft of {draft}: {remedy}", code="clash")
+    return len(notes.mistakes) == before
 
 
 def _is_chunk(notes: Notes, chunk: int, context: int) -> bool:
@@ -72,7 +96,11 @@ def phases_of(phase: str | None) -> tuple[str, ...]:
 def describe_workload(workload: Workload) -> dict[str, Any]:
     """Return the record of a workload, without the keys that its phase does not use."""
     useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
-    return {key: value for key, value in vars(workload).items() if value is not None and key not in useless}
+    if workload.phase == "prefill" or not workload.draft:
+        useless |= {"draft", "accepted"}
+    shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
+    useless |= {"balance"} if workload.balance == UNIFORM else set()
+    return {key: value for key, value in shown.items() if value is not None and key not in useless}
 
 
 def read_expect(notes: Notes, given: Any, phase: str | None, bare: bool) -> tuple[Expected, ...]:
