@@ -177,6 +177,10 @@ def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: 
                    do="give the model padded_heads for so many chips, or choose attention: batch")
     if not set(used.axes("K")) <= set(q.sharding.axes("H")):
         raise LayoutError(f"kv ends as {str(used)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H", path=("kv",))
+    both = [a for a in used.axes("L") if a in builder.table["q"].used.used]
+    if both:
+        raise LayoutError(f"kv ends as {str(used)!r} and q as {str(builder.table['q'].used)!r}: {both[0]} cuts the tokens of the "
+                          f"context, so let q end without it: {str(builder.table['q'].used.without(both))!r}", path=("q",))
     divide(builder.kv_heads, "K", used, builder.lengths, what="KV heads")
     local, cache = q.sharding.local(q.sizes, builder.lengths), DTYPE_BYTES[builder.layout.kv_cache]
     here = _Here(local["B"], local["L"], heads, m.d_head, m.value, max(1.0, heads * builder.kv_heads / builder.heads),

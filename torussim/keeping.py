@@ -54,9 +54,13 @@ def parts_of(builder: Builder) -> int:
 
 
 def new_tokens(builder: Builder, sharding: Sharding) -> Sharding:
-    """Return the sharding of K and V of new tokens: as cached if they divide, otherwise every chip has all and keeps its own."""
+    """Return the sharding of K and V of new tokens: as cached if those of a prompt divide, otherwise every chip has all.
+
+    It then keeps its own.
+    """
     axes = sharding.axes("L")
-    return sharding if builder.forward.length % prod(builder.lengths[a] for a in axes) == 0 else sharding.without(axes)
+    divides = builder.forward.length % prod(builder.lengths[a] for a in axes) == 0
+    return sharding if builder.forward.phase == "prefill" and divides else sharding.without(axes)
 
 
 def cached(builder: Builder, tokens: float, layers: Sequence[int]) -> float:

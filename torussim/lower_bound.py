@@ -104,8 +104,8 @@ class Limits:
 
     def here(self, collective: Collective) -> Array:
         """Return whether each chip runs a collective, (chips,); of a permute: whether it sends."""
-        return np.logical_and.reduce([np.isin(self._place(axis), places) for axis, places in collective.on],
-                                     initial=True) & np.ones(prod(self.shape), bool)
+        every = np.ones(prod(self.shape), bool)
+        return np.asarray(np.logical_and.reduce([every, *(np.isin(self._place(axis), places) for axis, places in collective.on)]))
 
     def _place(self, axis: str) -> Array:
         """Return the position of each chip on an axis, (chips,)."""

@@ -9,7 +9,7 @@ gather the gathered output, scatter the root's input, send the message.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -275,7 +275,7 @@ def check_program(program: Program, axes: Mapping[str, int]) -> None:
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def _misgiven(operations: tuple[Operation, ...], axes: Collection[str]) -> list[Found]:
+def _misgiven(operations: tuple[Operation, ...], axes: Mapping[str, int]) -> list[Found]:
     """Return the mistakes in groups, matrices and cases; a scenario finds them first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
@@ -336,8 +336,8 @@ def mistakes(operations: tuple[Operation, ...], axes: Mapping[str, int | None]) 
                        "before it nor the reduce-scatter just after: put them side by side"
                 found.append(Found((i, "loop"), text, code="program"))
             elif any(o.name == operation.loop.collective and o.on != operation.on for o in operations):
-                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give both the " \
-                       "same on"
+                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give " \
+                       "both the same on"
                 found.append(Found((i, "loop"), text, code="program"))
         found += _misplaced(i, operation, axes)
         if isinstance(operation, Collective):

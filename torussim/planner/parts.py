@@ -8,14 +8,14 @@ gather before it or the scatter after it, whichever gains more, so the parts on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
-from torussim.attending import attend
-from torussim.chips import DTYPE_BYTES
-from torussim.keeping import kept
+from torussim.attending import attend, projections, weights
+from torussim.keeping import cached
 from torussim.layouts import Layout, Path, Table
 from torussim.models import Model
 from torussim.planner.bounds import Bounds
@@ -100,9 +100,10 @@ class Parts:
     def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
         """Return the bytes of a weight on a chip, one layer; W_k includes W_v."""
         b, m = self.builder, self.model
-        width = {"F": m.d_ff, "H": b.heads * m.d_head, "K": b.kv_heads * m.d_head}
-        count = {"w_in": 2 if m.gated else 1, "w_k": 2}.get(tensor, 1)
-        return paths[tensor].stored.elements({"E": m.d_model, **width}, b.lengths) * count * b.wide, 0.0
+        stored, sizes = paths[tensor].stored, weights(b)
+        many = [{"E": m.d_model, "F": m.d_ff}] * {"w_in": 2 if m.gated else 1, "w_out": 1}.get(tensor, 0)
+        many += [sizes[w] for w in (tensor, *(["w_v"] if tensor == "w_k" else [])) if w in sizes]
+        return sum(stored.elements(one, b.lengths) for one in many) * b.wide, 0.0
 
     def vocabulary(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of the embedding on a chip."""
@@ -112,8 +113,7 @@ class Parts:
     def cache(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
         b = self.made(paths)
-        rows = b.sequences(paths["kv"].used)
-        return rows * kept(b) * DTYPE_BYTES[b.layout.kv_cache] * b.forward.attended, 0.0
+        return cached(b, b.forward.attended, range(self.model.layers)) / self.model.layers, 0.0
 
     # -- the cost of a part ---------------------------------------------------------------------------------------------
 
@@ -153,12 +153,14 @@ class Parts:
         return self.after(operations[first:])
 
     def attend(self, paths: Paths) -> tuple[float, float]:
-        """Return the bound of attention with its all-to-alls."""
-        b, m = self.made(paths), self.model
-        sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.d_head)}
-        attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
-                   for name, (dim, size) in sizes.items()}, m.kinds[0])
-        return sum(map(self.bounds.alone, b.operations.values())), 0.0
+        """Return the bound of attention with its all-to-alls; the mean over the layers if their windows differ."""
+        seconds = 0.0
+        for kind, layers in Counter(self.model.kinds).items():
+            b = self.made(paths)
+            attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
+                       for name, (_, dim, size) in projections(b).items()}, kind)
+            seconds += layers / self.model.layers * sum(map(self.bounds.alone, b.operations.values()))
+        return seconds, 0.0
 
     def nonlinearity(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of the nonlinearity."""
@@ -168,7 +170,7 @@ class Parts:
 
     def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[_Value]:
         """Return the named ones of the hidden layer and the output of attention."""
-        sizes = {"hidden": {"F": self.model.d_ff}, "o": {"H": b.heads * self.model.d_head}}
+        sizes = {"hidden": {"F": self.model.d_ff}, "o": {"H": b.heads * self.model.value}}
         return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
 
     def regather(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:

@@ -214,7 +214,7 @@ LAYOUT: Form = {
 }
 PIPELINE: Form = {
     "axis": Key(text, needed=True, example="x/2",
-                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+                about="The axis of the network whose positions are the stages; `x/2` is an outermost part of 2 of its chips."),
     "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
@@ -286,6 +286,10 @@ WORKLOAD: Form = {
     "accepted": Key(number(zero=True), otherwise="needed where `draft` is above 0", example=3.1,
                     about="The mean number of proposed tokens of a sequence that a step accepts; it yields one more, and the "
                           "context grows by as many."),
+    "draft_model": Key(_part("model", "a preset, the path of a Hugging Face config.json, or a mapping of fields"),
+                       otherwise="none: proposed tokens cost nothing", example="llama-3-8b",
+                       about="The transformer that makes the proposed tokens, one after another before each decode step, on the "
+                             "same chips in the same layout; it reads the prompt too."),
     "cache_share": Key(number(most=1), 0.30, example="40 %",
                        about="The share of HBM for the cache from which `memory.longest_context` is computed."),
     "balance": Key(elsewhere("`uniform`, a list of shares, or a mapping `{zipf}` or `{shares}`", {"anyOf": [

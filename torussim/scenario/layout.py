@@ -252,6 +252,9 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
     """Return the layouts with tables and padded batch. Note a mistake where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
     for asked in {one.path: one for one in layouts.values()}.values():
+        if asked.layout.latent != "auto" and not model.latent:
+            notes.wrong((*asked.path, "latent"), f"latent: {model.name} keeps K and V: only a model with latent attention runs "
+                        f"{asked.layout.latent}: leave it out", code="clash")
         phases = [phase for phase, one in layouts.items() if one.path == asked.path]
         forwards = [forward for forward in passes(workload) if forward.phase in phases]
         made: dict[int, Asked] = {}
@@ -322,7 +325,9 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     """Note that a layout does not fit: at the batch that does not divide, at the tensor of the table, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
-    if error.code == "does-not-divide" and error.path[-1:] == ("B",):
+    if error.path[:1] == ("draft_model",):
+        path = ("workload", "draft_model")
+    elif error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
     elif error.path[:1] == ("pipeline",):
         path = (*asked.path, *error.path)
