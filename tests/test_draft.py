@@ -4,11 +4,13 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+import oracle
 import pytest
 
 from torussim.answer import run
 from torussim.chips import chip
 from torussim.cost import compute_seconds
+from torussim.engine.simulate import simulate
 from torussim.layouts import Layout
 from torussim.memory import memory
 from torussim.models import model
@@ -270,3 +272,13 @@ def test_the_laws_of_a_draft_hold_for_models_and_layouts_of_today(given, layout)
     large, small = (made(given=one, draft=2, accepted=0).memory for one in (OTHERS[given], DRAFT))
     if layout != "stages":
         assert both.memory["kv_cache"] == large["kv_cache"] + small["kv_cache"]
+
+
+@pytest.mark.parametrize("layout", ["batch", "stages"])
+def test_the_oracle_runs_a_step_with_its_draft_model_in_the_same_time(layout):
+    scenario = load({**asked(draft=2, accepted=1.0, draft_model=DRAFT), "model": {**MODEL, "layers": 2},
+                     "topology": {"shape": [4, 2], "links": NETWORKS["slow link"]["links"]},
+                     "layout": {**LAYOUTS[layout], "overlap": False}})
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], {"x": 4, "y": 2})
+    known = oracle.simulate(program, scenario.topology, scenario.chip)["makespan"]
+    assert simulate(program, scenario.net, scenario.chip).makespan == pytest.approx(known, rel=1e-9)

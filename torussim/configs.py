@@ -300,7 +300,7 @@ def _unknown(config: Mapping[str, Any]) -> str:
     text = ", ".join(f"{field}: {str(value).lower() if isinstance(value, bool) else plain(value)}"
                      for field, value in shown.items())
     return (f"model_type {quote(config.get('model_type'))} cannot be read: write model: {{{text}}} in place of the file, with a "
-            f"value for each ?; read are {', '.join(families())}")
+            f"value for each ?; {len(families())} other families can be read (docs/models.md)")
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def absorbed(model: Model, layout: Layout, forward: Forward, window: int | None)
 def ring(model: Model, layout: Layout, forward: Forward, window: int | None) -> bool:
     """Return whether K and V of a cut context travel: if queries, outputs and their statistics have more bytes.
 
-    H and K are taken to be cut over the same axes. One new token of a sequence always travels.
+    H and K are taken to be cut over the same axes. The queries of a decode step always travel.
     """
     _, read = reach(forward.length, forward.attended, window)
     act, cache = DTYPE_BYTES[layout.activations], DTYPE_BYTES[layout.kv_cache]
@@ -132,7 +132,7 @@ def ring(model: Model, layout: Layout, forward: Forward, window: int | None) -> 
     else:
         stored = model.heads * each * act
     asked = model.heads * (model.d_head * act + model.value * max(act, SUM_BYTES) + 2 * STATISTICS * STATISTIC_BYTES)
-    return forward.length > 1 and read * stored < forward.length * asked
+    return forward.phase == "prefill" and forward.length > 1 and read * stored < forward.length * asked
 
 
 def form(model: Model, layout: Layout, forward: Forward) -> Hashable:

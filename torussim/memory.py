@@ -73,7 +73,7 @@ def _held(builder: Builder, stage: int, tokens: int) -> tuple[float, float]:
     """Return the bytes of the weights and the cache of a stage on one chip."""
     m, t, n, layers = builder.model, builder.table, builder.lengths, builder.stages[stage]
     attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
-    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    table = builder.wide_of("embedding") * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
     last = len(builder.stages) - 1
     tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
     return attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, tokens, layers)

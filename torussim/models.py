@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,11 +76,16 @@ class Model:
         """Return F of an expert."""
         return self.expert_d_ff or self.d_ff
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[Kind, ...]:
-        """Return the kind of each layer, in order."""
-        return tuple(Kind(bool(self.experts) and i not in self.dense_layers, None if i in self.full_layers else self.window)
-                     for i in range(self.layers))
+        """The kind of each layer, in order."""
+        dense, full = set(self.dense_layers), set(self.full_layers)
+        return tuple(Kind(bool(self.experts) and i not in dense, None if i in full else self.window) for i in range(self.layers))
+
+    @property
+    def mixtures(self) -> int:
+        """Return the number of layers whose FFN is a mixture of experts."""
+        return self.layers - len(self.dense_layers) if self.experts else 0
 
     @property
     def counted(self) -> int:
@@ -113,9 +119,8 @@ class Model:
 
     def _layers(self, experts: int) -> int:
         """Return the number of parameters of all layers, with so many routed experts."""
-        mixtures = self.layers - len(self.dense_layers) if self.experts else 0
         routed = (experts + self.shared_experts) * self._ffn(self.d_expert) + (self.experts or 0) * self.d_model
-        return self.layers * self._attention + (self.layers - mixtures) * self._ffn(self.d_ff) + mixtures * routed
+        return self.layers * self._attention + (self.layers - self.mixtures) * self._ffn(self.d_ff) + self.mixtures * routed
 
     @property
     def _attention(self) -> int:

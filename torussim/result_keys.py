@@ -63,7 +63,9 @@ KEYS: Final = (
     _scalar("memory.activations", MODEL, "B", "The activations on one chip; of two layouts the larger."),
     ResultKey("memory.capacity", MODEL, "B", "The HBM of one chip."),
     ResultKey("memory.fits", MODEL, "", "Whether weights, cache and activations fit into the capacity."),
-    _scalar("memory.longest_context", MODEL, "", "The tokens whose keys and values fit into `workload.cache_share` of HBM."),
+    _scalar("memory.longest_context", MODEL, "",
+            "The tokens whose keys and values fit into `workload.cache_share` of HBM; 10**9: any number, because every layer "
+            "has a window."),
     *_keys("breakdown_s.", MODEL, "s",
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
            overhead="Likewise its fixed costs, and launches that no compute hides.",

@@ -144,8 +144,10 @@ class Builder:
         return -(-self.model.vocabulary // chips) * chips
 
     def wide_of(self, tensor: str) -> float:
-        """Return the bytes of an element of a weight."""
-        return self.wide
+        """Return the bytes of an element of a weight, or of the embedding."""
+        apart = {"experts_in": self.layout.expert_weights, "experts_out": self.layout.expert_weights,
+                 "embedding": self.layout.embedding}
+        return DTYPE_BYTES[apart.get(tensor, self.layout.weights)]
 
     # -- operations -----------------------------------------------------------------------------------------------------
 
@@ -219,11 +221,13 @@ class Builder:
                       for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
-               contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
+               contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]],
+               wide: float | None = None) -> list[Sharding]:
         """Add one matmul: one input with weights side by side, or several inputs, each with its weight, stacked.
 
-        `gathers` are the all-gathers just before it, with which it may be looped.
+        `gathers` are the all-gathers just before it, with which it may be looped. `wide`: the bytes of an element of the weights.
         """
+        wide = wide or self.wide
         stacked = len(inputs) > 1
         pairs = zip(inputs if stacked else list(inputs) * len(weights), weights, contracted, made)
         results = [product(v.sharding, w, c, d) for v, w, c, d in pairs]
@@ -233,11 +237,11 @@ class Builder:
         deep = sum(s[c] for s, c in zip(shapes, contracted)) if stacked else shapes[0][contracted[0]]
         across = shapes[0][made[0]] if stacked else sum(s[d] for s, d in zip(shapes, made))
         alive = rows * deep * self.act + rows * across * SUM_BYTES
-        held = deep * across * self.wide if self.gathered and not self.layout.overlap else 0.0
+        held = deep * across * wide if self.gathered and not self.layout.overlap else 0.0
         self.peak = max(self.peak, alive + held)
         loops = tuple([loop for step in gathers for loop in self.loops(step, contracted[0], made[0])])
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
-        self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
+        self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * wide + alive, self.dtype,
                          after=after, loops=loops))
         return results
 
@@ -432,7 +436,7 @@ class Builder:
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
         self.peak = max(self.peak, rows * SUM_BYTES)
         share = prod(self.lengths[a] for a in shape.axes("V"))  # a chip reads one of `share` rows, and writes all rows
-        self.add(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
+        self.add(Compute("embed", (), 0.0, rows * (self.wide_of("embedding") / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
         return tuple(self.operations.values())
 
@@ -449,7 +453,7 @@ class Builder:
         gathers = [arrived] if arrived and self.last == arrived[0] else []
         sizes = {"E": self.model.d_model, "V": self.vocabulary}
         weight, self.gathered = Sharding.of(tuple(reversed(shape.dims))), False
-        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers)
+        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers, self.wide_of("embedding"))
         whole_row = Sharding.of(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
         _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])
         self.scatter("logits", added, "E", "V")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from torussim.layouts import LOGICAL, Layout
+from torussim.layouts import APART, LOGICAL, Layout
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.mesh import mesh_of
@@ -42,6 +42,7 @@ class Candidate:
         one = self.layout
         found: dict[str, Any] = {"ffn": describe_ffn(one.ffn), "attention": one.attention, "weights": one.weights,
                                  "activations": one.activations, "kv_cache": one.kv_cache, "overlap": one.overlap}
+        found |= {key: one.apart[tensor] for tensor, key in APART.items() if tensor in one.apart}
         found |= {"collectives": {kind: str(name) for kind, name in one.collectives.items()}} if one.collectives else {}
         return found | ({"mesh": {logical: list(factors) for logical, factors in self.mesh.items()}} if self.mesh else {})
 

@@ -108,7 +108,7 @@ class Parts:
     def vocabulary(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of the embedding on a chip."""
         b = self.made(paths)
-        return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide, 0.0
+        return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide_of("embedding"), 0.0
 
     def cache(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""

@@ -93,7 +93,8 @@ class Pricing:
         if not isinstance(one.ffn, str):
             return self._price(candidate)
         key = (candidate.phase, tuple(candidate.parts.items()), one.ffn, one.attention, one.weights, one.activations,
-               one.kv_cache, one.overlap, tuple(one.mesh.items()), tuple(one.collectives.items()), one.batch)
+               one.kv_cache, tuple(one.apart.items()), one.overlap, tuple(one.mesh.items()),
+               tuple(one.collectives.items()), one.batch)
         if key not in self._priced:
             self._priced[key] = self._price(candidate)
         return self._priced[key]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torussim.report import causes, details, headline
+from torussim.report import causes, details, headline, phrases
 from torussim.report.causes import Remedy, remedies
 from torussim.report.headline import subtitle, verdict
 from torussim.report.phrases import KINDS, Paint, plain, wrapped
@@ -64,7 +64,7 @@ def _notes(k: Mapping[str, Any]) -> list[str]:
     if "memory" in k:
         m = k["memory"]
         used = show(m["weights"] + m["kv_cache"] + m["activations"], "B")
-        context = f", longest context {m['longest_context']:,} tokens" if m["weights"] < m["capacity"] else ""
+        context = f", longest context {phrases.context(m['longest_context'])}" if m["weights"] < m["capacity"] else ""
         fits = "" if m["fits"] else " (does not fit)"
         lines.append(f"Memory a {_node(k)}: {used} of {show(m['capacity'], 'B')}{fits}{context}")
     return lines + details.beside(k)

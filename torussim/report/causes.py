@@ -70,13 +70,16 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
 def operations(result: Result) -> dict[str, float]:
     """Return the share of the mean block run that each operation of the blocks takes, the largest first.
 
-    Of operations that overlap, the one that ends later has the time after the end of the other. An operation of a pipeline has
-    the time of all its ticks.
+    An operation that a model has in layers of several kinds, as attention@0 and attention@5, has the time of all of them, and one
+    of a pipeline that of all its ticks. Of operations that overlap, the one that ends later has the time after the end of the
+    other.
     """
     found, each = advances(result.timeline), dict[str, float]()
-    whole = sum(seconds for _, seconds in found)
+    whole, model = sum(seconds for _, seconds in found), "model" in result.keys["scenario"]
     for o, seconds in found:
-        each[of_microbatch(o.name)] = each.get(of_microbatch(o.name), 0.0) + seconds
+        name = of_microbatch(o.name)
+        name = name.partition("@")[0] if model else name
+        each[name] = each.get(name, 0.0) + seconds
     return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 
 

@@ -9,7 +9,7 @@ from torussim.as_run import experts_words
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.report.headline import missing
-from torussim.report.phrases import KINDS, axes, link, most, percent, seconds_of, wrapped
+from torussim.report.phrases import KINDS, axes, context, link, most, percent, seconds_of, value, wrapped
 from torussim.result import Result
 from torussim.tables import table
 from torussim.units import show
@@ -20,7 +20,9 @@ WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is wo
 
 def simulated(k: Mapping[str, Any]) -> list[str]:
     """Return how many layers and chips were simulated; nothing where all were."""
-    engine, layers = k["engine"], "layers" if "model" in k["scenario"] else "repetitions"
+    engine, layers = k["engine"], "repetitions"
+    if "model" in k["scenario"]:  # where layers of several kinds take turns, a block has more than one
+        layers = "layers" if engine["blocks"] == value(k["scenario"]["model"]["layers"]) * engine["passes"] else "blocks"
     counts = [(engine["blocks_simulated"], engine["blocks"], layers), (engine["chips_simulated"], k["chips"], "chips")]
     left_out = [f"{run:,} of {of:,} {what}" for run, of, what in counts if run < of]
     return [f"Simulated: {' and '.join(left_out)}; the others are like these."] if left_out else []
@@ -164,7 +166,7 @@ def memory(m: Mapping[str, Any], node: str) -> list[str]:
     """Return what a chip must hold, part by part, and the longest context."""
     used, capacity = m["weights"] + m["kv_cache"] + m["activations"], show(m["capacity"], "B")
     fits = f"fits in {capacity}" if m["fits"] else f"DOES NOT FIT in {capacity}: {show(missing(m), 'B')} are missing"
-    longest = f"  longest context for its share of the memory: {m['longest_context']:,} tokens"
+    longest = f"  longest context for its share of the memory: {context(m['longest_context'])}"
     alone = f"  the weights alone do not fit in {capacity}, so there is no longest context"
     return [*wrapped(f"Memory a {node}: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
                      f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}", "  ", ""),

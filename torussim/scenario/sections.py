@@ -53,7 +53,8 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     phase, workload = _workload(notes, given["workload"]) if "workload" in given else (None, None)
     asked: dict[str, Asked] = {}
     if not bare and ("layout" in given or "layout" not in top):
-        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting)
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting,
+                             model.dtypes if model else {})
         parts = cuts(notes, asked)
         asked = asked if parts is not None else {}
         network = cut_network(network, parts or {})
@@ -65,7 +66,11 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
                     "'all' are those of attention with K and V: give five, or names of layouts", code="clash")
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
+    notes.said += model.remarks if model else ()
     if model and workload:
+        if model.max_context and workload.held > model.max_context:
+            notes.said.append(f"a context of {workload.held:,} tokens is beyond the {model.max_context:,} that {model.name} was "
+                              "made for")
         check_balance(notes, model, workload.balance)
     if model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
