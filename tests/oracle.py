@@ -704,13 +704,13 @@ def executed(program: Program) -> list[Step]:
     return steps
 
 
-def work_time(compute: Compute, chip: Any, cut: tuple[int, int, int] = (1, 1, 1), pieces: int = 1) -> float:
-    """Return the seconds of one of `pieces` equal shards of the work; `cut` divides m, k, n."""
+def work_time(compute: Compute, chip: Any, cut: tuple[int, ...] = (1, 1, 1), pieces: int = 1) -> float:
+    """Return the seconds of one of `pieces` equal shards of the work; `cut` divides m, k, n, and the count if it has a fourth."""
     flops = compute.flops / pieces
     for matmul in compute.matmuls:
         shape = [math.ceil(size / by / tile) * tile
-                 for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut, chip.tile, strict=True)]
-        flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count
+                 for size, by, tile in zip((matmul.m, matmul.k, matmul.n), cut[:3], chip.tile, strict=True)]
+        flops += 2 * (shape[0] + chip.load_rows) * shape[1] * shape[2] * matmul.count / math.prod(cut[3:])
     memory = float(chip.hbm_bandwidth * chip.hbm_efficiency)
     crossing = compute.vector_bytes
     if compute.scratch > chip.on_chip_bytes:

@@ -6,7 +6,7 @@ all differ or are all alike, skewed starts, every kind of collective by every al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -19,7 +19,7 @@ from torussim.chips import Chip, chip
 from torussim.collectives.axes import ring_order
 from torussim.collectives.lower import beside, view, weights
 from torussim.engine.simulate import simulate
-from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Kind, Loop, Matmul, Operation, Program
+from torussim.program import LOOPS, SYMMETRIC, Block, Collective, Compute, Kind, Loop, Matmul, Operation, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
@@ -57,7 +57,7 @@ class Scenario:
 # Drawing one
 
 def scenario(seed: int, *, layers: int | None = None, skewed: bool = True) -> Scenario:
-    """Return the scenario of a seed; with `layers` it has so many; without `skewed` all chips start at 0."""
+    """Return the scenario of a seed; with `layers` it has one block, so often; without `skewed` all chips start at 0."""
     rng = Random(seed)
     graph = network(rng)
     net = grid(graph)
@@ -65,8 +65,34 @@ def scenario(seed: int, *, layers: int | None = None, skewed: bool = True) -> Sc
              for label, count in (("p", rng.choice((0, 0, 1, 2))), ("b", rng.randint(1, 5)), ("e", rng.choice((0, 0, 1, 2))))]
     times = rng.choice((1, 1, 2, 2, 3, 3, 6))
     start = tuple(rng.choice((0.0, rng.uniform(0, 2e-4))) for _ in net.chips) if rng.random() < 0.6 else (0.0,) * len(net.chips)
-    return Scenario(Program(lists[1], layers or times, lists[0], lists[2]), graph, start if skewed else (0.0,) * len(net.chips),
-                    repeat=rng.random() < 0.6)
+    more = () if layers else further(seed, net, operations)
+    return Scenario(Program(lists[1], layers or times, lists[0], lists[2], more), graph,
+                    start if skewed else (0.0,) * len(net.chips), repeat=rng.random() < 0.6)
+
+
+def further(seed: int, net: Grid, make: Callable[[Random, Grid, str, int], tuple[Operation, ...]]) -> tuple[Block, ...]:
+    """Return the blocks after the first: in a quarter of the seeds one or two."""
+    rng = Random(f"{seed} further")
+    return tuple(Block(make(rng, net, label, rng.randint(0, 3)), rng.choice((1, 1, 2, 3, 6)))
+                 for label in "cd"[:rng.choice((0, 0, 0, 0, 0, 0, 1, 2))])
+
+
+def renamed(operations: tuple[Operation, ...], ending: str) -> tuple[Operation, ...]:
+    """Return the same operations by other names."""
+    found: list[Operation] = []
+    for o in operations:
+        after = tuple(name + ending for name in o.after) if o.after is not None else None
+        o = replace(o, name=o.name + ending, after=after)
+        if isinstance(o, Compute):
+            loops = [replace(loop, collective=loop.collective + ending) for loop in (*o.loops, *([o.loop] if o.loop else []))]
+            o = replace(o, loops=tuple(loops[:len(o.loops)]), loop=loops[-1] if o.loop else None)
+        found.append(o)
+    return tuple(found)
+
+
+def parted(program: Program, first: int) -> Program:
+    """Return the program with its only block in two: its first runs, and the others by other names."""
+    return replace(program, layers=first, more=(Block(renamed(program.block, "_later"), program.layers - first),))
 
 
 def network(rng: Random) -> nx.DiGraph:
@@ -223,25 +249,32 @@ def difference(case: Scenario, said: Timeline, wanted: dict[str, Any], blocks: b
             return f"the link {edge} carries {carried[edge]!r} bytes instead of {size!r}"
     if not blocks:
         return ""
-    count = needed(case, wanted) if said.blocks_simulated != case.program.layers or case.repeat else case.program.layers
+    count = needed(case, wanted)
     if said.blocks_simulated != count:
-        return f"{said.blocks_simulated} of {case.program.layers} blocks were simulated instead of {count}"
+        return f"{said.blocks_simulated} of {case.program.block_runs} blocks were simulated instead of {count}"
     return ""
 
 
 def needed(case: Scenario, wanted: dict[str, Any]) -> int:
-    """Return how many blocks must be simulated until the state of the network is one that was there before.
+    """Return how many runs of each block must be simulated until the state of the network is one that was there before, in all.
 
     From the oracle's times: clocks, the unit and every queue, an idle one as good as one that is free just now.
     """
+    first, found = len(case.program.prologue), 0
+    for operations, times in case.program.blocks:
+        if operations:
+            found += needed_of(case, wanted, first, len(operations), times) if case.repeat else times
+        first += len(operations) * times
+    return found
+
+
+def needed_of(case: Scenario, wanted: dict[str, Any], first: int, size: int, times: int) -> int:
+    """Return it for a block of `size` operations, before which `first` operations are executed."""
     program, net = case.program, case.grid
-    if not program.block or not case.repeat:
-        return program.layers if program.block else 0
-    kinds = [o for operations, times in program.sections() for _ in range(times) for o in operations]
-    first, size = len(program.prologue), len(program.block)
+    kinds = [o for operations, often in program.sections() for _ in range(often) for o in operations]
     states: list[list[float]] = []
     before = 0.0  # when the last block began
-    for done in range(program.layers):
+    for done in range(times):
         until = first + done * size  # operations that were executed before this block
         clock = dict(zip(net.chips, case.start, strict=True)) if not until else wanted["ops"][until - 1][2]
         free: dict[Any, float] = {}
@@ -260,7 +293,7 @@ def needed(case: Scenario, wanted: dict[str, Any]) -> int:
         close, before = STATE * (zero - before), zero
         if any(max(abs(a - b) for a, b in zip(states[-1], old, strict=True)) <= close for old in states[:-1]):
             return done
-    return program.layers
+    return times
 
 
 # Making a failure small
@@ -270,6 +303,9 @@ def smaller(case: Scenario) -> Iterator[Scenario]:
     program = case.program
     if program.layers > 1:
         yield replace(case, program=replace(program, layers=program.layers - 1))
+    for i, (operations, times) in enumerate(program.more):
+        less = (Block(operations, times - 1),) if times > 1 else ()
+        yield replace(case, program=replace(program, more=(*program.more[:i], *less, *program.more[i + 1:])))
     if any(case.start):
         yield replace(case, start=(0.0,) * len(case.start))
     for section in ("prologue", "block", "epilogue"):

@@ -57,7 +57,8 @@ def scenario(seed: int, *, layers: int | None = None, alike: bool | None = None,
     uneven = not alike if alike is not None else rng.random() < 0.5
     start = tuple(rng.choice((0.0, rng.uniform(0, 2e-4))) if uneven else 0.0 for _ in net.chips)
     chip: Chip = replace(plain.REAL, shared_efficiency=rng.choice((1.0, 1.0, 0.9, 0.6)))
-    return Scenario(Program(lists[1], layers or rng.choice((1, 1, 2, 3)), lists[0], lists[2]), graph, start, chip,
+    more = () if layers or nested else plain.further(seed, net, operations)
+    return Scenario(Program(lists[1], layers or rng.choice((1, 1, 2, 3)), lists[0], lists[2], more), graph, start, chip,
                     rng.random() < 0.6, parts)
 
 

@@ -1,4 +1,4 @@
-"""Random programs with all-to-alls of unequal bytes and computations of unequal work, made of random_scenarios and random_shared."""
+"""Random programs with all-to-alls of unequal bytes and computations of unequal work, made of other random programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Case = TypeVar("Case", bound=plain.Scenario)
 
 
 def matrix(rng: Random, lengths: tuple[int, ...], scale: float = 1e5) -> Matrix:
-    """Return a matrix for a group: random, with few entries, one with hot chips, or one that is the same for all displacements."""
+    """Return a matrix for a group: random, with few entries, with hot chips, or the same for all displacements."""
     draw, chips = np.random.default_rng(rng.randrange(2**32)), prod(lengths)
     sizes = draw.random((chips, chips)) * scale
     how = rng.randrange(5)

@@ -1,5 +1,6 @@
 """`layout.as_run` names what the program really does; a sentence says so wherever it is not what the words of the file have."""
 
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,12 @@ def check(found, program, made, forward):
                  and "q" in o.name.split("_") for axis in o.axes}
     before = {part for axis in Sharding.parse(found["shardings"]["residual"]).axes("B") for part in found["mesh"][axis]}
     over = found["attention"]["over"]
-    assert over == (" and ".join(word for dim, word in (("B", "batch"), ("H", "heads")) if cut[dim]) or "nothing")
+    cut["L"] = {part for axis in Sharding.parse(found["shardings"]["kv"]).axes("L") for part in found["mesh"][axis]
+                if made.net.length(part) > 1}
+    parts = found["attention"].get("parts", 1)
+    assert parts == prod(made.net.length(part) for part in cut["L"])
+    words = (("B", "batch"), ("H", "heads"), ("L", "sequence"))
+    assert over == (" and ".join(word for dim, word in words if cut[dim]) or "nothing")
     assert exchanged - cut["H"] <= cut["B"]
     assert exchanged | scattered >= cut["B"] - before
     (attention,) = [o for o in program.block if isinstance(o, Compute) and o.name == "attention"]
@@ -51,9 +57,9 @@ def check(found, program, made, forward):
     assert products.m * products.count == found["attention"]["sequences"] * found["attention"]["heads"] * forward.length
     chips = len(made.net.chips)
     assert (found["attention"]["sequences"] * found["attention"]["heads"] * chips
-            == found["batch"]["run"] * found["heads"]["run"] * found["heads"]["copies"])
+            == found["batch"]["run"] * found["heads"]["run"] * found["heads"]["copies"] * parts)
     assert (found["attention"]["sequences"] * found["attention"]["kv_heads"] * chips
-            == pytest.approx(found["batch"]["run"] * found["kv_heads"]["run"] * found["kv_heads"]["copies"]))
+            == pytest.approx(found["batch"]["run"] * found["kv_heads"]["run"] * found["kv_heads"]["copies"] * parts))
     ran = {o.name: o.loop for o in chosen(program, made.net, made.chip).operations() if isinstance(o, Compute) and o.matmuls}
     assert {name: loop and loop["with"] for name, loop in found["loops"].items()} == {
         name: loop.collective if loop else None for name, loop in ran.items() if name in found["loops"]}
@@ -71,7 +77,7 @@ def test_what_is_said_of_every_scenario_is_what_its_program_does(file):
             check(*each)
 
 
-@pytest.mark.parametrize("attention", ["heads", "batch"])
+@pytest.mark.parametrize("attention", ["heads", "batch", "sequence"])
 @pytest.mark.parametrize("ffn", LAYOUTS)
 def test_what_is_said_of_every_layout_is_what_its_program_does(ffn, attention):
     for model, batch in (("palm-8b", 3), ("llama-3-8b", 8), ("llama-3-8b", 64), ("palm-540b", 20)):
@@ -98,7 +104,11 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
     (scenario("ws2d", "heads", 64, model="palm-540b"), ["heads: padded from 48 heads to 64, which divide over the chips."]),
     (scenario("ws1d_code", "heads", 8),
      ["mesh: the default takes the longest axis of the network first: {x: [z], y: [y], z: [x]}."]),
-    (scenario("ws2d", "heads", 8, shape=(1,)), []),
+    (scenario("ws2d", "heads", 8, shape=(1,)), []), (scenario("ws2d", "sequence", 8, model="llama-3-8b"), []),
+    (scenario("wg_xyz", "sequence", 16),
+     ["attention: the file says sequence; the batch is cut 16 ways and the heads are not cut."]),
+    (scenario("wg_x", "sequence", 16, model="llama-3-8b"),
+     ["attention: the file says sequence; the batch is cut 2 ways and the heads are cut 8 ways."]),
 ])
 def test_a_sentence_says_what_is_not_as_the_words_have_it(given, said):
     result = run(given)

@@ -33,7 +33,8 @@ KINDS = {"type": "a wrong type", "key": "an unknown or missing key", "doubled": 
          "bandwidth": "0, -1, nan, fast", "link": "a link that is not there", "selector": "a selector that matches nothing",
          "cycle": "a cycle in `after`", "syntax": "broken YAML", "file": "an unreadable file", "config": "an unknown family",
          "function": "a function that raises, or breaks the contract", "limit": "more than can be run",
-         "meaning": "values that contradict each other", "many": "mistakes in many sections"}
+         "meaning": "values that contradict each other", "window": "a window that no layer has",
+         "latent": "latent attention that is none", "many": "mistakes in many sections"}
 GOOD = """\
 name: good
 model: {base: palm-8b, layers: 3}

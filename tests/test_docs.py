@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,9 @@ from test_levels import INSIDE, level, modules
 import torussim
 from torussim import run
 from torussim.answer import Interrupted
+from torussim.program import Block, Compute
 from torussim.result_keys import KEYS
-from torussim.scenario import forms, load
+from torussim.scenario import changed, forms, load
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -230,12 +232,14 @@ def results():
               "workload": {"phase": "decode", "batch": 6, "context": 16}}
     slow = {**common["topology"], "links": [{"from": [0, 0, 0], "to": [1, 0, 0], "scale": 0.1}]}
     bare = {**common, "program": [{"name": "gather", "collective": "all_gather", "axes": "xyz", "bytes": "1 MB"}]}
+    one = load(bare)
+    several = changed(one, program=replace(one.program, more=(Block((Compute("work", flops=1e9),), 2),)))
     cores = {"topology": {"slice": "v7x-1x1x1"}, "program": [{**bare["program"][0], "axes": ["core"]}]}
     return {("every run", "model"): run(decode), ("every run", "cores"): run(cores),
             ("every run", "model", "faults"): run({**decode, "topology": slow}),
             ("every run", "model", "generate"): run({**decode, "workload": {**decode["workload"], "phase": "generate"}}),
             ("every run", "model", "interrupted"): interrupted({**decode, "workload": {**decode["workload"], "tokens": 2}}),
-            ("every run",): run(bare), ("every run", "faults"): run({**bare, "topology": slow})}
+            ("every run",): run(several), ("every run", "faults"): run({**bare, "topology": slow})}
 
 
 def test_the_keys_that_runs_give_are_those_that_are_described(results):

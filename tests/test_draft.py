@@ -4,19 +4,21 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+import oracle
 import pytest
 
 from torussim.answer import run
 from torussim.chips import chip
 from torussim.cost import compute_seconds
+from torussim.engine.simulate import simulate
 from torussim.layouts import Layout
 from torussim.memory import memory
 from torussim.models import model
 from torussim.planner import plan
-from torussim.program import Collective
+from torussim.program import Collective, check_program
 from torussim.report import text
 from torussim.scenario import load
-from torussim.transformer import build
+from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, ended_after, passes
 
 MODEL = {"name": "small", "layers": 3, "d_model": 512, "d_ff": 2048, "heads": 16, "kv_heads": 4, "d_head": 64,
@@ -88,7 +90,7 @@ def test_the_record_of_a_speculative_run_gives_it_again():
 
 @pytest.mark.parametrize("workload, held", [
     (Workload("decode", 16, 100, tokens=10), 110), (Workload("decode", 16, 100, tokens=10, draft=4, accepted=3.0), 100 + 36 + 5),
-    (Workload("generate", 16, 100, tokens=2, cached=7, draft=4, accepted=0.5), 107 + 1.5 + 5),
+    (Workload("generate", 16, 100, tokens=2, cached=7, draft=4, accepted=0.5), 107 + 2 + 5),
     (Workload("prefill", 16, 100, cached=7), 107)])
 def test_the_cache_holds_the_tokens_of_the_last_step_at_their_most(workload, held):
     made = model(MODEL)
@@ -145,3 +147,138 @@ def test_a_plan_times_speculative_steps_as_a_run_does():
     again = run(found.best)
     assert again.tokens_per_s == pytest.approx(found.pick.keys["tokens_per_s"], rel=1e-12)
     assert again.scenario["workload"]["draft"] == 4
+
+
+# -- a draft model ------------------------------------------------------------------------------------------------------
+
+DRAFT = {**MODEL, "name": "tiny", "layers": 2, "d_model": 256, "d_ff": 512, "heads": 8, "kv_heads": 8}
+NETWORKS = {"torus": {"shape": [4, 2]}, "slow link": {"shape": [4, 4], "links": [{"from": [0, 0], "to": [1, 0], "scale": 0.3}]}}
+
+
+def drafting(phase="decode", network="torus", overlap=True, given=MODEL, **workload):
+    made = asked(phase, **workload)
+    return run({**made, "model": given, "topology": NETWORKS[network], "layout": {**made["layout"], "overlap": overlap}})
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_step_takes_the_time_of_its_draft_steps_and_its_own(network, overlap):
+    given = {"network": network, "overlap": overlap, "tokens": 2, "draft": 3, "accepted": 2.0}
+    both, large = (drafting(**given, **more).step_s for more in ({"draft_model": DRAFT}, {}))
+    small = sum(drafting(network=network, overlap=overlap, given=DRAFT, context=100 + 3 * step + done).step_s
+                for step in range(2) for done in range(3)) / 2
+    if network == "torus":
+        assert both == pytest.approx(large + small, rel=1e-9)
+    else:  # chips far from the slow link run ahead from one pass to the next
+        assert large < both <= (large + small) * (1 + 1e-9) and both > large + 0.99 * small
+
+
+def test_a_draft_model_reads_the_prompt_too():
+    for chunk in ({}, {"chunk": 64}):
+        both = drafting("generate", tokens=2, draft=2, accepted=1.0, draft_model=DRAFT, **chunk).prefill_s
+        alone = drafting("prefill", draft_model=DRAFT, **chunk).step_s
+        apart = sum(drafting("prefill", given=given, **chunk).step_s for given in (MODEL, DRAFT))
+        assert both == pytest.approx(apart, rel=1e-9) and alone == pytest.approx(apart, rel=1e-9)
+
+
+def test_passes_of_a_draft_model_stand_before_the_large_one_and_attend_to_one_token_more_each():
+    axes, layout, forward = {"x": 4, "y": 2}, Layout("ws2d", "batch"), Forward("decode", 16, 4, 203)
+    builder = Builder(model(MODEL), layout, replace(forward, draft_model=model(DRAFT)), axes)
+    program = builder.build()
+    check_program(program, tuple(axes))
+    alone = build(model(MODEL), layout, forward, axes)
+    assert program.sections()[-3:] == alone.sections()
+    steps = [build(model(DRAFT), layout, Forward("decode", 16, 1, 200 + number), axes) for number in range(3)]
+    of = {o.name: o for o in program.operations()}
+    for number, step in enumerate(steps):
+        for mine in step.operations():
+            theirs = of.pop(f"draft_{number + 1}_{mine.name}")
+            same = ("flops", "matmuls", "hbm_bytes", "vector", "bytes", "axes", "kernels", "scratch")
+            assert [getattr(mine, key, None) for key in same] == [getattr(theirs, key, None) for key in same]
+    assert list(of) == [o.name for o in alone.operations()]
+    assert [(len(o), times) for o, times in program.sections() if o and o[0].name.startswith("draft_2")] == [
+        (len(steps[1].prologue), 1), (len(steps[1].block), 2), (len(steps[1].epilogue), 1)]
+    later = {name: make(210) for name, make in builder.attention.items()}
+    assert later["attention"] == build(model(MODEL), layout, replace(forward, attended=210), axes).block[
+        [o.name for o in alone.block].index("attention")]
+    for number in range(3):
+        wanted = next(o for o in build(model(DRAFT), layout, Forward("decode", 16, 1, 207 + number), axes).block
+                      if o.name == "attention")
+        assert later[f"draft_{number + 1}_attention"].matmuls == wanted.matmuls
+
+
+def test_weights_and_caches_of_both_models_are_in_memory():
+    given = {"tokens": 5, "draft": 3, "accepted": 2.0}
+    large, small, both = (drafting(given=one, **given, **more).memory
+                          for one, more in ((MODEL, {}), (DRAFT, {}), (MODEL, {"draft_model": DRAFT})))
+    assert both["weights"] == large["weights"] + small["weights"]
+    assert both["kv_cache"] == large["kv_cache"] + small["kv_cache"]
+    assert both["activations"] >= large["activations"]
+    a_token = both["kv_cache"] / (100 + 4 * 3 + 4)
+    room = 0.3 * both["capacity"]
+    assert both["longest_context"] * a_token <= room < (both["longest_context"] + 1) * a_token
+
+
+def test_a_larger_draft_model_never_makes_a_step_faster():
+    steps = [drafting(draft=2, accepted=1.0, **more).step_s
+             for more in ({}, *({"draft_model": {**DRAFT, "layers": layers}} for layers in (1, 2, 4)))]
+    assert all(one < other for one, other in pairwise(steps))
+
+
+def test_steps_with_a_draft_model_are_interpolated_to_within_the_stated_error():
+    few, every = (run(asked(tokens=70, draft=2, accepted=1.3, draft_model=DRAFT), every_step=way) for way in (False, True))
+    assert few.engine["passes_simulated"] < 40 and few.engine["passes"] == 70
+    assert few.latency_s == pytest.approx(every.latency_s, rel=max(1e-9, 2 * few.engine["error"]))
+
+
+def test_a_draft_model_is_given_as_a_model_is():
+    preset = run(asked(draft=2, accepted=1.0, draft_model="llama-3-8b"))
+    assert "small with the draft model llama-3-8b, 8 chips" in text(preset)
+    again = run(preset.scenario)
+    assert again.step_s == preset.step_s and again.scenario == preset.scenario
+    for one in (model("llama-3-8b"), {"base": "llama-3-8b"}):
+        assert run(asked(draft=2, accepted=1.0, draft_model=one)).step_s == preset.step_s
+    workload = Workload("decode", 16, 100, draft=2, accepted=1.0, draft_model=model("llama-3-8b"))
+    assert run({**SMALL, "workload": workload}).step_s == preset.step_s
+
+
+def test_a_plan_times_steps_with_a_draft_model_as_a_run_does():
+    found = plan({**asked(draft=2, accepted=1.0, draft_model=DRAFT), "topology": {"shape": [4]},
+                  "plan": {"vary": {"layouts": ["ws1d", "ws2d"]}}})
+    assert found.certified
+    assert run(found.best).step_s == pytest.approx(found.pick.keys["step_s"], rel=1e-12)
+
+
+OTHERS = {"mixture": {**MODEL, "layers": 4, "experts": 8, "experts_per_token": 2, "expert_d_ff": 256},
+          "latent": {**MODEL, "layers": 4, "kv_heads": 16, "latent": 128, "latent_rope": 32, "d_head": 96, "d_value": 64},
+          "windows": {**MODEL, "window": 64, "full_layers": [2]}}
+LAYOUTS = {"batch": {"ffn": "ws2d", "attention": "batch"}, "sequence": {"ffn": "ws2d", "attention": "sequence"},
+           "stages": {"ffn": "ws1d", "attention": "batch", "pipeline": {"axis": "y", "microbatches": 2}}}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("given", OTHERS)
+def test_the_laws_of_a_draft_hold_for_models_and_layouts_of_today(given, layout):
+    def made(given=OTHERS[given], **workload):
+        return run({**asked(**workload), "model": given, "layout": LAYOUTS[layout]})
+    steps = [made(draft=draft, accepted=0).step_s for draft in (0, 1, 2, 3, 8)]
+    assert all(one < other for one, other in pairwise(steps))
+    both = made(draft=2, accepted=0, draft_model=DRAFT)
+    apart = steps[2] + sum(made(given=DRAFT, context=100 + done).step_s for done in range(2))
+    if layout == "stages":  # the tokens go back to the first stage, which waits for them
+        assert apart < both.step_s < 1.02 * apart
+    else:
+        assert both.step_s == pytest.approx(apart, rel=1e-9)
+    large, small = (made(given=one, draft=2, accepted=0).memory for one in (OTHERS[given], DRAFT))
+    if layout != "stages":
+        assert both.memory["kv_cache"] == large["kv_cache"] + small["kv_cache"]
+
+
+@pytest.mark.parametrize("layout", ["batch", "stages"])
+def test_the_oracle_runs_a_step_with_its_draft_model_in_the_same_time(layout):
+    scenario = load({**asked(draft=2, accepted=1.0, draft_model=DRAFT), "model": {**MODEL, "layers": 2},
+                     "topology": {"shape": [4, 2], "links": NETWORKS["slow link"]["links"]},
+                     "layout": {**LAYOUTS[layout], "overlap": False}})
+    program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], {"x": 4, "y": 2})
+    known = oracle.simulate(program, scenario.topology, scenario.chip)["makespan"]
+    assert simulate(program, scenario.net, scenario.chip).makespan == pytest.approx(known, rel=1e-9)

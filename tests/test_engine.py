@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from random_scenarios import ALGORITHMS, Scenario, compare, difference, expected, expected_of, run, scenario
+from random_scenarios import (
+    ALGORITHMS,
+    Scenario,
+    compare,
+    difference,
+    expected,
+    expected_of,
+    operations,
+    parted,
+    renamed,
+    run,
+    scenario,
+)
 from thinned import thinned
 
 from torussim.chips import chip
+from torussim.closed_forms import axes_seconds
+from torussim.critical_path import least_seconds
 from torussim.engine import max_plus
 from torussim.engine.plan import Planner
 from torussim.engine.simulate import _Cohort, simulate
 from torussim.engine.steady_state import Snapshot
-from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Program
+from torussim.program import LOOPS, SYMMETRIC, Block, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
@@ -44,8 +59,8 @@ def test_engine_and_oracle_agree_on_hundreds_more(seed: int) -> None:
 def test_the_scenarios_have_everything_in_them() -> None:
     cases = [scenario(seed) for seed in SEEDS]
     nets = [case.grid for case in cases]
-    operations = [o for case in cases for o in case.program.operations()]
-    collectives = [o for o in operations if isinstance(o, Collective)]
+    every = [o for case in cases for o in case.program.operations()]
+    collectives = [o for o in every if isinstance(o, Collective)]
     loops = set()
     for case in cases:
         kinds = {o.name: o.kind for o in case.program.operations() if isinstance(o, Collective)}
@@ -58,9 +73,11 @@ def test_the_scenarios_have_everything_in_them() -> None:
     assert any(isinstance(o.split, tuple) and 0.0 in o.split for o in collectives)
     assert {o.direction for o in collectives} == {"both", "one_way"}
     assert loops == {(loop, kind) for loop in LOOPS for kind in ("all_gather", "reduce_scatter")}
-    assert any(o.after == () for o in operations) and any(len(o.after or ()) > 1 for o in operations)
+    assert any(o.after == () for o in every) and any(len(o.after or ()) > 1 for o in every)
     assert {bool(case.program.prologue) for case in cases} == {bool(case.program.epilogue) for case in cases} == {True, False}
     assert {case.program.layers for case in cases} == {1, 2, 3, 6}
+    assert {len(case.program.more) for case in cases} == {0, 1, 2}
+    assert {times for case in cases for block, times in case.program.more if block} == {1, 2, 3, 6}
     assert {(any(case.start), case.repeat) for case in cases} == {(a, b) for a in (True, False) for b in (True, False)}
     assert any(run(case).blocks_simulated < case.program.layers for case in cases), "a repetition that is found"
     assert any(np.unique(net.bandwidth[net.bandwidth > 0]).size > 2 * len(net.chips) for net in nets), "links that all differ"
@@ -242,6 +259,42 @@ def test_repeated_blocks_are_what_they_would_have_been(seed: int) -> None:
         repeated, whole = run(case, repeat=True), run(case, repeat=False)
         assert_the_same(repeated, whole)
         assert repeated.events < whole.events if repeated.blocks_simulated < layers else repeated.events == whole.events
+
+
+@pytest.mark.parametrize("seed", range(0, 30, 3))
+def test_each_of_several_blocks_repeats_by_itself(seed: int) -> None:
+    case = scenario(seed, layers=30)
+    other = Block(operations(Random(seed), case.grid, "other", 3), 41)
+    first = Block(renamed(case.program.block, "_again"), 20)
+    case = replace(case, program=replace(case.program, more=(other, first)))
+    repeated, whole = run(case, repeat=True), run(case, repeat=False)
+    assert_the_same(repeated, whole)
+    assert repeated.blocks == 91 and [of for _, of in repeated.counts()].count(41) == 41
+    for section in ("block", "block 2", "block 3"):
+        assert sum(repeated.segments[segment].section == section for segment, _ in repeated.runs) == \
+            sum(whole.segments[segment].section == section for segment, _ in whole.runs)
+
+
+def test_all_of_several_blocks_are_left_out_where_they_repeat() -> None:
+    found = Counter[bool]()
+    for seed in range(0, 30, 3):
+        case = scenario(seed, layers=30)
+        case = replace(case, program=replace(case.program, more=(Block(renamed(case.program.block, "_again"), 30),)))
+        found[run(case, repeat=True).blocks_simulated < 30] += 1
+    assert found[True] > 5
+
+
+@pytest.mark.parametrize("seed", range(1, 30, 3))
+def test_a_block_in_two_parts_is_the_block(seed: int) -> None:
+    case = scenario(seed, layers=30)
+    program = parted(case.program, 1 + seed % 11)
+    whole, said = run(case), run(replace(case, program=program))
+    assert said.finish == pytest.approx(whole.finish, rel=1e-9) and said.blocks == whole.blocks
+    assert said.link_bytes == pytest.approx(whole.link_bytes, rel=1e-12)
+    for seconds in axes_seconds, least_seconds:
+        parts, one = (seconds(p, case.grid, case.chip) for p in (program, case.program))
+        assert parts == pytest.approx(one, rel=1e-9 if seconds is axes_seconds else 0.02)
+    assert parts <= whole.makespan * (1 + 1e-9)
 
 
 def test_most_random_programs_repeat_and_some_with_a_period_above_1() -> None:

@@ -37,12 +37,14 @@ sensitivity
 padding as_run
 closed_forms
 choice
+places
 clock
 outlines
 prices
 memory alike
 transformer
 attending
+drafting
 keeping
 mixture
 messages
@@ -56,13 +58,15 @@ collectives.lines
 collectives.rings
 collectives.form
 cost
-layouts kernels
+layouts kernels pipeline
 chakra
 program
 collectives.contract
 topology
-timeline models sharding workload
-model_fields
+workload
+timeline models sharding
+configs
+model_fields quantised
 chips
 chip_fields
 sourced
@@ -75,7 +79,7 @@ errors
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
-                "pricing", "candidates", "meshes"],
+                "pricing", "space", "candidates", "meshes"],
     "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
     "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "schema", "look",
             "completion", "common"],
@@ -86,7 +90,8 @@ INSIDE = {
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
     "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "chakra_program", "groups",
-                 "workload", "balance", "planning", "tracing", "mesh", "named", "links", "graph_file", "notes", "keyed", "forms", "values"],
+                 "workload", "balance", "planning", "tracing", "pipeline", "mesh", "named", "links", "graph_file", "notes",
+                 "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",
                "symmetry"],

@@ -15,6 +15,7 @@ from torussim.analysis import on_its_own
 from torussim.answer import Interrupted, run
 from torussim.chips import chip
 from torussim.cli import cli
+from torussim.closed_forms import axes_seconds
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.interpolation import FEW
@@ -62,6 +63,27 @@ def numbers(value, path=""):
             yield from numbers(part, f"{path}.{i}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
+
+
+@pytest.mark.parametrize("layers, full, blocks", [(7, [2, 5], 2), (3, [1], 3), (2, [], 1)])
+def test_passes_are_interpolated_up_to_the_window_and_from_it_on(layers, full, blocks):
+    """Attention of layers with a window stops growing at 140 tokens; layers without one go on."""
+    model = {**MODEL, "layers": layers, "window": 140, "full_layers": full}
+    few, every = (run({**asked("lines", tokens=90), "model": model}, every_step=each) for each in (False, True))
+    assert few.engine["proved"] and few.engine["passes_simulated"] <= 12 < every.engine["passes_simulated"] == 90
+    for got, want in ((few.latency_s, every.latency_s), (few.estimate["paper"]["step_s"], every.estimate["paper"]["step_s"]),
+                      (few.breakdown_s["compute"], every.breakdown_s["compute"])):
+        assert got == pytest.approx(want, rel=1e-4)
+    assert few.latency_s == pytest.approx(every.latency_s, rel=max(few.engine["error"], 1e-9) * 1.01)
+    axes = {"x": 4, "y": 2}
+    scenario = load({**asked("lines", tokens=90), "model": model})
+    (group,) = alike(scenario.model, scenario.layouts, passes(scenario.workload), axes)
+    assert len(group.program.blocks) == len({o.get("section") for o in few.operations}) == blocks
+    parts, convex = group.straight(scenario.chip)
+    assert convex and len(parts) == (1 if not full else 2) and sum(map(len, parts)) == 90
+    exact = sum(axes_seconds(group.of(i), scenario.net, scenario.chip) for i in range(90)) / 90
+    assert few.estimate["axes"]["step_s"] == pytest.approx(exact, rel=1e-4)
+    assert few.engine["blocks"] == 90 * group.program.block_runs == every.engine["blocks"]
 
 
 @pytest.mark.parametrize("network, layout, workload", CASES)

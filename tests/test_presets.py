@@ -6,13 +6,19 @@ The counts here are by hand from the sizes, without the package's own.
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from torussim import run
+from torussim.chips import DTYPE_BYTES
+from torussim.configs import families
 from torussim.layouts import Layout
+from torussim.listing import lists
 from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.workload import Workload
@@ -98,34 +104,14 @@ def test_every_config_has_its_published_counts() -> None:
     assert sum("parameters" in said for said in PUBLISHED.values()) >= 30
 
 
-# The fields of a preset and the keys of its config.json, by hand.
-
-SIZES = {"layers": "num_hidden_layers", "d_model": "hidden_size", "d_ff": "intermediate_size", "heads": "num_attention_heads",
-         "kv_heads": "num_key_value_heads", "vocabulary": "vocab_size", "max_context": "max_position_embeddings",
-         "tied": "tie_word_embeddings", "d_head": "head_dim", "experts_per_token": "num_experts_per_tok",
-         "d_value": "v_head_dim", "latent": "kv_lora_rank", "latent_rope": "qk_rope_head_dim", "latent_q": "q_lora_rank",
-         "shared_experts": "n_shared_experts", "expert_d_ff": "moe_intermediate_size"}
-MORE: dict[str, dict[str, Any]] = {
-    "deepseek-v3": {"d_head": 128 + 64, "experts": 256, "dense_layers": (0, 1, 2)},
-    "gemma-3-27b": {"window": 1024, "full_layers": (5, 11, 17, 23, 29, 35, 41, 47, 53, 59), "vocabulary": 262208, "tied": True,
-                    "max_context": 131072},
-    "gpt-oss-120b": {"window": 128, "full_layers": tuple(range(1, 36, 2)), "experts": 128, "biases": ("qkv", "o", "ffn")},
-    "llama-4-maverick": {"d_ff": 16384, "expert_d_ff": 8192, "experts": 128, "shared_experts": 1, "window": 8192, "tied": False,
-                         "dense_layers": tuple(range(0, 48, 2)), "full_layers": tuple(range(3, 48, 4))},
-    "mixtral-8x7b": {"experts": 8, "d_head": 128},
-    "mixtral-8x22b": {"experts": 8, "d_head": 128},
-    "qwen3-235b-a22b": {"experts": 128, "qk_norm": True},
-    "qwen3-30b-a3b": {"experts": 128, "qk_norm": True},
-    "qwen3-32b": {"qk_norm": True},
-}
+OF_THE_FILE = {field.name for field in fields(Model)} - {"name", "parameters", "active_parameters", "remarks", "sources"}
 
 
 @pytest.mark.parametrize("name", TODAY)
 def test_the_fields_of_a_preset_are_those_of_its_config(name: str) -> None:
-    preset, keys = model(name), config(name)
-    fields = {field: keys[key] for field, key in SIZES.items() if keys.get(key) is not None} | MORE[name]
-    assert {field: getattr(preset, field) for field in fields} == fields
-    assert {"experts", "window", "latent"} & {*fields} == {one for one in ("experts", "window", "latent") if getattr(preset, one)}
+    """Both were written down apart, the preset by hand."""
+    preset, read = model(name), model(str(CONFIGS / f"{name}.json"))
+    assert {field: getattr(preset, field) for field in OF_THE_FILE} == {field: getattr(read, field) for field in OF_THE_FILE}
 
 
 def test_the_layers_of_gpt_oss_alternate_as_its_config_says() -> None:
@@ -133,13 +119,62 @@ def test_the_layers_of_gpt_oss_alternate_as_its_config_says() -> None:
     assert kinds == config("gpt-oss-120b")["layer_types"]
 
 
-# Bytes of the cache by hand, in bf16 on one chip
+# Bytes of the cache of a sequence by hand, in bf16: of a token in all layers without a window, and in all layers with one
 
-CACHE = {"qwen3-32b": 64 * 2 * 8 * 128 * 2, "qwen3-30b-a3b": 48 * 2 * 4 * 128 * 2, "qwen3-235b-a22b": 94 * 2 * 4 * 128 * 2,
-         "mixtral-8x7b": 32 * 2 * 8 * 128 * 2}
+FULL = {"qwen3-32b": 64 * 2 * 8 * 128 * 2, "qwen3-30b-a3b": 48 * 2 * 4 * 128 * 2, "qwen3-235b-a22b": 94 * 2 * 4 * 128 * 2,
+        "mixtral-8x7b": 32 * 2 * 8 * 128 * 2, "mixtral-8x22b": 56 * 2 * 8 * 128 * 2, "deepseek-v3": 61 * (512 + 64) * 2,
+        "gpt-oss-120b": 18 * 2 * 8 * 64 * 2, "gemma-3-27b": 10 * 2 * 16 * 128 * 2, "llama-4-maverick": 12 * 2 * 8 * 128 * 2}
+WINDOWED = {"gpt-oss-120b": (128, 18 * 2 * 8 * 64 * 2), "gemma-3-27b": (1024, 52 * 2 * 16 * 128 * 2),
+            "llama-4-maverick": (8192, 36 * 2 * 8 * 128 * 2)}
 
 
-@pytest.mark.parametrize("name", CACHE)
-def test_the_cache_of_a_token_with_grouped_attention_is_as_by_hand(name: str) -> None:
-    workload = Workload(phase="prefill", batch=1, context=1000)
-    assert memory(model(name), Layout(), workload, {"x": 1, "y": 1, "z": 1}, 1e15).kv_cache == 1000 * CACHE[name]
+@pytest.mark.parametrize("name", TODAY)
+@pytest.mark.parametrize("context", [100, 1024, 20_000])
+def test_the_cache_of_a_sequence_is_as_by_hand(name: str, context: int) -> None:
+    window, bounded = WINDOWED.get(name, (1, 0))
+    by_hand = context * FULL[name] + min(context, window) * bounded
+    assert memory(model(name), Layout(), Workload("prefill", 1, context), {"x": 1, "y": 1, "z": 1}, 1e15).kv_cache == by_hand
+    assert 2 * cache(model(name), context) == by_hand
+
+
+def cache(m: Model, context: int) -> int:
+    """Return the elements of the cache of one sequence."""
+    token = m.latent + m.latent_rope if m.latent else m.kv_heads * (m.d_head + (m.d_value or m.d_head))
+    return sum(token * min(context, kind.window or context) for kind in m.kinds)
+
+
+def test_the_table_of_the_page_on_models_is_that_of_the_presets() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| `([\w.-]+)` \| ([\d.e]+) \| ([\d.e]+|all) \| (.+?) \| (.+?) \| ([\d.]+) GB \|$", page, re.M)
+    assert sorted(row[0] for row in rows) == TODAY
+    for name, whole, used, experts, attended, size in rows:
+        m = model(name)
+        assert (float(whole), used) == (m.parameters, "all") or (float(whole), float(used)) == (m.parameters, m.active_parameters)
+        assert float(size) == round(2 * cache(m, 65536) / 1e9, 2), name
+        assert {int(number) for number in re.findall(r"\d+", experts)} <= {m.experts, m.experts_per_token, m.shared_experts,
+                                                                             len(m.dense_layers)}
+        assert {int(number) for number in re.findall(r"\d+", attended)} <= {
+            m.kv_heads, m.latent, m.latent_rope, m.window, m.layers, m.layers - len(m.full_layers)}
+
+
+def test_the_list_of_presets_says_what_is_not_plain() -> None:
+    lines = {line.split()[0]: line for line in lists()["models"]()}
+    assert lines["llama-3-8b"].endswith("8 KV, gated, serial")
+    assert lines["gpt-oss-120b"].endswith("; 4 of 128 experts in 36 layers, F 2880; window 128 in 18 layers")
+    assert lines["deepseek-v3"].endswith("; 8 of 256 experts and 1 shared in 58 layers, F 2048; latent 512 + 64")
+
+
+def test_the_example_of_the_page_on_models_runs_and_fits(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    (name, text), = re.findall(r"^```yaml title=\"([^\"]+)\"\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / name).write_text(text)
+    keys = run(tmp_path / name).keys
+    assert keys["step_s"] > 0 and keys["memory"]["fits"]
+
+
+def test_the_page_on_models_names_all_families_and_their_dtypes_as_they_are() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    listed = page.split("which is the `model_type` of a file:\n")[1].split(".\n")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(families())
+    rows = re.findall(r"^\| `.+?\| `([\w/]+)` \| ([\d. +/]+)[,:|]", page, re.M)
+    assert {dtype: eval(bits) for dtype, bits in rows} == {dtype: DTYPE_BYTES[dtype] * 8 for dtype, _ in rows} and len(rows) == 5

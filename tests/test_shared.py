@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import random_scenarios as plain
+from random_scenarios import parted, renamed
 from random_shared import Scenario, compare, drifting, expected, run, scenario
 from thinned import thinned
 
@@ -22,7 +24,8 @@ from torussim.engine.ready import Ready
 from torussim.engine.routed import Shared
 from torussim.engine.schedule_table import Table
 from torussim.engine.shared_run import SharedRun
-from torussim.program import LOOPS, SYMMETRIC, Collective, Compute, Program
+from torussim.engine.steady_state import Leap
+from torussim.program import LOOPS, SYMMETRIC, Block, Collective, Compute, Program
 from torussim.timeline import Timeline
 from torussim.topology import hops
 from torussim.topology.builders import torus
@@ -92,7 +95,7 @@ def landings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     def landed(self: SharedRun) -> None:
         land(self)
-        found.append(self.leapt is not None and not self.wrong)
+        found.append(bool(self.leaps) and not self.wrong)
 
     monkeypatch.setattr(SharedRun, "land", landed)
     return found
@@ -130,9 +133,9 @@ def test_a_flow_in_the_past_after_a_leap_means_that_the_leap_was_wrong(monkeypat
     case, leap, step = drifting(0), SharedRun.leap, event_core.run
     wanted, leaps, failed = run(case, repeat=False), list[int](), list[bool]()
 
-    def leaping(self: SharedRun, block: int, *given: Any) -> Any:
-        times = leap(self, block, *given)
-        leaps.extend([block] if self.leapt else [])
+    def leaping(self: SharedRun, asked: Leap, *given: Any) -> Any:
+        times = leap(self, asked, *given)
+        leaps.extend([asked.patience // 2] if self.leaps else [])
         return times
 
     def failing(*given: Any) -> int:
@@ -148,6 +151,27 @@ def test_a_flow_in_the_past_after_a_leap_means_that_the_leap_was_wrong(monkeypat
     monkeypatch.setattr(event_core, "run", lambda *given: event_core.PAST)
     with pytest.raises(shared_run.PastError):
         run(case, repeat=False)
+
+
+def test_each_of_several_blocks_leaps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, leaps = landings(monkeypatch), Counter[int]()
+    for seed in LEAPS[:4]:
+        case = drifting(seed)
+        case = replace(case, program=replace(case.program, more=(Block(renamed(case.program.block, "_again"), 50),)))
+        said, wanted = (run(case, repeat=repeat) for repeat in (True, False))
+        assert_the_same(said, wanted)
+        leaps[said.leapt > 40] += 1
+    assert leaps[True] and len(found) > 8, "more than one block alone can leave out, and some leaps that were wrong"
+
+
+@pytest.mark.parametrize("seed", LEAPS[:2])
+def test_a_block_in_two_parts_is_the_block(seed: int) -> None:
+    case = drifting(seed)
+    both = [run(replace(case, program=one), repeat=repeat) for one in (case.program, parted(case.program, 9))
+            for repeat in (True, False)]
+    for said in both[1:]:
+        assert said.finish == pytest.approx(both[0].finish, rel=1e-9) and said.blocks == both[0].blocks
+        assert said.link_bytes == pytest.approx(both[0].link_bytes, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", LEAPS)

@@ -1,4 +1,4 @@
-"""Groups of passes whose programs differ only in the cost of attention.
+"""Groups of passes whose programs differ only in the cost of their attention operations.
 
 The steps of a decode form one group. So do the chunks of a prefill, except the first, which has no cache to read, and the last,
 if it is shorter.
@@ -6,8 +6,9 @@ if it is shorter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -23,18 +24,21 @@ from torussim.transformer import Builder
 from torussim.workload import Forward
 
 Array = np.ndarray[Any, Any]
+BENDS = 8  # parts in which attention grows in one proportion
+PROPORTION = 1e-8  # shares of the growth of attention that differ by less are equal: the rounding of differences
 
 
 @dataclass(frozen=True, eq=False)
 class Alike:
     """Consecutive passes, each of which attends to more than the one before; or one program that is no pass.
 
-    `program` is that of the first pass; `attention` has the attention of each pass, and is empty if the program is no pass.
+    `program` is that of the first pass; `attention` has the attention operations of each pass, one for each kind of layer, and
+    is empty if the program is no pass.
     """
 
     phase: str
     program: Program
-    attention: tuple[Compute, ...] = ()
+    attention: tuple[tuple[Compute, ...], ...] = ()
 
     def __len__(self) -> int:
         return max(1, len(self.attention))
@@ -43,15 +47,42 @@ class Alike:
         """Return the program of a pass."""
         if not number:
             return self.program
-        return self.program.replaced({self.attention[number].name: self.attention[number]})
+        return self.program.replaced({one.name: one for one in self.attention[number]})
 
     def part(self, begin: int, end: int | None = None) -> Alike:
         """Return some of the passes, at least one; the whole program if it is no pass."""
         return replace(self, program=self.of(begin), attention=self.attention[begin:end])
 
+    @cached_property
+    def runs(self) -> Array:
+        """The number of runs of each attention operation in a pass, (attention operations,)."""
+        runs = {o.name: times for operations, times in self.program.sections() for o in operations}
+        return np.array([runs[one.name] for one in self.attention[0]] if self.attention else [], float)
+
+    def each(self, seconds: Callable[[Compute], float]) -> Array:
+        """Return (passes, attention operations) the seconds of one run of each; `seconds` gives that of an operation."""
+        return np.array([[seconds(one) for one in every] for every in self.attention], float).reshape(len(self), -1)
+
     def seconds(self, chip: Chip) -> Array:
-        """Return (passes,) the time of attention in a layer, which increases from pass to pass."""
-        return np.array([compute_seconds(one, chip) for one in self.attention] or [0.0])
+        """Return (passes,) the mean time of a run of attention, which never decreases from pass to pass."""
+        return np.asarray(self.each(lambda one: compute_seconds(one, chip)) @ (self.runs / self.runs.sum()))
+
+    def straight(self, chip: Chip) -> tuple[list[Alike], bool]:
+        """Return the passes in parts, in each of which the times of all attention operations grow in one proportion, and True.
+
+        Only then is the time of a pass a convex function of `seconds`. Windowed attention, for example, stops growing at its
+        window. If there were more than BENDS parts, return all passes as one, and False.
+        """
+        gains = np.diff(self.each(lambda one: compute_seconds(one, chip)) * self.runs, axis=0)
+        shares = np.divide(gains, total := gains.sum(axis=1, keepdims=True), out=np.zeros_like(gains), where=total > 0)
+        ends, grows = list[int](), None
+        for number in np.flatnonzero(total[:, 0] > 0).tolist():
+            if grows is not None and np.abs(shares[number] - grows).max() > PROPORTION:
+                ends.append(number + 1)  # the first pass of the next part is the last of this one
+            grows = shares[number]
+        if len(ends) >= BENDS:
+            return [self], False
+        return [self.part(begin, end) for begin, end in zip([0, *ends], [*ends, len(self)])], True
 
 
 def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], axes: Mapping[str, int]) -> list[Alike]:
@@ -62,8 +93,8 @@ def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], 
         first, *others = group
         builder = Builder(model, layouts[first.phase], first, axes)
         program = builder.build()
-        found.append(Alike(first.phase, program, tuple(attention(one.attended) for attention in builder.attention.values()
-                                                          for one in (first, *others))))
+        attention = tuple(tuple(make(one.attended) for make in builder.attention.values()) for one in (first, *others))
+        found.append(Alike(first.phase, program, attention))
     return found
 
 

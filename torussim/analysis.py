@@ -7,12 +7,13 @@ blocks cost little more than one. Units are seconds and bytes throughout.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from torussim.pipeline import of_microbatch
 from torussim.program import Collective, Compute, Operation
 from torussim.timeline import Array, Timeline
 from torussim.topology.grid import Grid
@@ -20,6 +21,7 @@ from torussim.topology.grid import Grid
 ALIKE = 1e-9  # of the makespan: closer times are equal
 ROUNDING = 1e-12  # of the whole: less than this counts as zero
 BUSIEST = 10
+STAGES = 16  # the most stages of which a picture shows a chip by default
 
 
 def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None = None) -> dict[str, float]:
@@ -27,7 +29,8 @@ def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None
 
     The default chip is the one that finishes last, and the default of `seconds` is the makespan. `compute` is the time that the
     compute unit needs. `overhead` is the fixed costs of its operations, and launches of collectives that are not hidden by
-    computation. `exposed_collective` is the rest.
+    computation. `exposed_collective` is the rest. In a program of which some operations run on some positions, `bubble` is the
+    part of the rest in which the chip waits for the sender of a permute that has not started to send.
     """
     chip = timeline.last_chip if chip is None else chip
     seconds = timeline.makespan if seconds is None else seconds
@@ -43,7 +46,44 @@ def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None
     rest = seconds - (compute + overhead)
     if rest < ROUNDING * seconds:  # the rest is only the rounding of sums
         compute, rest = compute + rest, 0.0
-    return {"compute": compute, "exposed_collective": rest, "overhead": overhead}
+    found = {"compute": compute, "exposed_collective": rest, "overhead": overhead}
+    if staged(timeline):
+        found["bubble"] = min(bubble(timeline, chip), rest)
+        found["exposed_collective"] = rest - found["bubble"]
+    return found
+
+
+def staged(timeline: Timeline) -> tuple[str, ...]:
+    """Return the axes on which operations name their positions, such as that of pipeline stages."""
+    return tuple(dict.fromkeys(axis for s in timeline.segments for o in s.operations for axis, _ in o.on))
+
+
+def bubble(timeline: Timeline, chip: int) -> float:
+    """Return the seconds in which a chip waits in a permute of some senders before its sender starts to send."""
+    total, at = 0.0, {axis: positions(timeline, axis) for axis in timeline.axes}
+    for segment, times in Counter(segment for segment, _ in timeline.runs).items():
+        s = timeline.segments[segment]
+        for i, o in enumerate(s.operations):
+            if isinstance(o, Collective) and o.kind == "permute" and o.on:
+                sender = _sender(o, chip, at)
+                if all(at[axis][sender] in places for axis, places in o.on):
+                    total += times * max(0.0, float(s.on(sender)[0, i] - s.on(chip)[0, i]))
+    return total
+
+
+def _sender(o: Collective, chip: int, at: Mapping[str, Array]) -> int:
+    """Return the chip whose message a permute brings to a chip; `at`: (chips,) positions on each axis."""
+    there = [column == (column[chip] - o.shift.get(axis, 0)) % (column.max() + 1) for axis, column in at.items()]
+    return int(np.flatnonzero(np.logical_and.reduce(there))[0])
+
+
+def positions(timeline: Timeline, axis: str) -> Array:
+    """Return (chips,) the position of each chip on an axis of the grid, or on a part of an axis, such as x/4*2."""
+    name, _, part = axis.partition("/")
+    column = list(dict.fromkeys(a.partition("/")[0] for a in timeline.axes)).index(name)
+    at = np.array([chip[column] for chip in timeline.chips])
+    length, _, stride = part.partition("*")
+    return at // int(stride or 1) % int(length) if length else at
 
 
 def exposed(timeline: Timeline, chip: int) -> float:
@@ -155,8 +195,11 @@ def busiest(timeline: Timeline, grid: Grid, most: int = BUSIEST) -> list[int]:
 
 
 def users(timeline: Timeline, link: int) -> dict[str, float]:
-    """Return the collectives that use a link, and the share of each in its bytes, the largest first."""
-    sent = {name: float(carried[link]) for name, carried in timeline.carried.items() if carried[link] > 0}
+    """Return the collectives that use a link, those of a pipeline in all ticks as one, and the share of each in its bytes."""
+    sent: dict[str, float] = {}
+    for name, carried in timeline.carried.items():
+        if carried[link] > 0:
+            sent[of_microbatch(name)] = sent.get(of_microbatch(name), 0.0) + float(carried[link])
     total = sum(sent.values())
     return {name: size / total for name, size in sorted(sent.items(), key=lambda item: -item[1])}
 
@@ -171,10 +214,15 @@ def chosen_chips(timeline: Timeline, near: Sequence[int] = ()) -> list[int]:
 
     If all finish together, the chips are those whose operations end earliest and latest on average. `near`: chips at a link that
     is to blame; of chips that finish together one of these is taken, and where none is among the three, the first of them comes
-    in the place of the median.
+    in the place of the median. With pipeline stages they are the first chip of each stage, of at most STAGES of them.
     """
     if not timeline.chips:
         return []
+    if staged(timeline):
+        at = np.array([positions(timeline, axis) for axis in staged(timeline)])
+        _, firsts = np.unique(at, axis=1, return_index=True)
+        some = np.linspace(0, len(firsts) - 1, min(len(firsts), STAGES)).astype(int)
+        return [int(chip) for chip in np.sort(firsts)[np.unique(some)]]
     columns = np.concatenate([np.concatenate([s.start, s.end]) for s in timeline.segments]
                              or [np.zeros((1, len(timeline.chips)))])
     equal = ALIKE * timeline.makespan
@@ -195,11 +243,15 @@ def chosen_chips(timeline: Timeline, near: Sequence[int] = ()) -> list[int]:
 
 
 def last_block(timeline: Timeline) -> int:
-    """Return the index into `runs` of the last simulated block, or of the first run if there is none."""
-    first: dict[int, int] = {}
+    """Return the index into `runs` of the last simulated run of a block, or of the first run if there is none.
+
+    Of several blocks it is the one with the most runs, of equally many the last.
+    """
+    first, often = dict[int, int](), timeline.counts()
     for run, (segment, _) in enumerate(timeline.runs):
         first.setdefault(segment, run)
-    return max((run for segment, run in first.items() if timeline.segments[segment].is_block), default=0)
+    blocks = [run for segment, run in first.items() if timeline.segments[segment].is_block]
+    return max(blocks, key=lambda run: (often[run][1], run), default=0)
 
 
 # -- time spans: arrays (n, 2) of start and end -------------------------------------------------------------------------
@@ -271,15 +323,18 @@ def _unit(timeline: Timeline, chip: int) -> _Unit:
 
 
 def advances(timeline: Timeline) -> list[tuple[Operation, float]]:
-    """Return each operation of the last block with the seconds by which its end moves the end of the block.
+    """Return each operation of the blocks with the seconds by which its end moves the end of its block, in the mean block run.
 
-    The chip is the one that finishes last. The times add up to the block: while two operations run, the time is charged to the
-    one that ends first.
+    The chip is the one that finishes last, and the last simulated run of a block stands for all of its runs. The times add up to
+    the mean time of a block run: while two operations run, the time is charged to the one that ends first.
     """
-    block, chip = [segment for segment in timeline.segments if segment.section == "block"][-1], timeline.last_chip
-    ends = block.end[:, chip]
-    found, end = list[tuple[Operation, float]](), float(block.start[:, chip].min())
-    for i in np.argsort(ends, kind="stable"):
-        found.append((block.operations[i], max(0.0, float(ends[i]) - end)))
-        end = max(end, float(ends[i]))
+    found, runs = list[tuple[Operation, float]](), Counter(timeline.segments[segment].section for segment, _ in timeline.runs)
+    blocks, chip = timeline.last_of_blocks(), timeline.last_chip
+    for block in blocks:
+        share = runs[block.section] / sum(runs[each.section] for each in blocks)
+        starts, ends = block.on(chip)
+        end = float(starts.min())
+        for i in np.argsort(ends, kind="stable"):
+            found.append((block.operations[i], share * max(0.0, float(ends[i]) - end)))
+            end = max(end, float(ends[i]))
     return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from torussim.alike import Alike, alike, upto
-from torussim.analysis import chosen_chips
+from torussim.analysis import chosen_chips, staged
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
@@ -110,7 +110,8 @@ def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, ev
     assert model is not None and workload is not None
     todo = passes(workload)
     groups = alike(model, scenario.layouts, todo, {a: scenario.net.length(a) for a in scenario.net.axes})
-    tally = Tally(scenario, prepared, every=every, blocks=model.layers * len(todo), progress=progress)
+    blocks = sum(len(group) * group.program.block_runs for group in groups)
+    tally = Tally(scenario, prepared, every=every, blocks=blocks, progress=progress)
     try:
         for group in groups:
             tally.add(group)
@@ -138,13 +139,14 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
                              "memory": Later(memory_key, scenario),
-                             "breakdown_s": dict(zip(PARTS, (sums.parts[last.phase] / count).tolist()))}
+                             "breakdown_s": {name: part for name, part in zip(PARTS, (sums.parts[last.phase] / count).tolist())
+                                             if name != "bubble" or staged(timeline)}}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),
               "links": Later(links_key, ran, whole, latency)}
     given |= _faults(ran)
     given |= {"range_s": Later(range_key, ran), "validated": scenario.chip.validated or None, "layout": Later(layout_key, ran)}
     engine = {"events": tally.events, "flows": tally.flows, "chips_simulated": timeline.chips_simulated,
-              "blocks_simulated": tally.blocks_simulated, "blocks": model.layers * sums.done, "period": timeline.period,
+              "blocks_simulated": tally.blocks_simulated, "blocks": tally.blocks_done, "period": timeline.period,
               "leapt": tally.leapt, "passes_simulated": tally.passes, "passes": sums.done, "error": sums.error / latency,
               "proved": tally.proved, "wall_s": time.perf_counter() - began}
     return _result(ran, given, engine)

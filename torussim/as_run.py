@@ -10,6 +10,7 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.keeping import kv_heads_kept, parts_of
 from torussim.layouts import Layout, default_mesh
+from torussim.mixture import spread
 from torussim.models import Model
 from torussim.outlines import Outlines, broken, outlines_of
 from torussim.pipeline import of_microbatch
@@ -17,6 +18,8 @@ from torussim.program import Collective, Compute, Program
 from torussim.topology.grid import Grid
 from torussim.transformer import Builder
 from torussim.workload import Forward, Workload, passes
+
+ALIKE = 1.005  # loads of chips, in means, that count as equal
 
 
 def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], network: Grid | Outlines,
@@ -40,13 +43,25 @@ def attention_words(found: Mapping[str, Any]) -> str:
     return over + cut + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
 
+def experts_words(found: Mapping[str, Any]) -> str:
+    """Return how the experts of a mixture are spread, in words."""
+    gathered = ", gathered before use" if found["gathered"] else ""
+    over = f"over {_listed(found['axes'], 6)}" if found["axes"] else "not cut"
+    said = [f"{found['model']} {over}{gathered}, {found['chip']} on a chip, {found['token']} a token"]
+    if found["busiest"] > ALIKE:
+        said.append(f"the busiest chip has {found['busiest']:.3g} times the mean load")
+    if found["dropped"]:
+        said.append(f"{found['dropped']:.1%} of the copies of tokens are dropped")
+    return "; ".join(said)
+
+
 def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,
            chip: Chip) -> dict[str, Any]:
     net = outlines.net
     axes = {axis: net.length(axis) for axis in net.axes}
     builder = Builder(model, layout, forward, axes)
     table, lengths = builder.table, builder.lengths
-    q, kv, axes = table["q"].used, table["kv"].used, builder.physical  # of one stage
+    q, kv, axes = table["q"].used, table["kv"].used, dict(builder.physical)  # of one stage
     chips = prod(axes.values())
     cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}
     sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
@@ -69,6 +84,8 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     if layout.pipeline:
         found["pipeline"] = {"axis": layout.pipeline.axis, "stages": len(builder.stages), "microbatches": builder.microbatches,
                              "layers": [len(layers) for layers in builder.stages]}
+    if model.experts:
+        found["experts"] = spread(builder)
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}
 
 

@@ -142,7 +142,7 @@ def attend(builder: Builder, parts: Mapping[str, _Value], kind: Kind) -> _Value:
         q = q._replace(sizes={**q.sizes, "L": -(-builder.forward.length // count) * count})
     for target in [*stations[1:-1], _over(stations[-1], cut) if travel else stations[-1]]:
         (q,), _ = builder.travel("", [q], [target])
-    _keep(builder, [parts[name] for name in ("k", "v", "latent") if name in parts])
+    _keep(builder, [parts[name] for name in ("k", "v", "latent") if name in parts], q)
     here = _on_chip(builder, q, kind.window, count, travel)
     if here.absorbed:
         _per_head(builder, "matmul_k_up", here, m.d_head - m.latent_rope, m.latent or 0)
@@ -162,12 +162,16 @@ def _over(q: Sharding, axes: tuple[str, ...]) -> Sharding:
     return Sharding.of(tuple((d, cut + axes if d == "L" else cut) for d, cut in q.dims), q.partial)
 
 
-def _keep(builder: Builder, new: Sequence[_Value]) -> None:
-    """Bring K and V, or the latent, of the new tokens to where they are kept."""
+def _keep(builder: Builder, new: Sequence[_Value], q: _Value) -> None:
+    """Bring K and V, or the latent, of the new tokens to where they are kept; `q` is normalised together with K."""
     if new[0].name == "latent":
         _norm(builder, new[0])
     for target in builder.table["kv"].stations[1:]:
         new, _ = builder.travel("", new, [new_tokens(builder, target)] * len(new))
+    if builder.model.qk_norm:
+        every = [one for one in (q, *new) if one.name in ("q", "k")]
+        elements = sum(one.sharding.elements(one.sizes, builder.lengths) for one in every)
+        builder.add(kernels.norm(builder.name("norm_q_k"), elements, builder.dtype))
 
 
 def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: bool) -> _Here:
@@ -177,6 +181,10 @@ def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: 
                    do="give the model padded_heads for so many chips, or choose attention: batch")
     if not set(used.axes("K")) <= set(q.sharding.axes("H")):
         raise LayoutError(f"kv ends as {str(used)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H", path=("kv",))
+    both = [a for a in used.axes("L") if a in builder.table["q"].used.used]
+    if both:
+        raise LayoutError(f"kv ends as {str(used)!r} and q as {str(builder.table['q'].used)!r}: {both[0]} cuts the tokens of the "
+                          f"context, so let q end without it: {str(builder.table['q'].used.without(both))!r}", path=("q",))
     divide(builder.kv_heads, "K", used, builder.lengths, what="KV heads")
     local, cache = q.sharding.local(q.sizes, builder.lengths), DTYPE_BYTES[builder.layout.kv_cache]
     here = _Here(local["B"], local["L"], heads, m.d_head, m.value, max(1.0, heads * builder.kv_heads / builder.heads),
@@ -188,9 +196,11 @@ def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: 
 
 def _products(builder: Builder, here: _Here, q: _Value) -> None:
     """Add the products of attention; before them the expansion of latents, and the gather of K and V that travel."""
-    if builder.model.latent and not here.absorbed:
+    expanded = bool(builder.model.latent) and not here.absorbed
+    if expanded:
         _expand(builder, here)
     loops = _gather(builder, here, q) if here.ring else ()
+    held = expanded or (here.ring and not loops)  # whether K and V are alive beside the cache
     own = here.rows * here.length * here.heads * (here.width + here.value) * builder.act
     name, new = builder.name("attention"), builder.forward.length
 
@@ -202,7 +212,7 @@ def _products(builder: Builder, here: _Here, q: _Value) -> None:
                                  loops=loops, decode=builder.forward.phase == "decode")
 
     made = _varying(builder, name, attention)
-    builder.peak = max(builder.peak, own + made.scratch)
+    builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)
 
 
 def _varying(builder: Builder, name: str, function: Callable[[int], Compute]) -> Compute:
@@ -237,7 +247,6 @@ def _gather(builder: Builder, here: _Here, q: _Value) -> tuple[Loop, ...]:
     _, ((name, step),) = builder.travel("", [value], [source.without(used.axes("L"))])
     loop = builder.table.loop
     if builder.layout.overlap is False or not (loop is None or set(step.axes) <= set(loop)):
-        builder.peak = max(builder.peak, step.elements * here.bytes)
         return ()
     return builder.looped(name, (1, 1, 1, here.parts))
 

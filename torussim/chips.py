@@ -6,7 +6,8 @@ A preset is data/chips/<name>.yaml, where every number has its source. A user-de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Final
@@ -16,7 +17,34 @@ from torussim.chip_fields import FIELDS, MULTIPLIED_AS, NEEDED, PLAIN, TILE_SIDE
 from torussim.errors import Found, NameError_, TorusSimError
 from torussim.sourced import Keys, quote
 
-DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "f32": 4}
+_PLAIN: Final[Mapping[str, float]] = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "f32": 4, "mxfp4": 4.25 / 8, "nvfp4": 4.5 / 8}
+GROUPED: Final = r"^int([48])/([1-9][0-9]{0,5})(z?)$"  # integers in groups
+
+
+class Dtypes(Mapping[str, float]):
+    """The bytes of an element by dtype. `int4/128` are integers with a scale of 16 bits for each 128 of them; `int4/128z` have a
+    zero point of 4 bits too. mxfp4 has a scale of 8 bits for each 32 elements, nvfp4 for each 16. Iteration yields the names
+    without groups.
+
+    >>> DTYPE_BYTES["int4/128"] * 8, DTYPE_BYTES["mxfp4"] * 8, "int4/0" in DTYPE_BYTES
+    (4.125, 4.25, False)
+    """
+
+    def __getitem__(self, dtype: str) -> float:
+        """Return the bytes of an element. Raise KeyError for an unknown dtype."""
+        found = re.match(GROUPED, dtype) if isinstance(dtype, str) else None
+        return _PLAIN[dtype] if found is None else (int(found[1]) + (20 if found[3] else 16) / int(found[2])) / 8
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of dtypes without groups."""
+        return iter(_PLAIN)
+
+    def __len__(self) -> int:
+        """Return the number of dtypes without groups."""
+        return len(_PLAIN)
+
+
+DTYPE_BYTES: Final = Dtypes()
 _SHARED = ("hbm_bytes", "hbm_bandwidth", "on_chip_bytes", "link_bandwidth", "vector_rate")  # by the cores of a chip
 CORE = "core"  # the axis of a network on which the cores of a chip stand
 

@@ -17,7 +17,7 @@ from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.clock import Clock
 from torussim.outlines import Outlines, outlines_of
-from torussim.places import clock_of, places_of, runs
+from torussim.places import clocks_of, places_of, runs
 from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program
 from torussim.topology.grid import Grid, grid
 
@@ -110,10 +110,10 @@ def axes_seconds(program: Program, network: Grid | Outlines, chip: Chip, *, fast
     """Return the time of the program with every link of an axis as slow as its slowest (fast as its fastest), seconds."""
     outlines = outlines_of(network)
     program = chosen(program, outlines, chip)
-    clock = clock_of(program, outlines.prices(chip), fastest and not outlines.even)
+    clocks = clocks_of(program, outlines.prices(chip), fastest and not outlines.even)
     for operations, times in program.sections():
-        clock.repeat(clock.ready(operations), times)
-    return clock.latest
+        clocks.repeat(operations, times)
+    return clocks.latest
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class Stretch:
 
 
 def stretches(kind: str, algorithm: str, lengths: Mapping[str, int], ring: Mapping[str, bool], size: float, way: str,
-              weights: Sequence[float], shift: Mapping[str, int], on: Mapping[str, tuple[int, ...]] | None = None) -> list[Stretch]:
+              weights: Sequence[float], shift: Mapping[str, int],
+              on: Mapping[str, tuple[int, ...]] | None = None) -> list[Stretch]:
     """Return the phases of a collective in queue order; `lengths` are those above 1, in order. one_ring: see one_axis.
 
     `shift` is that of a permute, and `on` the positions of its senders.

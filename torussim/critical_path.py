@@ -230,7 +230,7 @@ class _Walks:
             if runs(o, place):
                 to = number[tuple((p + o.shift.get(axis, 0)) % self.lengths[axis] for axis, p in place.items())]
                 ends[i] = np.maximum(ends[i], at[i] + start)
-                ends[to] = np.maximum(ends[to], float(at[i][-1]) + start + seconds)
+                ends[to] = np.maximum(ends[to], float(at[i][-1]) + start + (seconds if to != i else 0.0))
         return {i: (end, 0.0) for i, end in ends.items()}
 
 

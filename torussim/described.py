@@ -42,7 +42,7 @@ def reads(words: str, schema: Schema, unit: str = "") -> Callable[[Callable[[Any
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a mapping: the reader of its value, its default, its meaning, and an example.
+    """A key of a mapping: the reader of its value, its default, its meaning, an example, and its other names.
 
     `otherwise` describes a default that depends on other keys in words; `default` is None then.
     """
@@ -53,6 +53,7 @@ class Key:
     about: str = ""  # one sentence
     example: Any = None  # as YAML gives it
     otherwise: str = ""
+    also: tuple[str, ...] = ()  # other names of the key
 
 
 Form = Mapping[str, Key]
@@ -67,7 +68,8 @@ def of_quantity(unit: str, *, zero: bool = False) -> dict[str, Any]:
 def of_form(form: Form, *, others: bool = False) -> dict[str, Any]:
     """Return the schema of a mapping with the keys of a form; `others`: further keys are allowed."""
     needed = [name for name, key in form.items() if key.needed]
-    return {"type": "object", "properties": {name: of_key(key) for name, key in form.items()},
+    every = {other: key for name, key in form.items() for other in (name, *key.also)}
+    return {"type": "object", "properties": {name: of_key(key) for name, key in every.items()},
             **({"required": needed} if needed else {}), **({} if others else {"additionalProperties": False})}
 
 

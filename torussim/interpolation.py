@@ -3,7 +3,7 @@
 A convex function lies below its chord between two points, and above the extensions of the neighbouring chords. If chord and
 extensions agree, the values between are known. If they are too far apart, the function is evaluated at one more point, where the
 extensions meet. The time of a pass on private links is such a function of the time of its attention: a maximum of sums, each of
-which has attention at most once a layer. The module knows nothing of passes (docs/design.md, section 4, Passes).
+which has each run of attention at most once. The module knows nothing of passes (docs/design.md, section 4, Passes).
 """
 
 from __future__ import annotations

@@ -54,9 +54,13 @@ def parts_of(builder: Builder) -> int:
 
 
 def new_tokens(builder: Builder, sharding: Sharding) -> Sharding:
-    """Return the sharding of K and V of new tokens: as cached if they divide, otherwise every chip has all and keeps its own."""
+    """Return the sharding of K and V of new tokens: as cached if those of a prompt divide, otherwise every chip has all.
+
+    It then keeps its own.
+    """
     axes = sharding.axes("L")
-    return sharding if builder.forward.length % prod(builder.lengths[a] for a in axes) == 0 else sharding.without(axes)
+    divides = builder.forward.length % prod(builder.lengths[a] for a in axes) == 0
+    return sharding if builder.forward.phase == "prefill" and divides else sharding.without(axes)
 
 
 def cached(builder: Builder, tokens: float, layers: Sequence[int]) -> float:
@@ -116,7 +120,7 @@ def absorbed(model: Model, layout: Layout, forward: Forward, window: int | None)
 def ring(model: Model, layout: Layout, forward: Forward, window: int | None) -> bool:
     """Return whether K and V of a cut context travel: if queries, outputs and their statistics have more bytes.
 
-    H and K are taken to be cut over the same axes. One new token of a sequence always travels.
+    H and K are taken to be cut over the same axes. The queries of a decode step always travel.
     """
     _, read = reach(forward.length, forward.attended, window)
     act, cache = DTYPE_BYTES[layout.activations], DTYPE_BYTES[layout.kv_cache]
@@ -128,7 +132,7 @@ def ring(model: Model, layout: Layout, forward: Forward, window: int | None) -> 
     else:
         stored = model.heads * each * act
     asked = model.heads * (model.d_head * act + model.value * max(act, SUM_BYTES) + 2 * STATISTICS * STATISTIC_BYTES)
-    return forward.length > 1 and read * stored < forward.length * asked
+    return forward.phase == "prefill" and forward.length > 1 and read * stored < forward.length * asked
 
 
 def form(model: Model, layout: Layout, forward: Forward) -> Hashable:

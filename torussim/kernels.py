@@ -51,7 +51,7 @@ def attention(name: str, rows: float, length: int, attended: int, heads: float, 
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:
-    """Return the norm of a latent (ours: the mean square, the scaling)."""
+    """Return the norm of a latent, or of q and k (ours: the mean square, the scaling)."""
     return Compute(name, dtype=dtype, vector=NORM_OPERATIONS * elements, kernels=NORM_KERNELS,
                    vector_bytes=NORM_PASSES * elements * SUM_BYTES)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from torussim.lower_bound import Limits, bound, limits, operation_seconds
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines, broken
 from torussim.padding import padded
-from torussim.program import Collective, Operation, Program, unlooped
+from torussim.program import Collective, Compute, Operation, Program, unlooped
 from torussim.repairs import faults, without_busiest
 from torussim.result import Keys, Later
 from torussim.scenario import Scenario
@@ -68,8 +68,8 @@ class Ran:
         """The compute time of each pass by the paper's model, seconds."""
         chip, found = self.scenario.chip, []
         for alike, first in zip(self.timed, self.estimates):
-            attention = np.array([paper_compute(one, chip) for one in alike.attention] or [0.0])
-            found.append(first.paper_compute_s + alike.program.layers * (attention - attention[0]))
+            attention = alike.each(lambda one: paper_compute(one, chip))
+            found.append(first.paper_compute_s + (attention - attention[0]) @ alike.runs)
         return found
 
     @cached_property
@@ -113,9 +113,19 @@ def _axes(ran: Ran) -> dict[str, float]:
             if number not in known:
                 known[number] = ran.axes_seconds(alike.of(number))
             return known[number]
-        for span in spans(alike.seconds(ran.scenario.chip), value, alike.program.layers, tolerance(len(alike))):
-            in_all += sum(weight * value(number) for number, weight in span.weights.items())
+        parts, convex = alike.straight(ran.scenario.chip)
+        before = 0
+        for part in parts:
+            values = partial(_at, value, before)
+            seconds = part.seconds(ran.scenario.chip)
+            for span in spans(seconds, values, part.runs.sum(), tolerance(len(part)), convex=convex):
+                in_all += sum(weight * values(number) for number, weight in span.weights.items())
+            before += len(part)
     return {"step_s": in_all / (sum(map(len, ran.timed)) if ran.mean else 1)}
+
+
+def _at(value: Callable[[int], float], first: int, number: int) -> float:
+    return value(first + number)
 
 
 def _bound(ran: Ran) -> dict[str, float | None]:
@@ -126,9 +136,7 @@ def _bound(ran: Ran) -> dict[str, float | None]:
 
 def _collectives(program: Program) -> Program:
     """Return the collectives of a program alone."""
-    lists = (tuple(o for o in operations if isinstance(o, Collective)) for operations, _ in program.sections())
-    prologue, block, epilogue = lists
-    return replace(program, prologue=prologue, block=block, epilogue=epilogue)
+    return program.mapped(lambda operations: tuple(o for o in operations if isinstance(o, Collective)))
 
 
 def charged(ran: Ran) -> list[Charge]:
@@ -190,32 +198,30 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 
 
 def operations_key(ran: Ran) -> list[dict[str, Any]]:
-    """Return the operations of the last simulated block, on the chip that finishes last, from the block's start.
+    """Return the operations of the last simulated run of each block, on the chip that finishes last, from that run's start.
 
-    `of_limit`, of collectives, is the bound over the time from the first chip's start to the last one's end. On one chip alone
-    the time can be below the bound, because data for a late chip may have arrived already.
+    With several blocks each entry has the `section`, one of Program.names(). `of_limit`, of collectives, is the bound over the
+    time from the first chip's start to the last one's end. On one chip alone the time can be below the bound, because data for a
+    late chip may have arrived already.
     """
     timeline, scenario = ran.timeline, ran.scenario
-    blocks = [s for s in timeline.segments if s.section == "block"]
-    if not blocks:
-        return []
-    chip, block = timeline.last_chip, blocks[-1]
-    begin = min(float(v) for v in block.start[:, chip])
+    chip, blocks, found = timeline.last_chip, timeline.last_of_blocks(), []
     given = {o.name: o for o in ran.program.operations()}
-    loops = {getattr(o, "loop", None).collective: o.loop.kind for o in block.operations  # type: ignore[union-attr]
-             if getattr(o, "loop", None)}
-    found = []
-    for i, o in enumerate(block.operations):
-        moves = isinstance(o, Collective)
-        least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.end[i].max() - block.start[i].min())
-        found.append({"name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
-                      "axes": list(o.axes) if isinstance(o, Collective) else [],
-                      "chips": o.largest(scenario.net.length) if isinstance(o, Collective) else 1,
-                      "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
-                      "start_s": float(block.start[i, chip]) - begin, "end_s": float(block.end[i, chip]) - begin,
-                      "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
-                      "algorithm": _how(o, scenario, loops.get(o.name)),
-                      "alternatives": _alternatives(given.get(o.name), ran)})
+    loops = {o.loop.collective: o.loop.kind for block in blocks for o in block.operations if isinstance(o, Compute) and o.loop}
+    for block in blocks:
+        starts, ends = block.on(chip).tolist()
+        for i, o in enumerate(block.operations):
+            moves = isinstance(o, Collective)
+            least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.ends[i].max() - block.starts[i].min())
+            found.append({**({"section": block.section} if len(blocks) > 1 else {}),
+                          "name": o.name, "kind": o.kind if isinstance(o, Collective) else "compute",
+                          "axes": list(o.axes) if isinstance(o, Collective) else [],
+                          "chips": o.largest(scenario.net.length) if isinstance(o, Collective) else 1,
+                          "bytes": o.bytes if isinstance(o, Collective) else o.hbm_bytes + elementwise_bytes(o, scenario.chip),
+                          "start_s": starts[i] - min(starts), "end_s": ends[i] - min(starts),
+                          "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
+                          "algorithm": _how(o, scenario, loops.get(o.name)),
+                          "alternatives": _alternatives(given.get(o.name), ran)})
     return found
 
 

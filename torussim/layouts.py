@@ -39,6 +39,7 @@ ATTENTION = ("heads", "batch", "sequence")
 LATENT = ("auto", "absorbed", "expanded")  # forms of latent attention; auto: the fewer FLOP in the pass
 EXPERTS = ("all", "batch", "gathered")  # the axes that cut the experts: all, those of the batch; or all, gathered before use
 LOGICAL = ("x", "y", "z")
+APART = {"experts": "expert_weights", "embedding": "embedding"}  # tensors that can have a dtype of their own -> key of a layout
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Layout:
     `mesh`: logical axis -> axes of the network's grid, outermost first: physical axes, or parts of them, such as x/2. `overlap`:
     True, False or a kind of loop. `collectives`: the algorithm of each kind of collective, if it is not the default; the
     algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
+    `apart`: the dtypes of "experts" and "embedding" where they are not that of the weights.
     `latent`: the form of latent attention, one of LATENT.
     `pipeline`: the stages of layers; the mesh then has the other axes.
     `experts`: the logical axes that cut the experts of a mixture, or one of EXPERTS. `capacity_factor`: the most tokens of an
@@ -130,10 +132,21 @@ class Layout:
     mesh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     collectives: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     batch: int | None = None
+    apart: Mapping[str, str] = field(default_factory=dict)
     latent: str = "auto"
     pipeline: Staged | None = None
     experts: str | tuple[str, ...] = "all"
     capacity_factor: float | None = None
+
+    @property
+    def expert_weights(self) -> str:
+        """The dtype of the experts' weights."""
+        return self.apart.get("experts", self.weights)
+
+    @property
+    def embedding(self) -> str:
+        """The dtype of the embedding, and of the matrix of the logits."""
+        return self.apart.get("embedding", self.weights)
 
 
 @dataclass(frozen=True)

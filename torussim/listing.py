@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torussim.models import Model
 
 
 def lists() -> dict[str, Callable[[], list[str]]]:
@@ -13,7 +17,16 @@ def lists() -> dict[str, Callable[[], list[str]]]:
         from torussim.models import model
         made = [model(name) for name in preset_names("models")]
         return [f"{m.name:16} {m.layers} layers, E {m.d_model}, F {m.d_ff}, {m.heads} heads, {m.kv_heads} KV, "
-                f"{'gated' if m.gated else 'plain'}, {'parallel' if m.parallel else 'serial'}" for m in made]
+                f"{'gated' if m.gated else 'plain'}, {'parallel' if m.parallel else 'serial'}{kinds(m)}" for m in made]
+
+    def kinds(m: Model) -> str:
+        """Return what a model has beside dense layers whose attention reads the whole context."""
+        shared = f" and {m.shared_experts} shared" if m.shared_experts else ""
+        said = [f"{m.experts_per_token} of {m.experts} experts{shared} in {sum(kind.mixture for kind in m.kinds)} layers, "
+                f"F {m.d_expert}"] if m.experts else []
+        said += [f"window {m.window} in {sum(kind.window is not None for kind in m.kinds)} layers"] if m.window else []
+        said += [f"latent {m.latent} + {m.latent_rope}"] if m.latent else []
+        return "".join(f"; {text}" for text in said)
 
     def chips() -> list[str]:
         from torussim.chips import chip

@@ -26,7 +26,7 @@ from torussim.chips import Chip
 from torussim.closed_forms import paper_compute
 from torussim.cuts import PLACED, Wires, leaving, neighbourhoods, out_of, out_of_each, out_to_members
 from torussim.places import Place, places_of, runs
-from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program, unlike_cases
+from torussim.program import WITH_ROOT, Collective, Compute, Operation, Program, of_each
 from torussim.topology.grid import Grid, grid
 from torussim.topology.shape import coordinates, strides
 
@@ -104,8 +104,8 @@ class Limits:
 
     def here(self, collective: Collective) -> Array:
         """Return whether each chip runs a collective, (chips,); of a permute: whether it sends."""
-        return np.logical_and.reduce([np.isin(self._place(axis), places) for axis, places in collective.on],
-                                     initial=True) & np.ones(prod(self.shape), bool)
+        every = np.ones(prod(self.shape), bool)
+        return np.asarray(np.logical_and.reduce([every, *(np.isin(self._place(axis), places) for axis, places in collective.on)]))
 
     def _place(self, axis: str) -> Array:
         """Return the position of each chip on an axis, (chips,)."""
@@ -211,9 +211,8 @@ def operation_seconds(operation: Operation, topology: nx.DiGraph | Grid | Limits
 
 def _each(compute: Compute, most: Limits, chip: Chip) -> Array:
     """Return (chips,) the least time of a computation with cases on each chip."""
-    seconds = {case: paper_compute(case, chip) for case in unlike_cases(compute)}
-    at = np.ravel_multi_index([most._place(a) for a in compute.over], [most.parts[a].length for a in compute.over])
-    return np.array([seconds[case] for case in compute.cases])[at]
+    position = {a: most._place(a) for a in compute.over}
+    return of_each(compute, lambda case: paper_compute(case, chip), lambda a: most.parts[a].length, position)
 
 
 def traffic(collective: Collective, most: Limits) -> tuple[float, float, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torussim.attending import weights
 from torussim.errors import ShardingError
-from torussim.keeping import cached, longest
+from torussim.keeping import UNLIMITED, cached, longest
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout
 from torussim.mixture import ffn_bytes
@@ -51,25 +52,41 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
     for one in made:
         one.build()
+    drafts = [one.draft for one in made if one.draft]
     try:
-        return _memory(made, workload, hbm_bytes)
+        return _memory([made, drafts] if drafts else [made], workload, hbm_bytes)
     except ShardingError as error:
         raise made[0].located(error) from None
 
 
-def _memory(builders: Sequence[Builder], workload: Workload, hbm_bytes: float) -> Memory:
-    """Return the memory of one chip for the passes of these builders, which are built."""
-    builder = builders[0]
-    m, t, n = builder.model, builder.table, builder.lengths
+def _memory(models: Sequence[Sequence[Builder]], workload: Workload, hbm_bytes: float) -> Memory:
+    """Return the memory of one chip, in the stage with the most, for models that run in turn; of each its passes, built."""
+    builders, room = [some[0] for some in models], workload.cache_share * hbm_bytes
+    stages = range(len(builders[0].stages))
+    held = [[_held(builder, stage, workload.held) for builder in builders] for stage in stages]
+    most, cache = max(((sum(one[0] for one in some), sum(one[1] for one in some)) for some in held), key=sum)
+    return Memory(most, cache, max(_activations(one) for some in models for one in some), hbm_bytes,
+                  min(_longest(builders, stage, room) for stage in stages))
+
+
+def _held(builder: Builder, stage: int, tokens: int) -> tuple[float, float]:
+    """Return the bytes of the weights and the cache of a stage on one chip."""
+    m, t, n, layers = builder.model, builder.table, builder.lengths, builder.stages[stage]
     attention = builder.wide * sum(t[w].stored.elements(sizes, n) for w, sizes in weights(builder).items())
-    table = builder.wide * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
-    last, held = len(builder.stages) - 1, list[tuple[float, float]]()
-    for stage, layers in enumerate(builder.stages):
-        tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
-        held.append((attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, workload.held, layers)))
-    most, cache = max(held, key=sum)
-    return Memory(most, cache, max(map(_activations, builders)), hbm_bytes,
-                  min(longest(builder, workload.cache_share * hbm_bytes, layers) for layers in builder.stages))
+    table = builder.wide_of("embedding") * builder.embedding.elements({"E": m.d_model, "V": builder.vocabulary}, n)
+    last = len(builder.stages) - 1
+    tables = table * (1 if m.tied and not last else (stage == 0) + (stage == last))
+    return attention * len(layers) + ffn_bytes(builder, layers) + tables, cached(builder, tokens, layers)
+
+
+def _longest(builders: Sequence[Builder], stage: int, room: float) -> int:
+    """Return the longest context for which the caches of all models fit into this room on a chip of a stage, bytes."""
+    if len(builders) == 1:
+        return longest(builders[0], room, builders[0].stages[stage])
+
+    def caches(tokens: int) -> float:
+        return sum(cached(builder, tokens, builder.stages[stage]) for builder in builders)
+    return bisect_right(range(UNLIMITED + 1), room, key=caches) - 1
 
 
 def _activations(builder: Builder) -> float:

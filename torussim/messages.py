@@ -21,7 +21,7 @@ def here_on(grid: Grid, on: Sequence[tuple[str, tuple[int, ...]]]) -> Array | No
     """Return (chips,) whether a chip is at these positions of axes; None if no axis is given, for all chips."""
     if not on:
         return None
-    return np.logical_and.reduce([np.isin(grid.coordinates[grid.axis(axis)], places) for axis, places in on])
+    return np.asarray(np.logical_and.reduce([np.isin(grid.coordinates[grid.axis(axis)], places) for axis, places in on]))
 
 
 def sent_to(grid: Grid, axes: Sequence[str], step: Step) -> tuple[Array, Array]:

@@ -111,6 +111,24 @@ class Load:
             b.operations[name] = found
 
 
+def spread(b: Builder) -> dict[str, Any]:
+    """Return how the experts of a pass are spread, as JSON data.
+
+    The routed experts of the model, of a chip and of a token; the physical axes that cut them, and whether they are gathered
+    before use; of the layer with the most unequal load, the load of the busiest chip in means over all chips, and the share of
+    the copies of tokens that is dropped.
+    """
+    m, path = b.model, b.table["experts_in"]
+    rows: Sequence[Sequence[float]] = () if b.forward.balance.uniform else [
+        b.forward.balance.of(i, m.experts or 1) for i in range(max(1, len(b.forward.balance.shares)))]
+    loads = [Load(b, path.used.axes("N"), shares_of(b, row)) for row in rows or [()]]
+    cut = path.stored.axes("N")
+    return {"model": m.experts, "token": m.experts_per_token, "shared": m.shared_experts,
+            "chip": (m.experts or 1) // prod(b.lengths[a] for a in cut), "axes": list(b.axes(cut)),
+            "gathered": len(path.stations) > 1 and path.used.axes("N") != cut, "busiest": max(load.peak for load in loads),
+            "dropped": max(1 - sum(load.shares) if sum(load.shares) < 1 - 1e-9 else 0.0 for load in loads)}
+
+
 def shares_of(b: Builder, given: Sequence[float]) -> tuple[float, ...]:
     """Return the share of the copies of tokens that each expert takes; without given ones all are the same.
 

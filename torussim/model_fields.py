@@ -100,47 +100,59 @@ def _dtypes(value: Any) -> Mapping[str, str]:
                          code="value")
     for name, dtype in value.items():
         if dtype not in DTYPE_BYTES:
-            text = f"{quote(dtype)} is not a dtype: give one of {', '.join(DTYPE_BYTES)}"
+            text = f"{quote(dtype)} is not a dtype: give one of {', '.join(DTYPE_BYTES)}, or one with groups, such as int4/128"
             raise ModelError(text, code="value", path=(name,))
     return dict(value)
+
+
+@reads("a list of texts", {"type": "array", "items": {"type": "string"}})
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise ModelError(f"{quote(value)} is not a list of texts", code="value")
+    return tuple(value)
 
 
 FIELDS: Final[Mapping[Keys, Key]] = {
     ("name",): Key(_name, otherwise="`BASE, changed`", example="palm-540b, half as deep",
                    about="The name of the model in reports."),
-    ("layers",): Key(_whole, example=118, about="The number of layers."),
-    ("d_model",): Key(_whole, example=18432, about="The width E of the residual stream."),
-    ("d_ff",): Key(_whole, example=73728, about="The width F of the FFN."),
-    ("heads",): Key(_whole, example=48, about="The number H of query heads."),
-    ("kv_heads",): Key(_whole, example=1,
+    ("layers",): Key(_whole, also=("num_hidden_layers", "n_layer"), example=118, about="The number of layers."),
+    ("d_model",): Key(_whole, also=("hidden_size", "n_embd", "n_embed"), example=18432,
+                      about="The width E of the residual stream."),
+    ("d_ff",): Key(_whole, also=("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner"), example=73728,
+                   about="The width F of the FFN."),
+    ("heads",): Key(_whole, also=("num_attention_heads", "n_head"), example=48, about="The number H of query heads."),
+    ("kv_heads",): Key(_whole, also=("num_key_value_heads", "num_kv_heads"), example=1,
                        about="The number of KV heads: 1 is multiquery attention, as many as heads is multihead."),
-    ("d_head",): Key(_whole, example=256, about="The width Q of a head."),
-    ("vocabulary",): Key(_whole, example=256000, about="The number of words of the vocabulary."),
+    ("d_head",): Key(_whole, also=("head_dim",), example=256, about="The width Q of a head."),
+    ("vocabulary",): Key(_whole, also=("vocab_size",), example=256000, about="The number of words of the vocabulary."),
     ("gated",): Key(_flag, example=True, about="Whether the FFN has three matrices (SwiGLU) in place of two."),
     ("parallel",): Key(_flag, example=True, about="Whether attention and FFN of a block share their input, their outputs added."),
     ("parameters",): Key(_parameters, otherwise="counted in the matrices", example=540_000_000_000,
                          about="The nominal number of parameters, which MFU is counted in."),
-    ("tied",): Key(_flag, example=True, about="Whether embedding and logits share their matrix."),
+    ("tied",): Key(_flag, also=("tie_word_embeddings",), example=True, about="Whether embedding and logits share their matrix."),
     ("padded_heads",): Key(_padded_heads, otherwise="`{}`: no padding", example={"64": 64, "256": 128},
                            about="The number of heads as run, on up to so many chips."),
-    ("d_value",): Key(_whole, otherwise="d_head", example=128, about="The width of the value of a head."),
-    ("window",): Key(_whole, otherwise="none", example=4096,
+    ("d_value",): Key(_whole, also=("v_head_dim",), otherwise="d_head", example=128, about="The width of the value of a head."),
+    ("window",): Key(_whole, also=("sliding_window",), otherwise="none", example=4096,
                      about="The most tokens that a token attends to, itself included, in the layers that have a window."),
     ("full_layers",): Key(_layers, otherwise="none", example=[5, 11],
                           about="The layers, counted from 0, that attend to the whole context although the model has a window."),
-    ("latent",): Key(_whole, otherwise="none: K and V are kept", example=512,
+    ("latent",): Key(_whole, also=("kv_lora_rank",), otherwise="none: K and V are kept", example=512,
                      about="The width of the compressed K and V of a token (latent attention, MLA)."),
-    ("latent_rope",): Key(_count, default=0, example=64,
+    ("latent_rope",): Key(_count, also=("qk_rope_head_dim",), default=0, example=64,
                           about="With latent attention, the width of the rotated part of a key, which all heads share."),
-    ("latent_q",): Key(_whole, otherwise="none: Q is not compressed", example=1536,
+    ("latent_q",): Key(_whole, also=("q_lora_rank",), otherwise="none: Q is not compressed", example=1536,
                        about="With latent attention, the width of the compressed Q of a token."),
-    ("experts",): Key(_whole, otherwise="none: the FFN is dense", example=256,
+    ("experts",): Key(_whole, also=("num_experts", "num_local_experts", "n_routed_experts"), example=256,
+                      otherwise="none: the FFN is dense",
                       about="The number of routed experts of a layer: the model is a mixture of experts."),
-    ("experts_per_token",): Key(_whole, default=1, example=8, about="The number of routed experts that a token uses."),
-    ("shared_experts",): Key(_count, default=0, example=1,
+    ("experts_per_token",): Key(_whole, also=("num_experts_per_tok",), default=1, example=8,
+                                about="The number of routed experts that a token uses."),
+    ("shared_experts",): Key(_count, also=("n_shared_experts",), default=0, example=1,
                              about="The number of experts that every token uses beside the routed ones."),
-    ("expert_d_ff",): Key(_whole, otherwise="d_ff", example=2048, about="The width F of an expert."),
-    ("dense_layers",): Key(_dense, otherwise="none", example=3,
+    ("expert_d_ff",): Key(_whole, also=("moe_intermediate_size",), otherwise="d_ff", example=2048,
+                          about="The width F of an expert."),
+    ("dense_layers",): Key(_dense, also=("first_k_dense_replace",), otherwise="none", example=3,
                            about="The layers whose FFN is dense although the model has experts: so many leading ones, or a "
                                  "list of layers, counted from 0."),
     ("biases",): Key(_biases, otherwise="none", example=["qkv"],
@@ -148,7 +160,7 @@ FIELDS: Final[Mapping[Keys, Key]] = {
     ("qk_norm",): Key(_flag, default=False, example=True, about="Whether Q and K of each head are normalised."),
     ("positions",): Key(_count, default=0, example=2050,
                         about="The number of learned positions, each a row beside the embedding."),
-    ("max_context",): Key(_whole, otherwise="not known", example=131072,
+    ("max_context",): Key(_whole, also=("max_position_embeddings",), otherwise="not known", example=131072,
                           about="The longest context that the model was made for."),
     ("dtypes",): Key(_dtypes, otherwise="none: those of the layout", example={"experts": "int4"},
                      about="The dtypes in which the model is stored: of the weights, of the experts and of embedding and logits "
@@ -156,6 +168,8 @@ FIELDS: Final[Mapping[Keys, Key]] = {
     ("active_parameters",): Key(_parameters, otherwise="counted in the matrices that a token uses", example=37_000_000_000,
                                 about="The nominal number of parameters that a token uses, which MFU is counted in; all of a "
                                       "dense model."),
+    ("remarks",): Key(_texts, otherwise="none", example=["config.json: keys that are not looked at: use_mrope"],
+                      about="Texts that the report repeats, such as what a config.json says and this model leaves out."),
 }
 BASE: Final = Key(_name, example="palm-540b",
                   about="The preset, or the path of a config.json, that has the other fields; without one, every field without a "

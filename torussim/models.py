@@ -6,36 +6,20 @@ A preset is data/models/<name>.yaml, where every number has its source. A user-d
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torussim import files, resolve, sourced
-from torussim.described import plain
-from torussim.errors import FileError, Found, ModelError, TorusSimError
+from torussim import configs, files, resolve, sourced
+from torussim.described import Key, plain
+from torussim.errors import Found, ModelError, TorusSimError
 from torussim.model_fields import FIELDS, NEEDED
 from torussim.sourced import Keys, quote
 
-# Families of Hugging Face models with equal fields in config.json and similar blocks; our fields for each.
-_FAMILIES = ("llama", "mistral", "qwen2")
-_CONFIG_KEYS = {
-    "layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "d_ff": "intermediate_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "d_head": "head_dim",
-    "vocabulary": "vocab_size",
-    "tied": "tie_word_embeddings",
-}
-_CONFIG_DEFAULTS = {
-    "num_key_value_heads": "num_attention_heads",
-    "head_dim": "hidden_size / num_attention_heads",
-    "tie_word_embeddings": "no tie_word_embeddings",
-}
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+NAMES = {other: name for (name,), key in FIELDS.items() for other in key.also}  # of Hugging Face -> ours
+KNOWN: Mapping[Keys, Key] = {(other,): key for path, key in FIELDS.items() for other in (*path, *key.also)}
 
 
 class Kind(NamedTuple):
@@ -79,6 +63,7 @@ class Model:
     max_context: int | None = None  # tokens that the model was made for; None: not known
     dtypes: Mapping[str, str] = field(default_factory=dict, hash=False)  # stored: "weights", "experts", "embedding", "kv_cache"
     active_parameters: float | None = None  # the nominal count of those that a token uses, for MFU; None: all (dense)
+    remarks: tuple[str, ...] = field(default=(), repr=False, compare=False)  # for the report
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # field -> text
 
     @property
@@ -91,22 +76,73 @@ class Model:
         """Return F of an expert."""
         return self.expert_d_ff or self.d_ff
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[Kind, ...]:
-        """Return the kind of each layer, in order."""
-        return tuple(Kind(bool(self.experts) and i not in self.dense_layers, None if i in self.full_layers else self.window)
-                     for i in range(self.layers))
+        """The kind of each layer, in order."""
+        dense, full = set(self.dense_layers), set(self.full_layers)
+        return tuple(Kind(bool(self.experts) and i not in dense, None if i in full else self.window) for i in range(self.layers))
+
+    @property
+    def mixtures(self) -> int:
+        """Return the number of layers whose FFN is a mixture of experts."""
+        return self.layers - len(self.dense_layers) if self.experts else 0
 
     @property
     def counted(self) -> int:
-        """Return the number of parameters in the matrices, heads not padded.
+        """Return the number of parameters in matrices, biases and learned positions, heads not padded.
 
-        Embedding and, unless tied, logits: V E each. A layer: W_Q and W_O, E H Q each; W_K and W_V, E Q for each KV
-        head; two or three matrices of the MLP, E F each. Norms, biases, learned positions are left out: below 0.1 %.
+        Embedding and, unless tied, logits: V E each. A layer: attention, and the FFN, or the router and all experts. Norms
+        are left out: below 0.1 %.
         """
-        attention = 2 * self.d_model * (self.heads + self.kv_heads) * self.d_head
-        mlp = (3 if self.gated else 2) * self.d_model * self.d_ff
-        return self.layers * (attention + mlp) + (1 if self.tied else 2) * self.vocabulary * self.d_model
+        ends = (1 if self.tied else 2) * self.vocabulary * self.d_model + self.positions * self.d_model
+        return ends + self._layers(self.experts or 0)
+
+    @property
+    def active(self) -> int:
+        """Return the number of parameters that a token uses: all of `counted` but the experts of others and the look-up.
+
+        The matrix of the logits counts once, also if it is that of the embedding; rows of the embedding and of positions do not.
+        """
+        return self.vocabulary * self.d_model + self._layers(self.experts_per_token)
+
+    @property
+    def used_parameters(self) -> float:
+        """Return the number of parameters that MFU counts: nominal, of a mixture those that a token uses."""
+        return self.active_parameters or (float(self.active) if self.experts else self.parameters)
+
+    @property
+    def cached(self) -> int:
+        """Return the elements of the cache that a layer keeps of a token: K and V of each KV head, or the compressed ones."""
+        if self.latent:
+            return self.latent + self.latent_rope
+        return self.kv_heads * (self.d_head + self.value)
+
+    def _layers(self, experts: int) -> int:
+        """Return the number of parameters of all layers, with so many routed experts."""
+        routed = (experts + self.shared_experts) * self._ffn(self.d_expert) + (self.experts or 0) * self.d_model
+        return self.layers * self._attention + (self.layers - self.mixtures) * self._ffn(self.d_ff) + self.mixtures * routed
+
+    @property
+    def _attention(self) -> int:
+        """The number of parameters of attention in a layer.
+
+        W_Q and W_O: E x H Q and H V x E; W_K and W_V: E x Q and E x V for each KV head. Latent: W_Q through the compressed Q if
+        there is one; E x (latent + rotated), and latent x (Q - rotated + V) for each head.
+        """
+        wide, value, biases = self.heads * self.d_head, self.heads * self.value, 0
+        if self.latent:
+            q = self.latent_q * (self.d_model + wide) if self.latent_q else self.d_model * wide
+            kv = self.d_model * (self.latent + self.latent_rope) + self.latent * (wide - self.heads * self.latent_rope + value)
+        else:
+            q, kv = self.d_model * wide, self.d_model * self.cached
+            biases += wide + self.cached if "qkv" in self.biases else 0
+        biases += self.d_model if "o" in self.biases else 0
+        return q + kv + value * self.d_model + biases
+
+    def _ffn(self, width: int) -> int:
+        """Return the number of parameters of a dense FFN or of an expert: two or three matrices, E x width each."""
+        matrices = (3 if self.gated else 2) * self.d_model * width
+        return matrices + (((2 if self.gated else 1) * width + self.d_model) if "ffn" in self.biases else 0)
 
     def padded(self, chips: int) -> int:
         """Return the number of query heads that run on a number of chips.
@@ -189,11 +225,33 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _named(name: str, beside: Path | None, most: int = 0) -> Model:
-    if name.endswith(".json"):
-        return _read_config(name, beside, most)
+    if _is_path(name, beside):
+        return _of_config(name, beside, most)
     document = files.read(resolve.preset_path("models", name))
     result, mistakes = _read({"name": name, **document.value}, None)
     assert result is not None, f"preset {name}: {mistakes}"
+    return result
+
+
+def _is_path(name: str, beside: Path | None) -> bool:
+    """Return whether a name is that of a file or folder: with .json at its end or a / in it, or a folder without a preset."""
+    if name.endswith(".json") or "/" in name:
+        return True
+    try:
+        return name not in resolve.preset_names("models") and ((beside or Path()) / name / "config.json").is_file()
+    except ValueError:  # NUL in the name
+        return False
+
+
+def _of_config(name: str, beside: Path | None, most: int) -> Model:
+    """Return the model of a config.json, or of the folder that holds one; it is named after the folder, or after another file."""
+    path = Path(name) if name.endswith(".json") else Path(name) / "config.json"
+    whole = (beside or Path()) / path
+    config = configs.read(whole, str(path), most)
+    title = whole.resolve().parent.name if whole.stem == "config" else whole.stem
+    result, mistakes = _read({"name": title or "unnamed", **config.fields, "remarks": config.remarks}, None)
+    if result is None:
+        raise ModelError(f"{whole}: " + "; ".join(one.text for one in mistakes))
     return result
 
 
@@ -209,24 +267,28 @@ def _parse(given: Any, changes: Mapping[str, Any], beside: Path | None, most: in
         base = None if name is None else _named(name, beside, most)
     except TorusSimError as error:
         wrong = Found(("base",), f"base: {error}", code=error.code)
-        return None, [wrong, *sourced.read(_flat(own), FIELDS, "a model").mistakes]
+        return None, [wrong, *sourced.read(_flat(own), KNOWN, "a model").mistakes]
     return _read(own, base)
 
 
 def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, list[Found]]:
     """Return the model of these fields, with the other fields of `base`; or None and the mistakes."""
-    flat = _flat(given)
-    read = sourced.read(flat, FIELDS, "a model")
+    read = sourced.read(_flat(given), KNOWN, "a model")
     mistakes = list(read.mistakes)
-    missing = [path[0] for path in NEEDED if path not in flat]
+    ours: dict[str, list[str]] = {}
+    for key in given:
+        ours.setdefault(NAMES.get(str(key), str(key)), []).append(str(key))
+    for both in (names for names in ours.values() if len(names) > 1):
+        mistakes.append(Found((both[1],), f"{both[1]}: {both[0]} is given too, which is the same: leave one out", True, "clash"))
+    missing = [path[0] for path in NEEDED if path[0] not in ours]
     if missing and base is None:
         text = "missing: give all fields, or those that differ from a base, such as base: palm-540b"
         mistakes.append(Found((), f"{', '.join(missing)} {text}", True, "missing"))
     if mistakes:
         return None, mistakes
 
-    changed = {path[0]: value for path, value in read.values.items()}
-    sources = {path[0]: source for path, source in read.sources.items()}
+    changed = {NAMES.get(path[0], path[0]): value for path, value in read.values.items()}
+    sources = {NAMES.get(path[0], path[0]): source for path, source in read.sources.items()}
     if base is None:
         result = Model(**{"name": "unnamed", "parameters": 0.0, **changed, "sources": sources})
     else:
@@ -257,59 +319,28 @@ def _unfitting(model: Model) -> list[Found]:
             mistakes.append(Found(("padded_heads",), f"{text} {reason}", code="clash"))
         elif model.kv_heads != model.heads and heads % model.kv_heads:
             mistakes.append(Found(("padded_heads",), f"{text} not a multiple of the {model.kv_heads} KV heads", code="clash"))
-    return mistakes
+    return mistakes + [Found((name,), f"{name}: {text}", code="clash") for name, text in _clashes(model)]
 
 
-def _read_config(name: str, beside: Path | None, most: int) -> Model:
-    """Return the model of a Hugging Face config.json, named after its folder, or after the file if that has another name.
-
-    A sliding window of attention is ignored: attention reads the whole context.
-    """
-    path = (beside or Path()) / name
-    config = _read_json(path, most)
-    experts = next((key for key in _EXPERTS if config.get(key) is not None), None)
-    if experts is not None:
-        raise ModelError(f"{path}: {experts} is given: mixtures of experts cannot be read, only dense models")
-    if config.get("model_type") not in _FAMILIES:
-        family = quote(config.get("model_type"))
-        raise ModelError(f"{path}: model_type {family} cannot be read: only {', '.join(_FAMILIES)}")
-
-    title = path.resolve().parent.name if path.stem == "config" else path.stem
-    given: dict[str, Any] = {"name": title or "unnamed", "gated": True, "parallel": False}
-    values: dict[str, Any] = {}  # by their names in the file
-    mistakes = []
-    for field_name, key in _CONFIG_KEYS.items():
-        if config.get(key) is not None:
-            try:
-                values[key] = FIELDS[field_name,].read(config[key])
-            except ModelError as error:
-                mistakes.append(f"{key}: {error}")
-        elif key not in _CONFIG_DEFAULTS:
-            mistakes.append(f"{key} is missing")
-    if not mistakes:
-        width, heads = values["hidden_size"], values["num_attention_heads"]
-        defaults = {"num_key_value_heads": heads, "head_dim": width // heads, "tie_word_embeddings": False}
-        if "head_dim" not in values and width % heads:
-            reason = f"hidden_size {width} is not a multiple of num_attention_heads {heads}"
-            mistakes.append(f"head_dim is missing, and {reason}")
-        for field_name, key in _CONFIG_KEYS.items():
-            source = key if key in values else _CONFIG_DEFAULTS[key]
-            given[field_name] = {"value": values.get(key, defaults.get(key)), "source": f"{name}: {source}"}
-    result, others = (None, []) if mistakes else _read(given, None)
-    if result is None:
-        raise ModelError(f"{path}: " + "; ".join(mistakes + [one.text for one in others]))
-    return result
-
-
-def _read_json(path: Path, most: int) -> dict[str, Any]:
-    try:
-        value = json.loads(files.contents(path, "model", most).decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{path}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
-    except FileError as error:
-        raise ModelError(f"{path} {error}", code=error.code) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, NUL in the name, a number of 5000 digits, 1000 brackets
-        raise ModelError(f"{path} cannot be read: {error}", code="unreadable") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} is no config.json of a model: it must be an object in braces", code="unreadable")
-    return value
+def _clashes(model: Model) -> Iterator[tuple[str, str]]:
+    """Yield a field of mixtures, windows and latent attention that contradicts another, and the reason."""
+    for name, whole in (("full_layers", "window"), ("latent_rope", "latent"), ("latent_q", "latent"), ("dense_layers", "experts"),
+                        ("shared_experts", "experts"), ("expert_d_ff", "experts")):
+        if getattr(model, name) and not getattr(model, whole):
+            yield name, f"the model has no {whole}: give {whole}, or leave {name} out"
+    for name, layers in (("full_layers", model.full_layers), ("dense_layers", model.dense_layers)):
+        beyond = [layer for layer in layers if layer >= model.layers]
+        if beyond:
+            yield name, f"layer {beyond[0]} is not there: the model has {model.layers} layers, counted from 0"
+    if model.experts is None and model.experts_per_token != 1:
+        yield "experts_per_token", "the model has no experts: give experts, or leave experts_per_token out"
+    elif model.experts is not None and model.experts_per_token > model.experts:
+        yield "experts_per_token", f"a token cannot use {model.experts_per_token} of {model.experts} experts"
+    if not model.latent:
+        return
+    if model.d_value is None:
+        yield "d_value", "missing: latent attention has values of their own width, such as d_value: 128"
+    if model.latent_rope >= model.d_head:
+        yield "latent_rope", f"the rotated part of {model.latent_rope} leaves nothing of the {model.d_head} of d_head"
+    if model.kv_heads != model.heads:
+        yield "kv_heads", f"latent attention has as many KV heads as heads: give {model.heads}"

@@ -82,8 +82,8 @@ def candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]
     staged = layout.pipeline
     many = staged.microbatches if staged and axes.get(staged.axis, 1) > 1 else 1
     if staged and many > batch:
-        raise LayoutError(f"{many} microbatches need as many sequences at least, and the batch has {batch}: give fewer microbatches "
-                          "or a larger batch", path=("pipeline", "microbatches"), code="clash")
+        raise LayoutError(f"{many} microbatches need as many sequences at least, and the batch has {batch}: give fewer "
+                          "microbatches or a larger batch", path=("pipeline", "microbatches"), code="clash")
     lengths = [length for axis, length in axes.items() if not staged or axis != staged.axis]
     return [many * size for size in multiples(-(-batch // many), lengths)]
 

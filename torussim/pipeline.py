@@ -1,9 +1,10 @@
 """Pipeline stages: the program of all stages and microbatches, from the lists of one microbatch.
 
-Stage s has some of the layers, and the chips at position s of an axis run it. In tick k = 0 .. m + p - 2, stage s works on microbatch
-k - s, if there is one; else its chips are idle: a bubble. A tick ends with a permute that hands the residual over to the next stage.
-A stage does not wait for its own sends, so where nothing else happens m microbatches take (m + p - 1) t and p - 1 transfers on p
-stages of time t. The module knows nothing of models, shardings and times.
+Stage s has some of the layers, and the chips at position s of an axis run it. In tick k = 0 .. m + p - 2, stage s works on
+microbatch k - s, if there is one; else its chips are idle: a bubble. A tick ends with a permute that hands the residual over to
+the next stage. A stage does not wait for its own sends, so where nothing else happens m microbatches take (m + p - 1) t and p - 1
+transfers on p stages of time t; the bubble is (p - 1) / (m + p - 1) of it (GPipe, arXiv 1811.06965, section 2.3). The module
+knows nothing of models, shardings and times.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from torussim.program import Block, Collective, On, Operation, Program, changed
+from torussim.program import Block, Collective, On, One, Operation, Program, changed
 
 HAND_OVER, TAG = "hand_over", "#"  # the permute to the next stage; what separates the name of an operation from its tick
 Lists = tuple[Block, ...]  # the layers of a stage
@@ -122,22 +123,24 @@ def of_microbatch(name: str) -> str:
     return name.partition(TAG)[0]
 
 
-def tagged(operations: tuple[Operation, ...], tag: str, on: On = ()) -> tuple[Operation, ...]:
-    """Return a list of operations with a tag behind each name, on some positions only."""
-    return tuple(_tagged(o, tag, on) for o in operations)
+def tagged(operations: tuple[Operation, ...], tag: str, on: On = (), prefix: str = "") -> tuple[Operation, ...]:
+    """Return a list of operations with a tag behind each name, and a prefix before it, on some positions only."""
+    return tuple(renamed(o, tag, on, prefix) for o in operations)
 
 
-def _tagged(o: Operation, tag: str, on: On) -> Operation:
-    after = None if o.after is None else tuple(name + tag for name in o.after)
-    found = changed(o, name=o.name + tag, after=after, on=o.on + on)
+def renamed(o: One, tag: str, on: On = (), prefix: str = "") -> One:
+    """Return one operation of such a list."""
+    after = None if o.after is None else tuple(prefix + name + tag for name in o.after)
+    found = changed(o, name=prefix + o.name + tag, after=after, on=o.on + on)
     if isinstance(found, Collective):
         return found
-    loops = tuple(replace(loop, collective=loop.collective + tag) for loop in found.loops)
-    return changed(found, loops=loops, loop=found.loop and replace(found.loop, collective=found.loop.collective + tag))
+    loops = tuple(replace(loop, collective=prefix + loop.collective + tag) for loop in found.loops)
+    loop = found.loop and replace(found.loop, collective=prefix + found.loop.collective + tag)
+    return changed(found, loops=loops, loop=loop)
 
 
 def _unrolled(blocks: Sequence[Block]) -> tuple[Operation, ...]:
-    """Return all runs of lists as one list; dependencies on the start of a run become dependencies on the end of the one before."""
+    """Return all runs of lists as one list. A dependency on the start of a run becomes one on the end of the run before."""
     found = list[Operation]()
     for operations, times in blocks:
         for run in range(times):

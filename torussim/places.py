@@ -38,12 +38,11 @@ def meets(operation: Operation, place: Place) -> bool:
     return any(axis in place and (operation.kind != "permute" or bool(operation.shift.get(axis, 0))) for axis in operation.axes)
 
 
-def clock_of(program: Program, prices: Prices, fastest: bool) -> Clock | Clocks:
-    """Return a clock for a program, or one for each of its places."""
-    net = prices.outlines.net
-    places = places_of(program, dict(zip(net.axes, net.shape)))
-    return Clock(prices, fastest) if len(places) == 1 and not places[0] else Clocks(
-        places, dict(zip(net.axes, net.shape)), [Clock(prices, fastest) for _ in places])
+def clocks_of(program: Program, prices: Prices, fastest: bool) -> Clocks:
+    """Return a clock for each place of a program."""
+    lengths = dict(zip(prices.outlines.net.axes, prices.outlines.net.shape))
+    places = places_of(program, lengths)
+    return Clocks(places, lengths, [Clock(prices, fastest) for _ in places])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +68,8 @@ class Clocks:
 
     def ready(self, operations: tuple[Operation, ...]) -> Lists:
         """Return a list of operations prepared for one or several runs."""
+        if not self.places[0]:
+            return Lists((self.clocks[0].ready(operations),), {})
         found, made = self.clocks[0].ready(operations), dict[tuple[bool, ...], tuple[Ready, ...]]()
         meetings = {i: o for i, o in enumerate(operations) if isinstance(o, Collective) and meets(o, self.places[0])}
         lists = []
@@ -80,11 +81,12 @@ class Clocks:
             lists.append(made[here])
         return Lists(tuple(lists), meetings)
 
-    def repeat(self, lists: Lists, times: int) -> None:
+    def repeat(self, operations: tuple[Operation, ...], times: int) -> None:
         """Run a list a number of times, or until the state of all clocks repeats."""
+        lists = self.ready(operations)
         if not lists.meetings:
-            for clock, operations in zip(self.clocks, lists.of_place):
-                clock.repeat(operations, times if any(map(_takes_time, operations)) else min(times, 1))
+            for clock, here in zip(self.clocks, lists.of_place):
+                clock.repeat(here, times if any(map(_takes_time, here)) else min(times, 1))
             return
         before, begin = self.state(), self.clocks[0].last
         for done in range(1, times + 1):
@@ -144,7 +146,8 @@ def _at(ready: Ready, operation: Operation, runs_here: bool, meeting: bool) -> R
 
 
 def _takes_time(ready: Ready) -> bool:
-    return bool(ready.fixed or ready.busy or (ready.pieces and ready.pieces.pieces) or (ready.timing and ready.timing is not IDLE))
+    moves, multiplies = ready.timing not in (None, IDLE), ready.pieces is not None and bool(ready.pieces.pieces)
+    return bool(ready.fixed or ready.busy) or moves or multiplies
 
 
 def _sent(run: Generator[float, float, None], value: float) -> float:

@@ -177,6 +177,21 @@ def unlike_cases(compute: Compute) -> tuple[Compute, ...]:
     return tuple(dict.fromkeys(compute.cases)) or (compute,)
 
 
+def of_each(compute: Compute, value: Callable[[Compute], float], length: Callable[[str], int],
+            position: Mapping[str, Array]) -> Array:
+    """Return (chips,) a value of the case of each chip; raise ProgramError unless there is a case for each position.
+
+    `length` gives that of an axis, `position` the positions of the chips on it, (chips,).
+    """
+    lengths = tuple(map(length, compute.over))
+    if len(compute.cases) != prod(lengths):
+        raise ProgramError(f"{compute.name!r} has {len(compute.cases)} cases, and the axes {', '.join(compute.over)} have "
+                           f"{prod(lengths)} positions: give one for each", code="program")
+    values = {case: value(case) for case in unlike_cases(compute)}
+    at = np.ravel_multi_index(tuple(position[a] for a in compute.over), lengths)
+    return np.array([values[case] for case in compute.cases])[at]
+
+
 def numbered_cases(compute: Compute) -> tuple[int, ...]:
     """Return for each case of a computation the number of the first case that is equal to it."""
     first: dict[Compute, int] = {}
@@ -260,7 +275,7 @@ def check_program(program: Program, axes: Mapping[str, int]) -> None:
             raise ProgramError(wrong.text, code=wrong.code, path=(section, *wrong.path))
 
 
-def _misgiven(operations: tuple[Operation, ...], axes: tuple[str, ...]) -> list[Found]:
+def _misgiven(operations: tuple[Operation, ...], axes: Mapping[str, int]) -> list[Found]:
     """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
@@ -321,8 +336,8 @@ def mistakes(operations: tuple[Operation, ...], axes: Mapping[str, int | None]) 
                        "before it nor the reduce-scatter just after: put them side by side"
                 found.append(Found((i, "loop"), text, code="program"))
             elif any(o.name == operation.loop.collective and o.on != operation.on for o in operations):
-                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give both the " \
-                       "same on"
+                text = f"{operation.name!r} is looped with {operation.loop.collective!r}, which runs on other chips: give " \
+                       "both the same on"
                 found.append(Found((i, "loop"), text, code="program"))
         found += _misplaced(i, operation, axes)
         if isinstance(operation, Collective):

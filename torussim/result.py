@@ -75,7 +75,7 @@ def rates(model: Model, workload: Workload, chip: Chip, chips: int, seconds: Map
         found |= {"prefill_s": seconds["prefill"], "prompt_tokens_per_s": prompt / seconds["prefill"],
                   "generated_tokens_per_s": made / seconds["decode"]}
     return found | {"tokens_per_s": tokens / latency, "chip_s_per_token": chips / chip.part * latency / tokens,
-                    "mfu": 2 * model.parameters * tokens / (chips * chip.flops["bf16"] * latency)}
+                    "mfu": 2 * model.used_parameters * tokens / (chips * chip.flops["bf16"] * latency)}
 
 
 class Later:

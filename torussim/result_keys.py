@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERY, MODEL, GENERATE, FAULTS, CORES, INTERRUPTED = "every run", "model", "generate", "faults", "cores", "interrupted"
+STAGES = "stages"
 RUNS: Final = {  # the runs that have a key, in words
     EVERY: "every run", MODEL: "runs of a model", GENERATE: "runs with `phase: generate`",
     FAULTS: "runs on a network with faults", CORES: "runs on a network whose nodes are cores",
-    INTERRUPTED: "runs that Ctrl-C ended"}
+    STAGES: "runs with `layout.pipeline`", INTERRUPTED: "runs that Ctrl-C ended"}
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,22 @@ KEYS: Final = (
     _scalar("chip_s_per_token", MODEL, "s", "Chip-seconds a token: chips x `latency_s` / tokens."),
     _scalar("mfu", MODEL, "",
             "The model FLOP utilisation of the paper: 2 x nominal parameters x tokens / (chips x peak bf16 x `latency_s`). The "
-            "tokens are those of `tokens_per_s`: proposed tokens that are rejected are no useful work."),
-    _scalar("memory.weights", MODEL, "B", "The weights on one chip; of two layouts the larger."),
-    _scalar("memory.kv_cache", MODEL, "B", "The keys and values on one chip; of two layouts the larger."),
+            "tokens are those of `tokens_per_s`: proposed tokens that are rejected are no useful work, and neither "
+            "is a draft model."),
+    _scalar("memory.weights", MODEL, "B", "The weights on one chip, those of a draft model too; of two layouts the larger."),
+    _scalar("memory.kv_cache", MODEL, "B", "The keys and values on one chip, likewise."),
     _scalar("memory.activations", MODEL, "B", "The activations on one chip; of two layouts the larger."),
     ResultKey("memory.capacity", MODEL, "B", "The HBM of one chip."),
     ResultKey("memory.fits", MODEL, "", "Whether weights, cache and activations fit into the capacity."),
-    _scalar("memory.longest_context", MODEL, "", "The tokens whose keys and values fit into `workload.cache_share` of HBM."),
+    _scalar("memory.longest_context", MODEL, "",
+            "The tokens whose keys and values fit into `workload.cache_share` of HBM; 10**9: any number, because every layer "
+            "has a window."),
     *_keys("breakdown_s.", MODEL, "s",
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
            overhead="Likewise its fixed costs, and launches that no compute hides.",
-           exposed_collective="The rest of the step; the three add up to `step_s`."),
+           exposed_collective="The rest of the step; the parts add up to `step_s`."),
+    ResultKey("breakdown_s.bubble", STAGES, "s",
+              "Of the rest, the time in which the chip waits for a stage before that has no microbatch to hand over yet."),
     *_keys("estimate.paper.", EVERY, "s", step_s="The time by the model of the paper.",
            compute_s="Of it the computations.", collective_s="Of it the collectives."),
     ResultKey("estimate.paper.collective_bytes", EVERY, "B", "The bytes D of all collectives of one chip."),
@@ -73,12 +79,12 @@ KEYS: Final = (
     ResultKey("estimate.bound.step_s", EVERY, "s", "The lower bound: the least time that any algorithm could need."),
     ResultKey("estimate.bound.of_limit", EVERY, "", "The lower bound as a share of the simulated time."),
     ResultKey("estimate.unlooped.step_s", EVERY, "s", "The time without overlap, by the ratio of both closed forms."),
-    *_keys("operations[].", EVERY, "",
-           name="The name of an operation of the last simulated block on the chip that finishes last.",
+    *_keys("operations[].", EVERY, "", section="The block, where a program has several: `block`, `block 2` and so on.",
+           name="The name of an operation of the last simulated run of a block, on the chip that finishes last.",
            kind="`compute`, or the kind of collective.", axes="The physical axes of a collective.",
            chips="The chips of its group, of the largest where they differ; 1: a computation."),
     ResultKey("operations[].bytes", EVERY, "B", "Of a collective D, of a computation its HBM bytes."),
-    *_keys("operations[].", EVERY, "s", start_s="The start, from the start of the block.", end_s="The end, likewise.",
+    *_keys("operations[].", EVERY, "s", start_s="The start, from the start of that run.", end_s="The end, likewise.",
            bound_s="The lower bound of the operation alone."),
     *_keys("operations[].", EVERY, "",
            of_limit="The bound as a share of the time from the first start to the last end on any chip.",
@@ -130,6 +136,8 @@ KEYS: Final = (
            batch="The sequences of the file, and those that are run, with padding.",
            loops="The collective and kind of loop of each matmul that can have one; null where no loop gains.",
            rings="How the collectives run whose rings lack a link.", mesh="The axes of each logical axis.",
+           experts="Of a mixture: its experts, those of a chip and of a token, the axes that cut them, the load of the busiest "
+                   "chip in means over all chips, and the share of the copies of tokens that is dropped.",
            differs="A sentence for each of these that is not as the words of the file have it."),
     *_keys("expect[].", EVERY, "", what="The key of the result that the file expects a value of.", value="The expected value.",
            got="The value of this run.", error="got / value - 1.", within="The largest |error| that is accepted; null: any.",

@@ -54,11 +54,11 @@ def read(given: Mapping[Keys, Any], known: Mapping[Keys, Key], what: str) -> Fie
 def schema(form: Form) -> dict[str, Any]:
     """Return the schema of a mapping of fields, each a value or {value, source}."""
     found = of_form(form)
-    for name, key in form.items():
-        shown = {key: part for key, part in found["properties"][name].items() if key in ("description", "examples", "default")}
-        both = {"type": "object", "properties": {"value": key.read.schema, "source": {"type": "string"}}, "required": ["value"],
+    for name, whole in found["properties"].items():
+        shown = {key: whole.pop(key) for key in ("description", "examples", "default") if key in whole}
+        both = {"type": "object", "properties": {"value": whole, "source": {"type": "string"}}, "required": ["value"],
                 "additionalProperties": False}
-        found["properties"][name] = {"anyOf": [key.read.schema, both], **shown}
+        found["properties"][name] = {"anyOf": [whole, both], **shown}
     return found
 
 

@@ -22,7 +22,7 @@ from torussim.timeline import Timeline
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
-PARTS = ("compute", "exposed_collective", "overhead")
+PARTS = ("compute", "exposed_collective", "overhead", "bubble")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Sums:
             one = timelines[number]
             shares = breakdown(one, one.last_chip)
             seconds += times * one.makespan
-            parts = parts + times * np.array([shares[name] for name in PARTS])
+            parts = parts + times * np.array([shares.get(name, 0.0) for name in PARTS])
             links = links + np.multiply(times, (one.link_bytes, one.link_seconds))
         return Sums(links, before + span.stop, {**self.seconds, phase: seconds}, {**self.parts, phase: parts},
                     self.error + span.error, timelines[span.stop - 1])
@@ -65,7 +65,7 @@ class Tally:
         self.every = every
         self.last_change = max((event.time for event in scenario.net.links.events), default=0.0)
         self.sums = Sums(np.zeros((2, len(scenario.net.links.source))))
-        self.events = self.flows = self.blocks_simulated = self.leapt = self.passes = 0
+        self.events = self.flows = self.blocks_simulated = self.blocks_done = self.leapt = self.passes = 0
         self.proved = True
         self._progress, self._told = progress, 0
 
@@ -76,10 +76,15 @@ class Tally:
             self._add(group.part(done, done + 1))
             done += 1
         if done < len(group):
-            self._add(group.part(done))
+            parts, convex = group.part(done).straight(self.scenario.chip)
+            for part in parts:
+                self._add(part, convex)
 
-    def _add(self, group: Alike) -> None:
-        """Add passes whose time does not depend on their start, or a single one."""
+    def _add(self, group: Alike, convex: bool = True) -> None:
+        """Add passes whose time does not depend on their start, or a single one.
+
+        `convex`: whether their time is a convex function of that of attention on private links.
+        """
         timelines: dict[int, Timeline] = {}
 
         def seconds(number: int) -> float:
@@ -88,21 +93,23 @@ class Tally:
             return timelines[number].makespan
 
         seconds(0)
-        proved = not timelines[0].flows or len(group) == 1 or on_its_own(timelines[0], group.attention[0].name)
+        apart = not timelines[0].flows or len(group) == 1 or all(on_its_own(timelines[0], o.name) for o in group.attention[0])
+        proved = convex and apart
         if self.every or (not proved and len(group) <= FEW):
             settled = each(len(group))
         else:
-            settled = spans(group.seconds(self.scenario.chip), seconds, group.program.layers, tolerance(len(group)),
+            settled = spans(group.seconds(self.scenario.chip), seconds, group.runs.sum(), tolerance(len(group)),
                             convex=proved)
             self.proved &= proved
-        before = self.sums.done
+        before, blocks, blocks_before = self.sums.done, group.program.block_runs, self.blocks_done
         for span in settled:
             for number in span.weights:
                 seconds(number)
             self.sums = self.sums.plus(group.phase, span, before, timelines)
             for number in [n for n in timelines if n < span.stop - 1]:
                 del timelines[number]
-            self.tell(0, group.program.layers)
+            self.blocks_done = blocks_before + blocks * span.stop
+            self.tell(0, blocks)
 
     def simulated(self, group: Alike, number: int) -> Timeline:
         """Return the timeline of a pass, which begins at the end of the last one, or at the last change, which is equivalent."""
@@ -118,6 +125,6 @@ class Tally:
 
     def tell(self, done: int, blocks: int) -> None:
         """Report the progress of the run: blocks of the present pass, and all earlier passes; it never decreases."""
-        self._told = max(self._told, self.sums.done * blocks + done)
+        self._told = max(self._told, self.blocks_done + done)
         if self._progress:
             self._progress(self._told, self.blocks)

@@ -6,6 +6,7 @@ plots and exports read only this.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,19 @@ class Timeline:
     def last_chip(self) -> int:
         """Index of the chip that finishes last (the first of them)."""
         return int(self.finish.argmax())
+
+    def last_of_blocks(self) -> list[Segment]:
+        """Return the segment of the last simulated run of each block, in order."""
+        return list({s.section: s for s in self.segments if s.is_block}.values())
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Return for each run its number among the runs of its section, from 1, and the number of these."""
+        sections = [self.segments[segment].section for segment, _ in self.runs]
+        often, seen, found = Counter(sections), Counter[str](), list[tuple[int, int]]()
+        for section in sections:
+            seen[section] += 1
+            found.append((seen[section], often[section]))
+        return found
 
     def _repr_html_(self) -> str:
         return str(display("html", self))

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 from torussim import kernels, mixture
 from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
+from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
@@ -67,11 +68,14 @@ class Builder:
     layered: str = ""  # the end of the names of the present layer, "@3" in layer 3 of a model with several kinds of layers
     built: Program | None = None
     attention: dict[str, Callable[[int], Compute]] = field(default_factory=dict, repr=False, compare=False)
+    draft: Builder | None = None  # of the first pass of the draft model; known when the program is built
 
     def __post_init__(self) -> None:
         if self.layout.batch:
             self.forward = replace(self.forward, batch=self.layout.batch)
-        self.stages, self.microbatches = (range(self.model.layers),), 1  # the layers of each stage
+        self.whole = self.forward, self.physical  # the pass and its axes, all stages and microbatches together
+        self.microbatches = 1
+        self.stages: tuple[range, ...] = (range(self.model.layers),)  # the layers of each stage
         if self.layout.pipeline:
             self.stage(self.layout.pipeline)
 
@@ -97,7 +101,7 @@ class Builder:
                               f"needs the same sequences on a chip", path=("q",))
 
     def stage(self, pipeline: Staged) -> None:
-        """Cut the layers into stages and the batch into microbatches: from here on, the pass and its axes are those of a stage."""
+        """Cut the layers into stages and the batch into microbatches; then the pass and its axes are those of one stage."""
         axis, layers = pipeline.axis, self.model.layers
         if axis not in self.physical:
             raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",
@@ -140,8 +144,10 @@ class Builder:
         return -(-self.model.vocabulary // chips) * chips
 
     def wide_of(self, tensor: str) -> float:
-        """Return the bytes of an element of a weight."""
-        return self.wide
+        """Return the bytes of an element of a weight, or of the embedding."""
+        apart = {"experts_in": self.layout.expert_weights, "experts_out": self.layout.expert_weights,
+                 "embedding": self.layout.embedding}
+        return DTYPE_BYTES[apart.get(tensor, self.layout.weights)]
 
     # -- operations -----------------------------------------------------------------------------------------------------
 
@@ -215,11 +221,13 @@ class Builder:
                       for kind in kinds])
 
     def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
-               contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]]) -> list[Sharding]:
+               contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]],
+               wide: float | None = None) -> list[Sharding]:
         """Add one matmul: one input with weights side by side, or several inputs, each with its weight, stacked.
 
-        `gathers` are the all-gathers just before it, with which it may be looped.
+        `gathers` are the all-gathers just before it, with which it may be looped. `wide`: the bytes of an element of the weights.
         """
+        wide = wide or self.wide
         stacked = len(inputs) > 1
         pairs = zip(inputs if stacked else list(inputs) * len(weights), weights, contracted, made)
         results = [product(v.sharding, w, c, d) for v, w, c, d in pairs]
@@ -229,11 +237,11 @@ class Builder:
         deep = sum(s[c] for s, c in zip(shapes, contracted)) if stacked else shapes[0][contracted[0]]
         across = shapes[0][made[0]] if stacked else sum(s[d] for s, d in zip(shapes, made))
         alive = rows * deep * self.act + rows * across * SUM_BYTES
-        held = deep * across * self.wide if self.gathered and not self.layout.overlap else 0.0
+        held = deep * across * wide if self.gathered and not self.layout.overlap else 0.0
         self.peak = max(self.peak, alive + held)
         loops = tuple([loop for step in gathers for loop in self.loops(step, contracted[0], made[0])])
         after = tuple(g[0] for g in gathers) if len(gathers) > 1 else None
-        self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * self.wide + alive, self.dtype,
+        self.add(Compute(name, (Matmul(rows, deep, across),), 0.0, deep * across * wide + alive, self.dtype,
                          after=after, loops=loops))
         return results
 
@@ -428,7 +436,7 @@ class Builder:
         rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
         self.peak = max(self.peak, rows * SUM_BYTES)
         share = prod(self.lengths[a] for a in shape.axes("V"))  # a chip reads one of `share` rows, and writes all rows
-        self.add(Compute("embed", (), 0.0, rows * (self.wide / share + SUM_BYTES)))
+        self.add(Compute("embed", (), 0.0, rows * (self.wide_of("embedding") / share + SUM_BYTES)))
         self.travel("embedding", [ids], [self.table["residual"].stored])
         return tuple(self.operations.values())
 
@@ -445,23 +453,26 @@ class Builder:
         gathers = [arrived] if arrived and self.last == arrived[0] else []
         sizes = {"E": self.model.d_model, "V": self.vocabulary}
         weight, self.gathered = Sharding.of(tuple(reversed(shape.dims))), False
-        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers)
+        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers, self.wide_of("embedding"))
         whole_row = Sharding.of(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
         _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])
         self.scatter("logits", added, "E", "V")
         self.forward = whole
         return tuple(self.operations.values())
 
+    def layers(self) -> list[tuple[LayerKind, int]]:
+        """Return of each layer what distinguishes it: its kind, and its number among the mixtures if their loads differ."""
+        measured = len(self.forward.balance.shares) > 1
+        order = list(accumulate((kind.mixture for kind in self.model.kinds), initial=0))  # of each layer among the mixtures
+        return [(kind, order[i] if kind.mixture and measured else 0) for i, kind in enumerate(self.model.kinds)]
+
     def blocks(self, some: range) -> list[Block]:
         """Return some layers as blocks: lists of layers that come one after another, with their number of runs."""
-        load = self.forward.balance
-        measured = len(load.shares) > 1
-        order = list(accumulate((kind.mixture for kind in self.model.kinds), initial=0))  # of each layer among the mixtures
-        every = [(kind, order[i] if kind.mixture and measured else 0) for i, kind in enumerate(self.model.kinds)]
+        load, every = self.forward.balance, self.layers()
         layers, several, found = every[some.start:some.stop], len(set(every)) > 1, list[Block]()
         for first, length, times in repeated(layers):
             self.operations = {}
-            for i, (kind, number) in enumerate(layers[first:first + length], first):
+            for i, (kind, number) in enumerate(layers[first:first + length], some.start + first):
                 self.layered = f"@{i}" if several else ""
                 uniform = load.uniform or not kind.mixture
                 self.layer(kind, () if uniform else load.of(number, self.model.experts or 1))
@@ -480,13 +491,30 @@ class Builder:
                     self.built = Program(*first, prologue=self.embed(), epilogue=self.unembed(), more=tuple(more))
             except ShardingError as error:
                 raise self.located(error) from None
+            if self.forward.draft_model:
+                self.draft = self.drafting(self.forward.draft_model)
+                axis, stages = self.layout.pipeline.axis if self.layout.pipeline else "", len(self.stages)
+                back = handed_back(axis, stages, self.whole[0].batch) if stages > 1 else None
+                self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention, back)
+                self.attention |= attention
         return self.built
 
+    def drafting(self, model: Model) -> Builder:
+        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does."""
+        forward, axes = self.whole
+        try:
+            builder = Builder(model, self.layout, first_pass(forward), axes)
+            builder.build()
+        except (LayoutError, ShardingError) as error:
+            raise error.within(("draft_model",), f"the draft model {model.name}: ") from None
+        return builder
 
     def staged(self) -> Program:
         """Return the program of all stages and microbatches; `attention` then has the copies of each operation."""
-        axis = self.layout.pipeline.axis if self.layout.pipeline else ""
-        layers = [tuple(self.blocks(some)) for some in self.stages]
+        axis, every = self.layout.pipeline.axis if self.layout.pipeline else "", self.layers()
+        alike = {tuple(every[some.start:some.stop]): some for some in reversed(self.stages)}  # the first stage with these layers
+        made_once = {some: tuple(self.blocks(some)) for some in reversed(alike.values())}
+        layers = [made_once[alike[tuple(every[some.start:some.stop])]] for some in self.stages]
         residual = self.table["residual"].stored.elements(self.tokens(E=self.model.d_model), self.lengths)
         program = Pipeline(axis, self.microbatches, self.embed(), layers, self.unembed(), residual * self.act).build()
         made, copied = dict(self.attention), copies(program)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from torussim.models import Model
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Workload:
     """The workload of a model, in tokens and sequences. `cache_share` is the share of HBM for longest_context.
 
     With `draft`, decode steps are speculative: each runs the next token and `draft` proposed tokens of every sequence, of which
-    `accepted` are kept in the mean (Leviathan et al. 2023, arXiv:2211.17192). `tokens` counts steps.
+    `accepted` are kept in the mean (Leviathan et al. 2023, arXiv:2211.17192). `tokens` counts steps. A `draft_model` makes the
+    proposed tokens, one after another, and reads the prompt too; None: they cost nothing.
     """
 
     phase: str  # "prefill", "decode" or "generate"
@@ -55,6 +59,7 @@ class Workload:
     draft: int = 0
     accepted: float = 0.0
     balance: Balance = UNIFORM
+    draft_model: Model | None = None
 
     @property
     def yields(self) -> float:
@@ -66,21 +71,22 @@ class Workload:
         return 1 + self.accepted if self.draft else 1
 
     @property
-    def held(self) -> float:
-        """The largest number of tokens of a sequence in the cache, in the mean: that of the last pass, its new tokens included.
+    def held(self) -> int:
+        """The most tokens of a sequence in the cache, in the mean: those of the last pass, with its new ones.
 
-        >>> Workload("decode", 8, 100, tokens=3).held, Workload("decode", 8, 100, 3, draft=4, accepted=1.5).held
-        (103, 110.0)
+        >>> Workload("decode", 8, 100, tokens=3).held, Workload("decode", 8, 100, 3, draft=4, accepted=1.7).held
+        (103, 111)
         """
         before = self.context + (self.cached if self.phase != "decode" else 0)
-        return before + ((self.tokens - 1) * self.yields + 1 + self.draft if self.phase != "prefill" else 0)
+        return before + (next(_yielded(self, [self.tokens - 1])) + 1 + self.draft if self.phase != "prefill" else 0)
 
 
 @dataclass(frozen=True)
 class Forward:
     """One pass through all layers: `length` new tokens of each of `batch` sequences, each attending to `attended`.
 
-    A prefill yields the logits of the last position of each sequence, a decode step those of all its new tokens.
+    A prefill yields the logits of the last position of each sequence, a decode step those of all its new tokens. Before it runs
+    the `draft_model`, if there is one: the same pass of a prefill, or length - 1 decode steps of one token.
     """
 
     phase: str  # "prefill" or "decode"
@@ -88,6 +94,7 @@ class Forward:
     length: int
     attended: int
     balance: Balance = UNIFORM  # of the tokens among experts
+    draft_model: Model | None = None
 
     @property
     def positions(self) -> int:
@@ -108,14 +115,19 @@ def passes(workload: Workload) -> list[Forward]:
         while done < workload.context:
             length = min(chunk, workload.context - done)
             done += length
-            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.balance))
+            found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.balance,
+                                 workload.draft_model))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
-        share = Fraction(str(workload.yields))  # exact: 10 steps of 1.1 tokens yield 11, and not a little more
-        grown = (-(-i * share.numerator // share.denominator) for i in range(workload.tokens))
-        found += [Forward("decode", workload.batch, 1 + workload.draft, read + workload.draft + more, workload.balance)
-                  for more in grown]
+        found += [Forward("decode", workload.batch, 1 + workload.draft, read + more + workload.draft, workload.balance,
+                          workload.draft_model) for more in _yielded(workload, range(workload.tokens))]
     return found
+
+
+def _yielded(workload: Workload, steps: Iterable[int]) -> Iterator[int]:
+    """Yield the tokens of a sequence that so many steps yield, in the mean, rounded up; 10 steps of 1.1 tokens yield 11."""
+    share = Fraction(str(workload.yields))
+    return (-(-some * share.numerator // share.denominator) for some in steps)
 
 
 def ended_after(workload: Workload, done: int) -> Workload:

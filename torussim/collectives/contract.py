@@ -96,9 +96,9 @@ class Step:
     any other role the data move, and "ready" carries none. `part`: (messages, K) the share of `size` in each message, if messages
     differ. `cut`: the number of blocks of a shard.
 
-    `on`: only the chips at these positions send. `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
+    `piped`: a message of the step before is passed on while it arrives. The messages of a chip begin when all messages due to the
     chip have begun to arrive, and none is complete before those are. `spread`: over all shortest paths, whatever the routing of
-    the network, unless the routing is user-defined.
+    the network, unless the routing is user-defined. `on`: only the chips at these positions of axes send.
     """
 
     role: str

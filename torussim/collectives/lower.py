@@ -165,13 +165,14 @@ def lower(collective: Collective, grid: Grid, *, way: str | None = None) -> Sche
     return _over_axes(collective, grid, way)
 
 
-def _matrix(collective: Collective, chips: int) -> Array | None:
-    """Return the matrix of a collective, if it has one, for a group of this number of chips."""
+def matrix_of(collective: Collective, chips: int) -> Array:
+    """Return the matrix of a collective that has one; raise ProgramError if a group has another number of chips."""
     matrix = collective.matrix
-    if matrix is not None and matrix.chips != chips:
+    assert matrix is not None
+    if matrix.chips != chips:
         raise ProgramError(f"the matrix of {collective.name!r} is {matrix.chips} x {matrix.chips}, and a group has {chips}: "
                            "give a row and a column for each", code="clash")
-    return None if matrix is None else matrix.array
+    return matrix.array
 
 
 def schedules(collective: Collective, grid: Grid) -> list[Schedule]:
@@ -223,7 +224,7 @@ def _over_axes(collective: Collective, grid: Grid, way: str | None) -> Schedule:
         orders, shares = over.rotations(list(lengths)), weights(collective, grid, lengths, ring)
     if orders:
         phases = over.in_parts(kind, lengths, ring, size, way, orders, shares)
-    matrix = _matrix(collective, prod(lengths.values()))
+    matrix = matrix_of(collective, prod(lengths.values())) if collective.matrix else None
     if matrix is not None:
         phases = unequal.with_flows(phases, matrix, lengths, orders, shares)
     if collective.on and kind != "permute":
@@ -240,7 +241,7 @@ def _schedule(collective: Collective, lengths: dict[str, int], grid: Grid) -> Sc
     root = int(np.ravel_multi_index(at, tuple(lengths.values()))) if lengths else 0
     closed = [bool(a) and grid.ring[grid.axis(a)] for a in lengths]
     sums = algorithm_of(collective) == "in_network" and summed(collective, grid)
-    matrix = _matrix(collective, prod(lengths.values()))
+    matrix = matrix_of(collective, prod(lengths.values())) if collective.matrix else None
     if matrix is not None:
         steps = unequal.messages(list(lengths.values()), matrix) if lengths else ()
     else:

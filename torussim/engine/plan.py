@@ -19,7 +19,7 @@ from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
 from torussim.messages import here_on
-from torussim.program import Collective, Compute, Loop, Operation, Program, unlike_cases
+from torussim.program import Collective, Compute, Loop, Operation, Program, of_each
 from torussim.timeline import Work
 from torussim.topology.grid import Grid, wraparounds_of
 
@@ -105,15 +105,7 @@ class Planner:
 
     def each(self, compute: Compute, cost: Callable[[Compute], float]) -> Array | float:
         """Return a cost of a computation; (chips,) if the chips have unequal work."""
-        if not compute.cases:
-            return cost(compute)
-        lengths = tuple(map(self.grid.length, compute.over))
-        if len(compute.cases) != prod(lengths):
-            raise ProgramError(f"{compute.name!r} has {len(compute.cases)} cases, and the axes {', '.join(compute.over)} have "
-                               f"{prod(lengths)} positions: give one for each", code="program")
-        costs = {case: cost(case) for case in unlike_cases(compute)}
-        at = np.ravel_multi_index(tuple(self.position[a] for a in compute.over), lengths)
-        return np.array([costs[case] for case in compute.cases])[at]
+        return of_each(compute, cost, self.grid.length, self.position) if compute.cases else cost(compute)
 
     def lowered(self, collective: Collective, way: str | None) -> Schedule:
         """Return the schedule of a collective; lanes that have an axis of the grid of their own are replaced by it."""

@@ -44,7 +44,10 @@ DIRECT = np.dtype([("path", np.int64), ("receiver", np.int64), ("messages", np.i
 # passed: the first entry in State.passed of messages in shifts or piped; sizes: the first entry in Table.sizes, -1: all are
 # `bytes`; piped: its messages pass on the messages of the stage before; head: the number in State.heads of a stage whose messages
 # are passed on, else -1
-SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")])
+SECTION = np.dtype([(name, np.int32) for name in ("operation", "operations", "unit_first", "unit_last")] + [
+    (name, np.int64) for name in ("stage", "stages", "transfer", "transfers", "key", "keys", "passed", "passes", "head",
+                                  "heads")])
+# the first of its operations, stages, and so on, and the number of each; passed, passes: entries in State.passed
 
 
 class Table(NamedTuple):
@@ -152,6 +155,7 @@ class Maker:
     def section(self, ready: Sequence[Ready]) -> None:
         """Add a section."""
         first, self.made = len(self.operations), list[Array]()
+        begun = len(self.stages), self.count, self.keys, self.passed, self.heads
         self.order.append([[] for _ in self.planner.grid.axes])
         told = waits(ready)
         unit = [i for i, r in enumerate(ready) if isinstance(r.operation, Compute)]
@@ -189,7 +193,9 @@ class Maker:
                 mine = (made["awaited"] > 0) & (np.array([s[0] for s in self.stages])[made["stage"]] == first + i)
                 shards = np.bincount(made["to"][mine], minlength=self.n)
                 self.missing[first + r.partner] = self.missing[first + r.partner] + shards
-        self.sections.append((first, len(ready), first + unit[0] if unit else -1, first + unit[-1] if unit else -1))
+        ended = len(self.stages), self.count, self.keys, self.passed, self.heads
+        parts = [n for begin, end in zip(begun, ended) for n in (begin, end - begin)]
+        self.sections.append((first, len(ready), first + unit[0] if unit else -1, first + unit[-1] if unit else -1, *parts))
 
     def keys_of(self, ready: Sequence[Ready], i: int) -> dict[Any, int]:
         """Return a number for each (phase, step) of collective i that the loop waits for or feeds."""
@@ -305,7 +311,9 @@ class Maker:
 
     def sort(self) -> None:
         """Sort the transfers of the section by the queues of their hops, and note for each the transfers that pass it on."""
-        made = np.concatenate([np.zeros(0, TRANSFER), *self.made])
+        made = np.empty(sum(map(len, self.made)), TRANSFER)
+        if self.made:
+            np.concatenate(self.made, out=made)  # without `out` numpy compares the fields of all of them: slow
         first = self.count - len(made)
         order = np.argsort(made["hop"], kind="stable")
         place = np.empty(len(made), np.int64)

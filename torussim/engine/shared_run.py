@@ -26,6 +26,8 @@ from torussim.timeline import Segment
 from torussim.topology.routes import Routes
 
 Array = np.ndarray[Any, Any]
+PARTS = (("operation", "operations"), ("stage", "stages"), ("transfer", "transfers"), ("key", "keys"), ("passed", "passes"),
+         ("head", "heads"))  # of a section in its table
 Sending = Callable[[str, int, int, float, float, float, int], None]  # operation, hop, chip, start, end, bytes, run
 
 
@@ -53,7 +55,8 @@ class SharedRun:
         self.later, self.row = list(shared.later), len(shared.paths)  # routes of later failures, and the first of their rows
         self.unsent: list[Array] = []  # for each failure: (operations, changed paths) bytes still to send over the new routes
         self.on_shared = table.lanes["shared"].any(axis=0)
-        self.gathering = table.lanes["count"][table.stages["lanes"]] if len(table.lanes) else 0
+        self.gathering = (table.lanes["count"][table.stages["lanes"]] if len(table.lanes)
+                          else np.zeros((len(table.stages), 1), np.int32))
         self.queued = np.flatnonzero((np.diff(table.queues) > 0).any(axis=0))  # hops with a queue
         self.state, self.empty = fresh(table, begin, record if sending else ()), empty(table)
         self.offset = 0.0  # seconds left out
@@ -189,13 +192,10 @@ class SharedRun:
         slot = number % len(state.runs)
         if state.runs[slot]["number"] >= 0:
             self.keep(int(state.runs[slot]["number"]))
+            self.clear(slot, table.sections[state.runs[slot]["section"]])
+        else:
+            self.clear(slot)
         here = table.sections[section]
-        state.operations[slot], state.stages[slot], state.heads[slot] = self.empty
-        state.lacking[slot] = self.gathering
-        state.came[slot] = np.nan
-        state.shards[slot] = -inf
-        if table.passed:
-            state.passed[slot] = np.nan
         state.runs[slot] = number, section, int(here["operations"]) * self.chips, -1
         late = state.hops["run"][:-1] == number
         state.hops["at"][:-1][late] = table.queues[section, :-1][late]
@@ -215,6 +215,20 @@ class SharedRun:
         self.runs.append((len(self.segments), self.offset))
         operations = self.lists[section][1]
         self.segments.append(Segment(name, tuple(operations), *np.empty((2, len(operations), self.chips))))
+
+    def clear(self, slot: int, used: Any = None) -> None:
+        """Empty a slot, so that nothing is known of its run. `used`: the only section that used it, a record; None: all of it."""
+        state = self.state
+        operations, stages, transfers, keys, passed, heads = (
+            slice(None) if used is None else slice(used[first], used[first] + used[count]) for first, count in PARTS)
+        of_operations, of_stages, of_heads = self.empty
+        state.operations[slot, :, operations] = of_operations[:, operations]
+        state.stages[slot, :, stages] = of_stages[:, stages]
+        state.heads[slot, heads] = of_heads[heads]
+        state.lacking[slot, stages] = self.gathering[stages]
+        state.came[slot, transfers] = np.nan
+        state.shards[slot, keys] = -inf
+        state.passed[slot, passed] = np.nan
 
     def unfinished(self, number: int) -> bool:
         """Return whether any time of a block run is not yet known."""

@@ -8,15 +8,16 @@ its neighbourhood: of 16 x 16 x 16 chips 648 are different, if the program does 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from torussim.collectives.contract import Pattern
-from torussim.collectives.lower import DIRECT, algorithm_of, lower, view
+from torussim.collectives.lower import DIRECT, algorithm_of, lower, matrix_of, view
 from torussim.collectives.unequal import alike
 from torussim.messages import sent_to
-from torussim.program import Collective, Compute, Program, numbered_cases
+from torussim.program import Collective, Compute, Program, numbered_cases, of_each
 from torussim.topology.grid import Grid
 from torussim.topology.labels import colours, mixed, numbered, scramble
 from torussim.topology.movement import Held, Movements, Orbits, uneven
@@ -72,10 +73,10 @@ def _unlike(program: Program, net: Grid) -> Iterator[Array]:
     of = dict(zip(net.axes, net.coordinates))
     for o in program.operations():
         if isinstance(o, Compute) and o.cases:
-            yield np.array(numbered_cases(o))[np.ravel_multi_index([of[a] for a in o.over], [net.length(a) for a in o.over])]
+            yield of_each(o, dict(zip(o.cases, numbered_cases(o))).__getitem__, net.length, of)
         elif isinstance(o, Collective) and o.matrix and (axes := [a for a in o.axes if net.length(a) > 1]):
             lengths = [net.length(a) for a in axes]
-            yield alike(lengths, o.matrix.array)[np.ravel_multi_index([of[a] for a in axes], lengths)]
+            yield alike(lengths, matrix_of(o, prod(lengths)))[np.ravel_multi_index([of[a] for a in axes], lengths)]
 
 
 def _runs_as_line(collective: Collective, net: Grid, axis: int) -> bool:

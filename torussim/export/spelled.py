@@ -20,7 +20,7 @@ from torussim.timeline import Sent, Timeline
 class Ran:
     """An operation on one chip in one run of its list; `start`, `end`: seconds.
 
-    `block`: the number of the block, from 1; 0 in the prologue and the epilogue.
+    `block`: the number of the block run, from 1, over all blocks; 0 in the prologue and the epilogue.
     """
 
     run: int
@@ -45,10 +45,10 @@ class Messages:
 
 
 def block_numbers(timeline: Timeline) -> list[int]:
-    """Return for each run the number of its block, from 1; 0 of a prologue or an epilogue."""
+    """Return for each run its number among the block runs, from 1, over all blocks; 0 of a prologue or an epilogue."""
     numbers, last = list[int](), 0
     for segment, _ in timeline.runs:
-        block = timeline.segments[segment].section == "block"
+        block = timeline.segments[segment].is_block
         last += block
         numbers.append(last if block else 0)
     return numbers

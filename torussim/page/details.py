@@ -51,7 +51,11 @@ def _operations(run: Run) -> Html:
                                "compute" if o["kind"] == "compute" else "collective")]),
              seconds(o["bound_s"]), share(o["of_limit"]), _how(o)] for o in run.keys["operations"]]
     head = ["operation", "kind", "axes", "bytes", "starts", "takes", "", "least", "of limit", "how"]
-    return table(f"Operations {run.label}".strip(), head, rows, sides="lllrrrlrrl", name=f"ops{run.label}", hide_caption=True)
+    several = [o["section"] for o in run.keys["operations"] if "section" in o]
+    if several:
+        head, rows = ["of", *head], [[name, *row] for name, row in zip(several, rows)]
+    return table(f"Operations {run.label}".strip(), head, rows, sides=f"{'l' if several else ''}lllrrrlrrl",
+                 name=f"ops{run.label}", hide_caption=True)
 
 
 def _how(o: Mapping[str, Any]) -> str:

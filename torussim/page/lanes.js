@@ -105,7 +105,8 @@ function lanesOf(data) {
     for (const index of shown) {
       const [segment, offset] = run.runs[index], {section, operations, rows: at} = run.segments[segment];
       const times = chip.times[segment], count = operations.length, [a, b] = extent(run, chip, index);
-      const word = section === "block" ? (run.blocks > 1 ? `block ${run.sectionNumber[index]} of ${run.blocks}` : "block") : section;
+      const word = run.often[section] === 1 ? section
+        : `${run.several ? `${section}, run` : section} ${run.numbers[index]} of ${run.often[section]}`;
       bar(a, b, 1, RULER - 3, "#808080", index % 2 ? 0.22 : 0.38, " ", {name: word});
       name(word, a, b, RULER / 2 - 1, "ink");
       if (!detailed) continue;

@@ -32,7 +32,7 @@ def same_block(runs: Sequence[Run]) -> list[int]:
     It is the last simulated one; of runs with equally many blocks, the same one in all: the last of these.
     """
     found = [analysis.last_block(run.timeline) for run in runs]
-    blocks = [[i for i, (segment, _) in enumerate(run.timeline.runs) if run.timeline.segments[segment].section == "block"]
+    blocks = [[i for i, (segment, _) in enumerate(run.timeline.runs) if run.timeline.segments[segment].is_block]
               for run in runs]
     if len({len(one) for one in blocks}) > 1 or not blocks[0]:
         return found

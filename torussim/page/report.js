@@ -15,10 +15,13 @@
   for (const run of data.timelines) {
     run.origins = {block: run.origin, pass: run.begin};
     run.chosen = run.places.map((_, i) => run.shown[i]);
-    run.sectionNumber = [];
-    let block = 0;
-    for (const [segment] of run.runs) run.sectionNumber.push(run.segments[segment].section === "block" ? ++block : 0);
-    run.blocks = block;
+    const often = {}; // by section: its runs so far
+    run.numbers = run.runs.map(([segment]) => {
+      const {section} = run.segments[segment];
+      return often[section] = (often[section] || 0) + 1;
+    });
+    run.often = often;
+    run.several = "block 2" in often;
   }
   let origin = "block";
   const start = (run) => run.origins[origin];

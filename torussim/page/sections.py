@@ -136,9 +136,9 @@ def breakdown(runs: Sequence[Run]) -> Html:
         head += [tag("span", letter(run), " time" if run.label else "time"), "share"]
     rows: list[list[Part]] = [
         [tag("span", tag("span", class_=f"key {key}"), word),
-         *(cell for run in some for cell in (seconds(run.keys["breakdown_s"][key]),
-                                             share(run.keys["breakdown_s"][key] / run.seconds)))]
-        for key, word in causes.PARTS.items()]
+         *(cell for run in some for cell in (seconds(run.keys["breakdown_s"].get(key, 0.0)),
+                                             share(run.keys["breakdown_s"].get(key, 0.0) / run.seconds)))]
+        for key, word in causes.PARTS.items() if any(key in run.keys["breakdown_s"] for run in some)]
     rows.append(["in all", *(cell for run in some for cell in (seconds(run.seconds), ""))])
     return section("breakdown", "Where the time goes", drawn,
                    table("Parts of a step", head, rows, sides="l" + "rr" * len(some), name="parts", hide_caption=True))

@@ -14,10 +14,10 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
-from torussim.attending import attend
+from torussim.attending import attend, projections, weights
 from torussim.keeping import cached
 from torussim.layouts import Layout, Path, Table
-from torussim.models import Kind, Model
+from torussim.models import Model
 from torussim.planner.bounds import Bounds
 from torussim.planner.roles import TENSORS, Role, batched, path
 from torussim.program import Compute, Loop, Operation
@@ -58,10 +58,10 @@ class Parts:
         """Return the parts in the order of the pass."""
         ends = Part("ends", _only("residual", "w_in"), self.ends, 1, half=self.mlp)
         if self.model.parallel:
-            return [ends, *self.projecting("layer", ("hidden", "q", "k", "v")), *self.attending(), self.between(),
+            return [ends, *self.projecting("layer", ("hidden", "q", "k", "v")), self.attending(), self.between(),
                     *self.leaving("layer", ("hidden", "o"))]
         mlp = [*self.projecting("ffn", ("hidden",)), self.between(), *self.leaving("ffn", ("hidden",))]
-        return [ends, *self.projecting("attention", ("q", "k", "v")), *self.attending(), *self.leaving("attention", ("o",)),
+        return [ends, *self.projecting("attention", ("q", "k", "v")), self.attending(), *self.leaving("attention", ("o",)),
                 *(replace(part, half=self.mlp) for part in mlp)]
 
     def projecting(self, label: str, want: Sequence[str]) -> list[Part]:
@@ -73,10 +73,9 @@ class Parts:
         return [Part(f"enter {label}", before, partial(self.enter, want), self.model.layers),
                 Part(f"project {label}", after, partial(self.project, want), self.model.layers, True)]
 
-    def attending(self) -> list[Part]:
-        """Return the part from new Q, K and V to the output of attention, which is cut like new Q, for each kind of layer."""
-        return [Part("attend", _only("q", "kv"), partial(self.attend, kind), times)
-                for kind, times in Counter(self.model.kinds).items()]
+    def attending(self) -> Part:
+        """Return the part from new Q, K and V to the output of attention, which is cut like new Q."""
+        return Part("attend", _only("q", "kv"), self.attend, self.model.layers)
 
     def between(self) -> Part:
         """Return the nonlinearity."""
@@ -96,24 +95,25 @@ class Parts:
         weights = [Part(f"{w} held", _only(f"{w} made"), partial(self.weight, w), self.model.layers,
                         half=self.mlp if w in ("w_in", "w_out") else 0) for w in ("w_in", "w_out", "w_q", "w_k", "w_o")]
         return [*weights, Part("embedding held", _only("w_in made"), self.vocabulary, 1 if self.model.tied else 2, half=self.mlp),
-                Part("cache held", _only("q used", "kv used"), self.cache, 1)]
+                Part("cache held", _only("q used", "kv used"), self.cache, self.model.layers)]
 
     def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
         """Return the bytes of a weight on a chip, one layer; W_k includes W_v."""
         b, m = self.builder, self.model
-        width = {"F": m.d_ff, "H": b.heads * (m.value if tensor == "w_o" else m.d_head), "K": b.kv_heads * (m.d_head + m.value)}
-        count = 2 if tensor == "w_in" and m.gated else 1
-        return paths[tensor].stored.elements({"E": m.d_model, **width}, b.lengths) * count * b.wide, 0.0
+        stored, sizes = paths[tensor].stored, weights(b)
+        many = [{"E": m.d_model, "F": m.d_ff}] * {"w_in": 2 if m.gated else 1, "w_out": 1}.get(tensor, 0)
+        many += [sizes[w] for w in (tensor, *(["w_v"] if tensor == "w_k" else [])) if w in sizes]
+        return sum(stored.elements(one, b.lengths) for one in many) * b.wide, 0.0
 
     def vocabulary(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of the embedding on a chip."""
         b = self.made(paths)
-        return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide, 0.0
+        return b.embedding.elements({"E": self.model.d_model, "V": b.vocabulary}, b.lengths) * b.wide_of("embedding"), 0.0
 
     def cache(self, paths: Paths) -> tuple[float, float]:
-        """Return the bytes of K and V on a chip, all layers, for the tokens that the pass attends to."""
+        """Return the bytes of K and V on a chip, one layer, for the tokens that the pass attends to."""
         b = self.made(paths)
-        return cached(b, b.forward.attended, range(self.model.layers)), 0.0
+        return cached(b, b.forward.attended, range(self.model.layers)) / self.model.layers, 0.0
 
     # -- the cost of a part ---------------------------------------------------------------------------------------------
 
@@ -152,13 +152,15 @@ class Parts:
         first = next(i for i, o in enumerate(operations) if isinstance(o, Compute))
         return self.after(operations[first:])
 
-    def attend(self, kind: Kind, paths: Paths) -> tuple[float, float]:
-        """Return the bound of attention with its all-to-alls, in one kind of layer."""
-        b, m = self.made(paths), self.model
-        sizes = {"q": ("H", b.heads * m.d_head), "k": ("K", b.kv_heads * m.d_head), "v": ("K", b.kv_heads * m.value)}
-        attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
-                   for name, (dim, size) in sizes.items()}, kind)
-        return sum(map(self.bounds.alone, b.operations.values())), 0.0
+    def attend(self, paths: Paths) -> tuple[float, float]:
+        """Return the bound of attention with its all-to-alls; the mean over the layers if their windows differ."""
+        seconds = 0.0
+        for kind, layers in Counter(self.model.kinds).items():
+            b = self.made(paths)
+            attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
+                       for name, (_, dim, size) in projections(b).items()}, kind)
+            seconds += layers / self.model.layers * sum(map(self.bounds.alone, b.operations.values()))
+        return seconds, 0.0
 
     def nonlinearity(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of the nonlinearity."""

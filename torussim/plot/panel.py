@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Panel:
         self.begin = view.extents[self.chip, view.runs.start][0]
         self.end = max(view.extents[self.chip, run][1] for run in view.runs)
         self.columns = view.columns()
-        self.detailed = [run for run in view.runs if not self.columns or view.section(run) != "block"]
+        self.detailed = [run for run in view.runs if not self.columns or not view.is_block(run)]
         self.bars = [bar for run in self.detailed for bar in self.bars_of(run, True)]
         for step, run in ((-1, view.runs.start - 1), (1, view.runs.stop)):  # runs that reach in from before and after
             while 0 <= run < len(self.timeline.runs):
@@ -137,16 +138,16 @@ class Panel:
         """Draw brackets over the runs, if there are several."""
         if len(self.view.runs) < 2:
             return y
-        sections = [self.view.section(run) for run in range(self.view.runs.stop)]
-        groups = [[run] for run in self.detailed] + ([self.columns] if self.columns else [])
+        counts = self.timeline.counts()
+        groups = [[run] for run in self.detailed] + [list(runs) for _, runs in groupby(self.columns, self.view.section)]
         for group in groups:
             x0 = self.view.x(self.view.extents[self.chip, group[0]][0])
             x1 = self.view.x(self.view.extents[self.chip, group[-1]][1])
-            number = sections[:group[0]].count("block") + 1
-            text = sections[group[0]] if sections[group[0]] != "block" else f"block {number}"
+            text = self.view.title(group[0])
             if len(group) > 1:
                 mean = (x1 - x0) / self.view.scale / len(group)
-                text = f"blocks {number} to {number + len(group) - 1}, {show(mean, 's')} each on average, as shares of their time"
+                what = self.view.title(group[0], counts[group[-1]][0])
+                text = f"{what}, {show(mean, 's')} each on average, as shares of their time"
             for x in (x0 + 1, x1 - 1):
                 self.canvas.line(x, y + 15, x, y + 19, FAINT)
             self.canvas.line(x0 + 1, y + 15, max(x1 - 1, x0 + 2), y + 15, FAINT)

@@ -23,11 +23,13 @@ def timeline_figure(timeline: Timeline, *, chips: Sequence[int] | None = None, f
                     title: str = "", subtitle: str = "") -> Figure:
     """Return a picture of `chips` in `runs` of the timeline's runs from index `first` on.
 
-    The default is the chips of `analysis.chosen_chips` in the last simulated block. `runs` beyond the last are left out. A block
-    too narrow to read is one column of shares. Messages appear for the recorded chips. Raise TorusSimError for a chip or a run
-    that does not exist.
+    The default is the chips of `analysis.chosen_chips` in the last simulated block; with pipeline stages in all runs, so that the
+    bubbles are seen. `runs` beyond the last are left out. A block too narrow to read is one column of shares. Messages appear for
+    the recorded chips. Raise TorusSimError for a chip or a run that does not exist.
     """
     chips = analysis.chosen_chips(timeline) if chips is None else chips
+    if first is None and runs == 1 and analysis.staged(timeline):
+        first, runs = 0, len(timeline.runs)
     first = analysis.last_block(timeline) if first is None else first
     for what, index, count in [("chip", c, len(timeline.chips)) for c in chips] + [("run", first, max(1, len(timeline.runs)))]:
         if not 0 <= index < count:

@@ -41,10 +41,14 @@ class View:
         """Return the section of a run."""
         return self.timeline.segments[self.timeline.runs[run][0]].section
 
+    def is_block(self, run: int) -> bool:
+        """Return whether a run is one of a block."""
+        return self.timeline.segments[self.timeline.runs[run][0]].is_block
+
     def columns(self) -> list[int]:
         """Return the blocks among the runs, if there are some and they are too narrow to show their operations."""
         blocks = {run: len(self.timeline.segments[self.timeline.runs[run][0]].operations)
-                  for run in self.runs if self.section(run) == "block"}
+                  for run in self.runs if self.is_block(run)}
         wide = [end - start for (_, run), (start, end) in self.extents.items() if run in blocks]
         if len(blocks) < 2 or np.mean(wide) * self.scale >= min(400, 14 * max(blocks.values())):
             return []
@@ -52,14 +56,27 @@ class View:
 
     def what(self) -> str:
         """Return the content of the picture in words."""
-        sections = [self.section(run) for run in range(len(self.timeline.runs))]
-        blocks = sections.count("block")
-        if len(self.runs) == len(sections):
+        if len(self.runs) == len(self.timeline.runs):
             return "the run"
         if len(self.runs) > 1:
             return "what is shown"
         run = self.runs.start
-        return f"block {sections[:run].count('block') + 1} of {blocks}" if sections[run] == "block" else f"the {sections[run]}"
+        if not self.is_block(run):
+            return f"the {self.section(run)}"
+        title = self.title(run)
+        return title if title == self.section(run) else f"{title} of {self.timeline.counts()[run][1]}"
+
+    def title(self, run: int, until: int = 0) -> str:
+        """Return the name of a run, or of its block's runs up to number `until`.
+
+        It is "block 3" for a program with one block, else "block 2, run 3", or "block 2" if that block runs once.
+        """
+        section, (number, of) = self.section(run), self.timeline.counts()[run]
+        single = len(self.timeline.last_of_blocks()) == 1
+        if not self.is_block(run) or (of == 1 and not single):
+            return section
+        numbers = f"s {number} to {until}" if until else f" {number}"
+        return f"block{numbers}" if single else f"{section}, run{numbers}"
 
 
 def window(timeline: Timeline, chips: Sequence[int], runs: range) -> View:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torussim.report import causes, details, headline
+from torussim.report import causes, details, headline, phrases
 from torussim.report.causes import Remedy, remedies
 from torussim.report.headline import subtitle, verdict
 from torussim.report.phrases import KINDS, Paint, plain, wrapped
@@ -31,7 +31,7 @@ def text(result: Result, *, verbose: bool = False, paint: Paint = plain) -> str:
     if verbose:
         parts += [details.passes(k["engine"]), details.simulated(k), details.estimates(k)]
         if "layout" in k:
-            parts += [details.layout(k["layout"]), details.as_run(k["layout"]["as_run"])]
+            parts += [details.layout(k["layout"]), details.experts(k["layout"]["as_run"]), details.as_run(k["layout"]["as_run"])]
         parts += [details.charges(result), details.operations(k["operations"], k.get("cores", k["chips"])),
                   details.memory(k["memory"], _node(k)) if "memory" in k else [], details.links(k["links"])]
     sections = [_head(result, paint, verbose), *([paint(part[0], "heading"), *part[1:]] for part in parts if part)]
@@ -60,10 +60,11 @@ def _notes(k: Mapping[str, Any]) -> list[str]:
             lines += wrapped(f"Not as in the file: {sentence}", "  ", "")
         if said[DIFFERENCES:]:
             lines.append(f"  and {len(said) - DIFFERENCES} more with --verbose")
+        lines += details.experts(k["layout"]["as_run"])
     if "memory" in k:
         m = k["memory"]
         used = show(m["weights"] + m["kv_cache"] + m["activations"], "B")
-        context = f", longest context {m['longest_context']:,} tokens" if m["weights"] < m["capacity"] else ""
+        context = f", longest context {phrases.context(m['longest_context'])}" if m["weights"] < m["capacity"] else ""
         fits = "" if m["fits"] else " (does not fit)"
         lines.append(f"Memory a {_node(k)}: {used} of {show(m['capacity'], 'B')}{fits}{context}")
     return lines + details.beside(k)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torussim.analysis import advances
+from torussim.pipeline import of_microbatch
 from torussim.report.headline import missing
 from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
@@ -14,8 +15,9 @@ from torussim.tables import table
 from torussim.units import show
 
 PARTS = {"compute": "computing, and communication that it hides", "exposed_collective": "waiting for communication",
-         "overhead": "fixed costs (launches, overheads)"}
+         "overhead": "fixed costs (launches, overheads)", "bubble": "waiting for the stage before (bubble)"}
 SHOWN = 3  # operations
+UNEVEN = 1.05  # the load of the busiest chip, in means over all chips, from which it is named
 WORTH = 5e-3  # of the time: what saves less is not named
 
 
@@ -54,6 +56,9 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
         first = busiest[0]
         users = [f"; {share:.0%} of its bytes are of {name}" for name, share in first["users"].items()]  # none in the last pass
         found.append((f"busiest link {link(first, '->')}: busy {first['busy']:.1%} of the time{''.join(users[:1])}", False))
+    loads = [found["experts"]["busiest"] for found in k.get("layout", {}).get("as_run", {}).values() if "experts" in found]
+    if max(loads, default=1.0) > UNEVEN:
+        found.append((f"load of the experts: the busiest chip has {max(loads):.3g} times the mean", False))
     longest = operations(result)
     if longest:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
@@ -63,15 +68,19 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
 
 
 def operations(result: Result) -> dict[str, float]:
-    """Return the share of the last block that each of its operations takes, the largest first.
+    """Return the share of the mean block run that each operation of the blocks takes, the largest first.
 
-    Of operations that overlap, the one that ends later has the time after the end of the other.
+    An operation that a model has in layers of several kinds, as attention@0 and attention@5, has the time of all of them, and one
+    of a pipeline that of all its ticks. Of operations that overlap, the one that ends later has the time after the end of the
+    other.
     """
-    if not any(segment.section == "block" for segment in result.timeline.segments):
-        return {}
-    found = advances(result.timeline)
-    whole = sum(seconds for _, seconds in found)
-    return {o.name: seconds / whole for o, seconds in sorted(found, key=lambda one: -one[1]) if seconds > 0}
+    found, each = advances(result.timeline), dict[str, float]()
+    whole, model = sum(seconds for _, seconds in found), "model" in result.keys["scenario"]
+    for o, seconds in found:
+        name = of_microbatch(o.name)
+        name = name.partition("@")[0] if model else name
+        each[name] = each.get(name, 0.0) + seconds
+    return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 
 
 def _faults(found: Mapping[str, Any] | None) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torussim.as_run import experts_words
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.report.headline import missing
-from torussim.report.phrases import KINDS, axes, link, most, percent, seconds_of, wrapped
+from torussim.report.phrases import KINDS, axes, context, link, most, percent, seconds_of, value, wrapped
 from torussim.result import Result
 from torussim.tables import table
 from torussim.units import show
@@ -19,7 +20,9 @@ WORTH_SAYING = 1.05  # ratio to the paper's charge from which a collective is wo
 
 def simulated(k: Mapping[str, Any]) -> list[str]:
     """Return how many layers and chips were simulated; nothing where all were."""
-    engine, layers = k["engine"], "layers" if "model" in k["scenario"] else "repetitions"
+    engine, layers = k["engine"], "repetitions"
+    if "model" in k["scenario"]:  # where layers of several kinds take turns, a block has more than one
+        layers = "layers" if engine["blocks"] == value(k["scenario"]["model"]["layers"]) * engine["passes"] else "blocks"
     counts = [(engine["blocks_simulated"], engine["blocks"], layers), (engine["chips_simulated"], k["chips"], "chips")]
     left_out = [f"{run:,} of {of:,} {what}" for run, of, what in counts if run < of]
     return [f"Simulated: {' and '.join(left_out)}; the others are like these."] if left_out else []
@@ -82,6 +85,14 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [("" if len(of) == len(phases) else f"{', '.join(of)}: ") + sentence for sentence, of in told.items()]
 
 
+def experts(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return how the experts of a mixture are spread; words that hold for all phases once."""
+    told = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
+    alike = len(set(told.values())) == 1
+    said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
+    return [line for words in dict.fromkeys(said) for line in wrapped(f"Experts: {words}", "  ", "")]
+
+
 def as_run(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return where a layout does not run as the file says."""
     lines = [line for sentence in differences(phases) for line in wrapped(sentence, "    ", "  ")]
@@ -122,16 +133,20 @@ def operations(found: Sequence[Mapping[str, Any]], chips: int) -> list[str]:
     """Return the operations of a block as a table with its legend."""
     if not found:
         return []
-    head = ("operation", "kind", "axes", "bytes", "starts", "takes", "bound", "bound/time", "how")
-    rows = [(o["name"], KINDS.get(o["kind"], o["kind"]),
+    head = ["operation", "kind", "axes", "bytes", "starts", "takes", "bound", "bound/time", "how"]
+    rows = [[o["name"], KINDS.get(o["kind"], o["kind"]),
              axes(o["axes"]) if o["axes"] or o["chips"] == 1 else f"{o['chips']} chips",
              show(o["bytes"], "B"), show(o["start_s"], "s"), show(o["end_s"] - o["start_s"], "s"), show(o["bound_s"], "s"),
-             percent(o["of_limit"]), o["algorithm"]) for o in found]
+             percent(o["of_limit"]), o["algorithm"]] for o in found]
+    several = [o["section"] for o in found if "section" in o]
+    if several:
+        head, rows = ["of", *head], [[name, *row] for name, row in zip(several, rows)]
     loops = " A looped collective waits for its matmul." if any(", looped" in o["algorithm"] for o in found) else ""
-    return ["Operations of the last block" + (", on the chip that finishes last" if chips > 1 else ""),
+    which = "last run of each block" if several else "last block"
+    return [f"Operations of the {which}" + (", on the chip that finishes last" if chips > 1 else ""),
             *wrapped("bytes: of HBM (compute) or of the collective, for one chip. bound: the time that any algorithm needs, from "
                      f"the first chip's start to the last chip's end.{loops}", "  ", "  "),
-            table([head, *rows], "lllrrrrrl"), *_taken(found)]
+            table([head, *rows], f"{'l' if several else ''}lllrrrrrl"), *_taken(found)]
 
 
 def _taken(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,7 +166,7 @@ def memory(m: Mapping[str, Any], node: str) -> list[str]:
     """Return what a chip must hold, part by part, and the longest context."""
     used, capacity = m["weights"] + m["kv_cache"] + m["activations"], show(m["capacity"], "B")
     fits = f"fits in {capacity}" if m["fits"] else f"DOES NOT FIT in {capacity}: {show(missing(m), 'B')} are missing"
-    longest = f"  longest context for its share of the memory: {m['longest_context']:,} tokens"
+    longest = f"  longest context for its share of the memory: {context(m['longest_context'])}"
     alone = f"  the weights alone do not fit in {capacity}, so there is no longest context"
     return [*wrapped(f"Memory a {node}: weights {show(m['weights'], 'B')} + KV cache {show(m['kv_cache'], 'B')} + activations "
                      f"{show(m['activations'], 'B')} = {show(used, 'B')}, {fits}", "  ", ""),

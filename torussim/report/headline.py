@@ -95,7 +95,9 @@ def network(result: Result) -> str:
     topology = scenario["topology"]
     sized = topology["kind"] == "torus" or ":" in topology["kind"]  # the shape of others is not that of their chips
     shape = "x".join(str(n) for n in topology.get("shape", []) if sized) or topology["kind"]
-    model = f"{value(scenario['model']['name'])}, " if "model" in scenario else ""
+    drafts = scenario.get("workload", {}).get("draft_model")
+    beside = f" with the draft model {value(drafts['name'])}" if drafts else ""
+    model = f"{value(scenario['model']['name'])}{beside}, " if "model" in scenario else ""
     notes = f": {'; '.join(result.notes)}" if result.notes else ""
     return f"{model}{nodes_of(k)} ({value(scenario['chip']['name'])}), {shape}{notes}"
 

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torussim.keeping import UNLIMITED
 from torussim.program import WITH_ROOT
 from torussim.result_keys import SCALARS
 from torussim.units import show
@@ -112,6 +113,11 @@ def scalar(what: str, got: float | None) -> str:
         return f"{got:.1%}"
     unit = SCALARS.get(what, "B" if what != "memory.longest_context" else "")
     return show(got, unit) if unit else f"{got:,.0f}"
+
+
+def context(tokens: int) -> str:
+    """Return the longest context in words."""
+    return f"{tokens:,} tokens" if tokens < UNLIMITED else "unlimited (every layer has a window)"
 
 
 def seconds_of(keys: Mapping[str, Any]) -> float:

@@ -51,7 +51,7 @@ def describe_balance(balance: Balance) -> Any:
 
 def check_balance(notes: Notes, model: Model, balance: Balance) -> None:
     """Note a balance that does not fit the model: without experts, or with other numbers of layers or experts."""
-    layers = sum(kind.mixture for kind in model.kinds)
+    layers = model.mixtures
     if balance == UNIFORM:
         return
     if not model.experts:

@@ -30,6 +30,7 @@ from torussim.scenario.values import (
     quantity,
     shares,
     split,
+    stored,
     text,
     topology_kind,
     twist,
@@ -189,9 +190,14 @@ LAYOUT: Form = {
     "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
                   about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
                         "(expanded); auto: the fewer FLOP in the pass."),
-    "weights": Key(_DTYPE, "bf16", example="int8", about="The dtype of the weights in memory."),
+    "weights": Key(stored, otherwise="that of the model, else bf16", example="int8", about="The dtype of the weights in memory."),
+    "expert_weights": Key(stored, otherwise="that of the model, else that of the weights", example="mxfp4",
+                          about="The dtype of the weights of routed experts."),
+    "embedding": Key(stored, otherwise="that of the model, else that of the weights", example="bf16",
+                     about="The dtype of the embedding, and of the matrix of the logits."),
     "activations": Key(_DTYPE, "bf16", example="int8", about="The dtype of the activations, which sets the FLOP rate."),
-    "kv_cache": Key(_DTYPE, "bf16", example="int8", about="The dtype of the cached keys and values."),
+    "kv_cache": Key(stored, otherwise="that of the model, else bf16", example="int8",
+                    about="The dtype of the cached keys and values."),
     "overlap": Key(overlap, True, example="throughput",
                    about="Whether a matmul is looped with one neighbouring collective so that they overlap; a name takes that "
                          "kind of loop, true the fastest."),
@@ -214,7 +220,7 @@ LAYOUT: Form = {
 }
 PIPELINE: Form = {
     "axis": Key(text, needed=True, example="x/2",
-                about="The axis of the network whose positions are the stages, or with `x/2` an outermost part of 2 of its chips."),
+                about="The axis of the network whose positions are the stages; `x/2` is an outermost part of 2 of its chips."),
     "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
@@ -286,6 +292,10 @@ WORKLOAD: Form = {
     "accepted": Key(number(zero=True), otherwise="needed where `draft` is above 0", example=3.1,
                     about="The mean number of proposed tokens of a sequence that a step accepts; it yields one more, and the "
                           "context grows by as many."),
+    "draft_model": Key(_part("model", "a preset, the path of a Hugging Face config.json, or a mapping of fields"),
+                       otherwise="none: proposed tokens cost nothing", example="llama-3-8b",
+                       about="The transformer that makes the proposed tokens, one after another before each decode step, on the "
+                             "same chips in the same layout; it reads the prompt too."),
     "cache_share": Key(number(most=1), 0.30, example="40 %",
                        about="The share of HBM for the cache from which `memory.longest_context` is computed."),
     "balance": Key(elsewhere("`uniform`, a list of shares, or a mapping `{zipf}` or `{shares}`", {"anyOf": [
@@ -351,9 +361,14 @@ COLLECTIVE: Form = {
     "name": COMPUTE["name"],
     "collective": Key(one_of("collective", *KINDS), needed=True, example="all_gather", about="The kind of collective."),
     "axes": Key(axes, [], example="yz", about="The physical axes that each group spans."),
-    "bytes": Key(quantity("B", zero=True), 0.0, needed=True, example="64 MB",
+    "bytes": Key(quantity("B", zero=True), otherwise="needed; with `matrix`, the largest sum of a row or column of it",
+                 example="64 MB",
                  about="The bytes D of one chip: of an all-gather the output, of a reduce-scatter the input, of the others the "
                        "vector or message."),
+    "matrix": Key(each(each(quantity("B", zero=True), "[0, 1 MB]", least=1), "[[0, 1 MB], [2 MB, 0]]", least=1),
+                  example=[[0, "1 MB"], ["2 MB", 0]],
+                  about="Of an all-to-all with unequal bytes, in place of `bytes`: for each chip of a group its bytes for each "
+                        "chip, in the order of `axes` (the last axis fastest) or of `chips`."),
     "algorithm": Key(replace(_ALGORITHM, read=text.read), "",  # each kind has its own algorithms: `read_algorithm`
                      otherwise="the first of its kind in `torussim list collectives`", example="one_ring",
                      about="The algorithm; `auto` takes the fastest by closed form."),

@@ -40,6 +40,8 @@ def _section(key: str, value: Any) -> Any:
         return _named(value, chips.chip, chips.describe)
     if key == "workload" and isinstance(value, Workload):
         return describe_workload(value)
+    if key == "workload" and isinstance(value, Mapping) and isinstance(value.get("draft_model"), Model):
+        return {**value, "draft_model": _named(value["draft_model"], models.model, models.describe)}
     if key == "topology":
         if _is_graph(value):
             return _of_graph(value, {})

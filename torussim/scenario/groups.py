@@ -1,15 +1,16 @@
-"""The chips of an operation of a program: chips that share coordinates, one list of chips or several; and the root."""
+"""The chips of an operation of a program: chips that share coordinates, one list of chips or several; the root; a matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from torussim.collectives.lower import DIRECT
+from torussim.collectives.lower import AUTO, DIRECT, UNEQUAL
 from torussim.errors import Keys
-from torussim.program import WITH_ROOT, Collective
+from torussim.program import WITH_ROOT, Collective, Matrix
 from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
@@ -71,6 +72,37 @@ def read_groups(notes: Notes, section: Section, path: Keys, axes: Mapping[str, i
         notes.wrong((*path, "root"), f"root: chip {quote(section['root'])} is not one of chips: take one of them",
                     code="unknown-name")
     return tuple(groups), (groups[0].index(root),) if root in groups[0] else ()
+
+
+def read_matrix(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int] | None, groups: Groups) -> Matrix | None:
+    """Return the matrix of an all-to-all, None if it has none or the matrix is wrong."""
+    if "matrix" not in section.given:
+        return None
+    kind, rows, algorithm = section["collective"], section["matrix"], section["algorithm"]
+    if kind != "all_to_all":
+        notes.wrong((*path, "matrix"), f"matrix: only an all_to_all has one, not {kind}: leave it out, and give bytes",
+                    at_key=True, code="clash")
+        return None
+    if "bytes" in section.given:
+        notes.wrong((*path, "bytes"), "bytes: the matrix has them: leave bytes or matrix out", at_key=True, code="clash")
+    if algorithm and algorithm not in (*UNEQUAL, AUTO):
+        notes.wrong((*path, "algorithm"), f"algorithm: {quote(algorithm)} sends equal bytes to all chips: with a matrix take "
+                    f"{', '.join(UNEQUAL)} or {AUTO}", code="clash")
+    if not section.sound("matrix"):
+        return None
+    uneven = next((i for i, row in enumerate(rows) if len(row) != len(rows)), None)
+    if uneven is not None:
+        notes.wrong((*path, "matrix", uneven), f"matrix: row {uneven} has {len(rows[uneven])} entries, and there are {len(rows)} "
+                    "rows: give one entry for each chip, 0 where nothing is sent", code="clash")
+        return None
+    sizes = {len(group) for group in groups}
+    if not groups and axes is not None and section["axes"] and set(section["axes"]) <= set(axes):
+        sizes = {prod(axes[a] for a in section["axes"])}
+    if sizes and sizes != {len(rows)}:
+        notes.wrong((*path, "matrix"), f"matrix: it has {len(rows)} rows, and a group has {max(sizes - {len(rows)})} chips: "
+                    "give a row and a column for each", code="clash")
+        return None
+    return Matrix.of(rows)
 
 
 def _send(notes: Notes, section: Section, path: Keys, axes: Mapping[str, int]) -> Groups:

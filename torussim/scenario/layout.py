@@ -13,6 +13,7 @@ from torussim.collectives.lower import ALGORITHMS
 from torussim.described import Reader
 from torussim.errors import Found, Keys, TorusSimError
 from torussim.layouts import (
+    APART,
     AXES,
     DIMENSIONS,
     HEADS,
@@ -64,21 +65,21 @@ class Asked:
 
 
 def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[str], axes: Mapping[str, int] | None,
-                 fitting: bool = True) -> dict[str, Asked]:
+                 fitting: bool = True, dtypes: Mapping[str, str] | None = None) -> dict[str, Asked]:
     """Return the sound layouts by phase. `phase` is the workload's, if known; `phases` are the phases that run.
 
-    `fitting`: whether a layout without a mesh must fit the axes of the network.
+    `fitting`: whether a layout without a mesh must fit the axes of the network. `dtypes`: those of the model, which are defaults.
     """
-    path: Keys = ("layout",)
+    path, dtypes = ("layout",), dtypes or {}
     if not (isinstance(given, Mapping) and given.keys() & set(PHASES)):
-        asked = _read_layout(notes, given, path, axes, fitting)
+        asked = _read_layout(notes, given, path, axes, fitting, dtypes)
         return dict.fromkeys(phases, asked) if asked else {}
     for key in given:
         if key not in PHASES:
             beside = f"{quote(key)} cannot be given beside a layout for each phase: write it in each of them"
             text = beside if key in forms.LAYOUT else resolve.unknown(key, PHASES, "phase with a layout")
             notes.wrong((*path, key), text, at_key=True, code="unknown-key")
-    both = {p: _read_layout(notes, given[p], (*path, p), axes, fitting) for p in PHASES if p in given}
+    both = {p: _read_layout(notes, given[p], (*path, p), axes, fitting, dtypes) for p in PHASES if p in given}
     if phase not in (None, "generate"):
         notes.wrong((*path, next(iter(both))),
                     f"{listed(list(both))}: only phase: generate has a layout for each phase, not {phase}: write the keys of one "
@@ -89,7 +90,8 @@ def read_layouts(notes: Notes, given: Any, phase: str | None, phases: Sequence[s
     return {p: asked for p, asked in both.items() if asked and p in phases}
 
 
-def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None, fitting: bool) -> Asked | None:
+def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None, fitting: bool,
+                 dtypes: Mapping[str, str]) -> Asked | None:
     name = given.get("ffn") if isinstance(given, Mapping) else None
     own = isinstance(name, str) and ":" in name
     section = notes.section(forms.LAYOUT, given, path, "layout", others=own)
@@ -111,8 +113,10 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "latent", "weights", "activations", "kv_cache", "overlap", "experts",
-                                             "capacity_factor")}
+    choices = {key: section[key] for key in ("attention", "latent", "activations", "overlap", "experts", "capacity_factor")}
+    choices |= {key: section[key] or dtypes.get(key, "bf16") for key in ("weights", "kv_cache")}
+    apart = {tensor: section[key] or dtypes.get(tensor) for tensor, key in APART.items()}
+    choices["apart"] = {tensor: dtype for tensor, dtype in apart.items() if dtype}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     parts = mesh.parts if mesh else {staged.axis: (staged.left, staged.stages)} if staged and staged.left > 1 else {}
     pipeline = staged.staged if staged else None
@@ -251,6 +255,9 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
     """Return the layouts with tables and padded batch. Note a mistake where one does not fit the model or the network."""
     found: dict[str, Asked] = {}
     for asked in {one.path: one for one in layouts.values()}.values():
+        if asked.layout.latent != "auto" and not model.latent:
+            notes.wrong((*asked.path, "latent"), f"latent: {model.name} keeps K and V: only a model with latent attention runs "
+                        f"{asked.layout.latent}: leave it out", code="clash")
         phases = [phase for phase, one in layouts.items() if one.path == asked.path]
         forwards = [forward for forward in passes(workload) if forward.phase in phases]
         made: dict[int, Asked] = {}
@@ -321,7 +328,9 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     """Note that a layout does not fit: at the batch that does not divide, at the tensor of the table, or at the layout's name."""
     path: Keys = (*asked.path, "ffn")
     table = asked.layout.ffn if isinstance(asked.layout.ffn, Mapping) and asked.function is None else {}
-    if error.code == "does-not-divide" and error.path[-1:] == ("B",):
+    if error.path[:1] == ("draft_model",):
+        path = ("workload", "draft_model")
+    elif error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
     elif error.path[:1] == ("pipeline",):
         path = (*asked.path, *error.path)
@@ -347,6 +356,7 @@ def described(layout: Layout, ffn: Any, stages: Stages | None, mesh: Mapping[str
     """Return the record of a layout, with its name or table, its stages and its mesh as a file gives them."""
     shown = {"ffn": ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
+    shown |= {key: layout.apart[tensor] for tensor, key in APART.items() if tensor in layout.apart}
     shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
     experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
     shown |= {} if experts == "all" else {"experts": experts}

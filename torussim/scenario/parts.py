@@ -56,7 +56,8 @@ def parts() -> tuple[Part, ...]:
             _part("chakra", "program: a Chakra trace", "A mapping as the value of `program`.", forms.CHAKRA),
             _part("computation", "program: a computation", "An element of `program` without `collective`.", forms.COMPUTE),
             Part("collective", "program: a collective", "An element of `program` with `collective`.", forms.COLLECTIVE,
-                 {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS]}))
+                 {**of_form(forms.COLLECTIVE), "allOf": [_algorithms(kind) for kind in ALGORITHMS],
+                  "oneOf": [{"required": ["bytes"]}, {"required": ["matrix"]}]}))
 
 
 def _bases() -> list[Part]:

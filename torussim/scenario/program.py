@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from torussim import resolve
@@ -13,7 +14,7 @@ from torussim.program import Collective, Compute, Kind, On, Operation, Program, 
 from torussim.resolve import UserFunction
 from torussim.scenario import forms, keyed
 from torussim.scenario.chakra_program import read_trace
-from torussim.scenario.groups import Groups, describe_groups, read_groups
+from torussim.scenario.groups import Groups, describe_groups, read_groups, read_matrix
 from torussim.scenario.keyed import Section
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
@@ -51,6 +52,8 @@ def _read_operation(notes: Notes, item: Any, path: Keys, axes: Mapping[str, int]
     meant = given | keyed.meant(given, [*forms.COMPUTE, *forms.COLLECTIVE])
     collective = "collective" in meant or (bool(meant & OF_COLLECTIVE) and not meant & OF_COMPUTE)
     form, what = (forms.COLLECTIVE, "a collective") if collective else (forms.COMPUTE, "a computation")
+    if collective and "matrix" not in meant:
+        form = {**form, "bytes": replace(form["bytes"], needed=True)}
     before = len(notes.mistakes)
     section = notes.section(form, item, path, what)
     if not section.sound("name"):
@@ -100,8 +103,11 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
         notes.wrong((*path, "split"),
                     f"split: {quote(item['split'])} has {len(item['split'])} weights for {len(used)} axes: give one for each "
                     "axis", code="clash")
-    return Collective(name, cast(Kind, kind), over, section["bytes"], algorithm, section["split"], section["direction"],
-                      dict(shift), after, section["detour"], root=root, groups=groups, on=_on(section))
+    matrix = read_matrix(notes, section, path, axes, groups)
+    size = section["bytes"] or 0.0 if matrix is None else matrix.most
+    return Collective(name, cast(Kind, kind), over, size, algorithm, section["split"], section["direction"], dict(shift), after,
+                      section["detour"], root=root, groups=groups, matrix=matrix,
+                      on=_on(section))
 
 
 def _on(section: Section) -> On:
@@ -153,5 +159,6 @@ def describe_operation(operation: Operation, axes: Mapping[str, int]) -> dict[st
     algorithm = {"algorithm": str(operation.algorithm)} if operation.algorithm else {}
     detour = {} if operation.detour is None else {"detour": operation.detour}
     split = list(operation.split) if isinstance(operation.split, tuple) else operation.split
-    return {"name": operation.name, "collective": operation.kind, "bytes": operation.bytes, **algorithm, "split": split,
+    size = {"matrix": operation.matrix.array.tolist()} if operation.matrix else {"bytes": operation.bytes}
+    return {"name": operation.name, "collective": operation.kind, **size, **algorithm, "split": split,
             "direction": operation.direction} | where | detour | after

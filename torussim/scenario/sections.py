@@ -45,16 +45,17 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     slice_ = read_slice(notes, given.get("topology"), _preset(given.get("chip")))
     wires = [given.get("chip"), given.get("topology")]
     chip = notes.once("chip", wires, lambda: _chip(notes, given, slice_, top))
-    model = notes.once("model", given.get("model"), lambda: _model(notes, given))
+    model = notes.once("model", given.get("model"), lambda: _model(notes, given.get("model"), ("model",)))
     network = Network()
     if "topology" in given:
         preset = _preset(given.get("chip"))
         network = notes.once("network", wires, lambda: read_network(notes, given["topology"], chip, preset, slice_))
-    phase, workload = read_workload(notes, given["workload"]) if "workload" in given else (None, None)
+    phase, workload = _workload(notes, given["workload"]) if "workload" in given else (None, None)
     asked: dict[str, Asked] = {}
     axes = network.axes
     if not bare and ("layout" in given or "layout" not in top):
-        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), axes, fitting)
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), axes, fitting,
+                             model.dtypes if model else {})
         parts = cuts(notes, asked)
         asked = asked if parts is not None else {}
         network = cut_network(network, parts or {})
@@ -63,12 +64,13 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     planning = read_planning(notes, given["plan"], model, axes) if "plan" in given else None
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
+    notes.said += model.remarks if model else ()
     if model and workload:
+        if model.max_context and workload.held > model.max_context:
+            notes.said.append(f"a context of {workload.held:,} tokens is beyond the {model.max_context:,} that {model.name} was "
+                              "made for")
         check_balance(notes, model, workload.balance)
-    if model and model.layers > MAX_LAYERS:
-        notes.wrong(_layers(top), f"layers: '{model.layers}' are more than can be run: give at most {MAX_LAYERS:,}",
-                    code="limit")
-    elif model and workload and network.axes and set(asked) == set(phases_of(phase)):
+    if model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
                  if fitting else tabled(notes, model, workload.batch, asked, network.axes))
     if "code" in given:
@@ -139,7 +141,7 @@ def read_name(notes: Notes, given: Mapping[str, Any]) -> str:
 def _chip(notes: Notes, given: Mapping[str, Any], slice_: Slice | None, top: Mapping[str, Any]) -> Chip | None:
     """Return the chip of the file, otherwise that of its slice; one core of it if the nodes of the slice are cores."""
     if "chip" in given:
-        found: Chip | None = _described(notes, "chip", given["chip"], chips.chip, chips.chip_mistakes)
+        found: Chip | None = _described(notes, ("chip",), given["chip"], chips.chip, chips.chip_mistakes)
         if found:
             _check_library(notes, found)
         return chips.core_of(found) if found and slice_ and slice_.cores == found.cores > 1 else found
@@ -172,14 +174,25 @@ def _check_library(notes: Notes, chip: Chip) -> None:
             notes.wrong((*path, kind), f"algorithms: {kind}: {text}", code="unknown-name")
 
 
-def _model(notes: Notes, given: Mapping[str, Any]) -> Model | None:
-    """Return the model of the file, if there is one."""
-    if "model" not in given:
+def _model(notes: Notes, given: Any, path: Keys) -> Model | None:
+    """Return a model of the file, if there is one at this path."""
+    if given is None:
         return None
     most = notes.trust.most
-    found: Model | None = _described(notes, "model", given["model"], lambda g: models.model(g, notes.beside, most=most),
+    found: Model | None = _described(notes, path, given, lambda g: models.model(g, notes.beside, most=most),
                                      lambda g: models.model_mistakes(g, notes.beside, most=most))
+    if found and found.layers > MAX_LAYERS:
+        at = (*path, "layers") if isinstance(given, Mapping) and "layers" in given else path
+        notes.wrong(at, f"layers: '{found.layers}' are more than can be run: give at most {MAX_LAYERS:,}", code="limit")
+        return None
     return found
+
+
+def _workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
+    """Return the phase and the workload, with its draft model."""
+    drafted = given.get("draft_model") if isinstance(given, Mapping) else None
+    path: Keys = ("workload", "draft_model")
+    return read_workload(notes, given, notes.once("draft_model", drafted, lambda: _model(notes, drafted, path)))
 
 
 def _preset(given: Any) -> str | None:
@@ -188,23 +201,24 @@ def _preset(given: Any) -> str | None:
     return name if isinstance(name, str) and name in resolve.preset_names("chips") else None
 
 
-def _described(notes: Notes, what: str, given: Any, make: Callable[[Any], Any],
+def _described(notes: Notes, path: Keys, given: Any, make: Callable[[Any], Any],
                judge: Callable[[Any], list[Found]]) -> Any:
-    """Return a chip or model from a name, a path or a mapping. Note its mistakes."""
+    """Return the chip or model of a name, a path or a mapping, which is at `path` of the file. Note its mistakes."""
+    what = path[-1]
     if isinstance(given, str):
         try:
             return make(given)
         except TorusSimError as error:
-            notes.raised((what,), error)
+            notes.raised(path, error)
             return None
     if not isinstance(given, Mapping):
-        notes.wrong((what,), f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
+        notes.wrong(path, f"{what}: {quote(given)} is neither the name of a preset nor a mapping of fields")
         return None
     found = judge(given)
     for wrong in found:
         if wrong.path and _at(given, wrong.path) is None:
             wrong = Found(wrong.path, f"{'.'.join(map(str, wrong.path))}: {values.EMPTY}", True, "empty")
-        notes.add([wrong], (what,), f"{what}: ")
+        notes.add([wrong], path, f"{what}: ")
     return None if found else make(given)
 
 
@@ -215,10 +229,6 @@ def _at(value: Any, path: Keys) -> Any:
             return True
         value = value[key]
     return value
-
-
-def _layers(top: Mapping[str, Any]) -> Keys:
-    return ("model", "layers") if isinstance(top["model"], Mapping) and "layers" in top["model"] else ("model",)
 
 
 # -- the record ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from torussim import units
+from torussim.chips import DTYPE_BYTES, GROUPED
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, TEXT, Reader, Schema, of_quantity, reads
 from torussim.errors import Found, TorusSimError
@@ -147,6 +148,17 @@ def one_of(what: str, *names: str) -> Reader:
             refuse(unknown(value, names, what), "unknown-name")
         return value
     return Reader(reader, f"{'an' if what[:1] in 'aeiou' else 'a'} {what}: {', '.join(names)}", {"enum": list(names)})
+
+
+@reads(f"a dtype: {', '.join(DTYPE_BYTES)}, or one with groups, such as int4/128",
+       {"anyOf": [{"enum": list(DTYPE_BYTES)}, {"type": "string", "pattern": GROUPED}]})
+def stored(value: Any) -> str:
+    """Return the dtype of a tensor in memory; int4/128: in groups of 128 that share a scale, int4/128z: and a zero point."""
+    if not isinstance(value, str) or value not in DTYPE_BYTES:
+        hint = nearest(value, DTYPE_BYTES) if isinstance(value, str) else None
+        instead = f"did you mean {hint!r}?" if hint else f"one of {', '.join(DTYPE_BYTES)}, or int4/128 in groups"
+        refuse(f"{quote(value)} is not a dtype: {instead}", "unknown-name" if isinstance(value, str) else "value")
+    return value
 
 
 def each(reader: Reader, example: str, *, least: int = 0, most: int | None = None) -> Reader:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim import resolve
+from torussim import models, resolve
 from torussim.described import Form, Key, of_form
+from torussim.models import Model
 from torussim.result_keys import KEYS
 from torussim.scenario import forms, values
 from torussim.scenario.balance import describe_balance, read_balance
@@ -18,6 +19,7 @@ from torussim.scenario.values import Misread, quote
 from torussim.workload import UNIFORM, Workload
 
 PATH = ("workload",)
+MAX_DRAFTS = 100  # steps of a draft model before a step of the large one
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Expected:
     source: str
 
 
-def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
-    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid."""
+def read_workload(notes: Notes, given: Any, draft_model: Model | None = None) -> tuple[str | None, Workload | None]:
+    """Return the phase, if it is valid, and the workload, if all values that the passes need are valid.
+
+    `draft_model` is the one of the file, already read; None if there is none or it is not valid.
+    """
     section = notes.section(forms.WORKLOAD, given, PATH, "workload")
     phase = section["phase"] if section.sound("phase") else None
     if "tokens" in section.given and phase == "prefill":
@@ -53,7 +58,8 @@ def read_workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None
     chunk = section["chunk"]
     if chunk is not None and phase != "decode" and not _is_chunk(notes, chunk, section["context"]):
         chunk = None
-    return phase, Workload(**{**section.values, "chunk": chunk, "accepted": section["accepted"] or 0.0, "balance": balance})
+    read = {"chunk": chunk, "accepted": section["accepted"] or 0.0, "balance": balance, "draft_model": draft_model}
+    return phase, Workload(**{**section.values, **read})
 
 
 def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
@@ -71,6 +77,12 @@ def _is_draft(notes: Notes, section: Section, phase: str) -> bool:
     elif accepted is not None and accepted > draft:
         remedy = f"give at most {draft}" if draft else "give draft, the number of proposed tokens, or leave accepted out"
         notes.wrong((*PATH, "accepted"), f"accepted: '{accepted:g}' is more than the draft of {draft}: {remedy}", code="clash")
+    if "draft_model" in section.given and not draft:
+        notes.wrong((*PATH, "draft_model"), "draft_model: it makes no tokens without a draft: give draft and accepted, or leave "
+                                            "it out", at_key=True, code="clash")
+    elif "draft_model" in section.given and draft > MAX_DRAFTS:
+        notes.wrong((*PATH, "draft"), f"draft: '{draft}' steps of a draft model are more than can be run: give at most "
+                                      f"{MAX_DRAFTS}", code="limit")
     return len(notes.mistakes) == before
 
 
@@ -99,6 +111,7 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
     if workload.phase == "prefill" or not workload.draft:
         useless |= {"draft", "accepted"}
     shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
+    shown |= {"draft_model": models.describe(workload.draft_model)} if workload.draft_model else {}
     useless |= {"balance"} if workload.balance == UNIFORM else set()
     return {key: value for key, value in shown.items() if value is not None and key not in useless}
 
