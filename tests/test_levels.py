@@ -80,7 +80,7 @@ errors
 ORDER = [line.split() for line in LEVELS.splitlines() if line]
 INSIDE = {
     "planner": ["search", "shapes", "misses", "plans", "words", "unit", "streams", "shardings", "parts", "bounds", "roles",
-                "pricing", "candidates", "meshes"],
+                "pricing", "space", "candidates", "meshes"],
     "page": ["document", "recorded", "beside", "planned", "details", "sections", "charts", "lanes", "links", "run", "html"],
     "cli": ["report", "simulate", "exports", "plan", "faults", "sweep", "measure", "blame", "schema", "look",
             "completion", "common"],
