@@ -150,16 +150,15 @@ def _fields(row: Family, config: Mapping[str, Any], name: str) -> tuple[dict[str
 
 def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the keys that are not looked at and can change no time, and the mistakes of those that can."""
-    elsewhere = _timedkeys_of()
     refused: Mapping[str, str] = _document()["refused"]
     unread, mistakes = list[str](), list[str]()
     for key, value in config.items():
-        if key in {*row.keys, *row.notes, *row.equal} or value in NOTHING or any(fnmatchcase(key, one) for one in row.unread):
+        if key in {*row.keys, *row.notes, *row.equal} or _means_nothing(value) or any(fnmatchcase(key, one) for one in row.unread):
             continue
         reason = next((text for pattern, text in refused.items() if fnmatchcase(key, pattern)), None)
         if reason is not None:
             mistakes.append(f"{key} is given: {reason} cannot be run")
-        elif key in elsewhere and not (isinstance(value, list) and {*map(str, value)} == {"full_attention"}):
+        elif key in _timed():
             mistakes.append(f"{key} is given, which no model of model_type {row.name} has: leave it out, or give the fields of "
                             "the model in place of the file")
         else:
@@ -167,8 +166,13 @@ def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str
     return unread, mistakes
 
 
+def _means_nothing(value: Any) -> bool:
+    """Return whether the value of a foreign key changes nothing: that of an absent thing, or layers that are all full."""
+    return value in NOTHING or (isinstance(value, list) and {*map(str, value)} == {"full_attention"})
+
+
 @lru_cache(1)
-def _timedkeys_of() -> frozenset[str]:
+def _timed() -> frozenset[str]:
     """Return the keys of all families that change time or memory."""
     return frozenset(key for name in families() for field, alternatives in family(name).fields.items() if field not in ALIKE
                      for key in keys_of(alternatives))
