@@ -270,8 +270,9 @@ def test_of_a_mixture_whose_attention_is_not_quantised_only_the_experts_are(tmp_
                                                                                        "model.layers.0.post_attention_layernorm"]}
     assert read(tmp_path, config).dtypes == {"weights": "fp8", **BF16}
     dense = {**sizes(Random(2), "llama"), "quantization_config": {"quant_method": "fbgemm_fp8", "modules_to_not_convert": [
-        "model.layers.0.self_attn.q_proj"]}}
-    assert read(tmp_path, dense).remarks[0].endswith("read as fp8 all the same: model.layers.0.self_attn.q_proj")
+        "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.gate_proj", "model.norm"]}}
+    said = "read as fp8 all the same: model.layers.0.mlp.gate_proj, model.layers.0.self_attn.q_proj"
+    assert read(tmp_path, dense).remarks[0].endswith(said)
 
 
 @pytest.mark.parametrize("given_", [{"quant_method": "quip"}, {"quant_method": "gptq", "bits": 3}, "fp8", {"other": 1},
