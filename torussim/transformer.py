@@ -104,12 +104,12 @@ class Builder:
         """Cut the layers into stages and the batch into microbatches; then the pass and its axes are those of one stage."""
         axis, layers = pipeline.axis, self.model.layers
         if axis not in self.physical:
-            raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",
+            raise LayoutError(f"its stages are on axis {axis!r}, but the network has {', '.join(self.physical)}",
                               path=("pipeline",), code="unknown-name")
         stages = self.physical[axis]
         if stages > layers:
-            raise LayoutError(f"the pipeline has {stages} stages on axis {axis!r}, but the model has {layers} layers: give it an "
-                              "axis, or a part of one, of fewer chips", path=("pipeline",))
+            raise LayoutError(f"{stages} stages on axis {axis!r} need as many layers at least, and the model has {layers}: give "
+                              "it an axis, or a part of one, of fewer chips", path=("pipeline",))
         self.physical = {name: length for name, length in self.physical.items() if name != axis}
         if stages == 1:
             return
