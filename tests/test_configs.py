@@ -446,7 +446,7 @@ def test_an_unknown_family_is_refused_with_the_mapping_that_would_describe_it(tm
     ({"experts": 4, "dense_layers": 33}, "dense_layers", "clash"), ({"window": 8, "full_layers": [32]}, "full_layers", "clash"),
     ({"full_layers": [1]}, "full_layers", "clash"), ({"latent": 8, "kv_heads": 16}, "latent", "clash"),
     ({"latent": 8, "kv_heads": 16, "d_value": 8, "latent_rope": 256}, "latent_rope", "clash"),
-    ({"latent": 8, "d_value": 8}, "latent", "clash"), ({"latent_q": 8}, "latent_q", "clash"),
+    ({"latent": 8, "d_value": 8}, "kv_heads", "clash"), ({"latent_q": 8}, "latent_q", "clash"),
     ({"shared_experts": 1}, "shared_experts", "clash"), ({"expert_d_ff": 1}, "expert_d_ff", "clash"),
     ({"dtypes": {"weights": "fp9"}}, "dtypes", "value"), ({"biases": ["k"]}, "biases", "value"),
 ])
