@@ -138,6 +138,7 @@ KEYS: Final = (
            rings="How the collectives run whose rings lack a link.", mesh="The axes of each logical axis.",
            experts="Of a mixture: its experts, those of a chip and of a token, the axes that cut them, the load of the busiest "
                    "chip in means over all chips, and the share of the copies of tokens that is dropped.",
+           pipeline="The axis of the pipeline, the stages with their layers, and the microbatches; only with `layout.pipeline`.",
            differs="A sentence for each of these that is not as the words of the file have it."),
     *_keys("expect[].", EVERY, "", what="The key of the result that the file expects a value of.", value="The expected value.",
            got="The value of this run.", error="got / value - 1.", within="The largest |error| that is accepted; null: any.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torussim.as_run import experts_words
+from torussim.as_run import experts_words, pipeline_words
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.report.headline import missing
@@ -86,11 +86,20 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def experts(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how the experts of a mixture are spread; words that hold for all phases once."""
-    told = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
+    """Return how the experts of a mixture are spread."""
+    return _told("Experts", {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found})
+
+
+def pipeline(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the pipeline stages: their axis, their layers and the microbatches."""
+    return _told("Pipeline", {phase: pipeline_words(found["pipeline"]) for phase, found in phases.items() if "pipeline" in found})
+
+
+def _told(title: str, told: Mapping[str, str]) -> list[str]:
+    """Return what is said of each phase; words that hold for all phases once."""
     alike = len(set(told.values())) == 1
     said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
-    return [line for words in dict.fromkeys(said) for line in wrapped(f"Experts: {words}", "  ", "")]
+    return [line for words in dict.fromkeys(said) for line in wrapped(f"{title}: {words}", "  ", "")]
 
 
 def as_run(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
