@@ -12,7 +12,7 @@ from torussim.closed_forms import axes_seconds
 from torussim.errors import ShardingError
 from torussim.layouts import LAYOUTS
 from torussim.memory import memory
-from torussim.padding import candidates
+from torussim.padding import multiples
 from torussim.scenario import load
 from torussim.transformer import build
 from torussim.workload import passes
@@ -51,7 +51,7 @@ def test_padding_never_loses_to_the_batch_as_it_is_nor_to_the_next_that_divides_
             assert took <= seconds(given, asked=True)
             ran += 1
         except ShardingError:
-            assert load(given).layouts["decode"].batch in candidates(batch, SHAPE)[1:]
+            assert load(given).layouts["decode"].batch in multiples(batch, SHAPE)[1:]
     assert ran == 5 or ffn.startswith("wg")
 
 
@@ -75,7 +75,7 @@ def test_what_the_batch_alone_kept_from_dividing_runs_padded_and_memory_counts_i
 
 
 def test_a_batch_that_divides_by_all_chips_is_never_padded():
-    assert candidates(48, SHAPE) == [48] and candidates(1, [4, 4, 8]) == [1, 4, 8, 16, 32, 128]
+    assert multiples(48, SHAPE) == [48] and multiples(1, [4, 4, 8]) == [1, 4, 8, 16, 32, 128]
     assert load(scenario(batch=48)).layouts["decode"].batch is None
 
 
@@ -95,7 +95,7 @@ def test_padding_that_memory_does_not_hold_is_left_where_the_batch_as_it_is_fits
     made = load(given)
     axes = {axis: made.net.length(axis) for axis in made.net.axes}
     needs = {}
-    for batch in candidates(13, SHAPE):
+    for batch in multiples(13, SHAPE):
         held = memory(made.model, replace(made.layouts["decode"], batch=batch), made.workload, axes, 1.0)
         needs[batch] = held.weights + held.kv_cache + held.activations
     assert list(needs) == [13, 14, 16] and needs[13] < needs[14] < needs[16]

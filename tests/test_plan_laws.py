@@ -65,7 +65,9 @@ def space(made, phase, batch):
     workload = {**made["workload"], "phase": phase, "batch": batch}
     if made["workload"]["phase"] == "generate":
         workload.pop("tokens" if phase == "prefill" else "chunk", None)
-    for ffn, attention, mesh in product(FIVE, ("heads", "batch"), sorted(meshes)):
+    chips = int(np.prod(made["topology"]["shape"]))
+    uneven = made["model"]["kv_heads"] % chips and any(batch % chips for batch in made["plan"]["vary"]["batch"])
+    for ffn, attention, mesh in product(FIVE, ("heads", "batch", *(["sequence"] if uneven else [])), sorted(meshes)):
         yield {**{key: made[key] for key in ("model", "chip", "topology")}, "workload": workload,
                "layout": {**made["layout"], "ffn": ffn, "attention": attention, "mesh": json.loads(mesh)}}
 

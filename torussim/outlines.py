@@ -114,6 +114,8 @@ class Outlines:
     def like(self, mesh: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Return one mesh for all that no closed form distinguishes from this one: axes of a kind in the order of the network's.
 
+        A mesh can have an entry for the axis of a pipeline.
+
         A simulation can distinguish them if the links of an axis differ, and so can a user-defined algorithm that reads names.
         """
         free = {kind: iter([a for a in self.net.axes if self._kinds[a] == kind]) for kind in self._kinds.values()}

@@ -24,10 +24,10 @@ from torussim.workload import Forward, Workload
 Thing = TypeVar("Thing")
 
 
-def candidates(batch: int, lengths: Iterable[int]) -> list[int]:
+def multiples(batch: int, lengths: Iterable[int]) -> list[int]:
     """Return the batch, and the next multiples of the numbers of chips along some of the axes, in rising order.
 
-    >>> candidates(250, [4, 4, 8]), candidates(256, [4, 4, 8])
+    >>> multiples(250, [4, 4, 8]), multiples(256, [4, 4, 8])
     ([250, 252, 256], [256])
     """
     chips = {1}
@@ -55,7 +55,7 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
     found: list[tuple[Layout, float, bool]] = []
     wrong: LayoutError | ShardingError | None = None
     outlines: Outlines | None = None
-    sizes = _candidates(make(workload.batch), workload.batch, axes)
+    sizes = candidates(make(workload.batch), workload.batch, axes)
     for batch in sizes:
         layout = replace(make(batch), batch=batch if batch != workload.batch else None)
         try:
@@ -77,7 +77,7 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
     return best(found)
 
 
-def _candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]:
+def candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]:
     """Return the candidates for a batch: of a pipeline, those for a microbatch, as often as there are microbatches."""
     staged = layout.pipeline
     many = staged.microbatches if staged and axes.get(staged.axis, 1) > 1 else 1
@@ -85,7 +85,7 @@ def _candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int
         raise LayoutError(f"{many} microbatches need as many sequences at least, and the batch has {batch}: give fewer "
                           "microbatches or a larger batch", path=("pipeline", "microbatches"), code="clash")
     lengths = [length for axis, length in axes.items() if not staged or axis != staged.axis]
-    return [many * size for size in candidates(-(-batch // many), lengths)]
+    return [many * size for size in multiples(-(-batch // many), lengths)]
 
 
 def best(found: Sequence[tuple[Thing, float, bool]]) -> Thing:

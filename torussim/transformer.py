@@ -20,7 +20,7 @@ from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Staged, Table, placed, table, written
+from torussim.layouts import Layout, Sizes, Staged, Table, placed, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
 from torussim.pipeline import Pipeline, copies, dealt
@@ -500,10 +500,13 @@ class Builder:
         return self.built
 
     def drafting(self, model: Model) -> Builder:
-        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does."""
+        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does.
+
+        Its dtypes are its own, where the model names some.
+        """
         forward, axes = self.whole
         try:
-            builder = Builder(model, self.layout, first_pass(forward), axes)
+            builder = Builder(model, stored_as(self.layout, model.dtypes), first_pass(forward), axes)
             builder.build()
         except (LayoutError, ShardingError) as error:
             raise error.within(("draft_model",), f"the draft model {model.name}: ") from None

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from torussim.layouts import APART, LOGICAL, Layout
+from torussim.layouts import LOGICAL, Layout
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
+from torussim.scenario.layout import described
 from torussim.scenario.mesh import mesh_of
+from torussim.scenario.pipeline import Stages, staged_on
 from torussim.scenario.planning import FIVE
 from torussim.topology.grid import Grid, grid_of, parts_of
 
@@ -21,7 +23,7 @@ class Candidate:
 
     `layout` has the axes of the grid, cut as `parts` says. `mesh` is written as in a scenario file. `alike` is the number of
     candidates of the stated space that symmetries of the network map to this one; 0 if it is not in the space. `number` is its
-    place in the space.
+    place in the space. `stages` are those of `layout.pipeline` as a file has them. `mixture`: whether the model has experts.
     """
 
     phase: str
@@ -31,6 +33,8 @@ class Candidate:
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     alike: int = 1
     number: int = 0
+    stages: Stages | None = None
+    mixture: bool = False
 
     @property
     def name(self) -> str:
@@ -39,12 +43,7 @@ class Candidate:
 
     def record(self) -> dict[str, Any]:
         """Return the `layout` section of a scenario that runs the candidate."""
-        one = self.layout
-        found: dict[str, Any] = {"ffn": describe_ffn(one.ffn), "attention": one.attention, "weights": one.weights,
-                                 "activations": one.activations, "kv_cache": one.kv_cache, "overlap": one.overlap}
-        found |= {key: one.apart[tensor] for tensor, key in APART.items() if tensor in one.apart}
-        found |= {"collectives": {kind: str(name) for kind, name in one.collectives.items()}} if one.collectives else {}
-        return found | ({"mesh": {logical: list(factors) for logical, factors in self.mesh.items()}} if self.mesh else {})
+        return described(self.layout, describe_ffn(self.layout.ffn), self.stages, self.mesh)
 
 
 def uncut(scenario: Scenario) -> Grid:
@@ -56,12 +55,20 @@ def uncut(scenario: Scenario) -> Grid:
 def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
     """Return the layout in the scenario's file. Without a mesh the logical axes are the physical ones with the same names."""
     layout, record, net = scenario.layouts[phase], scenario.resolved["layout"], scenario.net
-    long = [axis for axis, length in zip(net.axes, net.shape) if length > 1]
-    mesh = record.get(phase, record).get("mesh")
+    record = record.get(phase, record)
+    stages = staged_on(record["pipeline"], net.links.axes) if "pipeline" in record else None
+    axes = stages.left_of(net.links.axes) if stages else dict(zip(net.axes, net.shape))
+    long = [axis for axis, length in axes.items() if length > 1]
+    mesh = record.get("mesh")
     if not mesh:
         mesh = layout.mesh or {axis: [axis] for axis in long}
         mesh = {logical: [axis for axis in mesh.get(logical, ()) if axis in long] for logical in dict.fromkeys((*LOGICAL, *mesh))}
-    return Candidate(phase, batch, replace(layout, batch=None), mesh, cuts(net))
+    return Candidate(phase, batch, replace(layout, batch=None), mesh, cuts(net), stages=stages,
+                     mixture=_mixture(scenario))
+
+
+def _mixture(scenario: Scenario) -> bool:
+    return scenario.model is not None and bool(scenario.model.experts)
 
 
 def cuts(net: Grid) -> dict[str, tuple[int, ...]]:
@@ -73,33 +80,39 @@ def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Ite
     """Return every candidate with a named table, of one phase and batch; the paper's five where all tables are searched."""
     net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
-    for base in choices(scenario, planning, phase):
-        made = list(_meshes(planning, net, axes, base.collectives))
+    for base, stages in choices(scenario, planning, phase):
+        made = list(_meshes(planning, net, axes, base.collectives, stages))
         for name in FIVE if isinstance(planning.layouts, str) else planning.layouts:
             layout = replace(base, ffn=name)
             if planning.mesh == "file":
-                yield replace(of_file(scenario, phase, batch), layout=replace(layout, mesh=scenario.layouts[phase].mesh))
+                yield replace(of_file(scenario, phase, batch), stages=stages,
+                              layout=replace(layout, mesh=scenario.layouts[phase].mesh))
                 continue
             for written, alike in made:
-                mesh = mesh_of(written)
-                yield Candidate(phase, batch, replace(layout, mesh=mesh.axes), meshes.shown(written, axes), mesh.parts, alike)
+                mesh = mesh_of(written, stages.last if stages else None)
+                yield Candidate(phase, batch, replace(layout, mesh=mesh.axes), meshes.shown(written, axes), mesh.parts, alike,
+                                stages=stages, mixture=_mixture(scenario))
 
 
-def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[Layout]:
-    """Return the layout of a phase with every choice made, except table and mesh."""
+def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[tuple[Layout, Stages | None]]:
+    """Return the layout of a phase with every choice made, except table and mesh, and its stages."""
     base = scenario.layouts[phase]
-    for values in product(*planning.choices.values()):
-        for algorithms in product(*planning.collectives.values()):
-            collectives = {**base.collectives, **dict(zip(planning.collectives, algorithms))}
-            yield replace(base, batch=None, collectives=collectives, **dict(zip(planning.choices, values)))
+    for stages in planning.pipelines:
+        for values in product(*planning.choices.values()):
+            for algorithms in product(*planning.collectives.values()):
+                collectives = {**base.collectives, **dict(zip(planning.collectives, algorithms))}
+                yield replace(base, batch=None, collectives=collectives, pipeline=stages.staged if stages else None,
+                              **dict(zip(planning.choices, values))), stages
 
 
-def _meshes(planning: Planning, net: Grid, axes: Mapping[str, int], collectives: Mapping[str, Any]
+def _meshes(planning: Planning, net: Grid, axes: Mapping[str, int], collectives: Mapping[str, Any], stages: Stages | None
             ) -> Iterator[tuple[meshes.Written, int]]:
-    """Return the meshes to try, each with the number of meshes that it stands for.
+    """Return the meshes to try of the axes that stages leave, each with the number of meshes that it stands for.
 
     With routed messages or a user-defined algorithm, axes with other names need not give the same time.
     """
-    every = meshes.parts(axes) if planning.mesh == "parts" else meshes.whole(axes)
+    left = stages.left_of(axes) if stages else axes
+    every = meshes.parts(left) if planning.mesh == "parts" else meshes.whole(left)
     routed = any(callable(name) or name in ("direct", "shifts") for name in collectives.values())
-    return meshes.once(every, [{axis: axis for axis in axes}] if routed else meshes.symmetries(net))
+    alike = [{axis: axis for axis in axes}] if routed else meshes.symmetries(net)
+    return meshes.once(every, [one for one in alike if not stages or one[stages.axis] == stages.axis])

@@ -68,6 +68,7 @@ class Plan:
     largest possible improvement by an open candidate, as a share of the time or cost of the pick. `paper` is the choice of the
     paper's model, and `file` is the layout of the scenario's file; both are simulated, and None where they do not fit. `shapes`
     has other shapes with as many chips. `partial`: whether Ctrl-C ended the plan early.
+    `added` has the choices that were tried because nothing else fits into memory, in words.
     """
 
     scenario: Scenario
@@ -82,6 +83,7 @@ class Plan:
     file: Choice | None = None
     shapes: Sequence[Any] = ()
     partial: bool = False
+    added: tuple[str, ...] = ()
     seconds: float = 0.0  # wall-clock time of the plan
 
     @property
@@ -114,7 +116,7 @@ class Plan:
         return {
             "scenario": self.scenario.resolved, "objective": self.planning.objective,
             "picks": [_choice(one) for one in self.picks],
-            "certified": self.certified, "partial": self.partial, "gap": self.gap,
+            "certified": self.certified, "partial": self.partial, "gap": self.gap, "added": list(self.added),
             "counts": {"space": self.space, "tried": len(self.ranked),
                        **{state: self.count(state) for state in ("simulated", "excluded", "open", "limited", "misfit")},
                        "simulations": sum(one.state == "simulated" and one.candidate.alike > 0 for one in self.ranked)},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torussim import padding
@@ -15,9 +15,11 @@ from torussim.critical_path import least_seconds
 from torussim.engine.prepared import Prepared
 from torussim.errors import LayoutError, ShardingError
 from torussim.fronts import Fronts
+from torussim.layouts import Layout
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines
 from torussim.padding import candidates as paddings
+from torussim.places import places_of, runs
 from torussim.planner.candidates import Candidate, uncut
 from torussim.program import Collective, Compute, Program, unlike_cases
 from torussim.scenario import Scenario
@@ -25,6 +27,7 @@ from torussim.topology.grid import Grid, grid_of
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
+STAGED = "stages"  # the axis of a pipeline among those of a mesh
 PIECES = 4  # parts of a long decode, each with one bound
 
 
@@ -72,9 +75,13 @@ class Pricing:
         to.
         """
         outlines = self.outlines(candidate)
-        like = replace(candidate.layout, mesh=outlines.like(candidate.layout.mesh))
+        like = _like(candidate.layout, outlines)
         found, reason = list[tuple[Priced, float, bool]](), ""
-        for batch in paddings(candidate.batch, outlines.net.shape):
+        try:
+            batches = paddings(candidate.layout, candidate.batch, dict(zip(outlines.net.axes, outlines.net.shape)))
+        except LayoutError as error:
+            return Misfit(candidate, str(error))
+        for batch in batches:
             made = self._made(replace(candidate, batch=batch, layout=replace(like, batch=batch)))
             if isinstance(made, Misfit):
                 reason = made.reason
@@ -92,9 +99,9 @@ class Pricing:
         one = candidate.layout
         if not isinstance(one.ffn, str):
             return self._price(candidate)
-        key = (candidate.phase, tuple(candidate.parts.items()), one.ffn, one.attention, one.weights, one.activations,
-               one.kv_cache, tuple(one.apart.items()), one.overlap, tuple(one.mesh.items()),
-               tuple(one.collectives.items()), one.batch)
+        values = [getattr(one, key.name) for key in fields(one)]
+        key = (candidate.phase, tuple(candidate.parts.items()),
+               *(tuple(value.items()) if isinstance(value, Mapping) else value for value in values))
         if key not in self._priced:
             self._priced[key] = self._price(candidate)
         return self._priced[key]
@@ -114,18 +121,17 @@ class Pricing:
         ready = {forward: chosen(program, outlines, chip) for forward, program in built.items()}
         seconds = {forward: axes_seconds(ready[forward], outlines, chip)
                    for forward in dict.fromkeys(forward for forward, _ in (*knots.middles, *knots.lasts))}
-        compute, moved = (sum(times * part(built[forward], chip) for forward, times in knots.middles)
-                          for part in (_paper_compute, _paper_collectives))
+        paper_s = sum(times * _paper(built[forward], axes, chip)[1] for forward, times in knots.middles)
         axes_s, last_s = (sum(times * seconds[forward] for forward, times in some) for some in (knots.middles, knots.lasts))
         rings, alike = rings_of(outlines.net)
-        rings = rings and not any(_routed(program) for program in ready.values())
+        rings = rings and not any(map(_inexact, ready.values()))
         if rings and alike and knots.firsts == knots.middles:
             least = axes_s
         elif rings:
             least = sum(times * axes_seconds(ready[forward], outlines, chip, fastest=True) for forward, times in knots.firsts)
         else:
-            least = sum(times * _paper_compute(built[forward], chip) for forward, times in knots.firsts)
-        return Priced(candidate, held, least, axes_s, compute + moved, rings and alike, last_s)
+            least = sum(times * _paper(built[forward], axes, chip)[0] for forward, times in knots.firsts)
+        return Priced(candidate, held, least, axes_s, paper_s, rings and alike, last_s)
 
     def tightened(self, priced: Priced) -> Priced:
         """Return a candidate with the best available bound."""
@@ -185,10 +191,25 @@ def rings_of(net: Grid) -> tuple[bool, bool]:
     return rings, rings and all(one.slowest == one.fastest and one.shortest == one.longest for one in ends)
 
 
-def _routed(program: Program) -> bool:
-    """Return whether some messages of a program are routed, or an algorithm is user-defined."""
-    found = [algorithm_of(o) for o in program.operations() if isinstance(o, Collective)]
-    return any(callable(name) or name in DIRECT for name in found)
+def _inexact(program: Program) -> bool:
+    """Return whether the closed form of a program is no bound: messages are routed or unequal, or an algorithm is user-defined.
+
+    So is that of a program whose chips have unequal work, or whose operations run at some places only.
+    """
+    for o in program.operations():
+        if o.on or (isinstance(o, Compute) and o.cases):
+            return True
+        if isinstance(o, Collective) and (o.matrix or callable(name := algorithm_of(o)) or name in DIRECT):
+            return True
+    return False
+
+
+def _like(layout: Layout, outlines: Outlines) -> Layout:
+    """Return a layout for all that no closed form distinguishes from this one."""
+    staged = {STAGED: (layout.pipeline.axis,)} if layout.pipeline else {}
+    mesh = outlines.like({**layout.mesh, **staged})
+    axes = mesh.pop(STAGED, ())
+    return replace(layout, mesh=mesh, pipeline=layout.pipeline and layout.pipeline._replace(axis=axes[0]))
 
 
 @dataclass(frozen=True)
@@ -224,16 +245,24 @@ class Knots:
         return Knots(firsts, middles, lasts, tuple(dict.fromkeys(needed)))
 
 
-def _paper_compute(program: Program, chip: Chip) -> float:
-    """Return the time of the compute operations of a program by the paper's model, seconds: a lower bound of any simulation."""
-    return sum(times * sum([min([paper_compute(case, chip) for case in unlike_cases(o)])
-                            for o in operations if isinstance(o, Compute)]) for operations, times in program.sections())
+def _paper(program: Program, axes: Mapping[str, int], chip: Chip) -> tuple[float, float]:
+    """Return the time of a program by the paper's model, at the place with the most: of its computations, and of all, seconds.
 
-
-def _paper_collectives(program: Program, chip: Chip) -> float:
-    """Return the time of the collectives of a program by the paper's model, seconds."""
-    return sum(times * sum([paper_collective(o, chip) for o in operations if isinstance(o, Collective)])
-               for operations, times in program.sections())
+    That of the computations is a lower bound of any simulation.
+    """
+    found = list[tuple[float, float]]()
+    for place in places_of(program, axes):
+        compute = moved = 0.0
+        for operations, times in program.sections():
+            for o in operations:
+                if not runs(o, place):
+                    continue
+                if isinstance(o, Compute):
+                    compute += times * min(paper_compute(case, chip) for case in unlike_cases(o))
+                else:
+                    moved += times * paper_collective(o, chip)
+        found.append((compute, moved))
+    return max(compute for compute, _ in found), max(compute + moved for compute, moved in found)
 
 
 def total_bytes(held: Memory) -> float:

@@ -20,6 +20,7 @@ from torussim.planner.misses import none_fits, none_meets
 from torussim.planner.plans import Choice, Plan, Ranked
 from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.shapes import Fastest, reshaped
+from torussim.planner.space import spaces
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import SAME, bound_by
@@ -81,6 +82,10 @@ def plan(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "
         raise PlanError("both phases of a generation must cut the axes alike, and a plan finds the best of each alone: plan "
                         "prefill and decode with parts one after the other, or a generation with mesh: whole",
                         code="clash", path=("plan", "vary", "mesh"))
+    if len(scenario.layouts) > 1 and scenario.planning and any(one and one.left > 1 for one in scenario.planning.pipelines):
+        raise PlanError("both phases of a generation must cut the axes alike, and a plan finds the best of each alone: plan "
+                        "prefill and decode with stages over a part of an axis one after the other, or give whole axes",
+                        code="clash", path=("plan", "vary", "pipeline"))
     if len(scenario.layouts) > 1 and scenario.net.links.events:
         raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill "
                         "and decode one after the other", code="clash", path=("topology", "events"))
@@ -90,8 +95,7 @@ def plan(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "
     if scenario.net.links.failures:
         raise PlanError("links fail in mid-run, and the bounds of a plan do not hold on the routes that messages take then: "
                         "give the links that fail under links, or leave them out", code="clash", path=("topology", "events"))
-    search = Search.of(scenario, scenario.planning or Planning(), simulations)
-    search.price(progress)
+    search = priced(scenario, scenario.planning or Planning(), simulations, progress)
     found: Plan | None = None
     try:
         search.run(progress)
@@ -126,10 +130,27 @@ def running(scenario: Scenario, some: Sequence[Candidate], pricing: Pricing, **o
                    **{"workload": pricing.workload(some[0].batch), **others})
 
 
+def priced(scenario: Scenario, planning: Planning, simulations: int, progress: Progress | None) -> Search:
+    """Return the search of a plan with prices, in the first of its spaces with candidates that fit into memory.
+
+    Raise PlanError if no candidate fits, or none meets the limits.
+    """
+    added, first = list[str](), None
+    for space, new in spaces(scenario, planning):
+        added += [new] if new else []
+        search = Search.of(scenario, planning, space, simulations, tuple(added))
+        search.price(progress)
+        if search.fits:
+            break
+        first = first or search
+    if all(unit.next == float("inf") for unit in search.units):
+        raise (search if search.fits or not first else first).none_meets()
+    return search
+
+
 def fastest(scenario: Scenario, planning: Planning) -> Fastest:
     """Return the fastest layout of a scenario at one batch, of a few that are simulated."""
-    search = Search.of(scenario, planning, ELSEWHERE * len(scenario.layouts))
-    search.price(None)
+    search = priced(scenario, planning, ELSEWHERE * len(scenario.layouts), None)
     search.run(None)
     choice = search.picks()[0]
     return Fastest(choice, best_of(scenario, choice), all(unit.settled for unit in search.units))
@@ -137,23 +158,29 @@ def fastest(scenario: Scenario, planning: Planning) -> Fastest:
 
 @dataclass
 class Search:
-    """The search of one plan. `left` is the number of simulations that remain; `space` is the number of candidates."""
+    """The search of one plan: `planning` as the file has it, `choices` with those that it leaves open.
+
+    `left` is the number of simulations that remain; `space` is the number of candidates. `added` has the choices that are tried
+    because nothing else fits into memory, in words.
+    """
 
     scenario: Scenario
     planning: Planning
+    choices: Planning
     workload: Workload
     pricing: Pricing
     left: int
     units: list[Unit] = field(default_factory=list)
     outside: list[Done] = field(default_factory=list)  # simulated, but not in the space
     space: int = 0
+    added: tuple[str, ...] = ()
     streams: int = 0  # the part of the space in streams, whose candidates are not named one by one
 
     @staticmethod
-    def of(scenario: Scenario, planning: Planning, simulations: int) -> Search:
+    def of(scenario: Scenario, planning: Planning, choices: Planning, simulations: int, added: tuple[str, ...]) -> Search:
         """Return a search before its first simulation."""
         assert scenario.workload is not None
-        search = Search(scenario, planning, scenario.workload, Pricing(scenario), simulations)
+        search = Search(scenario, planning, choices, scenario.workload, Pricing(scenario), simulations, added=added)
         search.units = [Unit(phase, batch, search.pricing, search.broken)
                         for batch in planning.batch or (scenario.workload.batch,) for phase in scenario.layouts]
         return search
@@ -163,17 +190,20 @@ class Search:
     def price(self, progress: Progress | None) -> None:
         """Price every named candidate, and prepare the streams of the unnamed ones."""
         for done, unit in enumerate(self.units):
-            for number, candidate in enumerate(candidates.named(self.scenario, self.planning, unit.phase, unit.batch)):
+            for number, candidate in enumerate(candidates.named(self.scenario, self.choices, unit.phase, unit.batch)):
                 self.space += candidate.alike
                 unit.add(replace(candidate, number=number))
                 if progress is not None:
                     progress(self.space, self.space * len(self.units) // (done + 1) + 1)
             if self.planning.layouts == "all":
-                unit.stream, size = tables(self.scenario, self.planning, unit.phase, unit.batch, self.pricing)
+                unit.stream, size = tables(self.scenario, self.choices, unit.phase, unit.batch, self.pricing)
                 self.space += size
                 self.streams += size
-        if all(unit.next == float("inf") for unit in self.units):
-            raise self.none_meets()
+
+    @property
+    def fits(self) -> bool:
+        """Whether at one batch at least a candidate of every phase fits into memory, as far as is known without simulation."""
+        return any(all(other.fits for other in self.at(unit.batch)) for unit in self.units)
 
     def broken(self, priced: Priced) -> Limit | None:
         """Return a limit that a candidate cannot meet, as far as is known before its simulation."""
@@ -252,7 +282,7 @@ class Search:
         """Return the plan in the present state of the search. Raise PlanError if no candidate meets the limits."""
         picks = self.picks()
         return Plan(self.scenario, self.planning, picks, best_of(self.scenario, picks[0]), self.ranked(), self.space, self.unseen,
-                    self.gap(picks))
+                    self.gap(picks), added=self.added)
 
     # -- results --------------------------------------------------------------------------------------------------------
 

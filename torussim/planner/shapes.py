@@ -18,6 +18,7 @@ from torussim.planner.plans import Choice, Plan
 from torussim.planner.words import SAME, name_of
 from torussim.scenario import Planning, Scenario, changed
 from torussim.scenario.network import Network
+from torussim.scenario.planning import FIVE
 from torussim.topology.builders import standard_twist, torus_links
 from torussim.topology.grid import default_routing, grid_of
 from torussim.topology.shape import Twist, axis_names
@@ -201,7 +202,7 @@ def reshaped(found: Plan, seek: Seek) -> list[Reshaped]:
     base = Fastest(found.pick, found.best, found.certified)
     if asked.layouts == "all":
         try:
-            base = seek(scenario, replace(asked, batch=(found.pick.batch,), layouts=Planning().layouts))
+            base = seek(scenario, replace(asked, batch=(found.pick.batch,), layouts=FIVE))
         except PlanError:  # no layout fits on this shape
             return []
     for shape in (here, *(one for one in others if one.like != here.like)):
@@ -222,7 +223,7 @@ def _on(shape: Shape, here: Shape, found: Plan, base: Choice, seek: Seek) -> Res
     scenario = on_shape(found.scenario, shape, present)
     asked = found.planning
     planning = replace(asked, batch=(found.pick.batch,), mesh="whole" if asked.mesh == "file" and not present else asked.mesh,
-                       layouts=Planning().layouts if asked.layouts == "all" else asked.layouts)
+                       layouts=FIVE if asked.layouts == "all" else asked.layouts)
     links = _words(scenario.resolved["topology"])
     try:
         one = seek(scenario, planning)

@@ -23,16 +23,17 @@ def tables(scenario: Scenario, planning: Planning, phase: str, batch: int, prici
            ) -> tuple[Stream, int]:
     """Return every table of shardings by rising bound, in seconds of the phase, and the number of tables.
 
-    A table has its own attention sharding, so the choice of attention does not apply.
+    A table has its own attention sharding, so the choice of attention does not apply. No table has stages.
     """
     net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
     written = next(meshes.whole(axes))
     firsts = pricing.knots(phase, batch).firsts
-    others = replace(planning, choices={key: some for key, some in planning.choices.items() if key != "attention"})
+    kept = {key: some for key, some in planning.choices.items() if key != "attention"}
+    others = replace(planning, choices=kept, pipelines=(None,))
     assert scenario.model is not None
     of, size, times, numbers = list[Stream](), 0, sum(times for _, times in firsts), count(FIRST)
-    for base in choices(scenario, others, phase):
+    for base, _ in choices(scenario, others, phase):
         layout = replace(base, mesh=mesh_of(written).axes, batch=batch)
         candidate = Candidate(phase, batch, layout, meshes.shown(written, axes))
         found = Shardings(scenario.model, layout, firsts[0][0], pricing.outlines(candidate), scenario.chip)

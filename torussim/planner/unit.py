@@ -10,6 +10,7 @@ from torussim.planner.candidates import Candidate
 from torussim.planner.pricing import Misfit, Priced, Pricing
 from torussim.planner.streams import Stream
 from torussim.scenario import Limit
+from torussim.scenario.planning import FITS
 
 TIE = 1e-9  # a bound within this share of a time is equal to it
 ROUND = 9  # times that are equal to this many digits differ only by rounding
@@ -71,6 +72,11 @@ class Unit:
     def known(self) -> list[Priced]:
         """The candidates that fit and can meet the limits."""
         return [*self.waiting, *(one.priced for one in self.done)]
+
+    @property
+    def fits(self) -> bool:
+        """Whether a candidate fits into memory, as far as is known: candidates of the stream that do not fit are not in it."""
+        return any(limit.what != FITS for _, limit in self.limited) or self.next < float("inf") or bool(self.done)
 
     @property
     def ahead(self) -> float:

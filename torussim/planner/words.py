@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torussim.planner.plans import Choice, Plan, Ranked
     from torussim.planner.shapes import Reshaped
 
+CHOICES = ("attention", "experts", "pipeline")  # columns of the table; the last two only where some layout has them
 ROWS = 12  # rows of the table
 WIDTH = 110
 SAME = 5e-4  # times within this share of one another are reported as equal
@@ -39,9 +40,9 @@ def text(plan: Plan) -> str:
 
 def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
     """Return a candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
-    cut = cut_of(candidate)
-    weights = f", {candidate.layout.weights} weights" if dtypes else ""
-    return f"{candidate.name}{f' with {cut}' if cut else ''}, attention over {attention_of(candidate)}{weights}"
+    cut, more = cut_of(candidate), [word for word in (experts_of(candidate), stages_of(candidate)) if word]
+    more += [f"{candidate.layout.weights} weights"] if dtypes else []
+    return ", ".join([f"{candidate.name}{f' with {cut}' if cut else ''}", f"attention over {attention_of(candidate)}", *more])
 
 
 def cut_of(candidate: Candidate) -> str:
@@ -60,6 +61,24 @@ def attention_of(candidate: Candidate) -> str:
     q = Path.of(ffn["q"]).used
     cut = [f"{word} ({', '.join(q.axes(dim))})" for dim, word in (("H", "heads"), ("B", "batch")) if q.axes(dim)]
     return ", ".join(cut) or "nothing"
+
+
+def experts_of(candidate: Candidate) -> str:
+    """Return how the experts of a mixture are cut, in words; "" of a dense model."""
+    experts = candidate.layout.experts
+    if not candidate.mixture:
+        return ""
+    named = {"all": "experts over all axes", "batch": "experts over the axes of the batch", "gathered": "experts gathered"}
+    return named[experts] if isinstance(experts, str) else f"experts over {', '.join(experts) or 'no axis'}"
+
+
+def stages_of(candidate: Candidate) -> str:
+    """Return the pipeline of a candidate in words: "4 stages over x, 8 microbatches"; "" if it has none."""
+    if candidate.stages is None:
+        return ""
+    record = candidate.stages.record()
+    many = record["microbatches"]
+    return f"{candidate.stages.stages} stages over {record['axis']}, {many} microbatch{'es' if many > 1 else ''}"
 
 
 def mesh_of(mesh: Mapping[str, Sequence[str]]) -> str:
@@ -182,8 +201,8 @@ def _front(plan: Plan) -> str:
         for number, (phase, one) in enumerate(choice.of.items()):
             layout = one.candidate.layout
             rows.append([str(choice.batch) if not number else "", *([phase] if several else []), one.candidate.name,
-                         cut_of(one.candidate), attention_of(one.candidate), layout.weights, *(["", ""] if number else whole),
-                         one.bound_by])
+                         cut_of(one.candidate), ", ".join(filter(None, _choices(one))), layout.weights,
+                         *(["", ""] if number else whole), one.bound_by])
     return _fill(said) + "\n\n" + table(rows, "rlllllrrl" if several else "rllllrrl")
 
 
@@ -191,17 +210,18 @@ def _table(plan: Plan) -> str:
     """Return the table of the best candidates at the pick's batch. Candidates of one name and time share a row."""
     if len(plan.picks) > 1:
         return ""
-    head = [["layout", "mesh", "attention", "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
+    head = [["layout", "mesh", *CHOICES, "weights", "step", "MFU", "chip-ms/token", "memory", "bound by"]]
     rows = list[list[str]]()
     for phase in plan.pick.of:
         some = _rows(plan, phase)
         rows += some if len(plan.pick.of) == 1 else [[phase, *row] for row in some]
-    sides, at = "lllrrrrrl", head[0].index("weights")
+    sides = "lllllrrrrrl"
     if len(plan.pick.of) > 1:
-        head, sides, at = [["phase", *head[0][:4], "time", *head[0][5:]]], "l" + sides, at + 1
-    rows = head + rows
-    if len({row[at] for row in rows[1:]}) == 1:
-        rows, sides = [[*row[:at], *row[at + 1:]] for row in rows], sides[:at] + sides[at + 1:]
+        head, sides = [["phase", *("time" if cell == "step" else cell for cell in head[0])]], "l" + sides
+    same = [at for at, cell in enumerate(head[0]) if (cell == "weights" and len({row[at] for row in rows}) == 1)
+            or (cell in CHOICES[1:] and not any(row[at] for row in rows))]
+    rows = [[cell for at, cell in enumerate(row) if at not in same] for row in head + rows]
+    sides = "".join(side for at, side in enumerate(sides) if at not in same)
     note = "Times are simulated; ~ marks a closed form, of a layout that was not simulated."
     return table(rows, sides) + "\n" + (note if any("~" in cell for row in rows for cell in row) else "")
 
@@ -214,7 +234,7 @@ def _rows(plan: Plan, phase: str) -> list[list[str]]:
                 one.state not in ("simulated", "excluded", "open"):
             continue
         layout = one.candidate.layout
-        key = one.candidate.name, attention_of(one.candidate), layout.weights, f"{one.seconds:.4g}"
+        key = one.candidate.name, *_choices(one), layout.weights, f"{one.seconds:.4g}"
         if key in seen:
             seen[key][1] = seen[key][1].removesuffix(" and others") + " and others"
         elif len(rows) < ROWS:
@@ -223,10 +243,15 @@ def _rows(plan: Plan, phase: str) -> list[list[str]]:
     return rows
 
 
+def _choices(one: Ranked) -> list[str]:
+    """Return the cells of the choices: attention, experts, stages."""
+    return [attention_of(one.candidate), experts_of(one.candidate), stages_of(one.candidate)]
+
+
 def _row(plan: Plan, one: Ranked) -> list[str]:
     assert one.seconds is not None and one.memory is not None
     keys, share = plan.alone(one), total_bytes(one.memory) / one.memory.capacity
-    return [one.candidate.name, cut_of(one.candidate), attention_of(one.candidate), one.candidate.layout.weights,
+    return [one.candidate.name, cut_of(one.candidate), *_choices(one), one.candidate.layout.weights,
             ("" if one.step_s is not None else "~") + show(one.seconds, "s"), f"{keys['mfu']:.1%}",
             f"{keys['chip_s_per_token'] * 1e3:.4g}", f"{share:.0%}", one.bound_by]
 
@@ -244,6 +269,9 @@ def _certificate(plan: Plan) -> str:
         out += [f"{counts['misfit']:,} do not fit the model, the batch or the mesh"] if counts["misfit"] else []
         fitted = "" if plan.unseen else f"{plan.space - counts['misfit'] - counts['limited']:,} fit; "
         said.append(f"{fitted}{', '.join(out)}.")
+    if plan.added:
+        said.append(f"Without {' and '.join(plan.added)} no layout fits into memory: "
+                    f"{'both are' if len(plan.added) > 1 else 'it is'} tried too.")
     if plan.unseen:
         said.append("The excluded layouts include tables of shardings that do not fit into memory.")
     if counts["open"]:

@@ -25,7 +25,6 @@ from torussim.layouts import (
     Layout,
     Path,
     Sizes,
-    Staged,
     default_mesh,
     lengths_of,
     placed,
@@ -100,7 +99,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     given_mesh, mesh = section["mesh"], None
     staged = read_pipeline(notes, section["pipeline"], (*path, "pipeline"), axes)
     axes = staged.left_of(axes) if staged and axes is not None else axes
-    last = (staged.axis, staged.stages) if staged else None
+    last = staged.last if staged else None
     if given_mesh is not None:
         mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"], last)
     elif fitting and section.sound("mesh") and axes is not None:
@@ -120,7 +119,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     choices["apart"] = {tensor: dtype for tensor, dtype in apart.items() if dtype}
     written = {a: list(given_mesh.get(a, ())) for a in dict.fromkeys((*given_mesh, *LOGICAL))} if mesh else {}
     parts = mesh.parts if mesh else {staged.axis: (staged.left, staged.stages)} if staged and staged.left > 1 else {}
-    pipeline = Staged(staged.label, staged.microbatches) if staged else None
+    pipeline = staged.staged if staged else None
     return Asked(path, Layout(ffn=ffn, mesh=mesh.axes if mesh else {}, collectives=chosen, pipeline=pipeline, **choices),
                  section["ffn"], written, parts, function, section.others, staged)
 
@@ -350,8 +349,12 @@ def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, 
 
 def describe_layout(asked: Asked) -> dict[str, Any]:
     """Return the record of a layout as JSON data."""
-    layout = asked.layout
-    shown = {"ffn": asked.ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
+    return described(asked.layout, asked.ffn, asked.stages, asked.mesh)
+
+
+def described(layout: Layout, ffn: Any, stages: Stages | None, mesh: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the record of a layout, with its name or table, its stages and its mesh as a file gives them."""
+    shown = {"ffn": ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
     shown |= {key: layout.apart[tensor] for tensor, key in APART.items() if tensor in layout.apart}
     shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
@@ -359,8 +362,8 @@ def describe_layout(asked: Asked) -> dict[str, Any]:
     shown |= {} if experts == "all" else {"experts": experts}
     shown |= {} if layout.capacity_factor is None else {"capacity_factor": layout.capacity_factor}
     shown |= {"collectives": {kind: str(one) for kind, one in layout.collectives.items()}} if layout.collectives else {}
-    shown |= {"pipeline": asked.stages.record()} if asked.stages else {}
-    return shown | ({"mesh": dict(asked.mesh)} if asked.mesh else {})
+    shown |= {"pipeline": stages.record()} if stages else {}
+    return shown | ({"mesh": {logical: list(factors) for logical, factors in mesh.items()}} if mesh else {})
 
 
 def describe_ffn(ffn: str | Mapping[str, Any]) -> Any:

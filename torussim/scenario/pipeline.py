@@ -8,8 +8,9 @@ from typing import Any
 
 from torussim import resolve
 from torussim.errors import Keys
+from torussim.layouts import Staged
 from torussim.scenario import forms
-from torussim.scenario.mesh import PART
+from torussim.scenario.mesh import PART, Last
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import quote
 from torussim.topology.grid import part_names
@@ -29,6 +30,16 @@ class Stages:
         """The axis of the grid."""
         return part_names(self.axis, (self.left, self.stages))[1] if self.left > 1 else self.axis
 
+    @property
+    def staged(self) -> Staged:
+        """The stages as Layout has them."""
+        return Staged(self.label, self.microbatches)
+
+    @property
+    def last(self) -> Last:
+        """The part of the axis that the mesh does not have."""
+        return self.axis, self.stages
+
     def left_of(self, axes: Mapping[str, int]) -> dict[str, int]:
         """Return the axes that are left for the mesh; without the axis of the stages if nothing of it is left."""
         return {a: self.left if a == self.axis else n for a, n in axes.items() if a != self.axis or self.left > 1}
@@ -36,6 +47,20 @@ class Stages:
     def record(self) -> dict[str, Any]:
         """Return the stages as a file gives them."""
         return {"axis": self.axis if self.left == 1 else f"{self.axis}/{self.stages}", "microbatches": self.microbatches}
+
+
+def staged_on(recorded: Stages | Mapping[str, Any], axes: Mapping[str, int]) -> Stages | None:
+    """Return recorded stages on these axes: over the whole of an axis, or over as large a part; None if they do not fit.
+
+    >>> staged_on({"axis": "x/2", "microbatches": 4}, {"x": 8})
+    Stages(axis='x', stages=2, left=4, microbatches=4)
+    """
+    record = recorded.record() if isinstance(recorded, Stages) else recorded
+    axis, _, part = str(record["axis"]).partition("/")
+    stages = int(part) if part else axes.get(axis, 1)
+    if axes.get(axis, 1) < 2 or axes[axis] % stages:
+        return None
+    return Stages(axis, stages, axes[axis] // stages, int(record["microbatches"]))
 
 
 def read_pipeline(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] | None) -> Stages | None:

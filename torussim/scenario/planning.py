@@ -8,17 +8,21 @@ from typing import Any
 
 from torussim import resolve
 from torussim.collectives.lower import ALGORITHMS
-from torussim.described import Form, Key, Reader, of_form, reads
+from torussim.described import TEXT, Form, Key, Reader, Schema, of_form, reads
+from torussim.errors import Keys
 from torussim.layouts import LAYOUTS
+from torussim.models import Model
 from torussim.program import ALIKE
 from torussim.scenario import forms, keyed, values
 from torussim.scenario.notes import Notes
+from torussim.scenario.pipeline import Stages, read_pipeline
 from torussim.scenario.values import Misread, quote, refuse
 
 PATH = ("plan",)
 FITS = "memory.fits"
+NO_STAGES = "none"  # of `vary.pipeline`
 FIVE = ("ws1d", "ws2d", "wg_x", "wg_xy", "wg_xyz")  # the layouts of the paper
-CHOICES = ("attention", "weights", "activations", "kv_cache", "overlap")  # keys of a layout that a plan may vary
+CHOICES = ("attention", "experts", "weights", "activations", "kv_cache", "overlap")  # keys of a layout that a plan may vary
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,24 @@ class Limit:
 
 @dataclass(frozen=True)
 class Planning:
-    """The objective of a plan and its choices. An empty choice is the one in the file.
+    """The objective of a plan and its choices. An empty choice is the one in the file; planner.space has those of a few keys.
 
     `layouts` has names, or "all" for every table of shardings. `mesh` is "whole", "parts" (physical axes are cut too) or "file".
+    `pipelines` has the stages of layers; None: no stages.
     """
 
     objective: str = "latency"
     limits: tuple[Limit, ...] = (Limit(FITS, at_least=1.0),)
-    layouts: tuple[str, ...] | str = FIVE
+    layouts: tuple[str, ...] | str = ()
     mesh: str = "whole"
-    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: {"attention": ("heads", "batch")})
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     batch: tuple[int, ...] = ()
     collectives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pipelines: tuple[Stages | None, ...] = ()
 
 
-def read_planning(notes: Notes, given: Any) -> Planning:
-    """Return the `plan` section, and note its mistakes."""
+def read_planning(notes: Notes, given: Any, model: Model | None, axes: Mapping[str, int] | None) -> Planning:
+    """Return the `plan` section for a model on a network with these axes, and note its mistakes."""
     section = notes.section(forms.PLAN, given, PATH, "plan")
     vary = notes.section(VARY, section["vary"], (*PATH, "vary"), "vary") if section.sound("vary") else None
     limits = dict.fromkeys(_limits(notes, section["limits"])) if section.sound("limits") else {}
@@ -71,8 +77,46 @@ def read_planning(notes: Notes, given: Any) -> Planning:
     if vary is None:
         return Planning(section["objective"], tuple(limits))
     choices = {key: vary[key] for key in CHOICES if vary[key]}
+    pipelines = tuple(dict.fromkeys(_pipelines(notes, vary["pipeline"], axes)))
+    _check(notes, vary, model, pipelines)
     return Planning(section["objective"], tuple(limits), vary["layouts"], vary["mesh"], choices, vary["batch"],
-                    vary["collectives"])
+                    vary["collectives"], pipelines)
+
+
+def _check(notes: Notes, vary: keyed.Section, model: Model | None, pipelines: tuple[Stages | None, ...]) -> None:
+    """Note choices that do not fit the model, or one another."""
+    path: Keys = (*PATH, "vary")
+    if model and vary["experts"] and not model.experts:
+        notes.wrong((*path, "experts"), f"experts: {model.name} has no experts: leave it out", at_key=True, code="clash")
+    if vary["layouts"] != "all":
+        return
+    unknown = "experts" if model and model.experts else "latent attention" if model and model.latent else ""
+    if unknown and model:
+        notes.wrong((*path, "layouts"), f"layouts: the tables of shardings of `all` are those of models without {unknown}, and "
+                    f"{model.name} has it: name layouts, such as [ws1d, ws2d, dp], or leave layouts out", code="clash")
+    if any(pipelines):
+        notes.wrong((*path, "pipeline"), "pipeline: the tables of shardings of `layouts: all` have no stages: name layouts, such "
+                    "as [ws1d, ws2d], or leave pipeline out", at_key=True, code="clash")
+
+
+def _pipelines(notes: Notes, given: Any, axes: Mapping[str, int] | None) -> list[Stages | None]:
+    """Return the stages that are tried; none where the axes are not known. Note the mistakes."""
+    if given is None:
+        return []
+    path: Keys = (*PATH, "vary", "pipeline")
+    every = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
+    if not every:
+        notes.wrong(path, "pipeline: the list is empty: write one such as [none, {axis: x, microbatches: 8}]", code="empty")
+    found: list[Stages | None] = []
+    for i, one in every:
+        if one == NO_STAGES:
+            found.append(None)
+            continue
+        before = len(notes.mistakes)
+        stages = read_pipeline(notes, one if one is not None else "", path if i is None else (*path, i), axes)
+        if stages and len(notes.mistakes) == before:
+            found.append(stages)
+    return found
 
 
 def describe_planning(planning: Planning) -> dict[str, Any]:
@@ -81,9 +125,10 @@ def describe_planning(planning: Planning) -> dict[str, Any]:
     for limit in planning.limits:
         bounds = {key: value for key in ("at_most", "at_least") if (value := getattr(limit, key)) is not None}
         limits[limit.what] = bool(limit.at_least) if limit.what == FITS else bounds
-    vary: dict[str, Any] = {"layouts": planning.layouts if isinstance(planning.layouts, str) else list(planning.layouts),
-                            "mesh": {"parts": True} if planning.mesh == "parts" else planning.mesh}
-    vary |= {key: list(some) for key, some in planning.choices.items()}
+    vary: dict[str, Any] = {"layouts": planning.layouts if isinstance(planning.layouts, str) else list(planning.layouts)}
+    vary = (vary if planning.layouts else {}) | {"mesh": {"parts": True} if planning.mesh == "parts" else planning.mesh}
+    vary |= {key: [list(one) if isinstance(one, tuple) else one for one in some] for key, some in planning.choices.items()}
+    vary |= {"pipeline": [one.record() if one else NO_STAGES for one in planning.pipelines]} if planning.pipelines else {}
     vary |= {"batch": list(planning.batch)} if planning.batch else {}
     vary |= {"collectives": {key: list(some) for key, some in planning.collectives.items()}} if planning.collectives else {}
     return {"objective": planning.objective, "limits": limits, "vary": vary}
@@ -208,17 +253,25 @@ def _algorithms(value: Any) -> dict[str, tuple[str, ...]]:
     return {kind: section[kind] for kind in _OF_KIND if section[kind]}
 
 
-def _chosen(key: str, example: list[Any], default: tuple[Any, ...] = ()) -> Key:
+def _chosen(key: str, example: list[Any], otherwise: str = "that of the file") -> Key:
     """Return the key that gives several values for a key of the layout."""
     reader = _some(forms.LAYOUT[key].read, quote(example)[1:-1])
-    return Key(reader, default, otherwise="" if default else "that of the file", example=example,
-               about=f"The values of `layout.{key}` that are tried.")
+    return Key(reader, (), otherwise=otherwise, example=example, about=f"The values of `layout.{key}` that are tried.")
 
+
+_ONE: Schema = {"anyOf": [TEXT, {"$ref": "#/$defs/pipeline"}]}
+_STAGES = values.elsewhere("`none`, an axis of the network, a mapping `{axis, microbatches}`, or a list of such",
+                           {"anyOf": [*_ONE["anyOf"], {"type": "array", "items": _ONE, "minItems": 1}]})
 
 VARY: Form = {
-    "layouts": Key(_layouts, FIVE, otherwise="five", example="all",
+    "layouts": Key(_layouts, (), otherwise="five; of a mixture of experts ws1d, ws2d and dp", example="all",
                    about="The layouts that are tried: the five of the paper, every table of shardings, or those named."),
-    "attention": _chosen("attention", ["heads", "batch"], ("heads", "batch")),
+    "attention": _chosen("attention", ["heads", "batch"], "heads and batch, and sequence where neither KV heads nor batch divide "
+                                                          "over the chips, or no other layout fits"),
+    "experts": _chosen("experts", ["all", ["y", "z"]], "all, batch and gathered, of a mixture of experts"),
+    "pipeline": Key(_STAGES, otherwise="none, and that of the file; where no layout fits, stages over each axis",
+                    example=["none", {"axis": "x", "microbatches": 8}],
+                    about="The values of `layout.pipeline` that are tried; `none`: no stages."),
     "mesh": Key(_mesh, "whole", example={"parts": True},
                 about="The logical meshes that are tried: of whole axes, of parts of axes too, or that of the file."),
     "weights": _chosen("weights", ["bf16", "int8"]),

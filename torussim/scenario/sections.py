@@ -16,7 +16,7 @@ from torussim.errors import Found, Keys, TorusSimError
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, keyed, values
-from torussim.scenario.balance import check_balance
+from torussim.scenario.balance import check_balance, check_experts
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
@@ -52,27 +52,26 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
         network = notes.once("network", wires, lambda: read_network(notes, given["topology"], chip, preset, slice_))
     phase, workload = _workload(notes, given["workload"]) if "workload" in given else (None, None)
     asked: dict[str, Asked] = {}
+    axes = network.axes
     if not bare and ("layout" in given or "layout" not in top):
-        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), network.axes, fitting,
+        asked = read_layouts(notes, given.get("layout", {}), phase, phases_of(phase), axes, fitting,
                              model.dtypes if model else {})
         parts = cuts(notes, asked)
         asked = asked if parts is not None else {}
         network = cut_network(network, parts or {})
     program = read_program(notes, given["program"], network.axes, network.net, chip) if "program" in given else None
     expect = read_expect(notes, given["expect"], phase, bare) if "expect" in given else ()
-    planning = read_planning(notes, given["plan"]) if "plan" in given else None
-    if planning and planning.layouts == "all" and model and model.latent:
-        notes.wrong(("plan", "vary", "layouts"), f"layouts: {model.name} has latent attention, and the tables of shardings of "
-                    "'all' are those of attention with K and V: give five, or names of layouts", code="clash")
+    planning = read_planning(notes, given["plan"], model, axes) if "plan" in given else None
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
     notes.said += model.remarks if model else ()
+    fits = not (model and workload) or check_balance(notes, model, workload.balance)
     if model and workload:
         if model.max_context and workload.held > model.max_context:
             notes.said.append(f"a context of {workload.held:,} tokens is beyond the {model.max_context:,} that {model.name} was "
                               "made for")
-        check_balance(notes, model, workload.balance)
-    if model and workload and network.axes and set(asked) == set(phases_of(phase)):
+        check_experts(notes, model, asked)
+    if fits and model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
                  if fitting else tabled(notes, model, workload.batch, asked, network.axes))
     if "code" in given:
