@@ -38,10 +38,11 @@ def check(found, program, made, forward):
     """Hold what is said against the operations of the program."""
     q = Sharding.parse(found["shardings"]["q"])
     cut = {dim: {part for axis in q.axes(dim) for part in found["mesh"][axis] if made.net.length(part) > 1} for dim in "BH"}
-    exchanges = [o for o in program.block if isinstance(o, Collective) and o.name.startswith("exchange_q")]
+    block = [o for operations, _ in program.blocks for o in operations]
+    exchanges = [o for o in block if isinstance(o, Collective) and o.name.startswith("exchange_q")]
     exchanged = {axis for o in exchanges for axis in o.axes}
-    scattered = {axis for o in program.block if isinstance(o, Collective) and o.kind == "reduce_scatter"
-                 and "q" in o.name.split("_") for axis in o.axes}
+    scattered = {axis for o in block if isinstance(o, Collective) and o.kind == "reduce_scatter"
+                 and "q" in o.name.partition("@")[0].split("_") for axis in o.axes}
     before = {part for axis in Sharding.parse(found["shardings"]["residual"]).axes("B") for part in found["mesh"][axis]}
     over = found["attention"]["over"]
     cut["L"] = {part for axis in Sharding.parse(found["shardings"]["kv"]).axes("L") for part in found["mesh"][axis]
@@ -52,9 +53,9 @@ def check(found, program, made, forward):
     assert over == (" and ".join(word for dim, word in words if cut[dim]) or "nothing")
     assert exchanged - cut["H"] <= cut["B"]
     assert exchanged | scattered >= cut["B"] - before
-    (attention,) = [o for o in program.block if isinstance(o, Compute) and o.name == "attention"]
-    products = attention.matmuls[0]
-    assert products.m * products.count == found["attention"]["sequences"] * found["attention"]["heads"] * forward.length
+    for attention in (o for o in block if isinstance(o, Compute) and o.name.partition("@")[0] == "attention"):
+        products = attention.matmuls[0]
+        assert products.m * products.count == found["attention"]["sequences"] * found["attention"]["heads"] * forward.length
     chips = len(made.net.chips)
     assert (found["attention"]["sequences"] * found["attention"]["heads"] * chips
             == found["batch"]["run"] * found["heads"]["run"] * found["heads"]["copies"] * parts)

@@ -13,6 +13,7 @@ from random_scenarios import REAL, Scenario, difference, expected, run
 from torussim.alike import alike
 from torussim.choice import chosen
 from torussim.closed_forms import axes_seconds
+from torussim.engine.simulate import simulate
 from torussim.errors import ModelError
 from torussim.keeping import UNLIMITED, absorbed, ring
 from torussim.layouts import LAYOUTS, Layout
@@ -320,6 +321,23 @@ def test_engine_is_oracle_on_built_programs(seed: int) -> None:
     program = chosen(build(given, layout, forward, axes), net, REAL)
     case = Scenario(program, graph, (0.0,) * len(net.chips), REAL, repeat=False)
     assert not difference(case, run(case), expected(case), blocks=False)
+
+
+@pytest.mark.parametrize("given", [GROUPED, LATENT, replace(LATENT, window=20)], ids=["grouped", "latent", "window"])
+@pytest.mark.parametrize("forward", [DECODE, PREFILL, Forward("prefill", 8, 48, 48)], ids=str)
+def test_simulation_is_the_closed_form_on_rings(given: Model, forward: Forward) -> None:
+    """Where K and V travel too, looped with attention."""
+    net = grid(torus((3, 4), bandwidth=2e9, latency=1e-6))
+    program = build(replace(given, heads=24, kv_heads=24 if given.latent else 3, d_model=192, d_ff=384),
+                    Layout("ws1d", "sequence"), forward, {"x": 3, "y": 4})
+    assert simulate(program, net, REAL).makespan == pytest.approx(axes_seconds(program, net, REAL), rel=1e-9)
+
+
+def test_norms_of_q_and_k_are_those_of_a_chips_heads() -> None:
+    plain, normed = (named(replace(GROUPED, qk_norm=qk_norm), Layout("ws1d", "heads"), PREFILL, {"x": 2, "y": 2})
+                     for qk_norm in (False, True))
+    assert isinstance(norm := normed.pop("norm_q_k"), Compute) and normed == plain
+    assert norm.vector_bytes == 3 * 2 * 8 * 16 * (4 + 1) * 16  # 4 heads and one KV head a chip; read twice and written
 
 
 def test_a_mixed_up_model_is_refused() -> None:

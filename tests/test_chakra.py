@@ -16,8 +16,13 @@ from torussim.chips import chip
 from torussim.cli import cli
 from torussim.engine.simulate import simulate
 from torussim.errors import FileError, ScenarioError
-from torussim.program import Collective, unlooped
+from torussim.export.chakra import files
+from torussim.export.facts import facts
+from torussim.export.shown import Shown
+from torussim.program import Collective, Compute, Program, unlooped
 from torussim.scenario import load
+from torussim.topology.builders import torus
+from torussim.topology.grid import grid
 from torussim.units import show
 
 pytest.importorskip("google.protobuf")
@@ -115,6 +120,26 @@ def test_a_plain_decoder_reads_the_numbers_of_the_schema(tmp_path):
                      "tell": {"sum"}, "last": {"tell"}}
     assert by_name["multiply"][7] == round((listed["multiply"]["end_s"] - listed["multiply"]["start_s"]) * 1e6)
     assert json.loads((folder / "chakra/comm_groups.json").read_text())["sum 1"] == [2, 3]
+
+
+def test_an_all_to_all_with_a_matrix_comes_back_with_it(tmp_path):
+    text = BARE[:BARE.index("program:")] + """program:
+  - {name: exchange, collective: all_to_all, axes: y, matrix: [[0, 1 MB], [3 MB, 1 MB]]}
+"""
+    folder, result = ran(tmp_path, text, "--chakra", "--trace-chips", "all")
+    scenario = back(folder, text)
+    assert scenario.program.block[0].matrix.array.tolist() == [[0, 1e6], [3e6, 1e6]]
+    assert run(scenario).keys["makespan_s"] == pytest.approx(result["makespan_s"], rel=1e-9)
+
+
+def test_a_chip_has_the_flop_of_its_own_case():
+    net = grid(torus((2, 2), bandwidth=1e9))
+    cases = tuple(Compute("case", flops=size) for size in (1e9, 3e9))
+    program = Program((Compute("work", flops=3e9, over=("y",), cases=cases),))
+    timeline = simulate(program, net, V4)
+    found = {name: attributes(messages(content)[1])["num_ops"][9] for name, content in files(
+        Shown(timeline, net, range(4), program, facts(timeline, V4, {})))}
+    assert found == {f"trace.{chip}.et": (10**9, 3 * 10**9)[chip % 2] for chip in range(4)}
 
 
 def test_a_program_that_was_written_and_read_takes_the_same_time(tmp_path):

@@ -65,8 +65,9 @@ collectives.contract
 topology
 workload
 timeline models sharding
-configs
-model_fields quantised
+configs clashes
+alternatives quantised
+model_fields
 chips
 chip_fields
 sourced
@@ -89,8 +90,8 @@ INSIDE = {
     "report": ["causes", "details", "headline", "phrases"],
     "plot": ["validation", "front", "ranking", "faults", "chart", "cells", "links", "sheet", "timeline", "panel", "key", "tree",
              "graph", "spread", "slices", "marks", "canvas", "network", "ranks", "view", "labels"],
-    "scenario": ["parts", "shorter", "read", "sections", "given", "layout", "network", "program", "chakra_program", "groups",
-                 "workload", "balance", "planning", "tracing", "pipeline", "mesh", "named", "links", "graph_file", "notes",
+    "scenario": ["parts", "shorter", "read", "sections", "given", "workload", "balance", "layout", "network", "program",
+                 "chakra_program", "groups", "planning", "tracing", "pipeline", "mesh", "named", "links", "graph_file", "notes",
                  "keyed", "forms", "values"],
     "engine": ["simulate", "prepared", "shared_run", "unsent", "event_core", "run_state", "steady_state", "network_model",
                "max_min", "settle", "net", "heap", "jit", "schedule_table", "max_plus", "routed", "plan", "reach", "ready",

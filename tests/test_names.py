@@ -49,7 +49,10 @@ def written_out(given):
             for key, value in LAYOUTS[given["layout"]["ffn"]](sizes).items()}
 
 
-@pytest.mark.parametrize("name, shape, attention", thinned(list(product(LAYOUTS, [[4, 4, 8], [2, 4, 2]], ["heads", "batch"])), 3))
+CASES = list(product(LAYOUTS, [[4, 4, 8], [2, 4, 2]], ["heads", "batch", "sequence"]))
+
+
+@pytest.mark.parametrize("name, shape, attention", thinned(CASES, 5))
 def test_a_layout_is_the_same_under_another_name_as_a_table_and_from_a_function(name, shape, attention, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.setitem(layouts.LAYOUTS, "renamed", LAYOUTS[name])

@@ -22,7 +22,8 @@ from torussim.layouts import Layout
 from torussim.models import model
 from torussim.plot import COMPUTE, EXPOSED, FIXED, KIND_COLOURS, encode, save, timeline_figure
 from torussim.plot.canvas import KIND_HATCHES
-from torussim.program import KINDS, SYMMETRIC, Collective, Compute, Program
+from torussim.plot.view import window
+from torussim.program import KINDS, SYMMETRIC, Block, Collective, Compute, Program
 from torussim.topology.builders import torus
 from torussim.transformer import build
 from torussim.workload import Forward
@@ -252,3 +253,18 @@ encode(timeline_figure(Timeline(((0,),), ("x",), (), (), {}, none, none, np.zero
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_runs_of_several_blocks_are_named_by_block_and_number():
+    work = Compute("work", flops=275e10)
+    more = tuple(Block((replace(work, name=name),), times) for name, times in (("other", 3), ("once", 1)))
+    several = ["block, run 1", "block, run 2", "block 2, run 1", "block 2, run 2", "block 2, run 3", "block 3"]
+    for program, wanted in ((Program((work,), 2, prologue=(replace(work, name="begin"),)), ["prologue", "block 1", "block 2"]),
+                            (Program((work,), 2, more=more), several)):
+        timeline = simulate(program, torus((2,), bandwidth=1e9), chip("ideal"))
+        view = window(timeline, [0], range(len(timeline.runs)))
+        assert [view.title(run) for run in view.runs] == wanted
+        assert view.title(1, 9) == ("blocks 1 to 9" if not program.more else "block, runs 2 to 9")
+        one = window(timeline, [0], range(1, 2)).what()
+        assert one == ("block 1 of 2" if not program.more else "block, run 2 of 2")
+    assert analysis.last_block(timeline) == 2, "the block with the most runs; its first run stands for the others"

@@ -178,3 +178,16 @@ def test_the_page_on_models_names_all_families_and_their_dtypes_as_they_are() ->
     assert re.findall(r"`(\w+)`", listed) == list(families())
     rows = re.findall(r"^\| `.+?\| `([\w/]+)` \| ([\d. +/]+)[,:|]", page, re.M)
     assert {dtype: eval(bits) for dtype, bits in rows} == {dtype: DTYPE_BYTES[dtype] * 8 for dtype, _ in rows} and len(rows) == 5
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_the_weights_of_a_preset_take_the_bytes_of_its_dtypes(name: str, tmp_path: Path) -> None:
+    m = model(name)
+    scenario = {"name": name, "model": name, "chip": "tpu-v5p", "topology": {"shape": [1]}, "layout": {"ffn": "ws1d"},
+                "workload": {"phase": "decode", "batch": 1, "context": 16}}
+    (tmp_path / "one.yaml").write_text(json.dumps(scenario))
+    tables = (1 if m.tied else 2) * m.vocabulary * m.d_model
+    routed = sum(ffn(m, layer, m.experts or 0) - ffn(m, layer, 0) for layer in range(m.layers))
+    each = {"deepseek-v3": (2, 1, 1), "gpt-oss-120b": (2, 2, 4.25 / 8)}.get(name, (2, 2, 2))  # bytes: tables, others, experts
+    by_hand = tables * each[0] + (total(m) - tables - routed) * each[1] + routed * each[2]
+    assert run(tmp_path / "one.yaml").keys["memory"]["weights"] == pytest.approx(by_hand, rel=1e-12)

@@ -13,8 +13,8 @@ from torussim import report
 from torussim.answer import run
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
-from torussim.program import Collective, Compute, Program
-from torussim.repairs import NO_LIMIT, without_busiest
+from torussim.program import Block, Collective, Compute, Program
+from torussim.repairs import NO_LIMIT, SAMPLE, sample, seconds_of, without_busiest
 from torussim.report import phrases
 from torussim.scenario import load
 from torussim.topology.builders import torus
@@ -41,6 +41,19 @@ def bare(links, shape=SHAPE, program=PROGRAM, wrap=True):
 
 def slow(cable, scale, **more):
     return {"from": list(cable[0]), "to": list(cable[1]), "scale": scale, **more}
+
+
+def test_the_first_runs_of_each_block_stand_for_all():
+    """Messages share links, and every block repeats within the runs that are made."""
+    exchange, other = (Collective(name, "all_to_all", axes, size, "direct") for name, axes, size in (
+        ("a", ("x", "y"), 3e6), ("b", ("y",), 9e6)))
+    work = Compute("work", flops=1e9)
+    program = Program((exchange, work), 31, more=(Block((other,), 50), Block((Compute("end", flops=2e9),), 3)))
+    net, ideal = grid(torus((4, 3), bandwidth=4e9, latency=1e-6)), chip("ideal")
+    part, whole = simulate(sample(program), net, ideal), simulate(program, net, ideal)
+    assert part.flows and part.blocks == 2 * SAMPLE + 3 and whole.blocks == 84
+    assert seconds_of(program, part) == pytest.approx(whole.makespan, rel=1e-9)
+    assert seconds_of(program, whole) == whole.makespan
 
 
 def cost(with_, without):

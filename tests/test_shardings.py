@@ -88,6 +88,7 @@ CASES = [  # models of every kind, on rings and lines, with links alike and not
     (model(kv_heads=16), PREFILL, network((4,), seed=1)),
     (model(), PREFILL, network((5, 2), wrap=False, seed=2)),
     (model(parallel=False), DECODE, network((4, 2), seed=6, dead=True)),
+    (replace(model(parallel=False, kv_heads=4), d_value=64, window=100, full_layers=(1,)), DECODE, network((4, 2))),
 ]
 SMALL = [
     (model(), DECODE, network((4,))),

@@ -8,7 +8,7 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.keeping import kv_heads_kept, parts_of
+from torussim.keeping import kv_heads_kept, latent_form, parts_of, travellers
 from torussim.layouts import Layout, default_mesh
 from torussim.mixture import spread
 from torussim.models import Model
@@ -43,6 +43,13 @@ def attention_words(found: Mapping[str, Any]) -> str:
     return over + cut + (f", padded to {batch['run']}" if batch["run"] != batch["asked"] else "")
 
 
+def context_words(found: Mapping[str, Any]) -> str:
+    """Return how attention runs over latents and over a context that is cut, in words; "" if it has neither."""
+    attention = found["attention"]
+    said = [f"over {attention_words(found)}, where {_listed(attention['travel'])} travel"] if "travel" in attention else []
+    return "; ".join([*said, *([f"latents {_listed(attention['latent'])}"] if "latent" in attention else [])])
+
+
 def experts_words(found: Mapping[str, Any]) -> str:
     """Return how the experts of a mixture are spread, in words."""
     gathered = ", gathered before use" if found["gathered"] else ""
@@ -71,7 +78,7 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     found = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
         "attention": {"over": " and ".join(words[dim] for dim in "BHL" if cut[dim] > 1) or "nothing", "sequences": sequences,
-                      "heads": heads, "kv_heads": kept, **({"parts": cut["L"]} if cut["L"] > 1 else {})},
+                      "heads": heads, "kv_heads": kept, **_context(builder)},
         "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values()))},
         "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
                      "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads),
@@ -87,6 +94,13 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
     if model.experts:
         found["experts"] = spread(builder)
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}
+
+
+def _context(builder: Builder) -> dict[str, Any]:
+    """Return in how many parts the context is cut, and what travels; and the form of latent attention."""
+    parts, latent = parts_of(builder), latent_form(builder)
+    cut = {"parts": parts, "travel": list(travellers(builder))} if parts > 1 else {}
+    return {**cut, **({"latent": list(latent)} if latent else {})}
 
 
 def _whole(value: float) -> float | int:

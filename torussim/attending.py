@@ -148,10 +148,10 @@ def attend(builder: Builder, parts: Mapping[str, _Value], kind: Kind) -> _Value:
         _per_head(builder, "matmul_k_up", here, m.d_head - m.latent_rope, m.latent or 0)
     _products(builder, here, q)
     out = q._replace(name="o", sizes={**q.sizes, "H": builder.heads * m.value})
-    if count > 1 and not travel:
-        out = _combined(builder, here, out)
     if here.absorbed:
         _per_head(builder, "matmul_v_up", here, m.latent or 0, m.value)
+    if count > 1 and not travel:
+        out = _combined(builder, here, out)
     for target in stations[-2::-1] or stations:
         (out,), _ = builder.travel("", [out], [target])
     return out._replace(sizes=builder.tokens(H=builder.heads * m.value))
@@ -257,7 +257,7 @@ def _combined(builder: Builder, here: _Here, out: _Value) -> _Value:
     outputs = here.rows * here.length * here.heads
     builder.add(Collective(builder.name("reduce_softmax"), "all_reduce", axes, outputs * STATISTICS * STATISTIC_BYTES,
                            builder.layout.collectives.get("all_reduce", "")))
-    builder.add(kernels.rescaling(builder.name("rescale"), outputs * here.value, builder.dtype))
+    builder.add(kernels.rescaling(builder.name("rescale"), outputs * builder.model.value, builder.dtype))
     return out._replace(sharding=Sharding.of(out.sharding.dims, builder.table["kv"].used.axes("L")))
 
 

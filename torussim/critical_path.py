@@ -19,6 +19,7 @@ from torussim.choice import chosen
 from torussim.collectives.lower import beside
 from torussim.cost import compute_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts, Table
+from torussim.messages import here_on
 from torussim.outlines import Outlines
 from torussim.places import Place, meets, places_of, runs
 from torussim.program import ALIKE, Collective, Compute, Operation, Program, unlike_cases
@@ -66,12 +67,16 @@ class _Step:
 class _Walk:
     """The fronts of a program at one place, operation by operation, as `clock.Clock` has the times of one chip.
 
-    (classes + 2,) seconds: of each class, of at least one chip of any class, and of all chips.
+    (classes + 2,) seconds: of each class, of at least one chip of any class, and of all chips. A class without a chip at the
+    place has no front: -inf.
     """
 
     def __init__(self, fronts: Fronts, place: Place) -> None:
         self.fronts, self.chip, self.place = fronts, fronts.chip, place
-        self.last = self.unit = np.zeros(fronts.classes + 2)
+        here = here_on(fronts.net, [(axis, (position,)) for axis, position in place.items()])
+        found = fronts.label if here is None else fronts.label[here]
+        self.there = np.append(np.isin(np.arange(fronts.classes), found), [True, True])  # whether a class has chips at the place
+        self.last = self.unit = np.where(self.there, 0.0, -np.inf)
         self.latest = 0.0
         self.links = np.zeros(len(fronts.net.links.source))
 
@@ -92,7 +97,7 @@ class _Walk:
             if collective.kind == "permute" and meets(collective, self.place):
                 found.append(_Step(after, meets="end"))
                 continue
-            table = self.fronts.table(collective, matmul.loop if matmul else None)
+            table = self.fronts.table(collective, matmul.loop if matmul else None, bool(self.place))
             if o is collective:
                 self.links += times * o.bytes * table.links
             partner = None if matmul is None else place[matmul.name if o is collective else collective.name]
@@ -130,12 +135,13 @@ class _Walk:
             at = begin if not waits else waits[0] if len(waits) == 1 else np.maximum.reduce(waits)
             least = 0.0
             if step.meets:
-                at, least = yield at
+                scatters = step.partner is not None and step.partner > i and not steps[step.partner].gathers
+                at, least = yield np.maximum(at, self.unit) if scatters else at
             if step.partner is None:
                 if step.idle or step.meets == "end":
-                    ends[i] = at
+                    ends[i] = self.here(at)
                 elif step.ends is not None:
-                    ends[i] = np.maximum(_moved(at, step.ends), least)
+                    ends[i] = self.here(np.maximum(self.moved(at, step.ends), least))
                 else:
                     ends[i] = self.unit = np.maximum(at, self.unit) + step.seconds
             elif step.partner > i:
@@ -145,20 +151,33 @@ class _Walk:
                 first = waiting.pop(step.partner)
                 assert step.ends is not None and step.through is not None and step.own is not None
                 if step.gathers:
-                    ends[step.partner] = _moved(first, step.ends)
+                    ends[step.partner] = self.moved(first, step.ends)
                     alone = np.maximum(np.maximum(first, at), self.unit) + step.own
-                    ends[i] = self.unit = np.maximum(alone, _moved(first, step.through))
+                    ends[i] = self.unit = np.maximum(alone, self.moved(first, step.through))
                 else:
-                    first = np.maximum(first, self.unit)
+                    first = first if step.meets else np.maximum(first, self.unit)
                     ends[step.partner] = self.unit = first + step.own
-                    both = np.maximum(_moved(np.maximum(first, at), step.ends), _moved(first, step.through))
+                    both = np.maximum(self.moved(np.maximum(first, at), step.ends), self.moved(first, step.through))
                     ends[i] = np.maximum(both, self.unit)
+                if step.meets:
+                    ends[i], ends[step.partner], self.unit = map(self.here, (ends[i], ends[step.partner], self.unit))
             self.last = ends[i]
         self.latest = max(self.latest, float(np.maximum.reduce(ends, axis=None))) if ends else self.latest
 
     def state(self) -> Array:
         """Return the state that later blocks start from; an idle unit is equivalent to one that has just become free."""
-        return np.concatenate([self.last, np.maximum(self.unit, self.last)])
+        return np.concatenate([self.last[self.there], np.maximum(self.unit, self.last)[self.there]])
+
+    def moved(self, at: Array, seconds: Array) -> Array:
+        """Return the fronts after an operation of (classes + 2, classes + 1) seconds from the fronts at its start."""
+        found = np.empty(len(at))
+        np.maximum.reduce(at[:, None] + seconds, out=found[:-1])
+        found[-1] = found[:-2][self.there[:-2]].min()
+        return self.here(found)
+
+    def here(self, fronts: Array) -> Array:
+        """Return the fronts of the classes that have chips at the place."""
+        return np.where(self.there, fronts, -np.inf)
 
 
 class _Walks:
@@ -181,7 +200,10 @@ class _Walks:
     def repeat(self, operations: tuple[Operation, ...], times: int) -> None:
         """Run a list a number of times; lists without a meeting at each place by itself."""
         found = self.walks[0].ready(operations, times)
-        meetings = {i: o for i, o in enumerate(operations) if isinstance(o, Collective) and meets(o, self.places[0])}
+        moved = {o.name: o for o in operations if isinstance(o, Collective) and meets(o, self.places[0])}
+        moved |= {o.name: moved[o.loop.collective] for o in operations  # both halves of a loop meet other places
+                  if isinstance(o, Compute) and o.loop and o.loop.collective in moved}
+        meetings = {i: moved[o.name] for i, o in enumerate(operations) if o.name in moved}
         lists = [tuple([self.at(step, o, i in meetings, place) for i, (step, o) in enumerate(zip(found, operations))])
                  for place in self.places]
         if meetings:
@@ -216,8 +238,13 @@ class _Walks:
             key = tuple((axis, i) for axis, i in self.places[number].items() if axis not in o.axes)
             groups.setdefault(key, []).append(number)
         waits = o.kind in ALIKE
-        return {number: (np.minimum.reduce([at[i] for i in group]), max(float(at[i][-1]) for i in group) if waits else 0.0)
-                for group in groups.values() for number in group}
+        found: dict[int, tuple[Array, float]] = {}
+        for group in groups.values():
+            start = np.minimum.reduce([np.where(self.walks[i].there, at[i], np.inf) for i in group])
+            start[np.isinf(start)] = -np.inf  # a class that has no chip at any of these places
+            least = max(float(at[i][-1]) for i in group) if waits else 0.0
+            found |= {number: (start, least) for number in group}
+        return found
 
     def permute(self, o: Collective, at: Mapping[int, Array]) -> dict[int, tuple[Array, float]]:
         """Return the ends of a permute: at each place its start, or the arrival of the message due to it, on an idle network."""
@@ -272,11 +299,3 @@ def _repeat(walks: Sequence[_Walk], run: Callable[[], None], times: int, most: i
         before = [max(one, walk.latest) for one, walk in zip(before, walks)]
     for one, walk in zip(before, walks):
         walk.latest = max(one, walk.latest)
-
-
-def _moved(at: Array, seconds: Array) -> Array:
-    """Return the fronts after an operation of (classes + 2, classes + 1) seconds from the fronts at its start."""
-    found = np.empty(len(at))
-    np.maximum.reduce(at[:, None] + seconds, out=found[:-1])
-    found[-1] = found[:-2].min()
-    return found

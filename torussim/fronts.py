@@ -88,20 +88,21 @@ class Fronts:
         self.into = [float(into[self.label == c].max()) for c in range(self.classes)]
         self._tables: dict[Hashable, Table] = {}
 
-    def table(self, o: Collective, loop: Loop | None) -> Table:
+    def table(self, o: Collective, loop: Loop | None, apart: bool = False) -> Table:
         """Return the table of a collective, alone or looped with a matmul; for any bytes unless it is user-defined.
 
-        Of a collective of some chips it has only what holds for these chips, wherever they are: no links, and no busiest link.
+        `apart`: without the end of the chip at the busiest link, because places of the network have fronts of their own. A
+        collective of some chips has no links either.
         """
         own = (o.name, o.bytes, o.pieces) if callable(o.algorithm) else None
         key = (o.kind, o.axes, o.algorithm, o.split, o.direction, o.detour, o.root, o.groups, o.protocol, o.matrix,
-               tuple(o.shift.items()), bool(o.on), loop and loop.kind, own)
+               tuple(o.shift.items()), bool(o.on), apart, loop and loop.kind, own)
         if key not in self._tables:
-            self._tables[key] = _table(self, replace(o if own else resized(o, 1.0), after=()), loop)
+            self._tables[key] = _table(self, replace(o if own else resized(o, 1.0), after=()), loop, apart)
         return self._tables[key]
 
 
-def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
+def _table(fronts: Fronts, o: Collective, loop: Loop | None, apart: bool) -> Table:
     """Return the table of a collective."""
     some, o = bool(o.on), replace(o, on=())
     net, routed = reaching(Program((o,)), fronts.net)
@@ -115,7 +116,7 @@ def _table(fronts: Fronts, o: Collective, loop: Loop | None) -> Table:
     section = planner.section((o,) if matmul is None else (o, matmul) if gathers else (matmul, o))
     ready = section[0 if gathers or matmul is None else 1]
     busy = link_bytes(ready, planner, shared(planner, [section])) / fronts.rate / (o.bytes or 1.0) * (not some)
-    paths = _Paths(fronts, o, net, float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
+    paths = _Paths(fronts, o, net, 0.0 if apart else float(busy.max(initial=0.0)), np.array(LOOPED if loop else ALONE))
     start = paths.starts()
     if matmul is None:
         whole = o.kind in ALIKE and not o.groups and (not o.matrix or bool(o.matrix.array.all()))

@@ -135,6 +135,22 @@ def ring(model: Model, layout: Layout, forward: Forward, window: int | None) -> 
     return forward.phase == "prefill" and forward.length > 1 and read * stored < forward.length * asked
 
 
+def latent_form(builder: Builder) -> tuple[str, ...]:
+    """Return the forms in which latent attention runs in the layers, absorbed or expanded; () without latent attention."""
+    if not builder.model.latent:
+        return ()
+    return tuple(dict.fromkeys("absorbed" if absorbed(builder.model, builder.layout, builder.forward, kind.window) else "expanded"
+                               for kind in builder.model.kinds))
+
+
+def travellers(builder: Builder) -> tuple[str, ...]:
+    """Return what travels in the layers if the context is cut, queries or K and V; () if it is not."""
+    if parts_of(builder) == 1:
+        return ()
+    return tuple(dict.fromkeys("K and V" if ring(builder.model, builder.layout, builder.forward, kind.window) else "queries"
+                               for kind in builder.model.kinds))
+
+
 def form(model: Model, layout: Layout, forward: Forward) -> Hashable:
     """Return a value that is equal for passes whose programs differ only in the operations of `Builder.attention`.
 

@@ -454,6 +454,14 @@ def placed(make: Callable[[Sizes], Mapping[str, object]], mesh: Mapping[str, tup
     return found, sizes
 
 
+def stored_as(layout: Layout, dtypes: Mapping[str, str]) -> Layout:
+    """Return the layout with the dtypes of a model (`models.Model.dtypes`) in place of its own, where the model names some."""
+    apart = {} if "weights" in dtypes else dict(layout.apart)
+    apart |= {tensor: dtype for tensor, dtype in dtypes.items() if tensor in APART}
+    return replace(layout, weights=dtypes.get("weights", layout.weights), kv_cache=dtypes.get("kv_cache", layout.kv_cache),
+                   apart=apart)
+
+
 def of_formula(layout: Layout) -> Layout:
     """Return the layout of the paper's formula for one of its measured code; any other layout unchanged."""
     return replace(layout, ffn=FORMULA[layout.ffn]) if isinstance(layout.ffn, str) and layout.ffn in FORMULA else layout

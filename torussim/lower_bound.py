@@ -195,8 +195,9 @@ def bound(program: Program, topology: nx.DiGraph | Grid | Limits, chip: Chip) ->
 
     def compute(place: Place) -> float:
         here = [(o, times) for o, times in listed if isinstance(o, Compute) and runs(o, place)]
-        unlike = sum((times * _each(o, most, chip) for o, times in here if o.cases), np.zeros(1))
-        return sum(times * paper_compute(o, chip) for o, times in here if not o.cases) + float(unlike.max())
+        unlike = sum((times * _each(o, most, chip) for o, times in here if o.cases), np.zeros(prod(most.shape)))
+        own = np.logical_and.reduce([most._place(axis) == at for axis, at in place.items()])  # the chips of the place
+        return sum(times * paper_compute(o, chip) for o, times in here if not o.cases) + float(unlike.max(where=own, initial=0.0))
 
     return max(max(map(compute, places_of(program, lengths))),
                _seconds([(o, times) for o, times in listed if isinstance(o, Collective)], most))

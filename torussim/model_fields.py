@@ -172,7 +172,7 @@ FIELDS: Final[Mapping[Keys, Key]] = {
                       about="Texts that the report repeats, such as what a config.json says and this model leaves out."),
 }
 BASE: Final = Key(_name, example="palm-540b",
-                  about="The preset, or the path of a config.json, that has the other fields; without one, every field without a "
-                        "default is needed.")
+                  about="The preset, or the path of a config.json or of its folder, that has the other fields; without one, "
+                        "every field without a default is needed.")
 NEEDED: Final = [(name,) for name in ("layers", "d_model", "d_ff", "heads", "kv_heads", "d_head", "vocabulary", "gated",
                                       "parallel", "tied")]

@@ -276,7 +276,7 @@ def check_program(program: Program, axes: Mapping[str, int]) -> None:
 
 
 def _misgiven(operations: tuple[Operation, ...], axes: Mapping[str, int]) -> list[Found]:
-    """Return the mistake in groups given as a list; a scenario finds it first, with the places in its file."""
+    """Return the mistakes in groups, matrices and cases; a scenario finds them first, with the places in its file."""
     found = list[Found]()
     for i, o in enumerate(operations):
         if isinstance(o, Compute):

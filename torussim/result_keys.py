@@ -55,9 +55,9 @@ KEYS: Final = (
     _scalar("generated_tokens_per_s", GENERATE, "", "Generated tokens, likewise, over the time of all decode steps."),
     _scalar("chip_s_per_token", MODEL, "s", "Chip-seconds a token: chips x `latency_s` / tokens."),
     _scalar("mfu", MODEL, "",
-            "The model FLOP utilisation of the paper: 2 x nominal parameters x tokens / (chips x peak bf16 x `latency_s`). The "
-            "tokens are those of `tokens_per_s`: proposed tokens that are rejected are no useful work, and neither "
-            "is a draft model."),
+            "The model FLOP utilisation of the paper: 2 x nominal parameters x tokens / (chips x peak bf16 x `latency_s`); of a "
+            "mixture of experts, those parameters that a token uses. The tokens are those of `tokens_per_s`: proposed tokens "
+            "that are rejected are no useful work, and neither is a draft model."),
     _scalar("memory.weights", MODEL, "B", "The weights on one chip, those of a draft model too; of two layouts the larger."),
     _scalar("memory.kv_cache", MODEL, "B", "The keys and values on one chip, likewise."),
     _scalar("memory.activations", MODEL, "B", "The activations on one chip; of two layouts the larger."),

@@ -20,7 +20,7 @@ from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Staged, Table, placed, table, written
+from torussim.layouts import Layout, Sizes, Staged, Table, placed, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
 from torussim.pipeline import Pipeline, copies, dealt
@@ -104,12 +104,12 @@ class Builder:
         """Cut the layers into stages and the batch into microbatches; then the pass and its axes are those of one stage."""
         axis, layers = pipeline.axis, self.model.layers
         if axis not in self.physical:
-            raise LayoutError(f"the pipeline runs over axis {axis!r}, but the network has {', '.join(self.physical)}",
+            raise LayoutError(f"its stages are on axis {axis!r}, but the network has {', '.join(self.physical)}",
                               path=("pipeline",), code="unknown-name")
         stages = self.physical[axis]
         if stages > layers:
-            raise LayoutError(f"the pipeline has {stages} stages on axis {axis!r}, but the model has {layers} layers: give it an "
-                              "axis, or a part of one, of fewer chips", path=("pipeline",))
+            raise LayoutError(f"{stages} stages on axis {axis!r} need as many layers at least, and the model has {layers}: give "
+                              "it an axis, or a part of one, of fewer chips", path=("pipeline",))
         self.physical = {name: length for name, length in self.physical.items() if name != axis}
         if stages == 1:
             return
@@ -500,10 +500,13 @@ class Builder:
         return self.built
 
     def drafting(self, model: Model) -> Builder:
-        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does."""
+        """Return the builder of the first pass of the draft model before this one. Raise errors as `build` does.
+
+        Its dtypes are its own, where the model names some.
+        """
         forward, axes = self.whole
         try:
-            builder = Builder(model, self.layout, first_pass(forward), axes)
+            builder = Builder(model, stored_as(self.layout, model.dtypes), first_pass(forward), axes)
             builder.build()
         except (LayoutError, ShardingError) as error:
             raise error.within(("draft_model",), f"the draft model {model.name}: ") from None

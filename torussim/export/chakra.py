@@ -17,7 +17,7 @@ from torussim.chakra.program import GATHERED, MARK, OURS, SECONDS
 from torussim.chakra.schema import COLLECTIVES, Node, Typed, written
 from torussim.export.shown import Shown
 from torussim.export.spelled import operations
-from torussim.program import Collective, Operation
+from torussim.program import Collective, Operation, of_each
 from torussim.scenario.program import describe_operation
 from torussim.topology.grid import Grid
 
@@ -50,7 +50,10 @@ def _nodes(traced: Shown, chip: int, given: Mapping[str, Operation],
         attributes = {"is_cpu_op": Typed("bool", False)}
         if not isinstance(operation, Collective):
             work = traced.timeline.work[operation.name]
-            attributes |= {"num_ops": Typed("int64", round(operation.total_flops)),
+            net, flops = traced.net, operation.total_flops
+            if operation.cases:
+                flops = of_each(operation, lambda case: case.total_flops, net.length, dict(zip(net.axes, net.coordinates)))[chip]
+            attributes |= {"num_ops": Typed("int64", round(flops)),
                            "tensor_size": Typed("uint64", round(traced.facts[operation.name]["bytes"])),
                            SECONDS: Typed("double", float(work.busy[chip] + work.fixed[chip]))}
             yield Node(first, operation.name, "COMP_NODE", tuple(after), attributes=attributes, **times)

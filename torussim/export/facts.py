@@ -17,7 +17,7 @@ FROM_KEYS = ("bytes", "bound_s", "of_limit", "algorithm")
 def facts(timeline: Timeline, chip: Chip, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return for each operation, by name, what holds of it on every chip and whenever it runs.
 
-    `listed`: the entries of the result's key `operations`, by name. Bytes and FLOP are those of one chip and one run.
+    `listed`: the entries of the result's key `operations`, by name. Bytes and FLOP are those of one run on one chip, the busiest.
     """
     found = {}
     for segment in timeline.segments:

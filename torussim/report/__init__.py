@@ -31,7 +31,7 @@ def text(result: Result, *, verbose: bool = False, paint: Paint = plain) -> str:
     if verbose:
         parts += [details.passes(k["engine"]), details.simulated(k), details.estimates(k)]
         if "layout" in k:
-            parts += [details.layout(k["layout"]), details.experts(k["layout"]["as_run"]), details.as_run(k["layout"]["as_run"])]
+            parts += [details.layout(k["layout"]), details.spread(k["layout"]["as_run"]), details.as_run(k["layout"]["as_run"])]
         parts += [details.charges(result), details.operations(k["operations"], k.get("cores", k["chips"])),
                   details.memory(k["memory"], _node(k)) if "memory" in k else [], details.links(k["links"])]
     sections = [_head(result, paint, verbose), *([paint(part[0], "heading"), *part[1:]] for part in parts if part)]
@@ -60,7 +60,7 @@ def _notes(k: Mapping[str, Any]) -> list[str]:
             lines += wrapped(f"Not as in the file: {sentence}", "  ", "")
         if said[DIFFERENCES:]:
             lines.append(f"  and {len(said) - DIFFERENCES} more with --verbose")
-        lines += details.experts(k["layout"]["as_run"])
+        lines += details.spread(k["layout"]["as_run"])
     if "memory" in k:
         m = k["memory"]
         used = show(m["weights"] + m["kv_cache"] + m["activations"], "B")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torussim.as_run import experts_words
+from torussim.as_run import context_words, experts_words
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.report.headline import missing
@@ -85,12 +85,16 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [("" if len(of) == len(phases) else f"{', '.join(of)}: ") + sentence for sentence, of in told.items()]
 
 
-def experts(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how the experts of a mixture are spread; words that hold for all phases once."""
-    told = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
-    alike = len(set(told.values())) == 1
-    said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
-    return [line for words in dict.fromkeys(said) for line in wrapped(f"Experts: {words}", "  ", "")]
+def spread(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return how latents, a context that is cut and the experts of a mixture are spread; words that hold for all phases once."""
+    attention = {phase: words for phase, found in phases.items() if (words := context_words(found))}
+    experts = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
+    lines = []
+    for what, told in (("Attention", attention), ("Experts", experts)):
+        alike = len(set(told.values())) == 1
+        said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
+        lines += [line for words in dict.fromkeys(said) for line in wrapped(f"{what}: {words}", "  ", "")]
+    return lines
 
 
 def as_run(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from torussim import files
 from torussim.errors import TorusSimError
 from torussim.models import Model
 from torussim.scenario import forms
+from torussim.scenario.layout import Asked
 from torussim.scenario.notes import Notes
 from torussim.scenario.values import Misread, quote, rows_of_shares
 from torussim.workload import UNIFORM, Balance
@@ -28,6 +29,7 @@ def read_balance(notes: Notes, given: Any) -> Balance | None:
     section = notes.section(forms.BALANCE, given, PATH, "balance")
     if section.given >= {"zipf", "shares"}:
         notes.wrong((*PATH, "zipf"), "zipf: shares are given too: leave one of them out", at_key=True, code="clash")
+        return None
     shares = section["shares"]
     if not section.sound():
         return None
@@ -49,11 +51,19 @@ def describe_balance(balance: Balance) -> Any:
     return {"zipf": balance.zipf} if balance.zipf else "uniform"
 
 
-def check_balance(notes: Notes, model: Model, balance: Balance) -> None:
-    """Note a balance that does not fit the model: without experts, or with other numbers of layers or experts."""
-    layers = model.mixtures
+def check_experts(notes: Notes, model: Model, layouts: Mapping[str, Asked]) -> None:
+    """Note keys of a layout that are for experts, if the model has none."""
+    for asked in {one.path: one for one in layouts.values()}.values():
+        for key, default in (("experts", "all"), ("capacity_factor", None)):
+            if not model.experts and getattr(asked.layout, key) != default:
+                notes.wrong((*asked.path, key), f"{key}: {model.name} has no experts: leave it out", at_key=True, code="clash")
+
+
+def check_balance(notes: Notes, model: Model, balance: Balance) -> bool:
+    """Return whether a balance fits the model. Note a mistake if the model has no experts, or others, or other layers."""
+    layers, before = model.mixtures, len(notes.mistakes)
     if balance == UNIFORM:
-        return
+        return True
     if not model.experts:
         notes.wrong(PATH, f"balance: {model.name} has no experts: leave it out", at_key=True, code="clash")
     elif balance.shares and len(balance.shares) not in (1, layers):
@@ -62,3 +72,4 @@ def check_balance(notes: Notes, model: Model, balance: Balance) -> None:
     elif wrong := [row for row in balance.shares if len(row) != model.experts]:
         notes.wrong((*PATH, "shares"), f"shares: {len(wrong[0])} shares for {model.experts} experts: give one for each",
                     code="clash")
+    return len(notes.mistakes) == before

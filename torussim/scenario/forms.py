@@ -81,7 +81,8 @@ def _place(value: Any) -> Any:
 TOP: Form = {
     "name": Key(text, otherwise="the name of the file", example="PaLM 540B decode on 64 TPU v4",
                 about="The title of the scenario; the output folder is named after it."),
-    "model": Key(_part("model", "a preset, the path of a Hugging Face config.json, or a mapping of fields"), example="palm-540b",
+    "model": Key(_part("model", "a preset, the path of a Hugging Face config.json or of its folder, or a mapping of fields"),
+                 example="palm-540b",
                  about="The transformer that is run; needed unless the file gives a program."),
     "chip": Key(_part("chip", "a preset, or a mapping of fields"), otherwise="the chip of the slice", example="tpu-v4",
                 about="The chip of every node; needed unless `topology.slice` brings it."),

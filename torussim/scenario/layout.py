@@ -339,7 +339,7 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
-    notes.raised(path, error, f"the {name} does not fit: ")
+    notes.raised(path, error, "pipeline: " if error.path[:1] == ("pipeline",) else f"the {name} does not fit: ")
 
 
 def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, ...]] | None:

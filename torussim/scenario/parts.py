@@ -71,7 +71,7 @@ def _bases() -> list[Part]:
     where = "A mapping as the value of `{}`. A value can be `{{value: ..., source: ...}}`."
     return [
         Part("model", "model", where.format("model"), {"base": model_fields.BASE, **model},
-             _preset("models", model_fields.BASE, model, needed[0], {"pattern": r"\.json$"})),
+             _preset("models", model_fields.BASE, model, needed[0], {"pattern": r"\.json$|/"})),
         Part("chip", "chip", where.format("chip"), {"base": chip_fields.BASE, **chip},
              _preset("chips", chip_fields.BASE, chip, needed[1])),
         Part("flops", "chip.flops", "The rates of a chip; those that are given are added to those of the base.", flops,

@@ -106,8 +106,7 @@ def _collective(notes: Notes, section: Section, item: Mapping[str, Any], path: K
     matrix = read_matrix(notes, section, path, axes, groups)
     size = section["bytes"] or 0.0 if matrix is None else matrix.most
     return Collective(name, cast(Kind, kind), over, size, algorithm, section["split"], section["direction"], dict(shift), after,
-                      section["detour"], root=root, groups=groups, matrix=matrix,
-                      on=_on(section))
+                      section["detour"], root=root, groups=groups, on=_on(section), matrix=matrix)
 
 
 def _on(section: Section) -> On:

@@ -16,7 +16,7 @@ from torussim.errors import Found, Keys, TorusSimError
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, keyed, values
-from torussim.scenario.balance import check_balance
+from torussim.scenario.balance import check_balance, check_experts
 from torussim.scenario.layout import Asked, cuts, describe_layout, fit, read_layouts, tabled
 from torussim.scenario.network import Network, Slice, cut_network, own_kind, read_network, read_slice
 from torussim.scenario.notes import Notes
@@ -65,12 +65,13 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
     lengths = network.net.links.axes if network.net else {}
     tracing = read_tracing(notes, given["trace"], lengths) if "trace" in given else None
     notes.said += model.remarks if model else ()
+    fits = not (model and workload) or check_balance(notes, model, workload.balance)
     if model and workload:
         if model.max_context and workload.held > model.max_context:
             notes.said.append(f"a context of {workload.held:,} tokens is beyond the {model.max_context:,} that {model.name} was "
                               "made for")
-        check_balance(notes, model, workload.balance)
-    if model and workload and network.axes and set(asked) == set(phases_of(phase)):
+        check_experts(notes, model, asked)
+    if fits and model and workload and network.axes and set(asked) == set(phases_of(phase)):
         asked = (fit(notes, model, workload, asked, network.axes, (network.net, chip) if network.net and chip else None)
                  if fitting else tabled(notes, model, workload.batch, asked, network.axes))
     if "code" in given:
