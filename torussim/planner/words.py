@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from torussim.cost import flop_seconds
 from torussim.layouts import Path
 from torussim.planner.candidates import Candidate
 from torussim.planner.pricing import total_bytes
-from torussim.program import Compute
+from torussim.pipeline import HAND_OVER, of_microbatch
+from torussim.program import Collective, Compute
 from torussim.report import KINDS
 from torussim.tables import table
 from torussim.timeline import Timeline
@@ -29,6 +31,7 @@ WIDTH = 110
 SAME = 5e-4  # times within this share of one another are reported as equal
 NAMED = 3  # open candidates that the text names
 SHAPES = 8  # rows of the table of shapes
+_WEIGHTS = re.compile("(?:experts|q|k|v|kv)_(?:in|out|down|up)|[a-z]+")  # of the name of a matmul
 _CAN = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -109,17 +112,26 @@ def bound_by(timeline: Timeline, chip: Chip) -> str:
     """Return the largest item of a simulated step in words, with its share; collectives of one kind and axes are one item."""
     shares: dict[str, float] = {}
     for o, seconds in advances(timeline):
-        what = _work(o, chip) if isinstance(o, Compute) else f"the {KINDS[o.kind]} over {', '.join(o.axes)}"
+        what = _work(o, chip) if isinstance(o, Compute) else _moved(o)
         shares[what] = shares.get(what, 0.0) + seconds
     most = max(shares, key=lambda what: shares[what])
     return f"{most} ({percent(shares[most] / sum(shares.values()))})"
 
 
+def _moved(collective: Collective) -> str:
+    """Return a collective in words; the permute at the end of a tick of a pipeline is mostly a wait."""
+    over = ", ".join(collective.axes)
+    if of_microbatch(collective.name) == HAND_OVER:
+        return f"the transfers between stages over {over} and the waits for them"
+    return f"the {KINDS[collective.kind]} over {over}"
+
+
 def _work(compute: Compute, chip: Chip) -> str:
     """Return an operation of the compute unit in words; for a matmul with its bottleneck: HBM reads or FLOPs."""
-    if not compute.name.startswith("matmul_"):
-        return compute.name.replace("_", " ").replace("add ", "sum and norm of the ")
-    weights = " and ".join(f"W_{name}" for name in compute.name.removeprefix("matmul_").split("_"))
+    name = of_microbatch(compute.name).partition("@")[0]
+    if not name.startswith("matmul_"):
+        return name.replace("_", " ").replace("add ", "sum and norm of the ")
+    weights = " and ".join(f"W_{name}" for name in _WEIGHTS.findall(name.removeprefix("matmul_")))
     multiply = flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip)
     read = compute.hbm_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
     return f"the {'HBM reads' if read > multiply else 'FLOPs'} of the matmul of {weights}"
