@@ -34,7 +34,8 @@ KINDS = {"type": "a wrong type", "key": "an unknown or missing key", "doubled": 
          "cycle": "a cycle in `after`", "syntax": "broken YAML", "file": "an unreadable file", "config": "an unknown family",
          "function": "a function that raises, or breaks the contract", "limit": "more than can be run",
          "meaning": "values that contradict each other", "window": "a window that no layer has",
-         "latent": "latent attention that is none", "pipeline": "stages that do not fit", "program": "operations on no chip",
+         "latent": "latent attention that is none", "pipeline": "stages that do not fit",
+         "experts": "experts that do not fit, or their load", "program": "operations on no chip",
          "many": "mistakes in many sections"}
 GOOD = """\
 name: good
