@@ -28,7 +28,8 @@ SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("
 KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory",
         "breakdown_s", "operations", "estimate", "links", "range_s", "validated", "layout", "expect", "engine"}
 BARE_KEYS = {"range_s", "validated", "scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
-ORDER = ("scenario", "chips", "cores", "step_s", "latency_s", "makespan_s", "prefill_s", "prompt_tokens_per_s", "generated_tokens_per_s",
+ORDER = ("scenario", "chips", "cores", "step_s", "latency_s", "makespan_s", "prefill_s", "prompt_tokens_per_s",
+         "generated_tokens_per_s",
          "tokens_per_s", "chip_s_per_token", "mfu", "memory", "breakdown_s", "estimate", "operations", "links", "faults",
          "range_s", "validated", "layout", "expect", "engine")
 BARE_ORDER = ("scenario", "chips", "makespan_s", "operations", "links", "estimate", "faults", "range_s", "validated", "expect",
