@@ -270,8 +270,9 @@ def test_of_a_mixture_whose_attention_is_not_quantised_only_the_experts_are(tmp_
                                                                                        "model.layers.0.post_attention_layernorm"]}
     assert read(tmp_path, config).dtypes == {"weights": "fp8", **BF16}
     dense = {**sizes(Random(2), "llama"), "quantization_config": {"quant_method": "fbgemm_fp8", "modules_to_not_convert": [
-        "model.layers.0.self_attn.q_proj"]}}
-    assert read(tmp_path, dense).remarks[0].endswith("read as fp8 all the same: model.layers.0.self_attn.q_proj")
+        "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.gate_proj", "model.norm"]}}
+    said = "read as fp8 all the same: model.layers.0.mlp.gate_proj, model.layers.0.self_attn.q_proj"
+    assert read(tmp_path, dense).remarks[0].endswith(said)
 
 
 @pytest.mark.parametrize("given_", [{"quant_method": "quip"}, {"quant_method": "gptq", "bits": 3}, "fp8", {"other": 1},
@@ -445,7 +446,7 @@ def test_an_unknown_family_is_refused_with_the_mapping_that_would_describe_it(tm
     ({"experts": 4, "dense_layers": 33}, "dense_layers", "clash"), ({"window": 8, "full_layers": [32]}, "full_layers", "clash"),
     ({"full_layers": [1]}, "full_layers", "clash"), ({"latent": 8, "kv_heads": 16}, "latent", "clash"),
     ({"latent": 8, "kv_heads": 16, "d_value": 8, "latent_rope": 256}, "latent_rope", "clash"),
-    ({"latent": 8, "d_value": 8}, "latent", "clash"), ({"latent_q": 8}, "latent_q", "clash"),
+    ({"latent": 8, "d_value": 8}, "kv_heads", "clash"), ({"latent_q": 8}, "latent_q", "clash"),
     ({"shared_experts": 1}, "shared_experts", "clash"), ({"expert_d_ff": 1}, "expert_d_ff", "clash"),
     ({"dtypes": {"weights": "fp9"}}, "dtypes", "value"), ({"biases": ["k"]}, "biases", "value"),
 ])

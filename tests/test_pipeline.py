@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torussim.alike import alike
-from torussim.analysis import breakdown, bubble, chosen_chips
+from torussim.analysis import breakdown, chosen_chips
 from torussim.answer import run
 from torussim.chips import chip
 from torussim.closed_forms import estimate
@@ -62,8 +62,8 @@ def test_m_microbatches_on_p_stages_take_m_plus_p_minus_1_times_and_p_minus_1_tr
     assert estimate(program, net, IDEAL).axes_s == pytest.approx(expected, rel=1e-9)
     assert least_seconds(program, grid(net), IDEAL) == pytest.approx(expected, rel=1e-6)
     last = said.last_chip
-    assert bubble(said, last) == pytest.approx((stages - 1) * t + (stages - 2) * transfer, rel=1e-9)
     parts = breakdown(said, last)
+    assert parts["bubble"] == pytest.approx((stages - 1) * t + (stages - 2) * transfer, rel=1e-9)
     assert parts["compute"] == pytest.approx(microbatches * t, rel=1e-9)
     assert sum(parts.values()) == pytest.approx(expected, rel=1e-9)
     assert parts["exposed_collective"] == pytest.approx(transfer, rel=1e-9)

@@ -48,7 +48,8 @@ def breakdown(timeline: Timeline, chip: int | None = None, seconds: float | None
         compute, rest = compute + rest, 0.0
     found = {"compute": compute, "exposed_collective": rest, "overhead": overhead}
     if staged(timeline):
-        found["bubble"] = min(bubble(timeline, chip), rest)
+        spans = bubbles(timeline, chip)
+        found["bubble"] = min(float((spans[:, 1] - spans[:, 0]).sum()), rest)
         found["exposed_collective"] = rest - found["bubble"]
     return found
 
@@ -58,17 +59,23 @@ def staged(timeline: Timeline) -> tuple[str, ...]:
     return tuple(dict.fromkeys(axis for s in timeline.segments for o in s.operations for axis, _ in o.on))
 
 
-def bubble(timeline: Timeline, chip: int) -> float:
-    """Return the seconds in which a chip waits in a permute of some senders before its sender starts to send."""
-    total, at = 0.0, {axis: positions(timeline, axis) for axis in timeline.axes}
-    for segment, times in Counter(segment for segment, _ in timeline.runs).items():
-        s = timeline.segments[segment]
-        for i, o in enumerate(s.operations):
-            if isinstance(o, Collective) and o.kind == "permute" and o.on:
-                sender = _sender(o, chip, at)
-                if all(at[axis][sender] in places for axis, places in o.on):
-                    total += times * max(0.0, float(s.on(sender)[0, i] - s.on(chip)[0, i]))
-    return total
+def bubbles(timeline: Timeline, chip: int) -> Array:
+    """Return (n, 2) the starts and ends of the times in which a chip waits in a permute before its sender starts to send.
+
+    Only permutes of some senders count, such as those between pipeline stages.
+    """
+    if not staged(timeline):
+        return np.empty((0, 2))
+    found, at = [np.empty((0, 2))], {axis: positions(timeline, axis) for axis in timeline.axes}
+    once: dict[int, Array] = {}
+    for segment, offset in timeline.runs:
+        if segment not in once:
+            s = timeline.segments[segment]
+            once[segment] = np.array([(s.on(chip)[0, i], s.on(sender)[0, i]) for i, o in enumerate(s.operations)
+                                      if isinstance(o, Collective) and o.kind == "permute" and o.on
+                                      and all(at[axis][sender := _sender(o, chip, at)] in places for axis, places in o.on)])
+        found.append(once[segment].reshape(-1, 2) + offset)
+    return merged(np.concatenate(found))
 
 
 def _sender(o: Collective, chip: int, at: Mapping[str, Array]) -> int:
@@ -94,15 +101,16 @@ def exposed(timeline: Timeline, chip: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Usage:
-    """Seconds of a chip's compute unit in each of several intervals; the three fields add up to the lengths of the intervals."""
+    """Seconds of a chip's compute unit in each of several intervals; the fields add up to the lengths of the intervals."""
 
     compute: Array
     overhead: Array
     exposed: Array
+    bubble: Array  # see `breakdown`
 
     def shares(self) -> dict[str, float]:
         """Return each field as a share of all intervals together; all 0 if they have no length."""
-        sums = {name: float(getattr(self, name).sum()) for name in ("compute", "overhead", "exposed")}
+        sums = {name: float(getattr(self, name).sum()) for name in ("compute", "overhead", "exposed", "bubble")}
         total = sum(sums.values())
         return {name: value / total if total else 0.0 for name, value in sums.items()}
 
@@ -115,13 +123,18 @@ def usage(timeline: Timeline, chip: int, edges: Sequence[float] | Array) -> Usag
     at, unit = np.asarray(edges, dtype=float), _unit(timeline, chip)
     compute = spread(unit.spans, at, unit.busy)
     overhead = spread(unit.spans, at, unit.fixed) + spread(unit.bare_launches, at)
-    return Usage(compute, overhead, np.maximum(0.0, np.diff(at) - compute - overhead))
+    rest = np.maximum(0.0, np.diff(at) - compute - overhead)
+    idle = np.minimum(spread(bubbles(timeline, chip), at), rest)
+    return Usage(compute, overhead, rest - idle, idle)
 
 
 def waits(timeline: Timeline, chip: int, since: float, until: float) -> Array:
-    """Return (n, 2) the starts and ends of the times when the compute unit is idle and pays for no launch, in order."""
+    """Return (n, 2) the starts and ends of the times when the compute unit is idle and pays for no launch, in order.
+
+    Bubbles are left out.
+    """
     unit = _unit(timeline, chip)
-    taken = merged(np.concatenate([unit.spans, unit.bare_launches]))
+    taken = merged(np.concatenate([unit.spans, unit.bare_launches, bubbles(timeline, chip)]))
     return without(np.array([[since, until]]), taken)
 
 

@@ -62,6 +62,16 @@ def experts_words(found: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
+def pipeline_words(found: Mapping[str, Any]) -> str:
+    """Return the stages of a pipeline in words."""
+    stages, layers, parts = found["stages"], found["layers"], found["microbatches"]
+    if stages == 1:
+        return f"one stage, as the axis {found['axis']} has one chip"
+    of = f"{layers[0]}" if len(set(layers)) == 1 else f"{min(layers)} or {max(layers)}"
+    cut = "1 microbatch" if parts == 1 else f"{parts} microbatches"
+    return f"{stages} stages on {found['axis'].partition('*')[0]}, of {of} layer{'' if of == '1' else 's'} each; {cut}"
+
+
 def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,
            chip: Chip) -> dict[str, Any]:
     net = outlines.net

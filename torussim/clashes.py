@@ -48,4 +48,4 @@ def _clashes(model: Model) -> Iterator[tuple[str, str]]:
     if model.latent_rope >= model.d_head:
         yield "latent_rope", f"the rotated part of {model.latent_rope} leaves nothing of the {model.d_head} of d_head"
     if model.kv_heads != model.heads:
-        yield "latent", f"there are as many KV heads as heads then: give kv_heads: {model.heads}, not {model.kv_heads}"
+        yield "kv_heads", f"latent attention has as many KV heads as heads: give {model.heads}, not {model.kv_heads}"

@@ -153,7 +153,8 @@ def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str
     refused: Mapping[str, str] = _document()["refused"]
     unread, mistakes = list[str](), list[str]()
     for key, value in config.items():
-        if key in {*row.keys, *row.notes, *row.equal} or _means_nothing(value) or any(fnmatchcase(key, one) for one in row.unread):
+        read = key in row.keys or key in row.notes or key in row.equal
+        if read or _means_nothing(value) or any(fnmatchcase(key, one) for one in row.unread):
             continue
         reason = next((text for pattern, text in refused.items() if fnmatchcase(key, pattern)), None)
         if reason is not None:

@@ -243,7 +243,7 @@ class _Walks:
             start = np.minimum.reduce([np.where(self.walks[i].there, at[i], np.inf) for i in group])
             start[np.isinf(start)] = -np.inf  # a class that has no chip at any of these places
             least = max(float(at[i][-1]) for i in group) if waits else 0.0
-            found |= {number: (start, least) for number in group}
+            found |= dict.fromkeys(group, (start, least))
         return found
 
     def permute(self, o: Collective, at: Mapping[int, Array]) -> dict[int, tuple[Array, float]]:

@@ -23,6 +23,7 @@ from torussim.lower_bound import Limits, bound, limits, operation_seconds
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines, broken
 from torussim.padding import padded
+from torussim.places import places_of, runs
 from torussim.program import Collective, Compute, Operation, Program, unlooped
 from torussim.repairs import faults, without_busiest
 from torussim.result import Keys, Later
@@ -69,7 +70,10 @@ class Ran:
         chip, found = self.scenario.chip, []
         for alike, first in zip(self.timed, self.estimates):
             attention = alike.each(lambda one: paper_compute(one, chip))
-            found.append(first.paper_compute_s + (attention - attention[0]) @ alike.runs)
+            here = alike.attention[0] if alike.attention else ()
+            grown = [(attention - attention[0]) @ (alike.runs * [runs(one, place) for one in here])
+                     for place in places_of(alike.program, dict(zip(self.scenario.net.axes, self.scenario.net.shape)))]
+            found.append(first.paper_compute_s + np.minimum.reduce(grown))
         return found
 
     @cached_property
@@ -200,9 +204,9 @@ def layout_key(ran: Ran) -> dict[str, Any]:
 def operations_key(ran: Ran) -> list[dict[str, Any]]:
     """Return the operations of the last simulated run of each block, on the chip that finishes last, from that run's start.
 
-    With several blocks each entry has the `section`, one of Program.names(). `of_limit`, of collectives, is the bound over the
-    time from the first chip's start to the last one's end. On one chip alone the time can be below the bound, because data for a
-    late chip may have arrived already.
+    With several blocks each entry has the `section`, one of Program.names(). Operations of other stages are left out. `of_limit`,
+    of collectives, is the bound over the time from the first chip's start to the last one's end. On one chip alone the time can
+    be below the bound, because data for a late chip may have arrived already.
     """
     timeline, scenario = ran.timeline, ran.scenario
     chip, blocks, found = timeline.last_chip, timeline.last_of_blocks(), []
@@ -211,6 +215,8 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
     for block in blocks:
         starts, ends = block.on(chip).tolist()
         for i, o in enumerate(block.operations):
+            if o.on and ends[i] == starts[i]:  # other chips run it
+                continue
             moves = isinstance(o, Collective)
             least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.ends[i].max() - block.starts[i].min())
             found.append({**({"section": block.section} if len(blocks) > 1 else {}),

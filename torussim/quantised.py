@@ -6,6 +6,7 @@ compressed-tensors, quant_config.py; OCP Microscaling Formats 1.0; bitsandbytes:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torussim.errors import ModelError
 from torussim.sourced import quote
 
 # Modules that are small, are not run, or have a dtype of their own.
-APART = ("lm_head", "embed", "gate", "router", "norm", "vision", "visual", "multi_modal", "mtp")
+APART = re.compile(r"lm_head|embed|norm|vision|visual|multi_modal|mtp|(gate|router)\W*$")
 KNOWN = "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, mxfp4, bitsandbytes, modelopt"
 
 
@@ -38,7 +39,7 @@ def dtypes(config: Mapping[str, Any], *, mixture: bool) -> tuple[dict[str, str],
         return {}, [], []
     kept = _kept(given)
     attention = [one for one in kept if ("attn" in one or "attention" in one) and "norm" not in one]
-    others = [one for one in kept if one not in attention and not any(word in one for word in APART)]
+    others = [one for one in kept if one not in attention and not APART.search(one)]
     remarks = []
     if mixture and attention:
         found = {"experts": weights}

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERY, MODEL, GENERATE, FAULTS, CORES, INTERRUPTED = "every run", "model", "generate", "faults", "cores", "interrupted"
-STAGES = "stages"
 RUNS: Final = {  # the runs that have a key, in words
     EVERY: "every run", MODEL: "runs of a model", GENERATE: "runs with `phase: generate`",
     FAULTS: "runs on a network with faults", CORES: "runs on a network whose nodes are cores",
-    STAGES: "runs with `layout.pipeline`", INTERRUPTED: "runs that Ctrl-C ended"}
+    INTERRUPTED: "runs that Ctrl-C ended"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ KEYS: Final = (
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
            overhead="Likewise its fixed costs, and launches that no compute hides.",
            exposed_collective="The rest of the step; the parts add up to `step_s`."),
-    ResultKey("breakdown_s.bubble", STAGES, "s",
-              "Of the rest, the time in which the chip waits for a stage before that has no microbatch to hand over yet."),
+    ResultKey("breakdown_s.bubble", MODEL, "s",
+              "With `layout.pipeline`: the time in which a stage waits until the stage before has a microbatch for it."),
     *_keys("estimate.paper.", EVERY, "s", step_s="The time by the model of the paper.",
            compute_s="Of it the computations.", collective_s="Of it the collectives."),
     ResultKey("estimate.paper.collective_bytes", EVERY, "B", "The bytes D of all collectives of one chip."),
@@ -138,6 +137,7 @@ KEYS: Final = (
            rings="How the collectives run whose rings lack a link.", mesh="The axes of each logical axis.",
            experts="Of a mixture: its experts, those of a chip and of a token, the axes that cut them, the load of the busiest "
                    "chip in means over all chips, and the share of the copies of tokens that is dropped.",
+           pipeline="The axis of the pipeline, the stages with their layers, and the microbatches; only with `layout.pipeline`.",
            differs="A sentence for each of these that is not as the words of the file have it."),
     *_keys("expect[].", EVERY, "", what="The key of the result that the file expects a value of.", value="The expected value.",
            got="The value of this run.", error="got / value - 1.", within="The largest |error| that is accepted; null: any.",

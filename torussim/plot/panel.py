@@ -54,6 +54,7 @@ class Panel:
         self.begin = view.extents[self.chip, view.runs.start][0]
         self.end = max(view.extents[self.chip, run][1] for run in view.runs)
         self.columns = view.columns()
+        self.bubbles = analysis.bubbles(self.timeline, self.chip)
         self.detailed = [run for run in view.runs if not self.columns or not view.is_block(run)]
         self.bars = [bar for run in self.detailed for bar in self.bars_of(run, True)]
         for step, run in ((-1, view.runs.start - 1), (1, view.runs.stop)):  # runs that reach in from before and after
@@ -79,8 +80,14 @@ class Panel:
         """Return the operations of one run on this chip."""
         segment, offset = self.timeline.runs[run]
         s, x = self.timeline.segments[segment], self.view.x
-        times = zip(s.operations, s.start[:, self.chip] + offset, s.end[:, self.chip] + offset, strict=True)
-        return [Bar(o, x(float(a)), x(float(b)), float(b - a), own) for o, a, b in times]
+        found = list[Bar]()
+        for o, start, end in zip(s.operations, s.start[:, self.chip] + offset, s.end[:, self.chip] + offset, strict=True):
+            if o.on and start == end:  # other chips run it
+                continue
+            idle = self.bubbles[np.abs(self.bubbles[:, 0] - start) <= 1e-12 * abs(start)]
+            begin = min(float(idle[0, 1]), float(end)) if o.on and len(idle) and isinstance(o, Collective) else float(start)
+            found.append(Bar(o, x(begin), x(float(end)), float(end) - begin, own))
+        return found
 
     def column_edges(self) -> Array:
         """Return seconds: the starts of the columns of narrow blocks, each at least 3 pixels wide, and the end of the last."""
@@ -124,6 +131,7 @@ class Panel:
             parts += [(f"exposed communication {percent(share['exposed'])} of {self.view.what()}", EXPOSED, True),
                       (f"compute {percent(share['compute'])}", COMPUTE, False),
                       (f"overhead {percent(share['overhead'])}", FAINT, False)]
+            parts += [(f"bubbles {percent(share['bubble'])}", FAINT, False)] if analysis.staged(self.timeline) else []
         parts.append((f"takes {show(self.end - self.begin, 's')}", FAINT, False))
         x = -LEFT + 12.0
         for text, colour, bold in parts:
@@ -170,7 +178,10 @@ class Panel:
                 x0, x1 = view.x(a), view.x(b)
                 canvas.box(x0, x1, y, y + height, EXPOSED, "////")
                 canvas.fit(x0, x1, y + height / 2, [f"exposed {show(b - a, 's')}", show(b - a, "s")], "white", back=EXPOSED)
-            canvas.box(view.x(start), view.x(end), y, y + height, FIXED, layer=0)  # a part without a bar is a launch alone
+        for a, b in self.bubbles:
+            canvas.fit(view.x(a), view.x(b), y + height / 2, [f"bubble {show(b - a, 's')}", "bubble"], FAINT)
+            for a, b in analysis.without(np.array([[start, end]]), self.bubbles):
+                canvas.box(view.x(a), view.x(b), y, y + height, FIXED, layer=0)  # a part without a bar is a launch alone
         crowded = [group for group in crowds([bar for bar in bars if bar.own], lambda bar: (bar.x0 + bar.x1) / 2)
                    if len(group) > 3 and group[-1].x1 - group[0].x0 > CLOSE]
         for bar in bars:
@@ -296,7 +307,7 @@ class Panel:
         """Return for each column the seconds during which a collective of these kinds runs."""
         spans = joined(ran for operation, ran in analysis.occurrences(self.timeline, self.chip)
                         if isinstance(operation, Collective) and operation.kind in kinds)
-        return analysis.spread(analysis.merged(spans), self.edges)
+        return analysis.spread(analysis.without(analysis.merged(spans), self.bubbles), self.edges)
 
     def stack(self, y: float, height: float, edges: Array, parts: Sequence[tuple[Array, str, str, str]]) -> None:
         """Draw seconds of each column as stacked shares; (seconds, colour, hatch, name) of each part.

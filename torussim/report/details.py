@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torussim.as_run import context_words, experts_words
+from torussim.as_run import context_words, experts_words, pipeline_words
 from torussim.closed_forms import Charge
 from torussim.interpolation import FEW
 from torussim.report.headline import missing
@@ -86,11 +86,12 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spread(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how latents, a context that is cut and the experts of a mixture are spread; words that hold for all phases once."""
+    """Return how latents, a context that is cut, experts and stages are spread; words that hold for all phases once."""
     attention = {phase: words for phase, found in phases.items() if (words := context_words(found))}
     experts = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
+    stages = {phase: pipeline_words(found["pipeline"]) for phase, found in phases.items() if "pipeline" in found}
     lines = []
-    for what, told in (("Attention", attention), ("Experts", experts)):
+    for what, told in (("Attention", attention), ("Experts", experts), ("Pipeline", stages)):
         alike = len(set(told.values())) == 1
         said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
         lines += [line for words in dict.fromkeys(said) for line in wrapped(f"{what}: {words}", "  ", "")]
