@@ -45,7 +45,8 @@ def written(tmp_path):
 
 
 def test_there_is_a_how_to_for_each_thing():
-    assert list(PARTS) == ["chip", "model", "layout", "layout of a mixture", "network", "collective", "routing", "machine parameter"]
+    assert list(PARTS) == ["chip", "model", "layout", "layout of a mixture", "network", "collective", "routing",
+                           "machine parameter"]
 
 
 @pytest.mark.parametrize("part", ["chip", "network", "collective", "routing"])
