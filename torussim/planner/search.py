@@ -7,7 +7,7 @@ another phase or batch, so each pair has a search of its own (`unit`). The objec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from torussim.planner.space import spaces
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import SAME, bound_by
+from torussim.program import Program
 from torussim.result import rates
 from torussim.scenario import Limit, Planning, Scenario, Source, changed, ready
 from torussim.trust import Trust
@@ -174,6 +175,7 @@ class Search:
     outside: list[Done] = field(default_factory=list)  # simulated, but not in the space
     space: int = 0
     added: tuple[str, ...] = ()
+    _simulated: dict[Hashable, list[tuple[tuple[Program, ...], Done]]] = field(default_factory=dict)
     streams: int = 0  # the part of the space in streams, whose candidates are not named one by one
 
     @staticmethod
@@ -246,7 +248,16 @@ class Search:
                     unit.finish(self.simulated(priced))
 
     def simulated(self, priced: Priced) -> Done:
-        """Return a candidate simulated."""
+        """Return a candidate simulated; of candidates with equal programs one is."""
+        one, programs = priced.candidate, self.pricing.programs(priced.candidate)
+        like = self._simulated.setdefault((one.phase, one.batch, tuple(one.parts.items())), [])
+        done = next((done for others, done in like if others == programs), None)
+        if done is None:
+            done = self._run(priced)
+            like.append((programs, done))
+        return replace(done, priced=priced)
+
+    def _run(self, priced: Priced) -> Done:
         one, workload = priced.candidate, self.pricing.workload(priced.candidate.batch)
         if workload.phase == "generate":
             workload = (replace(workload, phase="prefill", tokens=1) if one.phase == "prefill" else
