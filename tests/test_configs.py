@@ -33,7 +33,7 @@ OTHERS = {"bloom": {"num_hidden_layers": "n_layer", "hidden_size": "n_embed", "n
           "llama4": {"intermediate_size": "intermediate_size_mlp"}}
 UNGATED = ("falcon", "gpt_neox", "opt", "bloom", "gpt_bigcode", "starcoder2", "nemotron")
 PARALLEL = ("falcon", "gpt_neox", "cohere", "cohere2")
-TIED = ("gemma", "gemma2", "gemma3", "falcon", "opt", "bloom", "gpt_bigcode", "starcoder2", "cohere", "cohere2")
+TIED = ("smollm3", "gemma", "gemma2", "gemma3", "falcon", "opt", "bloom", "gpt_bigcode", "starcoder2", "cohere", "cohere2")
 MULTIHEAD = ("gpt_neox", "opt", "bloom", "deepseek_v2", "deepseek_v3", "kimi_k2")
 NO_HEAD_DIM = ("bloom", "gpt_bigcode", "deepseek_v2", "deepseek_v3", "kimi_k2")
 
@@ -57,7 +57,8 @@ def sizes(rng: Random, family: str) -> dict[str, Any]:
         del usual["head_dim"]
     if family == "bloom":
         del usual["intermediate_size"]
-    if family in ("deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe", "qwen2_moe", "qwen3_moe", "mixtral", "gpt_oss", "llama4"):
+    if family in ("deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe", "qwen2_moe", "qwen3_moe", "mixtral", "gpt_oss", "llama4",
+                  "granitemoe", "phimoe", "olmoe", "qwen3_vl_moe", "glm4v_moe"):
         usual["num_experts_per_tok"] = 2
     if family == "falcon":
         usual |= {"new_decoder_architecture": True, "num_kv_heads": kv_heads}
@@ -100,11 +101,40 @@ def test_the_files_of_published_models_give_their_published_counts() -> None:
     assert seen >= 20 and {"deepseek-v3", "qwen3-235b-a22b", "gpt-oss-120b"} <= PUBLISHED.keys()
 
 
+# Families without a file in tests/configs: sizes of the model card, and its parameters in 1e9: all, active with the look-up.
+NO_FILE = [
+    ({"model_type": "granitemoe", "num_hidden_layers": 32, "hidden_size": 1536, "intermediate_size": 512,
+      "num_attention_heads": 24, "num_key_value_heads": 8, "num_local_experts": 40, "num_experts_per_tok": 8, "vocab_size": 49155,
+      "tie_word_embeddings": True}, 3.3, None),
+    ({"model_type": "phimoe", "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 6400, "num_attention_heads": 32,
+      "num_local_experts": 16, "vocab_size": 32064, "attention_bias": True, "lm_head_bias": True}, 41.9, 6.6),
+    ({"model_type": "olmoe", "num_hidden_layers": 16, "hidden_size": 2048, "intermediate_size": 1024, "num_attention_heads": 16,
+      "num_key_value_heads": 16, "vocab_size": 50304}, 6.92, 1.28),
+    ({"model_type": "seed_oss", "num_hidden_layers": 64, "hidden_size": 5120, "intermediate_size": 27648,
+      "num_attention_heads": 80, "vocab_size": 155136}, 36.15, None),
+    ({"model_type": "smollm3", "num_hidden_layers": 36, "hidden_size": 2048, "intermediate_size": 11008,
+      "num_attention_heads": 16, "vocab_size": 128256, "no_rope_layers": [1, 1, 1, 0] * 9,
+      "use_sliding_window": False}, 3.08, None),
+    ({"model_type": "qwen3_vl_moe", "text_config": {
+        "model_type": "qwen3_vl_moe_text", "num_hidden_layers": 94, "hidden_size": 4096, "intermediate_size": 12288,
+        "head_dim": 128, "num_attention_heads": 64, "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
+        "vocab_size": 151936, "moe_intermediate_size": 1536}}, 235.1, 22.2),
+]
+
+
+@pytest.mark.parametrize(("config", "whole", "used"), NO_FILE, ids=[config["model_type"] for config, _, _ in NO_FILE])
+def test_further_families_give_the_counts_of_their_model_cards(config: dict[str, Any], whole: float, used: float | None,
+                                                               tmp_path: Path) -> None:
+    got = read(tmp_path, config)
+    assert got.counted / 1e9 == pytest.approx(whole, rel=0.002)
+    assert used is None or (got.active + got.vocabulary * got.d_model) / 1e9 == pytest.approx(used, rel=0.01)
+
+
 # -- windows and mixtures, by the rules of the code of transformers -------------------------------------------------------
 
 def windowed(family: str, layers: int, config: dict[str, Any]) -> list[bool]:
     """Return for each layer whether it has a window, as the class of its configuration says (transformers 4.57.1)."""
-    if family in ("mistral", "mixtral", "starcoder2", "phi3", "qwen3_moe"):
+    if family in ("mistral", "mixtral", "starcoder2", "phi3", "phimoe", "qwen3_moe"):
         return [True] * layers
     if family in ("qwen2", "qwen3"):
         return [i >= config["max_window_layers"] for i in range(layers)]
@@ -118,7 +148,7 @@ def windowed(family: str, layers: int, config: dict[str, Any]) -> list[bool]:
     return [bool(i) for i in config.get("no_rope_layers") or [(i + 1) % 4 for i in range(layers)]]
 
 
-@pytest.mark.parametrize("family", ["mistral", "mixtral", "starcoder2", "phi3", "qwen2", "qwen3", "qwen3_moe", "gemma2",
+@pytest.mark.parametrize("family", ["mistral", "mixtral", "starcoder2", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_moe", "gemma2",
                                     "gpt_oss", "gemma3", "cohere2", "olmo3", "llama4"])
 def test_a_layer_has_a_window_where_the_code_of_its_family_has_one(family: str, tmp_path: Path) -> None:
     rng, key = Random(family), "attention_chunk_size" if family == "llama4" else "sliding_window"
@@ -263,6 +293,15 @@ QUANTISED = [
 def test_the_quantisation_of_a_file_is_the_default_of_the_dtypes(given_: Any, dtypes: dict[str, str], tmp_path: Path) -> None:
     got = read(tmp_path, {**sizes(Random(2), "llama"), "quantization_config": given_})
     assert got.dtypes == dtypes and got.remarks == ()
+
+
+@pytest.mark.parametrize(("given_", "said"), [
+    ({"quant_method": "fp8", "activation_scheme": "dynamic"}, True), ({"quant_method": "fp8"}, False),
+    ({"quant_method": "compressed-tensors", "config_groups": {"g": {**GROUP, "input_activations": {"num_bits": 8}}}}, True),
+    ({"quant_method": "compressed-tensors", "config_groups": {"g": {**GROUP, "input_activations": None}}}, False)])
+def test_a_file_that_quantises_activations_says_that_they_stay_in_bf16(given_: Any, said: bool, tmp_path: Path) -> None:
+    got = read(tmp_path, {**sizes(Random(2), "llama"), "quantization_config": given_})
+    assert [text.partition("config.json: ")[2][:30] for text in got.remarks] == ["activations are quantised too;"] * said
 
 
 def test_of_a_mixture_whose_attention_is_not_quantised_only_the_experts_are(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def dtypes(config: Mapping[str, Any], *, mixture: bool) -> tuple[dict[str, str],
     kept = _kept(given)
     attention = [one for one in kept if ("attn" in one or "attention" in one) and "norm" not in one]
     others = [one for one in kept if one not in attention and not APART.search(one)]
-    remarks = []
+    remarks = ["activations are quantised too; they stay in bf16 unless the layout says otherwise"] if _activations(given) else []
     if mixture and attention:
         found = {"experts": weights}
         others = [one for one in others if "shared" not in one and "mlp" not in one and "feed_forward" not in one]
@@ -91,11 +91,20 @@ def _cache(given: Mapping[str, Any]) -> str | None:
     return "fp8" if scheme in ("static", "dynamic") or str(given.get("kv_cache_quant_algo")).upper() == "FP8" else None
 
 
+def _activations(given: Mapping[str, Any]) -> bool:
+    """Return whether the file quantises activations too."""
+    return bool(given.get("activation_scheme")) or any(part.get("input_activations") for part in _groups(given))
+
+
+def _groups(given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the groups of modules of compressed-tensors that are quantised alike."""
+    groups = given.get("config_groups")
+    return [part for part in groups.values() if isinstance(part, Mapping)] if isinstance(groups, Mapping) else []
+
+
 def _compressed(given: Mapping[str, Any]) -> str | None:
     """Return the dtype of the weights in the format of compressed-tensors; None if there is none."""
-    groups = given.get("config_groups")
-    parts = list(groups.values()) if isinstance(groups, Mapping) else []
-    found = {_scheme(part["weights"]) for part in parts if isinstance(part, Mapping) and isinstance(part.get("weights"), Mapping)}
+    found = {_scheme(part["weights"]) for part in _groups(given) if isinstance(part.get("weights"), Mapping)}
     if len(found) > 1:
         raise ModelError(f"config_groups of several dtypes ({', '.join(sorted(found))}) cannot be read: give the fields of the "
                          "model in place of the file, with its dtypes")
