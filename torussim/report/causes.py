@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.analysis import advances
+from torussim.analysis import advances, of_layers
 from torussim.pipeline import of_microbatch
 from torussim.report.headline import missing
 from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
@@ -77,8 +77,7 @@ def operations(result: Result) -> dict[str, float]:
     found, each = advances(result.timeline), dict[str, float]()
     whole, model = sum(seconds for _, seconds in found), "model" in result.keys["scenario"]
     for o, seconds in found:
-        name = of_microbatch(o.name)
-        name = name.partition("@")[0] if model else name
+        name = of_layers(o.name) if model else of_microbatch(o.name)
         each[name] = each.get(name, 0.0) + seconds
     return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 
