@@ -21,7 +21,7 @@ from pathlib import Path
 
 FENCE = re.compile(r"(?:^<!-- output: (?P<mark>.+?) -->\n)?^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n"
                    r"(?P<text>.*?)^```$", re.M | re.S)
-PAGES = ("tutorial.md",)
+PAGES = ("tutorial.md", "worked_models.md")
 FIRST = 12  # lines of an output that has none yet and is longer
 NOT_RUN = ("python3 -m venv", "source ", "pip install", "git clone")  # they set the machine up
 NOT_SHOWN = "torussim: compiling "  # a line that the first run on a machine prints

@@ -28,7 +28,8 @@ SCENARIOS = sorted((Path(__file__).resolve().parent.parent / "scenarios").glob("
 KEYS = {"scenario", "chips", "step_s", "latency_s", "makespan_s", "tokens_per_s", "mfu", "chip_s_per_token", "memory",
         "breakdown_s", "operations", "estimate", "links", "range_s", "validated", "layout", "expect", "engine"}
 BARE_KEYS = {"range_s", "validated", "scenario", "chips", "makespan_s", "operations", "links", "estimate", "expect", "engine"}
-ORDER = ("scenario", "chips", "step_s", "latency_s", "makespan_s", "prefill_s", "prompt_tokens_per_s", "generated_tokens_per_s",
+ORDER = ("scenario", "chips", "cores", "step_s", "latency_s", "makespan_s", "prefill_s", "prompt_tokens_per_s",
+         "generated_tokens_per_s",
          "tokens_per_s", "chip_s_per_token", "mfu", "memory", "breakdown_s", "estimate", "operations", "links", "faults",
          "range_s", "validated", "layout", "expect", "engine")
 BARE_ORDER = ("scenario", "chips", "makespan_s", "operations", "links", "estimate", "faults", "range_s", "validated", "expect",
@@ -54,8 +55,9 @@ def answered(request):
 
 def test_every_scenario_answers_with_all_keys(answered):
     _, _, result = answered
-    faulty = {"faults"} if "links" in result.scenario["topology"] else set()
-    assert set(result.keys) == (BARE_KEYS if "program" in result.scenario else KEYS) | faulty
+    more = {"faults"} if "links" in result.scenario["topology"] else set()
+    more |= {"cores"} if result.timeline.axes[-1] == "core" else set()
+    assert set(result.keys) == (BARE_KEYS if "program" in result.scenario else KEYS) | more
     assert json.loads(result.json()) == json.loads(json.dumps(plain(result.keys)))
 
 
@@ -121,7 +123,9 @@ def test_the_report_says_how_near_to_the_limit_the_step_and_each_collective_are(
     assert share == pytest.approx(result.estimate["bound"]["of_limit"], abs=0.005)
     (head,) = [i for i, line in enumerate(lines) if re.search(r"bound +bound/time +how", line)]
     end = lines[head].index("bound/time") + len("bound/time")
-    for o, line in zip(result.operations, lines[head + 1:], strict=False):
+    names = {o["name"] for o in result.operations}
+    rows = [line for line in lines[head + 1:] if set(line.split()[:1]) <= names and line]  # without the titles of blocks
+    for o, line in zip(result.operations, rows, strict=False):
         cell = line[:end].split()[-1]
         assert cell.endswith("%") is (o["kind"] != "compute") and line.split()[0] == o["name"]
         assert o["kind"] == "compute" or float(cell[:-1]) / 100 == pytest.approx(o["of_limit"], abs=0.005)

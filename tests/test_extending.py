@@ -45,7 +45,8 @@ def written(tmp_path):
 
 
 def test_there_is_a_how_to_for_each_thing():
-    assert list(PARTS) == ["chip", "model", "layout", "network", "collective", "routing", "machine parameter"]
+    assert list(PARTS) == ["chip", "model", "layout", "layout of a mixture", "network", "collective", "routing",
+                           "machine parameter"]
 
 
 @pytest.mark.parametrize("part", ["chip", "network", "collective", "routing"])
@@ -70,6 +71,15 @@ def test_the_weights_of_the_model_of_the_page_are_those_of_its_matrices(written)
 def test_the_layout_of_the_page_has_two_all_reduces_a_layer_and_no_other_collective(written):
     operations = [one for one in run(written("layout")).keys["operations"] if one["kind"] != "compute"]
     assert [(one["kind"], one["bytes"]) for one in operations] == 2 * [("all_reduce", 16 * 4096 * 2)]
+
+
+def test_the_mixture_of_the_page_gathers_dispatches_combines_and_scatters(written):
+    """Of 64 tokens, 16 are on the chips of a position of y; each has 8 copies."""
+    operations = [one for one in run(written("layout of a mixture")).keys["operations"] if one["kind"] != "compute"]
+    tokens = 64 / 4 * 2048 * 2
+    assert [(one["kind"], one["axes"], one["bytes"]) for one in operations] == [
+        ("all_gather", ["x"], tokens), ("all_to_all", ["y"], 8 * tokens), ("all_to_all", ["y"], 8 * tokens),
+        ("reduce_scatter", ["x"], tokens)]
 
 
 def test_the_change_that_adds_a_machine_parameter_applies_and_charges_it(written, tmp_path):

@@ -46,7 +46,8 @@ transformer
 attending
 drafting
 keeping
-mixture
+mixture ends
+tensors periods
 messages
 collectives.lower
 collectives.playback

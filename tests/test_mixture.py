@@ -18,9 +18,10 @@ from torussim.errors import LayoutError
 from torussim.layouts import LAYOUTS, Layout
 from torussim.memory import memory
 from torussim.models import Model, model
+from torussim.periods import repeated
 from torussim.program import Collective, Compute, Program, check_program
 from torussim.topology.builders import torus
-from torussim.transformer import build, repeated
+from torussim.transformer import build
 from torussim.workload import Balance, Forward, Workload
 
 CUBE = {"x": 4, "y": 2, "z": 2}

@@ -1,16 +1,19 @@
-"""Every command of the tutorial runs, and prints what the page shows: `python docs/outputs.py` makes the outputs anew."""
+"""Every command of the tutorial and of the worked models prints what its page shows (`python docs/outputs.py` renews it)."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import torussim
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 import outputs  # noqa: E402
 
-TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+TUTORIAL, WORKED = ((ROOT / "docs" / f"{page}.md").read_text() for page in ("tutorial", "worked_models"))
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,34 @@ def test_the_numbers_that_the_tutorial_speaks_of_are_those_of_its_results(played
     assert worst["from"] == [0, 0] and worst["to"] == [1, 0] and round(worst["step_s"] * 1e3, 1) == 22.1
     assert "out of use (22.7 ms)" in TUTORIAL and round(worst["as_dead"]["step_s"] * 1e3, 1) == 22.7
     assert slow["step_s"] < json.loads(before)["step_s"] == pytest.approx(2 * mine["step_s"], rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory):
+    """Return the folder in which the page of worked models was played, and its outputs, likewise."""
+    folder = tmp_path_factory.mktemp("worked")
+    return folder, list(outputs.played(WORKED, folder))
+
+
+def test_every_output_of_the_worked_models_is_what_its_command_prints(worked):
+    for shown, output, status in worked[1]:
+        assert shown.renewed(output).split() == shown.text.split(), f"{shown.command}: python docs/outputs.py makes it anew"
+        assert status == 0, shown.command
+
+
+def test_the_times_of_the_busiest_chip_on_the_page_of_worked_models_are_those_of_a_run(worked):
+    """Microseconds of the products and of an all-to-all of a mixture layer on the chip of the busiest expert."""
+    products, exchanges = {}, {}
+    for zipf in (0, 0.5):
+        section = torussim.run(worked[0] / "mixture.yaml", overrides=[
+            f"workload.balance={{zipf: {zipf}}}", "workload.tokens=1"]).timeline.segments[-2]
+        took = {o.name: round(1e6 * float(end[0] - start[0]))
+                for o, start, end in zip(section.operations, section.starts, section.ends, strict=True)}
+        products[zipf] = sum(us for name, us in took.items() if name.startswith("matmul_experts"))
+        exchanges[zipf] = took["exchange_combine@3"]
+    said = re.search(r"multiplies for (\d+) us a layer in place of (\d+) us, and each of its\s+two all-to-alls takes (\d+) us in "
+                     r"place of (\d+) us", WORKED)
+    assert tuple(map(int, said.groups())) == (products[0.5], products[0], exchanges[0.5], exchanges[0])
 
 
 def test_an_output_that_changed_is_noticed_and_made_anew(tmp_path):

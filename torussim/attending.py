@@ -30,7 +30,8 @@ from torussim.program import Collective, Compute, Loop, Matmul
 from torussim.sharding import Sharding, divide
 
 if TYPE_CHECKING:
-    from torussim.transformer import Builder, _Value
+    from torussim.tensors import Tensor
+    from torussim.transformer import Builder
 
 # -- projections --------------------------------------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ def with_latents(table: Table) -> Table:
     return replace(table, paths={**table.paths, **made})
 
 
-def _query(builder: Builder, parts: Mapping[str, _Value]) -> _Value:
+def _query(builder: Builder, parts: Mapping[str, Tensor]) -> Tensor:
     """Return q at its first station; if it is compressed, it is made from its latent."""
     if "latent_q" not in parts:
         return parts["q"]
@@ -94,7 +95,7 @@ def _query(builder: Builder, parts: Mapping[str, _Value]) -> _Value:
     return q
 
 
-def _norm(builder: Builder, latent: _Value) -> None:
+def _norm(builder: Builder, latent: Tensor) -> None:
     """Add the norm of a latent."""
     builder.add(kernels.norm(builder.name(f"norm_{latent.name}"), latent.sharding.elements(latent.sizes, builder.lengths),
                              builder.dtype))
@@ -129,7 +130,7 @@ class _Here:
         return -(-count // self.parts) * (self.parts if self.ring else 1)
 
 
-def attend(builder: Builder, parts: Mapping[str, _Value], kind: Kind) -> _Value:
+def attend(builder: Builder, parts: Mapping[str, Tensor], kind: Kind) -> Tensor:
     """Bring q, k and v to the sharding of attention, add attention, and bring its output back to q's first station.
 
     With latent attention `parts` has the latent in place of k and v, and the latent of q in place of q if the model has one.
@@ -162,7 +163,7 @@ def _over(q: Sharding, axes: tuple[str, ...]) -> Sharding:
     return Sharding.of(tuple((d, cut + axes if d == "L" else cut) for d, cut in q.dims), q.partial)
 
 
-def _keep(builder: Builder, new: Sequence[_Value], q: _Value) -> None:
+def _keep(builder: Builder, new: Sequence[Tensor], q: Tensor) -> None:
     """Bring K and V, or the latent, of the new tokens to where they are kept; `q` is normalised together with K."""
     if new[0].name == "latent":
         _norm(builder, new[0])
@@ -174,7 +175,7 @@ def _keep(builder: Builder, new: Sequence[_Value], q: _Value) -> None:
         builder.add(kernels.norm(builder.name("norm_q_k"), elements, builder.dtype))
 
 
-def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: bool) -> _Here:
+def _on_chip(builder: Builder, q: Tensor, window: int | None, parts: int, ring: bool) -> _Here:
     """Return the sizes of attention on one chip. Raise LayoutError or ShardingError if q and kv do not fit."""
     m, used = builder.model, builder.table["kv"].used
     heads = divide(builder.heads, "H", q.sharding, builder.lengths, what="heads",
@@ -194,7 +195,7 @@ def _on_chip(builder: Builder, q: _Value, window: int | None, parts: int, ring: 
     return replace(here, kv_heads=float(heads), bytes=builder.act) if m.latent else here
 
 
-def _products(builder: Builder, here: _Here, q: _Value) -> None:
+def _products(builder: Builder, here: _Here, q: Tensor) -> None:
     """Add the products of attention; before them the expansion of latents, and the gather of K and V that travel."""
     expanded = bool(builder.model.latent) and not here.absorbed
     if expanded:
@@ -237,7 +238,7 @@ def _expand(builder: Builder, here: _Here) -> None:
     builder.peak = max(builder.peak, _varying(builder, name, expand).hbm_bytes)
 
 
-def _gather(builder: Builder, here: _Here, q: _Value) -> tuple[Loop, ...]:
+def _gather(builder: Builder, here: _Here, q: Tensor) -> tuple[Loop, ...]:
     """Add the gather of K and V of all tokens that the chip's queries read; return the loops of attention with it."""
     used = builder.table["kv"].used
     tokens = here.tokens(reach(builder.forward.length, builder.forward.attended, here.window)[1])
@@ -251,7 +252,7 @@ def _gather(builder: Builder, here: _Here, q: _Value) -> tuple[Loop, ...]:
     return builder.looped(name, (1, 1, 1, here.parts))
 
 
-def _combined(builder: Builder, here: _Here, out: _Value) -> _Value:
+def _combined(builder: Builder, here: _Here, out: Tensor) -> Tensor:
     """Add the exchange of maxima and sums, and the scaling of a part's outputs; return these, which are then partial sums."""
     axes = builder.axes(builder.table["kv"].used.axes("L"))
     outputs = here.rows * here.length * here.heads

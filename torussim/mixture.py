@@ -28,7 +28,8 @@ from torussim.program import Collective, Compute, Matmul, Matrix, changed
 from torussim.sharding import Sharding, Step, product
 
 if TYPE_CHECKING:
-    from torussim.transformer import Builder, Station, _Value
+    from torussim.tensors import Station, Tensor
+    from torussim.transformer import Builder
 
 Array = np.ndarray[Any, Any]
 Groups = tuple[tuple[float, int], ...]  # the experts of a chip: the share of one, and how many have this share
@@ -214,7 +215,7 @@ def routed_at(b: Builder) -> Sharding:
     return Sharding.of((("B", tuple(cut["B"])), ("L", tuple(cut["L"])), ("E", used.axes("E"))))
 
 
-def route(b: Builder, value: _Value, copies: float) -> None:
+def route(b: Builder, value: Tensor, copies: float) -> None:
     """Add the choice of the experts of each token: the product with the router, and the copies of tokens by expert."""
     experts, local = b.model.experts or 1, value.sharding.local(value.sizes, b.lengths)
     rows, axes = local["B"] * local["L"], b.axes(value.sharding.axes("E"))
@@ -226,7 +227,7 @@ def route(b: Builder, value: _Value, copies: float) -> None:
     b.add(kernels.routing(b.name("route"), rows, experts, copies, rows * local["E"], b.dtype))
 
 
-def share(b: Builder, stations: list[Station], routed: str) -> _Value:
+def share(b: Builder, stations: list[Station], routed: str) -> Tensor:
     """Add the shared experts, side by side in one FFN that waits for `routed`, not for the dispatch; return their sum."""
     first, width = len(b.operations), b.model.shared_experts * b.model.d_expert
     here, target = stations[-1][0], b.input_of(b.table["residual"].stored, b.table["w_in"].used)
@@ -239,7 +240,7 @@ def share(b: Builder, stations: list[Station], routed: str) -> _Value:
     return value
 
 
-def experts(b: Builder, tokens: _Value, load: Load, arrived: tuple[str, Step] | None) -> tuple[_Value, str]:
+def experts(b: Builder, tokens: Tensor, load: Load, arrived: tuple[str, Step] | None) -> tuple[Tensor, str]:
     """Add the FFN of the experts, from the tokens at their chips; return the result, and the last matmul."""
     m = b.model
     width = m.d_expert * (2 if m.gated else 1)
@@ -253,8 +254,8 @@ def experts(b: Builder, tokens: _Value, load: Load, arrived: tuple[str, Step] | 
     return multiply(b, hidden, "experts_out", {"F": m.d_expert, "E": m.d_model}, load, added[-1] if added else None)
 
 
-def multiply(b: Builder, value: _Value, weight: str, widths: dict[str, int], load: Load,
-             arrived: tuple[str, Step] | None) -> tuple[_Value, str]:
+def multiply(b: Builder, value: Tensor, weight: str, widths: dict[str, int], load: Load,
+             arrived: tuple[str, Step] | None) -> tuple[Tensor, str]:
     """Add the products of the experts of a chip with their tokens; return the result and the name of the operation.
 
     `widths` are the sizes of the contracted dimension and of the one that is made. An expert with less than one token is read
@@ -286,11 +287,11 @@ def multiply(b: Builder, value: _Value, weight: str, widths: dict[str, int], loa
     return _like(value, result, {**value.sizes, made: widths[made]}), name
 
 
-def _like(value: _Value, sharding: Sharding, sizes: dict[str, int]) -> _Value:
+def _like(value: Tensor, sharding: Sharding, sizes: dict[str, int]) -> Tensor:
     return value._replace(name="hidden", sharding=sharding, sizes=sizes)
 
 
-def gathered_back(b: Builder, made: _Value, here: Sharding, moving: Sequence[str], load: Load, copies: float) -> _Value:
+def gathered_back(b: Builder, made: Tensor, here: Sharding, moving: Sequence[str], load: Load, copies: float) -> Tensor:
     """Add the way back of the results to the chips of their tokens, sharded as `here`, and their weighted sum.
 
     Partial sums of the experts are added before the way back if they are of more chips than a token has experts, and after the

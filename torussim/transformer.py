@@ -6,14 +6,14 @@ K columns of K or V (kv_heads x d_head), V vocabulary. The module knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate, count, groupby
+from itertools import accumulate, count
 from math import prod
-from typing import NamedTuple, cast
+from typing import cast
 
-from torussim import kernels, mixture
+from torussim import ends, kernels, mixture
 from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
 from torussim.drafting import drafted, first_pass, handed_back
@@ -23,31 +23,16 @@ from torussim.kernels import SUM_BYTES
 from torussim.layouts import Layout, Sizes, Staged, Table, placed, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
+from torussim.periods import repeated
 from torussim.pipeline import Pipeline, copies, dealt
 from torussim.program import LOOPS, Block, Collective, Compute, Kind, Loop, Matmul, Operation, Program, changed
 from torussim.sharding import Sharding, Step, product, steps
+from torussim.tensors import Station, Tensor
 from torussim.workload import Forward
 
-LOGIT_BYTES = NORM_BYTES = 4  # f32
+NORM_BYTES = 4  # f32
 KEPT = ("k", "v", "latent")  # the tensors that attention keeps of a token
-MOST_PERIOD = 64  # layers after which the kinds of layers of a model come again
 VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
-
-
-class _Value(NamedTuple):
-    """A present tensor: its sharding, the full size of each dimension, bytes per element, and the part of it that exists.
-
-    The part is 1, except for tensors of a mixture, which have an element of a token for few of its experts.
-    """
-
-    name: str
-    sharding: Sharding
-    sizes: Mapping[str, int]
-    bytes: float
-    part: float = 1.0
-
-
-Station = tuple[_Value, tuple[str, Step] | None]  # a tensor on its way, and the collective that led it there
 
 
 @dataclass
@@ -167,8 +152,8 @@ class Builder:
         """The name of the last operation of the present list; "" if it is empty."""
         return next(reversed(self.operations), "")
 
-    def travel(self, verb: str, values: Sequence[_Value], targets: Sequence[Sharding], algorithm: str = "",
-               order: Sequence[str] = (), after: tuple[str, ...] | None = None) -> tuple[list[_Value], list[tuple[str, Step]]]:
+    def travel(self, verb: str, values: Sequence[Tensor], targets: Sequence[Sharding], algorithm: str = "",
+               order: Sequence[str] = (), after: tuple[str, ...] | None = None) -> tuple[list[Tensor], list[tuple[str, Step]]]:
         """Add the collectives that lead values to their targets; collectives of the same kind and axes are merged."""
         together: dict[tuple[str, frozenset[str]], tuple[Step, float, list[str]]] = {}
         for value, target in zip(values, targets):
@@ -220,7 +205,7 @@ class Builder:
         return tuple([Loop(collective, kind, cut, kernels.loop_bytes(found.kind, found.bytes, kind, bool(found.algorithm)))
                       for kind in kinds])
 
-    def matmul(self, name: str, inputs: Sequence[_Value], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
+    def matmul(self, name: str, inputs: Sequence[Tensor], weights: Sequence[Sharding], widths: Sequence[Mapping[str, int]],
                contracted: Sequence[str], made: Sequence[str], gathers: Sequence[tuple[str, Step]],
                wide: float | None = None) -> list[Sharding]:
         """Add one matmul: one input with weights side by side, or several inputs, each with its weight, stacked.
@@ -261,7 +246,7 @@ class Builder:
         """
         path = self.table["residual"].stations[:1 if target else None]
         norm = self.table.get("norm")
-        value = _Value(label, path[0], self.tokens(E=self.model.d_model), self.act)
+        value = Tensor(label, path[0], self.tokens(E=self.model.d_model), self.act)
         if first:
             elements = value.sharding.elements(value.sizes, self.lengths)
             self.add(kernels.residual(self.name(f"add_{label}"), elements, self.dtype))
@@ -298,7 +283,7 @@ class Builder:
         it waits for the operation before, as all operations do.
         """
         paths = [self.table[t] for t in tensors]
-        values = [_Value(t, p.stored, s, self.wide_of(t)) for t, p, s in zip(tensors, paths, sizes)]
+        values = [Tensor(t, p.stored, s, self.wide_of(t)) for t, p, s in zip(tensors, paths, sizes)]
         beside = [arrived] if arrived and self.last == arrived[0] else []
         after = self.waits_of(arrived[0]) if arrived and beside else None
         gathers: list[tuple[str, Step]] = []
@@ -314,7 +299,7 @@ class Builder:
         after, names = self.operations[name].after, list(self.operations)
         return after if after is not None else tuple(names[:names.index(name)][-1:])
 
-    def project(self, stations: list[Station], want: Sequence[str], width: int = 0) -> dict[str, _Value]:
+    def project(self, stations: list[Station], want: Sequence[str], width: int = 0) -> dict[str, Tensor]:
         """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul.
 
         `width` is that of the hidden layer, if it is not d_ff.
@@ -326,7 +311,7 @@ class Builder:
             path = self.table[made[tensor][0]]
             alone = tensor == "latent" and self.table["kv"].stored.axes("B")  # for fewer sequences than the latent of q
             groups.setdefault((path.algorithm, path.cuts, alone), []).append(tensor)
-        results: dict[str, _Value] = {}
+        results: dict[str, Tensor] = {}
         for tensors in groups.values():
             sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
             weights = [made[t][0] for t in tensors]
@@ -334,7 +319,7 @@ class Builder:
             used, gathers = self.weights(weights, sizes, arrived)
             name = self.name("matmul_" + "_".join(w.removeprefix("w_") for w in weights))
             shardings = self.matmul(name, [value], used, sizes, ["E"] * len(tensors), [made[t][1] for t in tensors], gathers)
-            made_values = [_Value(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
+            made_values = [Tensor(t, s, self.tokens(**{made[t][1]: made[t][2]}), self.act) for t, s in zip(tensors, shardings)]
             targets = [self.first_target(t, v.sharding) for t, v in zip(tensors, made_values)]
             moved, added = self.travel("", made_values, targets)
             if tensors[0] not in KEPT or self.table.loop is None:  # the code loops only the large matmuls
@@ -359,7 +344,7 @@ class Builder:
                     keep.append(axis)
                     rows //= self.lengths[axis]
             dims = tuple((d, axes + tuple(keep) if d == "B" else axes) for d, axes in value.sharding.dims)
-            value = _Value(value.name, Sharding.of(dims), value.sizes, value.bytes)
+            value = Tensor(value.name, Sharding.of(dims), value.sizes, value.bytes)
             arrived = None
         return value, arrived
 
@@ -370,7 +355,7 @@ class Builder:
             return Sharding.of(tuple((d, axes + made.partial if d in "CF" else axes) for d, axes in made.dims))
         return new_tokens(self, path.stored) if tensor in KEPT else path.stored
 
-    def leave(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> None:
+    def leave(self, values: Sequence[Tensor], label: str, entered: str = "w_in") -> None:
         """Multiply by W_out and W_o (those whose inputs are given), and bring the sum back to the residual.
 
         The batch is cut as in the first matmul of the block.
@@ -378,7 +363,7 @@ class Builder:
         value, name, dim = self.down(values, label, entered)
         self.home(value, label, name, dim)
 
-    def down(self, values: Sequence[_Value], label: str, entered: str = "w_in") -> tuple[_Value, str, str]:
+    def down(self, values: Sequence[Tensor], label: str, entered: str = "w_in") -> tuple[Tensor, str, str]:
         """Multiply by W_out and W_o (those whose inputs are given); return the sum, the matmul, and its contracted dimension."""
         weights = [{"hidden": "w_out", "o": "w_o"}[v.name] for v in values]
         dims = [{"hidden": "F", "o": "H"}[v.name] for v in values]
@@ -393,9 +378,9 @@ class Builder:
         if len(set(results)) > 1:
             raise LayoutError(f"W_out makes {str(results[0])!r} and W_o {str(results[1])!r}: both must be alike, to be added",
                               path=("w_out",))
-        return _Value(label, results[0], self.tokens(E=self.model.d_model), self.act), name, dims[0]
+        return Tensor(label, results[0], self.tokens(E=self.model.d_model), self.act), name, dims[0]
 
-    def home(self, value: _Value, label: str, matmul: str = "", contracted: str = "") -> None:
+    def home(self, value: Tensor, label: str, matmul: str = "", contracted: str = "") -> None:
         """Bring a result back to the residual; the matmul that made it just before, if it is named, may be looped."""
         path = self.table.get("out") if matmul else None
         all_added: list[tuple[str, Step]] = []
@@ -420,45 +405,12 @@ class Builder:
         else:
             self.leave([self.activated(self.project(self.enter("ffn"), ("hidden",))["hidden"])], "ffn")
 
-    def activated(self, hidden: _Value, width: int = 0) -> _Value:
+    def activated(self, hidden: Tensor, width: int = 0) -> Tensor:
         """Return the hidden layer after its nonlinearity, which merges the two halves of a gated MLP."""
         value = hidden._replace(sizes={**hidden.sizes, "F": width or self.model.d_ff})
         elements = value.sharding.elements(value.sizes, self.lengths) * value.part
         self.add(kernels.nonlinearity(self.name("nonlinearity"), elements, self.model.gated, self.dtype))
         return value
-
-    def embed(self) -> tuple[Operation, ...]:
-        """Return the look-up of the tokens' rows; each chip reads the rows in its part of the vocabulary."""
-        self.operations = {}
-        shape = self.embedding
-        ids = _Value("embedding", Sharding.of((("B", ()), ("L", ()), ("E", shape.axes("E"))), shape.axes("V")),
-                     self.tokens(E=self.model.d_model), self.act)
-        rows = prod(ids.sharding.local(ids.sizes, self.lengths).values())
-        self.peak = max(self.peak, rows * SUM_BYTES)
-        share = prod(self.lengths[a] for a in shape.axes("V"))  # a chip reads one of `share` rows, and writes all rows
-        self.add(Compute("embed", (), 0.0, rows * (self.wide_of("embedding") / share + SUM_BYTES)))
-        self.travel("embedding", [ids], [self.table["residual"].stored])
-        return tuple(self.operations.values())
-
-    def unembed(self) -> tuple[Operation, ...]:
-        """Return the logits of each sequence's last position, of a decode step of all its positions, scattered in f32."""
-        self.operations = {}
-        whole, self.forward = self.forward, replace(self.forward, length=self.forward.positions)
-        stations = self.enter("last")
-        shape = self.embedding
-        residual, arrived = stations[-1][0], stations[-1][1]
-        target = self.input_of(residual.sharding, shape)
-        (value,), added = self.travel("last", [residual], [target])
-        arrived = added[-1] if added else arrived
-        gathers = [arrived] if arrived and self.last == arrived[0] else []
-        sizes = {"E": self.model.d_model, "V": self.vocabulary}
-        weight, self.gathered = Sharding.of(tuple(reversed(shape.dims))), False
-        (made,) = self.matmul("logits", [value], [weight], [sizes], ["E"], ["V"], gathers, self.wide_of("embedding"))
-        whole_row = Sharding.of(tuple((d, axes + made.partial if d == "V" else axes) for d, axes in made.dims))
-        _, added = self.travel("logits", [_Value("logits", made, self.tokens(V=self.vocabulary), LOGIT_BYTES)], [whole_row])
-        self.scatter("logits", added, "E", "V")
-        self.forward = whole
-        return tuple(self.operations.values())
 
     def layers(self) -> list[tuple[LayerKind, int]]:
         """Return of each layer what distinguishes it: its kind, and its number among the mixtures if their loads differ."""
@@ -488,7 +440,7 @@ class Builder:
                     self.built = self.staged()
                 else:
                     first, *more = self.blocks(self.stages[0])
-                    self.built = Program(*first, prologue=self.embed(), epilogue=self.unembed(), more=tuple(more))
+                    self.built = Program(*first, prologue=ends.embed(self), epilogue=ends.unembed(self), more=tuple(more))
             except ShardingError as error:
                 raise self.located(error) from None
             if self.forward.draft_model:
@@ -519,7 +471,7 @@ class Builder:
         made_once = {some: tuple(self.blocks(some)) for some in reversed(alike.values())}
         layers = [made_once[alike[tuple(every[some.start:some.stop])]] for some in self.stages]
         residual = self.table["residual"].stored.elements(self.tokens(E=self.model.d_model), self.lengths)
-        program = Pipeline(axis, self.microbatches, self.embed(), layers, self.unembed(), residual * self.act).build()
+        program = Pipeline(axis, self.microbatches, ends.embed(self), layers, ends.unembed(self), residual * self.act).build()
         made, copied = dict(self.attention), copies(program)
         self.attention.clear()
         for name, make in made.items():
@@ -537,38 +489,6 @@ def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, in
     chips = prod(physical.values())
     return Sizes({}, batch, model.d_model, model.padded(chips), model.padded_kv(chips), layout.attention,
                  bool(model.padded_heads), model.parallel, model.experts or 0, layout.experts)
-
-
-def repeated(layers: Sequence[Hashable]) -> list[tuple[int, int, int]]:
-    """Return the runs of layers: the first of a list of layers, the length of the list, and how often it comes in a row.
-
-    Equal layers in a row form a run. If these are more than three, the shortest list that repeats over the most layers is taken,
-    with the runs before and after it.
-
-    >>> repeated("DDDMMMM"), repeated("LLGLLGLLGL")
-    ([(0, 1, 3), (3, 1, 4)], [(0, 3, 3), (9, 1, 1)])
-    """
-    def runs(first: int, end: int) -> list[tuple[int, int, int]]:
-        found = []
-        for _, group in groupby(range(first, end), lambda i: layers[i]):
-            same = list(group)
-            found.append((same[0], 1, len(same)))
-        return found
-
-    best = runs(0, len(layers))
-    if len(best) <= 3:
-        return best
-    for length in range(2, min(len(layers) // 2, MOST_PERIOD) + 1):
-        for first in range(length):
-            end = first + length
-            while end < len(layers) and layers[end] == layers[end - length]:
-                end += 1
-            times = (end - first) // length
-            last = first + times * length
-            found = [*runs(0, first), (first, length, times), *runs(last, len(layers))]
-            if times > 1 and sum(one[1] for one in found) < sum(one[1] for one in best):
-                best = found
-    return best
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:

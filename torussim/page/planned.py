@@ -7,6 +7,7 @@ from typing import Any
 
 from torussim.page.html import Html, Part, escaped, section, table, tag
 from torussim.page.sections import seconds, share
+from torussim.report.phrases import experts, pipeline
 from torussim.units import percent, show
 
 ROWS = 12  # candidates of the table, shapes likewise
@@ -77,4 +78,6 @@ def layout_words(layout: Mapping[str, Any]) -> str:
     """
     name = layout["ffn"] if isinstance(layout["ffn"], str) else "a table of shardings"
     mesh = ", ".join(f"{axis}=[{', '.join(parts)}]" for axis, parts in layout.get("mesh", {}).items())
-    return f"{name}{f' with {mesh}' if mesh else ''}, attention over {layout['attention']}"
+    more = [experts(layout["experts"])] if "experts" in layout else []
+    more += [pipeline(layout["pipeline"])] if "pipeline" in layout else []
+    return ", ".join([f"{name}{f' with {mesh}' if mesh else ''}", f"attention over {layout['attention']}", *more])

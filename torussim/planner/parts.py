@@ -14,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
+from torussim import ends
 from torussim.attending import attend, projections, weights
 from torussim.keeping import cached
 from torussim.layouts import Layout, Path, Table
@@ -22,7 +23,8 @@ from torussim.planner.bounds import Bounds
 from torussim.planner.roles import TENSORS, Role, batched, path
 from torussim.program import Compute, Loop, Operation
 from torussim.sharding import Sharding, product
-from torussim.transformer import Builder, _Value
+from torussim.tensors import Tensor
+from torussim.transformer import Builder
 from torussim.workload import Forward
 
 Paths = Mapping[str, Path]
@@ -127,7 +129,7 @@ class Parts:
     def ends(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of embedding and logits."""
         b = self.made(paths)
-        return sum(self.least(operations) for operations in (b.embed(), b.unembed())), 0.0
+        return sum(self.least(operations) for operations in (ends.embed(b), ends.unembed(b))), 0.0
 
     def enter(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the beginning of a block to its first matmul."""
@@ -147,7 +149,7 @@ class Parts:
         rows = paths["residual"].stored
         b = self.made(paths)
         needed = b.input_of(rows, paths[_entered(want)].used)
-        b.project([(_Value("residual", needed, b.tokens(E=self.model.d_model), b.act), None)], want)
+        b.project([(Tensor("residual", needed, b.tokens(E=self.model.d_model), b.act), None)], want)
         operations = list(b.operations.values())
         first = next(i for i, o in enumerate(operations) if isinstance(o, Compute))
         return self.after(operations[first:])
@@ -157,7 +159,7 @@ class Parts:
         seconds = 0.0
         for kind, layers in Counter(self.model.kinds).items():
             b = self.made(paths)
-            attend(b, {name: _Value(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
+            attend(b, {name: Tensor(name, paths["q" if name == "q" else "kv"].stored, b.tokens(**{dim: size}), b.act)
                        for name, (_, dim, size) in projections(b).items()}, kind)
             seconds += layers / self.model.layers * sum(map(self.bounds.alone, b.operations.values()))
         return seconds, 0.0
@@ -165,13 +167,13 @@ class Parts:
     def nonlinearity(self, paths: Paths) -> tuple[float, float]:
         """Return the bound of the nonlinearity."""
         b = self.made(paths)
-        b.activated(_Value("hidden", paths["hidden"].stored, b.tokens(F=self.model.d_ff), b.act))
+        b.activated(Tensor("hidden", paths["hidden"].stored, b.tokens(F=self.model.d_ff), b.act))
         return self.bounds.alone(next(iter(b.operations.values()))), 0.0
 
-    def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[_Value]:
+    def values(self, b: Builder, names: Sequence[str], shardings: Mapping[str, Sharding]) -> list[Tensor]:
         """Return the named ones of the hidden layer and the output of attention."""
         sizes = {"hidden": {"F": self.model.d_ff}, "o": {"H": b.heads * self.model.value}}
-        return [_Value(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
+        return [Tensor(name, shardings[name], b.tokens(**sizes[name]), b.act) for name in names]
 
     def regather(self, names: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the hidden layer and the output of attention to the matmul that leads back to the residual."""

@@ -142,6 +142,14 @@ class Pricing:
                                           self.scenario.chip) for forward, times in self.knots(one.phase, one.batch).firsts)
         return replace(priced, least_s=max(priced.least_s, least), tight=True)
 
+    def programs(self, candidate: Candidate) -> tuple[Program, ...]:
+        """Return the programs of the passes that are priced, of a candidate with its batch padded. They determine its time."""
+        net, model = self.outlines(candidate).net, self.scenario.model
+        assert model is not None
+        axes = dict(zip(net.axes, net.shape))
+        return tuple(build(model, candidate.layout, forward, axes)
+                     for forward in self.knots(candidate.phase, candidate.batch).forwards)
+
     def workload(self, batch: int) -> Workload:
         """Return the scenario's workload with another batch."""
         assert self.scenario.workload is not None

@@ -7,7 +7,7 @@ another phase or batch, so each pair has a search of its own (`unit`). The objec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from torussim.planner.space import spaces
 from torussim.planner.streams import tables
 from torussim.planner.unit import TIE, Done, Unit, rounded
 from torussim.planner.words import SAME, bound_by
+from torussim.program import Program
 from torussim.result import rates
 from torussim.scenario import Limit, Planning, Scenario, Source, changed, ready
 from torussim.trust import Trust
@@ -174,6 +175,7 @@ class Search:
     outside: list[Done] = field(default_factory=list)  # simulated, but not in the space
     space: int = 0
     added: tuple[str, ...] = ()
+    _simulated: dict[Hashable, list[tuple[tuple[Program, ...], Done]]] = field(default_factory=dict)
     streams: int = 0  # the part of the space in streams, whose candidates are not named one by one
 
     @staticmethod
@@ -246,7 +248,16 @@ class Search:
                     unit.finish(self.simulated(priced))
 
     def simulated(self, priced: Priced) -> Done:
-        """Return a candidate simulated."""
+        """Return a candidate simulated; of candidates with equal programs one is."""
+        one, programs = priced.candidate, self.pricing.programs(priced.candidate)
+        like = self._simulated.setdefault((one.phase, one.batch, tuple(one.parts.items())), [])
+        done = next((done for others, done in like if others == programs), None)
+        if done is None:
+            done = self._run(priced)
+            like.append((programs, done))
+        return replace(done, priced=priced)
+
+    def _run(self, priced: Priced) -> Done:
         one, workload = priced.candidate, self.pricing.workload(priced.candidate.batch)
         if workload.phase == "generate":
             workload = (replace(workload, phase="prefill", tokens=1) if one.phase == "prefill" else
@@ -365,10 +376,19 @@ class Search:
             if isinstance(priced, Misfit):
                 return None
             known = [one for unit in self.at(self.workload.batch) if unit.phase == phase for one in unit.known]
-            same = next((one for one in known if one.candidate.record() == priced.candidate.record()), None)
+            same = next((one for one in known if self.alike(one.candidate, priced.candidate)), None)
             made.append(self.done(same) if same else self.simulated(priced))
             self.outside += [] if same else made[-1:]
         return self.choice(made)
+
+    def alike(self, one: Candidate, other: Candidate) -> bool:
+        """Return whether two candidates are the same but for choices of attention and experts that give the same table."""
+        ours, theirs = one.record(), other.record()
+        if ours == theirs:
+            return True
+        records = [{key: value for key, value in record.items() if key not in ("attention", "experts")}
+                   for record in (ours, theirs)]
+        return records[0] == records[1] and len({candidates.tables_of(self.scenario, some) for some in (one, other)}) == 1
 
     @property
     def unseen(self) -> Mapping[str, int]:

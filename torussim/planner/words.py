@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from torussim.analysis import advances
 from torussim.chips import Chip
 from torussim.cost import flop_seconds
 from torussim.layouts import Path
+from torussim.pipeline import HAND_OVER, of_microbatch
 from torussim.planner.candidates import Candidate
 from torussim.planner.pricing import total_bytes
-from torussim.program import Compute
-from torussim.report import KINDS
+from torussim.program import Collective, Compute
+from torussim.report.phrases import KINDS, experts, pipeline
 from torussim.tables import table
 from torussim.timeline import Timeline
 from torussim.topology.shape import axis_names
@@ -29,6 +31,7 @@ WIDTH = 110
 SAME = 5e-4  # times within this share of one another are reported as equal
 NAMED = 3  # open candidates that the text names
 SHAPES = 8  # rows of the table of shapes
+_WEIGHTS = re.compile("(?:experts|q|k|v|kv)_(?:in|out|down|up)|[a-z]+")  # of the name of a matmul
 _CAN = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -40,9 +43,8 @@ def text(plan: Plan) -> str:
 
 def name_of(candidate: Candidate, *, dtypes: bool = False) -> str:
     """Return a candidate in words: "ws2d with x=[x], y=[y], z=[z], attention over batch"."""
-    cut, more = cut_of(candidate), [word for word in (experts_of(candidate), stages_of(candidate)) if word]
-    more += [f"{candidate.layout.weights} weights"] if dtypes else []
-    return ", ".join([f"{candidate.name}{f' with {cut}' if cut else ''}", f"attention over {attention_of(candidate)}", *more])
+    cut, weights = cut_of(candidate), f", {candidate.layout.weights} weights" if dtypes else ""
+    return f"{candidate.name}{f' with {cut}' if cut else ''}, attention over {choices_of(candidate)}{weights}"
 
 
 def cut_of(candidate: Candidate) -> str:
@@ -65,20 +67,17 @@ def attention_of(candidate: Candidate) -> str:
 
 def experts_of(candidate: Candidate) -> str:
     """Return how the experts of a mixture are cut, in words; "" of a dense model."""
-    experts = candidate.layout.experts
-    if not candidate.mixture:
-        return ""
-    named = {"all": "experts over all axes", "batch": "experts over the axes of the batch", "gathered": "experts gathered"}
-    return named[experts] if isinstance(experts, str) else f"experts over {', '.join(experts) or 'no axis'}"
+    return experts(candidate.layout.experts) if candidate.mixture else ""
 
 
 def stages_of(candidate: Candidate) -> str:
     """Return the pipeline of a candidate in words: "4 stages over x, 8 microbatches"; "" if it has none."""
-    if candidate.stages is None:
-        return ""
-    record = candidate.stages.record()
-    many = record["microbatches"]
-    return f"{candidate.stages.stages} stages over {record['axis']}, {many} microbatch{'es' if many > 1 else ''}"
+    return f"{candidate.stages.stages} {pipeline(candidate.stages.record())}" if candidate.stages else ""
+
+
+def choices_of(candidate: Candidate) -> str:
+    """Return what attention and experts are cut over and the pipeline in words: "batch, experts over all axes"."""
+    return ", ".join(filter(None, (attention_of(candidate), experts_of(candidate), stages_of(candidate))))
 
 
 def mesh_of(mesh: Mapping[str, Sequence[str]]) -> str:
@@ -109,17 +108,26 @@ def bound_by(timeline: Timeline, chip: Chip) -> str:
     """Return the largest item of a simulated step in words, with its share; collectives of one kind and axes are one item."""
     shares: dict[str, float] = {}
     for o, seconds in advances(timeline):
-        what = _work(o, chip) if isinstance(o, Compute) else f"the {KINDS[o.kind]} over {', '.join(o.axes)}"
+        what = _work(o, chip) if isinstance(o, Compute) else _moved(o)
         shares[what] = shares.get(what, 0.0) + seconds
     most = max(shares, key=lambda what: shares[what])
     return f"{most} ({percent(shares[most] / sum(shares.values()))})"
 
 
+def _moved(collective: Collective) -> str:
+    """Return a collective in words; the permute at the end of a tick of a pipeline is mostly a wait."""
+    over = ", ".join(collective.axes)
+    if of_microbatch(collective.name) == HAND_OVER:
+        return f"the transfers between stages over {over} and the waits for them"
+    return f"the {KINDS[collective.kind]} over {over}"
+
+
 def _work(compute: Compute, chip: Chip) -> str:
     """Return an operation of the compute unit in words; for a matmul with its bottleneck: HBM reads or FLOPs."""
-    if not compute.name.startswith("matmul_"):
-        return compute.name.replace("_", " ").replace("add ", "sum and norm of the ")
-    weights = " and ".join(f"W_{name}" for name in compute.name.removeprefix("matmul_").split("_"))
+    name = of_microbatch(compute.name).partition("@")[0]
+    if not name.startswith("matmul_"):
+        return name.replace("_", " ").replace("add ", "sum and norm of the ")
+    weights = " and ".join(f"W_{name}" for name in _WEIGHTS.findall(name.removeprefix("matmul_")))
     multiply = flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip)
     read = compute.hbm_bytes / (chip.hbm_bandwidth * chip.hbm_efficiency)
     return f"the {'HBM reads' if read > multiply else 'FLOPs'} of the matmul of {weights}"
@@ -201,7 +209,7 @@ def _front(plan: Plan) -> str:
         for number, (phase, one) in enumerate(choice.of.items()):
             layout = one.candidate.layout
             rows.append([str(choice.batch) if not number else "", *([phase] if several else []), one.candidate.name,
-                         cut_of(one.candidate), ", ".join(filter(None, _choices(one))), layout.weights,
+                         cut_of(one.candidate), choices_of(one.candidate), layout.weights,
                          *(["", ""] if number else whole), one.bound_by])
     return _fill(said) + "\n\n" + table(rows, "rlllllrrl" if several else "rllllrrl")
 
@@ -234,7 +242,7 @@ def _rows(plan: Plan, phase: str) -> list[list[str]]:
                 one.state not in ("simulated", "excluded", "open"):
             continue
         layout = one.candidate.layout
-        key = one.candidate.name, *_choices(one), layout.weights, f"{one.seconds:.4g}"
+        key = one.candidate.name, choices_of(one.candidate), layout.weights, f"{one.seconds:.4g}"
         if key in seen:
             seen[key][1] = seen[key][1].removesuffix(" and others") + " and others"
         elif len(rows) < ROWS:
@@ -243,15 +251,11 @@ def _rows(plan: Plan, phase: str) -> list[list[str]]:
     return rows
 
 
-def _choices(one: Ranked) -> list[str]:
-    """Return the cells of the choices: attention, experts, stages."""
-    return [attention_of(one.candidate), experts_of(one.candidate), stages_of(one.candidate)]
-
-
 def _row(plan: Plan, one: Ranked) -> list[str]:
     assert one.seconds is not None and one.memory is not None
     keys, share = plan.alone(one), total_bytes(one.memory) / one.memory.capacity
-    return [one.candidate.name, cut_of(one.candidate), *_choices(one), one.candidate.layout.weights,
+    return [one.candidate.name, cut_of(one.candidate), attention_of(one.candidate), experts_of(one.candidate),
+            stages_of(one.candidate), one.candidate.layout.weights,
             ("" if one.step_s is not None else "~") + show(one.seconds, "s"), f"{keys['mfu']:.1%}",
             f"{keys['chip_s_per_token'] * 1e3:.4g}", f"{share:.0%}", one.bound_by]
 

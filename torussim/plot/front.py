@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torussim.planner.plans import Plan, Ranked
-from torussim.planner.words import attention_of
+from torussim.planner.words import choices_of
 from torussim.plot.canvas import COMPUTE, EXPOSED, FAINT, INK, KIND_COLOURS, SMALL, Canvas
 from torussim.plot.chart import CIRCLE, SQUARE, TRIANGLE, Chart, Entry, Scale, legend
 from torussim.plot.labels import tint
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEFT, RIGHT = 96.0, 1160.0  # of the front
 HIGH = 560.0
 
-Kind = tuple[str, str, str]  # name of the layout, attention, dtype of weights
+Kind = tuple[str, str, str]  # name of the layout, its other choices, dtype of weights
 
 FAR = 4.0  # layouts slower than the best at their batch by this factor are not drawn
 PALE = tint(COMPUTE, 0.3)
@@ -125,7 +125,7 @@ def _same(one: Ranked, other: Ranked) -> bool:
 
 def _kind(one: Ranked) -> Kind:
     layout = one.candidate.layout
-    return one.candidate.name, attention_of(one.candidate), str(layout.weights)
+    return one.candidate.name, choices_of(one.candidate), str(layout.weights)
 
 
 def _kinds(some: Iterable[Ranked]) -> Mapping[Kind, str]:
@@ -145,8 +145,8 @@ def _entries(found: Plan, colours: Mapping[Kind, str], several: bool, left_out: 
 
 def _named(kind: Kind, several: bool) -> str:
     """Return a kind in words, with its dtype if there are several dtypes."""
-    name, attention, weights = kind
-    return f"{name}, attention over {attention}{f', {weights}' if several else ''}"
+    name, choices, weights = kind
+    return f"{name}, attention over {choices}{f', {weights}' if several else ''}"
 
 
 def _around(values: Sequence[float], start: float, end: float) -> Scale:

@@ -123,3 +123,24 @@ def context(tokens: int) -> str:
 def seconds_of(keys: Mapping[str, Any]) -> float:
     """Return the time that a report is about: of a step, or of a bare program."""
     return float(keys.get("step_s", keys["makespan_s"]))
+
+
+def experts(cut: str | Sequence[str]) -> str:
+    """Return `layout.experts` in words.
+
+    >>> experts("batch"), experts(["y", "z"])
+    ('experts over the axes of the batch', 'experts over y, z')
+    """
+    if isinstance(cut, str):
+        return "experts " + {"all": "over all axes", "batch": "over the axes of the batch", "gathered": "gathered"}[cut]
+    return f"experts over {', '.join(cut) or 'no axis'}"
+
+
+def pipeline(record: Mapping[str, Any]) -> str:
+    """Return `layout.pipeline` of a record in words.
+
+    >>> pipeline({"axis": "x/2", "microbatches": 8})
+    'stages over x/2, 8 microbatches'
+    """
+    many = record["microbatches"]
+    return f"stages over {record['axis']}, {many} microbatch{'es' if many > 1 else ''}"

@@ -92,8 +92,9 @@ def _check(notes: Notes, vary: keyed.Section, model: Model | None, pipelines: tu
         return
     unknown = "experts" if model and model.experts else "latent attention" if model and model.latent else ""
     if unknown and model:
-        notes.wrong((*path, "layouts"), f"layouts: the tables of shardings of `all` are those of models without {unknown}, and "
-                    f"{model.name} has it: name layouts, such as [ws1d, ws2d, dp], or leave layouts out", code="clash")
+        notes.wrong((*path, "layouts"), "layouts: the tables of shardings of `all` are those of models without experts and "
+                    f"latent attention, and {model.name} has {unknown}: name layouts, such as [ws1d, ws2d, dp], or leave layouts "
+                    "out", code="clash")
     if any(pipelines):
         notes.wrong((*path, "pipeline"), "pipeline: the tables of shardings of `layouts: all` have no stages: name layouts, such "
                     "as [ws1d, ws2d], or leave pipeline out", at_key=True, code="clash")
