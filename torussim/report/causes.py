@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+<<<<<<< HEAD
 from torussim.analysis import advances
 from torussim.pipeline import HAND_OVER, of_microbatch
+=======
+from torussim.analysis import advances, of_layers
+from torussim.pipeline import of_microbatch
+>>>>>>> review2
 from torussim.report.headline import missing
 from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
@@ -78,8 +83,7 @@ def operations(result: Result) -> dict[str, float]:
     found = [(o, seconds) for o, seconds in advances(result.timeline) if not (model and of_microbatch(o.name) == HAND_OVER)]
     whole = sum(seconds for _, seconds in found)
     for o, seconds in found:
-        name = of_microbatch(o.name)
-        name = name.partition("@")[0] if model else name
+        name = of_layers(o.name) if model else of_microbatch(o.name)
         each[name] = each.get(name, 0.0) + seconds
     return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 
