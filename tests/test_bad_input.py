@@ -168,7 +168,7 @@ def test_a_module_that_cannot_be_used_is_named_with_the_line(tmp_path, module, t
     ("config.json", b"[]", "config.json is no config.json of a model: it must be an object in braces"),
     ("config.json", b"\xff{}", "config.json cannot be read: "),
     ("config.json", b"[" * 100_000, "config.json cannot be read: "),
-    ("config.json", b'{"model_type": ["llama"]}', "config.json: model_type '['llama']' cannot be read: only llama"),
+    ("config.json", b'{"model_type": ["llama"]}', "config.json: model_type '['llama']' cannot be read; llama"),
     ("folder.json", None, "folder.json cannot be read: is a directory"),
 ])
 def test_a_config_json_that_cannot_be_read_is_named(tmp_path, name, content, text):

@@ -252,6 +252,9 @@ QUANTISED = [
     ({"load_in_4bit": True, "bnb_4bit_use_double_quant": True}, {"weights": "int4/128", **BF16}),
     ({"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"},
      {"weights": "nvfp4", "kv_cache": "fp8", **BF16}),
+    ({"quant_method": "fp8", "kv_cache_scheme": "static"}, {"weights": "fp8", "kv_cache": "fp8", **BF16}),
+    ({"quant_method": "compressed-tensors", "config_groups": {}, "kv_cache_scheme": {"num_bits": 8, "type": "float"}},
+     {"kv_cache": "fp8"}),
     ({"quant_method": "mxfp4"}, {"weights": "mxfp4", **BF16}), (None, {}), ({}, {}),
 ]
 
@@ -350,7 +353,10 @@ def test_the_record_of_a_run_keeps_the_dtypes() -> None:
     ("qwen3", {"layer_types": ["linear_attention"]}, "layer_types: "),
     ("gemma3", {"sliding_window_pattern": 0}, "sliding_window_pattern: '0' is not a whole number, 1 or more"),
     ("mistral", {"sliding_window": 0}, "sliding_window: '0' is not a whole number from 1"),
-    ("opt", {"word_embed_proj_dim": 3}, "word_embed_proj_dim: '3' is not modelled"),
+    ("opt", {"word_embed_proj_dim": 3}, "word_embed_proj_dim: '3' is not modelled: must be hidden_size, "),
+    ("qwen3", {"linear_key_head_dim": 4, "linear_value_head_dim": 4},
+     "linear_key_head_dim, linear_value_head_dim are given: linear attention cannot be run"),
+    ("llama4", {"text_config": [1]}, "text_config: '[1]' is not a mapping"),
     ("falcon", {"multi_query": "yes", "new_decoder_architecture": False}, "multi_query: 'yes' is neither true nor false"),
     ("gpt_oss", {"num_hidden_layers": 900_000_000}, "900000000 layers are more than can be read"),
     ("deepseek_v2", {"num_experts_per_tok": None}, "num_experts_per_tok is missing"),
@@ -361,6 +367,35 @@ def test_a_key_that_changes_time_or_memory_and_is_not_understood_is_named(family
                                                                           tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=re.escape(text)):
         read(tmp_path, {**sizes(Random(4), family), **more})
+
+
+def test_the_mapping_of_an_unknown_family_has_its_windows_and_dtypes_and_names_all_that_it_does_not_cover(tmp_path: Path) -> None:
+    rng = Random(8)
+    for windows in ("list", "off", "one", "none"):
+        config = {**sizes(rng, "qwen3"), "num_hidden_layers": 4, "tie_word_embeddings": True,
+                  "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}
+        config |= {"list": {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 64},
+                   "off": {"use_sliding_window": False, "sliding_window": 64}, "one": {"sliding_window": 64}, "none": {}}[windows]
+        known = read(tmp_path, {**config, "use_sliding_window": windows in ("list", "one"), "max_window_layers": 0})
+        with pytest.raises(ModelError) as error:
+            read(tmp_path, {**config, "model_type": "other", "a_key": 3, "mamba_d_state": 5, "index_topk": 7})
+        text, _, others = str(error.value).partition("write model: ")[2].partition(" in place of the file")
+        whole = text.replace("gated: unknown", "gated: true").replace("parallel: unknown", "parallel: false")
+        shown = files.parse(whole, "").value
+        assert model({**shown, "name": known.name, "qk_norm": True}) == known
+        assert all(key in others for key in ("a_key", "mamba_d_state", "index_topk")), others
+    with pytest.raises(ModelError, match="model_type is missing; llama"):
+        read(tmp_path, {**sizes(rng, "llama"), "model_type": None})
+
+
+def test_a_key_of_null_is_an_absent_key(tmp_path: Path) -> None:
+    config = {**sizes(Random(3), "llama"), "num_key_value_heads": 1}
+    absent = read(tmp_path, config)
+    nulls = dict.fromkeys(("tie_word_embeddings", "rope_scaling", "quantization_config", "attention_bias", "text_config",
+                           "sliding_window", "max_position_embeddings"))
+    assert read(tmp_path, {**config, **nulls}) == absent
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(config).encode())
+    assert model(str(tmp_path / "config.json")) == absent
 
 
 def test_a_key_that_changes_nothing_is_said_and_one_without_meaning_is_not(tmp_path: Path) -> None:

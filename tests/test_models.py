@@ -243,9 +243,9 @@ def test_fields_that_a_config_json_can_leave_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"model_type": "mamba"}, "model_type 'mamba' cannot be read: only llama, mistral, qwen2"),
+        ({"model_type": "mamba"}, "model_type 'mamba' cannot be read; llama, mistral, qwen2"),
         ({"model_type": "gpt_neox"}, "num_key_value_heads is given, which no model of model_type gpt_neox has"),
-        ({"model_type": ...}, "model_type 'None' cannot be read"),
+        ({"model_type": ...}, "model_type is missing; llama"),
         ({"hidden_size": ...}, "hidden_size is missing"),
         ({"hidden_size": ..., "vocab_size": None}, "hidden_size is missing; vocab_size is missing"),
         ({"num_hidden_layers": "32"}, "num_hidden_layers: '32' is not a whole number"),

@@ -62,9 +62,14 @@ def families() -> tuple[str, ...]:
 def family(name: str) -> Family:
     """Return the row of a family."""
     row = _document()["families"][name]
-    base = family(row["like"]) if "like" in row else Family("", **{"notes": {}, "equal": {}, **_document()["every"]})
+    base = family(row["like"]) if "like" in row else _every()
     merged = {part: {**getattr(base, part), **row.get(part, {})} for part in ("fields", "defaults", "notes", "equal")}
     return Family(name, unread=(*base.unread, *row.get("unread", ())), **merged)
+
+
+def _every() -> Family:
+    """Return the row that all families have in common."""
+    return Family("", **{"notes": {}, "equal": {}, **_document()["every"]})
 
 
 def read(path: Path, name: str, most: int = 0) -> Config:
@@ -74,11 +79,14 @@ def read(path: Path, name: str, most: int = 0) -> Config:
     change time or memory in an unknown way.
     """
     outer = _read_json(path, most)
+    torn = next((key for key in NESTED if not isinstance(outer.get(key), Mapping | None)), None)
+    if torn:
+        raise ModelError(f"{path}: {torn}: {quote(outer[torn])} is not a mapping")
     config, remarks = _text_of(outer)
     kind = config.get("model_type")
     known = isinstance(kind, str) and next((one for one in (kind, kind.removesuffix("_text")) if one in families()), None)
     if not known:
-        raise ModelError(f"{path}: {_unknown(config)}")
+        raise ModelError(f"{path}: {_unknown(config, name)}")
     row = family(known)
     fields, mistakes = _fields(row, config, name)
     found, wrong, said = quantised.dtypes(config, mixture="experts" in fields)
@@ -136,7 +144,7 @@ def _fields(row: Family, config: Mapping[str, Any], name: str) -> tuple[dict[str
     for key, wanted in row.equal.items():
         only = first(wanted, given)
         if given.get(key) is not None and only and given.get(key) != only[0]:
-            mistakes.append(f"{key}: {quote(given.get(key))} is not modelled, only {only[0]} is, {only[1]}")
+            mistakes.append(f"{key}: {quote(given.get(key))} is not modelled: must be {only[1]}, {only[0]}")
     if len(found.get("full_layers", {"value": ()})["value"]) == given.layers:  # no layer has the window
         found.pop("window", None)
     for whole, parts in PARTS.items():
@@ -151,20 +159,22 @@ def _fields(row: Family, config: Mapping[str, Any], name: str) -> tuple[dict[str
 def _others(row: Family, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the keys that are not looked at and can change no time, and the mistakes of those that can."""
     refused: Mapping[str, str] = _document()["refused"]
-    unread, mistakes = list[str](), list[str]()
+    unread, mistakes, reasons = list[str](), list[str](), dict[str, list[str]]()
     for key, value in config.items():
         read = key in row.keys or key in row.notes or key in row.equal
         if read or _means_nothing(value) or any(fnmatchcase(key, one) for one in row.unread):
             continue
         reason = next((text for pattern, text in refused.items() if fnmatchcase(key, pattern)), None)
         if reason is not None:
-            mistakes.append(f"{key} is given: {reason} cannot be run")
-        elif key in _timed():
+            reasons.setdefault(reason, []).append(key)
+        elif row.name and key in _timed():
             mistakes.append(f"{key} is given, which no model of model_type {row.name} has: leave it out, or give the fields of "
                             "the model in place of the file")
         else:
             unread.append(key)
-    return unread, mistakes
+    several = [f"{', '.join(keys)} {'is' if len(keys) == 1 else 'are'} given: {text} cannot be run"
+               for text, keys in reasons.items()]
+    return unread, several + mistakes
 
 
 def _means_nothing(value: Any) -> bool:
@@ -179,23 +189,51 @@ def _timed() -> frozenset[str]:
                      for key in keys_of(alternatives))
 
 
-def _unknown(config: Mapping[str, Any]) -> str:
-    """Return the message for a family that is not known, with the mapping of fields that the file gives."""
-    shown = dict[str, Any]()
+def _unknown(config: Mapping[str, Any], name: str) -> str:
+    """Return the message for a family that is not known, with the mapping of fields that the file gives.
+
+    It names the keys that the mapping does not cover.
+    """
+    shown, taken = dict[str, Any](), {"use_sliding_window"}
     for path, key in FIELDS.items():
-        for name in key.also:
+        for other in key.also:
             try:
-                if config.get(name) not in (None, False):
-                    shown.setdefault(path[0], key.read(config[name]))
+                if config.get(other) not in (None, False):
+                    shown.setdefault(path[0], key.read(config[other]))
+                    taken.add(other)
             except ModelError:
                 continue
         if path in NEEDED:
             shown.setdefault(path[0], "unknown")
-    text = ", ".join(f"{field}: {str(value).lower() if isinstance(value, bool) else plain(value)}"
-                     for field, value in shown.items())
-    every = families()
-    return (f"model_type {quote(config.get('model_type'))} cannot be read: only {', '.join(every[:3])} and {len(every) - 3} "
-            f"other families (docs/models.md); write model: {{{text}}} in place of the file, with a value for each unknown")
+    given = Given(config, frozenset(config), shown["layers"] if isinstance(shown["layers"], int) else 0)
+    for field, alternatives in _document()["unknown"].items():
+        try:
+            if part := first(alternatives, given):
+                shown[field] = FIELDS[field,].read(part[0])
+                taken.update(keys_of(alternatives))
+        except ModelError:
+            continue
+    if config.get("use_sliding_window") is False or len(shown.get("full_layers", ())) == given.layers:
+        shown.pop("window", None)
+    if "window" not in shown:
+        shown.pop("full_layers", None)
+    found, wrong, _ = quantised.dtypes(config, mixture="experts" in shown)
+    shown |= {"dtypes": found} if found else {}
+    text = ", ".join(f"{field}: {_yaml(value)}" for field, value in shown.items())
+    unread, refused = _others(_every(), {key: value for key, value in config.items() if key not in taken})
+    every, kind = families(), config.get("model_type")
+    reason = "model_type is missing" if kind is None else f"model_type {quote(kind)} cannot be read"
+    others = [*([f"keys without a field: {', '.join(unread)}"] if unread else []), *wrong, *refused]
+    return (f"{reason}; {', '.join(every[:3])} and {len(every) - 3} other families can be read (docs/models.md); write "
+            f"model: {{{text}}} in place of the file, with a value for each unknown"
+            + (f"; the mapping does not cover this: {'; '.join(others)}" if others else ""))
+
+
+def _yaml(value: Any) -> str:
+    """Return a value of a field as YAML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {one}" for key, one in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(plain(value))
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:

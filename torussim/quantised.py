@@ -32,11 +32,12 @@ def dtypes(config: Mapping[str, Any], *, mixture: bool) -> tuple[dict[str, str],
         return {}, [f"quantization_config: {quote(given)} is not a mapping"], []
     method = given.get("quant_method", "bitsandbytes" if "load_in_4bit" in given or "load_in_8bit" in given else None)
     try:
-        weights, cache = _weights(str(method), given)
+        weights, cache = _weights(str(method), given), _cache(given)
     except ModelError as error:
         return {}, [f"quantization_config: {error}"], []
+    caches = {"kv_cache": cache} if cache else {}
     if weights is None:
-        return {}, [], []
+        return caches, [], []
     kept = _kept(given)
     attention = [one for one in kept if ("attn" in one or "attention" in one) and "norm" not in one]
     others = [one for one in kept if one not in attention and not APART.search(one)]
@@ -50,48 +51,55 @@ def dtypes(config: Mapping[str, Any], *, mixture: bool) -> tuple[dict[str, str],
     if others:
         shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         remarks.append(f"modules that are not quantised are read as {weights} all the same: {shown}")
-    return found | ({"kv_cache": cache} if cache else {}), [], remarks
+    return found | caches, [], remarks
 
 
-def _weights(method: str, given: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the dtype of the quantised weights, None if they are none, and that of the cache, if it is given."""
+def _weights(method: str, given: Mapping[str, Any]) -> str | None:
+    """Return the dtype of the quantised weights; None if there are none."""
     if method in ("fp8", "fbgemm_fp8"):
-        return "fp8", None
+        return "fp8"
     if method == "mxfp4":
-        return "mxfp4", None
+        return "mxfp4"
     if method in ("gptq", "awq"):
         bits = given.get("bits", given.get("w_bit", 4))
         group = given.get("group_size", given.get("q_group_size", 128))
         zeros = given.get("zero_point", True) if method == "awq" else given.get("sym", True) is False
-        return _integers(bits, group, bool(zeros)), None
+        return _integers(bits, group, bool(zeros))
     if method == "bitsandbytes":
         if given.get("load_in_8bit") is True:
-            return "int8", None
+            return "int8"
         if given.get("load_in_4bit") is True:  # blocks of 64 with a scale in f32, or in 8 bits and f32 for each 256 of them
-            return ("int4/128" if given.get("bnb_4bit_use_double_quant") is True else "int4/32"), None
-        return None, None
+            return "int4/128" if given.get("bnb_4bit_use_double_quant") is True else "int4/32"
+        return None
     if method == "modelopt":
         algorithm = str(given.get("quant_algo")).upper()
         found = {"FP8": "fp8", "NVFP4": "nvfp4", "INT8": "int8"}.get(algorithm)
         if found is None:
             raise ModelError(f"quant_algo {quote(given.get('quant_algo'))} cannot be read: FP8, NVFP4 or INT8 can")
-        return found, "fp8" if str(given.get("kv_cache_quant_algo")).upper() == "FP8" else None
+        return found
     if method in ("compressed-tensors", "compressed_tensors"):
         return _compressed(given)
     raise ModelError(f"quant_method {quote(None if method == 'None' else method)} cannot be read: only {KNOWN}; leave "
                      "quantization_config out and give layout.weights")
 
 
-def _compressed(given: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the dtypes of the weights and of the cache in the format of compressed-tensors."""
+def _cache(given: Mapping[str, Any]) -> str | None:
+    """Return the dtype of the cache, if it is given: a scheme as of weights, or a word for fp8."""
+    scheme = given.get("kv_cache_scheme")
+    if isinstance(scheme, Mapping):
+        return _scheme(scheme)
+    return "fp8" if scheme in ("static", "dynamic") or str(given.get("kv_cache_quant_algo")).upper() == "FP8" else None
+
+
+def _compressed(given: Mapping[str, Any]) -> str | None:
+    """Return the dtype of the weights in the format of compressed-tensors; None if there is none."""
     groups = given.get("config_groups")
     parts = list(groups.values()) if isinstance(groups, Mapping) else []
     found = {_scheme(part["weights"]) for part in parts if isinstance(part, Mapping) and isinstance(part.get("weights"), Mapping)}
     if len(found) > 1:
         raise ModelError(f"config_groups of several dtypes ({', '.join(sorted(found))}) cannot be read: give the fields of the "
                          "model in place of the file, with its dtypes")
-    cache = given.get("kv_cache_scheme")
-    return next(iter(found), None), _scheme(cache) if isinstance(cache, Mapping) else None
+    return next(iter(found), None)
 
 
 def _scheme(scheme: Mapping[str, Any]) -> str:

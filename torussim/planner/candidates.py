@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from typing import Any
 
-from torussim.layouts import LOGICAL, Layout
+from torussim.errors import LayoutError, ShardingError
+from torussim.layouts import LOGICAL, Layout, Path
+from torussim.padding import candidates as padded
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.layout import described
 from torussim.scenario.mesh import mesh_of
 from torussim.scenario.pipeline import Stages, staged_on
 from torussim.scenario.planning import FIVE
-from torussim.topology.grid import Grid, grid_of, parts_of
+from torussim.topology.grid import Grid, grid_of, part_names, parts_of
+from torussim.transformer import Builder
+from torussim.workload import Forward
+
+Paths = tuple[tuple[str, Path], ...]  # of the tensors of a table
+Tables = tuple[tuple[tuple[int, Paths], ...], str]  # the heads and paths at each batch, and why a batch does not fit
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,51 @@ def cuts(net: Grid) -> dict[str, tuple[int, ...]]:
 
 
 def named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Iterator[Candidate]:
-    """Return every candidate with a named table, of one phase and batch; the paper's five where all tables are searched."""
+    """Return the candidates with a named table, of one phase and batch; the paper's five where all tables are searched.
+
+    Candidates that differ only in choices of attention and experts which give the same table are one: the first of them, or the
+    first with attention over the batch if the table cuts no heads.
+    """
+    found: dict[object, Candidate] = {}
+    tables: dict[object, Tables] = {}
+    for one in _named(scenario, planning, phase, batch):
+        layout, axes = one.layout, axes_of(scenario, one)
+        shape = [(logical, prod(axes[a] for a in factors)) for logical, factors in layout.mesh.items()]
+        sizes = layout.ffn, layout.attention, layout.experts, one.stages, *shape
+        if sizes not in tables:
+            tables[sizes] = tables_of(scenario, one)
+        key = repr((replace(layout, attention="", experts=""), one.mesh, one.parts)), tables[sizes]
+        known = found.setdefault(key, one)
+        if known is not one:
+            whole = not any(dict(paths)["q"].used.axes("H") for _, paths in tables[sizes][0])
+            better = one if whole and known.layout.attention != "batch" and layout.attention == "batch" else known
+            found[key] = replace(better, alike=known.alike + one.alike)
+    yield from found.values()
+
+
+def axes_of(scenario: Scenario, candidate: Candidate) -> dict[str, int]:
+    """Return the axes of the network, cut as a candidate needs them."""
+    net = uncut(scenario)
+    cut = {axis: candidate.parts.get(axis, (whole,)) for axis, whole in zip(net.axes, net.shape)}
+    return {name: length for axis, parts in cut.items() for name, length in zip(part_names(axis, parts), parts)}
+
+
+def tables_of(scenario: Scenario, candidate: Candidate) -> Tables:
+    """Return the tables of a candidate at the batches that it can be padded to, and the reason where it does not fit."""
+    layout, axes, found, reason = candidate.layout, axes_of(scenario, candidate), list[tuple[int, Paths]](), ""
+    assert scenario.model is not None
+    try:
+        for batch in padded(layout, candidate.batch, axes):
+            forward = Forward(candidate.phase, batch, 1, 1)
+            builder = Builder(scenario.model, replace(layout, batch=batch), forward, axes)
+            found.append((builder.heads, tuple(builder.table.paths.items())))
+    except (LayoutError, ShardingError) as error:
+        reason = str(error)
+    return tuple(found), reason
+
+
+def _named(scenario: Scenario, planning: Planning, phase: str, batch: int) -> Iterator[Candidate]:
+    """Return every candidate with a named table, of one phase and batch."""
     net = uncut(scenario)
     axes = dict(zip(net.axes, net.shape))
     for base, stages in choices(scenario, planning, phase):

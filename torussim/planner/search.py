@@ -376,10 +376,19 @@ class Search:
             if isinstance(priced, Misfit):
                 return None
             known = [one for unit in self.at(self.workload.batch) if unit.phase == phase for one in unit.known]
-            same = next((one for one in known if one.candidate.record() == priced.candidate.record()), None)
+            same = next((one for one in known if self.alike(one.candidate, priced.candidate)), None)
             made.append(self.done(same) if same else self.simulated(priced))
             self.outside += [] if same else made[-1:]
         return self.choice(made)
+
+    def alike(self, one: Candidate, other: Candidate) -> bool:
+        """Return whether two candidates are the same but for choices of attention and experts that give the same table."""
+        ours, theirs = one.record(), other.record()
+        if ours == theirs:
+            return True
+        records = [{key: value for key, value in record.items() if key not in ("attention", "experts")}
+                   for record in (ours, theirs)]
+        return records[0] == records[1] and len({candidates.tables_of(self.scenario, some) for some in (one, other)}) == 1
 
     @property
     def unseen(self) -> Mapping[str, int]:

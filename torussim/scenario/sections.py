@@ -13,6 +13,7 @@ from torussim import chips, models, resolve
 from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS
 from torussim.errors import Found, Keys, TorusSimError
+from torussim.model_fields import FIELDS
 from torussim.models import Model
 from torussim.program import Program
 from torussim.scenario import forms, keyed, values
@@ -27,7 +28,8 @@ from torussim.scenario.values import quote
 from torussim.scenario.workload import Expected, describe_expected, describe_workload, phases_of, read_expect, read_workload
 from torussim.workload import Workload
 
-MAX_LAYERS = 10_000  # each layer is an interval of every pass, even if blocks repeat
+MOST = {"layers": 10_000,  # each layer is an interval of every pass, even if blocks repeat
+        "experts": 10_000}  # each expert of unequal load is a product of its own
 
 
 def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
@@ -182,11 +184,11 @@ def _model(notes: Notes, given: Any, path: Keys) -> Model | None:
     most = notes.trust.most
     found: Model | None = _described(notes, path, given, lambda g: models.model(g, notes.beside, most=most),
                                      lambda g: models.model_mistakes(g, notes.beside, most=most))
-    if found and found.layers > MAX_LAYERS:
-        at = (*path, "layers") if isinstance(given, Mapping) and "layers" in given else path
-        notes.wrong(at, f"layers: '{found.layers}' are more than can be run: give at most {MAX_LAYERS:,}", code="limit")
-        return None
-    return found
+    many = [name for name, most in MOST.items() if found and (getattr(found, name) or 0) > most]
+    for name in many:
+        at = next(((*path, key) for key in (name, *FIELDS[name,].also) if isinstance(given, Mapping) and key in given), path)
+        notes.wrong(at, f"{name}: '{getattr(found, name)}' are more than can be run: give at most {MOST[name]:,}", code="limit")
+    return None if many else found
 
 
 def _workload(notes: Notes, given: Any) -> tuple[str | None, Workload | None]:
