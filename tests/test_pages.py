@@ -61,6 +61,25 @@ def test_the_load_of_experts_can_be_given_in_each_way_of_the_page(tmp_path):
     assert skewed > plain and same == pytest.approx([plain] * 2, rel=1e-9)
 
 
+SCENARIOS = re.findall(r"^\| `([\w/-]+\.yaml)`.*? \| (\d+) \| ([\d.]+) ms \| ([\d.]+) of ([\d.]+) GB \|$",
+                       (DOCS / "worked_models.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name, chips, step, held, capacity", SCENARIOS)
+def test_the_scenarios_of_todays_models_take_what_the_page_says(name, chips, step, held, capacity):
+    keys = run(ROOT / "scenarios" / name).keys
+    memory = keys["memory"]
+    total = sum(memory[key] for key in ("weights", "kv_cache", "activations"))
+    assert (keys["chips"], f"{keys['step_s'] * 1e3:.1f}") == (int(chips), step) and memory["fits"]
+    assert (total / 1e9, memory["capacity"] / 1e9) == pytest.approx((float(held), float(capacity)), abs=0.06)
+
+
+def test_the_cache_of_a_long_context_does_not_fit_where_heads_are_copied():
+    assert len(SCENARIOS) == 4
+    keys = run(ROOT / "scenarios" / "llama-3-70b-long-context-v6e-32.yaml", overrides=["layout.attention=heads"]).keys
+    assert not keys["memory"]["fits"]
+
+
 def test_smaller_chunks_take_less_memory(tmp_path):
     (tmp_path / "prefill.yaml").write_text(files("workloads.md")["prefill.yaml"])
     whole, chunks = (run(tmp_path / "prefill.yaml", overrides=changes).keys["memory"]["activations"]
