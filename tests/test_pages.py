@@ -39,6 +39,47 @@ def test_a_scenario_of_the_page_on_workloads_is_sound_and_gives_what_the_page_sa
     assert longer["step_s"] == keys["step_s"]
 
 
+def test_the_ways_to_give_a_model_are_sound(tmp_path):
+    """Of the page on models: presets, changed presets, values for a command; files and names of Hugging Face have other tests."""
+    page = (DOCS / "models.md").read_text()
+    (tmp_path / "mixture.yaml").write_text(files("models.md")["mixture.yaml"])
+    ways = re.findall(r"^\| `(?:--set )?(model[:.][^`]*)` \|", page, re.M)
+    assert len(ways) == 5
+    for way in ways:
+        if "..." in way or ".json" in way:
+            continue
+        model = load(tmp_path / "mixture.yaml", [way.replace("model: ", "model=")]).model
+        assert model.layers == 18 or way == f"model: {model.name}", way
+
+
+def test_the_load_of_experts_can_be_given_in_each_way_of_the_page(tmp_path):
+    (tmp_path / "mixture.yaml").write_text(files("models.md")["mixture.yaml"])
+    (tmp_path / "shares.json").write_text(json.dumps([1 / 128] * 128))
+    (tmp_path / "layers.json").write_text(json.dumps([[1 / 128] * 128] * 48))
+    plain, skewed, *same = (run(tmp_path / "mixture.yaml", overrides=[f"workload.balance={balance}"]).step_s for balance in (
+        "uniform", "{zipf: 1.0}", "{shares: shares.json}", "{shares: layers.json}"))
+    assert skewed > plain and same == pytest.approx([plain] * 2, rel=1e-9)
+
+
+SCENARIOS = re.findall(r"^\| `([\w/-]+\.yaml)`.*? \| (\d+) \| ([\d.]+) ms \| ([\d.]+) of ([\d.]+) GB \|$",
+                       (DOCS / "worked_models.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name, chips, step, held, capacity", SCENARIOS)
+def test_the_scenarios_of_todays_models_take_what_the_page_says(name, chips, step, held, capacity):
+    keys = run(ROOT / "scenarios" / name).keys
+    memory = keys["memory"]
+    total = sum(memory[key] for key in ("weights", "kv_cache", "activations"))
+    assert (keys["chips"], f"{keys['step_s'] * 1e3:.1f}") == (int(chips), step) and memory["fits"]
+    assert (total / 1e9, memory["capacity"] / 1e9) == pytest.approx((float(held), float(capacity)), abs=0.06)
+
+
+def test_the_cache_of_a_long_context_does_not_fit_where_heads_are_copied():
+    assert len(SCENARIOS) == 4
+    keys = run(ROOT / "scenarios" / "llama-3-70b-long-context-v6e-32.yaml", overrides=["layout.attention=heads"]).keys
+    assert not keys["memory"]["fits"]
+
+
 def test_smaller_chunks_take_less_memory(tmp_path):
     (tmp_path / "prefill.yaml").write_text(files("workloads.md")["prefill.yaml"])
     whole, chunks = (run(tmp_path / "prefill.yaml", overrides=changes).keys["memory"]["activations"]

@@ -134,6 +134,15 @@ def test_stages_are_tried_only_where_asked_or_where_nothing_else_fits():
         torussim.plan({**tight, "chip": {**chip, "hbm_bytes": "1 MB"}, "topology": {"shape": [2, 2]}}, shapes=False)
 
 
+def test_the_stages_of_the_file_are_a_choice():
+    made = {"model": DENSE, "chip": "tpu-v4", "topology": {"shape": [2, 2]}, "plan": {"vary": {"layouts": ["ws1d"]}},
+            "workload": {"phase": "prefill", "batch": 8, "context": 64},
+            "layout": {"ffn": "ws1d", "pipeline": {"axis": "x", "microbatches": 4}}}
+    found = torussim.plan(made, shapes=False)
+    assert found.certified and found.file.keys["step_s"] == pytest.approx(torussim.run(made).step_s, rel=1e-9)
+    assert found.file.keys["step_s"] >= found.pick.keys["step_s"] and found.file.candidate.name == "ws1d"
+
+
 def test_stages_over_a_part_of_an_axis_leave_the_rest_to_the_mesh():
     made = {**SMALL, "model": {**DENSE, "layers": 4}, "plan": {"vary": {"pipeline": ["x/2"], "layouts": ["ws1d"]}}}
     found = torussim.plan(made, shapes=False)

@@ -168,7 +168,7 @@ FIELDS: Final[Mapping[Keys, Key]] = {
     ("active_parameters",): Key(_parameters, otherwise="counted in the matrices that a token uses", example=37_000_000_000,
                                 about="The nominal number of parameters that a token uses, which MFU is counted in; all of a "
                                       "dense model."),
-    ("remarks",): Key(_texts, otherwise="none", example=["config.json: keys that are not looked at: use_mrope"],
+    ("remarks",): Key(_texts, otherwise="none", example=["the key use_mrope of config.json is not looked at"],
                       about="Texts that the report repeats, such as what a config.json says and this model leaves out."),
 }
 BASE: Final = Key(_name, example="palm-540b",

@@ -90,9 +90,6 @@ def plan(source: Source, *, overrides: Sequence[str] = (), code: str | Trust = "
     if len(scenario.layouts) > 1 and scenario.net.links.events:
         raise PlanError("links change in mid-run, so that the time of the decode depends on that of the prefill: plan prefill "
                         "and decode one after the other", code="clash", path=("topology", "events"))
-    if any(layout.pipeline for layout in scenario.layouts.values()):
-        raise PlanError("a plan does not search layouts with pipeline stages: leave the pipeline out, or compare some of them by "
-                        "a sweep", code="clash", path=("layout", "pipeline"))
     if scenario.net.links.failures:
         raise PlanError("links fail in mid-run, and the bounds of a plan do not hold on the routes that messages take then: "
                         "give the links that fail under links, or leave them out", code="clash", path=("topology", "events"))

@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-<<<<<<< HEAD
-from torussim.analysis import advances
-from torussim.pipeline import HAND_OVER, of_microbatch
-=======
 from torussim.analysis import advances, of_layers
-from torussim.pipeline import of_microbatch
->>>>>>> review2
+from torussim.pipeline import HAND_OVER, of_microbatch
 from torussim.report.headline import missing
 from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
