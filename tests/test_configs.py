@@ -453,8 +453,9 @@ def test_a_key_that_changes_nothing_is_said_and_one_without_meaning_is_not(tmp_p
 @settings(deadline=None, max_examples=60)
 def test_no_value_of_a_key_is_a_crash(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     family = data.draw(st.sampled_from(families()))
-    config = sizes(Random(1), family)
-    known = [*config, "layer_types", "sliding_window", "rope_scaling", "no_rope_layers", "mlp_only_layers", "quantization_config",
+    config = {**sizes(Random(1), family), **({} if data.draw(st.booleans()) else {"model_type": "other"})}
+    known = [*config, "first_k_dense_replace", "qk_rope_head_dim", "tie_word_embeddings", "layer_types",
+             "sliding_window", "rope_scaling", "no_rope_layers", "mlp_only_layers", "quantization_config",
              "num_experts", "decoder_sparse_step", "max_window_layers", "use_sliding_window", "attention_bias", "text_config"]
     values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(

@@ -199,7 +199,8 @@ def _unknown(config: Mapping[str, Any], name: str) -> str:
         for other in key.also:
             try:
                 if config.get(other) not in (None, False):
-                    shown.setdefault(path[0], key.read(config[other]))
+                    key.read(config[other])
+                    shown.setdefault(path[0], config[other])
                     taken.add(other)
             except ModelError:
                 continue
