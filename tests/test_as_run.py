@@ -156,3 +156,12 @@ def test_queries_that_read_more_kv_heads_than_a_chip_is_taken_to_keep_are_named(
     (found, *_), = phases(load(given))
     assert (found["attention"]["kv_heads"], found["kv_heads"]["read"]) == (1, 2)
     assert found["differs"] == ["kv_heads: the queries of some chips read 2 KV heads; each chip is assumed to keep 1."]
+
+
+@pytest.mark.parametrize(("context", "full", "said"), [
+    (512, [1], ""), (513, [1], "a window of 512 tokens in 1 of 2 layers"), (513, [], "a window of 512 tokens in all layers")])
+def test_a_window_that_is_shorter_than_the_context_is_said(context, full, said):
+    given = scenario()
+    given["model"] |= {"window": 512, "full_layers": full}
+    given["workload"]["context"] = context
+    assert ("Attention: " + said in text(run(given))) == bool(said)

@@ -11,6 +11,7 @@ from typing import Any
 import oracle
 import pytest
 
+from torussim.analysis import users
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError
@@ -237,6 +238,13 @@ def test_runs_of_layers_give_the_layers_back() -> None:
 
 def test_the_blocks_of_a_pattern_are_short() -> None:
     assert repeated(["L", "L", "L", "L", "L", "G"] * 10 + ["L", "L"]) == [(0, 6, 10), (60, 1, 2)]
+
+
+def test_a_link_has_the_collectives_of_all_layers_as_one() -> None:
+    rows = tuple(tuple([0.25 - i / 100] + [(0.75 + i / 100) / 15] * 15) for i in range(3))
+    program = build(mixture(), Layout("dp"), replace(DECODE, balance=Balance(shares=rows)), CUBE)
+    found = users(simulate(program, torus([4, 2, 2], bandwidth=1e9), chip("ideal")), 0)
+    assert set(found) == {"exchange_dispatch", "exchange_combine"} and sum(found.values()) == pytest.approx(1)
 
 
 # Mistakes

@@ -284,3 +284,24 @@ def test_broken_json_is_reported_with_line_and_column(tmp_path: Path) -> None:
 def test_no_value_of_a_field_is_a_crash(value: Any) -> None:
     for field in [*SIZES, "gated", "parameters", "padded_heads", "name"]:
         assert all(isinstance(wrong.text, str) for wrong in model_mistakes({"base": "palm-8b", field: value}))
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-120b", "gemma-3-27b", "llama-4-maverick", "deepseek-v3"])
+def test_a_base_with_fewer_layers_has_its_first_ones(name: str) -> None:
+    whole = model(name)
+    for layers in (1, 4, 7, whole.layers - 1):
+        short = model(name, layers=layers)
+        assert short.kinds == whole.kinds[:layers] and model(describe(short)) == short
+        assert short.parameters == short.counted and short.used_parameters == short.active
+    assert model(name, layers=whole.layers, name=name) == whole
+    listed = {"full_layers": [0]} if whole.window else {"dense_layers": list(whole.dense_layers)}
+    more = model(name, layers=whole.layers + 2, **listed, **({"dense_layers": []} if whole.window and whole.dense_layers else {}))
+    assert more.layers == whole.layers + 2
+    assert [i for i, kind in enumerate(more.kinds) if kind.window is None] == (listed.get("full_layers") or [*range(more.layers)])
+
+
+def test_leading_dense_layers_lead_any_number_of_layers() -> None:
+    assert model("deepseek-v3", layers=70).dense_layers == (0, 1, 2)
+    for name, field in (("gpt-oss-120b", "full_layers"), ("llama-4-maverick", "full_layers")):
+        with pytest.raises(ModelError, match=f"give {field} too, those among 99"):
+            model(name, layers=99)

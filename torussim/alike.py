@@ -85,13 +85,17 @@ class Alike:
         return [self.part(begin, end) for begin, end in zip([0, *ends], [*ends, len(self)])], True
 
 
-def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], axes: Mapping[str, int]) -> list[Alike]:
-    """Return passes, in order, in groups that differ only in attention. Raise errors as `build` does."""
+def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], axes: Mapping[str, int],
+          builders: Mapping[Forward, Builder] | None = None) -> list[Alike]:
+    """Return passes, in order, in groups that differ only in attention. Raise errors as `build` does.
+
+    `builders` are the existing ones of its passes.
+    """
     found = []
     for _, group in groupby(todo, lambda one: (one.phase, one.length, one.attended > one.length,
                                                form(model, layouts[one.phase], one))):
         first, *others = group
-        builder = Builder(model, layouts[first.phase], first, axes)
+        builder = (builders or {}).get(first) or Builder(model, layouts[first.phase], first, axes)
         program = builder.build()
         attention = tuple(tuple(make(one.attended) for make in builder.attention.values()) for one in (first, *others))
         found.append(Alike(first.phase, program, attention))

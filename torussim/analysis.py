@@ -208,13 +208,23 @@ def busiest(timeline: Timeline, grid: Grid, most: int = BUSIEST) -> list[int]:
 
 
 def users(timeline: Timeline, link: int) -> dict[str, float]:
-    """Return the collectives that use a link, those of a pipeline in all ticks as one, and the share of each in its bytes."""
+    """Return the collectives that use a link, those of all ticks and layers as one, and the share of each in its bytes."""
     sent: dict[str, float] = {}
     for name, carried in timeline.carried.items():
         if carried[link] > 0:
-            sent[of_microbatch(name)] = sent.get(of_microbatch(name), 0.0) + float(carried[link])
+            sent[of_layers(name)] = sent.get(of_layers(name), 0.0) + float(carried[link])
     total = sum(sent.values())
     return {name: size / total for name, size in sorted(sent.items(), key=lambda item: -item[1])}
+
+
+def of_layers(name: str) -> str:
+    """Return the name of an operation without its tick in a pipeline and its layer among layers of several kinds.
+
+    >>> of_layers("attention@3#5"), of_layers("gather@home")
+    ('attention', 'gather@home')
+    """
+    plain, _, layer = of_microbatch(name).rpartition("@")
+    return plain if layer.isdigit() else of_microbatch(name)
 
 
 def _named(node: Any) -> Any:

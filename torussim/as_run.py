@@ -44,9 +44,12 @@ def attention_words(found: Mapping[str, Any]) -> str:
 
 
 def context_words(found: Mapping[str, Any]) -> str:
-    """Return how attention runs over latents and over a context that is cut, in words; "" if it has neither."""
-    attention = found["attention"]
+    """Return how attention runs over latents, in windows and over a context that is cut, in words; "" if it has none of them."""
+    attention, window = found["attention"], found["attention"].get("window")
     said = [f"over {attention_words(found)}, where {_listed(attention['travel'])} travel"] if "travel" in attention else []
+    if window:
+        few = "all layers" if window["layers"] == window["of"] else f"{window['layers']} of {window['of']} layers"
+        said.append(f"a window of {window['tokens']:,} tokens in {few}")
     return "; ".join([*said, *([f"latents {_listed(attention['latent'])}"] if "latent" in attention else [])])
 
 
@@ -107,10 +110,12 @@ def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, o
 
 
 def _context(builder: Builder) -> dict[str, Any]:
-    """Return in how many parts the context is cut, and what travels; and the form of latent attention."""
-    parts, latent = parts_of(builder), latent_form(builder)
+    """Return in how many parts the context is cut, and what travels; a window that is shorter; the form of latent attention."""
+    parts, latent, m = parts_of(builder), latent_form(builder), builder.model
+    window = {"tokens": m.window, "layers": m.layers - len(m.full_layers), "of": m.layers}
     cut = {"parts": parts, "travel": list(travellers(builder))} if parts > 1 else {}
-    return {**cut, **({"latent": list(latent)} if latent else {})}
+    shorter = m.window is not None and m.window < builder.forward.attended
+    return {**cut, **({"window": window} if shorter else {}), **({"latent": list(latent)} if latent else {})}
 
 
 def _whole(value: float) -> float | int:

@@ -186,7 +186,7 @@ def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple
 def expert_axes(s: Sizes, batched: Sequence[str]) -> tuple[str, ...]:
     """Return the logical axes that cut the experts where they are stored; `batched` are those that cut the batch of attention.
 
-    Raise LayoutError if the chips of given axes do not divide the experts.
+    Raise LayoutError if an axis is not there or comes twice, or if the chips of given axes do not divide the experts.
     """
     if not s.experts:
         return ()
@@ -195,6 +195,9 @@ def expert_axes(s: Sizes, batched: Sequence[str]) -> tuple[str, ...]:
     for axis in s.cut_experts:
         if axis not in s.lengths:
             raise LayoutError(f"experts uses the axis {axis!r}, but the mesh has {', '.join(s.lengths)}", path=("experts",))
+    if len(set(s.cut_experts)) < len(s.cut_experts):
+        twice = next(axis for i, axis in enumerate(s.cut_experts) if axis in s.cut_experts[:i])
+        raise LayoutError(f"experts names the axis {twice!r} twice: name it once", code="duplicate", path=("experts",))
     chips = prod(s.lengths[a] for a in s.cut_experts)
     if s.experts % chips:
         text = f"experts: {s.experts} experts do not divide by {chips} (the chips of {', '.join(s.cut_experts)})"

@@ -293,14 +293,38 @@ def _read(given: Mapping[str, Any], base: Model | None) -> tuple[Model | None, l
     if base is None:
         result = Model(**{"name": "unnamed", "parameters": 0.0, **changed, "sources": sources})
     else:
+        lists, mistakes = _lists(base, changed)
+        if mistakes:
+            return None, mistakes
+        changed |= lists
         old_sources = {name: source for name, source in base.sources.items() if name not in changed}
         name = f"{base.name}, changed" if changed else base.name
         result = replace(base, **{"name": name, **changed, "sources": {**old_sources, **sources}})
     if "parameters" not in changed and (base is None or result.counted != base.counted):
         sources = {**result.sources, "parameters": "counted in the matrices"}
         result = replace(result, parameters=float(result.counted), sources=sources)
+    if base and "active_parameters" not in changed and result.active != base.active:
+        sources = {name: source for name, source in result.sources.items() if name != "active_parameters"}
+        result = replace(result, active_parameters=None, sources=sources)
     mistakes = clashes(result)
     return (None, mistakes) if mistakes else (result, [])
+
+
+def _lists(base: Model, changed: Mapping[str, Any]) -> tuple[dict[str, tuple[int, ...]], list[Found]]:
+    """Return the lists of layers of a base with another number of layers, and the mistake of a pattern that is not known.
+
+    With fewer layers they are those that are left. With more, leading layers remain the same.
+    """
+    layers, lists = changed.get("layers", base.layers), dict[str, tuple[int, ...]]()
+    for name in ("full_layers", "dense_layers"):
+        old: tuple[int, ...] = getattr(base, name)
+        if name in changed or layers == base.layers or not old:
+            continue
+        if layers > base.layers and (name == "full_layers" or old != tuple(range(len(old)))):
+            text = f"layers: {base.name} lists its {name} among {base.layers} layers: give {name} too, those among {layers}"
+            return {}, [Found(("layers",), text, code="clash")]
+        lists[name] = tuple(layer for layer in old if layer < layers)
+    return lists, []
 
 
 def _flat(given: Mapping[str, Any]) -> dict[Keys, Any]:

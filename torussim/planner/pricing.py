@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torussim import padding
+from torussim.alike import alike
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.closed_forms import axes_seconds, paper_collective, paper_compute
@@ -114,7 +115,7 @@ class Pricing:
         workload, knots = self.workload(candidate.batch), self.knots(candidate.phase, candidate.batch)
         try:
             builders = {forward: Builder(model, layout, forward, axes) for forward in knots.forwards}
-            built = {forward: builder.build() for forward, builder in builders.items()}
+            built = _built(builders)
             held = memory(model, layout, workload, axes, chip.hbm_bytes, candidate.phase, builders=builders)
         except (LayoutError, ShardingError) as error:
             return Misfit(candidate, str(error))
@@ -123,15 +124,15 @@ class Pricing:
                    for forward in dict.fromkeys(forward for forward, _ in (*knots.middles, *knots.lasts))}
         paper_s = sum(times * _paper(built[forward], axes, chip)[1] for forward, times in knots.middles)
         axes_s, last_s = (sum(times * seconds[forward] for forward, times in some) for some in (knots.middles, knots.lasts))
-        rings, alike = rings_of(outlines.net)
+        rings, equal = rings_of(outlines.net)
         rings = rings and not any(map(_inexact, ready.values()))
-        if rings and alike and knots.firsts == knots.middles:
+        if rings and equal and knots.firsts == knots.middles:
             least = axes_s
         elif rings:
             least = sum(times * axes_seconds(ready[forward], outlines, chip, fastest=True) for forward, times in knots.firsts)
         else:
             least = sum(times * _paper(built[forward], axes, chip)[0] for forward, times in knots.firsts)
-        return Priced(candidate, held, least, axes_s, paper_s, rings and alike, last_s)
+        return Priced(candidate, held, least, axes_s, paper_s, rings and equal, last_s)
 
     def tightened(self, priced: Priced) -> Priced:
         """Return a candidate with the best available bound."""
@@ -147,8 +148,8 @@ class Pricing:
         net, model = self.outlines(candidate).net, self.scenario.model
         assert model is not None
         axes = dict(zip(net.axes, net.shape))
-        return tuple(build(model, candidate.layout, forward, axes)
-                     for forward in self.knots(candidate.phase, candidate.batch).forwards)
+        forwards = self.knots(candidate.phase, candidate.batch).forwards
+        return tuple(_built({forward: Builder(model, candidate.layout, forward, axes) for forward in forwards}).values())
 
     def workload(self, batch: int) -> Workload:
         """Return the scenario's workload with another batch."""
@@ -197,6 +198,14 @@ def rings_of(net: Grid) -> tuple[bool, bool]:
     rings = rings and all(ring or length <= 2 for ring, length in zip(net.ring, net.shape))
     ends = [net.extremes(axis) for axis in net.axes]
     return rings, rings and all(one.slowest == one.fastest and one.shortest == one.longest for one in ends)
+
+
+def _built(builders: Mapping[Forward, Builder]) -> dict[Forward, Program]:
+    """Return the program of each pass; of passes that differ only in attention one is built, that of the most tokens."""
+    todo = sorted(builders, key=lambda one: (one.length, one.attended), reverse=True)
+    one = builders[todo[0]]
+    groups = alike(one.model, {todo[0].phase: one.layout}, todo, one.whole[1], builders)
+    return dict(zip(todo, [group.of(i) for group in groups for i in range(len(group))]))
 
 
 def _inexact(program: Program) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torussim.analysis import advances
-from torussim.pipeline import of_microbatch
+from torussim.analysis import advances, of_layers
+from torussim.pipeline import HAND_OVER, of_microbatch
 from torussim.report.headline import missing
 from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
@@ -71,14 +71,14 @@ def operations(result: Result) -> dict[str, float]:
     """Return the share of the mean block run that each operation of the blocks takes, the largest first.
 
     An operation that a model has in layers of several kinds, as attention@0 and attention@5, has the time of all of them, and one
-    of a pipeline that of all its ticks. Of operations that overlap, the one that ends later has the time after the end of the
-    other.
+    of a pipeline that of all its ticks, without the waits for the stage before. Of operations that overlap, the one that ends
+    later has the time after the end of the other.
     """
-    found, each = advances(result.timeline), dict[str, float]()
-    whole, model = sum(seconds for _, seconds in found), "model" in result.keys["scenario"]
+    model, each = "model" in result.keys["scenario"], dict[str, float]()
+    found = [(o, seconds) for o, seconds in advances(result.timeline) if not (model and of_microbatch(o.name) == HAND_OVER)]
+    whole = sum(seconds for _, seconds in found)
     for o, seconds in found:
-        name = of_microbatch(o.name)
-        name = name.partition("@")[0] if model else name
+        name = of_layers(o.name) if model else of_microbatch(o.name)
         each[name] = each.get(name, 0.0) + seconds
     return {name: seconds / whole for name, seconds in sorted(each.items(), key=lambda one: -one[1]) if seconds > 0}
 

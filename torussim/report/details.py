@@ -86,7 +86,7 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spread(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how latents, a context that is cut, experts and stages are spread; words that hold for all phases once."""
+    """Return how latents, windows, a context that is cut, experts and stages run; words that hold for all phases once."""
     attention = {phase: words for phase, found in phases.items() if (words := context_words(found))}
     experts = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
     stages = {phase: pipeline_words(found["pipeline"]) for phase, found in phases.items() if "pipeline" in found}

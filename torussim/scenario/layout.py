@@ -98,7 +98,8 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     before = len(notes.mistakes)
     given_mesh, mesh = section["mesh"], None
     staged = read_pipeline(notes, section["pipeline"], (*path, "pipeline"), axes)
-    axes = staged.left_of(axes) if staged and axes is not None else axes
+    if axes is not None and section["pipeline"] is not None:  # with wrong stages the axes that they leave are not known
+        axes = staged.left_of(axes) if staged else None
     last = staged.last if staged else None
     if given_mesh is not None:
         mesh = read_mesh(notes, given_mesh, (*path, "mesh"), axes, section["ffn"], last)
