@@ -124,6 +124,15 @@ def test_the_numbers_of_a_page_are_those_of_the_result(slow):
     assert show(k["step_s"], "s") in text and f"(0,0,0)-(1,0,0) it would take {show(k['faults']['step_s'], 's')}" in text
 
 
+def test_experts_and_stages_are_said_as_in_the_report():
+    one = {"model": "mixtral-8x7b", "chip": "tpu-v5e", "topology": {"kind": "torus", "shape": [2, 2]},
+           "layout": {"ffn": "ws1d", "pipeline": {"axis": "x", "microbatches": 2}},
+           "workload": {"phase": "decode", "batch": 8, "context": 128}}
+    text = html.unescape(str(made(one)[0]))
+    for said in ("Experts: 8 over y, 4 on a chip, 2 a token", "Pipeline: 2 stages on x, of 16 layers each; 2 microbatches"):
+        assert text.count(said) == 1
+
+
 def test_two_pages_of_one_scenario_are_the_same_bytes(slow):
     assert made(SLOW)[0] == slow[0]
 

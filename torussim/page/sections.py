@@ -10,7 +10,7 @@ from typing import Any
 
 from torussim.page.html import Html, Part, bars, escaped, exact, section, table, tag
 from torussim.page.run import Run
-from torussim.report import causes, verdict
+from torussim.report import causes, details, verdict
 from torussim.report.phrases import change
 from torussim.result import nodes_of
 from torussim.result_keys import SCALARS
@@ -73,6 +73,7 @@ def _notes(run: Run) -> Part:
     if k.get("range_s"):
         low, high = (show(value, "s") for value in k["range_s"])
         said.insert(0, f"Probably between {low} and {high}: the chip's parameters have an uncertainty of one standard deviation.")
+    said += details.spreads(k["layout"]["as_run"]) if "layout" in k else []
     if k["validated"] is None:
         said.append("Not validated on this chip: its parameters were not held against measured times of whole steps.")
     return tag("ul", [tag("li", one) for one in said], class_="notes") if said else None
