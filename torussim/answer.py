@@ -12,12 +12,13 @@ from torussim.analysis import chosen_chips, staged
 from torussim.engine.prepared import Prepared
 from torussim.engine.simulate import simulate
 from torussim.keys import Ran, charged, estimate_key, faults_key, layout_key, links_key, memory_key, operations_key, range_key
+from torussim.memory import largest
 from torussim.program import Program
 from torussim.result import Keys, Later, Result, counted, rates
 from torussim.scenario import Scenario, Source, ready, shortened
 from torussim.tally import PARTS, Progress, Tally
 from torussim.timeline import Timeline
-from torussim.transformer import build
+from torussim.transformer import Builder, build
 from torussim.trust import Trust
 from torussim.workload import Forward, passes
 
@@ -108,8 +109,10 @@ def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, ev
     began = time.perf_counter()
     model, workload = scenario.model, scenario.workload
     assert model is not None and workload is not None
-    todo = passes(workload)
-    groups = alike(model, scenario.layouts, todo, {a: scenario.net.length(a) for a in scenario.net.axes})
+    todo, axes = passes(workload), {a: scenario.net.length(a) for a in scenario.net.axes}
+    needed = [todo[0], *(f for phase in scenario.layouts for f in largest([f for f in todo if f.phase == phase]))]
+    builders = {f: Builder(model, scenario.layouts[f.phase], f, axes) for f in needed}
+    groups = alike(model, scenario.layouts, todo, axes, builders)
     blocks = sum(len(group) * group.program.block_runs for group in groups)
     tally = Tally(scenario, prepared, every=every, blocks=blocks, progress=progress)
     try:
@@ -120,14 +123,14 @@ def _model(scenario: Scenario, prepared: Prepared, progress: Progress | None, ev
         if not done:
             raise
         partial = {"partial": {"passes": done, "of": len(todo)}} if done < len(todo) else {}
-        result = _answer(shortened(scenario, done), upto(groups, done), todo[done - 1], tally, began, partial)
+        result = _answer(shortened(scenario, done), upto(groups, done), todo[done - 1], tally, began, partial, builders)
         raise Interrupted(result) from None
-    return _answer(scenario, groups, todo[-1], tally, began, {})
+    return _answer(scenario, groups, todo[-1], tally, began, {}, builders)
 
 
 def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: Tally, began: float,
-            partial: Mapping[str, Any]) -> Result:
-    """Return the result of the added passes; `last` is the last of them."""
+            partial: Mapping[str, Any], builders: Mapping[Forward, Builder]) -> Result:
+    """Return the result of the added passes; `last` is the last of them. `builders` are those of some passes."""
     model, workload, sums, timeline = scenario.model, scenario.workload, tally.sums, tally.sums.timeline
     assert model is not None and workload is not None and timeline is not None
     chips, mean = len(scenario.net.chips), last.phase == "decode"
@@ -135,10 +138,10 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
     found = rates(model, workload, scenario.chip, chips, sums.seconds)
     latency, count = found["latency_s"], workload.tokens if mean else 1
     ran = Ran(scenario, tally.prepared.outlines, groups[-1].of(len(groups[-1]) - 1), timeline,
-              found["step_s"], timed, mean, last)
+              found["step_s"], timed, mean, last, builders)
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
-                             "memory": Later(memory_key, scenario),
+                             "memory": Later(memory_key, scenario, builders),
                              "breakdown_s": {name: part for name, part in zip(PARTS, (sums.parts[last.phase] / count).tolist())
                                              if name != "bubble" or staged(timeline)}}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),

@@ -23,8 +23,8 @@ ALIKE = 1.005  # loads of chips, in means, that count as equal
 
 
 def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], network: Grid | Outlines,
-           chip: Chip) -> dict[str, dict[str, Any]]:
-    """Return how the last pass of each phase runs, as JSON data.
+           chip: Chip, builders: Mapping[Forward, Builder] | None = None) -> dict[str, dict[str, Any]]:
+    """Return how the last pass of each phase runs, as JSON data. `builders` are the existing ones of its passes.
 
     For each phase: the shardings of attention; `attention`: its sharding, and a chip's part of it; heads and KV heads of the
     model and as run, with the number of chips that have the same head of the same sequence (`copies`); the batch; the loop of
@@ -32,8 +32,12 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], netw
     difference from the words of the scenario.
     """
     outlines = outlines_of(network)
-    return {forward.phase: _phase(model, workload, layouts[forward.phase], forward, outlines, chip)
-            for forward in {forward.phase: forward for forward in passes(workload)}.values()}
+    axes, found = {axis: outlines.net.length(axis) for axis in outlines.net.axes}, dict[str, dict[str, Any]]()
+    for forward in {forward.phase: forward for forward in passes(workload)}.values():
+        layout = layouts[forward.phase]
+        builder = (builders or {}).get(forward) or Builder(model, layout, forward, axes)
+        found[forward.phase] = _phase(model, workload, layout, builder, outlines, chip)
+    return found
 
 
 def attention_words(found: Mapping[str, Any]) -> str:
@@ -75,12 +79,8 @@ def pipeline_words(found: Mapping[str, Any]) -> str:
     return f"{stages} stages on {found['axis'].partition('*')[0]}, of {of} layer{'' if of == '1' else 's'} each; {cut}"
 
 
-def _phase(model: Model, workload: Workload, layout: Layout, forward: Forward, outlines: Outlines,
-           chip: Chip) -> dict[str, Any]:
-    net = outlines.net
-    axes = {axis: net.length(axis) for axis in net.axes}
-    builder = Builder(model, layout, forward, axes)
-    table, lengths = builder.table, builder.lengths
+def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, outlines: Outlines, chip: Chip) -> dict[str, Any]:
+    net, table, lengths = outlines.net, builder.table, builder.lengths
     q, kv, axes = table["q"].used, table["kv"].used, dict(builder.physical)  # of one stage
     chips = prod(axes.values())
     cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}

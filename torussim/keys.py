@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from torussim.scenario import Scenario
 from torussim.sensitivity import deviation
 from torussim.timeline import Timeline
 from torussim.topology.faults import faults as faults_of
-from torussim.transformer import build
+from torussim.transformer import Builder, build
 from torussim.workload import Forward
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,7 @@ class Ran:
     """The data of a run, from which the slow keys are computed; common intermediate values are computed once.
 
     `outlines` are those of the network. `program` and `timeline` are those of the last pass. `seconds` has the time of all passes
-    of `timed`, or, for a `mean`, of one.
+    of `timed`, or, for a `mean`, of one. `builders`: those of some passes, which other keys need too.
     """
 
     scenario: Scenario
@@ -53,6 +53,7 @@ class Ran:
     timed: Sequence[Alike]
     mean: bool
     forward: Forward | None = None
+    builders: Mapping[Forward, Builder] = field(default_factory=dict)
 
     @cached_property
     def limits(self) -> Limits:
@@ -189,7 +190,7 @@ def layout_key(ran: Ran) -> dict[str, Any]:
     other = counterpart(layout)
     found: dict[str, Any] = {"name": layout.ffn if isinstance(layout.ffn, str) else None,
                              "kind": None if other is None else "code" if is_code(layout) else "formula", "other": None,
-                             "as_run": as_run(model, workload, scenario.layouts, ran.outlines, scenario.chip)}
+                             "as_run": as_run(model, workload, scenario.layouts, ran.outlines, scenario.chip, ran.builders)}
     if other is not None:
         try:
             other = padded(other, model, workload, [forward], axes, (ran.outlines, scenario.chip))
@@ -245,11 +246,11 @@ def _alternatives(o: Operation | None, ran: Ran) -> dict[str, float]:
     return alternatives(o, outlines, ran.scenario.chip) if isinstance(o, Collective) and open_(o, outlines) else {}
 
 
-def memory_key(scenario: Scenario) -> dict[str, Any]:
+def memory_key(scenario: Scenario, builders: Mapping[Forward, Builder]) -> dict[str, Any]:
     """Return the memory use of a chip; of two layouts the maximum of each part."""
     assert scenario.model and scenario.workload
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
-    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase)
+    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase, builders=builders)
             for phase, layout in scenario.layouts.items()]
     most = Memory(max(h.weights for h in held), max(h.kv_cache for h in held), max(h.activations for h in held),
                   held[0].capacity, min(h.longest_context for h in held))

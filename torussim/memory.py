@@ -48,8 +48,7 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
     that no loop takes piece by piece, and with the scores of attention.
     """
     todo = [f for f in passes(workload) if phase in (None, f.phase)]
-    largest = dict.fromkeys((max(todo, key=lambda f: f.length), todo[-1]))
-    made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest]
+    made = [(builders or {}).get(f) or Builder(model, layout, f, axes) for f in largest(todo)]
     for one in made:
         one.build()
     drafts = [one.draft for one in made if one.draft]
@@ -57,6 +56,11 @@ def memory(model: Model, layout: Layout, workload: Workload, axes: Mapping[str, 
         return _memory([made, drafts] if drafts else [made], workload, hbm_bytes)
     except ShardingError as error:
         raise made[0].located(error) from None
+
+
+def largest(todo: Sequence[Forward]) -> list[Forward]:
+    """Return the passes of a phase that decide its memory: that with the most new tokens, and the last one."""
+    return list(dict.fromkeys((max(todo, key=lambda f: f.length), todo[-1])))
 
 
 def _memory(models: Sequence[Sequence[Builder]], workload: Workload, hbm_bytes: float) -> Memory:

@@ -271,13 +271,14 @@ def multiply(b: Builder, value: Tensor, weight: str, widths: dict[str, int], loa
     local, shape = value.sharding.local(value.sizes, b.lengths), used.local(sizes, b.lengths)
     tokens, deep, across = local["B"] * local["L"] * b.model.experts_per_token, shape[contracted], shape[made]
     name, wide = b.name(f"matmul_{weight}"), b.wide_of(weight)
+    plain = Compute(name, dtype=b.dtype)
 
     def make(groups: Groups) -> Compute:
         rows = [(share * tokens, count) for share, count in groups if share]
         read = sum(min(1.0, mine) * count for mine, count in rows)
         alive = sum(mine * count for mine, count in rows) * (deep * b.act + across * SUM_BYTES)
-        return Compute(name, tuple([Matmul(max(1.0, mine), deep, across, min(1.0, mine) * count) for mine, count in rows]),
-                       0.0, read * deep * across * wide + alive, b.dtype)
+        matmuls = tuple([Matmul(max(1.0, mine), deep, across, min(1.0, mine) * count) for mine, count in rows])
+        return changed(plain, matmuls=matmuls, hbm_bytes=read * deep * across * wide + alive)
 
     found = load.compute(make)
     held = shape["N"] * deep * across * wide if b.gathered and not b.layout.overlap else 0.0
