@@ -141,7 +141,7 @@ def _answer(scenario: Scenario, groups: Sequence[Alike], last: Forward, tally: T
               found["step_s"], timed, mean, last, builders)
     whole = replace(timeline, link_bytes=sums.links[0], link_seconds=sums.links[1])
     given: dict[str, Any] = {"scenario": scenario.resolved, **partial, **counted(scenario.chip, chips), **found,
-                             "memory": Later(memory_key, scenario, builders),
+                             "memory": Later(memory_key, ran),
                              "breakdown_s": {name: part for name, part in zip(PARTS, (sums.parts[last.phase] / count).tolist())
                                              if name != "bubble" or staged(timeline)}}
     given |= {"estimate": estimate_key(ran), "operations": Later(operations_key, ran),

@@ -55,6 +55,9 @@ class Ran:
     forward: Forward | None = None
     builders: Mapping[Forward, Builder] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "builders": {}}  # in another process passes are built anew
+
     @cached_property
     def limits(self) -> Limits:
         """The bandwidth limits of the network."""
@@ -246,11 +249,12 @@ def _alternatives(o: Operation | None, ran: Ran) -> dict[str, float]:
     return alternatives(o, outlines, ran.scenario.chip) if isinstance(o, Collective) and open_(o, outlines) else {}
 
 
-def memory_key(scenario: Scenario, builders: Mapping[Forward, Builder]) -> dict[str, Any]:
+def memory_key(ran: Ran) -> dict[str, Any]:
     """Return the memory use of a chip; of two layouts the maximum of each part."""
+    scenario = ran.scenario
     assert scenario.model and scenario.workload
     axes = {a: scenario.net.length(a) for a in scenario.net.axes}
-    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase, builders=builders)
+    held = [memory(scenario.model, layout, scenario.workload, axes, scenario.chip.hbm_bytes, phase, builders=ran.builders)
             for phase, layout in scenario.layouts.items()]
     most = Memory(max(h.weights for h in held), max(h.kv_cache for h in held), max(h.activations for h in held),
                   held[0].capacity, min(h.longest_context for h in held))
