@@ -61,8 +61,7 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
         found.append((f"load of the experts: the busiest chip has {max(loads):.3g} times the mean", False))
     longest = operations(result)
     if longest:
-        waits = {HAND_OVER: f"{HAND_OVER} with the bubble"} if k.get("breakdown_s", {}).get("bubble") else {}
-        said = ", ".join(f"{waits.get(name, name)} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
+        said = ", ".join(f"{name} {share:.0%}" for name, share in list(longest.items())[:SHOWN])
         inside = "a layer" if "model" in k["scenario"] else "the program"
         found.append((f"longest operations of {inside}: {said}", False))
     return found

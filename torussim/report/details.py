@@ -86,24 +86,16 @@ def differences(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spread(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-<<<<<<< HEAD
-    """Return how latents, windows, a context that is cut, experts and stages run; words that hold for all phases once."""
-    attention = {phase: words for phase, found in phases.items() if (words := context_words(found))}
-    experts = {phase: experts_words(found["experts"]) for phase, found in phases.items() if "experts" in found}
-    stages = {phase: pipeline_words(found["pipeline"]) for phase, found in phases.items() if "pipeline" in found}
-    lines = []
-=======
     """Return the lines of `spreads`."""
     return [line for words in spreads(phases) for line in wrapped(words, "  ", "")]
 
 
 def spreads(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how latents, a context that is cut, experts and stages are spread; words that hold for all phases once."""
+    """Return how latents, windows, a context that is cut, experts and stages run; words that hold for all phases once."""
     attention = {phase: words for phase, one in phases.items() if (words := context_words(one))}
     experts = {phase: experts_words(one["experts"]) for phase, one in phases.items() if "experts" in one}
     stages = {phase: pipeline_words(one["pipeline"]) for phase, one in phases.items() if "pipeline" in one}
     found = list[str]()
->>>>>>> review2
     for what, told in (("Attention", attention), ("Experts", experts), ("Pipeline", stages)):
         alike = len(set(told.values())) == 1
         said = [words if alike else f"{phase}: {words}" for phase, words in told.items()]
