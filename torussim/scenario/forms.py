@@ -43,6 +43,7 @@ from torussim.topology.routing import NAMES
 MAX_SIZE = 10**9  # of a batch or a context
 MAX_PASSES = 100_000
 MAX_AXES = 16
+MAX_MICROBATCHES = 1024  # each is a tick of every pass
 BASES = ("model", "chip")  # in these sections a name is short for {base: name}
 
 _CUTS = each(text, "[y, z]")
@@ -222,7 +223,7 @@ LAYOUT: Form = {
 PIPELINE: Form = {
     "axis": Key(text, needed=True, example="x/2",
                 about="The axis of the network whose positions are the stages; `x/2` is an outermost part of 2 of its chips."),
-    "microbatches": Key(whole(1, MAX_SIZE), 1, example=8, about="The parts into which the batch is cut."),
+    "microbatches": Key(whole(1, MAX_MICROBATCHES), 1, example=8, about="The parts into which the batch is cut."),
 }
 PHASES: Form = {phase: Key(_part("layout", "a mapping"), about=f"The layout of the {phase} phase.", example={"ffn": "wg_xyz"})
                 for phase in ("prefill", "decode")}
