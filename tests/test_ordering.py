@@ -12,7 +12,7 @@ from torussim.cases import case
 from torussim.measurements import DEFAULT, found, read
 
 TIMING = ("cost", "clock", "choice", "transformer", "kernels", "program", "closed_forms", "lower_bound", "sharding", "analysis",
-          "memory", "padding")
+          "memory", "padding", "attending", "keeping", "mixture", "drafting", "pipeline", "places", "ends", "periods")
 PACKAGES = ("engine", "collectives")
 FULL = {"model": "palm-540b", "chip": "tpu-v4", "topology": {"kind": "torus", "shape": [4, 4, 4]},
         "layout": {"ffn": "ws2d_code", "attention": "batch"},

@@ -461,7 +461,7 @@ class Builder:
             builder = Builder(model, stored_as(self.layout, model.dtypes), first_pass(forward), axes)
             builder.build()
         except (LayoutError, ShardingError) as error:
-            raise error.within(("draft_model",), f"the draft model {model.name}: ") from None
+            raise error.within(("draft_model",), "the draft model: ") from None
         return builder
 
     def staged(self) -> Program:
