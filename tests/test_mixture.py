@@ -12,6 +12,7 @@ import oracle
 import pytest
 
 from torussim.analysis import users
+from torussim.answer import run
 from torussim.chips import chip
 from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError
@@ -20,6 +21,7 @@ from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.periods import repeated
 from torussim.program import Collective, Compute, Program, check_program
+from torussim.report import text
 from torussim.topology.builders import torus
 from torussim.transformer import build
 from torussim.workload import Balance, Forward, Workload
@@ -175,6 +177,18 @@ def test_a_capacity_bounds_the_load_of_an_expert() -> None:
     most = max(m.m for o in named(build(mixture(), Layout("dp", capacity_factor=1.25), skewed, CUBE), "matmul_experts_in")
                for case in o.cases for m in case.matmuls)
     assert most == pytest.approx(1.25 * 64 * 32 * 2 / 16)
+
+
+def test_the_result_says_the_load_of_the_busiest_chip_and_what_is_dropped() -> None:
+    """Shares 1/2, 1/4, 1/8, 1/8 of two chips with two experts each: 3/4 of the load is on one, and 1/4 is beyond the capacity."""
+    asked = {"chip": "ideal", "topology": {"shape": [2]}, "model": {**DENSE, "experts": 4, "experts_per_token": 1},
+             "layout": {"ffn": "dp", "attention": "batch", "capacity_factor": 1.0},
+             "workload": {"phase": "decode", "batch": 64, "context": 128, "balance": {"shares": [0.5, 0.25, 0.125, 0.125]}}}
+    bounded, free = run(asked), run({**asked, "layout": {"ffn": "dp", "attention": "batch"}})
+    said = [one.layout["as_run"]["decode"]["experts"] for one in (bounded, free)]
+    assert [(one["busiest"], one["dropped"]) for one in said] == [(1.0, 0.25), (1.5, 0.0)]
+    assert "25.0% of the copies of tokens are dropped" in text(bounded)
+    assert "the busiest chip has 1.5 times the mean load" in text(free) and "dropped" not in text(free)
 
 
 def test_the_oracle_runs_mixtures_with_unequal_loads() -> None:

@@ -25,6 +25,7 @@ from torussim.memory import memory
 from torussim.models import model
 from torussim.pipeline import Pipeline, dealt, of_microbatch
 from torussim.program import Block, Collective, Compute, Matmul, Program
+from torussim.report.causes import operations
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 from torussim.transformer import build
@@ -286,3 +287,12 @@ def test_mistakes_in_python_have_a_code_and_a_path():
         with pytest.raises(ProgramError) as caught:
             simulate(Program((replace(gather, on=on),)), net, IDEAL)
         assert (caught.value.code, caught.value.path) == (code, ("block", 0, "on", on[0][0]))
+
+
+def test_a_wait_for_the_stage_before_is_no_operation_of_a_layer():
+    """The last of four stages waits three quarters of the time, which the breakdown says; its hand-over is not the longest."""
+    said = run({"model": {"base": "llama-3-8b", "layers": 4}, "chip": "tpu-v5e", "topology": {"kind": "mesh", "shape": [4]},
+                "layout": {"ffn": "ws1d", "pipeline": "x"}, "workload": {"phase": "decode", "batch": 8, "context": 128}})
+    assert said.breakdown_s["bubble"] > 0.3 * said.step_s
+    shares = operations(said)
+    assert shares and "hand_over" not in shares and sum(shares.values()) == pytest.approx(1)

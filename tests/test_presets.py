@@ -176,6 +176,7 @@ def test_the_page_on_models_names_all_families_and_their_dtypes_as_they_are() ->
     page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
     listed = page.split("which is the `model_type` of a file:\n")[1].split(".\n")[0]
     assert re.findall(r"`(\w+)`", listed) == list(families())
+    assert f"{len(families())} families" in (Path(__file__).parent.parent / "README.md").read_text()
     rows = re.findall(r"^\| `.+?\| `([\w/]+)` \| ([\d. +/]+)[,:|]", page, re.M)
     assert {dtype: eval(bits) for dtype, bits in rows} == {dtype: DTYPE_BYTES[dtype] * 8 for dtype, _ in rows} and len(rows) == 5
 

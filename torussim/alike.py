@@ -7,7 +7,7 @@ if it is shorter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -33,12 +33,13 @@ class Alike:
     """Consecutive passes, each of which attends to more than the one before; or one program that is no pass.
 
     `program` is that of the first pass; `attention` has the attention operations of each pass, one for each kind of layer, and
-    is empty if the program is no pass.
+    is empty if the program is no pass. `known` has the times of attention by chip, so that each is computed once.
     """
 
     phase: str
     program: Program
     attention: tuple[tuple[Compute, ...], ...] = ()
+    known: dict[Chip, Array] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return max(1, len(self.attention))
@@ -51,7 +52,10 @@ class Alike:
 
     def part(self, begin: int, end: int | None = None) -> Alike:
         """Return some of the passes, at least one; the whole program if it is no pass."""
-        return replace(self, program=self.of(begin), attention=self.attention[begin:end])
+        if not begin and end is None:
+            return self
+        known = {chip: times[begin:end] for chip, times in self.known.items()}
+        return replace(self, program=self.of(begin), attention=self.attention[begin:end], known=known)
 
     @cached_property
     def runs(self) -> Array:
@@ -63,9 +67,15 @@ class Alike:
         """Return (passes, attention operations) the seconds of one run of each; `seconds` gives that of an operation."""
         return np.array([[seconds(one) for one in every] for every in self.attention], float).reshape(len(self), -1)
 
+    def times(self, chip: Chip) -> Array:
+        """Return (passes, attention operations) the time of one run of each on a chip, seconds."""
+        if chip not in self.known:
+            self.known[chip] = self.each(lambda one: compute_seconds(one, chip))
+        return self.known[chip]
+
     def seconds(self, chip: Chip) -> Array:
         """Return (passes,) the mean time of a run of attention, which never decreases from pass to pass."""
-        return np.asarray(self.each(lambda one: compute_seconds(one, chip)) @ (self.runs / self.runs.sum()))
+        return np.asarray(self.times(chip) @ (self.runs / self.runs.sum()))
 
     def straight(self, chip: Chip) -> tuple[list[Alike], bool]:
         """Return the passes in parts, in each of which the times of all attention operations grow in one proportion, and True.
@@ -73,7 +83,7 @@ class Alike:
         Only then is the time of a pass a convex function of `seconds`. Windowed attention, for example, stops growing at its
         window. If there were more than BENDS parts, return all passes as one, and False.
         """
-        gains = np.diff(self.each(lambda one: compute_seconds(one, chip)) * self.runs, axis=0)
+        gains = np.diff(self.times(chip) * self.runs, axis=0)
         shares = np.divide(gains, total := gains.sum(axis=1, keepdims=True), out=np.zeros_like(gains), where=total > 0)
         ends, grows = list[int](), None
         for number in np.flatnonzero(total[:, 0] > 0).tolist():
