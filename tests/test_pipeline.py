@@ -25,7 +25,7 @@ from torussim.memory import memory
 from torussim.models import model
 from torussim.pipeline import Pipeline, dealt, of_microbatch
 from torussim.program import Block, Collective, Compute, Matmul, Program
-from torussim.report.causes import operations
+from torussim.report import causes
 from torussim.topology.builders import torus
 from torussim.topology.grid import grid
 from torussim.transformer import build
@@ -294,5 +294,5 @@ def test_a_wait_for_the_stage_before_is_no_operation_of_a_layer():
     said = run({"model": {"base": "llama-3-8b", "layers": 4}, "chip": "tpu-v5e", "topology": {"kind": "mesh", "shape": [4]},
                 "layout": {"ffn": "ws1d", "pipeline": "x"}, "workload": {"phase": "decode", "batch": 8, "context": 128}})
     assert said.breakdown_s["bubble"] > 0.3 * said.step_s
-    shares = operations(said)
+    shares = causes.operations(said)
     assert shares and "hand_over" not in shares and sum(shares.values()) == pytest.approx(1)
