@@ -208,9 +208,9 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
     def attention(attended: int) -> Compute:
         keys, read = reach(new, attended, here.window)
         wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes + own
-        return kernels.attention(name, here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width,
-                                 here.value, wide, builder.dtype, parts=here.parts if here.ring else 1, cached=read > new,
-                                 loops=loops, decode=builder.forward.phase == "decode")
+        return kernels.plain_attention(name, here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width,
+                                       here.value, wide, builder.dtype, parts=here.parts if here.ring else 1, cached=read > new,
+                                       loops=loops, decode=builder.forward.phase == "decode")
 
     made = _varying(builder, name, attention)
     builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)

@@ -32,10 +32,12 @@ SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the receiv
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
-              loops: tuple[Loop, ...] = ()) -> Compute:
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+                    wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+                    loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
+
+    Its products, softmax and normalisation are kernels of their own, so that the scores lie between them.
 
     `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
     new ones are read; `decode`: whether it is a decode step.
