@@ -1,4 +1,4 @@
-"""Draws plots/validation.png: PaLM 540B on TPU v4, what was measured and what is predicted, as docs/validation.md shows it."""
+"""Draws plots/validation.png: all measured times of the package and their predictions, as docs/validation.md shows them."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ HERE = Path(__file__).resolve().parent
 
 
 def main(folder: Path = HERE) -> None:
-    figure = validation_figure(validate(), title="PaLM 540B on 64 to 256 TPU v4 chips: predicted over measured",
-                               subtitle="decode steps and prefills of arXiv 2211.05102, Fig. 1 and Fig. 6")
+    figure = validation_figure(validate(), title="How far predicted times are from measured times",
+                               subtitle="steps of transformers and single collectives, on TPUs and GPUs (torussim validate)")
     save(figure, folder / "validation.png")
 
 

@@ -73,19 +73,17 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """The content of a file of measurements: its sound rows in order, and all mistakes of other rows."""
+    """The content of a file of measurements: its sound rows in order, and all mistakes of other rows.
 
+    `name` is that of a file of the package, such as nccl-h100; of any other file the path as given.
+    """
+
+    name: str
     file: str
     source: str
     rows: tuple[Measurement, ...]
     mistakes: tuple[Mistake, ...]
     fit: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # value, deviation of its logarithm
-
-    @property
-    def name(self) -> str:
-        """The name of a file of the package, such as nccl-h100; of any other file the path as given."""
-        name = Path(self.file).stem
-        return name if name in package() and Path(self.file) == found(name) else self.file
 
 
 def package() -> tuple[str, ...]:
@@ -104,18 +102,20 @@ def found(name: str | Path) -> Path:
 
 def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
     """Return the measurements of a file; an unreadable file has no rows and one mistake. `code`: see `load`."""
-    trust = Trust.of(code)
+    trust, stem = Trust.of(code), Path(file).stem
+    name = stem if stem in package() and Path(file) == found(stem) else str(file)
     try:
         document = files.read(file, "measurements", trust.most)
     except ScenarioError as error:
-        return Measurements(str(file), "", (), error.mistakes)
+        return Measurements(name, str(file), "", (), error.mistakes)
     notes = Notes(document, Path(file).resolve().parent, list(document.mistakes), trust)
     top = notes.section(_FILE, document.value, (), "a file of measurements")
     rows: list[Measurement] = []
     for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
         rows += _group(notes, path, top)
     twice, fit = _doubled(notes, rows), _fitted(notes, top)
-    return Measurements(str(file), top["source"], tuple(row for row in rows if row not in twice), notes.error().mistakes, fit)
+    sound = tuple(row for row in rows if row not in twice)
+    return Measurements(name, str(file), top["source"], sound, notes.error().mistakes, fit)
 
 
 def _fitted(notes: Notes, top: Section) -> dict[str, tuple[float, float]]:

@@ -90,7 +90,10 @@ class Validation:
 
     def sets(self) -> dict[str, list[Row]]:
         """Return the rows by set; a set whose rows are all wrong has none."""
-        return {one.name: [row for row in self.rows if row.set == one.name] for one in self.files}
+        found: dict[str, list[Row]] = {one.name: [] for one in self.files}
+        for row in self.rows:
+            found[row.set].append(row)
+        return found
 
     def groups(self) -> dict[tuple[str, str], list[Row]]:
         """Return the rows by set and group."""
