@@ -331,8 +331,22 @@ def test_a_picture_of_nothing_can_be_drawn(file):
     assert validation_figure(validate([file])).get_size_inches()[0] > 1
 
 
-def test_the_picture_of_the_readme_can_be_drawn_again(tmp_path, package, monkeypatch):
-    script = ROOT / "plots" / "validation.py"
+def test_picture_and_table_of_the_page_can_be_made_again_and_the_table_is_what_the_command_says(tmp_path, package, monkeypatch):
+    """`python plots/validation.py` makes both anew."""
     monkeypatch.setattr("torussim.validate.validate", lambda: package)
-    runpy.run_path(str(script))["main"](tmp_path)
+    page = tmp_path / "validation.md"
+    page.write_text((ROOT / "docs" / "validation.md").read_text())
+    runpy.run_path(str(ROOT / "plots" / "validation.py"))["main"](tmp_path, page)
     assert (tmp_path / "validation.png").read_bytes()[:4] == b"\x89PNG"
+    assert page.read_text() == (ROOT / "docs" / "validation.md").read_text()
+    assert f"$ torussim validate\n{package.text()}\n```" in page.read_text()
+
+
+def test_the_keys_of_the_json_are_those_of_the_page(package):
+    """docs/validation.md has a row for each key, and the keys within `rows`, `groups` and `sets`."""
+    rows = re.findall(r"^\| (`.+?`) \| (.+) \|$", (ROOT / "docs" / "validation.md").read_text().split("| key |")[1], re.M)
+    told = {name: set(re.findall(r"`(\w+)`", content)) for names, content in rows for name in re.findall(r"`(\w+)`", names)}
+    keys = package.keys()
+    assert set(keys) <= set(told)
+    assert all(set(one) == told[name] for name in ("rows", "groups", "sets") for one in keys[name])
+    assert all(set(keys[use]) | set(keys["all"]["simulated"]) == told[use] for use in (*USE, "all"))
