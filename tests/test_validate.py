@@ -250,6 +250,10 @@ def test_a_set_of_the_package_has_its_name_also_by_its_path():
     assert by_name.text() == by_name.text(details=True)
 
 
+def test_a_file_that_is_given_twice_counts_once(alone):
+    assert validate([alone, str(alone)]).text() == validate([alone]).text()
+
+
 def test_a_broken_file_leaves_the_other_sets_of_the_table(file, alone):
     file.write_text("groups: [\n")
     result = invoke(file, alone)

@@ -161,9 +161,11 @@ def validate(files: Sequence[str | Path] = (), *, code: str | Trust = "beside",
              progress: Callable[[int, int], None] | None = None) -> Validation:
     """Return the errors of the predictions for files of measurements; by default all files of the package.
 
-    `progress(done, all)` counts rows. Mistakes in a file are listed, and the other rows are still predicted.
+    A file that is given twice counts once. `progress(done, all)` counts rows. Mistakes in a file are listed, and the other rows
+    are still predicted.
     """
-    read = [measurements.read(measurements.found(file), code) for file in files or measurements.package()]
+    paths = dict.fromkeys(measurements.found(file) for file in files or measurements.package())
+    read = [measurements.read(path, code) for path in paths]
     mistakes = [mistake for found in read for mistake in found.mistakes]
     todo = [(found, measurement) for found in read for measurement in found.rows]
     rows = []
