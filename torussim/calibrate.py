@@ -149,21 +149,23 @@ class Calibration:
 
 
 def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", progress: Progress | None = None) -> Calibration:
-    """Return the calibration of the one chip in a file of measurements, by default the package's own file.
+    """Return the calibration of the one chip in a file of measurements, by default the package's file of PaLM 540B.
 
-    `progress(done, all)` counts fits. Every group is left out once and predicted by the fit to the others; if there is a single
-    group, every point is. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
+    Twins, and rows whose use is "predicted", are not fitted. `progress(done, all)` counts fits. Every group is left out once and
+    predicted by the fit to the others; if there is a single group, every point is. Raise TorusSimError if no row is sound, if the
+    rows are of several chips, or if scipy is missing.
     """
     file = measurements.found(file or measurements.DEFAULT)
     found = measurements.read(file, code)
     mistakes, cases = list(found.mistakes), []
     for row in found.rows:
         try:
-            cases += [] if row.twin else [case(row)]
+            cases += [] if row.twin or row.use == "predicted" else [case(row)]
         except TorusSimError as error:
             mistakes.append(Mistake(str(error), row.mark, error.code, error.path))
     if not cases:
-        raise TorusSimError("\n".join(map(str, mistakes)) or f"{file}: there is no row that counts")
+        none = f"{file}: there is no row to fit: twins and rows with use: predicted are left out"
+        raise TorusSimError("\n".join(map(str, mistakes)) or none)
     chips = [c.measurement.scenario.chip for c in cases]
     if any(chip != chips[0] for chip in chips):
         names = ", ".join(dict.fromkeys(chip.name for chip in chips))
