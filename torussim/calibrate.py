@@ -52,6 +52,7 @@ PRIORS: Final[Mapping[str, Prior]] = {
 }
 MEANINGS: Final[Mapping[str, str]] = {
     **{name: prior.meaning.partition(" (")[0] for name, prior in PRIORS.items()},
+    "step_overhead": "s, of the host and the runtime before each pass",
     "bulk_launch": "s, of a collective in the protocol for long messages, besides launch",
     "low_latency_rate": "of what a link passes: data, in the protocol for short messages",
     "in_switch_rate": "of what a link passes: what a switch sums",
