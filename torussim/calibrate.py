@@ -286,4 +286,6 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.3g}" if name in _PLAIN else f"{value * 1e6:.3g} us"
+    if name in _PLAIN:
+        return f"{value:.3g}"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} us"
