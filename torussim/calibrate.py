@@ -52,6 +52,7 @@ PRIORS: Final[Mapping[str, Prior]] = {
 }
 MEANINGS: Final[Mapping[str, str]] = {
     **{name: prior.meaning.partition(" (")[0] for name, prior in PRIORS.items()},
+    "step_overhead": "s, of the host and the runtime before each pass",
     "bulk_launch": "s, of a collective in the protocol for long messages, besides launch",
     "low_latency_rate": "of what a link passes: data, in the protocol for short messages",
     "in_switch_rate": "of what a link passes: what a switch sums",
@@ -287,4 +288,6 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.3g}" if name in _PLAIN else f"{value * 1e6:.3g} us"
+    if name in _PLAIN:
+        return f"{value:.3g}"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} us"

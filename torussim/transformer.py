@@ -450,6 +450,8 @@ class Builder:
                 back = handed_back(axis, stages, self.whole[0].batch) if stages > 1 else None
                 self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention, back)
                 self.attention |= attention
+            if self.forward.host:
+                self.built = ends.prepared(self.built)
         return self.built
 
     def drafting(self, model: Model) -> Builder:
