@@ -24,7 +24,7 @@ from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError
 from torussim.keeping import STATISTIC_BYTES, STATISTICS, absorbed, new_tokens, parts_of, reach, ring
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Path, Table
+from torussim.layouts import FUSED, Path, Table
 from torussim.models import Kind, Model
 from torussim.program import Collective, Compute, Loop, Matmul
 from torussim.sharding import Sharding, divide
@@ -206,11 +206,14 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
     name, new = builder.name("attention"), builder.forward.length
 
     def attention(attended: int) -> Compute:
-        keys, read = reach(new, attended, here.window)
+        keys, read = reach(new, attended, here.window, builder.layout.attention_kernel)
         wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes + own
-        return kernels.attention(name, here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width,
-                                 here.value, wide, builder.dtype, parts=here.parts if here.ring else 1, cached=read > new,
-                                 loops=loops, decode=builder.forward.phase == "decode")
+        sizes = (here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width, here.value)
+        pieces = here.parts if here.ring else 1
+        if builder.layout.attention_kernel == FUSED:
+            return kernels.fused_attention(name, *sizes, wide, builder.dtype, parts=pieces, loops=loops)
+        return kernels.plain_attention(name, *sizes, wide, builder.dtype, parts=pieces, loops=loops, cached=read > new,
+                                       decode=builder.forward.phase == "decode")
 
     made = _varying(builder, name, attention)
     builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)

@@ -20,7 +20,7 @@ from torussim.program import Program
 from torussim.scenario import read_document
 from torussim.topology.check import Bools
 from torussim.topology.grid import Grid, with_bandwidth, with_latency
-from torussim.transformer import build
+from torussim.transformer import Builder, build
 from torussim.workload import passes
 
 
@@ -91,7 +91,8 @@ def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program
     forwards = [forward for forward in passes(scenario.workload) if forward.phase == timed]
     layout = scenario.layouts[timed]
     if paper:
-        layout = padded(of_formula(layout), scenario.model, scenario.workload, forwards, axes, (scenario.net, scenario.chip))
+        same = Builder(scenario.model, layout, forwards[0], axes).layout  # with its kernel of attention
+        layout = padded(of_formula(same), scenario.model, scenario.workload, forwards, axes, (scenario.net, scenario.chip))
     made = [build(scenario.model, layout, forward, axes) for forward in forwards]
     if measurement.what == "layers":
         made = [replace(program, prologue=(), epilogue=()) for program in made]

@@ -32,11 +32,12 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, ...] = (1, 1, 1)) -> float:
     """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (docs/design.md 4).
 
-    Elementwise work follows, with max(time of the vector unit, time of HBM). An intermediate value crosses HBM only if it is
-    larger than the memory on the chip.
+    The vector unit does the work `beside` the products meanwhile. Other elementwise work follows, with max(time of the vector
+    unit, time of HBM). An intermediate value crosses HBM only if it is larger than the memory on the chip.
     """
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
-    multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
+    multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate,
+                   compute.beside / (prod(cut) * chip.vector_rate))
     return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), elementwise_bytes(compute, chip) / rate)
 
 

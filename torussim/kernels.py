@@ -21,6 +21,12 @@ MATVEC_OPERATIONS = 8
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
 ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
+# Of a fused kernel: blocks of queries and of keys (MaxText, configs/base.yml: sa_block_q and sa_block_kv of Splash attention).
+BLOCK = 512
+# For each score (ours): maximum, difference, sum, rounding. The scale is a factor of q; exponentials have a unit of their own
+# (EUP of a TPU, SFU of a GPU).
+ONLINE_OPERATIONS = 4
+FUSED_KERNELS = 3  # rotation of q and k, K and V to the cache, attention
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
@@ -32,10 +38,12 @@ SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the receiv
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
-              loops: tuple[Loop, ...] = ()) -> Compute:
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+                    wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+                    loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
+
+    Its products, softmax and normalisation are kernels of their own, so that the scores lie between them.
 
     `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
     new ones are read; `decode`: whether it is a decode step.
@@ -48,6 +56,24 @@ def attention(name: str, rows: float, length: int, attended: int, heads: float, 
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
                    kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
+
+
+def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+                    wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+    """Return attention as one kernel, whose scores never leave the chip (FlashAttention, arXiv 2205.14135; Splash in JAX).
+
+    Arguments are those of `plain_attention`; `attended` is the mean over the blocks of queries, without the keys of blocks that
+    are masked (`keeping.reach`). The matrix unit multiplies a block of queries of all heads of a KV head with its keys; a single
+    query fills the rows of a tile in part. The softmax of a block runs beside the products of another one, in the vector unit:
+    compilers for TPUs pipeline blocks, and so do GPU kernels since FlashAttention-3 (arXiv 2407.08608). K and V cross HBM once:
+    the queries of a KV head, or its keys, stay on the chip; with more of both than it holds, a key read once more meets so many
+    queries that the products take longer.
+    """
+    keys, blocks = attended // parts, max(1.0, length / BLOCK)
+    queries, count = min(length, BLOCK) * heads / kv_heads, rows * kv_heads * parts * blocks
+    products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, kernels=FUSED_KERNELS,
+                   beside=ONLINE_OPERATIONS * rows * length * heads * attended)
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:

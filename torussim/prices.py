@@ -165,5 +165,5 @@ class Prices:
 
 def work(compute: Compute) -> Hashable:
     """Return the values that determine the time of a compute operation on a chip."""
-    return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.vector, compute.vector_bytes,
-            compute.scratch, compute.scratch_passes)
+    return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.beside, compute.vector,
+            compute.vector_bytes, compute.scratch, compute.scratch_passes)

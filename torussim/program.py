@@ -108,6 +108,7 @@ class Compute:
     after: tuple[str, ...] | None = None  # None: the operation before; (): no dependency
     loop: Loop | None = None  # looped with this collective
     loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
+    beside: float = 0.0  # elementwise operations, done while the matmuls run, one chip
     vector: float = 0.0  # elementwise operations, done after the matmuls, one chip
     vector_bytes: float = 0.0  # HBM bytes of these
     scratch: float = 0.0  # bytes of an intermediate value, one chip

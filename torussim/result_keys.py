@@ -129,7 +129,8 @@ KEYS: Final = (
               "The time with the counterpart, by the ratio of both closed forms; null where there is none."),
     *_keys("layout.as_run.*.", MODEL, "",
            shardings="The shardings where the last pass of a phase keeps its activations and runs attention.",
-           attention="What attention is sharded over, and what one chip has of it.",
+           attention="What attention is sharded over, what one chip has of it, and its kernel, with the one of `layout` and "
+                     "`table` that names it; null: the default.",
            heads="The query heads of the model and as run, and how many chips have the same one of the same sequence.",
            kv_heads="Likewise the KV heads, and how many of them one chip reads.",
            batch="The sequences of the file, and those that are run, with padding.",

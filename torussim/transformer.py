@@ -20,7 +20,7 @@ from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Staged, Table, placed, stored_as, table, written
+from torussim.layouts import Layout, Sizes, Staged, Table, placed, settled, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
 from torussim.periods import repeated
@@ -72,6 +72,7 @@ class Builder:
         self.lengths = self.sizes.lengths
         self.factors = {a: tuple(p for p in factors if self.physical[p] > 1) for a, factors in self.mesh.items()}
         self.table: Table = table(self.layout, self.sizes)
+        self.layout = settled(self.layout, self.table)
         if self.model.experts:
             self.table = mixture.with_experts(self.table, self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads

@@ -11,7 +11,20 @@ from typing import Any
 
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import FUNCTION, TEXT, Form, Key, Reader, reads
-from torussim.layouts import ATTENTION, AXES, DIMENSIONS, EXPERTS, HEADS, HEADS_PADDED, LATENT, LAYOUTS, LONGEST, REQUIRED
+from torussim.layouts import (
+    ATTENTION,
+    AXES,
+    DIMENSIONS,
+    EXPERTS,
+    HEADS,
+    HEADS_PADDED,
+    KERNEL,
+    KERNELS,
+    LATENT,
+    LAYOUTS,
+    LONGEST,
+    REQUIRED,
+)
 from torussim.program import KINDS
 from torussim.result_keys import KEYS
 from torussim.scenario.values import (
@@ -192,6 +205,9 @@ LAYOUT: Form = {
     "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
                   about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
                         "(expanded); auto: the fewer FLOP in the pass."),
+    KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="that of the table, else fused", example="plain",
+                about="Whether attention is one kernel that keeps its scores on the chip and skips masked blocks (fused), or "
+                      "has kernels of their own for its products and its softmax (plain)."),
     "weights": Key(stored, otherwise="that of the model, else bf16", example="int8", about="The dtype of the weights in memory."),
     "expert_weights": Key(stored, otherwise="that of the model, else that of the weights", example="mxfp4",
                           about="The dtype of the weights of routed experts."),
@@ -267,6 +283,8 @@ TENSORS: Form = {
     HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="the padding of the model", example="chips",
                about="`chips`: heads that can be padded are padded to the number of chips."),
     LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
+    KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="fused", example="plain",
+                about="The kernel of attention of a layout that does not name one."),
 }
 PATH: Form = {
     "path": Key(_path(), needed=True, example=["E_xyz F", "E F"],
