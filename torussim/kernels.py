@@ -50,8 +50,8 @@ def plain_attention(name: str, rows: float, length: int, attended: int, heads: f
 
     Its products, softmax and normalisation are kernels of their own, so that the scores lie between them.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes; `copied`: those of the copies of K and V
-    to another order besides. `cached`: whether tokens before the new ones are read.
+    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes; `copied`: further ones, of copies of K
+    and V to another order. `cached`: whether tokens before the new ones are read.
     """
     queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
     count = rows * kv_heads * parts

@@ -193,7 +193,7 @@ class Builder:
         return [v._replace(sharding=t) for v, t in zip(values, targets)], added
 
     def pieces(self, shardings: Sequence[Sharding], axes: Sequence[str]) -> float:
-        """Return the pieces of an all-to-all between two shardings: the sequences of which a chip has a part, save those it keeps."""
+        """Return the pieces of an all-to-all between shardings: the sequences of which a chip has a part, save those it keeps."""
         sequences = max(self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B")) for sharding in shardings)
         chips = prod(self.lengths[a] for a in axes)
         return sequences * (chips - 1) / chips
