@@ -140,7 +140,9 @@ class Builder:
     def summed(self) -> bool:
         """Whether all sums of layers are over the same axes, and the residual is cut over them, in E, or not at all."""
         table, residual = self.table, self.table["residual"].stored
-        if "norm" in table.paths or "out" in table.paths or self.model.experts or self.layout.pipeline:
+        if {"norm", "out"} & set(table.paths) or self.model.experts or self.layout.pipeline:
+            return False
+        if not {*WEIGHTS} <= set(table.paths):  # a part of a pass, of a plan
             return False
         still = all(len(table[weight].stations) == 1 and not table[weight].used.axes("E") for weight in WEIGHTS)
         over = set(table["w_out"].used.axes("F"))
