@@ -70,8 +70,8 @@ def with_sums(program: Program, outlines: Outlines, chip: Chip) -> Program:
     in a group on one switch, if the layout names no algorithms for these collectives.
     """
     marked = [o for o in program.operations() if isinstance(o, Collective) and o.tokens]
-    if ONE_SHOT not in chip.algorithms.get("all_reduce", ()) or not all(
-            not o.algorithm and joined(o, outlines.net) for o in marked):
+    if ONE_SHOT not in chip.algorithms.get("all_reduce", ()) or any(o.algorithm for o in marked) or not all(
+            joined(o, outlines.net) for o in {(o.axes, o.groups): o for o in marked}.values()):
         return program
     made = {o.name: changed(o, axes=(), bytes=0.0) if o.kind == "all_gather" else changed(o, kind="all_reduce", algorithm=AUTO)
             for o in marked}
