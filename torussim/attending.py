@@ -203,17 +203,19 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
     loops = _gather(builder, here, q) if here.ring else ()
     held = expanded or (here.ring and not loops)  # whether K and V are alive beside the cache
     own = here.rows * here.length * here.heads * (here.width + here.value) * builder.act
+    by_head = builder.kv_heads > 1 and not here.absorbed  # whether K and V have a dimension of heads
     name, new = builder.name("attention"), builder.forward.length
 
     def attention(attended: int) -> Compute:
         keys, read = reach(new, attended, here.window, builder.layout.attention_kernel)
-        wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes + own
+        wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes
         sizes = (here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width, here.value)
         pieces = here.parts if here.ring else 1
         if builder.layout.attention_kernel == FUSED:
-            return kernels.fused_attention(name, *sizes, wide, builder.dtype, parts=pieces, loops=loops)
-        return kernels.plain_attention(name, *sizes, wide, builder.dtype, parts=pieces, loops=loops, cached=read > new,
-                                       decode=builder.forward.phase == "decode")
+            return kernels.fused_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops)
+        copied = wide * kernels.copies(here.kv_heads, here.bytes) if by_head else 0.0
+        return kernels.plain_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops, cached=read > new,
+                                       copied=copied)
 
     made = _varying(builder, name, attention)
     builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)

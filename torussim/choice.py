@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torussim.chips import Chip
 from torussim.clock import Clock
 from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits, joined, summed
-from torussim.cost import protocols
+from torussim.cost import overhead_seconds, protocols
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
 from torussim.program import ALIKE, ONE_SHOT, Collective, Compute, Loop, Operation, Program, changed
@@ -135,7 +135,7 @@ def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) ->
     def found() -> int:
         apart = {name: min(alone(changed(o, protocol=way), prices) for way in protocols(o, prices.chip))
                  for name, o in partners.items()}
-        fixed, multiply = prices.chip.op_overhead * matmul.kernels, prices.compute(matmul)
+        fixed, multiply = overhead_seconds(matmul, prices.chip), prices.compute(matmul)
         pick, most = -1, 1e-12 * max(apart.values(), default=0.0)
         for i, loop in enumerate(loops):
             gain = apart[loop.collective] + fixed + multiply - looped(matmul, partners[loop.collective], loop, prices)

@@ -41,6 +41,11 @@ def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, ...] = (1, 1, 
     return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), elementwise_bytes(compute, chip) / rate)
 
 
+def overhead_seconds(compute: Compute, chip: Chip) -> float:
+    """Return the fixed costs of a compute operation: of its kernels, and of the host if it prepares the pass there."""
+    return chip.op_overhead * compute.kernels + (chip.step_overhead if compute.host else 0.0)
+
+
 def elementwise_bytes(compute: Compute, chip: Chip) -> float:
     """Return the HBM bytes of the elementwise work, with those of an intermediate value that does not fit on the chip."""
     spilled = compute.scratch_passes * compute.scratch if compute.scratch > chip.on_chip_bytes else 0.0

@@ -7,6 +7,8 @@ code into kernels; each has a fixed cost. The module knows nothing of shardings 
 
 from __future__ import annotations
 
+from math import ceil
+
 from torussim.program import Compute, Loop, Matmul
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
@@ -15,9 +17,11 @@ SCORE_BYTES = 4  # f32
 # Scores that do not fit on the chip (ours): written, read for the maximum, read, exponentiated and written with their sum, and
 # read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
-# A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
-# across lanes (ours). A speculative step does the same once for all its tokens, so that it is never faster than a plain one.
-MATVEC_OPERATIONS = 8
+# K and V with a dimension of heads, outside a fused kernel (ours). Products for each sequence and head need the tokens of a head
+# one after another. A cache has the heads of a token one after another. So K and V are copied to the other order: read, written,
+# and read by the products. A row of a tile is 4 bytes deep: two rows of bf16, here heads, lie in one (OpenXLA, Tiled layout:
+# bf16 has tiles of 8 x 128 of 2 x 1), so that a single head fills half of what is moved.
+ORDER_PASSES, PACKED_BYTES = 3, 4
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
 ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
@@ -34,28 +38,39 @@ NORM_OPERATIONS, NORM_PASSES, NORM_KERNELS = 5, 3, 2  # of a latent: read for th
 RESCALING_OPERATIONS = 2  # the factor of a head and its product with each element
 # Of a mixture of experts (ours): the softmax of a token's logits and the choice of the largest; sort, offsets, copies.
 ROUTING_OPERATIONS, ROUTING_KERNELS = 10, 4
-SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
+# Of a looped reduce-scatter: the link writes the received data, these and the matmul's result are read, their sum is written.
+SUM_PASSES = 4
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
 def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
+                    wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
                     loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
     Its products, softmax and normalisation are kernels of their own, so that the scores lie between them.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
-    new ones are read; `decode`: whether it is a decode step.
+    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes; `copied`: further ones, of copies of K
+    and V to another order. `cached`: whether tokens before the new ones are read.
     """
     queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
     count = rows * kv_heads * parts
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
-    single = rows * attended * kv_heads * (d_head + d_value) if queries <= (length if decode else 1) else 0.0
-    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops,
-                   vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
-                   scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, vector=SOFTMAX_OPERATIONS * scores,
+                   vector_bytes=copied, scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
                    kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
+
+
+def copies(kv_heads: float, width: float) -> float:
+    """Return how often the bytes of K and V with a dimension of heads cross HBM in plain attention, besides once.
+
+    `kv_heads` are those of the chip, and `width` the bytes of an element.
+
+    >>> copies(1, 2), copies(8, 2), copies(3, 4)
+    (5.0, 2.0, 2.0)
+    """
+    packed = max(1, int(PACKED_BYTES // width))
+    return ORDER_PASSES * ceil(kv_heads / packed) * packed / kv_heads - 1
 
 
 def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,

@@ -114,6 +114,7 @@ class Compute:
     scratch: float = 0.0  # bytes of an intermediate value, one chip
     scratch_passes: float = 0.0  # number of times that it crosses HBM if it is larger than the chip's own memory
     kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
+    host: bool = False  # whether the host and the runtime prepare the pass here: the chip's step_overhead
     over: tuple[str, ...] = ()
     cases: tuple[Compute, ...] = ()
     on: On = ()  # (): all chips

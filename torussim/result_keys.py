@@ -67,7 +67,7 @@ KEYS: Final = (
             "has a window."),
     *_keys("breakdown_s.", MODEL, "s",
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
-           overhead="Likewise its fixed costs, and launches that no compute hides.",
+           overhead="Likewise its fixed costs, with those of the host, and launches that no compute hides.",
            exposed_collective="The rest of the step; the parts add up to `step_s`."),
     ResultKey("breakdown_s.bubble", MODEL, "s",
               "With `layout.pipeline`: the time in which a stage waits until the stage before has a microbatch for it."),

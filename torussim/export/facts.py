@@ -7,7 +7,7 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.collectives.lower import name_of
-from torussim.cost import elementwise_bytes, flop_seconds
+from torussim.cost import elementwise_bytes, flop_seconds, overhead_seconds
 from torussim.program import Collective, Compute, Operation
 from torussim.timeline import Timeline
 
@@ -50,5 +50,5 @@ def _limit(operation: Compute, chip: Chip) -> str:
     parts = {name: seconds if name == longest else 0.0 for name, seconds in together.items()}
     parts["HBM bandwidth"] += outside if outside > vector else 0.0
     parts["vector unit"] += vector if vector >= outside else 0.0
-    parts["overhead"] = chip.op_overhead * operation.kernels
+    parts["overhead"] = overhead_seconds(operation, chip)
     return max(parts, key=parts.__getitem__)
