@@ -7,7 +7,7 @@ code into kernels; each has a fixed cost. The module knows nothing of shardings 
 
 from __future__ import annotations
 
-from torussim.program import Compute, Loop, Matmul
+from torussim.program import Compute, Loop, Matmul, changed
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -32,7 +32,7 @@ SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the receiv
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
+def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float, d_value: float,
               wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
               loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
@@ -48,6 +48,20 @@ def attention(name: str, rows: float, length: int, attended: int, heads: float, 
                    vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
                    scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
                    kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
+
+
+def scores(name: str, attention: Compute) -> Compute:
+    """Return the first part of attention where chips sum scores (ours): the product of Q and K, as a kernel of its own."""
+    first, second = attention.matmuls
+    share = first.k / (first.k + second.n)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops)
+
+
+def after_scores(attention: Compute) -> Compute:
+    """Return the rest of attention after `scores`: the softmax, and the product with V."""
+    first, second = attention.matmuls
+    share = second.n / (first.k + second.n)
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=())
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:
