@@ -7,8 +7,8 @@ cache if every query head has its own KV head.
 partial sums of that head's scores. The chips that share heads add them before the softmax, and each applies the scores to its
 columns of V.
 
-In both cases a chip keeps the columns of K and V that its queries read. Chips have neighbouring heads; a padded model has its
-padding in each group of query heads that share a KV head, or all at the end.
+In both cases a chip keeps the columns of K and V that its queries read. Chips have neighbouring heads. Padding is in the groups
+of query heads that share a KV head, each as large as the others, and at the end, so that a chip has the fewest KV heads.
 
 The module knows no operations, links and times.
 """
@@ -52,23 +52,23 @@ def share_of(heads: int, chips: int, kv_heads: int, real: int) -> Share:
     >>> share_of(40, 16, 40, 40).kept, share_of(48, 32, 8, 48).kept, share_of(48, 16, 48, 40).kept
     (2.5, 1.0, 3.0)
     """
-    groups = {(real, real // kv_heads)} if heads % kv_heads else {(heads, heads // kv_heads), (real, real // kv_heads)}
-    return min((_spread(heads, chips, used, group) for used, group in sorted(groups)), key=lambda one: (one.kept, one.kv_heads))
+    spreads = [_spread(heads, chips, kv_heads, group) for group in range(real // kv_heads, heads // kv_heads + 1)]
+    return min(spreads, key=lambda one: (one.kept, one.kv_heads))
 
 
-def _spread(heads: int, chips: int, used: int, group: int) -> Share:
-    """Return the share of a chip if the first `used` heads have KV heads, one for each `group` of them."""
+def _spread(heads: int, chips: int, kv_heads: int, group: int) -> Share:
+    """Return the share of a chip if each KV head has `group` query heads, padding included, and other padding is at the end."""
     found = list[tuple[int, int, float, int]]()
     for first in range(0, chips * heads, heads):  # a head has `chips` parts, and a chip has `heads` of them
         parts, shared, mine = dict[int, set[tuple[int, int]]](), 0, range(first // chips, -(-(first + heads) // chips))
         for head in mine:
             low, high = max(first - head * chips, 0), min(first + heads - head * chips, chips)
             shared += high - low < chips
-            if head < used:
+            if head < kv_heads * group:
                 parts.setdefault(head // group, set()).add((low, high))
         found.append((len(mine), len(parts), sum(map(_union, parts.values())) / chips, shared))
-    touched, kv_heads, kept, shared = (max(some) for some in zip(*found))
-    return Share(heads // chips if heads % chips == 0 else heads / chips, touched, max(1, kv_heads), kept, shared,
+    touched, read, kept, shared = (max(some) for some in zip(*found))
+    return Share(heads // chips if heads % chips == 0 else heads / chips, touched, max(1, read), kept, shared,
                  chips // gcd(heads, chips) if shared else 1)
 
 
@@ -137,29 +137,35 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
     """Return the choices of heads among which a layout has the fastest, that of the most chips first.
 
     `make` returns the layout for a choice; `physical` are its axes, without that of stages. If heads divide by all the chips that
-    batch and context leave, there is one choice. Of paddings, those are left for which no chip keeps more KV heads than with
-    others. Raise LayoutError if heads must be split and cannot be.
+    batch and context leave, there is one choice. Paddings with which a chip keeps more KV heads, and a larger cache, than with
+    others are left out. Raise LayoutError if heads must be split and cannot be.
     """
     given = Heads(model.padded(prod(physical.values())))
     first = _Made.of(make(given), model, batch, physical)
     how = first.layout.split_heads
-    if first.share and (first.everywhere or (first.table.padding and how == "auto")):
+    if (first.share and first.everywhere) or (first.table.padding and how == "auto"):
         return [given]
-    padded = [one for heads in multiples(given.run, physical.values()) if not (first.table.padding and how == "auto")
-              if (one := _Made.of(make(Heads(heads)), model, batch, physical)).share]
-    least = min((one.share.kept for one in padded if one.share), default=0.0)
-    fewest = dict[int, _Made]()  # of those on as many chips, the one with the fewest heads
-    for one in padded:
-        if one.share and one.share.kept == least:
-            fewest.setdefault(one.chips, one)
-    found = [fewest[chips].heads for chips in sorted(fewest, reverse=True)]
     split = _Made.of(make(Heads(given.run, split=True)), model, batch, physical)
     if how == "sum":
-        if model.latent:
-            raise LayoutError("split_heads: heads that attend to latents are not split: give pad or auto", path=("split_heads",))
+        if model.latent or not split.share:
+            why = "attend to latents" if model.latent else f"have {given.run * model.d_head} columns, which do not divide"
+            raise LayoutError(f"split_heads: the {given.run} heads are not split, because they {why}: give pad or auto",
+                              path=("split_heads",))
         return [split.heads]
-    splits = [split.heads] if split.share and split.share.shared and not first.table.padding else []
-    return (found if how == "pad" else [*found, *splits]) or [given]
+    every = [_Made.of(make(Heads(heads)), model, batch, physical) for heads in multiples(given.run, physical.values())]
+    splits = [split.heads] if how == "auto" and split.share and split.share.shared else []
+    return [*_best([one for one in every if one.share]), *splits] or [given]
+
+
+def _best(padded: Sequence[_Made]) -> list[Heads]:
+    """Return the paddings with the fewest KV heads, or the smallest cache, of a chip; on the same number of chips the first."""
+    if not padded:
+        return []
+    (kept, cache), first = min(one.kept for one in padded), dict[int, Heads]()
+    for one in padded:
+        if one.kept[0] == kept or one.kept[1] <= cache:
+            first.setdefault(one.chips, one.heads)
+    return [first[chips] for chips in sorted(first, reverse=True)]
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,14 @@ class _Made:
     table: Table
     share: Share | None
     chips: int  # that cut the heads
+    parts: int  # that cut batch or context
     everywhere: bool  # whether batch, heads or context are cut over every axis
+
+    @property
+    def kept(self) -> tuple[float, float]:
+        """The KV heads that a chip keeps, and its part of the cache, in KV heads of all tokens."""
+        assert self.share
+        return self.share.kept, self.share.kept / self.parts
 
     @staticmethod
     def of(layout: Layout, model: Model, batch: int, physical: Mapping[str, int]) -> _Made:
@@ -191,6 +204,7 @@ class _Made:
         except ShardingError:
             found = None
         return _Made(layout, layout.heads, made, found, prod(lengths[a] for a in q.axes("H")),
+                     prod(lengths[a] for a in {*q.axes("B"), *kv.axes("L")}),
                      all(length == 1 or axis in used for axis, length in lengths.items()))
 
 
