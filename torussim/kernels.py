@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from torussim.program import Compute, Loop, Matmul
+from torussim.program import Compute, Loop, Matmul, changed
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -44,8 +44,8 @@ SUM_PASSES = 4
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
                     loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
@@ -74,8 +74,8 @@ def copies(kv_heads: float, width: float) -> float:
     return ORDER_PASSES * ceil(kv_heads / packed) * packed / kv_heads - 1
 
 
-def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention as one kernel, whose scores never leave the chip (FlashAttention, arXiv 2205.14135; Splash in JAX).
 
     Arguments are those of `plain_attention`; `attended` is the mean over blocks of queries, without the keys of blocks that are
@@ -90,6 +90,20 @@ def fused_attention(name: str, rows: float, length: int, attended: int, heads: f
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
     return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, kernels=FUSED_KERNELS,
                    beside=ONLINE_OPERATIONS * rows * length * heads * attended)
+
+
+def scores(name: str, attention: Compute) -> Compute:
+    """Return the first part of attention where chips sum scores (ours): the product of Q and K, as a kernel of its own."""
+    first, second = attention.matmuls
+    share = first.k / (first.k + second.n)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops)
+
+
+def after_scores(attention: Compute) -> Compute:
+    """Return the rest of attention after `scores`: the softmax, and the product with V."""
+    first, second = attention.matmuls
+    share = second.n / (first.k + second.n)
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=())
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:
