@@ -69,7 +69,7 @@ def test_a_70b_prefill_takes_its_products() -> None:
 
 
 def test_a_decode_step_reads_its_cache_once_and_has_no_other_work() -> None:
-    """One query head a KV head, as many chips as KV heads: rows of a tile are filled in part, and HBM takes longer (not on v2)."""
+    """One query head a KV head, a KV head a chip: rows of a tile are filled in part, and HBM takes longer (not on TPU v2)."""
     small = replace(LLAMA, layers=1, heads=8)
     found = attention(small, Layout("ws1d", "heads"), Forward("decode", 32, 1, 8192), {"x": 8})
     assert products(found) == [(1, 128, 8192, 32), (1, 8192, 128, 32)]
