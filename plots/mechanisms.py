@@ -35,8 +35,9 @@ def both_ways() -> Iterator[None]:
 
 def attention_as(change: Callable[[Compute, float], Compute]) -> Any:
     """Replace the attention of `rows` sequences on a chip by what `change` makes of it."""
-    before = kernels.attention
-    return patch.object(kernels, "attention", lambda name, rows, *more, **named: change(before(name, rows, *more, **named), rows))
+    before = kernels.plain_attention
+    return patch.object(kernels, "plain_attention",
+                        lambda name, rows, *more, **named: change(before(name, rows, *more, **named), rows))
 
 
 def no_pieces() -> Any:

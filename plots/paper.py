@@ -15,7 +15,7 @@ from pathlib import Path
 import paper_rule
 from paper_rule import BATCHES, HERE, PREFILL, TPU, Choice, lengths, slice_of, told, workload_of
 
-from torussim import model
+from torussim import measurements, model
 from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError, ShardingError
 from torussim.layouts import Layout
@@ -254,7 +254,7 @@ def report(rows: Mapping[str, Sequence[Row]], bytes_off: Sequence[float], crossi
 def measured() -> dict[str, list[Row]]:
     """Return the measured rows with their predictions, by figure and phase; in Fig. 1 each point once."""
     found: dict[str, list[Row]] = {}
-    for (_, group), rows in validate().groups().items():
+    for (_, group), rows in validate([measurements.DEFAULT]).groups().items():
         name = "Fig. 6" if group.startswith("Fig. 6") else f"Fig. 1, {group.split()[0]}"
         found.setdefault(name, []).extend(row for row in rows if name == "Fig. 6" or not row.measurement.twin)
     return found

@@ -853,7 +853,8 @@ class Run:
             operation = case_of(operation, self.grid, c)
             if partner is None or loop is None:
                 self.begin(k, c)
-                yield self.env.timeout(kernels * self.chip.op_overhead + work_time(operation, self.chip))
+                host = self.chip.step_overhead if operation.host else 0.0
+                yield self.env.timeout(kernels * self.chip.op_overhead + host + work_time(operation, self.chip))
                 self.end(k, c)
                 continue
             plan, collective = self.plans[partner], self.steps[partner].operation

@@ -71,8 +71,8 @@ def stepwise(seed: int) -> Scenario:
         if isinstance(o, Collective) and o.kind != "permute" and o.name not in looped:
             lengths = [net.length(a) for a in o.axes if net.length(a) > 1]
             names = [name for name in fits(o, prod(lengths)) if name in STEPS[o.kind]]
-            if o.kind == "all_reduce":
-                names.remove("recursive_doubling") if "recursive_doubling" in names else None  # the oracle has no sums that stay
+            if o.kind == "all_reduce":  # the oracle has no sums that stay
+                names = [name for name in names if name not in ("recursive_doubling", "one_shot")]
             change[o.name] = replace(o, algorithm=rng.choice(names), split="equal", direction="both")
     return replace(case, program=case.program.replaced(change))
 

@@ -180,4 +180,5 @@ def test_a_window_that_is_shorter_than_the_context_is_said(context, full, said):
     given = scenario()
     given["model"] |= {"window": 512, "full_layers": full}
     given["workload"]["context"] = context
-    assert ("Attention: " + said in text(run(given))) == bool(said)
+    shown = next(line for line in text(run(given)).splitlines() if "Attention: " in line)
+    assert shown == "Attention: fused (by default)" + (said and f"; {said}")

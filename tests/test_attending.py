@@ -160,10 +160,11 @@ def test_a_window_bounds_products_reads_and_cache_by_hand() -> None:
     assert held.kv_cache == 16 * 4096 * 131072 / 8 and held.longest_context == UNLIMITED
     attention = named(mistral, layout, Forward("decode", 16, 1, 32768), axes)["attention"]
     assert products(attention) == [(4, 128, 4096, 16), (4, 4096, 128, 16)]
-    chunk = named(mistral, layout, Forward("prefill", 16, 512, 32768), axes)["attention"]
-    assert products(chunk) == [(4 * 512, 128, 4096, 16), (4 * 512, 4096, 128, 16)]
-    assert isinstance(chunk, Compute)
-    assert chunk.hbm_bytes == 16 * (4096 + 511) * 2 * 128 * 2 + 2 * 16 * 512 * 4 * 128 * 2
+    for kernel, keys in (("plain", 4096), ("fused", 4096 + 511)):  # a block of 512 queries reads the windows of all of them
+        chunk = named(mistral, replace(layout, attention_kernel=kernel), Forward("prefill", 16, 512, 32768), axes)["attention"]
+        assert products(chunk) == [(4 * 512, 128, keys, 16), (4 * 512, keys, 128, 16)]
+        assert isinstance(chunk, Compute)
+        assert chunk.hbm_bytes == 16 * (4096 + 511) * 2 * 128 * 2 + 2 * 16 * 512 * 4 * 128 * 2
 
 
 def test_layers_without_a_window_keep_the_whole_context() -> None:
@@ -233,13 +234,18 @@ def test_llama_with_65536_tokens_over_32_chips_by_hand() -> None:
 
 def test_a_ring_of_prompts_by_hand() -> None:
     """A prompt of 4096: each chip has 1024 queries of its 8 heads, and K and V of its KV head come round."""
-    found = named(LLAMA, Layout("ws1d", "sequence"), Forward("prefill", 1, 4096, 4096), {"x": 8, "y": 4})
+    plain = Layout("ws1d", "sequence", attention_kernel="plain")
+    found = named(LLAMA, plain, Forward("prefill", 1, 4096, 4096), {"x": 8, "y": 4})
     moved = [(o.name, o.kind, o.axes, o.bytes) for o in found.values() if isinstance(o, Collective)][1:4]
     assert moved == [("exchange_q", "all_to_all", ("y",), 4096 * 256 * 2), ("gather_kv", "all_gather", ("y",), 4096 * 256 * 2),
                      ("exchange_o", "all_to_all", ("y",), 1024 * 1024 * 2)]
-    assert isinstance(attention := found["attention"], Compute)
+    attention = found["attention"]
     assert products(attention) == [(8 * 1024, 128, 1024, 4), (8 * 1024, 1024, 128, 4)]
-    assert {(loop.collective, loop.cut) for loop in attention.loops} == {("gather_kv", (1, 1, 1, 4))}
+    fused = named(LLAMA, Layout("ws1d", "sequence"), Forward("prefill", 1, 4096, 4096), {"x": 8, "y": 4})["attention"]
+    assert products(fused) == [(8 * 512, 128, (4096 + 512) / 2 / 4, 2 * 4), (8 * 512, (4096 + 512) / 2 / 4, 128, 2 * 4)]
+    for one in (attention, fused):
+        assert isinstance(one, Compute)
+        assert {(loop.collective, loop.cut) for loop in one.loops} == {("gather_kv", (1, 1, 1, 4))}
 
 
 @pytest.mark.parametrize(("length", "attended", "travels"), [(1, 4096, False), (4096, 4096, True), (512, 4223, True),

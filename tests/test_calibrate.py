@@ -71,6 +71,20 @@ def test_what_the_times_were_made_with_comes_back_and_the_rest_stays(tmp_path):
     assert "do not constrain matmul_efficiency" in found.text()
 
 
+def test_predicted_rows_are_not_fitted(tmp_path):
+    path = tmp_path / "bench.yaml"
+    text = "fit: {launch: {value: 5 us, sigma: 0.5}}\n" + ALONE
+    path.write_text(text)
+    alone = calibrate(path)
+    path.write_text(text + "      - {time: 1 s, use: predicted, change: {program.0.bytes: 64 kB}}\n")
+    beside = calibrate(path)
+    assert [(p.value, p.deviation) for p in beside.parameters] == [(p.value, p.deviation) for p in alone.parameters]
+    assert [point.name for point in beside.points] == [point.name for point in alone.points]
+    path.write_text("use: predicted\n" + text)
+    with pytest.raises(TorusSimError, match="there is no row to fit: twins and rows with use: predicted are left out"):
+        calibrate(path)
+
+
 @pytest.mark.parametrize(("away", "held"), [(0.0, 2), (0.9, 1)])
 def test_what_two_parameters_explain_together_is_left_to_one_of_them_if_it_must_be_explained(away, held):
     """The points tell the product of two parameters alone, `away` from what is plausible, and nothing of a third."""

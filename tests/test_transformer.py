@@ -473,10 +473,13 @@ def elementwise(operations: tuple[Operation, ...]) -> dict[str, Compute]:
     return {o.name: o for o in operations if isinstance(o, Compute) and o.vector}
 
 
+HEADS = Layout("ws2d", "heads", attention_kernel="plain")
+
+
 @pytest.mark.parametrize("ffn", ["ws1d", "ws2d", "wg_xyz", "ws2d_code", "wg_xyz_code"])
 @pytest.mark.parametrize("attention", ["heads", "batch"])
 def test_elementwise_work_is_that_of_the_whole_model_shared_by_all_chips(ffn: str, attention: str) -> None:
-    found = elementwise(layer(PALM, Layout(ffn, attention), Forward("decode", 512, 1, 2048)))
+    found = elementwise(layer(PALM, Layout(ffn, attention, attention_kernel="plain"), Forward("decode", 512, 1, 2048)))
     assert set(found) == {"add_residual", "attention", "nonlinearity"}
     whole = {"add_residual": 512 * 18432, "nonlinearity": 512 * 73728, "attention": 512 * 64 * 2048}
     each = {"add_residual": 10, "nonlinearity": 5, "attention": 10}
@@ -488,14 +491,14 @@ def test_elementwise_work_is_that_of_the_whole_model_shared_by_all_chips(ffn: st
 
 def test_a_single_query_is_work_for_the_vector_unit_and_two_are_not() -> None:
     """Llama 3 70B: on 64 chips one of 64 heads a chip, on 32 chips two that share a KV head: rows for the matrix unit."""
-    one, two = (elementwise(layer(LLAMA, Layout("ws2d", "heads"), DECODE, {"x": 4, "y": 4, "z": z}))["attention"] for z in (4, 2))
+    one, two = (elementwise(layer(LLAMA, HEADS, DECODE, {"x": 4, "y": 4, "z": z}))["attention"] for z in (4, 2))
     assert [(o.matmuls[0].m, o.matmuls[0].count) for o in (one, two)] == [(1, 512), (2, 512)]
     assert one.vector == 10 * 512 * 2048 + 8 * 2 * 512 * 2048 * 128
     assert two.vector == 10 * 2 * 512 * 2048
 
 
 def test_a_softmax_grows_with_the_square_of_the_prompt_and_is_made_and_used_up_inside() -> None:
-    short, long = (elementwise(layer(PALM, Layout("ws2d", "heads"), Forward("prefill", 4, n, n)))["attention"]
+    short, long = (elementwise(layer(PALM, HEADS, Forward("prefill", 4, n, n)))["attention"]
                    for n in (512, 1024))
     assert long.vector == 4 * short.vector and long.scratch == 4 * short.scratch == 4 * 4 * 512 * 512 * 4  # f32, one head a chip
     assert long.vector_bytes == 0 and long.scratch_passes == 5
@@ -513,12 +516,14 @@ def test_what_a_looped_collective_adds_or_puts_together_goes_through_hbm() -> No
 
 
 def test_attention_is_many_kernels_and_more_with_a_cache() -> None:
-    def kernels(forward: Forward) -> dict[str, int]:
-        return {o.name: o.kernels for o in layer(PALM, Layout("ws2d", "batch"), forward) if isinstance(o, Compute)}
+    def kernels(forward: Forward, kernel: str = "plain") -> dict[str, int]:
+        layout = Layout("ws2d", "batch", attention_kernel=kernel)
+        return {o.name: o.kernels for o in layer(PALM, layout, forward) if isinstance(o, Compute)}
     assert kernels(DECODE) == {"add_residual": 3, "matmul_in_q": 1, "matmul_k_v": 1, "attention": 11, "nonlinearity": 2,
                                "matmul_out_o": 1}
     assert kernels(PREFILL)["attention"] == 7
     assert kernels(Forward("prefill", 512, 64, 128))["attention"] == 11  # a chunk with what is cached before it
+    assert kernels(DECODE, "fused")["attention"] == kernels(PREFILL, "fused")["attention"] == 3
 
 
 # What the measured code ran, beyond shardings

@@ -101,9 +101,12 @@ def alike(model: Model, layouts: Mapping[str, Layout], todo: Sequence[Forward], 
 
     `builders` are the existing ones of its passes.
     """
-    found = []
+    found, settled = [], dict[str, Layout]()
+    for one in todo:
+        if one.phase not in settled:
+            settled[one.phase] = ((builders or {}).get(one) or Builder(model, layouts[one.phase], one, axes)).layout
     for _, group in groupby(todo, lambda one: (one.phase, one.length, one.attended > one.length,
-                                               form(model, layouts[one.phase], one))):
+                                               form(model, settled[one.phase], one))):
         first, *others = group
         builder = (builders or {}).get(first) or Builder(model, layouts[first.phase], first, axes)
         program = builder.build()

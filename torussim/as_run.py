@@ -26,9 +26,9 @@ def as_run(model: Model, workload: Workload, layouts: Mapping[str, Layout], netw
            chip: Chip, builders: Mapping[Forward, Builder] | None = None) -> dict[str, dict[str, Any]]:
     """Return how the last pass of each phase runs, as JSON data. `builders` are the existing ones of its passes.
 
-    For each phase: the shardings of attention; `attention`: its sharding, and a chip's part of it; heads and KV heads of the
-    model and as run, with the number of chips that have the same head of the same sequence (`copies`); the batch; the loop of
-    each matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each
+    For each phase: the shardings of attention; `attention`: its sharding, a chip's part of it, and its kernel; heads and KV heads
+    of the model and as run, with the number of chips that have the same head of the same sequence (`copies`); the batch; the loop
+    of each matmul that may have one; the collectives whose rings lack a link; the mesh; and in `differs` a sentence for each
     difference from the words of the scenario.
     """
     outlines = outlines_of(network)
@@ -48,9 +48,11 @@ def attention_words(found: Mapping[str, Any]) -> str:
 
 
 def context_words(found: Mapping[str, Any]) -> str:
-    """Return how attention runs over latents, in windows and over a context that is cut, in words; "" if it has none of them."""
+    """Return the kernel of attention, and how it runs over latents, in windows and over a context that is cut, in words."""
     attention, window = found["attention"], found["attention"].get("window")
-    said = [f"over {attention_words(found)}, where {_listed(attention['travel'])} travel"] if "travel" in attention else []
+    why = {"layout": "as given", "table": "as its table says", None: "by default"}[attention["kernel"]["given"]]
+    said = [f"{attention['kernel']['run']} ({why})"]
+    said += [f"over {attention_words(found)}, where {_listed(attention['travel'])} travel"] if "travel" in attention else []
     if window:
         few = "all layers" if window["layers"] == window["of"] else f"{window['layers']} of {window['of']} layers"
         said.append(f"a window of {window['tokens']:,} tokens in {few}")
@@ -92,7 +94,7 @@ def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, o
     found: dict[str, Any] = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
         "attention": {"over": " and ".join(words[dim] for dim in "BHL" if cut[dim] > 1) or "nothing", "sequences": sequences,
-                      "heads": _whole(share.columns), "kv_heads": kept, **_context(builder)},
+                      "heads": _whole(share.columns), "kv_heads": kept, "kernel": _kernel(layout, builder), **_context(builder)},
         "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values())),
                   "split": share.shared > 0},
         "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
@@ -111,6 +113,12 @@ def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, o
     if model.experts:
         found["experts"] = spread(builder)
     return {**found, "differs": _differs(found, layout, cut, chips, axes)}
+
+
+def _kernel(layout: Layout, builder: Builder) -> dict[str, str | None]:
+    """Return the kernel of attention, and which of the layout and its table names it; None: neither does."""
+    given = "layout" if layout.attention_kernel else "table" if builder.table.attention_kernel else None
+    return {"run": builder.layout.attention_kernel, "given": given}
 
 
 def _context(builder: Builder) -> dict[str, Any]:

@@ -52,6 +52,7 @@ PRIORS: Final[Mapping[str, Prior]] = {
 }
 MEANINGS: Final[Mapping[str, str]] = {
     **{name: prior.meaning.partition(" (")[0] for name, prior in PRIORS.items()},
+    "step_overhead": "s, of the host and the runtime before each pass",
     "bulk_launch": "s, of a collective in the protocol for long messages, besides launch",
     "low_latency_rate": "of what a link passes: data, in the protocol for short messages",
     "in_switch_rate": "of what a link passes: what a switch sums",
@@ -149,21 +150,23 @@ class Calibration:
 
 
 def calibrate(file: str | Path | None = None, *, code: str | Trust = "beside", progress: Progress | None = None) -> Calibration:
-    """Return the calibration of the one chip in a file of measurements, by default the package's own file.
+    """Return the calibration of the one chip in a file of measurements, by default the package's file of PaLM 540B.
 
-    `progress(done, all)` counts fits. Every group is left out once and predicted by the fit to the others; if there is a single
-    group, every point is. Raise TorusSimError if no row is sound, if the rows are of several chips, or if scipy is missing.
+    Twins, and rows whose use is "predicted", are not fitted. `progress(done, all)` counts fits. Every group is left out once and
+    predicted by the fit to the others; if there is a single group, every point is. Raise TorusSimError if no row is sound, if the
+    rows are of several chips, or if scipy is missing.
     """
     file = measurements.found(file or measurements.DEFAULT)
     found = measurements.read(file, code)
     mistakes, cases = list(found.mistakes), []
     for row in found.rows:
         try:
-            cases += [] if row.twin else [case(row)]
+            cases += [] if row.twin or row.use == "predicted" else [case(row)]
         except TorusSimError as error:
             mistakes.append(Mistake(str(error), row.mark, error.code, error.path))
     if not cases:
-        raise TorusSimError("\n".join(map(str, mistakes)) or f"{file}: there is no row that counts")
+        none = f"{file}: there is no row to fit: twins and rows with use: predicted are left out"
+        raise TorusSimError("\n".join(map(str, mistakes)) or none)
     chips = [c.measurement.scenario.chip for c in cases]
     if any(chip != chips[0] for chip in chips):
         names = ", ".join(dict.fromkeys(chip.name for chip in chips))
@@ -285,4 +288,6 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.3g}" if name in _PLAIN else f"{value * 1e6:.3g} us"
+    if name in _PLAIN:
+        return f"{value:.3g}"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} us"

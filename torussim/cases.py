@@ -20,7 +20,7 @@ from torussim.program import Program
 from torussim.scenario import read_document
 from torussim.topology.check import Bools
 from torussim.topology.grid import Grid, with_bandwidth, with_latency
-from torussim.transformer import build
+from torussim.transformer import Builder, build
 from torussim.workload import passes
 
 
@@ -88,10 +88,12 @@ def _programs(measurement: Measurement, *, paper: bool = False) -> tuple[Program
     assert scenario.model is not None and scenario.workload is not None
     axes = {axis: scenario.net.length(axis) for axis in scenario.net.axes}
     timed = "prefill" if scenario.workload.phase == "prefill" else "decode"
-    forwards = [forward for forward in passes(scenario.workload) if forward.phase == timed]
+    workload = replace(scenario.workload, host=True)  # also where the chip has no step_overhead: a fit may give it one
+    forwards = [forward for forward in passes(workload) if forward.phase == timed]
     layout = scenario.layouts[timed]
     if paper:
-        layout = padded(of_formula(layout), scenario.model, scenario.workload, forwards, axes, (scenario.net, scenario.chip))
+        same = Builder(scenario.model, layout, forwards[0], axes).layout  # with its kernel of attention
+        layout = padded(of_formula(same), scenario.model, scenario.workload, forwards, axes, (scenario.net, scenario.chip))
     made = [build(scenario.model, layout, forward, axes) for forward in forwards]
     if measurement.what == "layers":
         made = [replace(program, prologue=(), epilogue=()) for program in made]

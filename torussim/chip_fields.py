@@ -19,8 +19,8 @@ MULTIPLIED_AS = {"bf16": ("bf16",), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf
 WRAP_RULES = ("every_axis_multiple_of", "axis_length")
 TILE_SIDES = ("rows", "contraction", "columns")
 PLAIN: Final[Mapping[str, Any]] = {  # fields that can be left out, in descriptions too
-    "validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1, "bulk_launch": 0.0, "low_latency_rate": 1.0,
-    "in_switch_rate": 1.0, "algorithms": {}}
+    "validated": "", "cores": 1, "core_bandwidth": 0.0, "part": 1, "step_overhead": 0.0, "bulk_launch": 0.0,
+    "low_latency_rate": 1.0, "in_switch_rate": 1.0, "algorithms": {}}
 MOST = 10**6  # of a count
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": MOST}
 
@@ -123,6 +123,8 @@ _TIMES: Final = {  # the example and the meaning of each time
     "message": ("0.1 us", "The time of each message of an all-to-all, and of each piece in one, before its first send."),
     "op_overhead": ("1.5 us", "The fixed time of a computation: of a kernel, as a compiler makes it."),
     "loop_step": ("1 us", "The time of each step of a loop."),
+    "step_overhead": ("5 ms", "The time before each pass in which the host and the runtime prepare it and the chips wait; once a "
+                              "step, with all its microbatches and the passes of a draft model."),
     "bulk_launch": ("24 us", "The time of a collective, besides `launch`, where it takes the protocol for long messages."),
 }
 _SHARES: Final = {  # the example and the meaning of each share

@@ -75,6 +75,7 @@ class Chip:
     loop_step: float  # s, of each step of a looped einsum
     uncertainty: Mapping[str, float] = field(default_factory=dict, hash=False)  # of a parameter: one standard deviation
     validated: str = ""  # the measured times that validate it; empty: none
+    step_overhead: float = 0.0  # s, of the host and the runtime before each pass
     bulk_launch: float = 0.0  # s, of a collective, in addition to `launch`, with the protocol for long messages
     low_latency_rate: float = 1.0  # the share of data, beside flags, in the protocol for short messages
     in_switch_rate: float = 1.0  # the share of a link's rate at which a switch sums

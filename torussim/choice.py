@@ -6,19 +6,23 @@ from collections.abc import Mapping
 
 from torussim.chips import Chip
 from torussim.clock import Clock
-from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits, summed
-from torussim.cost import protocols
+from torussim.collectives.lower import AUTO, DIRECT, TO_ROOT, algorithm_of, beside, fits, joined, summed
+from torussim.cost import overhead_seconds, protocols
 from torussim.outlines import Outlines, outlines_of
 from torussim.prices import Prices, work
-from torussim.program import ALIKE, Collective, Compute, Loop, Operation, Program, changed
+from torussim.program import ALIKE, ONE_SHOT, Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
+# The most tokens, and chips, of a sum by one_shot in serving stacks: TensorRT-LLM, allReduceFusionKernels (kOneShotMaxToken, and
+# the numbers of ranks that it is compiled for); the kernel of FlashInfer, which other stacks use, has the same.
+TOKENS, GROUP = 128, 16
 MOST = 200_000  # the most messages whose routes are computed for an estimate
 
 
 def chosen(program: Program, network: Grid | Outlines, chip: Chip) -> Program:
     """Return the program with all choices made: algorithms, broken rings, loops, permutes between neighbours."""
     outlines = outlines_of(network)
+    program = with_sums(program, outlines, chip)
     loops = {o.loop.collective for o in program.operations() if isinstance(o, Compute) and o.loop}
     program = program.replaced({
         o.name: named(o, next(name for name in alternatives(o, outlines, chip) if name not in DIRECT or o.name not in loops))
@@ -46,7 +50,8 @@ def open_(o: Collective, outlines: Outlines) -> bool:
 def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
     """Return the algorithms of a collective with the estimated seconds of each alone, the fastest first."""
     chips, found = o.largest(outlines.net.length), dict[str, float]()
-    there = fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
+    there = [name for name in fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
+             if name != ONE_SHOT]  # for sums of layers alone: with_sums
     library = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
     for name in library or there:
         one = named(o, name)
@@ -58,6 +63,31 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
                           for way in ways for protocol in protocols(one, chip))
     least = min(found.values())
     return dict(sorted(found.items(), key=lambda item: round(item[1] / least, 9) if least else 0.0))
+
+
+def with_sums(program: Program, outlines: Outlines, chip: Chip) -> Program:
+    """Return the program with the sums of its layers made by one_shot, if the library of the chip has it for them.
+
+    The sum is then whole on every chip, and no chip gathers it; it is not looped. A stack takes it for few tokens, in a group on
+    one switch: always where its kernel also quantises the residual, because no other algorithm does (TensorRT-LLM,
+    allreduceOp.cpp); otherwise where it is faster by estimate.
+    """
+    if ONE_SHOT not in chip.algorithms.get("all_reduce", ()):
+        return program
+    marked = [o for o in program.operations() if isinstance(o, Collective) and o.tokens]
+    if not all(o.tokens <= TOKENS and not o.algorithm and o.largest(outlines.net.length) <= GROUP and joined(o, outlines.net)
+               for o in marked):
+        return program
+    sums = {o.name: changed(o, kind="all_reduce", algorithm=ONE_SHOT) for o in marked if o.kind != "all_gather"}
+    gathers = {o.name: changed(o, axes=(), bytes=0.0) for o in marked if o.kind == "all_gather"}
+    if not all(o.quantised for o in marked):
+        apart = sum(next(iter(alternatives(o, outlines, chip).values())) for o in marked)
+        if sum(alone(o, outlines.prices(chip)) for o in sums.values()) > apart:
+            return program
+    made = sums | gathers
+    program = program.replaced({o.name: changed(o, loops=tuple([loop for loop in o.loops if loop.collective not in made]))
+                                for o in program.operations() if isinstance(o, Compute) and o.loops})
+    return program.replaced(made)
 
 
 def faster(o: Collective, outlines: Outlines, chip: Chip) -> str:
@@ -73,7 +103,7 @@ def named(o: Collective, name: str) -> Collective:
 
 def _messages(name: str, kind: str, chips: int) -> int:
     """Return the approximate number of messages of each chip in the tables of an algorithm: to all others, or to a few."""
-    few = name not in ("direct", "shifts", "pairwise", "chain", "two_chains") or (name, kind) in TO_ROOT
+    few = name not in ("direct", ONE_SHOT, "shifts", "pairwise", "chain", "two_chains") or (name, kind) in TO_ROOT
     return chips.bit_length() ** 2 if few else chips
 
 
@@ -94,7 +124,7 @@ def best(matmul: Compute, partners: Mapping[str, Collective], prices: Prices) ->
     def found() -> int:
         apart = {name: min(alone(changed(o, protocol=way), prices) for way in protocols(o, prices.chip))
                  for name, o in partners.items()}
-        fixed, multiply = prices.chip.op_overhead * matmul.kernels, prices.compute(matmul)
+        fixed, multiply = overhead_seconds(matmul, prices.chip), prices.compute(matmul)
         pick, most = -1, 1e-12 * max(apart.values(), default=0.0)
         for i, loop in enumerate(loops):
             gain = apart[loop.collective] + fixed + multiply - looped(matmul, partners[loop.collective], loop, prices)

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from torussim.cost import overhead_seconds
 from torussim.prices import Link, Pieces, Prices, Step, Timing
 from torussim.program import Collective, Compute, Operation
 
@@ -60,7 +61,7 @@ class Clock:
                 assert isinstance(collective, Collective)
                 found.append(Ready(after, partner, pieces=prices.pieces(o, collective, o.loop)))
             else:
-                found.append(Ready(after, fixed=prices.chip.op_overhead * o.kernels, busy=prices.compute(o)))
+                found.append(Ready(after, fixed=overhead_seconds(o, prices.chip), busy=prices.compute(o)))
         return tuple(found)
 
     def section(self, operations: tuple[Ready, ...]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from torussim.chips import Chip
-from torussim.program import Collective, Compute, Loop, Matmul, resized
+from torussim.program import ONE_SHOT, Collective, Compute, Loop, Matmul, resized
 
 
 def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip,
@@ -32,12 +32,18 @@ def flop_seconds(matmuls: Sequence[Matmul], flops: float, dtype: str, chip: Chip
 def compute_seconds(compute: Compute, chip: Chip, cut: tuple[int, ...] = (1, 1, 1)) -> float:
     """Return max(time of the matrix unit, time of HBM) of one shard of the work, without overheads (docs/design.md 4).
 
-    Elementwise work follows, with max(time of the vector unit, time of HBM). An intermediate value crosses HBM only if it is
-    larger than the memory on the chip.
+    The vector unit does the work `beside` the products meanwhile. Other elementwise work follows, with max(time of the vector
+    unit, time of HBM). An intermediate value crosses HBM only if it is larger than the memory on the chip.
     """
     rate = prod(cut) * chip.hbm_bandwidth * chip.hbm_efficiency
-    multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate)
+    multiply = max(flop_seconds(compute.matmuls, compute.flops, compute.dtype, chip, cut), compute.hbm_bytes / rate,
+                   compute.beside / (prod(cut) * chip.vector_rate))
     return multiply + max(compute.vector / (prod(cut) * chip.vector_rate), elementwise_bytes(compute, chip) / rate)
+
+
+def overhead_seconds(compute: Compute, chip: Chip) -> float:
+    """Return the fixed costs of a compute operation: of its kernels, and of the host if it prepares the pass there."""
+    return chip.op_overhead * compute.kernels + (chip.step_overhead if compute.host else 0.0)
 
 
 def elementwise_bytes(compute: Compute, chip: Chip) -> float:
@@ -55,10 +61,13 @@ def shard_seconds(compute: Compute, loop: Loop, chip: Chip) -> float:
 def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
     """Return the time from the start of a collective, over groups of this number of chips, to its first send.
 
-    In an all-to-all a chip assembles a message for every other chip from pieces, and issues all messages one after another.
+    In an all-to-all a chip assembles a message for every other chip from pieces, and issues all messages one after another. A
+    one_shot is a kernel of the program and no call of a library.
     """
     if chips == 1:
         return 0.0
+    if collective.algorithm == ONE_SHOT:
+        return chip.op_overhead
     bulk = chip.bulk_launch if collective.protocol == "bulk" else 0.0
     return chip.launch + bulk + (chip.message * (chips - 1 + collective.pieces) if collective.kind == "all_to_all" else 0.0)
 
@@ -66,10 +75,12 @@ def start_seconds(collective: Collective, chips: int, chip: Chip) -> float:
 def protocols(collective: Collective, chip: Chip) -> tuple[str, ...]:
     """Return the protocols in which a chip can send the messages of a collective: "" if there is one protocol for all.
 
-    Switches sum only in the protocol for long messages, because flags cannot be summed.
+    Switches sum only in the protocol for long messages, because flags cannot be summed. A one_shot waits for its data by flags.
     """
     if chip.bulk_launch == 0:
         return ("",)
+    if collective.algorithm == ONE_SHOT:
+        return ("low_latency",)
     return ("bulk",) if collective.algorithm == "in_network" else ("bulk", "low_latency")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.choice import chosen
 from torussim.collectives.lower import beside
-from torussim.cost import compute_seconds, shard_seconds, start_seconds
+from torussim.cost import compute_seconds, overhead_seconds, shard_seconds, start_seconds
 from torussim.fronts import Fronts, Table
 from torussim.messages import here_on
 from torussim.outlines import Outlines
@@ -92,7 +92,7 @@ class _Walk:
             if not isinstance(collective, Collective):
                 assert isinstance(o, Compute)
                 seconds = min(compute_seconds(case, self.chip) for case in unlike_cases(o))
-                found.append(_Step(after, seconds=self.chip.op_overhead * o.kernels + seconds))
+                found.append(_Step(after, seconds=overhead_seconds(o, self.chip) + seconds))
                 continue
             if collective.kind == "permute" and meets(collective, self.place):
                 found.append(_Step(after, meets="end"))
@@ -116,7 +116,7 @@ class _Walk:
         assert matmul.loop is not None and table.through is not None and table.own is not None
         shard = min(shard_seconds(case, matmul.loop, self.chip) for case in unlike_cases(matmul))
         sizes = o.bytes, shard, self.chip.loop_step
-        overhead = self.chip.op_overhead * matmul.kernels
+        overhead = overhead_seconds(matmul, self.chip)
         gathers = o.kind == "all_gather"
         through = table.through.seconds(*sizes) + (0.0 if gathers else overhead)
         own = table.own @ np.array([sizes[0], 1.0, *sizes[1:]]) + overhead

@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 
 SECTIONS = ("workload", "layout", "topology", "program", "model", "chip")  # earlier choices come first
 UNITS = {"bandwidth": "B/s", "link_bandwidth": "B/s", "hbm_bandwidth": "B/s", "latency": "s", "link_latency": "s", "launch": "s",
-         "message": "s", "op_overhead": "s", "loop_step": "s", "bytes": "B", "hbm_bytes": "B",
+         "message": "s", "op_overhead": "s", "loop_step": "s", "step_overhead": "s", "bytes": "B", "hbm_bytes": "B",
          "on_chip_bytes": "B"}
 SOURCED = ("model", "chip")  # sections whose values have sources
 NO_DIFFERENCE = ("name", "expect")

@@ -21,7 +21,7 @@ def first_pass(forward: Forward) -> Forward:
     >>> one.length, one.attended, first_pass(Forward("prefill", 8, 100, 100)).length
     (1, 100, 100)
     """
-    one = replace(forward, draft_model=None, balance=UNIFORM if forward.balance.shares else forward.balance)
+    one = replace(forward, draft_model=None, host=False, balance=UNIFORM if forward.balance.shares else forward.balance)
     return replace(one, length=1, attended=forward.attended - forward.length + 1) if forward.phase == "decode" else one
 
 

@@ -1,4 +1,4 @@
-"""The ends of a pass: the embedding before the layers, and the logits after them."""
+"""The ends of a pass: the work of the host and the embedding before the layers, and the logits after them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from torussim.kernels import SUM_BYTES
-from torussim.program import Compute, Operation
+from torussim.program import Compute, Operation, Program, changed
 from torussim.sharding import Sharding
 from torussim.tensors import Tensor
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from torussim.transformer import Builder
 
 LOGIT_BYTES = 4  # f32
+HOST = Compute("host", kernels=0, host=True)  # the chips wait for the pass that it prepares
+
+
+def prepared(program: Program) -> Program:
+    """Return a pass with the work of the host and the runtime before it, once for all chips."""
+    first = tuple(changed(o, after=(HOST.name,)) if o.after == () else o for o in program.prologue)
+    return replace(program, prologue=(HOST, *first))
 
 
 def embed(b: Builder) -> tuple[Operation, ...]:

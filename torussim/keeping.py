@@ -4,8 +4,9 @@ The choices here depend on a model, a layout and the numbers of tokens of a pass
 their programs are built. The module knows no operations.
 
 *Windows.* A token of a layer with a window attends to at most so many tokens, itself included, and the layer keeps no more. A
-kernel that keeps to the band of the window computes min(attended, window) products for each query (masked ones are computed as
-well, as without a window), and reads the K and V of min(attended, window + L - 1) tokens in a pass of L new ones.
+plain kernel that keeps to the band of the window computes min(attended, window) products for each query (masked ones are
+computed as well, as without a window), and reads the K and V of min(attended, window + L - 1) tokens in a pass of L new ones. A
+fused kernel reads as much, and skips blocks of products that are all masked (`reach`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from torussim.chips import DTYPE_BYTES
-from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Path
+from torussim.kernels import BLOCK, SUM_BYTES
+from torussim.layouts import FUSED, KERNELS, PLAIN, Layout, Path
 from torussim.models import Kind, Model
 from torussim.sharding import Sharding, divide
 from torussim.workload import Forward
@@ -96,13 +97,24 @@ def _each(builder: Builder) -> float:
 # -- the form of attention ----------------------------------------------------------------------------------------------
 
 
-def reach(length: int, attended: int, window: int | None) -> tuple[int, int]:
+def reach(length: int, attended: int, window: int | None, kernel: str | None = PLAIN) -> tuple[int, int]:
     """Return the number of keys that each of `length` queries meets, and of tokens whose K and V they read together.
 
-    >>> reach(512, 4096, 1024)
-    (1024, 1535)
+    A fused kernel has the mean over its blocks of queries, rounded up: a block meets all keys up to its last query, from the
+    first one in the window of its first query.
+
+    >>> reach(512, 4096, 1024), reach(4096, 4096, None), reach(4096, 4096, None, FUSED)
+    ((1024, 1535), (4096, 4096), (2304, 4096))
     """
-    return (attended, attended) if window is None else (min(attended, window), min(attended, window + length - 1))
+    read = attended if window is None else min(attended, window + length - 1)
+    if kernel == PLAIN:
+        return (attended if window is None else min(attended, window)), read
+    before, block = attended - length, min(length, BLOCK)
+    full, rest = divmod(length, block)
+    most = attended if window is None else min(attended, window + block - 1)  # keys that a block meets
+    growing = max(0, min(full, (most - before) // block))  # the blocks that meet all keys up to their last query
+    met = block * (growing * before + block * growing * (growing + 1) // 2 + (full - growing) * most) + rest * most
+    return -(-met // length), read
 
 
 def score_columns(keys: int) -> int:
@@ -114,7 +126,7 @@ def absorbed(model: Model, layout: Layout, forward: Forward, window: int | None)
     """Return whether latent attention is absorbed: as the layout says, or if that takes fewer FLOP in the pass."""
     if not model.latent or layout.latent != "auto":
         return bool(model.latent) and layout.latent == "absorbed"
-    keys, read = reach(forward.length, forward.attended, window)
+    keys, read = reach(forward.length, forward.attended, window, layout.attention_kernel or FUSED)
     up = model.latent * (model.d_head - model.latent_rope + model.value)  # products of a token and a head
     return (forward.length * (up + keys * (2 * model.latent + model.latent_rope))
             < read * up + forward.length * keys * (model.d_head + model.value))
@@ -168,6 +180,6 @@ def form(model: Model, layout: Layout, forward: Forward) -> Hashable:
     found = []
     for window in dict.fromkeys(kind.window for kind in model.kinds):
         travels = cut and ring(model, layout, forward, window)
-        sums = score_columns(reach(forward.length, forward.attended, window)[0]) if summed else None
-        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None, sums))
+        sums = [score_columns(reach(forward.length, forward.attended, window, kernel)[0]) for kernel in KERNELS if summed]
+        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None, *sums))
     return tuple(found)

@@ -7,6 +7,8 @@ code into kernels; each has a fixed cost. The module knows nothing of shardings 
 
 from __future__ import annotations
 
+from math import ceil
+
 from torussim.program import Compute, Loop, Matmul, changed
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
@@ -15,12 +17,21 @@ SCORE_BYTES = 4  # f32
 # Scores that do not fit on the chip (ours): written, read for the maximum, read, exponentiated and written with their sum, and
 # read again. The sums divide the result of the second product.
 SOFTMAX_OPERATIONS, SOFTMAX_PASSES = 10, 5
-# A single query for a KV head cannot use the matrix unit: each element of K and V is widened to f32, multiplied, and summed
-# across lanes (ours). A speculative step does the same once for all its tokens, so that it is never faster than a plain one.
-MATVEC_OPERATIONS = 8
+# K and V with a dimension of heads, outside a fused kernel (ours). Products for each sequence and head need the tokens of a head
+# one after another. A cache has the heads of a token one after another. So K and V are copied to the other order: read, written,
+# and read by the products. A row of a tile is 4 bytes deep: two rows of bf16, here heads, lie in one (OpenXLA, Tiled layout:
+# bf16 has tiles of 8 x 128 of 2 x 1), so that a single head fills half of what is moved.
+ORDER_PASSES, PACKED_BYTES = 3, 4
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
 ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
+# Of a fused kernel: blocks of queries and of keys (MaxText, configs/base.yml: sa_block_q and sa_block_kv of Splash attention).
+BLOCK = 512
+# For each score (ours): maximum, difference, sum, rounding. The scale is a factor of q; exponentials have a unit of their own
+# (EUP of a TPU, SFU of a GPU).
+ONLINE_OPERATIONS = 4
+SUMMED_PASSES = 2  # of scores that chips sum, between two kernels: written and read
+FUSED_KERNELS = 3  # rotation of q and k, K and V to the cache, attention
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
 RESIDUAL_KERNELS = 3  # the sum, the mean square, the scaling
@@ -28,40 +39,75 @@ NORM_OPERATIONS, NORM_PASSES, NORM_KERNELS = 5, 3, 2  # of a latent: read for th
 RESCALING_OPERATIONS = 2  # the factor of a head and its product with each element
 # Of a mixture of experts (ours): the softmax of a token's logits and the choice of the largest; sort, offsets, copies.
 ROUTING_OPERATIONS, ROUTING_KERNELS = 10, 4
-SUM_PASSES = 3  # of a looped reduce-scatter: the matmul's result and the received data are read, their sum is written
+# Of a looped reduce-scatter: the link writes the received data, these and the matmul's result are read, their sum is written.
+SUM_PASSES = 4
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float, d_value: float,
-              wide: float, dtype: str, *, cached: bool, decode: bool = False, parts: int = 1,
-              loops: tuple[Loop, ...] = ()) -> Compute:
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
+                    loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
-    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes. `cached`: whether tokens before the
-    new ones are read; `decode`: whether it is a decode step.
+    Its products, softmax and normalisation are kernels of their own, so that the scores lie between them.
+
+    `heads` and `kv_heads` are those of the chip, KV heads at least one. `wide`: HBM bytes; `copied`: further ones, of copies of K
+    and V to another order. `cached`: whether tokens before the new ones are read.
     """
     queries, scores, keys = length * heads / kv_heads, rows * length * heads * attended, attended // parts
     count = rows * kv_heads * parts
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
-    single = rows * attended * kv_heads * (d_head + d_value) if queries <= (length if decode else 1) else 0.0
-    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops,
-                   vector=SOFTMAX_OPERATIONS * scores + MATVEC_OPERATIONS * single,
-                   scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, vector=SOFTMAX_OPERATIONS * scores,
+                   vector_bytes=copied, scratch=SCORE_BYTES * scores, scratch_passes=SOFTMAX_PASSES,
                    kernels=ATTENTION_KERNELS + (CACHE_KERNELS if cached else 0))
 
 
+def copies(kv_heads: float, width: float) -> float:
+    """Return how often the bytes of K and V with a dimension of heads cross HBM in plain attention, besides once.
+
+    `kv_heads` are those of the chip, and `width` the bytes of an element.
+
+    >>> copies(1, 2), copies(8, 2), copies(3, 4)
+    (5.0, 2.0, 2.0)
+    """
+    packed = max(1, int(PACKED_BYTES // width))
+    return ORDER_PASSES * ceil(kv_heads / packed) * packed / kv_heads - 1
+
+
+def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+    """Return attention as one kernel, whose scores never leave the chip (FlashAttention, arXiv 2205.14135; Splash in JAX).
+
+    Arguments are those of `plain_attention`; `attended` is the mean over the blocks of queries, without the keys of blocks that
+    are masked (`keeping.reach`). The matrix unit multiplies a block of queries of all heads of a KV head with its keys; a single
+    query fills the rows of a tile in part. The softmax of a block runs beside the products of another one, in the vector unit:
+    compilers for TPUs pipeline blocks, and so do GPU kernels since FlashAttention-3 (arXiv 2407.08608). K and V cross HBM once:
+    the queries of a KV head, or its keys, stay on the chip; with more of both than it holds, a key read once more meets so many
+    queries that the products take longer.
+    """
+    keys, blocks = attended // parts, max(1.0, length / BLOCK)
+    queries, count = min(length, BLOCK) * heads / kv_heads, rows * kv_heads * parts * blocks
+    products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
+    return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, kernels=FUSED_KERNELS,
+                   beside=ONLINE_OPERATIONS * rows * length * heads * attended)
 def scores(name: str, attention: Compute) -> Compute:
-    """Return the first part of attention where chips sum scores (ours): the product of Q and K, as a kernel of its own."""
+    """Return the first part of attention whose scores chips sum (ours): the product of Q and K, as a kernel of its own."""
     first, second = attention.matmuls
     share = first.k / (first.k + second.n)
-    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops,
+                   vector_bytes=share * attention.vector_bytes)
 
 
-def after_scores(attention: Compute) -> Compute:
-    """Return the rest of attention after `scores`: the softmax, and the product with V."""
+def after_scores(attention: Compute, scores: float) -> Compute:
+    """Return the rest of attention after `scores`, the softmax and the product with V; a chip has so many scores.
+
+    A fused kernel is then two, with the scores between them.
+    """
     first, second = attention.matmuls
     share = second.n / (first.k + second.n)
-    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=())
+    fused = {} if attention.scratch else {"scratch": SCORE_BYTES * scores, "scratch_passes": SUMMED_PASSES}
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=(),
+                   vector_bytes=share * attention.vector_bytes, **fused)
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:

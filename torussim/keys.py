@@ -231,7 +231,7 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
                           "start_s": starts[i] - min(starts), "end_s": ends[i] - min(starts),
                           "bound_s": least, "of_limit": _share(least, span) if moves and least else None,
                           "algorithm": _how(o, scenario, loops.get(o.name)),
-                          "alternatives": _alternatives(given.get(o.name), ran)})
+                          "alternatives": _alternatives(given.get(o.name), o, ran)})
     return found
 
 
@@ -243,10 +243,11 @@ def _how(o: Operation, scenario: Scenario, loop: str | None) -> str:
     return name_of(o) + rings + (f", looped {loop}" if loop else "")
 
 
-def _alternatives(o: Operation | None, ran: Ran) -> dict[str, float]:
-    """Return the estimated times of the algorithms of a collective, if the fastest was chosen."""
-    outlines = ran.outlines
-    return alternatives(o, outlines, ran.scenario.chip) if isinstance(o, Collective) and open_(o, outlines) else {}
+def _alternatives(o: Operation | None, run: Operation, ran: Ran) -> dict[str, float]:
+    """Return the estimated times of the algorithms of a collective, if the fastest was chosen for the one that was run."""
+    if not isinstance(o, Collective) or not isinstance(run, Collective) or (o.kind, o.axes) != (run.kind, run.axes):
+        return {}
+    return alternatives(o, ran.outlines, ran.scenario.chip) if open_(o, ran.outlines) else {}
 
 
 def memory_key(ran: Ran) -> dict[str, Any]:

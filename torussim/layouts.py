@@ -7,9 +7,10 @@ Keys: residual w_in hidden w_out w_q w_k w_v q kv w_o, and where a layout needs 
 (where the norm's mean square is summed), embedding; of a mixture of experts also tokens (where they are routed), experts_in and
 experts_out (with the dimension N of the experts; by default w_in and w_out with N cut over some of their axes). Lists of axes:
 loop (whose collectives may be looped with a matmul), loop_out (the same for W_out and W_o, if their axes differ), one_way
-(over which reduce-scatters outside loops go in one direction). Two choices: `heads: chips` pads the number of heads, if it may be
-padded, to the number of chips, and `heads: model` leaves it as the model has it (both stand in place of `split_heads: auto`, see
-head_split); `longest: x` names the logical axis that is the longest one of the network in a scenario without a mesh.
+(over which reduce-scatters outside loops go in one direction). Three choices: `heads: chips` pads the number of heads, if it may
+be padded, to the number of chips, and `heads: model` leaves it as the model has it (both stand in place of `split_heads: auto`,
+see head_split); `longest: x` names the logical axis that is the longest one of the network in a scenario without a mesh;
+`attention_kernel` names the kernel of attention of a layout that does not name one, one of KERNELS.
 
 The name of a layout decides no time: a table under another name is the same layout. Source: paper, 3.2 to 3.4; google-research,
 scaling_transformer_inference_efficiency (`*_code`).
@@ -30,12 +31,14 @@ from torussim.sharding import KEPT, Sharding
 
 REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
-HEADS, LONGEST = "heads", "longest"  # keys of a table that are no shardings: the padding of heads, and the longest logical axis
+# Keys of a table that are no shardings: the padding of heads, the longest logical axis, and the kernel of attention.
+HEADS, LONGEST, KERNEL = "heads", "longest", "attention_kernel"
 HEADS_PADDED = ("chips", "model")  # the paddings of heads that a table can ask for: to the number of chips, or the model's alone
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE", "tokens": "BLE",
               "experts_in": "NEF", "experts_out": "NFE"}
 ATTENTION = ("heads", "batch", "sequence")
+FUSED, PLAIN = KERNELS = ("fused", "plain")  # kernels of attention (kernels); fused unless a layout or its table says otherwise
 SPLIT_HEADS = ("auto", "sum", "pad")  # heads that do not divide by the chips: split, or padded; auto: the faster
 LATENT = ("auto", "absorbed", "expanded")  # forms of latent attention; auto: the fewer FLOP in the pass
 EXPERTS = ("all", "batch", "gathered")  # the axes that cut the experts: all, those of the batch; or all, gathered before use
@@ -92,6 +95,7 @@ class Table:
     loop: tuple[str, ...] | None = None  # logical axes whose collectives may be looped; None: all
     loop_out: tuple[str, ...] | None = None  # the same for the matmuls that lead back to the residual
     one_way: tuple[str, ...] = ()  # logical axes over which reduce-scatters outside loops go in one direction
+    attention_kernel: str | None = None  # one of KERNELS; None: the table does not say
     padding: str = ""
 
     def __getitem__(self, tensor: str) -> Path:
@@ -135,6 +139,7 @@ class Layout:
     algorithm of a path takes precedence. `batch`: the number of sequences that run, padding included; None: that of the workload.
     `apart`: the dtypes of "experts" and "embedding" where they are not that of the weights.
     `latent`: the form of latent attention, one of LATENT.
+    `attention_kernel`: one of KERNELS; None: that of the table, or else FUSED.
     `split_heads`: one of SPLIT_HEADS. `heads`: the choice that runs; None: the first of head_split.choices.
     `pipeline`: the stages of layers; the mesh then has the other axes.
     `experts`: the logical axes that cut the experts of a mixture, or one of EXPERTS. `capacity_factor`: the most tokens of an
@@ -152,6 +157,7 @@ class Layout:
     batch: int | None = None
     apart: Mapping[str, str] = field(default_factory=dict)
     latent: str = "auto"
+    attention_kernel: str | None = None
     pipeline: Staged | None = None
     experts: str | tuple[str, ...] = "all"
     capacity_factor: float | None = None
@@ -352,9 +358,9 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
     attention = {"heads": "model", **code_attention(s)}
     if by_batch and attention["kv"] == "B L K":  # made from the chip's part of the batch, and gathered
         attention["kv"] = ["B_z L K", "B L K"]
-    return {"residual": [home, half, "B L E_x"], "norm": norm, "out": ["B L E_xy {U_z}", home], "loop": "x", "one_way": "xyz",
-            "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz", "w_k": f"E_x {cut('K', kv)}",
-            "w_o": "H_yz E_x", **attention, **serial}
+    return {KERNEL: PLAIN, "residual": [home, half, "B L E_x"], "norm": norm, "out": ["B L E_xy {U_z}", home], "loop": "x",
+            "one_way": "xyz", "w_in": "E_x F_yz", "hidden": "B L F_xyz", "w_out": "F_yz E_x", "w_q": "E_x H_yz",
+            "w_k": f"E_x {cut('K', kv)}", "w_o": "H_yz E_x", **attention, **serial}
 
 
 def ws1d_code(s: Sizes) -> dict[str, object]:
@@ -362,7 +368,7 @@ def ws1d_code(s: Sizes) -> dict[str, object]:
 
     "1D needs heads == chips", and x is its longest axis.
     """
-    return {"residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
+    return {KERNEL: PLAIN, "residual": ["B L E_x", "B L E"], "norm": "B L E_x", "out": ["B L E_x {U_yz}", "B L E_x"], "loop": "x",
             "one_way": "xyz", "w_in": "E F_xyz", "hidden": "B L F_xyz", "w_out": "F_xyz E", "w_q": "E H_xyz", "w_k": "E_x K",
             "w_o": "H_xyz E", "embedding": "V_yz E_x", "heads": "chips", "longest": "x", **code_attention(s, x_apart=True)}
 
@@ -371,7 +377,7 @@ def wg_xyz_code(s: Sizes) -> dict[str, object]:
     """Return the code's XYZ weight-gathered layout: weights by permutes one way along one axis at a time; K, V whole."""
     w_in = {"path": ["E_x F_yz", "E F"], "algorithm": "nested", "axes": "xzy"}
     w_out = {"path": ["F_yz E_x", "F E"], "algorithm": "nested", "axes": "zyx"}
-    return {"residual": "B_xyz L E", "w_in": w_in, "hidden": "B_xyz L F", "w_out": w_out,
+    return {KERNEL: PLAIN, "residual": "B_xyz L E", "w_in": w_in, "hidden": "B_xyz L F", "w_out": w_out,
             "w_q": {**w_in, "path": ["E_x H_yz", "E H"]}, "w_k": "E K", "w_o": {**w_out, "path": ["H_yz E_x", "H E"]},
             "heads": "model", "q": ["B_xyz L H"], "kv": "B_xyz L K"}
 
@@ -417,7 +423,7 @@ def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each", code="missing")
     axes = {key: tuple(str(given.pop(key))) for key in AXES if key in given}
-    padding, _ = str(given.pop(HEADS, "")), given.pop(LONGEST, None)
+    padding, _, kernel = str(given.pop(HEADS, "")), given.pop(LONGEST, None), given.pop(KERNEL, None)
     if padding not in ("", *HEADS_PADDED):
         raise LayoutError(f"heads: {padding!r} is no padding of heads: give {' or '.join(HEADS_PADDED)}", path=(HEADS,))
     paths = {key: Path.of(value) for key, value in given.items()}
@@ -433,7 +439,19 @@ def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
     paths.setdefault("w_v", paths["w_k"])
     heads = max(sizes.heads, prod(sizes.lengths.values())) if padding == "chips" and sizes.padded else None
     loop = axes.get("loop")
-    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()), padding)
+    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()), None if kernel is None else str(kernel),
+                 padding)
+
+
+def settled(layout: Layout, table: Table) -> Layout:
+    """Return the layout with its kernel of attention: its own, that of its table, or FUSED.
+
+    Raise LayoutError if it is none of KERNELS.
+    """
+    kernel = layout.attention_kernel or table.attention_kernel or FUSED
+    if kernel not in KERNELS:
+        raise LayoutError(f"{KERNEL}: {kernel!r} is no kernel of attention: give {' or '.join(KERNELS)}", path=(KERNEL,))
+    return replace(layout, attention_kernel=kernel)
 
 
 def lengths_of(mesh: Mapping[str, Sequence[str]], physical: Mapping[str, int]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 chip: tpu-v4                        # of all groups, unless a group's scenario has its own
 source: where the numbers are from
+use: fitted                         # the chip's parameters were fitted to these times; predicted: they were not
 fit: {launch: {value: 5 us, sigma: 0.5}}    # the parameters that `calibrate` fits, with priors; without it: its own list
 groups:
   - name: decode bf16
@@ -12,8 +13,9 @@ groups:
       - {time: 44.49 ms, change: {workload.batch: 128}}     # dotted ways into the scenario
       - {time: 45.1 ms, change: {workload.batch: 128}, twin: true}      # the same point again: not counted again
 
-A row can also have a name, and its own `what` and `source`. Every mistake has its place in the file, also a mistake in the
-scenario of a row; the other rows remain valid.
+A row can also have a name, and its own `what`, `source` and `use`. A group can have its own `source` and `use`. `calibrate`
+leaves out rows that are `predicted`. Every mistake has its place in the file, also a mistake in the scenario of a row; the other
+rows remain valid.
 """
 
 from __future__ import annotations
@@ -35,20 +37,25 @@ from torussim.scenario.values import anything, by_name, flag, number, one_of, qu
 from torussim.trust import Trust
 
 WHAT = ("step", "layers")
+USE = ("fitted", "predicted")
 DEFAULT = "palm-540b-tpu-v4"  # the package's file that is used if none is named
 
-_FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "groups": Key(anything, needed=True),
+_USE = Key(one_of("kind of use", *USE))
+_FILE: Form = {"chip": Key(anything), "source": Key(text, ""), "use": _USE, "groups": Key(anything, needed=True),
                "fit": Key(by_name(anything, "{launch: {value: 5 us, sigma: 0.5}}"), {})}
 _FIT: Form = {"value": Key(anything, needed=True), "sigma": Key(number(), needed=True)}
 _GROUP: Form = {"name": Key(text, needed=True), "source": Key(text, ""), "what": Key(one_of("kind of time", *WHAT), "step"),
-                "scenario": Key(anything, needed=True), "measured": Key(anything, needed=True)}
+                "use": _USE, "scenario": Key(anything, needed=True), "measured": Key(anything, needed=True)}
 _ROW: Form = {"time": Key(quantity("s"), needed=True), "name": Key(text), "change": Key(anything, {}),
-              "what": Key(one_of("kind of time", *WHAT)), "source": Key(text, ""), "twin": Key(flag, False)}
+              "what": Key(one_of("kind of time", *WHAT)), "source": Key(text, ""), "use": _USE, "twin": Key(flag, False)}
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One measured time. `what` is the timed part, one of WHAT; a `twin` repeats a point of another row."""
+    """One measured time. `what` is the timed part, one of WHAT; a `twin` repeats a point of another row.
+
+    `use`: "fitted", the parameters of the chip were fitted to the time; "predicted", they were not; "", the file does not say.
+    """
 
     group: str
     name: str  # within the group
@@ -56,6 +63,7 @@ class Measurement:
     what: str
     twin: bool
     source: str
+    use: str
     scenario: Scenario
     mark: Mark
     document: Document = field(repr=False)  # the source of the scenario
@@ -65,13 +73,22 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """The content of a file of measurements: its sound rows in order, and all mistakes of other rows."""
+    """The content of a file of measurements: its sound rows in order, and all mistakes of other rows.
 
+    `name` is that of a file of the package, such as nccl-h100; of any other file the path as given.
+    """
+
+    name: str
     file: str
     source: str
     rows: tuple[Measurement, ...]
     mistakes: tuple[Mistake, ...]
     fit: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # value, deviation of its logarithm
+
+
+def package() -> tuple[str, ...]:
+    """Return the names of the files of measurements of the package, in alphabetical order."""
+    return resolve.preset_names("measurements")
 
 
 def found(name: str | Path) -> Path:
@@ -80,24 +97,25 @@ def found(name: str | Path) -> Path:
     Raise NameError_ for an unknown name without a suffix or folder.
     """
     is_file = Path(name).exists() or Path(name).suffix or len(Path(name).parts) > 1
-    return Path(name) if is_file and name not in resolve.preset_names("measurements") else resolve.preset_path(
-        "measurements", str(name))
+    return Path(name) if is_file and name not in package() else resolve.preset_path("measurements", str(name))
 
 
 def read(file: str | Path, code: str | Trust = "beside") -> Measurements:
     """Return the measurements of a file; an unreadable file has no rows and one mistake. `code`: see `load`."""
-    trust = Trust.of(code)
+    trust, stem = Trust.of(code), Path(file).stem
+    name = stem if stem in package() and Path(file) == found(stem) else str(file)
     try:
         document = files.read(file, "measurements", trust.most)
     except ScenarioError as error:
-        return Measurements(str(file), "", (), error.mistakes)
+        return Measurements(name, str(file), "", (), error.mistakes)
     notes = Notes(document, Path(file).resolve().parent, list(document.mistakes), trust)
     top = notes.section(_FILE, document.value, (), "a file of measurements")
     rows: list[Measurement] = []
     for path in _items(notes, top, "groups", ("groups",), "[{name: decode, scenario: {...}, measured: [{time: 1 ms}]}]"):
         rows += _group(notes, path, top)
     twice, fit = _doubled(notes, rows), _fitted(notes, top)
-    return Measurements(str(file), top["source"], tuple(row for row in rows if row not in twice), notes.error().mistakes, fit)
+    sound = tuple(row for row in rows if row not in twice)
+    return Measurements(name, str(file), top["source"], sound, notes.error().mistakes, fit)
 
 
 def _fitted(notes: Notes, top: Section) -> dict[str, tuple[float, float]]:
@@ -149,10 +167,12 @@ def _group(notes: Notes, path: Keys, top: Section) -> list[Measurement]:
     for at, row in rows:
         document = _changed(notes, base, row, at)
         read = _scenario(notes, document, at) if document else None
-        if document and read and row.sound() and group.sound("name", "what") and not _torn(notes.document, at):
+        if document and read and row.sound() and group.sound("name", "what", "use") and not _torn(notes.document, at):
             source = row["source"] or group["source"] or top["source"]
+            use = row["use"] or group["use"] or top["use"] or ""
             name = row["name"] or _name(document.value, changed) or group["name"]
-            found.append(Measurement(group["name"], name, row["time"], row["what"] or group["what"], row["twin"], source, read,
+            what = row["what"] or group["what"]
+            found.append(Measurement(group["name"], name, row["time"], what, row["twin"], source, use, read,
                                      notes.document.where(at), document, notes.beside, notes.trust))
     return found
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def with_experts(table: Table, layout: Layout, sizes: Sizes) -> Table:
         return Path(tuple(stations), dense.algorithm, tuple(a for a in dense.axes if a in used))
 
     made = {"experts_in": path(table["w_in"]), "experts_out": path(table["w_out"])}
-    return Table({**made, **table.paths}, table.heads, table.loop, table.loop_out, table.one_way)
+    return replace(table, paths={**made, **table.paths})
 
 
 @dataclass(frozen=True)

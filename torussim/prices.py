@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torussim.chips import Chip
 from torussim.collectives.lower import algorithm_of
-from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
+from torussim.cost import compute_seconds, on_wire, overhead_seconds, shard_seconds, start_seconds
 from torussim.program import ALIKE, Collective, Compute, Loop
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Prices:
     def pieces(self, matmul: Compute, o: Collective, loop: Loop) -> Pieces:
         """Return the pieces of a matmul looped with a collective."""
         shard = shard_seconds(matmul, loop, self.chip)
-        return Pieces(self.chip.op_overhead * matmul.kernels,
+        return Pieces(overhead_seconds(matmul, self.chip),
                       tuple([(key, shard if key is None else share * shard + self.chip.loop_step)
                              for key, share in self.outlines.of(o, loop).pieces]))
 
@@ -165,5 +165,5 @@ class Prices:
 
 def work(compute: Compute) -> Hashable:
     """Return the values that determine the time of a compute operation on a chip."""
-    return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.vector, compute.vector_bytes,
-            compute.scratch, compute.scratch_passes)
+    return (compute.matmuls, compute.flops, compute.hbm_bytes, compute.dtype, compute.beside, compute.vector,
+            compute.vector_bytes, compute.scratch, compute.scratch_passes)

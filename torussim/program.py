@@ -28,6 +28,7 @@ ALIKE: tuple[Kind, ...] = ("all_gather", "reduce_scatter", "all_reduce", "all_to
 SYMMETRIC: tuple[Kind, ...] = (*ALIKE, "permute")  # all chips of a group do the same
 KINDS: tuple[Kind, ...] = (*SYMMETRIC, *WITH_ROOT)
 LOOPS = ("one_way", "throughput", "latency")  # kinds of looped CollectiveEinsum
+ONE_SHOT = "one_shot"  # the all-reduce that serving stacks have as a kernel of their own
 On = tuple[tuple[str, tuple[int, ...]], ...]  # axes of the grid, each with positions on it
 
 
@@ -107,11 +108,13 @@ class Compute:
     after: tuple[str, ...] | None = None  # None: the operation before; (): no dependency
     loop: Loop | None = None  # looped with this collective
     loops: tuple[Loop, ...] = ()  # loops to choose from, by estimate, when `loop` is None
+    beside: float = 0.0  # elementwise operations, done while the matmuls run, one chip
     vector: float = 0.0  # elementwise operations, done after the matmuls, one chip
     vector_bytes: float = 0.0  # HBM bytes of these
     scratch: float = 0.0  # bytes of an intermediate value, one chip
     scratch_passes: float = 0.0  # number of times that it crosses HBM if it is larger than the chip's own memory
     kernels: int = 1  # kernels of a compiler for the operation: each has the chip's op_overhead
+    host: bool = False  # whether the host and the runtime prepare the pass here: the chip's step_overhead
     over: tuple[str, ...] = ()
     cases: tuple[Compute, ...] = ()
     on: On = ()  # (): all chips
@@ -130,6 +133,8 @@ class Collective:
     chip. `matrix`: of an all-to-all, the bytes between the chips of each group, in C order of the axes, if they are unequal;
     `bytes` is then the largest sum of a row or a column. `on`: only the groups at these positions run it, on axes that it does
     not use; of a permute, only these chips send, on any axes. Every other chip sends nothing and passes on its dependencies.
+    `tokens`: of the reduce-scatters that make a residual of so many tokens, and of the all-gathers that make it whole, where the
+    program has no others on it; `quantised`: its activations have fewer bits than its sums. See `choice.with_sums`.
     """
 
     name: str
@@ -148,6 +153,8 @@ class Collective:
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes
     matrix: Matrix | None = None
     on: On = ()  # (): all chips
+    tokens: int = 0
+    quantised: bool = False
 
     def largest(self, length: Callable[[str], int]) -> int:
         """Return the number of chips of the largest group; `length` gives that of an axis."""

@@ -67,7 +67,7 @@ KEYS: Final = (
             "has a window."),
     *_keys("breakdown_s.", MODEL, "s",
            compute="The mean compute time of a step on the chip that finishes last, with communication that is hidden behind it.",
-           overhead="Likewise its fixed costs, and launches that no compute hides.",
+           overhead="Likewise its fixed costs, with those of the host, and launches that no compute hides.",
            exposed_collective="The rest of the step; the parts add up to `step_s`."),
     ResultKey("breakdown_s.bubble", MODEL, "s",
               "With `layout.pipeline`: the time in which a stage waits until the stage before has a microbatch for it."),
@@ -129,7 +129,8 @@ KEYS: Final = (
               "The time with the counterpart, by the ratio of both closed forms; null where there is none."),
     *_keys("layout.as_run.*.", MODEL, "",
            shardings="The shardings where the last pass of a phase keeps its activations and runs attention.",
-           attention="What attention is sharded over, and what one chip has of it.",
+           attention="What attention is sharded over, what one chip has of it, and its kernel, with the one of `layout` and "
+                     "`table` that names it; null: the default.",
            heads="The query heads of the model and as run, how many chips have the same one of the same sequence, and whether "
                  "heads are split over chips.",
            split_heads="Where heads do not divide by the chips: the ways to run them, each with its estimate of a pass, s.",

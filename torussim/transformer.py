@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, count
 from math import prod
 from typing import cast
@@ -21,7 +21,7 @@ from torussim.errors import LayoutError, ShardingError
 from torussim.head_split import Share, choices, share, sizes_of
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Heads, Layout, Sizes, Staged, Table, placed, stored_as, table, written
+from torussim.layouts import Heads, Layout, Sizes, Staged, Table, placed, settled, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
 from torussim.periods import repeated
@@ -32,6 +32,7 @@ from torussim.tensors import Station, Tensor
 from torussim.workload import Forward
 
 NORM_BYTES = 4  # f32
+WEIGHTS = ("w_in", "w_q", "w_k", "w_out", "w_o")
 KEPT = ("k", "v", "latent")  # the tensors that attention keeps of a token
 VERBS = {"all_gather": "gather", "reduce_scatter": "scatter", "all_reduce": "reduce", "all_to_all": "exchange"}
 
@@ -76,6 +77,7 @@ class Builder:
         self.lengths = self.sizes.lengths
         self.factors = {a: tuple(p for p in factors if self.physical[p] > 1) for a, factors in self.mesh.items()}
         self.table: Table = table(self.layout, self.sizes)
+        self.layout = settled(self.layout, self.table)
         if self.model.experts:
             self.table = mixture.with_experts(self.table, self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads
@@ -143,6 +145,17 @@ class Builder:
                  "embedding": self.layout.embedding}
         return DTYPE_BYTES[apart.get(tensor, self.layout.weights)]
 
+    @cached_property
+    def summed(self) -> bool:
+        """Whether all sums of layers are over the same axes, and the residual is cut over them, in E, or not at all."""
+        table, residual = self.table, self.table["residual"].stored
+        if "norm" in table.paths or "out" in table.paths or self.model.experts or self.layout.pipeline:
+            return False
+        still = all(len(table[weight].stations) == 1 and not table[weight].used.axes("E") for weight in WEIGHTS)
+        over = set(table["w_out"].used.axes("F"))
+        return still and over == set(table["w_o"].used.axes("H")) and (
+            not residual.used or over == set(residual.used) == set(residual.axes("E")))
+
     # -- operations -----------------------------------------------------------------------------------------------------
 
     def name(self, wish: str, axes: Sequence[str] = ()) -> str:
@@ -178,15 +191,21 @@ class Builder:
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
             one_way = kind == "reduce_scatter" and set(axes) <= set(self.table.one_way)
-            pieces = max(self.sequences(sharding) for sharding in (values[0].sharding, targets[0])) if kind == "all_to_all" else 0
+            pieces = self.pieces((values[0].sharding, targets[0]), axes) if kind == "all_to_all" else 0.0
+            home = {"reduce_scatter": targets[0], "all_reduce": targets[0], "all_gather": values[0].sharding}.get(kind)
+            summed = self.summed and home == self.table["residual"].stored
             self.add(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
-                                direction="one_way" if one_way else "both"))
+                                direction="one_way" if one_way else "both",
+                                tokens=self.forward.batch * self.forward.length if summed else 0,
+                                quantised=summed and self.act < SUM_BYTES))
             added.append((name, step))
         return [v._replace(sharding=t) for v, t in zip(values, targets)], added
 
-    def sequences(self, sharding: Sharding) -> int:
-        """Return the number of sequences of the batch of which a chip has a part."""
-        return self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B"))
+    def pieces(self, shardings: Sequence[Sharding], axes: Sequence[str]) -> float:
+        """Return the pieces of an all-to-all between shardings: the sequences of which a chip has a part, save those it keeps."""
+        sequences = max(self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B")) for sharding in shardings)
+        chips = prod(self.lengths[a] for a in axes)
+        return sequences * (chips - 1) / chips
 
     def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
         """Return the physical axes of logical ones, without axes of one chip."""
@@ -458,6 +477,8 @@ class Builder:
                 back = handed_back(axis, stages, self.whole[0].batch) if stages > 1 else None
                 self.built, attention = drafted(self.built, self.forward, self.draft.build(), self.draft.attention, back)
                 self.attention |= attention
+            if self.forward.host:
+                self.built = ends.prepared(self.built)
         return self.built
 
     def drafting(self, model: Model) -> Builder:

@@ -60,6 +60,7 @@ class Workload:
     accepted: float = 0.0
     balance: Balance = UNIFORM
     draft_model: Model | None = None
+    host: bool = False  # whether the host takes time before each pass
 
     @property
     def yields(self) -> float:
@@ -95,6 +96,7 @@ class Forward:
     attended: int
     balance: Balance = UNIFORM  # of the tokens among experts
     draft_model: Model | None = None
+    host: bool = False  # whether the program begins with the work of the host
 
     @property
     def positions(self) -> int:
@@ -116,11 +118,11 @@ def passes(workload: Workload) -> list[Forward]:
             length = min(chunk, workload.context - done)
             done += length
             found.append(Forward("prefill", workload.batch, length, workload.cached + done, workload.balance,
-                                 workload.draft_model))
+                                 workload.draft_model, workload.host))
     if workload.phase in ("decode", "generate"):
         read = workload.context + (workload.cached if workload.phase == "generate" else 0)
         found += [Forward("decode", workload.batch, 1 + workload.draft, read + more + workload.draft, workload.balance,
-                          workload.draft_model) for more in _yielded(workload, range(workload.tokens))]
+                          workload.draft_model, workload.host) for more in _yielded(workload, range(workload.tokens))]
     return found
 
 

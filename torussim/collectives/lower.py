@@ -81,6 +81,18 @@ def summed(collective: Collective, grid: Grid) -> bool:
     return all(len(set(chip[group].ravel().tolist())) == 1 and chip[group[0], 0] >= 0 for group in groups if len(group) > 1)
 
 
+def joined(collective: Collective, grid: Grid) -> bool:
+    """Return whether, for each group of a collective, one switch has a link to and from each of its chips."""
+    links, chips = grid.links, len(grid.links.chips)
+    near = np.zeros((2, len(links.nodes), len(links.nodes) - chips), bool)  # switches after each node, and before it
+    for way, (end, other) in enumerate(((links.source, links.target), (links.target, links.source))):
+        out = other >= chips
+        near[way, end[out], other[out] - chips] = True
+    beside = near[0] & near[1]
+    groups = [np.array(group) for group in collective.groups] or _groups(collective, grid)
+    return all(bool(beside[group].all(axis=0).any()) for group in groups if len(group) > 1)
+
+
 def _groups(collective: Collective, grid: Grid) -> list[Array]:
     """Return the physical chips of each group of a collective over axes."""
     others = [i for i, a in enumerate(grid.axes) if a not in collective.axes]

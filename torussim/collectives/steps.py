@@ -15,6 +15,7 @@ import numpy as np
 
 from torussim.collectives.contract import Array, Step
 from torussim.collectives.rooted import all_reduce
+from torussim.program import ONE_SHOT
 
 Make = Callable[[Sequence[int], float], tuple[Step, ...]]
 
@@ -76,6 +77,15 @@ def whole(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
     """
     chips = prod(lengths)
     return tuple(Step("sum", size, lambda m, p, to: list(range(chips)), to=_pairs(chips, far)) for far in _powers(chips))
+
+
+def one_shot(lengths: Sequence[int], size: float) -> tuple[Step, ...]:
+    """Return the all-reduce in one step: each chip sends its whole vector to every other, and adds up what arrives.
+
+    D (K-1) in all. It waits once, so it is the kernel of serving stacks for short vectors (docs/networks.md).
+    """
+    chips = prod(lengths)
+    return (Step("sum", size, lambda m, p, to: list(range(chips)), displacements(lengths)),)
 
 
 def pairwise(kind: str, lengths: Sequence[int], size: float) -> tuple[Step, ...]:
@@ -158,6 +168,7 @@ STEPS: Mapping[str, Mapping[str, Make]] = {  # by kind and name
                        "pairwise": partial(pairwise, "reduce_scatter")},
     "all_reduce": {"direct": lambda n, size: scatter(n, size) + gather(n, size),
                    "hierarchical": partial(hierarchical, "all_reduce"), "recursive_doubling": whole,
+                   ONE_SHOT: one_shot,
                    "halving_doubling": lambda n, size: halving(n, size) + doubling(n, size), "double_tree": all_reduce,
                    "in_network": in_network},
     "all_to_all": {"direct": exchange, "shifts": partial(exchange, turns=True),

@@ -14,7 +14,7 @@ from torussim.collectives.axes import pattern as pattern_of
 from torussim.collectives.contract import Hop, Lane, Pattern, Phase, Schedule
 from torussim.collectives.lower import lower
 from torussim.collectives.unequal import hop_bytes
-from torussim.cost import compute_seconds, on_wire, shard_seconds, start_seconds
+from torussim.cost import compute_seconds, on_wire, overhead_seconds, shard_seconds, start_seconds
 from torussim.engine.reach import Routed
 from torussim.engine.ready import Course, Move, Piece, Ready, Stage
 from torussim.errors import ProgramError
@@ -89,7 +89,7 @@ class Planner:
         collective = operations[partner]
         assert isinstance(collective, Collective)
         pieces, busy, steps = self.pieces(operation, operation.loop, collective)
-        overhead, here = self.chip.op_overhead * operation.kernels, here_on(self.grid, operation.on)
+        overhead, here = overhead_seconds(operation, self.chip), here_on(self.grid, operation.on)
         if here is None:
             return Ready(operation, after, Work(busy, overhead + steps * self.chip.loop_step), (), pieces, partner,
                          overhead=overhead)
@@ -101,7 +101,7 @@ class Planner:
         here = here_on(self.grid, compute.on)
         slower = self.slower if here is None else np.where(here, self.slower, 0.0)
         busy = self.each(compute, lambda case: compute_seconds(case, self.chip))
-        return Work(slower * busy, slower * (self.chip.op_overhead * compute.kernels))
+        return Work(slower * busy, slower * overhead_seconds(compute, self.chip))
 
     def each(self, compute: Compute, cost: Callable[[Compute], float]) -> Array | float:
         """Return a cost of a computation; (chips,) if the chips have unequal work."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.collectives.lower import name_of
-from torussim.cost import elementwise_bytes, flop_seconds
+from torussim.cost import elementwise_bytes, flop_seconds, overhead_seconds
 from torussim.program import Collective, Compute, Operation
 from torussim.timeline import Timeline
 
@@ -44,8 +44,11 @@ def _limit(operation: Compute, chip: Chip) -> str:
     multiply = flop_seconds(operation.matmuls, operation.flops, operation.dtype, chip)
     memory, vector = operation.hbm_bytes / rate, operation.vector / chip.vector_rate
     outside = elementwise_bytes(operation, chip) / rate
-    parts = {"FLOP/s": multiply if multiply >= memory else 0.0, "HBM bandwidth": memory if memory > multiply else 0.0}
+    beside = operation.beside / chip.vector_rate
+    together = {"FLOP/s": multiply, "HBM bandwidth": memory, "vector unit": beside}
+    longest = max(together, key=together.__getitem__)
+    parts = {name: seconds if name == longest else 0.0 for name, seconds in together.items()}
     parts["HBM bandwidth"] += outside if outside > vector else 0.0
-    parts["vector unit"] = vector if vector >= outside else 0.0
-    parts["overhead"] = chip.op_overhead * operation.kernels
+    parts["vector unit"] += vector if vector >= outside else 0.0
+    parts["overhead"] = overhead_seconds(operation, chip)
     return max(parts, key=parts.__getitem__)

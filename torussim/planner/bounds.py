@@ -17,7 +17,7 @@ import numpy as np
 from torussim.chips import Chip
 from torussim.choice import alone, looped
 from torussim.collectives.lower import DIRECT, algorithm_of
-from torussim.cost import start_seconds
+from torussim.cost import overhead_seconds, start_seconds
 from torussim.outlines import Outlines
 from torussim.prices import work
 from torussim.program import Collective, Compute, Loop, Operation, unlike_cases
@@ -45,7 +45,7 @@ class Bounds:
     def alone(self, o: Operation) -> float:
         """Return the bound of an operation."""
         if isinstance(o, Compute):
-            return min(map(self.prices.compute, unlike_cases(o))) + self.chip.op_overhead * o.kernels
+            return min(map(self.prices.compute, unlike_cases(o))) + overhead_seconds(o, self.chip)
         key = self.prices.outlines.key(o), o.pieces
         found = self._seconds.get(key)
         if found is None:

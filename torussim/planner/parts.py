@@ -127,9 +127,10 @@ class Parts:
         return found
 
     def ends(self, paths: Paths) -> tuple[float, float]:
-        """Return the bound of embedding and logits."""
+        """Return the bound of the host, the embedding and the logits."""
         b = self.made(paths)
-        return sum(self.least(operations) for operations in (ends.embed(b), ends.unembed(b))), 0.0
+        host = (ends.HOST,) if b.forward.host else ()
+        return sum(self.least(operations) for operations in (host, ends.embed(b), ends.unembed(b))), 0.0
 
     def enter(self, want: Sequence[str], paths: Paths) -> tuple[float, float]:
         """Return the bound from the beginning of a block to its first matmul."""

@@ -110,6 +110,8 @@ def bound_by(timeline: Timeline, chip: Chip) -> str:
     for o, seconds in advances(timeline):
         what = _work(o, chip) if isinstance(o, Compute) else _moved(o)
         shares[what] = shares.get(what, 0.0) + seconds
+    if chip.step_overhead:
+        shares["the host"] = chip.step_overhead / timeline.program.block_runs
     most = max(shares, key=lambda what: shares[what])
     return f"{most} ({percent(shares[most] / sum(shares.values()))})"
 

@@ -9,7 +9,7 @@ from typing import Any
 from torussim.analysis import advances, of_layers
 from torussim.pipeline import HAND_OVER, of_microbatch
 from torussim.report.headline import missing
-from torussim.report.phrases import Paint, change, count, fault, faulty, link, plain, seconds_of, value, wrapped
+from torussim.report.phrases import Paint, change, count, fault, faulty, host_of, link, plain, seconds_of, value, wrapped
 from torussim.result import Result
 from torussim.tables import table
 from torussim.units import show
@@ -40,7 +40,7 @@ def where(result: Result) -> list[str]:
 
 
 def blame(result: Result, paint: Paint = plain) -> list[str]:
-    """Return what is to blame: the faults of the network, the busiest link and who uses it, the operations that take longest."""
+    """Return what is to blame: faults, the host, the busiest link and who uses it, the operations that take longest."""
     lines = list[str]()
     for text, bad in blamed(result):
         lines += [paint(line, "bad") if bad else line for line in wrapped(text, "    ", "  ")]
@@ -51,7 +51,10 @@ def blamed(result: Result) -> list[tuple[str, bool]]:
     """Return what is to blame as sentences, and whether each is about a fault."""
     k = result.keys
     found = [(text, True) for text in _faults(k.get("faults"))]
-    busiest = k["links"]["busiest"]
+    got, host, busiest = seconds_of(k), host_of(k), k["links"]["busiest"]
+    if host > WORTH * got:
+        share = f"{show(host, 's')}, {host / got:.0%} of the time"
+        found.append((f"host: {share}, before the chips begin (chip.step_overhead)", False))
     if busiest and busiest[0]["bytes"]:
         first = busiest[0]
         users = [f"; {share:.0%} of its bytes are of {name}" for name, share in first["users"].items()]  # none in the last pass
@@ -103,6 +106,9 @@ def remedies(result: Result) -> list[Remedy]:
     if without:
         which = "busiest link" if without["cables"] == 1 else count(without["cables"], "busiest link")
         found.append(Remedy(f"infinite bandwidth on the {which}", without["step_s"]))
+    host = host_of(k)
+    if host:
+        found.append(Remedy("prepare each pass while the pass before runs", max(host, got - host)))
     layout = k.get("layout")
     if layout and layout["other"]:
         found.append(Remedy(f"layout.ffn: {layout['other']['name']} (by the ratio of closed forms)", layout["other"]["step_s"]))

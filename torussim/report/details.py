@@ -91,8 +91,8 @@ def spread(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spreads(phases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how latents, windows, a context that is cut, experts and stages run; words that hold for all phases once."""
-    attention = {phase: words for phase, one in phases.items() if (words := context_words(one))}
+    """Return how attention, experts and stages run; words that hold for all phases once."""
+    attention = {phase: context_words(one) for phase, one in phases.items()}
     experts = {phase: experts_words(one["experts"]) for phase, one in phases.items() if "experts" in one}
     stages = {phase: pipeline_words(one["pipeline"]) for phase, one in phases.items() if "pipeline" in one}
     found = list[str]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torussim.report.phrases import LITTLE, count, faulty, link, scalar, seconds_of, value
+from torussim.report.phrases import LITTLE, count, faulty, host_of, link, scalar, seconds_of, value
 from torussim.result import NO_ROOM, Result, nodes_of, yielded
 from torussim.units import show
 
@@ -85,7 +85,8 @@ def subtitle(result: Result) -> str:
     if "step_s" not in k:
         return f"{nodes_of(k)}, done after {show(k['makespan_s'], 's')}"
     what = "prefill" if k["scenario"]["workload"]["phase"] == "prefill" else "decode step"
-    return f"{nodes_of(k)}, {what} {show(k['step_s'], 's')}, MFU {k['mfu']:.1%}" + ("" if result.fits else f", {NO_ROOM}")
+    host = f" (host {show(host_of(k), 's')})" if host_of(k) else ""
+    return f"{nodes_of(k)}, {what} {show(k['step_s'], 's')}{host}, MFU {k['mfu']:.1%}" + ("" if result.fits else f", {NO_ROOM}")
 
 
 def network(result: Result) -> str:

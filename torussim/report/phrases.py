@@ -100,6 +100,13 @@ def most(shares: Mapping[str, float], shown: int = 3) -> str:
     return said + (f" and {len(shares) - shown} more" if len(shares) > shown else "")
 
 
+def host_of(keys: Mapping[str, Any]) -> float:
+    """Return the time of the host in that of a result, seconds: the chip's step_overhead, of a prefill for each chunk."""
+    scenario = keys["scenario"]
+    chunks = keys["engine"]["passes"] if scenario.get("workload", {}).get("phase") == "prefill" else 1
+    return float(value(scenario["chip"].get("step_overhead", 0.0))) * chunks if "step_s" in keys else 0.0
+
+
 def value(given: Any) -> Any:
     """Return the value of a field that a record may give with its source."""
     return given["value"] if isinstance(given, Mapping) and "value" in given else given

@@ -18,6 +18,8 @@ from torussim.layouts import (
     EXPERTS,
     HEADS,
     HEADS_PADDED,
+    KERNEL,
+    KERNELS,
     LATENT,
     LAYOUTS,
     LONGEST,
@@ -207,6 +209,9 @@ LAYOUT: Form = {
     "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
                   about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
                         "(expanded); auto: the fewer FLOP in the pass."),
+    KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="that of the table, else fused", example="plain",
+                about="Whether attention is one kernel that keeps its scores on the chip and skips masked blocks (fused), or "
+                      "has kernels of their own for its products and its softmax (plain)."),
     "weights": Key(stored, otherwise="that of the model, else bf16", example="int8", about="The dtype of the weights in memory."),
     "expert_weights": Key(stored, otherwise="that of the model, else that of the weights", example="mxfp4",
                           about="The dtype of the weights of routed experts."),
@@ -283,6 +288,8 @@ TENSORS: Form = {
                about="`chips`: heads that can be padded are padded to the number of chips; `model`: as the model has them. Both "
                      "stand in place of `split_heads: auto`."),
     LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
+    KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="fused", example="plain",
+                about="The kernel of attention of a layout that does not name one."),
 }
 PATH: Form = {
     "path": Key(_path(), needed=True, example=["E_xyz F", "E F"],

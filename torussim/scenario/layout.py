@@ -19,6 +19,8 @@ from torussim.layouts import (
     DIMENSIONS,
     HEADS,
     HEADS_PADDED,
+    KERNEL,
+    KERNELS,
     LAYOUTS,
     LOGICAL,
     LONGEST,
@@ -116,7 +118,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "split_heads", "latent", "activations", "overlap", "experts",
+    choices = {key: section[key] for key in ("attention", "split_heads", "latent", KERNEL, "activations", "overlap", "experts",
                                              "capacity_factor")}
     choices |= {key: section[key] or dtypes.get(key, "bf16") for key in ("weights", "kv_cache")}
     apart = {tensor: section[key] or dtypes.get(tensor) for tensor, key in APART.items()}
@@ -185,6 +187,8 @@ def _entry(key: str, value: Any, logical: Sequence[str]) -> Path | str:
     """Return the value of one key of a table."""
     if key == HEADS:
         return str(values.one_of("padding of heads", *HEADS_PADDED)(value))
+    if key == KERNEL:
+        return str(values.one_of("kernel of attention", *KERNELS)(value))
     if key == LONGEST:
         _known_axis(values.text(value), logical)
         return str(value)
@@ -364,6 +368,7 @@ def described(layout: Layout, ffn: Any, stages: Stages | None, mesh: Mapping[str
     shown |= {key: layout.apart[tensor] for tensor, key in APART.items() if tensor in layout.apart}
     shown |= {"split_heads": layout.split_heads} if layout.split_heads != "auto" else {}
     shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
+    shown |= {KERNEL: layout.attention_kernel} if layout.attention_kernel else {}
     experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
     shown |= {} if experts == "all" else {"experts": experts}
     shown |= {} if layout.capacity_factor is None else {"capacity_factor": layout.capacity_factor}

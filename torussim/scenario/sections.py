@@ -6,6 +6,7 @@ Checks run in order: syntax; then keys and types of every section; then every ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def read_sections(notes: Notes, fitting: bool = True) -> dict[str, Any] | None:
         return None
     assert chip is not None and network.net is not None
     layouts = {phase: one.layout for phase, one in asked.items()}
+    workload = workload and replace(workload, host=chip.step_overhead > 0)
     record = _record(name, chip, network, model, workload, asked, program, expect)
     record |= {"plan": describe_planning(planning)} if planning else {}
     record |= {"trace": describe_tracing(tracing)} if tracing else {}

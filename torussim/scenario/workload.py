@@ -107,7 +107,7 @@ def phases_of(phase: str | None) -> tuple[str, ...]:
 
 def describe_workload(workload: Workload) -> dict[str, Any]:
     """Return the record of a workload, without the keys that its phase does not use."""
-    useless = {"prefill": {"tokens"}, "decode": {"chunk", "cached"}}.get(workload.phase, set())
+    useless = {"prefill": {"tokens", "host"}, "decode": {"chunk", "cached", "host"}}.get(workload.phase, {"host"})
     if workload.phase == "prefill" or not workload.draft:
         useless |= {"draft", "accepted"}
     shown = vars(workload) | ({} if workload.balance == UNIFORM else {"balance": describe_balance(workload.balance)})
