@@ -268,8 +268,8 @@ def test_keys_of_multihead_attention_are_padded_with_the_heads() -> None:
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:
-    told = ("heads of 'B L H_xyz': 16 does not divide by 64 (the chips of xyz): give the model padded_heads for so many chips, "
-            "or choose attention: batch")
+    told = ("heads of 'B L H_xyz': 16 does not divide by 64 (the chips of xyz): give split_heads: pad, or choose "
+            "attention: batch")
     sizes = Sizes({**CUBE}, 512, 4096, 64, 1, "heads")
     with pytest.raises(ShardingError, match=re.escape(told)):
         layer(model("palm-8b"), Layout(LAYOUTS["ws2d_code"](sizes), "heads"), DECODE)
