@@ -29,7 +29,7 @@ from torussim.errors import LayoutError
 from torussim.head_split import groups_of
 from torussim.keeping import STATISTIC_BYTES, STATISTICS, absorbed, new_tokens, parts_of, reach, ring, score_columns
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import FUSED, PLAIN, Path, Table
+from torussim.layouts import FUSED, Path, Table
 from torussim.models import Kind, Model
 from torussim.program import Collective, Compute, Loop, Matmul
 from torussim.sharding import Sharding
@@ -211,24 +211,27 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
     loops = _gather(builder, here, q) if here.ring else ()
     held = expanded or (here.ring and not loops)  # whether K and V are alive beside the cache
     own = here.rows * here.length * here.columns * (here.width + here.value) * builder.act
-    kernel = PLAIN if here.shared else builder.layout.attention_kernel  # summed scores leave the chip
     by_head = builder.kv_heads > 1 and not here.absorbed  # whether K and V have a dimension of heads
     name, new, part = builder.name("attention"), builder.forward.length, here.columns / here.heads
 
     def attention(attended: int) -> Compute:
-        keys, read = reach(new, attended, here.window, kernel)
+        keys, read = reach(new, attended, here.window, builder.layout.attention_kernel)
         wide = here.rows * here.tokens(read) * here.kept * here.stored * here.bytes
         sizes = (here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width * part, here.value * part)
         pieces = here.parts if here.ring else 1
-        if kernel == FUSED:
+        if builder.layout.attention_kernel == FUSED:
             return kernels.fused_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops)
-        copied = wide * kernels.copies(here.kept, here.bytes) if by_head else 0.0
+        copied = wide * kernels.copies(here.kv_heads, here.bytes) if by_head else 0.0
         return kernels.plain_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops, cached=read > new,
                                        copied=copied)
 
+    def after(attended: int) -> Compute:
+        keys, _ = reach(new, attended, here.window, builder.layout.attention_kernel)
+        return kernels.after_scores(attention(attended), here.rows * here.length * here.heads * here.tokens(keys))
+
     if here.shared:
         _scores(builder, here, attention)
-    made = _varying(builder, name, (lambda attended: kernels.after_scores(attention(attended))) if here.shared else attention)
+    made = _varying(builder, name, after if here.shared else attention)
     builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)
 
 
@@ -237,7 +240,8 @@ def _scores(builder: Builder, here: _Here, attention: Callable[[int], Compute]) 
     axes, share, stage = builder.axes(builder.table["q"].used.axes("H")), builder.share, len(builder.stages) > 1
     name = builder.name("scores")
     _varying(builder, name, lambda attended: kernels.scores(name, attention(attended)))
-    keys = here.tokens(score_columns(reach(builder.forward.length, builder.forward.attended, here.window)[0]))
+    met, _ = reach(builder.forward.length, builder.forward.attended, here.window, builder.layout.attention_kernel)
+    keys = here.tokens(score_columns(met))
     size = here.rows * here.length * here.shared * keys * kernels.SCORE_BYTES
     exact = next((some for count in range(1, len(axes) + 1) for some in combinations(axes, count)
                   if prod(builder.physical[a] for a in some) == share.together), axes if stage else ())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torussim.chips import DTYPE_BYTES
 from torussim.kernels import BLOCK, LEAST_BLOCK, SUM_BYTES
-from torussim.layouts import FUSED, PLAIN, Layout, Path
+from torussim.layouts import FUSED, KERNELS, PLAIN, Layout, Path
 from torussim.models import Kind, Model
 from torussim.sharding import Sharding, divide
 from torussim.workload import Forward
@@ -180,6 +180,6 @@ def form(model: Model, layout: Layout, forward: Forward) -> Hashable:
     found = []
     for window in dict.fromkeys(kind.window for kind in model.kinds):
         travels = cut and ring(model, layout, forward, window)
-        sums = score_columns(reach(forward.length, forward.attended, window)[0]) if summed else None
-        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None, sums))
+        sums = [score_columns(reach(forward.length, forward.attended, window, kernel)[0]) for kernel in KERNELS if summed]
+        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None, *sums))
     return tuple(found)

@@ -31,6 +31,7 @@ BLOCK, LEAST_BLOCK = 512, 128
 # For each score (ours): maximum, difference, sum, rounding. The scale is a factor of q; exponentials have a unit of their own
 # (EUP of a TPU, SFU of a GPU).
 ONLINE_OPERATIONS = 4
+SUMMED_PASSES = 2  # of scores that chips sum, between two kernels: written and read
 FUSED_KERNELS = 3  # rotation of q and k, K and V to the cache, attention
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
@@ -93,17 +94,23 @@ def fused_attention(name: str, rows: float, length: int, attended: int, heads: f
 
 
 def scores(name: str, attention: Compute) -> Compute:
-    """Return the first part of attention where chips sum scores (ours): the product of Q and K, as a kernel of its own."""
+    """Return the first part of attention whose scores chips sum (ours): the product of Q and K, as a kernel of its own."""
     first, second = attention.matmuls
     share = first.k / (first.k + second.n)
-    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops,
+                   vector_bytes=share * attention.vector_bytes)
 
 
-def after_scores(attention: Compute) -> Compute:
-    """Return the rest of attention after `scores`: the softmax, and the product with V."""
+def after_scores(attention: Compute, scores: float) -> Compute:
+    """Return the rest of attention after `scores`, the softmax and the product with V; a chip has so many scores.
+
+    A fused kernel is then two, with the scores between them.
+    """
     first, second = attention.matmuls
     share = second.n / (first.k + second.n)
-    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=())
+    fused = {} if attention.scratch else {"scratch": SCORE_BYTES * scores, "scratch_passes": SUMMED_PASSES}
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=(),
+                   vector_bytes=share * attention.vector_bytes, **fused)
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:
