@@ -16,7 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from torussim.chips import DTYPE_BYTES
-from torussim.kernels import BLOCK, SUM_BYTES
+from torussim.kernels import BLOCK, LEAST_BLOCK, SUM_BYTES
 from torussim.layouts import FUSED, KERNELS, PLAIN, Layout, Path
 from torussim.models import Kind, Model
 from torussim.sharding import Sharding, divide
@@ -109,7 +109,7 @@ def reach(length: int, attended: int, window: int | None, kernel: str | None = P
     read = attended if window is None else min(attended, window + length - 1)
     if kernel == PLAIN:
         return (attended if window is None else min(attended, window)), read
-    before, block = attended - length, min(length, BLOCK)
+    before, block = attended - length, min(length, BLOCK if window is None else max(LEAST_BLOCK, min(BLOCK, window)))
     full, rest = divmod(length, block)
     most = attended if window is None else min(attended, window + block - 1)  # keys that a block meets
     growing = max(0, min(full, (most - before) // block))  # the blocks that meet all keys up to their last query

@@ -439,8 +439,8 @@ def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
     paths.setdefault("w_v", paths["w_k"])
     heads = max(sizes.heads, prod(sizes.lengths.values())) if padding == "chips" and sizes.padded else None
     loop = axes.get("loop")
-    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()), None if kernel is None else str(kernel),
-                 padding)
+    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()),
+                 None if kernel is None else str(kernel), padding)
 
 
 def settled(layout: Layout, table: Table) -> Layout:

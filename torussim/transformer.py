@@ -148,9 +148,12 @@ class Builder:
     @cached_property
     def summed(self) -> bool:
         """Whether all sums of layers are over the same axes, and the residual is cut over them, in E, or not at all."""
-        table, residual = self.table, self.table["residual"].stored
-        if "norm" in table.paths or "out" in table.paths or self.model.experts or self.layout.pipeline:
+        table = self.table
+        if {"norm", "out"} & set(table.paths) or self.model.experts or self.layout.pipeline:
             return False
+        if not {"residual", *WEIGHTS} <= set(table.paths):  # a part of a pass, of a plan
+            return False
+        residual = table["residual"].stored
         still = all(len(table[weight].stations) == 1 and not table[weight].used.axes("E") for weight in WEIGHTS)
         over = set(table["w_out"].used.axes("F"))
         return still and over == set(table["w_o"].used.axes("H")) and (
