@@ -511,7 +511,7 @@ def test_a_softmax_grows_with_the_square_of_the_prompt_and_is_made_and_used_up_i
 
 
 def test_what_a_looped_collective_adds_or_puts_together_goes_through_hbm() -> None:
-    """Sums: what arrives is written, it and what was made are read, their sum is written. Halves that arrive from either side are copied."""
+    """Sums: what arrives is written, it and what was made are read, their sum is written. Halves from either side are copied."""
     program = {o.name: o for o in layer(PALM, Layout("ws2d_code", "batch"), DECODE)}
     sums = {(o.name, loop.kind): loop.sum_bytes / program[loop.collective].bytes
             for o in program.values() if isinstance(o, Compute) for loop in o.loops}
