@@ -252,11 +252,13 @@ def report(rows: Mapping[str, Sequence[Row]], bytes_off: Sequence[float], crossi
 
 
 def measured() -> dict[str, list[Row]]:
-    """Return the measured rows with their predictions, by figure and phase; in Fig. 1 each point once."""
+    """Return the measured rows of Fig. 1 and Fig. 6 with their predictions, by figure and phase; in Fig. 1 each point once."""
     found: dict[str, list[Row]] = {}
-    for (_, group), rows in validate([measurements.DEFAULT]).groups().items():
-        name = "Fig. 6" if group.startswith("Fig. 6") else f"Fig. 1, {group.split()[0]}"
-        found.setdefault(name, []).extend(row for row in rows if name == "Fig. 6" or not row.measurement.twin)
+    for row in validate([measurements.DEFAULT]).rows:
+        if row.measurement.source.startswith("Fig. 6"):
+            found.setdefault("Fig. 6", []).append(row)
+        elif row.measurement.source.startswith("Fig. 1") and not row.measurement.twin:
+            found.setdefault(f"Fig. 1, {row.measurement.group.split()[0]}", []).append(row)
     return found
 
 

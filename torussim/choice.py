@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torussim.chips import Chip
 from torussim.clock import Clock
@@ -50,10 +50,8 @@ def open_(o: Collective, outlines: Outlines) -> bool:
 def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, float]:
     """Return the algorithms of a collective with the estimated seconds of each alone, the fastest first."""
     chips, found = o.largest(outlines.net.length), dict[str, float]()
-    there = [name for name in fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
-             if name != ONE_SHOT]  # for sums of layers alone: with_sums
-    library = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
-    for name in library or there:
+    there = fits(o, chips, o.kind == "all_reduce" and summed(o, outlines.net))
+    for name in library_of(o, there, outlines, chip) or [name for name in there if name != ONE_SHOT]:
         one = named(o, name)
         closed = outlines.net.on_axes and name in ("direct", "shifts") and o.kind in ALIKE and not o.groups and not o.matrix
         if name in DIRECT and not closed and len(outlines.net.chips) * _messages(name, o.kind, chips) > MOST:
@@ -66,28 +64,41 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
 
 
 def with_sums(program: Program, outlines: Outlines, chip: Chip) -> Program:
-    """Return the program with the sums of its layers made by one_shot, if the library of the chip has it for them.
+    """Return the program as a stack runs it that has one_shot: the sums of its layers are all-reduces, and are not looped.
 
-    The sum is then whole on every chip, and no chip gathers it; it is not looped. A stack takes it for few tokens, in a group on
-    one switch: always where its kernel also quantises the residual, because no other algorithm does (TensorRT-LLM,
-    allreduceOp.cpp); otherwise where it is faster by estimate.
+    The residual is then whole on every chip: each does the elementwise work of all, and there is nothing to gather. This is so
+    in a group on one switch, if the layout names no algorithms for these collectives.
     """
-    if ONE_SHOT not in chip.algorithms.get("all_reduce", ()):
-        return program
     marked = [o for o in program.operations() if isinstance(o, Collective) and o.tokens]
-    if not all(o.tokens <= TOKENS and not o.algorithm and o.largest(outlines.net.length) <= GROUP and joined(o, outlines.net)
-               for o in marked):
+    if ONE_SHOT not in chip.algorithms.get("all_reduce", ()) or any(o.algorithm for o in marked) or not all(
+            joined(o, outlines.net) for o in {(o.axes, o.groups): o for o in marked}.values()):
         return program
-    sums = {o.name: changed(o, kind="all_reduce", algorithm=ONE_SHOT) for o in marked if o.kind != "all_gather"}
-    gathers = {o.name: changed(o, axes=(), bytes=0.0) for o in marked if o.kind == "all_gather"}
-    if not all(o.quantised for o in marked):
-        apart = sum(next(iter(alternatives(o, outlines, chip).values())) for o in marked)
-        if sum(alone(o, outlines.prices(chip)) for o in sums.values()) > apart:
-            return program
-    made = sums | gathers
-    program = program.replaced({o.name: changed(o, loops=tuple([loop for loop in o.loops if loop.collective not in made]))
-                                for o in program.operations() if isinstance(o, Compute) and o.loops})
-    return program.replaced(made)
+    made = {o.name: changed(o, axes=(), bytes=0.0) if o.kind == "all_gather" else changed(o, kind="all_reduce", algorithm=AUTO)
+            for o in marked}
+
+    def run(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        ops = [made.get(o.name, o) for o in operations]
+        for i, (o, given) in enumerate(zip(ops, operations)):
+            before = ops[i - 1] if i else None
+            if isinstance(given, Collective) and given.tokens and given.kind == "all_gather" and isinstance(before, Compute):
+                chips = given.largest(outlines.net.length)
+                ops[i - 1] = changed(before, vector=chips * before.vector, vector_bytes=chips * before.vector_bytes)
+            elif isinstance(o, Compute) and o.loops:
+                ops[i] = changed(o, loops=tuple([loop for loop in o.loops if loop.collective not in made]))
+        return tuple(ops)
+    return program.mapped(run) if made else program
+
+
+def library_of(o: Collective, there: Sequence[str], outlines: Outlines, chip: Chip) -> list[str]:
+    """Return the algorithms of a collective that the library of the chip has, of those that there are.
+
+    one_shot is for few tokens, in a group on one switch. Where it also quantises the sum, a stack takes no other, because
+    no other does that (TensorRT-LLM, allreduceOp.cpp).
+    """
+    found = [name for name in chip.algorithms.get(o.kind, ()) if name.partition(" ")[0] in there]
+    if ONE_SHOT in found and 0 < o.tokens <= TOKENS and o.largest(outlines.net.length) <= GROUP and joined(o, outlines.net):
+        return [ONE_SHOT] if o.quantised else found
+    return [name for name in found if name != ONE_SHOT]
 
 
 def faster(o: Collective, outlines: Outlines, chip: Chip) -> str:

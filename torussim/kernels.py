@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from torussim.program import Compute, Loop, Matmul
+from torussim.program import Compute, Loop, Matmul, changed
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -25,8 +25,9 @@ ORDER_PASSES, PACKED_BYTES = 3, 4
 # Rotation of q and k; product, maximum, exponentials with their sum, product; normalisation. The cached part has the middle four
 # kernels of its own.
 ATTENTION_KERNELS, CACHE_KERNELS = 7, 4
-# Of a fused kernel: blocks of queries and of keys (MaxText, configs/base.yml: sa_block_q and sa_block_kv of Splash attention).
-BLOCK = 512
+# Of a fused kernel, the queries and keys of a block: 512 (MaxText, configs/base.yml: sa_block_q and sa_block_kv of Splash
+# attention), in a layer with a window as many as the window has, but not fewer than 128 (blocks of FlashAttention on GPUs).
+BLOCK, LEAST_BLOCK = 512, 128
 # For each score (ours): maximum, difference, sum, rounding. The scale is a factor of q; exponentials have a unit of their own
 # (EUP of a TPU, SFU of a GPU).
 ONLINE_OPERATIONS = 4
@@ -43,8 +44,8 @@ SUM_PASSES = 4
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
                     loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
@@ -73,22 +74,36 @@ def copies(kv_heads: float, width: float) -> float:
     return ORDER_PASSES * ceil(kv_heads / packed) * packed / kv_heads - 1
 
 
-def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention as one kernel, whose scores never leave the chip (FlashAttention, arXiv 2205.14135; Splash in JAX).
 
-    Arguments are those of `plain_attention`; `attended` is the mean over the blocks of queries, without the keys of blocks that
-    are masked (`keeping.reach`). The matrix unit multiplies a block of queries of all heads of a KV head with its keys; a single
-    query fills the rows of a tile in part. The softmax of a block runs beside the products of another one, in the vector unit:
+    Arguments are those of `plain_attention`; `attended` is the mean over blocks of queries, without the keys of blocks that are
+    all masked (`keeping.reach`). The matrix unit multiplies BLOCK queries of all heads of a KV head with their keys; a single
+    query fills the rows of a tile in part. The softmax of a block runs in the vector unit beside the products of another one:
     compilers for TPUs pipeline blocks, and so do GPU kernels since FlashAttention-3 (arXiv 2407.08608). K and V cross HBM once:
-    the queries of a KV head, or its keys, stay on the chip; with more of both than it holds, a key read once more meets so many
-    queries that the products take longer.
+    all queries of a KV head, or all its keys, stay on the chip. Where it holds neither, each further reading of a key meets so
+    many queries that their products take longer.
     """
     keys, blocks = attended // parts, max(1.0, length / BLOCK)
     queries, count = min(length, BLOCK) * heads / kv_heads, rows * kv_heads * parts * blocks
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
     return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, kernels=FUSED_KERNELS,
                    beside=ONLINE_OPERATIONS * rows * length * heads * attended)
+
+
+def scores(name: str, attention: Compute) -> Compute:
+    """Return the first part of attention where chips sum scores (ours): the product of Q and K, as a kernel of its own."""
+    first, second = attention.matmuls
+    share = first.k / (first.k + second.n)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops)
+
+
+def after_scores(attention: Compute) -> Compute:
+    """Return the rest of attention after `scores`: the softmax, and the product with V."""
+    first, second = attention.matmuls
+    share = second.n / (first.k + second.n)
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=())
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from torussim.chips import Chip
-from torussim.choice import chosen
+from torussim.choice import chosen, with_sums
 from torussim.engine.plan import Planner
 from torussim.engine.reach import reaching
 from torussim.engine.ready import Ready
@@ -81,6 +81,7 @@ class Prepared:
             self._setups.clear()
         alike = (begin == begin[:1]).all() and pace is None
         since = None if alike else (begin.tobytes(), pace.tobytes() if pace is not None else b"")
+        program = with_sums(program, self.outlines, chip)
         key = _shape(program), since, fold
         if key not in self._setups:
             check_program(program, dict(zip(self.net.axes, self.net.shape)))

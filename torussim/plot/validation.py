@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PAGE, EDGE, LEFT, RIGHT = 1000.0, 22.0, 76.0, 972.0
 RATIOS, FLOOR, CEILING = 250.0, 0.08, 1.6  # height of the upper panel, and its lowest and highest ratio
-ROW, NAMES, TOLD = 42.0, 318.0, 770.0  # least height of a row, and the ends of its columns of names and of marks
+ROW, NAMES, TOLD = 42.0, 308.0, 754.0  # least height of a row, and the ends of its columns of names and of marks
 SIZE, APART = 4.6, 8.6  # radius of a marker, and the least distance of markers in a row
 BAND, WIDEST = 0.15, 0.95  # shaded either way, and the share of points inside the scale of errors
 NOTE = f"Shaded: {BAND:.0%} either way. A point beyond a scale is drawn at its edge. Twins are left out."
@@ -150,12 +150,11 @@ def _row(canvas: Canvas, part: _Part, y: float) -> None:
     assert summary
     chips = ", ".join(dict.fromkeys(row.measurement.scenario.chip.name for row in part.rows))
     mark(canvas, EDGE + 6, y - 8, part.marker, part.colour, name="simulated", size=SIZE + 1, hollow=part.hollow)
-    told = f"{short(chips, 26)}, {_points(len(part.rows))}, {part.use or NOT_TOLD}"
+    beside = f"; the paper's model {paper.mape:.0%}" if paper else ""
     canvas.text(EDGE + 20, y - 8, short(part.name, 32), bold=True)
-    canvas.text(EDGE + 20, y + 9, told, size=SMALL, colour=FAINT)
+    canvas.text(EDGE + 20, y + 9, f"{short(chips, 32)}, {part.use or NOT_TOLD}", size=SMALL, colour=FAINT)
     canvas.text(TOLD + 16, y - 8, f"mean {summary.mape:.1%}, worst {summary.worst:+.1%}")
-    if paper:
-        canvas.text(TOLD + 16, y + 9, f"the paper's model: mean {paper.mape:.0%}", size=SMALL, colour=FAINT)
+    canvas.text(TOLD + 16, y + 9, f"{_points(len(part.rows))}{beside}", size=SMALL, colour=FAINT)
 
 
 def _points(count: int) -> str:
