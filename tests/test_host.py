@@ -229,3 +229,14 @@ def test_steps_of_serving_stacks_are_predicted_within_a_fifth_with_two_values_at
             errors[name, row.name] = case(row).simulated(used) / row.time - 1
     assert len(errors) == 4 and max(map(abs, errors.values())) < 0.2, errors
     assert len(overheads) <= 2 and min(overheads) > 0
+
+
+def test_an_all_to_all_inside_a_kernel_is_little_above_its_bound_and_nothing_is_fitted_to_it():
+    found = measurements.read(measurements.found("all-to-all-v7x"))
+    assert not found.mistakes and not found.fit and len(found.rows) == 2
+    for row in found.rows:
+        scenario = row.scenario
+        least = bound(scenario.program, scenario.net, scenario.chip)
+        crossing = 16 * scenario.program.block[0].bytes / 2 / (4 * 100e9)  # half of what 16 cores hold, over four links of a chip
+        assert least == pytest.approx(crossing, rel=1e-9)
+        assert row.use == "predicted" and 1.03 < case(row).simulated(scenario.chip) / least < 1.08
