@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from random import Random
 
+import measured_runs
 import oracle
 import pytest
 from click.testing import CliRunner
@@ -16,10 +18,12 @@ from torussim.chips import chip, core_of, describe
 from torussim.choice import chosen
 from torussim.cli import cli
 from torussim.closed_forms import estimate
+from torussim.compare import compare
 from torussim.critical_path import least_seconds
 from torussim.engine.simulate import simulate
 from torussim.fronts import Fronts
 from torussim.lower_bound import bound
+from torussim.measured.verdict import blame
 from torussim.outlines import Outlines
 from torussim.report.headline import subtitle
 from torussim.resolve import preset_names
@@ -126,7 +130,7 @@ def test_a_plan_has_it_in_every_bound_and_time():
         assert pick.step_s == pytest.approx(before.step_s + HOST, rel=1e-9)
         assert pick.step_s == pytest.approx(torussim.run(found.best).step_s, rel=1e-9)
         assert all(one.least_s >= HOST for one in found.ranked if one.least_s)
-        assert sum(one.least_s is not None for one in found.ranked) > 3
+        assert sum(one.least_s is not None for one in found.ranked) > 3 and pick.bound_by.startswith("the host (")
 
 
 def test_a_timeline_a_trace_and_a_report_show_it():
@@ -154,6 +158,22 @@ def test_a_trace_and_a_sweep_have_it(tmp_path):
     steps = [row["step_s"] for row in rows]
     assert steps[1] - steps[0] == pytest.approx(1e-3, rel=1e-6) and steps[2] - steps[0] == pytest.approx(2e-3, rel=1e-6)
     assert [row["breakdown_s.overhead"] for row in rows] == sorted(row["breakdown_s.overhead"] for row in rows)
+
+
+def test_a_slow_host_is_named_in_a_measured_run(tmp_path):
+    run = measured_runs.Run(asked(topology={"shape": [4]}))
+    events = measured_runs.events(run.sound, Random(1), factor={"host": 3.0})
+    found = blame(measured_runs.write(tmp_path / "trace.json", events), run.scenario)
+    assert [row.name for row in found.slow] == ["host"] and not found.findings
+
+
+def test_a_comparison_and_a_range_have_it(tmp_path):
+    found = compare([torussim.run(asked()), torussim.run(asked("decode", 0))], ["with", "without"])
+    assert [one.file for one in found.runs] == ["without", "with"] and found.differs == {"chip.step_overhead": {2: HOST}}
+    sure, unsure = (torussim.run({**asked(), "chip": {"base": "ideal", "step_overhead": HOST, "uncertainty": some}})
+                    for some in ({}, {"step_overhead": 1e-3}))
+    assert sure.range_s is None
+    assert unsure.range_s[1] / unsure.step_s == pytest.approx(1 + 1e-3 / unsure.step_s, rel=0.1)
 
 
 # -- fits ---------------------------------------------------------------------------------------------------------------
@@ -209,3 +229,14 @@ def test_steps_of_serving_stacks_are_predicted_within_a_fifth_with_two_values_at
             errors[name, row.name] = case(row).simulated(used) / row.time - 1
     assert len(errors) == 4 and max(map(abs, errors.values())) < 0.2, errors
     assert len(overheads) <= 2 and min(overheads) > 0
+
+
+def test_an_all_to_all_inside_a_kernel_is_little_above_its_bound_and_nothing_is_fitted_to_it():
+    found = measurements.read(measurements.found("all-to-all-v7x"))
+    assert not found.mistakes and not found.fit and len(found.rows) == 2
+    for row in found.rows:
+        scenario = row.scenario
+        least = bound(scenario.program, scenario.net, scenario.chip)
+        crossing = 16 * scenario.program.block[0].bytes / 2 / (4 * 100e9)  # half of what 16 cores hold, over four links of a chip
+        assert least == pytest.approx(crossing, rel=1e-9)
+        assert row.use == "predicted" and 1.03 < case(row).simulated(scenario.chip) / least < 1.08
