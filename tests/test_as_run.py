@@ -100,8 +100,10 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
     (scenario("wg_xyz", "heads", 1),
      ["batch: padded from 1 sequence to 16, which divide over the chips."]),
     (scenario("ws2d", "batch", 8), ["attention: the file says batch; the batch is cut 8 ways and the heads are cut 2 ways."]),
-    (scenario("ws2d", "heads", 8, model="llama-3-8b", shape=(4, 4, 4)),
+    (scenario("ws2d_code", "heads", 1, model="llama-3-8b", shape=(4, 4, 4)),
      ["attention: the file says heads; the batch is not cut and the heads are cut 16 ways, so 4 chips do the same work."]),
+    (scenario("ws2d", "heads", 8, model="llama-3-8b", shape=(4, 4, 4), split_heads="sum"),
+     ["heads: the 32 heads are split, 0.5 a chip, and chips that share one sum its scores."]),
     (scenario("ws2d", "heads", 64, model="palm-540b"), ["heads: padded from 48 heads to 64, which divide over the chips."]),
     (scenario("ws1d_code", "heads", 8),
      ["mesh: the default takes the longest axis of the network first: {x: [z], y: [y], z: [x]}."]),
@@ -149,13 +151,27 @@ def test_compare_shows_attention_as_it_is_run():
     assert "layout.attention" not in same.differs and "attention over batch" in same.alike
 
 
-def test_queries_that_read_more_kv_heads_than_a_chip_is_taken_to_keep_are_named():
+def test_a_chip_keeps_every_kv_head_that_its_queries_read():
     """Heads 3 to 5 of a chip belong to two KV heads of four query heads each."""
     model = {"base": "llama-3-8b", "layers": 2, "heads": 12, "kv_heads": 3, "d_head": 128}
     given = {**scenario(batch=8, shape=(2, 2)), "model": model}
     (found, *_), = phases(load(given))
-    assert (found["attention"]["kv_heads"], found["kv_heads"]["read"]) == (1, 2)
-    assert found["differs"] == ["kv_heads: the queries of some chips read 2 KV heads; each chip is assumed to keep 1."]
+    assert (found["attention"]["kv_heads"], found["kv_heads"]["read"], found["differs"]) == (2, 2, [])
+
+
+def test_heads_that_do_not_divide_are_named_with_the_estimates_of_each_way():
+    model = {"base": "llama-3-8b", "layers": 2, "heads": 40, "kv_heads": 40}
+    given = {**scenario("ws1d", "heads", 8, shape=(4, 4)), "model": model}
+    for way, first in (("sum", "heads: the 40 heads are split, 2.5 a chip, and chips that share one sum its scores."),
+                       ("pad", "heads: padded from 40 heads to 48, which divide over the chips.")):
+        (found, *_), = phases(load({**given, "layout": {**given["layout"], "split_heads": way}}))
+        assert found["differs"][0] == first and "split_heads" not in found and found["heads"]["split"] == (way == "sum")
+    (found, *_), = phases(load(given))
+    assert [(one["way"], one["heads"]) for one in found["split_heads"]] == [("pad", 48), ("sum", 40)]
+    assert (found["heads"]["split"], found["heads"]["run"]) in ((True, 40), (False, 48))
+    pad, split = (f"{one['seconds'] * 1e3:.3g} ms" for one in found["split_heads"])
+    said = f"split_heads: a pass takes by estimate {pad} with 48 whole heads and {split} with split heads."
+    assert found["differs"][-1] == said
 
 
 @pytest.mark.parametrize(("context", "full", "said"), [

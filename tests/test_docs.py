@@ -230,7 +230,7 @@ def results():
     common = {"chip": "tpu-v4", "topology": {"shape": [2, 2, 2], "latency": "1 us"}}
     decode = {**common, "model": {"base": "palm-8b", "layers": 2}, "layout": {"attention": "batch"}, "expect": {"step_s": 1e-3},
               "workload": {"phase": "decode", "batch": 6, "context": 16}}
-    mixture = {"base": "llama-3-8b", "layers": 2, "experts": 4, "experts_per_token": 2}
+    mixture = {"base": "llama-3-8b", "layers": 2, "heads": 6, "kv_heads": 6, "experts": 4, "experts_per_token": 2}
     slow = {**common["topology"], "links": [{"from": [0, 0, 0], "to": [1, 0, 0], "scale": 0.1}]}
     bare = {**common, "program": [{"name": "gather", "collective": "all_gather", "axes": "xyz", "bytes": "1 MB"}]}
     one = load(bare)

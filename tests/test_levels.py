@@ -46,6 +46,7 @@ transformer
 attending
 drafting
 keeping
+head_split
 mixture ends
 tensors periods
 messages

@@ -43,16 +43,17 @@ def written(tmp_path):
     return write
 
 
-def test_the_package_has_twenty_distinct_points_of_six_groups_each_with_a_source():
+def test_the_points_of_the_paper_are_all_there_each_with_a_source():
     found = read(measurements.found(measurements.DEFAULT))
     assert not found.mistakes
     points = [row for row in found.rows if not row.twin]
-    assert len(points) == 20 and len(found.rows) == 25
+    assert len(points) == 31 and len(found.rows) == 36
     sizes = {group: sum(row.group == group for row in points) for group in dict.fromkeys(row.group for row in found.rows)}
-    assert sizes == {"decode bf16": 6, "decode int8": 4, "prefill ws2d": 3, "prefill wg": 2, "Fig. 6 ws2d": 2, "Fig. 6 ws1d": 3}
+    assert sizes == {"decode bf16": 7, "decode int8": 4, "prefill ws2d": 5, "prefill wg": 2, "Fig. 6 ws2d": 2, "Fig. 6 ws1d": 3,
+                     "Fig. 8": 6, "PaLM 8B": 2}
     assert all(row.source and row.scenario.layouts for row in found.rows)
     assert all(layout.ffn.endswith("_code") for row in found.rows for layout in row.scenario.layouts.values())
-    assert {len(row.scenario.net.chips) for row in found.rows} == {64, 128, 256}
+    assert {len(row.scenario.net.chips) for row in found.rows} == {8, 64, 128, 256}
 
 
 def test_a_twin_of_the_package_is_a_point_that_another_row_has():

@@ -8,7 +8,7 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.choice import chosen
-from torussim.keeping import kv_heads_kept, latent_form, parts_of, travellers
+from torussim.keeping import latent_form, parts_of, travellers
 from torussim.layouts import Layout, default_mesh
 from torussim.mixture import spread
 from torussim.models import Model
@@ -86,23 +86,27 @@ def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, o
     q, kv, axes = table["q"].used, table["kv"].used, dict(builder.physical)  # of one stage
     chips = prod(axes.values())
     cut = {**{dim: prod(lengths[a] for a in q.axes(dim)) for dim in "BH"}, "L": parts_of(builder)}
-    sequences, heads, kept = builder.forward.batch // cut["B"], builder.heads // cut["H"], kv_heads_kept(builder)
+    sequences, share = builder.forward.batch // cut["B"], builder.share
+    kept = _whole(share.kept)
     words = {"B": "batch", "H": "heads", "L": "sequence"}
     program = builder.build()
     run = chosen(program, outlines, chip)
-    found = {
+    found: dict[str, Any] = {
         "shardings": {"residual": str(table["residual"].stored), "q": str(q), "kv": str(kv)},
         "attention": {"over": " and ".join(words[dim] for dim in "BHL" if cut[dim] > 1) or "nothing", "sequences": sequences,
-                      "heads": heads, "kv_heads": kept, "kernel": _kernel(layout, builder), **_context(builder)},
-        "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values()))},
+                      "heads": _whole(share.columns), "kv_heads": kept, "kernel": _kernel(layout, builder), **_context(builder)},
+        "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values())),
+                  "split": share.shared > 0},
         "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
-                     "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads),
-                     "read": _read(heads, builder.heads, builder.kv_heads)},
+                     "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads), "read": share.kv_heads},
         "batch": {"asked": workload.batch, "run": builder.forward.batch * builder.microbatches},
         "loops": _loops(program, run),
         "rings": _rings(run, net),
         "mesh": {axis: list(parts) for axis, parts in builder.mesh.items()},
     }
+    if layout.heads and layout.heads.tried:
+        found["split_heads"] = [{"way": "sum" if heads.split else "pad", "heads": heads.run, "seconds": seconds}
+                                for heads, seconds in layout.heads.tried]
     if layout.pipeline:
         found["pipeline"] = {"axis": layout.pipeline.axis, "stages": len(builder.stages), "microbatches": builder.microbatches,
                              "layers": [len(layers) for layers in builder.stages]}
@@ -128,11 +132,6 @@ def _context(builder: Builder) -> dict[str, Any]:
 
 def _whole(value: float) -> float | int:
     return round(value) if value == round(value) else value
-
-
-def _read(mine: int, heads: int, kv_heads: int) -> int:
-    """Return the largest number of KV heads that `mine` neighbouring query heads of a chip read."""
-    return max((first + mine - 1) * kv_heads // heads - first * kv_heads // heads + 1 for first in range(0, heads, mine))
 
 
 def _loops(program: Program, run: Program) -> dict[str, Any]:
@@ -192,15 +191,23 @@ def _cut(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips
 
 
 def _heads(found: Mapping[str, Any]) -> list[str]:
-    said = []
+    """Return how heads are split or padded, with the estimates by which this was chosen."""
+    said, tried = [], found.get("split_heads", ())
     for key, name in (("heads", "head"), ("kv_heads", "KV head")):
         model, run = found[key]["model"], found[key]["run"]
         if model != run:
             said.append(f"{key}: padded from {_count(model, name)} to {run}, which divide over the chips.")
-    read, kept = found["kv_heads"]["read"], found["attention"]["kv_heads"]
-    if read > kept:
-        said.append(f"kv_heads: the queries of some chips read {_count(read, 'KV head')}; each chip is assumed to keep {kept}.")
+    if found["heads"]["split"]:
+        count, mine = _count(found["heads"]["run"], "head"), found["attention"]["heads"]
+        said.append(f"heads: the {count} are split, {mine:.4g} a chip, and chips that share one sum its scores.")
+    if tried:
+        said.append(f"split_heads: a pass takes by estimate {_listed([_way(one) for one in tried], 4)}.")
     return said
+
+
+def _way(tried: Mapping[str, Any]) -> str:
+    way = "split heads" if tried["way"] == "sum" else _count(tried["heads"], "whole head")
+    return f"{tried['seconds'] * 1e3:.3g} ms with {way}"
 
 
 def _count(number: int, what: str) -> str:

@@ -6,6 +6,9 @@ Letters are those of transformer. The functions take the Builder of a pass and a
 latents, as in multiquery attention. `expanded`: K and V of all heads are made from the latents of all attended tokens
 (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 
+*Heads that are split over chips* (head_split). Each chip has the products of its columns of Q and K, the chips that share a head
+sum its scores, and each applies them to its columns of V.
+
 *A context cut over axes S.* A chip keeps its part of the tokens. Few queries travel: each chip of S has all of them and attends
 to its own tokens, and the parts are combined by their maxima and sums. If there are many queries, K and V travel: each chip of S
 has its part of the queries, and K and V are gathered over S, looped with attention (ring attention, arXiv 2310.01889). The work
@@ -16,18 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from itertools import combinations
+from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from torussim import kernels
 from torussim.chips import DTYPE_BYTES
 from torussim.errors import LayoutError
-from torussim.keeping import STATISTIC_BYTES, STATISTICS, absorbed, new_tokens, parts_of, reach, ring
+from torussim.head_split import groups_of
+from torussim.keeping import STATISTIC_BYTES, STATISTICS, absorbed, new_tokens, parts_of, reach, ring, score_columns
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import FUSED, Path, Table
 from torussim.models import Kind, Model
 from torussim.program import Collective, Compute, Loop, Matmul
-from torussim.sharding import Sharding, divide
+from torussim.sharding import Sharding
 
 if TYPE_CHECKING:
     from torussim.tensors import Tensor
@@ -109,15 +114,19 @@ class _Here:
     """Attention in one kind of layer, on one chip.
 
     `rows` sequences with `length` queries each, for `heads`; a query has `width` elements, an output `value`. Of each token,
-    `stored` elements of `bytes` are read for each of `kv_heads`. The context is cut in `parts`; `ring`: K and V travel.
+    `stored` elements of `bytes` are read for each of `kept` KV heads, which belong to `kv_heads`. Of the heads `columns` are the
+    chip's own, and it has a part of `shared` ones. The context is cut in `parts`; `ring`: K and V travel.
     """
 
     rows: int
     length: int
     heads: int
+    columns: float
+    shared: int
     width: int
     value: int
     kv_heads: float
+    kept: float
     stored: int
     bytes: float
     parts: int
@@ -178,21 +187,20 @@ def _keep(builder: Builder, new: Sequence[Tensor], q: Tensor) -> None:
 def _on_chip(builder: Builder, q: Tensor, window: int | None, parts: int, ring: bool) -> _Here:
     """Return the sizes of attention on one chip. Raise LayoutError or ShardingError if q and kv do not fit."""
     m, used = builder.model, builder.table["kv"].used
-    heads = divide(builder.heads, "H", q.sharding, builder.lengths, what="heads",
-                   do="give the model padded_heads for so many chips, or choose attention: batch")
+    share = builder.share
     if not set(used.axes("K")) <= set(q.sharding.axes("H")):
         raise LayoutError(f"kv ends as {str(used)!r} and q as {str(q.sharding)!r}: K must be cut over axes of H", path=("kv",))
     both = [a for a in used.axes("L") if a in builder.table["q"].used.used]
     if both:
         raise LayoutError(f"kv ends as {str(used)!r} and q as {str(builder.table['q'].used)!r}: {both[0]} cuts the tokens of the "
                           f"context, so let q end without it: {str(builder.table['q'].used.without(both))!r}", path=("q",))
-    divide(builder.kv_heads, "K", used, builder.lengths, what="KV heads")
     local, cache = q.sharding.local(q.sizes, builder.lengths), DTYPE_BYTES[builder.layout.kv_cache]
-    here = _Here(local["B"], local["L"], heads, m.d_head, m.value, max(1.0, heads * builder.kv_heads / builder.heads),
-                 m.d_head + m.value, cache, parts, ring, absorbed(m, builder.layout, builder.forward, window), window)
+    here = _Here(local["B"], local["L"], share.heads, share.columns, share.shared, m.d_head, m.value, float(share.kv_heads),
+                 share.kept, m.d_head + m.value, cache, parts, ring, absorbed(m, builder.layout, builder.forward, window), window)
     if m.latent and here.absorbed:
-        return replace(here, kv_heads=1.0, width=m.latent + m.latent_rope, value=m.latent, stored=m.latent + m.latent_rope)
-    return replace(here, kv_heads=float(heads), bytes=builder.act) if m.latent else here
+        return replace(here, width=m.latent + m.latent_rope, value=m.latent, stored=m.latent + m.latent_rope)
+    heads = float(share.heads)
+    return replace(here, kv_heads=heads, kept=heads, bytes=builder.act) if m.latent else here
 
 
 def _products(builder: Builder, here: _Here, q: Tensor) -> None:
@@ -202,14 +210,14 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
         _expand(builder, here)
     loops = _gather(builder, here, q) if here.ring else ()
     held = expanded or (here.ring and not loops)  # whether K and V are alive beside the cache
-    own = here.rows * here.length * here.heads * (here.width + here.value) * builder.act
+    own = here.rows * here.length * here.columns * (here.width + here.value) * builder.act
     by_head = builder.kv_heads > 1 and not here.absorbed  # whether K and V have a dimension of heads
-    name, new = builder.name("attention"), builder.forward.length
+    name, new, part = builder.name("attention"), builder.forward.length, here.columns / here.heads
 
     def attention(attended: int) -> Compute:
         keys, read = reach(new, attended, here.window, builder.layout.attention_kernel)
-        wide = here.rows * here.tokens(read) * here.kv_heads * here.stored * here.bytes
-        sizes = (here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width, here.value)
+        wide = here.rows * here.tokens(read) * here.kept * here.stored * here.bytes
+        sizes = (here.rows, here.length, here.tokens(keys), here.heads, here.kv_heads, here.width * part, here.value * part)
         pieces = here.parts if here.ring else 1
         if builder.layout.attention_kernel == FUSED:
             return kernels.fused_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops)
@@ -217,8 +225,29 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
         return kernels.plain_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops, cached=read > new,
                                        copied=copied)
 
-    made = _varying(builder, name, attention)
+    def after(attended: int) -> Compute:
+        keys, _ = reach(new, attended, here.window, builder.layout.attention_kernel)
+        return kernels.after_scores(attention(attended), here.rows * here.length * here.heads * here.tokens(keys))
+
+    if here.shared:
+        _scores(builder, here, attention)
+    made = _varying(builder, name, after if here.shared else attention)
     builder.peak = max(builder.peak, (made.hbm_bytes if held else own) + made.scratch)
+
+
+def _scores(builder: Builder, here: _Here, attention: Callable[[int], Compute]) -> None:
+    """Add the scores of a chip's columns, and the sum of those of shared heads over the chips that share them."""
+    axes, share, stage = builder.axes(builder.table["q"].used.axes("H")), builder.share, len(builder.stages) > 1
+    name = builder.name("scores")
+    _varying(builder, name, lambda attended: kernels.scores(name, attention(attended)))
+    met, _ = reach(builder.forward.length, builder.forward.attended, here.window, builder.layout.attention_kernel)
+    keys = here.tokens(score_columns(met))
+    size = here.rows * here.length * here.shared * keys * kernels.SCORE_BYTES
+    exact = next((some for count in range(1, len(axes) + 1) for some in combinations(axes, count)
+                  if prod(builder.physical[a] for a in some) == share.together), axes if stage else ())
+    groups = () if exact else groups_of(axes, share.together, builder.physical)
+    builder.add(Collective(builder.name("reduce_scores"), "all_reduce", exact, size,
+                           "" if groups else builder.layout.collectives.get("all_reduce", ""), groups=groups))
 
 
 def _varying(builder: Builder, name: str, function: Callable[[int], Compute]) -> Compute:
@@ -247,7 +276,7 @@ def _gather(builder: Builder, here: _Here, q: Tensor) -> tuple[Loop, ...]:
     """Add the gather of K and V of all tokens that the chip's queries read; return the loops of attention with it."""
     used = builder.table["kv"].used
     tokens = here.tokens(reach(builder.forward.length, builder.forward.attended, here.window)[1])
-    sizes = {"B": builder.forward.batch, "L": tokens, "K": ceil(here.kv_heads) * here.stored}
+    sizes = {"B": builder.forward.batch, "L": tokens, "K": ceil(here.kept * here.stored)}
     source = Sharding.of((("B", used.axes("B")), ("L", used.axes("L")), ("K", ())))
     value = q._replace(name="kv", sharding=source, sizes=sizes, bytes=here.bytes)
     _, ((name, step),) = builder.travel("", [value], [source.without(used.axes("L"))])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torussim.chips import DTYPE_BYTES
 from torussim.kernels import BLOCK, LEAST_BLOCK, SUM_BYTES
-from torussim.layouts import FUSED, PLAIN, Layout, Path
+from torussim.layouts import FUSED, KERNELS, PLAIN, Layout, Path
 from torussim.models import Kind, Model
 from torussim.sharding import Sharding, divide
 from torussim.workload import Forward
@@ -28,25 +28,23 @@ if TYPE_CHECKING:
 UNLIMITED = 10**9  # tokens: the longest context of a scenario
 STATISTICS = 2  # of a query and a head where the context is cut: the maximum and the sum
 STATISTIC_BYTES = 4  # f32
+LANES = 128  # of a vector register of a TPU, with keys along it (docs.jax.dev, Pallas, TPU details)
 
 # -- on a chip ----------------------------------------------------------------------------------------------------------
 
 
-def kept(builder: Builder) -> int:
+def kept(builder: Builder) -> float:
     """Return the elements of K and V, or of the latent, that a chip keeps of each of its tokens, one layer."""
     m = builder.model
     return kv_heads_kept(builder) * (m.latent + m.latent_rope if m.latent else m.d_head + m.value)
 
 
-def kv_heads_kept(builder: Builder) -> int:
-    """Return the KV heads that a chip keeps: those that its queries read. A latent is that of one KV head.
+def kv_heads_kept(builder: Builder) -> float:
+    """Return the KV heads that a chip keeps: those that its queries read (head_split). A latent is that of one KV head.
 
     With more chips than heads, heads are partly replicated (paper, 3.3).
     """
-    q, kv, lengths = builder.table["q"].used, builder.table["kv"].used, builder.lengths
-    mine = divide(builder.heads, "H", q, lengths, what="heads")
-    read = -(-mine * builder.kv_heads // builder.heads)
-    return min(divide(builder.kv_heads, "K", kv, lengths, what="KV heads"), read)
+    return builder.share.kept
 
 
 def parts_of(builder: Builder) -> int:
@@ -119,6 +117,11 @@ def reach(length: int, attended: int, window: int | None, kernel: str | None = P
     return -(-met // length), read
 
 
+def score_columns(keys: int) -> int:
+    """Return the columns of the scores that chips sum: a register has 128 lanes."""
+    return -(-keys // LANES) * LANES
+
+
 def absorbed(model: Model, layout: Layout, forward: Forward, window: int | None) -> bool:
     """Return whether latent attention is absorbed: as the layout says, or if that takes fewer FLOP in the pass."""
     if not model.latent or layout.latent != "auto":
@@ -167,14 +170,16 @@ def form(model: Model, layout: Layout, forward: Forward) -> Hashable:
     """Return a value that is equal for passes whose programs differ only in the operations of `Builder.attention`.
 
     The passes have the same phase and number of new tokens, and all or none of them reads cached tokens. Where K and V travel,
-    their bytes depend on the attended tokens too.
+    or scores are summed, their bytes depend on the attended tokens too.
     """
     table = {} if isinstance(layout.ffn, str) else layout.ffn
     cut = bool(Path.of(table["kv"]).used.axes("L")) if "kv" in table else layout.attention == "sequence"
-    if not model.latent and not cut:
+    summed = (layout.heads.split if layout.heads else layout.split_heads == "sum")
+    if not model.latent and not cut and not summed:
         return None
     found = []
     for window in dict.fromkeys(kind.window for kind in model.kinds):
         travels = cut and ring(model, layout, forward, window)
-        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None))
+        sums = [score_columns(reach(forward.length, forward.attended, window, kernel)[0]) for kernel in KERNELS if summed]
+        found.append((absorbed(model, layout, forward, window), forward.attended if travels else None, *sums))
     return tuple(found)

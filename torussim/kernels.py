@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from torussim.program import Compute, Loop, Matmul
+from torussim.program import Compute, Loop, Matmul, changed
 
 SUM_BYTES = 2  # partial sums travel in bf16 whatever the activations' dtype
 SCORE_BYTES = 4  # f32
@@ -31,6 +31,7 @@ BLOCK, LEAST_BLOCK = 512, 128
 # For each score (ours): maximum, difference, sum, rounding. The scale is a factor of q; exponentials have a unit of their own
 # (EUP of a TPU, SFU of a GPU).
 ONLINE_OPERATIONS = 4
+SUMMED_PASSES = 2  # of scores that chips sum, between two kernels: written and read
 FUSED_KERNELS = 3  # rotation of q and k, K and V to the cache, attention
 MLP_OPERATIONS, MLP_KERNELS = 5, 2  # the nonlinearity, and the concatenation with the result of attention
 RESIDUAL_OPERATIONS, RESIDUAL_PASSES = 10, 4  # the sum that ends a block, and the norm that begins the next
@@ -44,8 +45,8 @@ SUM_PASSES = 4
 HALVES_PASSES = 2  # of a looped all-gather in both directions: the halves received from either side are copied together
 
 
-def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
+def plain_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, cached: bool, copied: float = 0.0, parts: int = 1,
                     loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention of `rows` sequences with `length` queries each, which meet `attended` keys, in `parts` one after another.
 
@@ -74,8 +75,8 @@ def copies(kv_heads: float, width: float) -> float:
     return ORDER_PASSES * ceil(kv_heads / packed) * packed / kv_heads - 1
 
 
-def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: int, d_value: int,
-                    wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
+def fused_attention(name: str, rows: float, length: int, attended: int, heads: float, kv_heads: float, d_head: float,
+                    d_value: float, wide: float, dtype: str, *, parts: int = 1, loops: tuple[Loop, ...] = ()) -> Compute:
     """Return attention as one kernel, whose scores never leave the chip (FlashAttention, arXiv 2205.14135; Splash in JAX).
 
     Arguments are those of `plain_attention`; `attended` is the mean over blocks of queries, without the keys of blocks that are
@@ -90,6 +91,26 @@ def fused_attention(name: str, rows: float, length: int, attended: int, heads: f
     products = (Matmul(queries, d_head, keys, count), Matmul(queries, keys, d_value, count))
     return Compute(name, products, hbm_bytes=wide, dtype=dtype, loops=loops, kernels=FUSED_KERNELS,
                    beside=ONLINE_OPERATIONS * rows * length * heads * attended)
+
+
+def scores(name: str, attention: Compute) -> Compute:
+    """Return the first part of attention whose scores chips sum (ours): the product of Q and K, as a kernel of its own."""
+    first, second = attention.matmuls
+    share = first.k / (first.k + second.n)
+    return Compute(name, (first,), hbm_bytes=share * attention.hbm_bytes, dtype=attention.dtype, loops=attention.loops,
+                   vector_bytes=share * attention.vector_bytes)
+
+
+def after_scores(attention: Compute, scores: float) -> Compute:
+    """Return the rest of attention after `scores`, the softmax and the product with V; a chip has so many scores.
+
+    A fused kernel is then two, with the scores between them.
+    """
+    first, second = attention.matmuls
+    share = second.n / (first.k + second.n)
+    fused = {} if attention.scratch else {"scratch": SCORE_BYTES * scores, "scratch_passes": SUMMED_PASSES}
+    return changed(attention, matmuls=(second,), hbm_bytes=share * attention.hbm_bytes, loops=(),
+                   vector_bytes=share * attention.vector_bytes, **fused)
 
 
 def norm(name: str, elements: float, dtype: str) -> Compute:

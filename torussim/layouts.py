@@ -8,8 +8,9 @@ Keys: residual w_in hidden w_out w_q w_k w_v q kv w_o, and where a layout needs 
 experts_out (with the dimension N of the experts; by default w_in and w_out with N cut over some of their axes). Lists of axes:
 loop (whose collectives may be looped with a matmul), loop_out (the same for W_out and W_o, if their axes differ), one_way
 (over which reduce-scatters outside loops go in one direction). Three choices: `heads: chips` pads the number of heads, if it may
-be padded, to the number of chips; `longest: x` names the logical axis that is the longest one of the network in a scenario
-without a mesh; `attention_kernel` names the kernel of attention of a layout that does not name one, one of KERNELS.
+be padded, to the number of chips, and `heads: model` leaves it as the model has it (both stand in place of `split_heads: auto`,
+see head_split); `longest: x` names the logical axis that is the longest one of the network in a scenario without a mesh;
+`attention_kernel` names the kernel of attention of a layout that does not name one, one of KERNELS.
 
 The name of a layout decides no time: a table under another name is the same layout. Source: paper, 3.2 to 3.4; google-research,
 scaling_transformer_inference_efficiency (`*_code`).
@@ -32,12 +33,13 @@ REQUIRED = ("residual", "w_in", "w_out", "w_q", "w_k", "q", "kv", "w_o")
 AXES = ("loop", "loop_out", "one_way")  # keys whose values are lists of logical axes
 # Keys of a table that are no shardings: the padding of heads, the longest logical axis, and the kernel of attention.
 HEADS, LONGEST, KERNEL = "heads", "longest", "attention_kernel"
-HEADS_PADDED = ("chips",)  # the paddings of heads that a table can ask for: to the number of chips
+HEADS_PADDED = ("chips", "model")  # the paddings of heads that a table can ask for: to the number of chips, or the model's alone
 DIMENSIONS = {"residual": "BLE", "out": "BLE", "norm": "BLE", "hidden": "BLF", "q": "BLH", "kv": "BLK", "w_in": "EF",
               "w_out": "FE", "w_q": "EH", "w_k": "EK", "w_v": "EK", "w_o": "HE", "embedding": "VE", "tokens": "BLE",
               "experts_in": "NEF", "experts_out": "NFE"}
 ATTENTION = ("heads", "batch", "sequence")
 FUSED, PLAIN = KERNELS = ("fused", "plain")  # kernels of attention (kernels); fused unless a layout or its table says otherwise
+SPLIT_HEADS = ("auto", "sum", "pad")  # heads that do not divide by the chips: split, or padded; auto: the faster
 LATENT = ("auto", "absorbed", "expanded")  # forms of latent attention; auto: the fewer FLOP in the pass
 EXPERTS = ("all", "batch", "gathered")  # the axes that cut the experts: all, those of the batch; or all, gathered before use
 LOGICAL = ("x", "y", "z")
@@ -83,7 +85,10 @@ class Path:
 
 @dataclass(frozen=True)
 class Table:
-    """Paths by tensor, and the number of heads if the layout has its own padding."""
+    """Paths by tensor, and the number of heads if the layout has its own padding.
+
+    `padding`: the padding of heads that the table asks for, one of HEADS_PADDED; "" if it asks for none.
+    """
 
     paths: Mapping[str, Path]
     heads: int | None = None
@@ -91,6 +96,7 @@ class Table:
     loop_out: tuple[str, ...] | None = None  # the same for the matmuls that lead back to the residual
     one_way: tuple[str, ...] = ()  # logical axes over which reduce-scatters outside loops go in one direction
     attention_kernel: str | None = None  # one of KERNELS; None: the table does not say
+    padding: str = ""
 
     def __getitem__(self, tensor: str) -> Path:
         return self.paths[tensor]
@@ -113,6 +119,18 @@ class Staged(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Heads:
+    """The number of query heads that run, padding included, and whether heads may be split over chips, which then sum scores.
+
+    `tried`: of each choice for these passes its estimate of the mean time of a pass, seconds; () if there was only one.
+    """
+
+    run: int
+    split: bool = False
+    tried: tuple[tuple[Heads, float], ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
 class Layout:
     """The layout of a scenario: the FFN layout by name or table, the attention, dtypes, overlap, and the mesh.
 
@@ -122,6 +140,7 @@ class Layout:
     `apart`: the dtypes of "experts" and "embedding" where they are not that of the weights.
     `latent`: the form of latent attention, one of LATENT.
     `attention_kernel`: one of KERNELS; None: that of the table, or else FUSED.
+    `split_heads`: one of SPLIT_HEADS. `heads`: the choice that runs; None: the first of head_split.choices.
     `pipeline`: the stages of layers; the mesh then has the other axes.
     `experts`: the logical axes that cut the experts of a mixture, or one of EXPERTS. `capacity_factor`: the most tokens of an
     expert, in means over all experts; None: all of its tokens.
@@ -142,6 +161,8 @@ class Layout:
     pipeline: Staged | None = None
     experts: str | tuple[str, ...] = "all"
     capacity_factor: float | None = None
+    split_heads: str = "auto"
+    heads: Heads | None = None
 
     @property
     def expert_weights(self) -> str:
@@ -168,9 +189,20 @@ class Sizes:
     parallel: bool = True  # whether attention and FFN share a block
     experts: int = 0  # routed experts of a layer; 0: the FFN is dense
     cut_experts: str | tuple[str, ...] = "all"  # as in Layout.experts
+    parts: int = 1  # equal parts of a head that can be on different chips; 1: heads are not split
 
     def __hash__(self) -> int:
         return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention, self.experts))
+
+    @property
+    def head_parts(self) -> int:
+        """The number of parts of all heads: so many chips at most can cut H."""
+        return self.heads * self.parts
+
+    @property
+    def kv_parts(self) -> int:
+        """The number of parts of all KV heads, which are split only where each query head has its own."""
+        return self.kv_heads * (self.parts if self.kv_heads == self.heads else 1)
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -221,7 +253,7 @@ def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
     The axes of the experts of a mixture cut the batch of the residual, where they divide it: from there its tokens are sent.
     """
     everywhere = e + f
-    kv = fitting(s.kv_heads, f, s.lengths)
+    kv = fitting(s.kv_parts, f, s.lengths)
     attended = attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))
     experts = expert_axes(s, Path.of(attended["q"]).used.axes("B"))
     spread = fitting(s.batch, [a for a in experts if s.lengths[a] > 1], s.lengths)
@@ -247,7 +279,7 @@ def data_parallel(s: Sizes) -> dict[str, object]:
 def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
     """Return the table for weights stored E_x F_yz and gathered over some axes just before use (paper, 3.2.3)."""
     rest = "".join(a for a in "xyz" if a not in gathered)
-    kv = fitting(s.kv_heads, "yz", s.lengths)
+    kv = fitting(s.kv_parts, "yz", s.lengths)
 
     def path(a: str, a_axes: Sequence[str], b: str, b_axes: Sequence[str]) -> list[str]:
         stored = f"{cut(a, a_axes)} {cut(b, b_axes)}"
@@ -270,10 +302,10 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
         return _over_sequence(s, made, batched)
     more = fitting(s.batch // prod(s.lengths[a] for a in batched), [a for a in LOGICAL if a not in batched], s.lengths)
     batch = (*batched, *more) if s.attention == "batch" else ()
-    heads = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
+    heads = fitting(s.head_parts, [a for a in LOGICAL if a not in batch], s.lengths)
     if s.attention == "heads":  # axes that cut the batch already and take no heads still cut the batch
         batch = tuple(a for a in batched if a not in heads)
-    kv = fitting(s.kv_heads, heads, s.lengths)
+    kv = fitting(s.kv_parts, heads, s.lengths)
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
     first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []
     return {"q": _unlike(q), "kv": _unlike([*first, f"{cut('B', batch)} L {cut('K', kv)}"])}
@@ -323,7 +355,7 @@ def ws2d_code(s: Sizes) -> dict[str, object]:
     kv = fitting(s.kv_heads, "yz", s.lengths)
     home, half, norm = ("B_z L E_xy", "B_z L E_x", "B_z L E_x") if by_batch else ("B L E_xyz", "B L E_xy", "B L E_x")
     serial = {} if s.parallel else {"loop_out": "y", "one_way": "xy"}
-    attention = code_attention(s)
+    attention = {"heads": "model", **code_attention(s)}
     if by_batch and attention["kv"] == "B L K":  # made from the chip's part of the batch, and gathered
         attention["kv"] = ["B_z L K", "B L K"]
     return {KERNEL: PLAIN, "residual": [home, half, "B L E_x"], "norm": norm, "out": ["B L E_xy {U_z}", home], "loop": "x",
@@ -347,7 +379,7 @@ def wg_xyz_code(s: Sizes) -> dict[str, object]:
     w_out = {"path": ["F_yz E_x", "F E"], "algorithm": "nested", "axes": "zyx"}
     return {KERNEL: PLAIN, "residual": "B_xyz L E", "w_in": w_in, "hidden": "B_xyz L F", "w_out": w_out,
             "w_q": {**w_in, "path": ["E_x H_yz", "E H"]}, "w_k": "E K", "w_o": {**w_out, "path": ["H_yz E_x", "H E"]},
-            "q": ["B_xyz L H"], "kv": "B_xyz L K"}
+            "heads": "model", "q": ["B_xyz L H"], "kv": "B_xyz L K"}
 
 
 LAYOUTS: Mapping[str, Callable[[Sizes], dict[str, object]]] = {
@@ -391,8 +423,8 @@ def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
     if missing:
         raise LayoutError(f"the table of shardings lacks {', '.join(missing)}: give one for each", code="missing")
     axes = {key: tuple(str(given.pop(key))) for key in AXES if key in given}
-    padding, _, kernel = given.pop(HEADS, None), given.pop(LONGEST, None), given.pop(KERNEL, None)
-    if padding not in (None, *HEADS_PADDED):
+    padding, _, kernel = str(given.pop(HEADS, "")), given.pop(LONGEST, None), given.pop(KERNEL, None)
+    if padding not in ("", *HEADS_PADDED):
         raise LayoutError(f"heads: {padding!r} is no padding of heads: give {' or '.join(HEADS_PADDED)}", path=(HEADS,))
     paths = {key: Path.of(value) for key, value in given.items()}
     for key, path in paths.items():
@@ -405,9 +437,10 @@ def _table(table: Mapping[str, object], sizes: Sizes) -> Table:
                 raise LayoutError(f"{key}: {str(station)!r} uses the axis {strange[0]}, but the mesh has "
                                   f"{', '.join(sizes.lengths)}", path=(key,))
     paths.setdefault("w_v", paths["w_k"])
-    heads = max(sizes.heads, prod(sizes.lengths.values())) if padding and sizes.padded else None
+    heads = max(sizes.heads, prod(sizes.lengths.values())) if padding == "chips" and sizes.padded else None
     loop = axes.get("loop")
-    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()), None if kernel is None else str(kernel))
+    return Table(paths, heads, loop, axes.get("loop_out", loop), axes.get("one_way", ()),
+                 None if kernel is None else str(kernel), padding)
 
 
 def settled(layout: Layout, table: Table) -> Layout:

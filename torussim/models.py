@@ -160,11 +160,15 @@ class Model:
         return self.padded_heads[reach]
 
     def padded_kv(self, chips: int) -> int:
-        """Return the number of KV heads that run on a number of chips; with multihead attention they are padded too.
+        """Return the number of KV heads that run on a number of chips."""
+        return self.kv_of(self.padded(chips))
+
+    def kv_of(self, heads: int) -> int:
+        """Return the number of KV heads that run with so many query heads; with multihead attention they are padded too.
 
         A latent is that of one KV head: all heads share it.
         """
-        return 1 if self.latent else self.padded(chips) if self.kv_heads == self.heads else self.kv_heads
+        return 1 if self.latent else heads if self.kv_heads == self.heads else self.kv_heads
 
 
 def model(given: str | Mapping[str, Any], /, beside: Path | None = None, most: int = 0, **changes: Any) -> Model:

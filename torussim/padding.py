@@ -1,19 +1,21 @@
-"""The number of sequences that run for a batch: the batch, or more if a batch that divides is faster.
+"""The number of sequences that run for a batch, or more if a batch that divides is faster, and the heads that run.
 
-A padded sequence costs as much compute, cache and traffic as any other, and yields no tokens.
+A padded sequence costs as much compute, cache and traffic as any other, and yields no tokens. Heads: see head_split.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from torussim.chips import Chip
 from torussim.closed_forms import axes_seconds
 from torussim.errors import LayoutError, ShardingError
-from torussim.layouts import Layout
+from torussim.head_split import choices, multiples
+from torussim.layouts import Heads, Layout
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.outlines import Outlines, outlines_of
@@ -24,40 +26,30 @@ from torussim.workload import Forward, Workload
 Thing = TypeVar("Thing")
 
 
-def multiples(batch: int, lengths: Iterable[int]) -> list[int]:
-    """Return the batch, and the next multiples of the numbers of chips along some of the axes, in rising order.
-
-    >>> multiples(250, [4, 4, 8]), multiples(256, [4, 4, 8])
-    ([250, 252, 256], [256])
-    """
-    chips = {1}
-    for length in lengths:
-        chips |= {length * some for some in chips}
-    return sorted({-(-batch // some) * some for some in chips})
+Make = Callable[[int, Heads | None], Layout]  # the layout for a batch and a choice of heads
 
 
 def padded(layout: Layout, model: Model, workload: Workload, forwards: Sequence[Forward], axes: Mapping[str, int],
            network: tuple[Grid | Outlines, Chip] | None) -> Layout:
-    """Return `made_padded` of a layout that does not depend on the batch."""
-    return made_padded(lambda _: layout, model, workload, forwards, axes, network)
+    """Return `made_padded` of a layout whose table does not depend on batch and heads, or is named."""
+    return made_padded(lambda _, heads: replace(layout, heads=heads), model, workload, forwards, axes, network)
 
 
-def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload, forwards: Sequence[Forward],
-                axes: Mapping[str, int], network: tuple[Grid | Outlines, Chip] | None) -> Layout:
-    """Return the fastest layout for some passes of a workload, by the closed form, with the batch that it is padded to.
+def made_padded(make: Make, model: Model, workload: Workload, forwards: Sequence[Forward], axes: Mapping[str, int],
+                network: tuple[Grid | Outlines, Chip] | None) -> Layout:
+    """Return the fastest layout for some passes of a workload, by the closed form, with its batch and its heads as they run.
 
-    `make` returns the layout for a batch. Of equal times, and if the network is not known, the result is the smallest batch that
-    fits the layout. If some batch fits into memory, batches that do not are excluded. Raise LayoutError or ShardingError if no
-    batch fits the layout.
+    `make` returns the layout for a batch and a choice of heads. Of equal times, and if the network is not known, the result is
+    the smallest batch that fits the layout, and its first choice of heads. If some fit into memory, those that do not are
+    excluded. Raise LayoutError or ShardingError if none fits the layout.
     """
     last = {(f.phase, f.length): f for f in forwards}
     times = Counter((f.phase, f.length) for f in forwards)
     found: list[tuple[Layout, float, bool]] = []
     wrong: LayoutError | ShardingError | None = None
     outlines: Outlines | None = None
-    sizes = candidates(make(workload.batch), workload.batch, axes)
-    for batch in sizes:
-        layout = replace(make(batch), batch=batch if batch != workload.batch else None)
+    every = variants(make, model, workload.batch, axes)
+    for layout in every:
         try:
             builders = {forward: Builder(model, layout, forward, axes) for forward in last.values()}
             programs = {key: builders[forward].build() for key, forward in last.items()}
@@ -66,7 +58,7 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
         except (LayoutError, ShardingError) as error:
             wrong = error
             continue
-        if network is None or len(sizes) == 1:
+        if network is None or len(every) == 1:
             return layout
         outlines = outlines or outlines_of(network[0])
         seconds = sum(times[key] * axes_seconds(program, outlines, network[1]) for key, program in programs.items())
@@ -74,13 +66,32 @@ def made_padded(make: Callable[[int], Layout], model: Model, workload: Workload,
     if not found:
         assert wrong is not None
         raise wrong
-    return best(found)
+    picked = best(found)
+    tried = [(one.heads, seconds / len(forwards)) for one, seconds, _ in found if one.batch == picked.batch and one.heads]
+    assert picked.heads is not None
+    return replace(picked, heads=replace(picked.heads, tried=tuple(tried) if len(tried) > 1 else ()))
+
+
+def variants(make: Make, model: Model, batch: int, axes: Mapping[str, int]) -> list[Layout]:
+    """Return a layout with each batch that a batch can be padded to, and each choice of heads."""
+    layout, found = make(batch, None), list[Layout]()
+    physical = {axis: length for axis, length in axes.items() if not layout.pipeline or axis != layout.pipeline.axis}
+    for size in candidates(layout, batch, axes):
+        pass_batch = size // microbatches(layout, axes)
+        for heads in choices(partial(make, size), model, pass_batch, physical):
+            found.append(replace(make(size, heads), batch=size if size != batch else None))
+    return found
+
+
+def microbatches(layout: Layout, axes: Mapping[str, int]) -> int:
+    """Return the number of microbatches of a layout; 1 without stages."""
+    staged = layout.pipeline
+    return staged.microbatches if staged and axes.get(staged.axis, 1) > 1 else 1
 
 
 def candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]:
     """Return the candidates for a batch: of a pipeline, those for a microbatch, as often as there are microbatches."""
-    staged = layout.pipeline
-    many = staged.microbatches if staged and axes.get(staged.axis, 1) > 1 else 1
+    staged, many = layout.pipeline, microbatches(layout, axes)
     if staged and many > batch:
         raise LayoutError(f"{many} microbatches need as many sequences at least, and the batch has {batch}: give fewer "
                           "microbatches or a larger batch", path=("pipeline", "microbatches"), code="clash")

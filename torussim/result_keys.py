@@ -131,7 +131,9 @@ KEYS: Final = (
            shardings="The shardings where the last pass of a phase keeps its activations and runs attention.",
            attention="What attention is sharded over, what one chip has of it, and its kernel, with the one of `layout` and "
                      "`table` that names it; null: the default.",
-           heads="The query heads of the model and as run, and how many chips have the same one of the same sequence.",
+           heads="The query heads of the model and as run, how many chips have the same one of the same sequence, and whether "
+                 "heads are split over chips.",
+           split_heads="Where heads do not divide by the chips: the ways to run them, each with its estimate of a pass, s.",
            kv_heads="Likewise the KV heads, and how many of them one chip reads.",
            batch="The sequences of the file, and those that are run, with padding.",
            loops="The collective and kind of loop of each matmul that can have one; null where no loop gains.",

@@ -18,9 +18,10 @@ from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
 from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
+from torussim.head_split import Share, choices, share, sizes_of
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
-from torussim.layouts import Layout, Sizes, Staged, Table, placed, settled, stored_as, table, written
+from torussim.layouts import Heads, Layout, Sizes, Staged, Table, placed, settled, stored_as, table, written
 from torussim.models import Kind as LayerKind
 from torussim.models import Model
 from torussim.periods import repeated
@@ -65,6 +66,10 @@ class Builder:
         if self.layout.pipeline:
             self.stage(self.layout.pipeline)
 
+        if self.layout.heads is None:
+            every = choices(lambda heads: replace(self.layout, heads=heads), self.model, self.forward.batch, self.physical)
+            self.layout = replace(self.layout, heads=every[0])
+
         def make(sizes: Sizes) -> Mapping[str, object]:
             return written(self.layout, sizes)
         sizes = sizes_of(self.model, self.layout, self.forward.batch, self.physical)
@@ -76,11 +81,9 @@ class Builder:
         if self.model.experts:
             self.table = mixture.with_experts(self.table, self.layout, self.sizes)
         self.heads = self.table.heads or self.sizes.heads
-        self.kv_heads = self.sizes.kv_heads
+        self.kv_heads = self.model.kv_of(self.heads)
         if self.model.latent:
             self.table = with_latents(self.table)
-        elif self.model.kv_heads == self.model.heads:
-            self.kv_heads = self.heads
         self.dtype = self.layout.activations
         self.act, self.wide = DTYPE_BYTES[self.layout.activations], DTYPE_BYTES[self.layout.weights]
         if self.table["q"].cuts[-1][0] != self.table["kv"].cuts[-1][0]:
@@ -123,6 +126,12 @@ class Builder:
         given = self.table.get("embedding")
         stored = self.table["w_in"].stored
         return given.stored if given else Sharding.of((("V", stored.axes("F")), ("E", stored.axes("E"))))
+
+    @property
+    def share(self) -> Share:
+        """What a chip has of heads and KV heads where attention runs. Raise ShardingError if heads do not fit the table."""
+        split = self.layout.heads is not None and self.layout.heads.split
+        return share(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
 
     @property
     def vocabulary(self) -> int:
@@ -482,7 +491,7 @@ class Builder:
         """
         forward, axes = self.whole
         try:
-            builder = Builder(model, stored_as(self.layout, model.dtypes), first_pass(forward), axes)
+            builder = Builder(model, stored_as(replace(self.layout, heads=None), model.dtypes), first_pass(forward), axes)
             builder.build()
         except (LayoutError, ShardingError) as error:
             raise error.within(("draft_model",), "the draft model: ") from None
@@ -506,13 +515,6 @@ class Builder:
 def _as_copied(make: Callable[[int], Compute], copy: Operation, attended: int) -> Compute:
     """Return a copy of an operation for a number of attended tokens."""
     return changed(make(attended), name=copy.name, after=copy.after, on=copy.on)
-
-
-def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, int]) -> Sizes:
-    """Return the sizes for a table of shardings; its lengths are those of the mesh, and are not known yet."""
-    chips = prod(physical.values())
-    return Sizes({}, batch, model.d_model, model.padded(chips), model.padded_kv(chips), layout.attention,
-                 bool(model.padded_heads), model.parallel, model.experts or 0, layout.experts)
 
 
 def build(model: Model, layout: Layout, forward: Forward, axes: Mapping[str, int]) -> Program:

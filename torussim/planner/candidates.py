@@ -10,7 +10,7 @@ from typing import Any
 
 from torussim.errors import LayoutError, ShardingError
 from torussim.layouts import LOGICAL, Layout, Path
-from torussim.padding import candidates as padded
+from torussim.padding import variants
 from torussim.planner import meshes
 from torussim.scenario import Planning, Scenario, describe_ffn
 from torussim.scenario.layout import described
@@ -71,7 +71,7 @@ def of_file(scenario: Scenario, phase: str, batch: int) -> Candidate:
     if not mesh:
         mesh = layout.mesh or {axis: [axis] for axis in long}
         mesh = {logical: [axis for axis in mesh.get(logical, ()) if axis in long] for logical in dict.fromkeys((*LOGICAL, *mesh))}
-    return Candidate(phase, batch, replace(layout, batch=None), mesh, cuts(net), stages=stages,
+    return Candidate(phase, batch, replace(layout, batch=None, heads=None), mesh, cuts(net), stages=stages,
                      mixture=_mixture(scenario))
 
 
@@ -119,9 +119,9 @@ def tables_of(scenario: Scenario, candidate: Candidate) -> Tables:
     layout, axes, found, reason = candidate.layout, axes_of(scenario, candidate), list[tuple[int, Paths]](), ""
     assert scenario.model is not None
     try:
-        for batch in padded(layout, candidate.batch, axes):
-            forward = Forward(candidate.phase, batch, 1, 1)
-            builder = Builder(scenario.model, replace(layout, batch=batch), forward, axes)
+        for one in variants(lambda _, heads: replace(layout, heads=heads), scenario.model, candidate.batch, axes):
+            batch = one.batch or candidate.batch
+            builder = Builder(scenario.model, replace(one, batch=batch), Forward(candidate.phase, batch, 1, 1), axes)
             found.append((builder.heads, tuple(builder.table.paths.items())))
     except (LayoutError, ShardingError) as error:
         reason = str(error)
@@ -153,7 +153,7 @@ def choices(scenario: Scenario, planning: Planning, phase: str) -> Iterator[tupl
         for values in product(*planning.choices.values()):
             for algorithms in product(*planning.collectives.values()):
                 collectives = {**base.collectives, **dict(zip(planning.collectives, algorithms))}
-                yield replace(base, batch=None, collectives=collectives, pipeline=stages.staged if stages else None,
+                yield replace(base, batch=None, heads=None, collectives=collectives, pipeline=stages.staged if stages else None,
                               **dict(zip(planning.choices, values))), stages
 
 

@@ -19,7 +19,6 @@ from torussim.fronts import Fronts
 from torussim.layouts import Layout
 from torussim.memory import Memory, memory
 from torussim.outlines import Outlines
-from torussim.padding import candidates as paddings
 from torussim.places import places_of, runs
 from torussim.planner.candidates import Candidate, uncut
 from torussim.program import Collective, Compute, Program, unlike_cases
@@ -79,11 +78,14 @@ class Pricing:
         like = _like(candidate.layout, outlines)
         found, reason = list[tuple[Priced, float, bool]](), ""
         try:
-            batches = paddings(candidate.layout, candidate.batch, dict(zip(outlines.net.axes, outlines.net.shape)))
-        except LayoutError as error:
+            assert self.scenario.model is not None
+            every = padding.variants(lambda _, heads: replace(like, heads=heads), self.scenario.model, candidate.batch,
+                                     dict(zip(outlines.net.axes, outlines.net.shape)))
+        except (LayoutError, ShardingError) as error:
             return Misfit(candidate, str(error))
-        for batch in batches:
-            made = self._made(replace(candidate, batch=batch, layout=replace(like, batch=batch)))
+        for one in every:
+            batch = one.batch or candidate.batch
+            made = self._made(replace(candidate, batch=batch, layout=replace(one, batch=batch)))
             if isinstance(made, Misfit):
                 reason = made.reason
             else:
@@ -91,8 +93,8 @@ class Pricing:
         if not found:
             return Misfit(candidate, reason)
         best = padding.best(found)
-        run = best.candidate.batch
-        return replace(best, candidate=replace(candidate, layout=replace(candidate.layout,
+        run, heads = best.candidate.batch, best.candidate.layout.heads
+        return replace(best, candidate=replace(candidate, layout=replace(candidate.layout, heads=heads,
                                                                          batch=None if run == candidate.batch else run)))
 
     def _made(self, candidate: Candidate) -> Priced | Misfit:
@@ -216,7 +218,7 @@ def _inexact(program: Program) -> bool:
     for o in program.operations():
         if o.on or (isinstance(o, Compute) and o.cases):
             return True
-        if isinstance(o, Collective) and (o.matrix or callable(name := algorithm_of(o)) or name in DIRECT):
+        if isinstance(o, Collective) and (o.matrix or o.groups or callable(name := algorithm_of(o)) or name in DIRECT):
             return True
     return False
 

@@ -24,6 +24,7 @@ from torussim.layouts import (
     LAYOUTS,
     LONGEST,
     REQUIRED,
+    SPLIT_HEADS,
 )
 from torussim.program import KINDS
 from torussim.result_keys import KEYS
@@ -202,6 +203,9 @@ LAYOUT: Form = {
     "attention": Key(one_of("layout of attention", *ATTENTION), "heads", example="batch",
                      about="Whether attention is sharded over heads, over the batch, or over KV heads and the tokens of the "
                            "context: `sequence`."),
+    "split_heads": Key(one_of("way of heads that do not divide by the chips", *SPLIT_HEADS), "auto", example="sum",
+                       about="How heads that do not divide by their chips run: `sum` splits heads over chips, which add their "
+                             "scores; `pad` adds heads; auto: the faster by estimate."),
     "latent": Key(one_of("form of latent attention", *LATENT), "auto", example="absorbed",
                   about="With latent attention, whether heads attend to the latents (absorbed) or to K and V made from them "
                         "(expanded); auto: the fewer FLOP in the pass."),
@@ -280,8 +284,9 @@ TENSORS: Form = {
     **{name: Key(_path(dimensions), needed=name in REQUIRED, example=_TENSORS[name][0], about=_TENSORS[name][1])
        for name, dimensions in DIMENSIONS.items()},
     **{name: Key(axes, example="xy", about=_OF_AXES[name]) for name in AXES},
-    HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="the padding of the model", example="chips",
-               about="`chips`: heads that can be padded are padded to the number of chips."),
+    HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="that of the model, and `split_heads`", example="chips",
+               about="`chips`: heads that can be padded are padded to the number of chips; `model`: as the model has them. Both "
+                     "stand in place of `split_heads: auto`."),
     LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
     KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="fused", example="plain",
                 about="The kernel of attention of a layout that does not name one."),

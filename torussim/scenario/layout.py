@@ -12,6 +12,7 @@ from torussim.chips import Chip
 from torussim.collectives.lower import ALGORITHMS
 from torussim.described import Reader
 from torussim.errors import Found, Keys, TorusSimError
+from torussim.head_split import sizes_of
 from torussim.layouts import (
     APART,
     AXES,
@@ -24,6 +25,7 @@ from torussim.layouts import (
     LOGICAL,
     LONGEST,
     REQUIRED,
+    Heads,
     Layout,
     Path,
     Sizes,
@@ -43,7 +45,7 @@ from torussim.scenario.program import read_algorithm, unfit
 from torussim.scenario.values import Misread, listed, quote, refuse
 from torussim.sharding import Sharding
 from torussim.topology.grid import Grid
-from torussim.transformer import build, sizes_of
+from torussim.transformer import build
 from torussim.workload import Workload, passes
 
 PHASES = ("prefill", "decode")
@@ -116,7 +118,7 @@ def _read_layout(notes: Notes, given: Any, path: Keys, axes: Mapping[str, int] |
     unopened = isinstance(ffn, str) and ":" in ffn and function is None
     if len(notes.mistakes) > before or unopened or not section.sound("ffn", "mesh", "attention", "collectives"):
         return None
-    choices = {key: section[key] for key in ("attention", "latent", KERNEL, "activations", "overlap", "experts",
+    choices = {key: section[key] for key in ("attention", "split_heads", "latent", KERNEL, "activations", "overlap", "experts",
                                              "capacity_factor")}
     choices |= {key: section[key] or dtypes.get(key, "bf16") for key in ("weights", "kv_cache")}
     apart = {tensor: section[key] or dtypes.get(tensor) for tensor, key in APART.items()}
@@ -266,14 +268,17 @@ def fit(notes: Notes, model: Model, workload: Workload, layouts: Mapping[str, As
                         f"{asked.layout.latent}: leave it out", code="clash")
         phases = [phase for phase, one in layouts.items() if one.path == asked.path]
         forwards = [forward for forward in passes(workload) if forward.phase in phases]
-        made: dict[int, Asked] = {}
+        made: dict[tuple[int, Heads | None], Asked] = {}
 
-        def make(batch: int, asked: Asked = asked, made: dict[int, Asked] = made) -> Layout:
-            made[batch] = _called(asked, model, batch, axes)
-            return made[batch].layout
+        def make(batch: int, heads: Heads | None, asked: Asked = asked,
+                 made: dict[tuple[int, Heads | None], Asked] = made) -> Layout:
+            if (batch, heads) not in made:
+                one = replace(asked, layout=replace(asked.layout, heads=heads))
+                made[batch, heads] = _called(one, model, batch, axes)
+            return made[batch, heads].layout
         try:
             layout = made_padded(make, model, workload, forwards, axes, network)
-            found |= dict.fromkeys(phases, replace(made[layout.batch or workload.batch], layout=layout))
+            found |= dict.fromkeys(phases, replace(made[layout.batch or workload.batch, layout.heads], layout=layout))
         except Misread as error:
             notes.add(list(error.found), (*asked.path, "ffn"))
             continue
@@ -338,10 +343,8 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
         path = ("workload", "draft_model")
     elif error.code == "does-not-divide" and error.path[-1:] == ("B",):
         path = ("workload", "batch")
-    elif error.path[:1] == ("pipeline",):
+    elif error.path[:1] == ("pipeline",) or error.path in (("experts",), ("split_heads",)):
         path = (*asked.path, *error.path)
-    elif error.path == ("experts",):
-        path = (*asked.path, "experts")
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
@@ -363,6 +366,7 @@ def described(layout: Layout, ffn: Any, stages: Stages | None, mesh: Mapping[str
     shown = {"ffn": ffn, "attention": layout.attention, "weights": layout.weights, "activations": layout.activations,
              "kv_cache": layout.kv_cache, "overlap": layout.overlap}
     shown |= {key: layout.apart[tensor] for tensor, key in APART.items() if tensor in layout.apart}
+    shown |= {"split_heads": layout.split_heads} if layout.split_heads != "auto" else {}
     shown |= {"latent": layout.latent} if layout.latent != "auto" else {}
     shown |= {KERNEL: layout.attention_kernel} if layout.attention_kernel else {}
     experts = layout.experts if isinstance(layout.experts, str) else list(layout.experts)
