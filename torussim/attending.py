@@ -221,7 +221,7 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
         pieces = here.parts if here.ring else 1
         if builder.layout.attention_kernel == FUSED:
             return kernels.fused_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops)
-        copied = wide * kernels.copies(here.kv_heads, here.bytes) if by_head else 0.0
+        copied = wide * kernels.copies(here.kept, here.bytes) if by_head else 0.0
         return kernels.plain_attention(name, *sizes, wide + own, builder.dtype, parts=pieces, loops=loops, cached=read > new,
                                        copied=copied)
 

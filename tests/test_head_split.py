@@ -1,0 +1,282 @@
+"""Heads that do not divide by the chips: what a chip has of them, and the choice between split and padded heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil, prod
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from torussim.answer import run
+from torussim.chips import chip
+from torussim.closed_forms import axes_seconds
+from torussim.cost import compute_seconds
+from torussim.errors import LayoutError, ScenarioError, ShardingError
+from torussim.head_split import Share, choices, groups_of, share_of
+from torussim.keeping import cached
+from torussim.layouts import Heads, Layout
+from torussim.memory import memory
+from torussim.models import Model, model
+from torussim.padding import padded
+from torussim.program import Collective, Compute, check_program
+from torussim.scenario import load
+from torussim.topology.builders import torus
+from torussim.topology.grid import Grid, grid
+from torussim.transformer import Builder, build
+from torussim.workload import Forward, Workload
+
+SIZES: dict[str, Any] = {"layers": 2, "d_model": 3840, "d_ff": 15360, "vocabulary": 1000, "gated": True, "parallel": False,
+                         "tied": False}
+V5E = chip("tpu-v5e")
+COUNTS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64])
+SHAPES = st.sampled_from([(2,), (3,), (4,), (5,), (6,), (8,), (12,), (16,), (32,), (2, 2), (4, 4), (2, 8), (4, 3), (2, 2, 2)])
+GROUPED = st.tuples(st.sampled_from([1, 2, 3, 4, 5, 8, 12]), st.integers(1, 8))  # KV heads, query heads of each
+
+
+def transformer(heads: int, kv_heads: int, **more: Any) -> Model:
+    return model({**SIZES, "heads": heads, "kv_heads": kv_heads, "d_head": 128, **more})
+
+
+def network(*shape: int, wrap: bool = True) -> Grid:
+    return grid(torus(list(shape), wrap=wrap, bandwidth=45e9, latency=1e-6))
+
+
+def lengths(net: Grid) -> dict[str, int]:
+    return dict(zip(net.axes, net.shape))
+
+
+def settle(layout: Layout, one: Model, forward: Forward, net: Grid) -> tuple[Builder, float]:
+    """Return the builder of a pass with the chosen batch and heads, and the estimate of its time in seconds."""
+    workload = Workload(forward.phase, forward.batch, forward.attended)
+    found = padded(layout, one, workload, [forward], lengths(net), (net, V5E))
+    builder = Builder(one, found, forward, lengths(net))
+    return builder, axes_seconds(builder.build(), net, V5E)
+
+
+def computing(builder: Builder, names: tuple[str, ...] = ()) -> float:
+    """Return the time of the computations of a pass whose names begin so, alone, in seconds."""
+    return sum(times * compute_seconds(o, V5E) for operations, times in builder.build().sections() for o in operations
+               if isinstance(o, Compute) and o.name.startswith(names or ""))
+
+
+# -- what a chip has ----------------------------------------------------------------------------------------------------
+
+
+def columns_read(heads: int, chips: int, kv_head: Mapping[int, int]) -> float:
+    """Return the most KV heads of a chip: a head has `chips` columns, and a chip the next `heads` ones of all."""
+    found = []
+    for c in range(chips):
+        mine = [divmod(column, chips) for column in range(c * heads, (c + 1) * heads)]
+        found.append(len({(kv_head[head], column) for head, column in mine if head in kv_head}) / chips)
+    return max(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPED, COUNTS, st.booleans())
+def test_a_chip_keeps_the_columns_of_k_and_v_that_its_queries_read(sizes, chips, pad):
+    """Padding in each group of query heads and at the end: of all group sizes, the one in which a chip keeps the fewest."""
+    kv_heads, group = sizes
+    real = kv_heads * group
+    run = ceil(real / chips) * chips if pad else real
+    ways = [{head: head // size for head in range(kv_heads * size)} for size in range(group, run // kv_heads + 1)]
+    found = share_of(run, chips, kv_heads, real)
+    assert found.kept == min(columns_read(run, chips, way) for way in ways)
+    assert found.kept <= found.kv_heads and found.columns <= found.heads and found.columns == run / chips
+    assert bool(found.shared) == bool(run % chips)
+
+
+@pytest.mark.parametrize("heads, kv_heads, chips, split, whole", [
+    (40, 40, 16, 2.5, 3), (48, 8, 32, 1, 1), (48, 48, 32, 1.5, 2), (8, 8, 32, 0.25, 1), (40, 8, 16, 1, 1), (71, 1, 8, 1, 1)])
+def test_a_chip_keeps_no_more_than_the_heads_of_its_queries(heads, kv_heads, chips, split, whole):
+    padding = ceil(heads / chips) * chips
+    multihead = kv_heads == heads
+    assert share_of(heads, chips, kv_heads, heads).kept == split
+    assert share_of(padding, chips, padding if multihead else kv_heads, padding if multihead else heads).kept == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPED, COUNTS)
+def test_twice_the_chips_keep_no_more_each(sizes, chips):
+    kv_heads, group = sizes
+    heads = kv_heads * group
+
+    def share(chips: int, pad: bool) -> Share:
+        several = ceil(heads / chips) * chips if pad else heads
+        return share_of(several, chips, *((several, several) if group == 1 else (kv_heads, heads)))
+    for pad in (False, True):
+        few, many = share(chips, pad), share(2 * chips, pad)
+        assert many.kept <= few.kept and many.columns <= few.columns
+
+
+def test_groups_are_neighbours_and_have_every_chip_once():
+    axes = {"x": 4, "y": 2, "z": 6}
+    for order in (["z"], ["y", "z"], ["x"], ["x", "y", "z"]):
+        chips = prod(axes[a] for a in order)
+        for together in (n for n in range(1, chips + 1) if chips % n == 0):
+            found = groups_of(order, together, axes)
+            assert sorted(chip for group in found for chip in group) == list(range(48))
+            assert {len(group) for group in found} == {together}
+    assert groups_of(["z"], 2, axes)[:3] == ((0, 1), (2, 3), (4, 5))
+
+
+# -- layouts ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(GROUPED, SHAPES, st.sampled_from(["ws1d", "ws2d", "wg_x", "wg_xyz"]), st.sampled_from(["heads", "batch"]),
+       st.sampled_from(["pad", "sum", "auto"]), st.sampled_from(["fused", "plain"]))
+def test_memory_counts_what_attention_reads(sizes, shape, ffn, attention, way, kernel):
+    one, forward = transformer(sizes[0] * sizes[1], sizes[0]), Forward("decode", 48, 1, 300)
+    layout = Layout(ffn, attention, split_heads=way, attention_kernel=kernel)
+    try:
+        builder = Builder(one, layout, forward, lengths(network(*shape)))
+        operations = {o.name: o for o in builder.build().block}
+    except (LayoutError, ShardingError) as error:
+        assert any(word in str(error) for word in ("choose", "give"))
+        return
+    read = sum(operations[name].hbm_bytes for name in ("scores", "attention") if name in operations)
+    cut = prod(builder.lengths[a] for a in builder.table["q"].used.axes("B"))
+    own = 48 // cut * builder.share.columns * 2 * 128 * 2
+    assert cached(builder, 300, [0]) == pytest.approx(read - own, rel=1e-12)
+    assert ("scores" in operations) == ("reduce_scores" in operations) == bool(builder.share.shared)
+
+
+@settings(max_examples=30, deadline=None)
+@given(GROUPED, SHAPES, st.sampled_from(["ws1d", "ws2d", "wg_xy"]), st.sampled_from(["heads", "batch", "sequence"]))
+def test_where_heads_divide_no_way_differs(sizes, shape, ffn, attention):
+    chips = prod(shape)
+    one = transformer(sizes[0] * sizes[1] * chips, sizes[0] * chips if sizes[1] == 1 else sizes[0])
+    forward, axes = Forward("decode", 4 * chips, 1, 300), lengths(network(*shape))
+    try:
+        plain = build(one, Layout(ffn, attention, heads=Heads(one.heads)), forward, axes)
+    except (LayoutError, ShardingError):
+        return
+    for way in ("auto", "pad", "sum"):
+        assert build(one, Layout(ffn, attention, split_heads=way), forward, axes) == plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(GROUPED, SHAPES, st.sampled_from(["ws1d", "ws2d"]), st.sampled_from(["decode", "prefill"]), st.sampled_from([64, 2048]))
+def test_auto_is_the_faster_of_both(sizes, shape, ffn, phase, context):
+    one, net = transformer(sizes[0] * sizes[1], sizes[0]), network(*shape)
+    forward = Forward(phase, 12, 1 if phase == "decode" else context, context)
+    times = {}
+    for way in ("auto", "pad", "sum"):
+        try:
+            times[way] = settle(Layout(ffn, split_heads=way), one, forward, net)[1]
+        except (LayoutError, ShardingError):
+            continue
+    assume("auto" in times)
+    assert times["auto"] == min(times.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(GROUPED, st.sampled_from([1, 2, 3, 4, 5, 8, 16, 32]), st.sampled_from([512, 4096]), st.sampled_from(["pad", "sum"]))
+def test_attention_on_twice_the_chips_takes_no_longer(sizes, chips, context, way):
+    """The collectives aside: more chips with the same cache each, or less, and never more heads each."""
+    one, forward = transformer(sizes[0] * sizes[1], sizes[0]), Forward("decode", 30, 1, context)
+    found = []
+    for n in (chips, 2 * chips):
+        try:
+            found.append(Builder(one, Layout("ws1d", split_heads=way), forward, {"x": n}))
+            found[-1].build()
+        except (LayoutError, ShardingError):
+            return
+    few, many = found
+    assume(few.share.shared or not many.share.shared)  # the scores of split heads are a kernel more
+    assert computing(many, ("attention", "scores")) <= computing(few, ("attention", "scores")) * (1 + 1e-12)
+    assert cached(many, context, [0]) <= cached(few, context, [0])
+
+
+def test_scores_are_summed_by_the_chips_that_share_heads():
+    forward = Forward("decode", 16, 1, 1000)
+    for heads, axes, over, together in ((40, {"x": 16}, (), 2), (8, {"x": 4, "y": 8}, ("x",), 4), (5, {"x": 4}, ("x",), 4),
+                                        (6, {"x": 8, "y": 2}, ("x",), 8)):
+        one = transformer(heads, heads)
+        program = build(one, Layout("ws1d", split_heads="sum"), forward, axes)
+        check_program(program, axes)
+        found = next(o for o in program.block if o.name == "reduce_scores")
+        assert isinstance(found, Collective) and found.kind == "all_reduce" and found.axes == over
+        assert all(len(group) == together for group in found.groups) and bool(found.groups) != bool(over)
+        shared = share_of(heads, prod(axes.values()), heads, heads).shared
+        assert found.bytes == 16 * shared * 1024 * 4  # f32, keys in whole registers
+
+
+def test_a_long_prompt_is_padded_and_a_long_cache_is_split():
+    """The scores of a prompt are as many as its tokens squared, those of a step are few, and padding is read in every step."""
+    one, net = transformer(40, 40), network(16)
+    step, _ = settle(Layout("ws1d"), one, Forward("decode", 16, 1, 8192), net)
+    prompt, _ = settle(Layout("ws1d"), one, Forward("prefill", 16, 2048, 2048), net)
+    assert step.layout.heads == Heads(40, split=True) and prompt.layout.heads == Heads(48)
+    assert {(heads.run, heads.split) for heads, _ in step.layout.heads.tried} == {(40, True), (48, False)}
+
+
+def test_a_table_of_a_file_runs_such_heads_like_the_layout_of_its_name():
+    given = {"model": {**SIZES, "heads": 40, "kv_heads": 40, "d_head": 128}, "chip": "tpu-v5e", "topology": {"shape": [4, 4]},
+             "workload": {"phase": "decode", "batch": 16, "context": 512}}
+    table = {"residual": "B L E_xy", "w_in": "E F_xy", "hidden": "B L F_xy", "w_out": "F_xy E", "w_q": "E H_xy", "w_k": "E K_xy",
+             "q": "B L H_xy", "kv": "B L K_xy", "w_o": "H_xy E"}
+    for way in ("pad", "sum"):
+        named, written = (run({**given, "layout": {"ffn": ffn, "split_heads": way}}) for ffn in ("ws1d", table))
+        assert named.step_s == written.step_s and named.memory == written.memory
+
+
+def test_the_tables_of_the_published_code_run_the_heads_of_the_model():
+    one = transformer(40, 40)
+    for ffn in ("ws1d_code", "ws2d_code", "wg_xyz_code"):
+        every = choices(lambda heads, ffn=ffn: Layout(ffn, heads=heads), one, 16, {"x": 4, "y": 4, "z": 2})
+        assert every == [Heads(40)]
+
+
+def test_heads_of_a_stage_are_split_over_its_own_chips():
+    scenario = {"model": {**SIZES, "layers": 4, "heads": 10, "kv_heads": 10, "d_head": 128}, "chip": "tpu-v5e",
+                "topology": {"kind": "mesh", "shape": [2, 4]},
+                "layout": {"ffn": "ws1d", "pipeline": "x", "split_heads": "sum"},
+                "workload": {"phase": "decode", "batch": 8, "context": 512}}
+    found = run(scenario)
+    assert found.layout["as_run"]["decode"]["attention"]["heads"] == 2.5 and found.step_s > 0
+    whole = run({**scenario, "layout": {**scenario["layout"], "split_heads": "pad"}})
+    assert whole.memory["kv_cache"] == found.memory["kv_cache"] * 3 / 2.5
+
+
+@pytest.mark.parametrize("gpus", [3, 5, 6, 7])
+def test_any_number_of_gpus_behind_a_switch_takes_the_heads_of_a_model(gpus):
+    one = {**SIZES, "d_model": 420 * 8, "d_ff": 420 * 32, "heads": 32, "kv_heads": 8, "d_head": 128}
+    found = run({"model": one, "chip": "h100", "topology": {"kind": "switch", "chips": gpus, "mesh": [gpus]},
+                 "layout": {"ffn": "ws1d"}, "workload": {"phase": "decode", "batch": 4 * gpus, "context": 512}})
+    heads = found.layout["as_run"]["decode"]["attention"]
+    assert heads["heads"] <= ceil(32 / gpus) and heads["kv_heads"] <= ceil(ceil(32 / gpus) / 4) + 1 < 8
+
+
+@pytest.mark.parametrize("more, why", [
+    ({"heads": 40, "kv_heads": 8}, "have 5120 columns, which do not divide"),
+    ({"heads": 20, "kv_heads": 20, "latent": 512, "latent_rope": 64, "d_head": 192, "d_value": 128}, "attend to latents")])
+def test_heads_that_cannot_be_split_are_refused_with_a_remedy(more, why):
+    given = {"model": {**SIZES, "d_head": 128, **more}, "chip": "tpu-v5e", "topology": {"shape": [3]},
+             "layout": {"ffn": "ws1d", "split_heads": "sum"}, "workload": {"phase": "decode", "batch": 6, "context": 512}}
+    with pytest.raises(ScenarioError, match=f"because they {why}: give pad or auto"):
+        load(given)
+    assert run({**given, "layout": {"ffn": "ws1d"}}).step_s > 0
+
+
+def test_forty_heads_on_sixteen_chips_are_faster_than_on_eight():
+    llama = {"layers": 40, "d_model": 5120, "d_ff": 13824, "heads": 40, "kv_heads": 40, "d_head": 128, "vocabulary": 32000,
+             "gated": True, "parallel": False, "tied": False}
+    found = [run({"model": llama, "chip": "tpu-v5e", "topology": {"kind": "mesh", "shape": [chips]}, "layout": {"ffn": "ws1d"},
+                  "workload": {"phase": "decode", "batch": 16, "context": 2048, "tokens": 1}}) for chips in (8, 16)]
+    assert found[1].step_s < found[0].step_s and found[1].memory["fits"]
+    assert found[1].memory["kv_cache"] <= 16 * 2049 * 819200 * 3 / 40 < found[0].memory["kv_cache"]
+
+
+def test_passes_whose_scores_have_as_many_columns_share_a_program():
+    one, axes = transformer(40, 40), {"x": 16}
+    layout = Layout("ws1d", split_heads="sum")
+    short, long, longer = (build(one, layout, Forward("decode", 16, 1, tokens), axes) for tokens in (257, 384, 385))
+    sums = [next(o for o in program.block if o.name == "reduce_scores") for program in (short, long, longer)]
+    assert sums[0] == sums[1] and sums[2] == replace(sums[1], bytes=sums[1].bytes * 4 / 3)
+    held = memory(one, layout, Workload("decode", 16, 256, tokens=200), axes, 16e9)
+    assert held.kv_cache == 2 * 16 * 456 * 2.5 * 2 * 128 * 2
