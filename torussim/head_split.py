@@ -140,7 +140,10 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
     batch and context leave, there is one choice. Paddings with which a chip keeps more KV heads, and a larger cache, than with
     others are left out. Raise LayoutError if heads must be split and cannot be.
     """
-    given = Heads(model.padded(prod(physical.values())))
+    chips = prod(physical.values())
+    given = Heads(model.padded(chips))
+    if given.run % chips == 0:
+        return [given]
     first = _Made.of(make(given), model, batch, physical)
     how = first.layout.split_heads
     if (first.share and first.everywhere) or (first.table.padding and how == "auto"):

@@ -47,11 +47,11 @@ def lists() -> dict[str, Callable[[], list[str]]]:
                 "slice            a shape in chips: v5p-4x4x8, or 4x4x8 with a chip"]
 
     def layouts() -> list[str]:
-        from torussim.layouts import LAYOUTS, Layout, Sizes, table
+        from torussim.layouts import LAYOUTS, Layout, Sizes, settled, table
         size = Sizes({"x": 4, "y": 4, "z": 4}, 512, 8192, 64, 1, "batch")
         made = {name: table(Layout(name), size) for name in LAYOUTS}
-        return [f"{name:16} residual {t['residual'].stored!s:12}  W_in {' -> '.join(str(s) for s in t['w_in'].stations)}"
-                for name, t in made.items()]
+        return [f"{name:16} residual {t['residual'].stored!s:12}  W_in {' -> '.join(str(s) for s in t['w_in'].stations):22} "
+                f"attention {settled(Layout(), t).attention_kernel}" for name, t in made.items()]
 
     def collectives() -> list[str]:
         from torussim.collectives.lower import ALGORITHMS

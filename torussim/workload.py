@@ -107,9 +107,8 @@ class Forward:
 def passes(workload: Workload) -> list[Forward]:
     """Return the passes of a workload, in order.
 
-    Prefill attends to the cached tokens and to its whole chunk (masked products are computed as well); decode step i reads
-    context + i tokens. A speculative step i reads context + i (1 + accepted) tokens, rounded up, and its proposed tokens, again
-    with the masked products among these.
+    Prefill attends to the cached tokens and to its whole chunk; decode step i reads context + i tokens. A speculative step i
+    reads context + i (1 + accepted) tokens, rounded up, and its proposed tokens.
     """
     found = []
     if workload.phase in ("prefill", "generate"):
