@@ -130,7 +130,7 @@ def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, in
     chips = prod(physical.values())
     heads = layout.heads or Heads(model.padded(chips))
     return Sizes({}, batch, model.d_model, heads.run, model.kv_of(heads.run), layout.attention, bool(model.padded_heads),
-                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value) if heads.split else 1)
+                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value), heads.split)
 
 
 def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -> list[Heads]:
