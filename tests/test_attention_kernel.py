@@ -11,16 +11,23 @@ from hypothesis import strategies as st
 
 from torussim import load, run
 from torussim.alike import alike
+from torussim.cases import case
 from torussim.chips import chip
+from torussim.closed_forms import estimate
 from torussim.cost import compute_seconds
+from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError
+from torussim.export.facts import facts
 from torussim.keeping import absorbed, reach
 from torussim.kernels import BLOCK, LEAST_BLOCK
 from torussim.layouts import FUSED, KERNELS, LAYOUTS, PLAIN, Layout
+from torussim.measurements import found, read
 from torussim.memory import memory
 from torussim.models import Model, model
-from torussim.program import Compute
+from torussim.prices import work as work_of
+from torussim.program import Compute, Program
 from torussim.report import text
+from torussim.topology.builders import torus
 from torussim.transformer import Builder, build
 from torussim.workload import Forward, Workload, passes
 
@@ -188,22 +195,35 @@ def test_a_fused_kernel_is_never_slower_than_a_plain_one(given: Model, forward: 
     assert fused.total_flops <= plain.total_flops and fused.hbm_bytes == plain.hbm_bytes
 
 
+LATENT = model({"layers": 1, "d_model": 512, "d_ff": 512, "heads": 8, "kv_heads": 8, "d_head": 120, "d_value": 80, "latent": 96,
+                "latent_rope": 16, "vocabulary": 512, "gated": True, "parallel": False, "tied": False})
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_latent_attention_takes_the_form_with_the_fewer_flop_of_the_kernel(kernel: str) -> None:
-    small = model({"layers": 1, "d_model": 512, "d_ff": 512, "heads": 8, "kv_heads": 8, "d_head": 48, "d_value": 32,
-                   "vocabulary": 512, "gated": True, "parallel": False, "tied": False, "latent": 64, "latent_rope": 16})
-    names, chosen = ("attention", "expand_kv", "matmul_k_up", "matmul_v_up"), set()
-    for length in (1, 30, 64, 100, 200, 600, 2000):
-        for cached in (0, 500, 4000):
-            forward = Forward("prefill", 1, length, cached + length)
+    """At 1500 new tokens after 3000 the masked blocks decide."""
+    names = ("attention", "expand_kv", "matmul_k_up", "matmul_v_up")
+    for length, cached in ((1, 4096), (512, 0), (1500, 3000), (1500, 4500), (4096, 4096)):
+        forward = Forward("prefill", 1, length, cached + length)
 
-            def flops(form: str, forward: Forward = forward) -> float:
-                block = build(small, Layout("ws1d", latent=form, attention_kernel=kernel), forward, {"x": 1}).block
-                return sum(o.total_flops for o in block if isinstance(o, Compute) and o.name in names)
-            both = flops("absorbed"), flops("expanded")
-            assert flops("auto") == min(both)
-            chosen.add(absorbed(small, Layout(attention_kernel=kernel), forward, None))
-    assert chosen == {True, False}
+        def flops(form: str, forward: Forward = forward) -> float:
+            block = build(LATENT, Layout("ws1d", latent=form, attention_kernel=kernel), forward, {"x": 1}).block
+            return sum(o.total_flops for o in block if isinstance(o, Compute) and o.name in names)
+        both = {form: flops(form) for form in ("absorbed", "expanded")}
+        assert flops("auto") == min(both.values())
+        assert absorbed(LATENT, Layout(attention_kernel=kernel), forward, None) == (both["absorbed"] < both["expanded"])
+        if (length, cached) == (1500, 3000):
+            assert (both["absorbed"] < both["expanded"]) == (kernel == FUSED)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_passes_whose_table_names_the_kernel_are_their_own_programs(kernel: str) -> None:
+    """The form of latent attention, which tells passes apart before they are built, is that of the table's kernel."""
+    sizes = Builder(LATENT, Layout("ws1d"), Forward("decode", 8, 1, 8), {"x": 8}).sizes
+    layout, work = Layout({**LAYOUTS["ws1d"](sizes), "attention_kernel": kernel}), Workload("prefill", 8, 9000, chunk=1500)
+    made = [group.of(i) for group in alike(LATENT, {"prefill": layout}, passes(work), {"x": 8}) for i in range(len(group))]
+    assert made == [build(LATENT, layout, forward, {"x": 8}) for forward in passes(work)]
+    assert len({tuple(o.name for o in program.block) for program in made}) == 2
 
 
 # -- the choice ---------------------------------------------------------------------------------------------------------
@@ -263,3 +283,17 @@ def test_softmax_beside_products_takes_time_where_it_is_longer() -> None:
     alone = compute_seconds(replace(work, beside=0.0), one)
     assert compute_seconds(work, one) == max(alone, 1e8 / one.vector_rate) > alone
     assert compute_seconds(replace(work, beside=1e6), one) == alone
+    assert work_of(work) != work_of(replace(work, beside=1e6))  # a time that is known is not that of the other
+    timeline = simulate(Program((work,)), torus((1,), bandwidth=1e9), one)
+    assert facts(timeline, one, {})["attention"]["limited_by"] == "vector unit"
+
+
+def test_the_papers_model_of_its_code_has_whole_rectangles() -> None:
+    """The formula beside a measured prefill is compared with the same kernel, although its own default is another one."""
+    row = next(row for row in read(found("palm-540b-tpu-v4")).rows if row.scenario.workload == Workload("prefill", 1, 2048))
+    scenario, forward = row.scenario, Forward("prefill", 1, 2048, 2048)
+    assert scenario.model is not None and scenario.layouts["prefill"].ffn == "ws2d_code"
+    axes = {axis: scenario.net.length(axis) for axis in scenario.net.axes}
+    formula = replace(scenario.layouts["prefill"], ffn="ws2d", attention_kernel="plain")
+    layers = replace(build(scenario.model, formula, forward, axes), prologue=(), epilogue=())  # what was measured
+    assert case(row).paper() == estimate(layers, scenario.net, scenario.chip).paper_s

@@ -24,6 +24,7 @@ from torussim.layouts import Layout
 from torussim.models import model
 from torussim.outlines import Outlines
 from torussim.program import Collective, Compute, Program
+from torussim.report import text
 from torussim.topology.builders import torus
 from torussim.topology.grid import Grid, grid
 from torussim.topology.named import network
@@ -191,3 +192,18 @@ def test_a_stack_on_one_gpu_sums_nothing() -> None:
     scenario = load({"model": "llama-3-8b", "chip": "h200", "topology": {"kind": "switch", "shape": [1], "bandwidth": "450 GB/s"},
                      "layout": {"ffn": "ws1d"}, "workload": {"phase": "decode", "batch": 4, "context": 1000, "tokens": 1}})
     assert run(scenario).keys["breakdown_s"]["exposed_collective"] == 0
+
+
+def test_the_report_says_that_sums_run_as_all_reduces() -> None:
+    given: dict[str, Any] = {
+        "model": "llama-3-8b", "chip": "h200", "topology": {"kind": "gpu_nodes", "nodes": 1, "gpus": 4},
+        "layout": {"ffn": "ws1d", "attention": "heads", "weights": "fp8", "activations": "fp8"},
+        "workload": {"phase": "decode", "batch": 4, "context": 1000, "tokens": 1}}
+    found = run(given)
+    assert found.step_s == run({**given, "topology": {"kind": "switch", "shape": [4], "bandwidth": "450 GB/s"}}).step_s
+    moved = {(o["kind"], o["algorithm"]) for o in found.keys["operations"] if o["kind"] != "compute"}
+    assert moved == {("all_reduce", "one_shot")}
+    assert "stacks on h200 sum the results of a layer by all-reduces (one_shot)" in " ".join(text(found, verbose=True).split())
+    assert "no matmul is looped" not in text(found, verbose=True)
+    other = run({**given, "chip": {"base": "h200", "algorithms": {"all_reduce": ["one_ring one_way"]}}})
+    assert "by all-reduces" not in text(other, verbose=True)

@@ -105,8 +105,8 @@ def test_what_few_passes_say_is_what_every_pass_says_to_within_the_stated_error(
 
 
 def test_passes_that_begin_before_the_last_change_of_a_link_are_simulated_one_by_one():
-    few, every = (run(asked("changing", "heads", tokens=12), every_step=way) for way in (False, True))
-    alike, slow = (run(asked("alike", "heads", tokens=12), overrides=more).step_s
+    few, every = (run(asked("changing", "plain", tokens=12), every_step=way) for way in (False, True))
+    alike, slow = (run(asked("alike", "plain", tokens=12), overrides=more).step_s
                    for more in ((), ("topology.links=[{axis: x, scale: 0.02}]",)))
     early = 1e-3 / alike
     assert early < few.engine["passes_simulated"] <= early + 4 < 12 == every.engine["passes_simulated"]

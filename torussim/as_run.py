@@ -8,6 +8,7 @@ from typing import Any
 
 from torussim.chips import Chip
 from torussim.choice import chosen
+from torussim.collectives.lower import name_of
 from torussim.keeping import latent_form, parts_of, travellers
 from torussim.layouts import Layout, default_mesh
 from torussim.mixture import spread
@@ -112,7 +113,7 @@ def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, o
                              "layers": [len(layers) for layers in builder.stages]}
     if model.experts:
         found["experts"] = spread(builder)
-    return {**found, "differs": _differs(found, layout, cut, chips, axes)}
+    return {**found, "differs": _differs(found, layout, cut, chips, axes, _sums(program, run, chip))}
 
 
 def _kernel(layout: Layout, builder: Builder) -> dict[str, str | None]:
@@ -145,6 +146,17 @@ def _loops(program: Program, run: Program) -> dict[str, Any]:
     return found
 
 
+def _sums(program: Program, run: Program, chip: Chip) -> list[str]:
+    """Return a sentence if the stack of the chip makes all-reduces of the sums of layers."""
+    kinds = {o.name: o.kind for o in program.operations() if isinstance(o, Collective)}
+    made = [name_of(o) for o in run.operations() if isinstance(o, Collective) and o.kind != kinds[o.name]]
+    if not made:
+        return []
+    how = _listed(list(dict.fromkeys(made)))
+    return [f"sums: serving stacks on {chip.name} sum the results of a layer by all-reduces ({how}) and loop none; the residual "
+            "is whole on every chip."]
+
+
 def _rings(run: Program, net: Grid) -> dict[str, Any]:
     """Return the collectives with rings that lack a link: the axes, and whether they run as lines or with detours."""
     return {of_microbatch(o.name): {"axes": broken(o, net), "run": "lines" if o.detour is False else "detours"}
@@ -154,9 +166,10 @@ def _rings(run: Program, net: Grid) -> dict[str, Any]:
 # -- differences from the words of the scenario -------------------------------------------------------------------------
 
 
-def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int, axes: Mapping[str, int]) -> list[str]:
-    said = [*_cut(found, layout, cut, chips), *_heads(found)]
-    if layout.overlap is not False and found["loops"] and not any(found["loops"].values()):
+def _differs(found: Mapping[str, Any], layout: Layout, cut: Mapping[str, int], chips: int, axes: Mapping[str, int],
+             sums: Sequence[str]) -> list[str]:
+    said = [*_cut(found, layout, cut, chips), *_heads(found), *sums]
+    if not sums and layout.overlap is not False and found["loops"] and not any(found["loops"].values()):
         asked = "true" if layout.overlap is True else layout.overlap
         said.append(f"overlap: the file says {asked}; no matmul is looped, because none gains by a loop with a collective.")
     for run in ("lines", "detours"):

@@ -221,6 +221,8 @@ def operations_key(ran: Ran) -> list[dict[str, Any]]:
         for i, o in enumerate(block.operations):
             if o.on and ends[i] == starts[i]:  # other chips run it
                 continue
+            if isinstance(o, Collective) and o.tokens and not o.axes:  # a gather of what is whole (choice.with_sums)
+                continue
             moves = isinstance(o, Collective)
             least, span = operation_seconds(o, ran.limits, scenario.chip), float(block.ends[i].max() - block.starts[i].min())
             found.append({**({"section": block.section} if len(blocks) > 1 else {}),
