@@ -280,3 +280,10 @@ def test_passes_whose_scores_have_as_many_columns_share_a_program():
     assert sums[0] == sums[1] and sums[2] == replace(sums[1], bytes=sums[1].bytes * 4 / 3)
     held = memory(one, layout, Workload("decode", 16, 256, tokens=200), axes, 16e9)
     assert held.kv_cache == 2 * 16 * 456 * 2.5 * 2 * 128 * 2
+
+
+def test_w_k_and_w_v_of_multihead_attention_are_cut_like_w_q():
+    """Also where attention is cut over the batch, so that heads are whole on every chip."""
+    one, workload = transformer(40, 40), Workload("decode", 16, 256)
+    few, many = (memory(one, Layout("ws1d", "batch"), workload, {"x": chips}, 16e9).weights for chips in (8, 16))
+    assert many == pytest.approx(few / 2, rel=1e-2)

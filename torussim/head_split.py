@@ -130,7 +130,7 @@ def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, in
     chips = prod(physical.values())
     heads = layout.heads or Heads(model.padded(chips))
     return Sizes({}, batch, model.d_model, heads.run, model.kv_of(heads.run), layout.attention, bool(model.padded_heads),
-                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value) if heads.split else 1)
+                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value), heads.split)
 
 
 def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -> list[Heads]:
@@ -140,7 +140,10 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
     batch and context leave, there is one choice. Paddings with which a chip keeps more KV heads, and a larger cache, than with
     others are left out. Raise LayoutError if heads must be split and cannot be.
     """
-    given = Heads(model.padded(prod(physical.values())))
+    chips = prod(physical.values())
+    given = Heads(model.padded(chips))
+    if given.run % chips == 0:
+        return [given]
     first = _Made.of(make(given), model, batch, physical)
     how = first.layout.split_heads
     if (first.share and first.everywhere) or (first.table.padding and how == "auto"):

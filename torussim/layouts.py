@@ -189,7 +189,8 @@ class Sizes:
     parallel: bool = True  # whether attention and FFN share a block
     experts: int = 0  # routed experts of a layer; 0: the FFN is dense
     cut_experts: str | tuple[str, ...] = "all"  # as in Layout.experts
-    parts: int = 1  # equal parts of a head that can be on different chips; 1: heads are not split
+    columns: int = 1  # equal parts into which a head can be cut
+    split: bool = False  # whether such parts of a head can be on different chips in attention
 
     def __hash__(self) -> int:
         return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention, self.experts))
@@ -197,12 +198,17 @@ class Sizes:
     @property
     def head_parts(self) -> int:
         """The number of parts of all heads: so many chips at most can cut H."""
-        return self.heads * self.parts
+        return self.heads * (self.columns if self.split else 1)
 
     @property
     def kv_parts(self) -> int:
         """The number of parts of all KV heads, which are split only where each query head has its own."""
-        return self.kv_heads * (self.parts if self.kv_heads == self.heads else 1)
+        return self.kv_columns if self.split else self.kv_heads
+
+    @property
+    def kv_columns(self) -> int:
+        """The number of parts of W_k and W_v: those of W_q where each query head has its own KV head, else whole heads."""
+        return self.kv_heads * (self.columns if self.kv_heads == self.heads else 1)
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -253,7 +259,7 @@ def weight_stationary(s: Sizes, e: str, f: str) -> dict[str, object]:
     The axes of the experts of a mixture cut the batch of the residual, where they divide it: from there its tokens are sent.
     """
     everywhere = e + f
-    kv = fitting(s.kv_parts, f, s.lengths)
+    kv = fitting(s.kv_columns, f, s.lengths)
     attended = attention(s, made=f"B L {cut('H', everywhere)}", whole=kv == tuple(f))
     experts = expert_axes(s, Path.of(attended["q"]).used.axes("B"))
     spread = fitting(s.batch, [a for a in experts if s.lengths[a] > 1], s.lengths)
@@ -279,7 +285,7 @@ def data_parallel(s: Sizes) -> dict[str, object]:
 def weight_gathered(s: Sizes, gathered: str) -> dict[str, object]:
     """Return the table for weights stored E_x F_yz and gathered over some axes just before use (paper, 3.2.3)."""
     rest = "".join(a for a in "xyz" if a not in gathered)
-    kv = fitting(s.kv_parts, "yz", s.lengths)
+    kv = fitting(s.kv_columns, "yz", s.lengths)
 
     def path(a: str, a_axes: Sequence[str], b: str, b_axes: Sequence[str]) -> list[str]:
         stored = f"{cut(a, a_axes)} {cut(b, b_axes)}"
