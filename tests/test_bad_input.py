@@ -35,6 +35,7 @@ KINDS = {"type": "a wrong type", "key": "an unknown or missing key", "doubled": 
          "function": "a function that raises, or breaks the contract", "limit": "more than can be run",
          "meaning": "values that contradict each other", "window": "a window that no layer has",
          "latent": "latent attention that is none", "pipeline": "stages that do not fit",
+         "split": "heads that cannot be split",
          "experts": "experts that do not fit, or their load", "program": "operations on no chip",
          "many": "mistakes in many sections"}
 GOOD = """\

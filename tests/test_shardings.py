@@ -11,7 +11,7 @@ from torussim.chips import chip
 from torussim.closed_forms import axes_seconds
 from torussim.engine.simulate import simulate
 from torussim.errors import LayoutError, ShardingError
-from torussim.layouts import DIMENSIONS, LAYOUTS, Layout
+from torussim.layouts import DIMENSIONS, LAYOUTS, Heads, Layout
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.outlines import Outlines
@@ -53,7 +53,8 @@ def stream(given, forward, net, chip=CHIP, **choices):
 
 
 def program(given, forward, net, paths, **choices):
-    return Builder(given, Layout(ffn=paths, **choices), forward, {a: net.length(a) for a in net.axes}).build()
+    layout = Layout(ffn=paths, heads=Heads(given.heads), **choices)  # the space has no padded heads
+    return Builder(given, layout, forward, {a: net.length(a) for a in net.axes}).build()
 
 
 def every_table(given, forward, net):

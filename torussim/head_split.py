@@ -150,7 +150,7 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
         if model.latent or not split.share:
             why = "attend to latents" if model.latent else f"have {given.run * model.d_head} columns, which do not divide"
             raise LayoutError(f"split_heads: the {given.run} heads are not split, because they {why}: give pad or auto",
-                              path=("split_heads",))
+                              code="clash", path=("split_heads",))
         return [split.heads]
     every = [_Made.of(make(Heads(heads)), model, batch, physical) for heads in multiples(given.run, physical.values())]
     splits = [split.heads] if how == "auto" and split.share and split.share.shared else []

@@ -348,7 +348,8 @@ def _unfitting(notes: Notes, asked: Asked, error: TorusSimError) -> None:
     elif error.path and error.path[0] in table:
         path = (*path, error.path[0])
     name = f"layout {asked.layout.ffn}" if isinstance(asked.layout.ffn, str) else "layout"
-    notes.raised(path, error, "pipeline: " if error.path[:1] == ("pipeline",) else f"the {name} does not fit: ")
+    own = "pipeline: " if error.path[:1] == ("pipeline",) else "" if error.path == ("split_heads",) else None
+    notes.raised(path, error, f"the {name} does not fit: " if own is None else own)
 
 
 def cuts(notes: Notes, layouts: Mapping[str, Asked]) -> Mapping[str, tuple[int, ...]] | None:
