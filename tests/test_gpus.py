@@ -94,12 +94,13 @@ def test_one_shot_is_for_few_tokens_and_without_quantisation_only_where_it_is_fa
         assert not (isinstance(o, Compute) and o.loop)
 
 
-def test_every_chip_does_the_elementwise_work_of_all_and_gathers_nothing() -> None:
-    program, net = step(4, 16), star(4)
+@pytest.mark.parametrize("batch, times", [(16, 1), (TOKENS, 1), (TOKENS + 4, 4)])
+def test_every_chip_does_the_elementwise_work_of_many_tokens_and_gathers_nothing(batch: int, times: int) -> None:
+    program, net = step(4, batch), star(4)
     run_ = chosen(program, net, H200)
     for given, made in zip(program.block, run_.block, strict=True):
         if isinstance(given, Compute) and isinstance(made, Compute) and given.name.startswith("add_"):
-            assert (made.vector, made.vector_bytes) == (4 * given.vector, 4 * given.vector_bytes)
+            assert (made.vector, made.vector_bytes) == (times * given.vector, times * given.vector_bytes)
         elif isinstance(given, Compute) and isinstance(made, Compute):
             assert replace(given, loops=()) == made
         elif isinstance(made, Collective):

@@ -66,8 +66,9 @@ def alternatives(o: Collective, outlines: Outlines, chip: Chip) -> dict[str, flo
 def with_sums(program: Program, outlines: Outlines, chip: Chip) -> Program:
     """Return the program as a stack runs it that has one_shot: the sums of its layers are all-reduces, and are not looped.
 
-    The residual is then whole on every chip: each does the elementwise work of all, and there is nothing to gather. This is so
-    in a group on one switch, if the layout names no algorithms for these collectives.
+    The residual is then whole on every chip, and there is nothing to gather. Each chip does the elementwise work of all; of few
+    tokens the kernel of the sum does it, on data that are on the chip. This is so in a group on one switch, if the layout names
+    no algorithms for these collectives.
     """
     marked = [o for o in program.operations() if isinstance(o, Collective) and o.tokens]
     if ONE_SHOT not in chip.algorithms.get("all_reduce", ()) or any(o.algorithm for o in marked) or not all(
@@ -78,10 +79,10 @@ def with_sums(program: Program, outlines: Outlines, chip: Chip) -> Program:
 
     def run(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         ops = [made.get(o.name, o) for o in operations]
-        for i, (o, given) in enumerate(zip(ops, operations)):
+        for i, (o, was) in enumerate(zip(ops, operations)):
             before = ops[i - 1] if i else None
-            if isinstance(given, Collective) and given.tokens and given.kind == "all_gather" and isinstance(before, Compute):
-                chips = given.largest(outlines.net.length)
+            if isinstance(was, Collective) and was.kind == "all_gather" and was.tokens > TOKENS and isinstance(before, Compute):
+                chips = was.largest(outlines.net.length)
                 ops[i - 1] = changed(before, vector=chips * before.vector, vector_bytes=chips * before.vector_bytes)
             elif isinstance(o, Compute) and o.loops:
                 ops[i] = changed(o, loops=tuple([loop for loop in o.loops if loop.collective not in made]))

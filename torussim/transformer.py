@@ -149,7 +149,7 @@ class Builder:
     def summed(self) -> bool:
         """Whether all sums of layers are over the same axes, and the residual is cut over them, in E, or not at all."""
         table = self.table
-        if {"norm", "out"} & set(table.paths) or self.model.experts or len(self.stages) > 1:
+        if {"norm", "out"} & set(table.paths) or (self.model.experts or 1) > 1 or len(self.stages) > 1:
             return False
         if not {"residual", *WEIGHTS} <= set(table.paths):  # a part of a pass, of a plan
             return False
