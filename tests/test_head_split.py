@@ -22,6 +22,7 @@ from torussim.layouts import Heads, Layout
 from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.padding import padded
+from torussim.planner import plan
 from torussim.program import Collective, Compute, check_program
 from torussim.scenario import load
 from torussim.topology.builders import torus
@@ -270,6 +271,17 @@ def test_forty_heads_on_sixteen_chips_are_faster_than_on_eight():
                   "workload": {"phase": "decode", "batch": 16, "context": 2048, "tokens": 1}}) for chips in (8, 16)]
     assert found[1].step_s < found[0].step_s and found[1].memory["fits"]
     assert found[1].memory["kv_cache"] <= 16 * 2049 * 819200 * 3 / 40 < found[0].memory["kv_cache"]
+
+
+def test_a_plan_prices_split_and_padded_heads_like_a_run():
+    given = {"model": {**SIZES, "layers": 8, "heads": 40, "kv_heads": 40, "d_head": 128}, "chip": "tpu-v5e",
+             "topology": {"shape": [4, 4]}, "layout": {"ffn": "ws1d"},
+             "workload": {"phase": "decode", "batch": 8, "context": 8192}, "plan": {"vary": {"layouts": ["ws1d", "ws2d"]}}}
+    found = plan(given, shapes=False)
+    best = run({**given, "layout": found.pick.candidate.record()})
+    assert found.certified and best.step_s == pytest.approx(found.pick.keys["step_s"], rel=1e-9)
+    assert best.layout["as_run"]["decode"]["attention"]["kv_heads"] <= 3
+    assert found.pick.keys["step_s"] <= run({key: given[key] for key in given if key != "plan"}).step_s * (1 + 1e-9)
 
 
 def test_passes_whose_scores_have_as_many_columns_share_a_program():
