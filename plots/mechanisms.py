@@ -88,7 +88,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "eight kernels a sequence in their place": kernels_for_pieces,
     "every operation one kernel": one_kernel,
     "scores always cross HBM": lambda: attention_as(
-        lambda o, rows: replace(o, vector_bytes=o.scratch * o.scratch_passes, scratch=0.0)),
+        lambda o, rows: replace(o, vector_bytes=o.vector_bytes + o.scratch * o.scratch_passes, scratch=0.0)),
     "sums and halves in loops for nothing": lambda: patch.multiple(kernels, SUM_PASSES=0, HALVES_PASSES=0),
     "what a loop receives written for nothing": lambda: patch.multiple(kernels, SUM_PASSES=3),
 }

@@ -146,12 +146,12 @@ def test_the_slow_cable_of_llama_on_v5p_costs_what_its_repair_gains():
     """The two directions differ by 1.2 % in use; with one lifted alone the report said 4.3 %."""
     bad, good = (run({**LLAMA, "topology": {"kind": "torus", "shape": [4, 4, 8], "links": links}}) for links in ([SLOW], []))
     found = bad.keys["faults"]
-    assert found["cost"] == pytest.approx(cost(bad.step_s, good.step_s), abs=1e-9) == pytest.approx(0.179, abs=0.005)
+    assert found["cost"] == pytest.approx(cost(bad.step_s, good.step_s), abs=1e-9) == pytest.approx(0.2, abs=0.005)
     assert found["step_s"] == pytest.approx(good.step_s, rel=1e-9)
     (worst,) = found["worst"]
     assert worst["as_dead"]["cost"] < worst["cost"]
     said = " ".join(report.text(bad).split())
-    assert "slow link (0,0,0)-(1,0,0), " in said and "costs 17.8% of the time" in said
+    assert "slow link (0,0,0)-(1,0,0), " in said and "costs 20.0% of the time" in said
     known = {one.what: one.seconds for one in report.remedies(bad)}
     assert known["repair the slow link (0,0,0)-(1,0,0)"] == found["step_s"]
     assert known["take the slow link (0,0,0)-(1,0,0) out of use"] == worst["as_dead"]["step_s"]
