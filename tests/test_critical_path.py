@@ -166,10 +166,15 @@ def close(case: Case) -> float:
 
 @pytest.mark.parametrize("path", [path for path in SCENARIOS if path.stem not in PODS], ids=lambda path: path.stem)
 def test_the_critical_path_of_a_scenario_is_its_time(path: Path) -> None:
-    """To 1e-9 where each link is one chip's own; to 4 % where a dead link or a twist makes messages meet."""
+    """To 1e-9 where each link is one chip's own; to 4 % where a dead link or a twist makes messages meet.
+
+    On lines chips run apart, so that a collective of one can meet the next one of its neighbour: to 0.1 %.
+    """
     case = step(load(path))
-    meet = any(case[1].around(case[1].axes).gaps) or case[1].links.twist
-    assert 1 - (4e-2 if meet else 1e-9) <= close(case) <= CLOSE
+    around = case[1].around(case[1].axes)
+    meet = any(around.gaps) or case[1].links.twist
+    apart = not all(ring or around.length(axis) < 3 for axis, ring in zip(around.axes, around.ring))
+    assert 1 - (4e-2 if meet else 1e-3 if apart else 1e-9) <= close(case) <= CLOSE
 
 
 @pytest.mark.parametrize("shape", [(8,), (4, 4), (2, 3, 4)], ids=str)

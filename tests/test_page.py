@@ -255,7 +255,7 @@ def test_collectives_that_are_under_way_at_once_have_rows_of_their_own(slow):
 
 def test_many_messages_are_those_of_the_blocks_near_the_one_that_is_shown(monkeypatch):
     text_all = lanes(made(SLOW)[1][0])
-    monkeypatch.setattr("torussim.page.run.MESSAGES", (600, 0, 0))
+    monkeypatch.setattr("torussim.page.run.MESSAGES", (400, 0, 0))
     one = made(SLOW)[1][0]
     told = lanes(one)
     shown = one.timeline.runs[analysis.last_block(one.timeline)][0]
@@ -320,7 +320,7 @@ def test_the_files_of_a_comparison_are_told_apart():
 
 
 def test_runs_with_equally_many_blocks_show_the_same_block():
-    many = {**SLOW, "model": {"base": "palm-8b", "layers": 12}}
+    many = {**SLOW, "chip": "tpu-v5e", "model": {"base": "palm-8b", "layers": 12}}
     faster = {**many, "topology": {"shape": [4, 2, 2], "latency": "1 us"}}
     runs = made(many, faster)[1]
     own = [analysis.last_block(one.timeline) for one in runs]
@@ -692,6 +692,7 @@ def test_a_hostile_name_does_nothing_in_a_browser(shown):
     tab = shown(text)
     assert tab.evaluate("window.bad") is None
     assert tab.inner_text("h1") == " ".join(name.split())
+    tab.locator("#lanes-0-0").scroll_into_view_if_needed()
     box = tab.locator("#lanes-0-0").bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 25)
     assert name in tooltip(tab) and tab.evaluate("window.bad") is None
