@@ -49,7 +49,7 @@ class Share(NamedTuple):
 def share_of(heads: int, chips: int, kv_heads: int, real: int) -> Share:
     """Return the share of one of `chips` that cut `heads`, of which `real` are no padding, with `kv_heads` KV heads.
 
-    >>> share_of(40, 16, 40, 40).kept, share_of(48, 32, 8, 48).kept, share_of(48, 16, 48, 40).kept
+    >>> share_of(40, 16, 40, 40).kept, share_of(48, 32, 8, 48).kept, share_of(48, 16, 48, 48).kept
     (2.5, 1.0, 3.0)
     """
     spreads = [_spread(heads, chips, kv_heads, group) for group in range(real // kv_heads, heads // kv_heads + 1)]
