@@ -128,16 +128,16 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, 64 chips, without": (lambda: decode("palm-540b-decode-high-throughput", repeat=False), RUNS, 1659),
     "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 1110),
     "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1421),
-    "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 87992),
+    "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 3745),
     "direct all-to-all, 8x8x8": (lambda: exchange((8, 8, 8)), RUNS, 2),
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
     "direct all-to-all, 12x12x12, one link at half bandwidth": (lambda: exchange((12, 12, 12), slow=True), 1, 299),
-    "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 721219),
-    "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 218858),
-    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 156623),
-    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 78868),
-    "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 119276),
+    "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 805328),
+    "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 147395),
+    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 160690),
+    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 10848),
+    "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 135530),
     "PaLM 540B decode, fat tree of 4096 chips": (
         lambda: decode_on(FAT_TREE, "palm-540b", "tpu-v4", 512, {"ffn": "ws2d", "attention": "batch"}), 2, 474),
     "Llama 3 405B decode, 64 nodes of 8 GPUs": (
@@ -145,7 +145,7 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, dragonfly of 1056 chips": (
         lambda: exchange_on(kind="dragonfly", routers=8, chips=4, global_links=4), 3, 2),
     "direct all-to-all, boardfly of 1152 chips": (lambda: exchange_on(kind="boardfly"), 2, 80),
-    "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 21680),
+    "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 24173),
 }
 
 
