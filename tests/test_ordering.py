@@ -43,10 +43,11 @@ def test_tpu_v4_is_what_calibrate_gives_and_groups_left_out_are_within_the_bound
         assert sum(map(abs, errors)) / len(errors) < 0.07, group
 
 
-def test_two_dimensions_beat_one_at_128_and_256_chips():
-    seconds = {(row.group, row.name): case(row).simulated(row.scenario.chip) for row in read(found(DEFAULT)).rows if not row.twin}
-    for shape in ("8x4x4", "4x8x8"):
-        assert seconds["Fig. 6 ws2d", shape] < seconds["Fig. 6 ws1d", shape] / 1.04
+def test_two_dimensions_beat_one_on_64_128_and_256_chips():
+    """Paper, Fig. 6: by 4, 29 and 32 %. The distance on 64 chips is smaller here: docs/validation.md, Residual errors."""
+    seconds = {(row.group, row.name): case(row).simulated(row.scenario.chip) for row in read(found(DEFAULT)).rows}
+    for shape, factor in {"4x4x4": 1.0, "8x4x4": 1.15, "4x8x8": 1.15}.items():
+        assert seconds["Fig. 6 ws2d", shape] * factor < seconds["Fig. 6 ws1d", shape], shape
 
 
 def test_multiquery_over_the_batch_grows_least_with_context():

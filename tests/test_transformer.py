@@ -560,8 +560,8 @@ def test_a_serial_block_of_the_measured_code_loops_what_leaves_it_over_y_and_sca
     assert collective(parallel, "scatter_residual_z").direction == "one_way"
 
 
-@pytest.mark.parametrize(("batch", "pieces"), [(64, 63), (512, 504), (1024, 1008)])
-def test_the_messages_of_an_exchange_are_put_together_from_the_sequences_that_leave_a_chip(batch: int, pieces: int) -> None:
+@pytest.mark.parametrize(("batch", "pieces"), [(64, 64), (512, 512), (1024, 1024)])
+def test_an_exchange_has_a_piece_for_each_sequence_of_which_a_chip_has_a_part(batch: int, pieces: int) -> None:
     for length in (1, 16):  # the tokens of a sequence lie side by side
         operations = layer(PALM, Layout("ws2d_code", "batch"), Forward("prefill", batch, length, 2048))
         found = [o.pieces for o in operations if isinstance(o, Collective) and o.kind == "all_to_all"]

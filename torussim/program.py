@@ -147,7 +147,7 @@ class Collective:
     shift: Mapping[str, int] = field(default_factory=dict)  # permute: axis -> chips
     after: tuple[str, ...] | None = None
     detour: bool | None = None  # rings with a dead link: detour (True), lines (False), or the faster by estimate (None)
-    pieces: float = 0.0  # of an all-to-all: the parts from which its messages are assembled, one chip, each issued separately
+    pieces: int = 0  # of an all-to-all: the parts from which its messages are assembled, one chip, each issued separately
     protocol: str = ""  # "low_latency" | "bulk": the protocol of its messages, of a chip that has both
     root: tuple[int, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()  # physical chips, numbers in C order of the network's axes; in place of axes

@@ -194,7 +194,7 @@ class Builder:
             waits, after = after, None
             chosen = (algorithm if kind == "all_gather" else "") or self.layout.collectives.get(kind, "")
             one_way = kind == "reduce_scatter" and set(axes) <= set(self.table.one_way)
-            pieces = self.pieces((values[0].sharding, targets[0]), axes) if kind == "all_to_all" else 0.0
+            pieces = self.pieces(values[0].sharding, targets[0]) if kind == "all_to_all" else 0
             home = {"reduce_scatter": targets[0], "all_reduce": targets[0], "all_gather": values[0].sharding}.get(kind)
             summed = self.summed and home == self.table["residual"].stored
             self.add(Collective(name, cast(Kind, kind), self.axes(axes), size, chosen, after=waits, pieces=pieces,
@@ -204,11 +204,9 @@ class Builder:
             added.append((name, step))
         return [v._replace(sharding=t) for v, t in zip(values, targets)], added
 
-    def pieces(self, shardings: Sequence[Sharding], axes: Sequence[str]) -> float:
-        """Return the pieces of an all-to-all between shardings: the sequences of which a chip has a part, save those it keeps."""
-        sequences = max(self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B")) for sharding in shardings)
-        chips = prod(self.lengths[a] for a in axes)
-        return sequences * (chips - 1) / chips
+    def pieces(self, *shardings: Sharding) -> int:
+        """Return the pieces of an all-to-all between shardings: the sequences of which a chip has a part, also those it keeps."""
+        return max(self.forward.batch // prod(self.lengths[a] for a in sharding.axes("B")) for sharding in shardings)
 
     def axes(self, logical: Sequence[str]) -> tuple[str, ...]:
         """Return the physical axes of logical ones, without axes of one chip."""
