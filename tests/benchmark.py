@@ -126,17 +126,17 @@ REPLICAS = {"ffn": {"residual": "B_x L E", "w_in": "E F_y", "hidden": "B_x L F_y
 CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "PaLM 540B decode, 64 chips, with repetition": (lambda: decode("palm-540b-decode-high-throughput"), RUNS, 22),
     "PaLM 540B decode, 64 chips, without": (lambda: decode("palm-540b-decode-high-throughput", repeat=False), RUNS, 1659),
-    "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 1110),
-    "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1421),
+    "4096 chips, all links different, with repetition": (lambda: decode("palm-540b-decode-uneven-pod"), RUNS, 500),
+    "4096 chips, all links different, without": (lambda: decode("palm-540b-decode-uneven-pod", repeat=False), RUNS, 1539),
     "4096 chips, one dead link": (lambda: decode("palm-540b-decode-pod-dead-link"), 3, 3745),
     "direct all-to-all, 8x8x8": (lambda: exchange((8, 8, 8)), RUNS, 2),
     "direct all-to-all, 16x16x16": (lambda: exchange((16, 16, 16)), 3, 2),
     "direct all-to-all, 8x8x8, one link at half bandwidth": (lambda: exchange((8, 8, 8), slow=True), 3, 104),
     "direct all-to-all, 12x12x12, one link at half bandwidth": (lambda: exchange((12, 12, 12), slow=True), 1, 299),
-    "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 805328),
-    "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 147395),
-    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 160690),
-    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 10848),
+    "64 chips, ten dead links": (lambda: degraded((4, 4, 4), dead=10), 3, 805330),
+    "512 chips, ten dead links": (lambda: degraded((8, 8, 8), dead=10), 3, 186583),
+    "4096 chips, ten dead links": (lambda: degraded((16, 16, 16), dead=10), 1, 159952),
+    "32,768 chips, one dead link": (lambda: degraded((32, 32, 32), dead=1), 1, 10855),
     "128 chips, one dead link, direct all-to-alls": (lambda: degraded((4, 4, 8), dead=1, direct=True), 1, 135530),
     "PaLM 540B decode, fat tree of 4096 chips": (
         lambda: decode_on(FAT_TREE, "palm-540b", "tpu-v4", 512, {"ffn": "ws2d", "attention": "batch"}), 2, 474),
@@ -145,7 +145,7 @@ CASES: dict[str, tuple[Callable[[], Callable[[], Any]], int, int]] = {
     "direct all-to-all, dragonfly of 1056 chips": (
         lambda: exchange_on(kind="dragonfly", routers=8, chips=4, global_links=4), 3, 2),
     "direct all-to-all, boardfly of 1152 chips": (lambda: exchange_on(kind="boardfly"), 2, 80),
-    "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 24173),
+    "512 chips, one slow link, direct all-to-alls": (lambda: degraded((8, 8, 8), slow=1, direct=True), 1, 24148),
 }
 
 
@@ -387,7 +387,8 @@ def command(arguments: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table of every case, call, plan and command."""
+    """Print a table of every case, call, plan and command; end with an error if counts are not as they should be."""
+    wrong: list[str] = []
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     print(f"{'case':56} {'best':>9} {'median':>9} {'events':>7} {'flows':>8} {'chips':>6} {'blocks':>7} {'peak':>8}")
     for name, (_, _, events) in CASES.items():
@@ -395,38 +396,40 @@ def main() -> None:
         got = json.loads(done.stdout)
         print(f"{name:56} {got['best'] * 1e3:6.1f} ms {got['median'] * 1e3:6.1f} ms {got['events']:7} {got['flows']:8,} "
               f"{got['chips']:6} {got['blocks']:7} {got['peak'] / 1e6:5.0f} MB", flush=True)
-        assert got["events"] == events, f"{name}: {got['events']} events, not {events}"
+        wrong += [] if got["events"] == events else [f"{name}: {got['events']} events, not {events}"]
     print(f"\n{'call':52} {'best':>9} {'median':>9} {'timed':>7} {'outlined':>8}")
     for name, (_, _, counts) in CALLS.items():
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
         print(f"{name:52} {got['best'] * 1e3:6.2f} ms {got['median'] * 1e3:6.2f} ms {got['timed']:7} {got['outlined']:8}",
               flush=True)
-        assert (got["timed"], got["outlined"]) == counts, f"{name}: {got['timed']} collectives timed, {got['outlined']} outlined"
+        found = got["timed"], got["outlined"]
+        wrong += [] if found == counts else [f"{name}: {found[0]} collectives timed, {found[1]} outlined, not {counts}"]
     print(f"\n{'sweep of one decode step, 64 chips':52} {'runs/s a core':>13} {'CPU of the parent':>17}")
     for name in SWEEPS:
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
         print(f"{name:52} {got['rows'] / got['all']:13.1f} {got['mine'] / got['all']:16.1%}", flush=True)
-        assert (got["rows"], got["failed"]) == (100, 0), f"{name}: {got['rows']} rows, {got['failed']} failed"
+        wrong += [] if (got["rows"], got["failed"]) == (100, 0) else [f"{name}: {got['rows']} rows, {got['failed']} failed"]
     print(f"\n{'plan':52} {'mean':>9} {'built':>9} {'of':>8} {'priced':>8}")
     for name, (_, counts) in PLANS.items():
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
         print(f"{name:52} {got['seconds'] / counts[0] * 1e6:6.0f} us {got['counts'][1]:9,} {got['counts'][0]:8,} "
               f"{got['counts'][2]:8,}", flush=True)
-        assert tuple(got["counts"]) == counts, f"{name}: {got['counts']}, not {counts}"
+        wrong += [] if tuple(got["counts"]) == counts else [f"{name}: {got['counts']}, not {counts}"]
     print(f"\n{'faulty links, one decode step, 64 chips':52} {'draws/s':>9} {'simulated':>9}")
     for name, (_, simulated) in FAULTS.items():
         done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True, env=environment)
         got = json.loads(done.stdout)
         print(f"{name:52} {got['draws'] / got['seconds']:9.0f} {got['simulated']:9}", flush=True)
-        assert got["simulated"] == simulated, f"{name}: {got['simulated']} sets of faults, not {simulated}"
+        wrong += [] if got["simulated"] == simulated else [f"{name}: {got['simulated']} sets of faults, not {simulated}"]
     print(f"\n{'command, the whole process':52} {'CPU':>9} {'wall':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in COMMANDS.items():
             runs = [command(arguments, folder) for _ in range(RUNS)]
             print(f"{name:52} {min(c for c, _ in runs):7.2f} s {min(w for _, w in runs):7.2f} s")
+    assert not wrong, "\n".join(wrong)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from torussim.prices import Prices, work
 from torussim.program import ALIKE, ONE_SHOT, Collective, Compute, Loop, Operation, Program, changed
 from torussim.topology.grid import Grid
 
-# The most tokens, and chips, of a sum by one_shot in serving stacks: TensorRT-LLM, allReduceFusionKernels (kOneShotMaxToken, and
-# the numbers of ranks that it is compiled for); the kernel of FlashInfer, which other stacks use, has the same.
+# The most tokens, and chips, of a sum by one_shot in serving stacks: TensorRT-LLM, allReduceFusionKernels (kOneShotMaxToken) and
+# customAllReduceKernels (MAX_RANKS_PER_NODE); the kernel of FlashInfer, which other stacks use, has the same.
 TOKENS, GROUP = 128, 16
 MOST = 200_000  # the most messages whose routes are computed for an estimate
 

@@ -72,7 +72,7 @@ class Scenario:
     >>> asked = ts.Scenario(model="palm-8b", chip="tpu-v4", topology=network, layout={"attention": "batch"},
     ...                     workload={"phase": "decode", "batch": 512, "context": 1024})
     >>> print(f"{ts.run(asked).step_s * 1e3:.2f} ms")
-    10.65 ms
+    10.60 ms
     """
 
     name: str
