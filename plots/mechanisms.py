@@ -108,8 +108,8 @@ def row(name: str, found: Calibration) -> list[str]:
     contexts = [p.simulated / p.measured - 1 for p in found.points if p.group == "Fig. 8"]
     told = ", ".join(f"{p.name} {p.value:.3g}" for p in found.parameters if p.constrained)
     mean, mean_left_out, of_contexts = (sum(map(abs, errors)) / len(errors) for errors in (fit, left_out, contexts))
-    return [name, f"{mean:.1%}", f"{max(fit, key=abs):+.1%}", f"{mean_left_out:.1%}", f"{of_contexts:.1%}", f"{serial - 1:+.0%}",
-            f"{long / short - 1:+.0%}", told]
+    return [name, f"{mean:.1%}", f"{max(fit, key=abs):+z.1%}", f"{mean_left_out:.1%}", f"{of_contexts:.1%}",
+            f"{serial - 1:+z.0%}", f"{long / short - 1:+z.0%}", told]
 
 
 def main() -> None:

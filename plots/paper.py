@@ -245,7 +245,7 @@ def report(rows: Mapping[str, Sequence[Row]], bytes_off: Sequence[float], crossi
     for name in sorted(errors):
         summary = Summary.of(errors[name])
         assert summary
-        cells.append([name, str(summary.points), f"{summary.mape:.2%}", f"{summary.worst:+.2%}"])
+        cells.append([name, str(summary.points), f"{summary.mape:.2%}", f"{summary.worst:+z.2%}"])
     rule = [["the paper's rule", "cells that fit", "other pick", "loss > 1 %", "mean loss", "worst", ""]]
     rule += [[phase, *told(several)] for phase, several in found.items()]
     return "\n\n".join([table(cells, "lrrr"), crossings, table(rule, "lrrrrrl")])

@@ -26,8 +26,8 @@ def row(file: Path) -> str:
     sure = f"certified: {runs} runs exclude the rest" if plan.certified else f"{plan.count('open')} open, up to {plan.gap:.1%}"
     same = "the same" if abs(ours / theirs - 1) < 1e-6 else name_of(plan.pick.candidate)
     return " | ".join([f"| `{file.stem}`", name_of(plan.file.candidate), measured, show(theirs, "s"), same, show(ours, "s"),
-                       f"{ours / theirs - 1:+.1%}", f"{plan.space:,}", sure, f"{seconds:.1f} s",
-                       f"{show(all_s, 's')}, {all_s / ours - 1:+.1%}{'' if every.certified else ' (open)'} |"])
+                       f"{ours / theirs - 1:+z.1%}", f"{plan.space:,}", sure, f"{seconds:.1f} s",
+                       f"{show(all_s, 's')}, {all_s / ours - 1:+z.1%}{'' if every.certified else ' (open)'} |"])
 
 
 def main() -> None:

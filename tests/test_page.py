@@ -291,7 +291,7 @@ def test_several_runs_share_tables_and_what_differs_is_marked():
     assert any("scale" in row for row in rows) and "<mark>-</mark>" in differs
     measures = re.search(r'<table id="measures">.*?</table>', text, re.S)[0]
     change = runs[1].result.step_s / runs[0].result.step_s - 1
-    assert f"({change:+.1%})" in measures
+    assert f"({change:+z.1%})" in measures
     assert {float(v) for v in re.findall(r'value="([^"]*)"', measures)} >= {run.result.step_s for run in runs}
     told = data_of(text)["timelines"]
     assert [one["label"] for one in told] == ["A", "B", "C"] and len({place for one in told for place in one["places"]}) == 3

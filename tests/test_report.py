@@ -81,7 +81,7 @@ def test_what_makes_a_time_doubtful_begins_the_verdict_and_what_was_missed_ends_
     assert remedies(large)[-1].seconds is None and "less memory a chip: most of it is KV cache" in remedies(large)[-1].what
     missed = run({**MODEL, "expect": {"step_s": {"value": "1 s", "within": 0.1}, "mfu": {"value": 1}}})
     assert verdict(missed).endswith(f". MISSED: step_s is {show(missed.step_s, 's')}, not 1 s as expected.")
-    assert f"expected mfu 100.0%, got {missed.mfu:.1%} ({missed.mfu - 1:+.1%})" in text(missed)
+    assert f"expected mfu 100.0%, got {missed.mfu:.1%} ({missed.mfu - 1:+z.1%})" in text(missed)
     part = replace(missed, keys=Keys({**missed.keys, "partial": {"passes": 3, "of": 7}}))
     assert verdict(part).startswith("PARTIAL: 3 of 7 passes were simulated. A decode step takes ")
 

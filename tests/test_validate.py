@@ -178,7 +178,7 @@ def test_a_line_of_the_table_of_sets_has_the_mean_worst_and_bias_of_its_rows(pac
     for name, rows in package.sets().items():
         errors = [row.error for row in rows if not row.measurement.twin]
         assert lines[name][:4] == [str(len(errors)), f"{sum(map(abs, errors)) / len(errors):.1%}",
-                                   f"{max(errors, key=abs):+.1%}", f"{sum(errors) / len(errors):+.1%}"]
+                                   f"{max(errors, key=abs):+z.1%}", f"{sum(errors) / len(errors):+z.1%}"]
     assert lines[ALL][0] == str(len(package.points)) == str(sum(int(lines[name][0]) for name in package.sets()))
     assert sum(int(line[0]) for name, line in lines.items() if name in ("all fitted", "all predicted")) == len(package.points)
 
@@ -187,7 +187,7 @@ def test_details_have_every_row_of_every_set_and_the_table_of_sets(package):
     text, details = package.text(), package.text(details=True)
     shown = [line.strip() for line in details.splitlines()]
     for row in package.rows:
-        assert any(line.startswith(row.measurement.name) and f"{row.error:+.1%}" in line for line in shown), row
+        assert any(line.startswith(row.measurement.name) and f"{row.error:+z.1%}" in line for line in shown), row
         assert f"\n{row.measurement.group} ({row.set})" in f"\n{details}"
     assert all(line in shown for one in text.split("\n\n")[:1] for line in map(str.strip, one.splitlines()))
     assert len(text.splitlines()) <= len(package.sets()) + 9

@@ -118,8 +118,8 @@ class Calibration:
         """Return everything as tables for a terminal, and the mapping."""
         rows = [["point", "measured, ms", "fitted, ms", "error", "error, left out"]]
         for p in self.points:
-            out = "-" if p.left_out is None else f"{p.left_out / p.measured - 1:+.1%}"
-            shown = f"{p.measured * 1e3:.4g}", f"{p.simulated * 1e3:.4g}", f"{p.simulated / p.measured - 1:+.1%}"
+            out = "-" if p.left_out is None else f"{p.left_out / p.measured - 1:+z.1%}"
+            shown = f"{p.measured * 1e3:.4g}", f"{p.simulated * 1e3:.4g}", f"{p.simulated / p.measured - 1:+z.1%}"
             rows.append([f"{p.group}: {p.name}", *shown, out])
         parts = [table(rows, "lrrrr"), "\n".join(_summary("residual errors of the fit", self.errors())
                                                   + _summary("errors of points left out of the fit", self.errors(left_out=True)))]
@@ -284,7 +284,7 @@ def _summary(what: str, errors: Sequence[float]) -> list[str]:
     if not errors:
         return []
     mape = sum(map(abs, errors)) / len(errors)
-    return [f"{what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+.1%}"]
+    return [f"{what}: mean absolute {mape:.1%}, worst {max(errors, key=abs):+z.1%}"]
 
 
 def _shown(name: str, value: float) -> str:

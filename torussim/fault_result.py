@@ -261,7 +261,7 @@ def _finite(value: float) -> float | None:
 
 def signed(loss: float | None) -> str:
     """Return a loss in words; None: there is no time."""
-    return "cuts the network" if loss is None or not isfinite(loss) else f"{100 * loss:+.1f} %"
+    return "cuts the network" if loss is None or not isfinite(loss) else f"{100 * loss:+z.1f} %"
 
 
 def observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -271,7 +271,7 @@ def observed(found: Mapping[str, Any] | None) -> tuple[str, str]:
     if found["loss"] is None:
         return f"{found['draws']:,}", "all cut"
     error = "" if found["error"] is None else f" ± {100 * found['error']:.1f}"
-    return f"{found['draws']:,}", f"{100 * found['loss']:+.1f}{error} %"
+    return f"{found['draws']:,}", f"{100 * found['loss']:+z.1f}{error} %"
 
 
 def kind_name(scale: float) -> str:

@@ -222,5 +222,5 @@ class Result:
         else:
             lines.append(f"  done after {show(k['makespan_s'], 's')}")
         for e in k.get("expect", ()):
-            lines.append(f"  {e['what']}: {e['got']:.4g} against {e['value']:.4g} expected, {e['error']:+.1%}")
+            lines.append(f"  {e['what']}: {e['got']:.4g} against {e['value']:.4g} expected, {e['error']:+z.1%}")
         return "\n".join(lines)

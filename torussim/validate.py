@@ -283,4 +283,4 @@ def _unit(seconds: float) -> tuple[float, str]:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:+.1%}"
+    return "-" if share is None else f"{share:+z.1%}"

@@ -61,7 +61,7 @@ def _marked(key: str, values: Sequence[float | None]) -> list[Part]:
             continue
         cell = share(value) if key == "mfu" else exact(value, f"{value:,.0f}") if key == "tokens_per_s" else seconds(value)
         first = values[0]
-        change = f" ({value / first - 1:+.1%})" if i and first and abs(value / first - 1) > SAME else ""
+        change = f" ({value / first - 1:+z.1%})" if i and first and abs(value / first - 1) > SAME else ""
         mark = tag("strong", cell, class_="best") if apart and abs(value - best) <= SAME * abs(best) else cell
         found.append(tag("span", mark, change))
     return found

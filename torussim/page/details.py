@@ -34,7 +34,7 @@ def _beside(runs: Sequence[Run]) -> Html:
         cells: list[Part] = [name, KINDS.get(o["kind"], o["kind"])]
         for one in found:
             took, first = (each[name]["end_s"] - each[name]["start_s"] if name in each else None for each in (one, found[0]))
-            change = f" ({took / first - 1:+.1%})" if took is not None and first and abs(took / first - 1) > SAME else ""
+            change = f" ({took / first - 1:+z.1%})" if took is not None and first and abs(took / first - 1) > SAME else ""
             unlike = change or (took is None) != (first is None)
             cells.append(tag("mark", seconds(took), change) if unlike else seconds(took))
         rows.append(cells)
@@ -122,7 +122,7 @@ def _faults(run: Run) -> Html:
     found, got = run.keys["faults"], run.seconds
     count = found["count"]
     said = [f"{count:,} fault{'s' * (count != 1)}; without {'it' if count == 1 else 'them'} ", seconds(found["step_s"]),
-            " in place of ", seconds(got), f" ({-found['cost']:+.1%})."]
+            " in place of ", seconds(got), f" ({-found['cost']:+z.1%})."]
     rows = []
     for one in found["worst"]:
         which = f"{node(one['from'])} - {node(one['to'])}" if one["cables"] == 1 else \

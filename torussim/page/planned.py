@@ -48,7 +48,7 @@ def _candidates(shown: Sequence[Mapping[str, Any]]) -> Html:
     for one in shown:
         taken = one["step_s"] or one["estimate_s"]
         rows.append([layout_words(one["layout"]), one["phase"], f"{one['batch']:,}", seconds(one["step_s"]),
-                     seconds(one["estimate_s"]), seconds(one["bound_s"]), f"{taken / best - 1:+.1%}", STATES[one["state"]],
+                     seconds(one["estimate_s"]), seconds(one["bound_s"]), f"{taken / best - 1:+z.1%}", STATES[one["state"]],
                      one["bound_by"] or ""])
     head = ["layout", "phase", "batch", "simulated", "closed form", "lower bound", "to the best", "state", "bound by"]
     return table("The best candidates", head, rows, sides="llrrrrrll", marks={0: "first"})

@@ -187,7 +187,7 @@ def _expected(e: Mapping[str, Any]) -> list[Part]:
     values = [exact(v, "nothing" if v is None else show(v, unit)) for v in (e["value"], e["got"])]
     verdict = "" if e["ok"] is None else f"within {e['within']:.0%}" if e["ok"] else \
         "MISSED" + ("" if e["within"] is None else f": beyond {e['within']:.0%}")
-    return [e["what"], *values, "-" if e["error"] is None else f"{e['error']:+.1%}", verdict, e["source"] or ""]
+    return [e["what"], *values, "-" if e["error"] is None else f"{e['error']:+z.1%}", verdict, e["source"] or ""]
 
 
 def held(memory: Mapping[str, Any]) -> float:

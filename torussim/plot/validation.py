@@ -140,7 +140,7 @@ def _errors(canvas: Canvas, parts: Sequence[_Part], y: float) -> float:
     canvas.shape(np.array([corners]), BAND_COLOUR, name="band", layer=0)
     for tick in across.ticks():
         canvas.line(across(tick), top, across(tick), y, INK if abs(tick) < 1e-9 else GRID_COLOUR, layer=1)
-        canvas.text(across(tick), y + 14, f"{tick:+.0%}" if abs(tick) > 1e-9 else "0%", align="center")
+        canvas.text(across(tick), y + 14, f"{tick:+z.0%}" if abs(tick) > 1e-9 else "0%", align="center")
     return y + 24
 
 
@@ -153,7 +153,7 @@ def _row(canvas: Canvas, part: _Part, y: float) -> None:
     beside = f"; the paper's model {paper.mape:.0%}" if paper else ""
     canvas.text(EDGE + 20, y - 8, short(part.name, 32), bold=True)
     canvas.text(EDGE + 20, y + 9, f"{short(chips, 32)}, {part.use or NOT_TOLD}", size=SMALL, colour=FAINT)
-    canvas.text(TOLD + 16, y - 8, f"mean {summary.mape:.1%}, worst {summary.worst:+.1%}")
+    canvas.text(TOLD + 16, y - 8, f"mean {summary.mape:.1%}, worst {summary.worst:+z.1%}")
     canvas.text(TOLD + 16, y + 9, f"{_points(len(part.rows))}{beside}", size=SMALL, colour=FAINT)
 
 

@@ -131,7 +131,7 @@ def expectations(result: Result, *, sources: bool) -> list[tuple[str, bool | Non
     for e in result.keys.get("expect", ()):
         met = "" if e["ok"] is None else f", within {e['within']:.0%}" if e["ok"] else f", MISSED: beyond {e['within']:.0%}" \
             if e["within"] is not None else ", MISSED"
-        off = "" if e["error"] is None else f" ({e['error']:+.1%}{met})"
+        off = "" if e["error"] is None else f" ({e['error']:+z.1%}{met})"
         found.append((f"expected {e['what']} {scalar(e['what'], e['value'])}, got {scalar(e['what'], e['got'])}{off}"
                       + (f" [{e['source']}]" if e["source"] and sources else ""), e["ok"]))
     return found

@@ -82,7 +82,7 @@ def percent(share: float | None) -> str:
 
 def change(seconds: float, got: float) -> str:
     """Return by how much a time differs from the simulated one: "-29.0%"."""
-    return f"{seconds / got - 1:+.1%}" if got else ""
+    return f"{seconds / got - 1:+z.1%}" if got else ""
 
 
 def count(number: int, what: str) -> str:
