@@ -233,6 +233,20 @@ def test_the_tables_of_the_published_code_run_the_heads_of_the_model():
         assert every == [Heads(40)]
 
 
+@pytest.mark.parametrize("ffn", ["ws1d_code", "ws2d_code"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_tables_of_the_published_code_split_or_pad_where_neither_the_model_nor_the_batch_says_how(ffn, batch):
+    """A chip keeps the KV heads that its queries read, and `sum` is not ignored."""
+    given = {"model": {**SIZES, "heads": 40, "kv_heads": 40, "d_head": 128}, "chip": "tpu-v5e",
+             "topology": {"kind": "mesh", "shape": [16]}, "workload": {"phase": "decode", "batch": batch, "context": 512}}
+    found = {way: run({**given, "layout": {"ffn": ffn, "split_heads": way}}) for way in ("auto", "sum", "pad")}
+    kept = {way: one.layout["as_run"]["decode"]["attention"]["kv_heads"] for way, one in found.items()}
+    assert kept["sum"] == 2.5 and kept["pad"] == 3 and kept["auto"] in (2.5, 3)
+    assert found["auto"].step_s == pytest.approx(min(found["sum"].step_s, found["pad"].step_s), rel=0.01)
+    authors = run({**given, "model": {**given["model"], "padded_heads": {"16": 64}}, "layout": {"ffn": ffn}})
+    assert authors.layout["as_run"]["decode"]["attention"]["kv_heads"] == 4
+
+
 def test_heads_of_a_stage_are_split_over_its_own_chips():
     scenario = {"model": {**SIZES, "layers": 4, "heads": 10, "kv_heads": 10, "d_head": 128}, "chip": "tpu-v5e",
                 "topology": {"kind": "mesh", "shape": [2, 4]},

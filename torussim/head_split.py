@@ -138,7 +138,8 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
 
     `make` returns the layout for a choice; `physical` are its axes, without that of stages. If heads divide by all the chips that
     batch and context leave, there is one choice. Paddings with which a chip keeps more KV heads, and a larger cache, than with
-    others are left out. Raise LayoutError if heads must be split and cannot be.
+    others are left out. A table with a padding of its own is left to it if the model says how it is padded, or has one KV head.
+    Raise LayoutError if heads must be split and cannot be.
     """
     chips = prod(physical.values())
     given = Heads(model.padded(chips))
@@ -146,7 +147,8 @@ def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -
         return [given]
     first = _Made.of(make(given), model, batch, physical)
     how = first.layout.split_heads
-    if (first.share and first.everywhere) or (first.table.padding and how == "auto"):
+    own = first.table.padding and (model.padded_heads or model.kv_heads == 1)
+    if (first.share and first.everywhere) or (own and how == "auto"):
         return [given]
     split = _Made.of(make(Heads(given.run, split=True)), model, batch, physical)
     if how == "sum":

@@ -8,9 +8,10 @@ Keys: residual w_in hidden w_out w_q w_k w_v q kv w_o, and where a layout needs 
 experts_out (with the dimension N of the experts; by default w_in and w_out with N cut over some of their axes). Lists of axes:
 loop (whose collectives may be looped with a matmul), loop_out (the same for W_out and W_o, if their axes differ), one_way
 (over which reduce-scatters outside loops go in one direction). Three choices: `heads: chips` pads the number of heads, if it may
-be padded, to the number of chips, and `heads: model` leaves it as the model has it (both stand in place of `split_heads: auto`,
-see head_split); `longest: x` names the logical axis that is the longest one of the network in a scenario without a mesh;
-`attention_kernel` names the kernel of attention of a layout that does not name one, one of KERNELS.
+be padded, to the number of chips, and `heads: model` leaves it as the model has it (both stand in place of `split_heads: auto`
+for a model with `padded_heads` or with one KV head, see head_split); `longest: x` names the logical axis that is the longest one
+of the network in a scenario without a mesh; `attention_kernel` names the kernel of attention of a layout that does not name one,
+one of KERNELS.
 
 The name of a layout decides no time: a table under another name is the same layout. Source: paper, 3.2 to 3.4; google-research,
 scaling_transformer_inference_efficiency (`*_code`).
@@ -341,14 +342,14 @@ def code_attention(s: Sizes, x_apart: bool = False) -> dict[str, object]:
         return _over_sequence(s, "B L H_xyz", "")
     made, fit = "B L H_xyz", [axes for axes in (("", "z", "yz", "xyz") if s.attention == "batch" else ("",))
                               if s.batch % prod(s.lengths[a] for a in axes) == 0
-                              and s.heads % prod(s.lengths[a] for a in LOGICAL if a not in axes) == 0]
+                              and s.head_parts % prod(s.lengths[a] for a in LOGICAL if a not in axes) == 0]
     if not fit:
         fit = ["x"] if s.batch % s.lengths["x"] == 0 else [""]
-        made = f"{cut('B', fit[0])} L {cut('H', fitting(s.heads, 'yz', s.lengths))}"
+        made = f"{cut('B', fit[0])} L {cut('H', fitting(s.head_parts, 'yz', s.lengths))}"
     batch = max(fit, key=lambda axes: prod(s.lengths[a] for a in axes))
-    rest = fitting(s.heads, [a for a in LOGICAL if a not in batch], s.lengths)
+    rest = fitting(s.head_parts, [a for a in LOGICAL if a not in batch], s.lengths)
     q = [made] + (["B_x L H_yz"] if batch == "xyz" and x_apart else []) + [f"{cut('B', batch)} L {cut('H', rest)}"]
-    return {"q": _unlike(q), "kv": f"{cut('B', batch)} L {cut('K', fitting(s.kv_heads, rest, s.lengths))}"}
+    return {"q": _unlike(q), "kv": f"{cut('B', batch)} L {cut('K', fitting(s.kv_parts, rest, s.lengths))}"}
 
 
 def ws2d_code(s: Sizes) -> dict[str, object]:

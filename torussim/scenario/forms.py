@@ -286,7 +286,7 @@ TENSORS: Form = {
     **{name: Key(axes, example="xy", about=_OF_AXES[name]) for name in AXES},
     HEADS: Key(one_of("padding of heads", *HEADS_PADDED), otherwise="that of the model, and `split_heads`", example="chips",
                about="`chips`: heads that can be padded are padded to the number of chips; `model`: as the model has them. Both "
-                     "stand in place of `split_heads: auto`."),
+                     "stand in place of `split_heads: auto` for a model with `padded_heads` or one KV head."),
     LONGEST: Key(text, example="x", about="The logical axis that gets the longest axis of the network where no mesh is given."),
     KERNEL: Key(one_of("kernel of attention", *KERNELS), otherwise="fused", example="plain",
                 about="The kernel of attention of a layout that does not name one."),
