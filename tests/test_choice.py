@@ -112,3 +112,13 @@ def test_no_collective_has_more_links_than_a_chip_and_the_paper_charges_those_of
     (charge,) = charges(program, net, real)
     assert charge.links <= charge.of == links and charge.charged == preset
     assert charge.paper_s == 1e6 / (preset * real.link_bandwidth)
+
+
+def test_auto_takes_an_algorithm_that_every_one_of_unlike_groups_can_run():
+    """The largest group is a power of two, and the other one is not: recursive doubling is for neither."""
+    net = grid(torus([8], wrap=False, bandwidth=45e9, latency=1e-6))
+    for kind in ("all_reduce", "all_gather", "reduce_scatter"):
+        program = chosen(one(kind, "", 1e3, algorithm="auto", groups=((0, 1, 2), (4, 5, 6, 7))), net, IDEAL)
+        (made,) = program.block
+        assert isinstance(made, Collective) and made.algorithm not in ("auto", "recursive_doubling", "halving_doubling")
+        assert seconds(net, program) > 0

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from torussim.answer import run
+from torussim.attending import weights
 from torussim.chips import chip
 from torussim.closed_forms import axes_seconds
 from torussim.cost import compute_seconds
@@ -118,10 +119,23 @@ def test_groups_are_neighbours_and_have_every_chip_once():
     for order in (["z"], ["y", "z"], ["x"], ["x", "y", "z"]):
         chips = prod(axes[a] for a in order)
         for together in (n for n in range(1, chips + 1) if chips % n == 0):
-            found = groups_of(order, together, axes)
+            found = groups_of(order, together, [(0, together - 1)], axes)
             assert sorted(chip for group in found for chip in group) == list(range(48))
             assert {len(group) for group in found} == {together}
-    assert groups_of(["z"], 2, axes)[:3] == ((0, 1), (2, 3), (4, 5))
+    assert groups_of(["z"], 2, [(0, 1)], axes)[:3] == ((0, 1), (2, 3), (4, 5))
+    assert groups_of(["z"], 6, [(0, 2), (3, 4)], axes)[:3] == ((0, 1, 2), (3, 4), (6, 7, 8))
+
+
+@given(st.integers(1, 24), st.integers(1, 24))
+def test_rounds_of_sums_have_each_shared_head_once_and_a_chip_once_at_most(heads, chips):
+    found = share_of(heads, chips, heads, heads)
+    ranges = [pair for some in found.sums for pair in some]
+    shared = [(head * chips // heads, -(-(head + 1) * chips // heads) - 1) for head in range(heads)]
+    period = [(first, last) for first, last in shared if first < last and first < found.together]
+    assert sorted(ranges) == sorted(period) and len(found.sums) == min(2, found.shared)
+    for some in found.sums:
+        chips_of = [chip for first, last in some for chip in range(first, last + 1)]
+        assert len(set(chips_of)) == len(chips_of)
 
 
 # -- layouts ------------------------------------------------------------------------------------------------------------
@@ -195,16 +209,17 @@ def test_attention_on_twice_the_chips_takes_no_longer(sizes, chips, context, way
 
 def test_scores_are_summed_by_the_chips_that_share_heads():
     forward = Forward("decode", 16, 1, 1000)
-    for heads, axes, over, together in ((40, {"x": 16}, (), 2), (8, {"x": 4, "y": 8}, ("x",), 4), (5, {"x": 4}, ("x",), 4),
-                                        (6, {"x": 8, "y": 2}, ("x",), 8)):
+    pairs = [(chip, chip + 1) for chip in range(0, 16, 2)]
+    for heads, axes, over, rounds in (
+            (40, {"x": 16}, (), [pairs]), (8, {"x": 4, "y": 8}, ("x",), [()]), (5, {"x": 4}, (), [[(0, 1), (2, 3)], [(1, 2)]]),
+            (3, {"x": 8}, (), [[(0, 1, 2), (5, 6, 7)], [(2, 3, 4, 5)]])):
         one = transformer(heads, heads)
         program = build(one, Layout("ws1d", split_heads="sum"), forward, axes)
         check_program(program, axes)
-        found = next(o for o in program.block if o.name == "reduce_scores")
-        assert isinstance(found, Collective) and found.kind == "all_reduce" and found.axes == over
-        assert all(len(group) == together for group in found.groups) and bool(found.groups) != bool(over)
-        shared = share_of(heads, prod(axes.values()), heads, heads).shared
-        assert found.bytes == 16 * shared * 1024 * 4  # f32, keys in whole registers
+        found = [o for o in program.block if o.name.startswith("reduce_scores")]
+        assert [sorted(o.groups) for o in found if isinstance(o, Collective)] == [sorted(some) for some in rounds]
+        assert all(isinstance(o, Collective) and o.kind == "all_reduce" and o.axes == over for o in found)
+        assert all(o.bytes == 16 * 1024 * 4 for o in found)  # of one head, f32, keys in whole registers
 
 
 def test_a_long_prompt_is_padded_and_a_long_cache_is_split():
@@ -313,3 +328,37 @@ def test_w_k_and_w_v_of_multihead_attention_are_cut_like_w_q():
     one, workload = transformer(40, 40), Workload("decode", 16, 256)
     few, many = (memory(one, Layout("ws1d", "batch"), workload, {"x": chips}, 16e9).weights for chips in (8, 16))
     assert many == pytest.approx(few / 2, rel=1e-2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPED, SHAPES, st.sampled_from(["ws1d", "ws2d", "wg_x", "wg_xy"]), st.sampled_from(["pad", "sum"]))
+def test_w_k_and_w_v_have_what_a_chip_keeps_where_k_and_v_stay(sizes, shape, ffn, way):
+    """Of grouped queries over heads: at least the KV heads that are kept, and no more where a chip's W_q makes its own heads."""
+    kv_heads, group = sizes
+    assume(group > 1)
+    one, net = transformer(kv_heads * group, kv_heads), network(*shape)
+    try:
+        builder, _ = settle(Layout(ffn, split_heads=way), one, Forward("decode", prod(shape), 1, 512), net)
+    except (LayoutError, ShardingError):
+        assume(False)
+    table, chips = builder.table, builder.lengths
+    made = weights(builder)["w_k"]["K"] / 128 / prod(chips[a] for a in table["w_k"].used.axes("K"))
+    assert builder.share.kept <= made + 1e-9 and made <= builder.kv_heads
+    if table["w_q"].used.axes("H") == table["q"].used.axes("H") and set(table["w_k"].used.axes("K")) == set(
+            table["kv"].used.axes("K")):
+        assert made == pytest.approx(builder.share.kept)
+
+
+def test_more_chips_with_the_same_cache_each_make_no_more_of_k_and_v():
+    """24 query heads over 8 KV heads on 8 and on 16 chips: K and V of one KV head a chip, 256 columns (on 16 they were 2048)."""
+    for chips in (8, 16):
+        builder, _ = settle(Layout("ws1d"), transformer(24, 8), Forward("prefill", 1, 4096, 4096), network(chips))
+        (made,) = [o for o in builder.build().block if isinstance(o, Compute) and o.name.endswith("k_v")]
+        columns = sum(m.flops for m in made.matmuls) / (2 * 4096 * SIZES["d_model"])
+        assert columns - ("q" in made.name) * builder.share.columns * 128 == 256 and builder.share.kept == 1
+
+
+def test_all_of_k_and_v_are_made_where_they_go_to_other_chips():
+    """Over the batch a chip reads all KV heads of its sequences."""
+    builder, _ = settle(Layout("ws1d", "batch"), transformer(16, 4), Forward("decode", 64, 1, 512), network(8))
+    assert weights(builder)["w_k"]["K"] == 4 * 128

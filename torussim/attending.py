@@ -50,9 +50,9 @@ def wanted(model: Model) -> tuple[str, ...]:
 
 def projections(builder: Builder) -> dict[str, tuple[str, str, int]]:
     """Return for each of these tensors its weight, the dimension that it makes, and the size of this dimension."""
-    m = builder.model
-    every = {"q": ("w_q", "H", builder.heads * m.d_head), "k": ("w_k", "K", builder.kv_heads * m.d_head),
-             "v": ("w_v", "K", builder.kv_heads * m.value), "latent_q": ("w_q_down", "C", m.latent_q or 0),
+    m, kv = builder.model, builder.made_kv
+    every = {"q": ("w_q", "H", builder.heads * m.d_head), "k": ("w_k", "K", round(kv * m.d_head)),
+             "v": ("w_v", "K", round(kv * m.value)), "latent_q": ("w_q_down", "C", m.latent_q or 0),
              "latent": ("w_kv_down", "K", (m.latent or 0) + m.latent_rope)}
     return {tensor: every[tensor] for tensor in wanted(m)}
 
@@ -236,18 +236,23 @@ def _products(builder: Builder, here: _Here, q: Tensor) -> None:
 
 
 def _scores(builder: Builder, here: _Here, attention: Callable[[int], Compute]) -> None:
-    """Add the scores of a chip's columns, and the sum of those of shared heads over the chips that share them."""
+    """Add the scores of a chip's columns, and the sums of those of each shared head over the chips that share it."""
     axes, share, stage = builder.axes(builder.table["q"].used.axes("H")), builder.share, len(builder.stages) > 1
     name = builder.name("scores")
     _varying(builder, name, lambda attended: kernels.scores(name, attention(attended)))
     met, _ = reach(builder.forward.length, builder.forward.attended, here.window, builder.layout.attention_kernel)
     keys = here.tokens(score_columns(met))
-    size = here.rows * here.length * here.shared * keys * kernels.SCORE_BYTES
+    size = here.rows * here.length * keys * kernels.SCORE_BYTES
+    alike = share.sums == (((0, share.together - 1),),)  # all of these chips share one head
     exact = next((some for count in range(1, len(axes) + 1) for some in combinations(axes, count)
-                  if prod(builder.physical[a] for a in some) == share.together), axes if stage else ())
-    groups = () if exact else groups_of(axes, share.together, builder.physical)
-    builder.add(Collective(builder.name("reduce_scores"), "all_reduce", exact, size,
-                           "" if groups else builder.layout.collectives.get("all_reduce", ""), groups=groups))
+                  if alike and prod(builder.physical[a] for a in some) == share.together), axes if stage else ())
+    if exact:
+        builder.add(Collective(builder.name("reduce_scores"), "all_reduce", exact, here.shared * size,
+                               builder.layout.collectives.get("all_reduce", "")))
+        return
+    for some in share.sums:
+        builder.add(Collective(builder.name("reduce_scores"), "all_reduce", (), size,
+                               groups=groups_of(axes, share.together, some, builder.physical)))
 
 
 def _varying(builder: Builder, name: str, function: Callable[[int], Compute]) -> Compute:

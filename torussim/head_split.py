@@ -34,7 +34,8 @@ class Share(NamedTuple):
 
     `columns`: of H, in heads. `heads` and `kv_heads`: those of which it has a part. `kept`: the columns of K that it reads, in KV
     heads; those of V are as many. `shared`: the heads of which other chips have a part too. `together`: neighbouring chips that
-    share heads only with one another.
+    share heads only with one another. `sums`: of these, the first and the last chip of each shared head, in rounds in which a
+    chip has one of them at most.
     """
 
     columns: float
@@ -43,6 +44,7 @@ class Share(NamedTuple):
     kept: float
     shared: int = 0
     together: int = 1
+    sums: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 @lru_cache(KEPT)
@@ -69,7 +71,21 @@ def _spread(heads: int, chips: int, kv_heads: int, group: int) -> Share:
         found.append((len(mine), len(parts), sum(map(_union, parts.values())) / chips, shared))
     touched, read, kept, shared = (max(some) for some in zip(*found))
     return Share(heads // chips if heads % chips == 0 else heads / chips, touched, max(1, read), kept, shared,
-                 chips // gcd(heads, chips) if shared else 1)
+                 chips // gcd(heads, chips) if shared else 1, _rounds(heads // gcd(heads, chips), chips // gcd(heads, chips)))
+
+
+def _rounds(heads: int, chips: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Return the first and the last of the chips that share each head, in as few rounds as keep a chip out of two at once.
+
+    >>> _rounds(5, 2), _rounds(5, 4)
+    ((((0, 1),),), (((0, 1), (2, 3)), ((1, 2),)))
+    """
+    rounds: list[list[tuple[int, int]]] = []
+    for first, last in ((head * chips // heads, -(-(head + 1) * chips // heads) - 1) for head in range(heads)):
+        if first < last:
+            free = next((some for some in rounds if some[-1][1] < first), None)
+            (rounds.append([(first, last)]) if free is None else free.append((first, last)))
+    return tuple(map(tuple, rounds))
 
 
 def _union(parts: Iterable[tuple[int, int]]) -> int:
@@ -89,6 +105,23 @@ def share(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Mapp
     """
     q, kv = table["q"].used, table["kv"].used
     return _share(model.heads, heads.run, heads.split, kv_heads, model.latent is not None, q, kv, tuple(lengths.items()))
+
+
+def made_kv(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Mapping[str, int]) -> float:
+    """Return how many KV heads W_k and W_v have, copies counted, so that a chip makes those that its queries read.
+
+    If K and V, or queries, go to other chips than those that make them, all are made, as often as the table says. Where a table
+    lacks W_q and W_k (a part of a plan), it is the least number that they can have.
+    """
+    q, kv, w_q, w_k = table["q"].used, table["kv"], table.get("w_q"), table.get("w_k")
+    made, cut = w_q.used.axes("H") if w_q else q.axes("H"), w_k.used.axes("K") if w_k else kv.stored.axes("K")
+    stay = set(cut) <= set(made) <= set(q.axes("H")) and all(set(one.axes("K")) == set(cut) for one in kv.stations)
+    whole = heads.split or heads.run % prod(lengths[a] for a in made) == 0
+    if model.latent or kv_heads == heads.run or not stay or not whole:
+        return kv_heads
+    queries, keys = Sharding.of((("H", made),)), Sharding.of((("K", cut),))
+    found = _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items()))
+    return found.kept * prod(lengths[a] for a in cut)
 
 
 @lru_cache(KEPT)
@@ -224,15 +257,17 @@ def _check_columns(made: Table, model: Model, heads: int, lengths: Mapping[str, 
                 divide(size, dim, station, lengths)
 
 
-def groups_of(axes: Sequence[str], together: int, physical: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
-    """Return the chips that share heads, in groups of so many that are neighbours along `axes`, the last of them first.
+def groups_of(axes: Sequence[str], together: int, some: Sequence[tuple[int, int]],
+              physical: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
+    """Return the chips that share a head: of every so many neighbours along `axes`, the last of them first, some ranges.
 
     Chips are numbers in C order of all axes.
 
-    >>> groups_of(["x"], 2, {"x": 4, "y": 2})
+    >>> groups_of(["x"], 2, [(0, 1)], {"x": 4, "y": 2})
     ((0, 2), (1, 3), (4, 6), (5, 7))
     """
-    return tuple(_grouped(tuple(axes), together, tuple(physical.items())))
+    every = _grouped(tuple(axes), together, tuple(physical.items()))
+    return tuple(group[first:last + 1] for group in every for first, last in some)
 
 
 @lru_cache(KEPT)

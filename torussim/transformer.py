@@ -18,7 +18,7 @@ from torussim.attending import attend, projections, wanted, with_latents
 from torussim.chips import DTYPE_BYTES
 from torussim.drafting import drafted, first_pass, handed_back
 from torussim.errors import LayoutError, ShardingError
-from torussim.head_split import Share, choices, share, sizes_of
+from torussim.head_split import Share, choices, made_kv, share, sizes_of
 from torussim.keeping import new_tokens
 from torussim.kernels import SUM_BYTES
 from torussim.layouts import Heads, Layout, Sizes, Staged, Table, placed, settled, stored_as, table, written
@@ -132,6 +132,12 @@ class Builder:
         """What a chip has of heads and KV heads where attention runs. Raise ShardingError if heads do not fit the table."""
         split = self.layout.heads is not None and self.layout.heads.split
         return share(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
+
+    @property
+    def made_kv(self) -> float:
+        """The KV heads of W_k and W_v: if they stay on the chips that make them, copies of those that chips share as well."""
+        split = self.layout.heads is not None and self.layout.heads.split
+        return made_kv(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
 
     @property
     def vocabulary(self) -> int:

@@ -104,8 +104,9 @@ def _groups(collective: Collective, grid: Grid) -> list[Array]:
 
 def fits(collective: Collective, chips: int, sums: bool = False) -> list[str]:
     """Return the algorithms of a collective for a group of this number of chips; `sums`: switches can sum for the group."""
+    paired = not any(size & (size - 1) for size in (chips, *map(len, collective.groups)))
     without = {AUTO, *(() if sums else ("in_network",)), *(["hierarchical"] if len(collective.axes) <= 1 else ()),
-               *(stepwise.PAIRS if chips & (chips - 1) else ())}
+               *(() if paired else stepwise.PAIRS)}
     near = () if collective.groups else ALGORITHMS[collective.kind]  # the algorithms along axes
     return [name for name in ALGORITHMS[collective.kind] if name not in without and (name in near or name in DIRECT)
             and (name in UNEQUAL or not collective.matrix)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 from torussim import ends
 from torussim.attending import attend, projections, weights
@@ -100,12 +101,15 @@ class Parts:
                 Part("cache held", _only("q used", "kv used"), self.cache, self.model.layers)]
 
     def weight(self, tensor: str, paths: Paths) -> tuple[float, float]:
-        """Return the bytes of a weight on a chip, one layer; W_k includes W_v."""
+        """Return the bytes of a weight on a chip, one layer, or a lower bound of them; W_k includes W_v."""
         b, m = self.builder, self.model
-        stored, sizes = paths[tensor].stored, weights(b)
+        stored, sizes, share = paths[tensor].stored, weights(b), 1.0
+        if tensor == "w_k" and b.kv_heads != b.heads:  # a chip has those of the KV heads that its queries read: one, or a part
+            least = min(1.0, b.heads / prod(b.lengths.values()))
+            share = min(1.0, least * prod(b.lengths[a] for a in paths[tensor].used.axes("K")) / b.kv_heads)
         many = [{"E": m.d_model, "F": m.d_ff}] * {"w_in": 2 if m.gated else 1, "w_out": 1}.get(tensor, 0)
         many += [sizes[w] for w in (tensor, *(["w_v"] if tensor == "w_k" else [])) if w in sizes]
-        return sum(stored.elements(one, b.lengths) for one in many) * b.wide, 0.0
+        return sum(stored.elements(one, b.lengths) for one in many) * b.wide * share, 0.0
 
     def vocabulary(self, paths: Paths) -> tuple[float, float]:
         """Return the bytes of the embedding on a chip."""
