@@ -100,7 +100,7 @@ def test_nothing_is_said_where_all_is_as_the_words_have_it():
     (scenario("wg_xyz", "heads", 1),
      ["batch: padded from 1 sequence to 16, which divide over the chips."]),
     (scenario("ws2d", "batch", 8), ["attention: the file says batch; the batch is cut 8 ways and the heads are cut 2 ways."]),
-    (scenario("ws2d_code", "heads", 1, model="llama-3-8b", shape=(4, 4, 4)),
+    (scenario("ws1d_code", "heads", 1, model="palm-8b", shape=(4, 4, 4)),
      ["attention: the file says heads; the batch is not cut and the heads are cut 16 ways, so 4 chips do the same work."]),
     (scenario("ws2d", "heads", 8, model="llama-3-8b", shape=(4, 4, 4), split_heads="sum"),
      ["heads: the 32 heads are split, 0.5 a chip, and chips that share one sum its scores."]),

@@ -113,14 +113,18 @@ def made_kv(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Ma
     If K and V, or queries, go to other chips than those that make them, all are made, as often as the table says. Where a table
     lacks W_q and W_k (a part of a plan), it is the least number that they can have.
     """
+    if model.latent or kv_heads == heads.run or not {"q", "kv"} <= set(table.paths):
+        return kv_heads
     q, kv, w_q, w_k = table["q"].used, table["kv"], table.get("w_q"), table.get("w_k")
     made, cut = w_q.used.axes("H") if w_q else q.axes("H"), w_k.used.axes("K") if w_k else kv.stored.axes("K")
     stay = set(cut) <= set(made) <= set(q.axes("H")) and all(set(one.axes("K")) == set(cut) for one in kv.stations)
-    whole = heads.split or heads.run % prod(lengths[a] for a in made) == 0
-    if model.latent or kv_heads == heads.run or not stay or not whole:
+    if not stay:
         return kv_heads
     queries, keys = Sharding.of((("H", made),)), Sharding.of((("K", cut),))
-    found = _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items()))
+    try:
+        found = _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items()))
+    except ShardingError:  # the table is refused where attention runs
+        return kv_heads
     return found.kept * prod(lengths[a] for a in cut)
 
 
