@@ -50,7 +50,10 @@ def wanted(model: Model) -> tuple[str, ...]:
 
 def projections(builder: Builder) -> dict[str, tuple[str, str, int]]:
     """Return for each of these tensors its weight, the dimension that it makes, and the size of this dimension."""
-    m, kv = builder.model, builder.made_kv
+    m, own, kv = builder.model, builder.made_kv, float(builder.kv_heads)
+    if own:  # of each chip along the axes that cut K; chips along other axes have the same KV heads, or others
+        weight = builder.table.get("w_k")
+        kv = own * prod(builder.lengths[a] for a in (weight.used if weight else builder.table["kv"].stored).axes("K"))
     every = {"q": ("w_q", "H", builder.heads * m.d_head), "k": ("w_k", "K", round(kv * m.d_head)),
              "v": ("w_v", "K", round(kv * m.value)), "latent_q": ("w_q_down", "C", m.latent_q or 0),
              "latent": ("w_kv_down", "K", (m.latent or 0) + m.latent_rope)}

@@ -107,25 +107,23 @@ def share(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Mapp
     return _share(model.heads, heads.run, heads.split, kv_heads, model.latent is not None, q, kv, tuple(lengths.items()))
 
 
-def made_kv(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Mapping[str, int]) -> float:
-    """Return how many KV heads W_k and W_v have, copies counted, so that a chip makes those that its queries read.
+def made_kv(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Mapping[str, int]) -> float | None:
+    """Return the KV heads of a chip's W_k and W_v where these are those that its queries read; otherwise None.
 
-    If K and V, or queries, go to other chips than those that make them, all are made, as often as the table says. Where a table
-    lacks W_q and W_k (a part of a plan), it is the least number that they can have.
+    They are not where K and V or queries go to other chips than those that make them. If a table lacks W_q and W_k (a part of a
+    plan), it is the least number that they can have.
     """
     if model.latent or kv_heads == heads.run or not {"q", "kv"} <= set(table.paths):
-        return kv_heads
+        return None
     q, kv, w_q, w_k = table["q"].used, table["kv"], table.get("w_q"), table.get("w_k")
     made, cut = w_q.used.axes("H") if w_q else q.axes("H"), w_k.used.axes("K") if w_k else kv.stored.axes("K")
     stay = set(cut) <= set(made) <= set(q.axes("H")) and all(set(one.axes("K")) == set(cut) for one in kv.stations)
-    if not stay:
-        return kv_heads
     queries, keys = Sharding.of((("H", made),)), Sharding.of((("K", cut),))
     try:
-        found = _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items()))
+        return _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items())
+                      ).kept if stay else None
     except ShardingError:  # the table is refused where attention runs
-        return kv_heads
-    return found.kept * prod(lengths[a] for a in cut)
+        return None
 
 
 @lru_cache(KEPT)

@@ -134,8 +134,8 @@ class Builder:
         return share(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
 
     @property
-    def made_kv(self) -> float:
-        """The KV heads of W_k and W_v: if they stay on the chips that make them, copies of those that chips share as well."""
+    def made_kv(self) -> float | None:
+        """The KV heads of a chip's W_k and W_v where these are those that its queries read; otherwise None."""
         split = self.layout.heads is not None and self.layout.heads.split
         return made_kv(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
 
@@ -337,15 +337,19 @@ class Builder:
     def project(self, stations: list[Station], want: Sequence[str], width: int = 0) -> dict[str, Tensor]:
         """Multiply the residual by W_in, W_q, W_k and W_v (the requested ones); weights with equal cuts form one matmul.
 
-        `width` is that of the hidden layer, if it is not d_ff.
+        W_k and W_v that have some of the KV heads, those of a chip's queries, are cut like W_q. `width` is that of the hidden
+        layer, if it is not d_ff.
         """
-        m = self.model
+        m, paths, cuts = self.model, self.table, {}
+        if "k" in want and (self.made_kv or self.kv_heads) < self.kv_heads and paths["w_q"].used.axes("E") == paths[
+                "w_k"].used.axes("E"):
+            cuts = dict.fromkeys(("w_k", "w_v"), paths["w_q"].cuts)
         made = {"hidden": ("w_in", "F", (width or m.d_ff) * (2 if m.gated else 1)), **projections(self)}
         groups: dict[object, list[str]] = {}
         for tensor in want:
-            path = self.table[made[tensor][0]]
-            alone = tensor == "latent" and self.table["kv"].stored.axes("B")  # for fewer sequences than the latent of q
-            groups.setdefault((path.algorithm, path.cuts, alone), []).append(tensor)
+            path = paths[made[tensor][0]]
+            alone = tensor == "latent" and paths["kv"].stored.axes("B")  # for fewer sequences than the latent of q
+            groups.setdefault((path.algorithm, cuts.get(made[tensor][0], path.cuts), alone), []).append(tensor)
         results: dict[str, Tensor] = {}
         for tensors in groups.values():
             sizes = [{"E": m.d_model, made[t][1]: made[t][2]} for t in tensors]
