@@ -362,3 +362,33 @@ def test_all_of_k_and_v_are_made_where_they_go_to_other_chips():
     """Over the batch a chip reads all KV heads of its sequences."""
     builder, _ = settle(Layout("ws1d", "batch"), transformer(16, 4), Forward("decode", 64, 1, 512), network(8))
     assert weights(builder)["w_k"]["K"] == 4 * 128
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from([1, 2, 4, 8, 16, 32]), st.integers(1, 3), SHAPES, st.sampled_from(["ws1d", "ws2d", "dp"]),
+       st.sampled_from(["heads", "batch", "sequence"]), st.sampled_from([(1, 256), (1, 4096), (512, 512)]),
+       st.sampled_from([1, 4, 64]), st.sampled_from([1024, 4096]), st.booleans())
+def test_twice_the_query_heads_on_the_same_cache_never_make_a_pass_shorter(kv_heads, group, shape, ffn, attention, tokens, batch,
+                                                                           width, wrap):
+    """Also where each query head has its own KV head, so that K and V could take the way of Q."""
+    assume(kv_heads % prod(shape) == 0)  # otherwise heads are split or padded, some numbers of them more than others
+    net = network(*shape, wrap=wrap)
+    forward = Forward("decode" if tokens[0] == 1 else "prefill", batch, *tokens)
+    few, many = (settle(Layout(ffn, attention), model({**SIZES, "d_model": width, "d_ff": 4 * width, "heads": some * kv_heads,
+                                                       "kv_heads": kv_heads, "d_head": 64}), forward, net)[1]
+                 for some in (group, 2 * group))
+    assert few <= many * (1 + 1e-9)
+
+
+def test_w_k_and_w_v_are_copied_where_that_is_faster_than_an_exchange_of_k_and_v():
+    """Two heads on 16 chips, over the batch: the report says so. Of 40 heads, W_k and W_v are cut."""
+    given = {"model": {**SIZES, "heads": 2, "kv_heads": 2, "d_head": 128}, "chip": "tpu-v4",
+             "topology": {"kind": "torus", "shape": [4, 4]}, "layout": {"ffn": "ws1d", "attention": "batch"},
+             "workload": {"phase": "decode", "batch": 16, "context": 512}}
+    found, wide = run(given), run({**given, "model": {**given["model"], "heads": 40, "kv_heads": 40}})
+    as_run, cut = (one.layout["as_run"]["decode"] for one in (found, wide))
+    assert as_run["kv_heads"]["copied"] and any("W_k and W_v: whole heads" in one for one in as_run["differs"])
+    assert not cut["kv_heads"]["copied"] and not any("W_k" in one for one in cut["differs"])
+    assert not any(o["name"].startswith("exchange_k") for o in found.operations)
+    assert any(o["name"].startswith("exchange_k") for o in wide.operations)
+    assert run(found.scenario).step_s == found.step_s

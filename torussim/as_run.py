@@ -99,7 +99,8 @@ def _phase(model: Model, workload: Workload, layout: Layout, builder: Builder, o
         "heads": {"model": model.heads, "run": builder.heads, "copies": _whole(chips / prod(cut.values())),
                   "split": share.shared > 0},
         "kv_heads": {"model": 1 if model.latent else model.kv_heads, "run": builder.kv_heads,
-                     "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads), "read": share.kv_heads},
+                     "copies": _whole(chips / (cut["B"] * cut["L"]) * kept / builder.kv_heads), "read": share.kv_heads,
+                     "copied": bool(layout.heads and layout.heads.copied)},
         "batch": {"asked": workload.batch, "run": builder.forward.batch * builder.microbatches},
         "loops": _loops(program, run),
         "rings": _rings(run, net),
@@ -213,6 +214,9 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
     if found["heads"]["split"]:
         count, mine = _count(found["heads"]["run"], "head"), found["attention"]["heads"]
         said.append(f"heads: the {count} are split, {mine:.4g} a chip, and chips that share one sum its scores.")
+    if found["kv_heads"]["copied"]:
+        said.append("W_k and W_v: whole heads, copied where these do not divide, which is faster by estimate than to cut them "
+                    "like W_q and exchange K and V.")
     if tried:
         said.append(f"split_heads: a pass takes by estimate {_listed([_way(one) for one in tried], 4)}.")
     return said

@@ -16,7 +16,7 @@ The module knows no operations, links and times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd, prod
 from typing import NamedTuple
@@ -165,16 +165,29 @@ def sizes_of(model: Model, layout: Layout, batch: int, physical: Mapping[str, in
     chips = prod(physical.values())
     heads = layout.heads or Heads(model.padded(chips))
     return Sizes({}, batch, model.d_model, heads.run, model.kv_of(heads.run), layout.attention, bool(model.padded_heads),
-                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value), heads.split)
+                 model.parallel, model.experts or 0, layout.experts, gcd(model.d_head, model.value), heads.split, heads.copied)
 
 
 def choices(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -> list[Heads]:
-    """Return the choices of heads among which a layout has the fastest, that of the most chips first.
+    """Return the choices of heads among which a layout has the fastest: of the number of heads, and of W_k and W_v.
 
-    `make` returns the layout for a choice; `physical` are its axes, without that of stages. If heads divide by all the chips that
-    batch and context leave, there is one choice. Paddings with which a chip keeps more KV heads, and a larger cache, than with
-    others are left out. A table with a padding of its own is left to it if the model says how it is padded, or has one KV head.
-    Raise LayoutError if heads must be split and cannot be.
+    `make` returns the layout for a choice; `physical` are its axes, without that of stages. W_k and W_v of a KV head for each
+    query head can be copied where K and V go to other chips than Q. Raise LayoutError if heads must be split and cannot be.
+    """
+    found = _numbers(make, model, batch, physical)
+    some = [heads for heads in found if model.kv_of(heads.run) == heads.run and not heads.split and not model.latent]
+    if not some or make(some[0]).attention == "heads":
+        return found
+    both = [[_Made.of(make(replace(heads, copied=copied)), model, batch, physical) for copied in (False, True)] for heads in some]
+    return [*found, *(other.heads for one, other in both if other.share and other.table != one.table)]
+
+
+def _numbers(make: Make, model: Model, batch: int, physical: Mapping[str, int]) -> list[Heads]:
+    """Return the choices of the number of heads, that of the most chips first.
+
+    If heads divide by all the chips that batch and context leave, there is one choice. Paddings with which a chip keeps more KV
+    heads, and a larger cache, than with others are left out. A table with a padding of its own is left to it if the model says
+    how it is padded, or has one KV head. Raise LayoutError if heads must be split and cannot be.
     """
     chips = prod(physical.values())
     given = Heads(model.padded(chips))

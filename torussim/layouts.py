@@ -123,11 +123,14 @@ class Staged(NamedTuple):
 class Heads:
     """The number of query heads that run, padding included, and whether heads may be split over chips, which then sum scores.
 
+    `copied`: with a KV head for each query head, whether W_k and W_v are whole heads, copied where these do not divide, as those
+    of grouped queries are, and not cut by columns like W_q.
     `tried`: of each choice for these passes its estimate of the mean time of a pass, seconds; () if there was only one.
     """
 
     run: int
     split: bool = False
+    copied: bool = False
     tried: tuple[tuple[Heads, float], ...] = field(default=(), compare=False)
 
 
@@ -192,6 +195,7 @@ class Sizes:
     cut_experts: str | tuple[str, ...] = "all"  # as in Layout.experts
     columns: int = 1  # equal parts into which a head can be cut
     split: bool = False  # whether such parts of a head can be on different chips in attention
+    copied: bool = False  # whether W_k and W_v have whole heads also where each query head has its own
 
     def __hash__(self) -> int:
         return hash((*self.lengths.items(), self.batch, self.width, self.heads, self.kv_heads, self.attention, self.experts))
@@ -208,8 +212,8 @@ class Sizes:
 
     @property
     def kv_columns(self) -> int:
-        """The number of parts of W_k and W_v: those of W_q where each query head has its own KV head, else whole heads."""
-        return self.kv_heads * (self.columns if self.kv_heads == self.heads else 1)
+        """The number of parts of W_k and W_v: those of W_q if each query head has its own KV head, otherwise whole heads."""
+        return self.kv_heads * (self.columns if self.kv_heads == self.heads and not self.copied else 1)
 
 
 def fitting(size: int, axes: Sequence[str], lengths: Mapping[str, int]) -> tuple[str, ...]:
@@ -314,7 +318,7 @@ def attention(s: Sizes, made: str, batched: str = "", whole: bool = False) -> di
         batch = tuple(a for a in batched if a not in heads)
     kv = fitting(s.kv_parts, heads, s.lengths)
     q = [made, f"{cut('B', batch)} L {cut('H', heads)}"]
-    first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads else []
+    first = [made.replace("H", "K")] if whole and s.kv_heads == s.heads and not s.copied else []
     return {"q": _unlike(q), "kv": _unlike([*first, f"{cut('B', batch)} L {cut('K', kv)}"])}
 
 

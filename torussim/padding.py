@@ -67,8 +67,9 @@ def made_padded(make: Make, model: Model, workload: Workload, forwards: Sequence
         assert wrong is not None
         raise wrong
     picked = best(found)
-    tried = [(one.heads, seconds / len(forwards)) for one, seconds, _ in found if one.batch == picked.batch and one.heads]
     assert picked.heads is not None
+    tried = [(one.heads, seconds / len(forwards)) for one, seconds, _ in found
+             if one.batch == picked.batch and one.heads and one.heads.copied == picked.heads.copied]
     return replace(picked, heads=replace(picked.heads, tried=tuple(tried) if len(tried) > 1 else ()))
 
 
@@ -100,5 +101,7 @@ def candidates(layout: Layout, batch: int, axes: Mapping[str, int]) -> list[int]
 
 
 def best(found: Sequence[tuple[Thing, float, bool]]) -> Thing:
-    """Return the fastest of those that fit into memory, or of all if none does; of equal ones the first."""
-    return min([one for one in found if one[2]] or found, key=lambda one: one[1])[0]
+    """Return the fastest of those that fit into memory, or of all if none does; but for rounding, of equal ones the first."""
+    some = [one for one in found if one[2]] or found
+    least = min(seconds for _, seconds, _ in some)
+    return next(thing for thing, seconds, _ in some if seconds <= least * (1 + 1e-12))

@@ -134,7 +134,8 @@ KEYS: Final = (
            heads="The query heads of the model and as run, how many chips have the same one of the same sequence, and whether "
                  "heads are split over chips.",
            split_heads="Where heads do not divide by the chips: the ways to run them, each with its estimate of a pass, s.",
-           kv_heads="Likewise the KV heads, and how many of them one chip reads.",
+           kv_heads="Likewise the KV heads, how many of them one chip reads, and whether W_k and W_v have whole heads, copied "
+                    "where these do not divide, although each query head has its own.",
            batch="The sequences of the file, and those that are run, with padding.",
            loops="The collective and kind of loop of each matmul that can have one; null where no loop gains.",
            rings="How the collectives run whose rings lack a link.", mesh="The axes of each logical axis.",
