@@ -82,9 +82,12 @@ def _rounds(heads: int, chips: int) -> tuple[tuple[tuple[int, int], ...], ...]:
     """
     rounds: list[list[tuple[int, int]]] = []
     for first, last in ((head * chips // heads, -(-(head + 1) * chips // heads) - 1) for head in range(heads)):
-        if first < last:
-            free = next((some for some in rounds if some[-1][1] < first), None)
-            (rounds.append([(first, last)]) if free is None else free.append((first, last)))
+        if first == last:
+            continue
+        free = next((some for some in rounds if some[-1][1] < first), None)
+        if free is None:
+            rounds.append(free := [])
+        free.append((first, last))
     return tuple(map(tuple, rounds))
 
 
@@ -115,13 +118,14 @@ def made_kv(model: Model, table: Table, heads: Heads, kv_heads: int, lengths: Ma
     """
     if model.latent or kv_heads == heads.run or not {"q", "kv"} <= set(table.paths):
         return None
-    q, kv, w_q, w_k = table["q"].used, table["kv"], table.get("w_q"), table.get("w_k")
-    made, cut = w_q.used.axes("H") if w_q else q.axes("H"), w_k.used.axes("K") if w_k else kv.stored.axes("K")
-    stay = set(cut) <= set(made) <= set(q.axes("H")) and all(set(one.axes("K")) == set(cut) for one in kv.stations)
-    queries, keys = Sharding.of((("H", made),)), Sharding.of((("K", cut),))
+    q, kv, w_q, weights = table["q"].used, table["kv"], table.get("w_q"), [table.get(name) for name in ("w_k", "w_v")]
+    made = w_q.used.axes("H") if w_q else q.axes("H")
+    cuts = [one.axes("K") for one in (*(weight.used for weight in weights if weight), *kv.stations)]
+    if len(set(map(frozenset, cuts))) > 1 or not set(cuts[0]) <= set(made) <= set(q.axes("H")):
+        return None
+    queries, keys = Sharding.of((("H", made),)), Sharding.of((("K", cuts[0]),))
     try:
-        return _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items())
-                      ).kept if stay else None
+        return _share(model.heads, heads.run, heads.split, kv_heads, False, queries, keys, tuple(lengths.items())).kept
     except ShardingError:  # the table is refused where attention runs
         return None
 

@@ -341,9 +341,8 @@ class Builder:
         layer, if it is not d_ff.
         """
         m, paths, cuts = self.model, self.table, {}
-        if "k" in want and (self.made_kv or self.kv_heads) < self.kv_heads and paths["w_q"].used.axes("E") == paths[
-                "w_k"].used.axes("E"):
-            cuts = dict.fromkeys(("w_k", "w_v"), paths["w_q"].cuts)
+        if "k" in want and (self.made_kv or self.kv_heads) < self.kv_heads:
+            cuts = {w: paths["w_q"].cuts for w in ("w_k", "w_v") if paths[w].used.axes("E") == paths["w_q"].used.axes("E")}
         made = {"hidden": ("w_in", "F", (width or m.d_ff) * (2 if m.gated else 1)), **projections(self)}
         groups: dict[object, list[str]] = {}
         for tensor in want:
