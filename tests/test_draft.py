@@ -282,3 +282,17 @@ def test_the_oracle_runs_a_step_with_its_draft_model_in_the_same_time(layout):
     program = build(scenario.model, scenario.layouts["decode"], passes(scenario.workload)[0], {"x": 4, "y": 2})
     known = oracle.simulate(program, scenario.topology, scenario.chip)["makespan"]
     assert simulate(program, scenario.net, scenario.chip).makespan == pytest.approx(known, rel=1e-9)
+
+
+@pytest.mark.parametrize("heads, ffn, attention, context", [(12, "ws1d", "heads", 60_000), (8, "ws2d", "batch", 100)])
+def test_the_heads_of_a_draft_model_are_chosen_as_if_it_ran_alone(heads, ffn, attention, context):
+    """Not the first choice: 12 heads on 8 chips are split, and 8 heads over the batch have K and V of their own way."""
+    draft = {**DRAFT, "heads": heads, "kv_heads": heads}
+
+    def step(given, **more):
+        made = asked("decode", tokens=1, context=context, **more)
+        return run({**made, "model": given, "topology": NETWORKS["torus"], "layout": {"ffn": ffn, "attention": attention}})
+
+    both, large, small = step(MODEL, draft=1, accepted=0.0, draft_model=draft), step(MODEL, draft=1, accepted=0.0), step(draft)
+    assert both.step_s == pytest.approx(large.step_s + small.step_s, rel=1e-9)
+    assert small.layout["as_run"]["decode"]["heads"]["split"] or small.layout["as_run"]["decode"]["kv_heads"]["copied"]

@@ -144,7 +144,8 @@ class Layout:
     `apart`: the dtypes of "experts" and "embedding" where they are not that of the weights.
     `latent`: the form of latent attention, one of LATENT.
     `attention_kernel`: one of KERNELS; None: that of the table, or else FUSED.
-    `split_heads`: one of SPLIT_HEADS. `heads`: the choice that runs; None: the first of head_split.choices.
+    `split_heads`: one of SPLIT_HEADS. `heads`: the choice that runs, `draft_heads`: that of a draft model; None: the first of
+    head_split.choices.
     `pipeline`: the stages of layers; the mesh then has the other axes.
     `experts`: the logical axes that cut the experts of a mixture, or one of EXPERTS. `capacity_factor`: the most tokens of an
     expert, in means over all experts; None: all of its tokens.
@@ -167,6 +168,7 @@ class Layout:
     capacity_factor: float | None = None
     split_heads: str = "auto"
     heads: Heads | None = None
+    draft_heads: Heads | None = None
 
     @property
     def expert_weights(self) -> str:

@@ -15,7 +15,7 @@ from torussim.chips import Chip
 from torussim.closed_forms import axes_seconds
 from torussim.errors import LayoutError, ShardingError
 from torussim.head_split import choices, multiples
-from torussim.layouts import Heads, Layout
+from torussim.layouts import Heads, Layout, stored_as
 from torussim.memory import memory
 from torussim.models import Model
 from torussim.outlines import Outlines, outlines_of
@@ -48,7 +48,7 @@ def made_padded(make: Make, model: Model, workload: Workload, forwards: Sequence
     found: list[tuple[Layout, float, bool]] = []
     wrong: LayoutError | ShardingError | None = None
     outlines: Outlines | None = None
-    every = variants(make, model, workload.batch, axes)
+    every = variants(make, model, workload.batch, axes, workload.draft_model)
     for layout in every:
         try:
             builders = {forward: Builder(model, layout, forward, axes) for forward in last.values()}
@@ -69,19 +69,31 @@ def made_padded(make: Make, model: Model, workload: Workload, forwards: Sequence
     picked = best(found)
     assert picked.heads is not None
     tried = [(one.heads, seconds / len(forwards)) for one, seconds, _ in found
-             if one.batch == picked.batch and one.heads and one.heads.copied == picked.heads.copied]
+             if one.heads and (one.batch, one.heads.copied, one.draft_heads) == (
+                 picked.batch, picked.heads.copied, picked.draft_heads)]
     return replace(picked, heads=replace(picked.heads, tried=tuple(tried) if len(tried) > 1 else ()))
 
 
-def variants(make: Make, model: Model, batch: int, axes: Mapping[str, int]) -> list[Layout]:
-    """Return a layout with each batch that a batch can be padded to, and each choice of heads."""
+def variants(make: Make, model: Model, batch: int, axes: Mapping[str, int], draft: Model | None = None) -> list[Layout]:
+    """Return a layout with each batch that a batch can be padded to, and each choice of heads, also of a draft model."""
     layout, found = make(batch, None), list[Layout]()
     physical = {axis: length for axis, length in axes.items() if not layout.pipeline or axis != layout.pipeline.axis}
     for size in candidates(layout, batch, axes):
         pass_batch = size // microbatches(layout, axes)
         for heads in choices(partial(make, size), model, pass_batch, physical):
-            found.append(replace(make(size, heads), batch=size if size != batch else None))
+            one = replace(make(size, heads), batch=size if size != batch else None)
+            found += [replace(one, draft_heads=some) for some in _of_draft(one, draft, pass_batch, physical)]
     return found
+
+
+def _of_draft(layout: Layout, draft: Model | None, batch: int, physical: Mapping[str, int]) -> Sequence[Heads | None]:
+    """Return the choices of heads of a draft model; None where there is none, or none that the layout allows."""
+    if draft is None:
+        return [None]
+    try:
+        return choices(lambda heads: stored_as(replace(layout, heads=heads), draft.dtypes), draft, batch, physical)
+    except (LayoutError, ShardingError):  # building its pass says what is wrong
+        return [None]
 
 
 def microbatches(layout: Layout, axes: Mapping[str, int]) -> int:

@@ -497,8 +497,9 @@ class Builder:
         Its dtypes are its own, where the model names some.
         """
         forward, axes = self.whole
+        layout = stored_as(replace(self.layout, heads=self.layout.draft_heads, draft_heads=None), model.dtypes)
         try:
-            builder = Builder(model, stored_as(replace(self.layout, heads=None), model.dtypes), first_pass(forward), axes)
+            builder = Builder(model, layout, first_pass(forward), axes)
             builder.build()
         except (LayoutError, ShardingError) as error:
             raise error.within(("draft_model",), "the draft model: ") from None

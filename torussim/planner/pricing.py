@@ -80,7 +80,7 @@ class Pricing:
         try:
             assert self.scenario.model is not None
             every = padding.variants(lambda _, heads: replace(like, heads=heads), self.scenario.model, candidate.batch,
-                                     dict(zip(outlines.net.axes, outlines.net.shape)))
+                                     dict(zip(outlines.net.axes, outlines.net.shape)), self.workload(candidate.batch).draft_model)
         except (LayoutError, ShardingError) as error:
             return Misfit(candidate, str(error))
         for one in every:
@@ -93,9 +93,9 @@ class Pricing:
         if not found:
             return Misfit(candidate, reason)
         best = padding.best(found)
-        run, heads = best.candidate.batch, best.candidate.layout.heads
-        return replace(best, candidate=replace(candidate, layout=replace(candidate.layout, heads=heads,
-                                                                         batch=None if run == candidate.batch else run)))
+        run, layout = best.candidate.batch, best.candidate.layout
+        return replace(best, candidate=replace(candidate, layout=replace(
+            candidate.layout, heads=layout.heads, draft_heads=layout.draft_heads, batch=None if run == candidate.batch else run)))
 
     def _made(self, candidate: Candidate) -> Priced | Misfit:
         """Return the price of a candidate without padding. A named table is priced once."""
