@@ -296,3 +296,11 @@ def test_the_heads_of_a_draft_model_are_chosen_as_if_it_ran_alone(heads, ffn, at
     both, large, small = step(MODEL, draft=1, accepted=0.0, draft_model=draft), step(MODEL, draft=1, accepted=0.0), step(draft)
     assert both.step_s == pytest.approx(large.step_s + small.step_s, rel=1e-9)
     assert small.layout["as_run"]["decode"]["heads"]["split"] or small.layout["as_run"]["decode"]["kv_heads"]["copied"]
+
+
+def test_a_plan_times_the_heads_of_a_draft_model_as_a_run_does():
+    given = asked(tokens=2, draft=2, accepted=1.0, draft_model=DRAFT)
+    found = plan({**given, "model": MODEL, "topology": NETWORKS["torus"], "layout": {"ffn": "ws2d", "attention": "batch"},
+                  "plan": {"vary": {"layouts": ["ws2d"], "attention": ["batch"], "mesh": "file"}}})
+    assert found.pick.candidate.layout.draft_heads.copied
+    assert run(found.best).step_s == pytest.approx(found.pick.keys["step_s"], rel=1e-12)

@@ -17,9 +17,9 @@ from torussim.chips import chip
 from torussim.closed_forms import axes_seconds
 from torussim.cost import compute_seconds
 from torussim.errors import LayoutError, ScenarioError, ShardingError
-from torussim.head_split import Share, choices, groups_of, share_of
+from torussim.head_split import Share, choices, groups_of, made_kv, share_of
 from torussim.keeping import cached
-from torussim.layouts import Heads, Layout
+from torussim.layouts import Heads, Layout, Path, Table
 from torussim.memory import memory
 from torussim.models import Model, model
 from torussim.padding import padded
@@ -355,13 +355,25 @@ def test_more_chips_with_the_same_cache_each_make_no_more_of_k_and_v():
         builder, _ = settle(Layout("ws1d"), transformer(24, 8), Forward("prefill", 1, 4096, 4096), network(chips))
         (made,) = [o for o in builder.build().block if isinstance(o, Compute) and o.name.endswith("k_v")]
         columns = sum(m.flops for m in made.matmuls) / (2 * 4096 * SIZES["d_model"])
-        assert columns - ("q" in made.name) * builder.share.columns * 128 == 256 and builder.share.kept == 1
+        assert made.name == "matmul_q_k_v"  # one matmul with W_q, whether KV heads divide or are copied
+        assert columns - builder.share.columns * 128 == 256 and builder.share.kept == 1
+    one = build(transformer(24, 1), Layout("ws1d"), Forward("decode", 16, 1, 512), {"x": 8})
+    assert {"matmul_q", "matmul_k_v"} <= {o.name for o in one.block}  # the one KV head of all chips is not cut like W_q
 
 
 def test_all_of_k_and_v_are_made_where_they_go_to_other_chips():
     """Over the batch a chip reads all KV heads of its sequences."""
     builder, _ = settle(Layout("ws1d", "batch"), transformer(16, 4), Forward("decode", 64, 1, 512), network(8))
     assert weights(builder)["w_k"]["K"] == 4 * 128
+
+
+def test_w_v_that_is_cut_unlike_w_k_has_all_heads():
+    lengths, one = {"x": 8, "y": 2}, transformer(16, 4)
+    paths = {"w_q": "E H_xy", "w_k": "E K_y", "q": "B L H_xy", "kv": "B L K_y"}
+
+    def made(w_v):
+        return made_kv(one, Table({key: Path.of(value) for key, value in {**paths, "w_v": w_v}.items()}), Heads(16), 4, lengths)
+    assert made("E K_y") == 1 and made("E K") is None
 
 
 @settings(max_examples=80, deadline=None)
@@ -388,7 +400,11 @@ def test_w_k_and_w_v_are_copied_where_that_is_faster_than_an_exchange_of_k_and_v
     found, wide = run(given), run({**given, "model": {**given["model"], "heads": 40, "kv_heads": 40}})
     as_run, cut = (one.layout["as_run"]["decode"] for one in (found, wide))
     assert as_run["kv_heads"]["copied"] and any("W_k and W_v: whole heads" in one for one in as_run["differs"])
+    assert "split_heads" not in as_run  # two heads over the batch divide: nothing is split or padded
     assert not cut["kv_heads"]["copied"] and not any("W_k" in one for one in cut["differs"])
     assert not any(o["name"].startswith("exchange_k") for o in found.operations)
     assert any(o["name"].startswith("exchange_k") for o in wide.operations)
     assert run(found.scenario).step_s == found.step_s
+    equal = Layout("ws1d", "batch")  # 32 whole heads divide by 16 chips: both ways are one program, but for rounding
+    builder, _ = settle(equal, transformer(32, 32), Forward("decode", 256, 1, 512), network(16))
+    assert builder.layout.heads == Heads(32)

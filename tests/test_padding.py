@@ -12,7 +12,7 @@ from torussim.closed_forms import axes_seconds
 from torussim.errors import ShardingError
 from torussim.layouts import LAYOUTS
 from torussim.memory import memory
-from torussim.padding import multiples
+from torussim.padding import best, multiples
 from torussim.scenario import load
 from torussim.transformer import build
 from torussim.workload import passes
@@ -72,6 +72,13 @@ def test_what_the_batch_alone_kept_from_dividing_runs_padded_and_memory_counts_i
     assert result.layout["as_run"]["decode"]["batch"] == {"asked": asked, "run": padded}
     assert (result.step_s, result.memory, result.operations) == (whole.step_s, whole.memory, whole.operations)
     assert result.tokens_per_s == pytest.approx(whole.tokens_per_s * asked / padded, rel=1e-12)
+
+
+def test_the_best_is_the_fastest_that_fits_and_of_times_that_differ_by_rounding_the_first():
+    assert best([("first", 1 + 2e-16, True), ("second", 1.0, True)]) == "first"
+    assert best([("first", 1 + 1e-9, True), ("second", 1.0, True)]) == "second"
+    assert best([("first", 1.0, False), ("second", 2.0, True)]) == "second"
+    assert best([("first", 2.0, False), ("second", 1.0, False)]) == "second"
 
 
 def test_a_batch_that_divides_by_all_chips_is_never_padded():

@@ -209,6 +209,17 @@ def test_tables_that_do_not_fit_are_left_out_and_counted(parallel):
         assert (held.weights + held.kv_cache <= small.hbm_bytes) == (str(paths) in kept)
 
 
+def test_no_table_of_grouped_queries_that_fits_is_left_out():
+    """W_k and W_v have one of four KV heads on each of eight chips, where W_q cuts heads; here they are most of the weights."""
+    given, net = model(parallel=False, heads=8, kv_heads=4, d_ff=64, layers=40), network((8,))
+    workload = Workload("decode", DECODE.batch, DECODE.attended - 1, 1)
+    held = {str(paths): memory(given, Layout(ffn=paths), workload, {"x": 8}, 1e9) for _, paths in stream(given, DECODE, net)}
+    sums = {paths: one.weights + one.kv_cache for paths, one in held.items()}
+    small = sorted(set(sums.values()))[len(set(sums.values())) // 4]
+    yielded = {str(paths) for _, paths in stream(given, DECODE, net, replace(CHIP, hbm_bytes=small))}
+    assert yielded < set(sums) and {paths for paths, size in sums.items() if size <= small} <= yielded
+
+
 def test_on_one_chip_there_is_one_table():
     net = network((1,))
     found = stream(model(), DECODE, net)

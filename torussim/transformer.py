@@ -128,16 +128,19 @@ class Builder:
         return given.stored if given else Sharding.of((("V", stored.axes("F")), ("E", stored.axes("E"))))
 
     @property
+    def run_heads(self) -> Heads:
+        """The query heads that run, with the padding of the table, and whether they may be split."""
+        return Heads(self.heads, self.layout.heads is not None and self.layout.heads.split)
+
+    @property
     def share(self) -> Share:
         """What a chip has of heads and KV heads where attention runs. Raise ShardingError if heads do not fit the table."""
-        split = self.layout.heads is not None and self.layout.heads.split
-        return share(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
+        return share(self.model, self.table, self.run_heads, self.kv_heads, self.lengths)
 
     @property
     def made_kv(self) -> float | None:
         """The KV heads of a chip's W_k and W_v where these are those that its queries read; otherwise None."""
-        split = self.layout.heads is not None and self.layout.heads.split
-        return made_kv(self.model, self.table, Heads(self.heads, split), self.kv_heads, self.lengths)
+        return made_kv(self.model, self.table, self.run_heads, self.kv_heads, self.lengths)
 
     @property
     def vocabulary(self) -> int:
